@@ -1,0 +1,1 @@
+"""The daemon decides WHEN: it watches, remembers and dispatches. Of the pipeline it imports `pipeline.contract` alone."""

@@ -1,0 +1,232 @@
+"""The door between daemon and pipeline: work order, result, messages, settings, catalogue. No Spark, nothing heavy.
+
+Everything here is a frozen dataclass of plain values; `to_json` and `from_json` carry it over the worker's socket, one
+object a line.
+"""
+
+import datetime as dt
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Outcome(StrEnum):
+    """What became of one attempt."""
+
+    PUBLISHED = "published"
+    DUPLICATE = "duplicate"  # its content stands in the manifest already; no table was touched
+    REJECTED = "rejected"  # a DataError: no retry can help
+    FAILED = "failed"  # anything else; `Result.retryable` says whether trying again may help
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderFile:
+    """One claimed file. `name` is what the sender called it, `path` the private copy under an opaque name."""
+
+    name: str
+    feed: str
+    path: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOrder:
+    """One batch for the pipeline to take from claimed files to published tables."""
+
+    batch_id: str
+    source: str
+    batch_date: dt.date
+    files: tuple[OrderFile, ...]
+    attempt: int = 1
+    final: bool = False  # no retry follows: a failure is the pipeline's verdict and goes on record
+    revision: int = 0
+    snapshot: tuple[str, ...] = ()  # feeds that this batch delivers whole
+    rows: Mapping[str, int] = field(default_factory=dict)  # file name -> number of records that the sender promises
+    trigger: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileCounts:
+    """What was read from one file; always read = accepted + rejected."""
+
+    name: str
+    feed: str
+    rows_read: int
+    rows_accepted: int
+    rows_rejected: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A rule that some rows broke, with up to three of them as raw text."""
+
+    feed: str
+    rule: str
+    severity: str
+    action: str
+    checked: int
+    broken: int
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The pipeline's answer to a work order. `reason` is one sentence for the person who reads it."""
+
+    batch_id: str
+    outcome: Outcome
+    reason: str = ""
+    retryable: bool = False
+    error: str = ""  # stack trace of an unforeseen error, for the log
+    duplicate_of: str = ""
+    batch_seq: int = 0
+    published_at: str = ""
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_rejected: int = 0
+    score: float | None = None
+    validation_status: str = ""
+    files: tuple[FileCounts, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    task_values: Mapping[str, str] = field(default_factory=dict)
+    table_versions: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """A sign of life: a stage has begun or finished, a commit was made. `event` is the name of the log event."""
+
+    batch_id: str
+    event: str  # stage.started, stage.finished, table.committed, attempt.undone, …
+    stage: str = ""
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ready:
+    """The worker's first word: its session is warm, the lake's lock is held, unfinished attempts are undone."""
+
+    pid: int
+    engine: str
+    seconds: float
+    undone: tuple[str, ...] = ()  # batch ids of attempts that were undone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """The worker's only word when it cannot start: one sentence of what is wrong and what to do."""
+
+    reason: str
+    retryable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """Limits that reject a whole batch. `None` is off. Hours count from the end of the batch date."""
+
+    min_score: float | None = None
+    max_rejected_share: float | None = None
+    fail_on_high: bool = False
+    max_snapshot_shrink: float = 0.5
+    max_future_hours: float = 24.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the pipeline needs of config.toml. Paths are absolute."""
+
+    lake_path: str
+    keep_days: int = 30
+    engine: str = "spark"  # spark | sail | connect
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    remote: str = ""
+    jars_path: str = ""
+    conf: Mapping[str, str] = field(default_factory=dict)
+    log_path: str = ""  # where Spark's own chatter goes
+    quality: Quality = field(default_factory=Quality)
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # [retail] … as in config.toml
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingKey:
+    """A configuration key that a source declares: its section is the source's name."""
+
+    name: str
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueFeed:
+    name: str
+    files: str  # glob, compared as text
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogueSource:
+    name: str
+    feeds: tuple[CatalogueFeed, ...]
+    settings: tuple[SettingKey, ...] = ()
+
+
+MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Ready, Refused)}
+
+
+def catalogue() -> tuple[CatalogueSource, ...]:
+    """Tells every source with its feeds, globs and configuration keys, from the declarations alone."""
+    from pipeline import sources
+
+    return tuple(
+        CatalogueSource(
+            name=s.name,
+            feeds=tuple(CatalogueFeed(name=f.name, files=f.files) for f in s.feeds),
+            settings=tuple(SettingKey(name=k.name, default=k.default, meaning=k.meaning) for k in s.settings),
+        )
+        for s in sources.all_sources()
+    )
+
+
+def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:
+    """Names a batch by its content: source, batch date and the multiset of (feed, SHA-256), whatever the file names."""
+    content = json.dumps([source, batch_date.isoformat(), sorted(files)], ensure_ascii=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def to_json(message: Any) -> str:
+    """Writes a message as one line of JSON with its class name under `type`."""
+    return json.dumps({"type": type(message).__name__, **asdict(message)}, ensure_ascii=True, default=str)
+
+
+def from_json(line: str) -> Any:
+    """Reads what `to_json` wrote. Raises ValueError for anything else."""
+    document = json.loads(line)
+    kind = MESSAGES.get(document.pop("type", ""))
+    if kind is None:
+        raise ValueError(f"not a message of this protocol: {line[:200]}")
+    return _build(kind, document)
+
+
+def _build(kind: Any, value: Any) -> Any:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{f.name: _build(hints[f.name], value[f.name]) for f in fields(kind) if f.name in value})  # type: ignore[operator]
+    if origin is tuple:
+        return tuple(_build(args[0], v) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _build(next(a for a in args if a is not type(None)), value)
+    if kind is dt.date:
+        return dt.date.fromisoformat(value)
+    if isinstance(kind, type) and issubclass(kind, StrEnum):
+        return kind(value)
+    return value

@@ -1,0 +1,13 @@
+"""The two kinds of failure: a DataError is the sender's to mend, everything else may be tried again."""
+
+
+class DataError(Exception):
+    """No retry can help: the delivery itself is wrong. The message says what, where and what to do."""
+
+
+class ForeignCommit(Exception):
+    """Somebody else committed to a table of the lake; batches of its source wait for `adopt` or `restore`."""
+
+
+class ClaimChanged(Exception):
+    """A claimed file is no longer what was claimed: the attempt is void and may be tried again."""

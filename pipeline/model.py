@@ -1,0 +1,371 @@
+"""The vocabulary in which a source is declared: feeds, rules, history, enriched and gold tables. Data only, no Spark.
+
+SQL text may name settings of the source (`$profit_margin`), the batch date (`$batch_date`) and the newest published batch
+date (`$as_of`); they are filled in as literals.
+"""
+
+import datetime as dt
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
+from string import Template
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+class Severity(StrEnum):
+    HIGH = "HIGH"
+    MEDIUM = "MEDIUM"
+    LOW = "LOW"
+
+    @property
+    def weight(self) -> int:
+        return {"HIGH": 10, "MEDIUM": 3, "LOW": 1}[self.value]
+
+
+class Action(StrEnum):
+    REJECT = "REJECT"  # the row goes to quarantine
+    WARN = "WARN"  # the row is accepted and counted
+
+
+HIGH, MEDIUM, LOW = Severity.HIGH, Severity.MEDIUM, Severity.LOW
+REJECT, WARN = Action.REJECT, Action.WARN
+
+TYPES = re.compile(r"STRING|INT|BIGINT|BOOLEAN|DATE|TIMESTAMP|DECIMAL\(\d+,\d+\)")
+_COLUMN = re.compile(r"\s*(\w+)\s+([A-Z]+(?:\(\s*\d+\s*,\s*\d+\s*\))?)(\s+NOT NULL)?\s*(?:,|\Z)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its SQL type (one of `TYPES`), and whether a row without it is rejected."""
+
+    name: str
+    type: str
+    required: bool = False
+
+
+def columns_of(ddl: str) -> tuple[Column, ...]:
+    """Reads `name TYPE [NOT NULL], …`. Raises ValueError for what it does not understand, naming it."""
+    columns, at = [], 0
+    while at < len(ddl.rstrip()):
+        found = _COLUMN.match(ddl, at)
+        if not found:
+            raise ValueError(f"not a column: {ddl[at:at + 60].strip()!r}")
+        name, kind = found[1], found[2].replace(" ", "")
+        if not TYPES.fullmatch(kind):
+            raise ValueError(f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)")
+        columns.append(Column(name, kind, bool(found[3])))
+        at = found.end()
+    return tuple(columns)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column computed by SQL from the columns before it."""
+
+    name: str
+    type: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """SQL that holds for a good row; NULL breaks it; rows outside `where` are not checked."""
+
+    name: str
+    holds: str
+    severity: Severity = field(default=MEDIUM, kw_only=True)
+    action: Action = field(default=WARN, kw_only=True)
+    where: str = field(default="", kw_only=True)
+    description: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The rule that the other feed knows the values of these columns, in this batch or in the lake."""
+
+    name: str
+    feed: str
+    on: tuple[str, ...]
+    severity: Severity = field(default=HIGH, kw_only=True)
+
+    @property
+    def description(self) -> str:
+        return f"{self.feed} knows {', '.join(self.on)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Every version of a key. `delete_when` is SQL over the row; without `effective_from` a version starts at the batch date."""
+
+    effective_from: str = ""
+    untracked: tuple[str, ...] = ()
+    delete_when: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upsert:
+    """Per key the row of the newest batch date."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append:
+    """The set of distinct rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace:
+    """The newest whole delivery is the table; where the file lists versions, they follow its column `starts`."""
+
+    starts: str = ""
+
+
+Keep = History | Upsert | Append | Replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """One kind of file of a source. `files` is a glob, compared as text with the bare file name."""
+
+    name: str
+    files: str
+    columns: str
+    key: tuple[str, ...]
+    keep: Keep
+    rules: tuple[Rule, ...] = ()
+    references: tuple[Reference, ...] = ()
+    derived: tuple[Derived, ...] = ()  # as of the row's own day; never tracked
+    optional: tuple[str, ...] = ()  # columns that a file may lack
+    whole: bool = False
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        names = {c.name for c in self.schema}
+        timed = (self.keep.effective_from,) if isinstance(self.keep, History) else ()
+        for name in (*self.key, *self.optional, *filter(None, timed)):
+            if name not in names:
+                raise ValueError(f"feed {self.name}: {name} is none of its columns")
+
+    @cached_property
+    def schema(self) -> tuple[Column, ...]:
+        return columns_of(self.columns)
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.schema)
+
+    @cached_property
+    def tracked(self) -> tuple[str, ...]:
+        """The columns whose change opens a version: all but the key, the untracked and the event time's."""
+        if not isinstance(self.keep, History):
+            return tuple(n for n in self.names if n not in self.key)
+        return tuple(n for n in self.names if n not in (*self.key, *self.keep.untracked, self.keep.effective_from))
+
+    @property
+    def has_versions(self) -> bool:
+        return isinstance(self.keep, History) or (isinstance(self.keep, Replace) and bool(self.keep.starts))
+
+    @cached_property
+    def silver(self) -> tuple[Column, ...]:
+        """The columns of the silver table; `_event_at` is the time of the newest event that the row shows."""
+        columns = [Column(c.name, c.type) for c in self.schema] + [Column(d.name, d.type) for d in self.derived]
+        if self.has_versions:
+            columns += columns_of("effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN")
+        return (*columns, *columns_of("_event_at TIMESTAMP, _batch_date DATE, _revision INT"))
+
+    @cached_property
+    def silver_key(self) -> tuple[str, ...]:
+        if isinstance(self.keep, Append):
+            return self.names
+        return (*self.key, "effective_from") if self.has_versions else self.key
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsOf:
+    """Joins the version of a feed that is valid at the row's instant.
+
+    `older="first"`: a row older than the first version takes the first; `"none"`: it takes none. Where several keys of the
+    feed share the joined columns (stock of a product in many warehouses), `totals` are aggregates over their versions of
+    that instant and take the place of the feed's columns.
+    """
+
+    feed: str
+    on: tuple[str, ...]
+    prefix: str
+    older: str = "first"
+    totals: tuple[Derived, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Newest:
+    """Joins, of the feed's current rows, the last by the columns `by`, and their number as the column `count`."""
+
+    feed: str
+    on: tuple[str, ...]
+    prefix: str
+    by: tuple[str, ...]
+    count: str
+
+
+Partner = AsOf | Newest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enriched:
+    """A silver table: each current row of the feed `of`, joined to the world of the instant `at`, with columns derived from both."""
+
+    name: str
+    of: str
+    at: str
+    partners: tuple[Partner, ...]
+    derived: tuple[Derived, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    description: str = ""
+
+
+class Kind(StrEnum):
+    """How a gold table follows what it is made of."""
+
+    TOTALS = "totals"  # sums, counts, lowest and highest per grain, kept by difference
+    ROWS = "rows"  # a row for a row
+    KEYS = "keys"  # recomputed from all rows of a touched key
+
+
+Build = Callable[["DataFrame"], "DataFrame"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldTable:
+    """A gold table: what it follows (`of`), its grain, its columns, how it is kept, and what must hold of it."""
+
+    name: str
+    kind: Kind
+    of: str
+    grain: tuple[str, ...]
+    columns: str
+    build: Build
+    checks: tuple[Rule, ...] = ()
+    where: str = ""
+    sums: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of one row's contribution
+    distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
+    lowest: Mapping[str, str] = field(default_factory=dict)
+    highest: Mapping[str, str] = field(default_factory=dict)
+    attributes: str = ""  # a feed whose current row joins by the grain
+    ages: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
+    per_batch: bool = False  # one cumulative row per batch
+    key: tuple[str, ...] = ()  # of KEYS: what is recomputed together
+    description: str = ""
+
+    @cached_property
+    def schema(self) -> tuple[Column, ...]:
+        return columns_of(self.columns)
+
+
+def totals(**declared: Any) -> Callable[[Build], GoldTable]:
+    """Declares a gold table of sums, counts and extremes per grain, kept by difference; the function finishes its rows."""
+    return _gold(Kind.TOTALS, declared)
+
+
+def rows(**declared: Any) -> Callable[[Build], GoldTable]:
+    """Declares a gold table that has a row for each row of what it follows; the function makes one of the other."""
+    return _gold(Kind.ROWS, declared)
+
+
+def keys(**declared: Any) -> Callable[[Build], GoldTable]:
+    """Declares a gold table that is recomputed, for each touched `key`, from all rows of that key."""
+    return _gold(Kind.KEYS, declared)
+
+
+def _gold(kind: Kind, declared: Mapping[str, Any]) -> Callable[[Build], GoldTable]:
+    def declare(build: Build) -> GoldTable:
+        return GoldTable(name=build.__name__, kind=kind, build=build, description=(build.__doc__ or "").strip(), **declared)
+
+    return declare
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """A key of the source's section in config.toml, filled into SQL text as `$name`."""
+
+    name: str
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A system that delivers files: its feeds, enriched tables, settings, and the module that declares its gold tables."""
+
+    name: str
+    feeds: tuple[Feed, ...]
+    enriched: tuple[Enriched, ...] = ()
+    gold_module: str = ""
+    settings: tuple[Setting, ...] = ()
+
+    def feed(self, name: str) -> Feed:
+        return next(f for f in self.feeds if f.name == name)
+
+    @cached_property
+    def gold(self) -> tuple[GoldTable, ...]:
+        """The gold tables, each after the one that it follows."""
+        if not self.gold_module:
+            return ()
+        module = importlib.import_module(self.gold_module)
+        waiting = [t for t in vars(module).values() if isinstance(t, GoldTable)]
+        names, ordered = {t.name for t in waiting}, list[GoldTable]()
+        while waiting:
+            ready = [t for t in waiting if t.of not in names or t.of in {o.name for o in ordered}]
+            if not ready:
+                raise ValueError(f"{self.gold_module}: {', '.join(t.name for t in waiting)} follow each other in a circle")
+            ordered += ready
+            waiting = [t for t in waiting if t not in ready]
+        return tuple(ordered)
+
+    def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
+        """The columns of an enriched table: the row's own, each partner's (see `partner_columns`), the derived."""
+        own = [Column(c.name, c.type) for c in self.feed(table.of).schema] + [Column(d.name, d.type) for d in self.feed(table.of).derived]
+        joined = [Column(new, kind) for p in table.partners for _, new, kind in self.partner_columns(table, p)]
+        return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
+
+    def partner_columns(self, table: Enriched, partner: Partner) -> tuple[tuple[str, str, str], ...]:
+        """What a partner gives: (its column, the name here, type). A name that two feeds share takes the partner's prefix."""
+        if isinstance(partner, AsOf) and partner.totals:
+            return tuple((d.name, d.name, d.type) for d in partner.totals)
+        feed = self.feed(partner.feed)
+        others = [self.feed(f) for f in {table.of, *(p.feed for p in table.partners)} if f != partner.feed]
+        shared = {c.name for other in others for c in other.silver}
+        taken = {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(partner.on)
+        given = [(c.name, partner.prefix + c.name if c.name in shared else c.name, c.type) for c in feed.silver if c.name in taken]
+        if isinstance(partner, Newest):
+            return (*given, (partner.count, partner.count, "BIGINT"))
+        return (*given, ("effective_from", f"_{partner.prefix}from", "TIMESTAMP"))
+
+
+def filled(sql: str, values: Mapping[str, Any]) -> str:
+    """Fills `$name` placeholders with SQL literals."""
+    return Template(sql).safe_substitute({name: literal(value) for name, value in values.items()})
+
+
+def literal(value: Any) -> str:
+    """Writes a value as a SQL literal: numbers exactly, text quoted, dates and times typed."""
+    match value:
+        case None:
+            return "NULL"
+        case bool():
+            return "true" if value else "false"
+        case int() | Decimal():
+            return str(value)
+        case float():
+            return format(Decimal(repr(value)), "f")
+        case dt.datetime():
+            return f"TIMESTAMP '{value.isoformat(sep=' ')}'"
+        case dt.date():
+            return f"DATE '{value.isoformat()}'"
+        case _:
+            return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,1 @@
+"""The source `retail`: a shop's orders, customers, products, stock and shipments."""
