@@ -1,0 +1,288 @@
+"""Reads config.toml and the environment into one Config, or tells every mistake at once. Touches nothing on disk."""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections
+from daemon.mistakes import Mistake, counted, told
+from pipeline.contract import Quality, Settings
+
+PREFIX = "LAKEGATE_"
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message is the whole text to print, every mistake with its place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landing:
+    path: Path
+    trigger_path: Path
+    claim_path: Path
+    archive_path: Path
+    rejected_path: Path
+    missing_file_timeout_seconds: float
+    ignore: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Debounce:
+    quiet_seconds: float
+    max_wait_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch:
+    timeout_seconds: float
+    poison_after: int
+    stop_seconds: float
+    on_published: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    attempts: int
+    initial_seconds: float
+    max_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log:
+    path: Path
+    level: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alerts:
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that config.toml and the environment say. Paths are absolute; `path` is the file itself."""
+
+    path: Path
+    landing: Landing
+    debounce: Debounce
+    dispatch: Dispatch
+    retry: Retry
+    ledger_path: Path
+    log: Log
+    alerts: Alerts
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Given:
+    value: Any
+    variable: str = ""
+    text: str = ""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """Reads the file and what `LAKEGATE_<SECTION>__<KEY>` overrides. Raises ConfigError with every mistake."""
+    path = path.expanduser().absolute()
+    raw = _read(path)
+    given, mistakes = _collected(_parsed(raw, path), environ)
+    values = {section: {key.name: key.default for key in keys} for section, keys in sections().items()}
+    for (section, name), one in given.items():
+        key = _key(section, name)
+        try:
+            values[section][name] = key.kind.read(one.text if key.kind.textual and one.variable else one.value)
+        except UnfitError:
+            shown = _shown(one.value)
+            mistakes.append(_at(section, name, given, f"[{section}] {name} = {shown} is not {key.kind.phrase}{_meant(key, one.value)}"))
+    if not mistakes:
+        config = _built(path, values)
+        mistakes += [_at(section, name, given, f"[{section}] {sentence}") for section, name, sentence in _contradictions(config)]
+    if mistakes:
+        raise ConfigError(told(mistakes, raw, path.name))
+    return config
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path}: there is no such file; copy the config.toml that ships with lakegate (every key in it is optional), "
+            "name yours with --config PATH or LAKEGATE_CONFIG, or see `lakegate demo`"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _parsed(raw: str, path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(raw)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        line, column = _place_of_syntax_error(raw, error)
+        what = str(error).split(" (at ")[0]
+        raise ConfigError(f"{path.name}:{line}:{column} is not TOML: {what[:1].lower()}{what[1:]}\n{counted(1)}") from None
+
+
+def _place_of_syntax_error(raw: str, error: Exception) -> tuple[int, int]:
+    words = str(error).rstrip(")").replace(",", "").split()
+    if "(at" in words and words[-1].isdigit() and words[-3].isdigit():
+        return int(words[-3]), int(words[-1])
+    return len(raw.rstrip("\n").split("\n")), len(raw.rstrip("\n").split("\n")[-1]) + 1
+
+
+def _collected(document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[tuple[str, str], _Given], list[Mistake]]:
+    given, mistakes = dict[tuple[str, str], _Given](), list[Mistake]()
+    for section, keys in document.items():
+        if section not in sections():
+            holders = [s for s, known in sections().items() if section in {k.name for k in known}]
+            hint = f"; it belongs to [{holders[0]}]" if holders and not isinstance(keys, dict) else did_you_mean(section, sections())
+            name = f"[{section}]" if isinstance(keys, dict) else section
+            mistakes.append(Mistake(sentence=f"{name} is not a section{hint}", at=(section,)))
+        elif not isinstance(keys, dict):
+            mistakes.append(Mistake(sentence=f"{section} = {_shown(keys)} is not a section; write [{section}]", at=(section,)))
+        else:
+            for name, value in keys.items():
+                if wrong := _unknown(section, name):
+                    mistakes.append(Mistake(sentence=wrong, at=(section, name)))
+                else:
+                    given[section, name] = _Given(value=value)
+    for variable, section, name, text in _overrides(environ):
+        if section not in sections():
+            mistakes.append(Mistake(sentence=f"[{section}] is not a section{did_you_mean(section, sections())}", variable=variable))
+        elif wrong := _unknown(section, name):
+            mistakes.append(Mistake(sentence=wrong, variable=variable))
+        else:
+            given[section, name] = _Given(value=_value_of(text), variable=variable, text=text)
+    return given, mistakes
+
+
+def _overrides(environ: Mapping[str, str]) -> Iterator[tuple[str, str, str, str]]:
+    for variable, text in sorted(environ.items()):
+        section, separator, name = variable.removeprefix(PREFIX).lower().partition("__")
+        if variable.startswith(PREFIX) and separator:
+            yield variable, section, name, text
+
+
+def _value_of(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, RecursionError, KeyError):
+        pass
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _unknown(section: str, name: str) -> str:
+    known = [k.name for k in sections()[section]]
+    if name in known:
+        return ""
+    elsewhere = [s for s, keys in sections().items() if name in {k.name for k in keys}]
+    hint = did_you_mean(name, known) or (f"; there is one in [{elsewhere[0]}]" if elsewhere else f"; there are {', '.join(known)}")
+    return f"[{section}] {name} is not a key{hint}"
+
+
+def _key(section: str, name: str) -> Key:
+    return next(k for k in sections()[section] if k.name == name)
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _meant(key: Key, value: Any) -> str:
+    if key.kind.phrase.endswith(")") and isinstance(value, str):  # a choice names its words within parentheses
+        return did_you_mean(value, key.kind.phrase.rpartition("(")[2].rstrip(")").split(", "))
+    return ""
+
+
+def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
+    folder = path.parent
+
+    def place(section: str, name: str, otherwise: Path | None = None) -> Path:
+        value = values[section][name]
+        if value is None and otherwise is not None:
+            return otherwise
+        # Dots are taken out by name, links are not followed: where a link points to is the operator's choice and may change.
+        return Path(os.path.normpath(folder / Path(str(value)).expanduser()))
+
+    landing, log_path = place("landing", "path"), place("log", "path")
+    own = values["landing"]
+    spark = {name: value for name, value in values["spark"].items() if name != "jars_path"}
+    return Config(
+        path=path,
+        landing=Landing(
+            path=landing,
+            trigger_path=place("landing", "trigger_path", landing / "trigger"),
+            claim_path=place("landing", "claim_path", landing / ".claim"),
+            archive_path=place("landing", "archive_path"),
+            rejected_path=place("landing", "rejected_path"),
+            missing_file_timeout_seconds=own["missing_file_timeout_seconds"],
+            ignore=own["ignore"],
+        ),
+        debounce=Debounce(**values["debounce"]),
+        dispatch=Dispatch(**values["dispatch"]),
+        retry=Retry(**values["retry"]),
+        ledger_path=place("ledger", "path"),
+        log=Log(path=log_path, level=values["log"]["level"]),
+        alerts=Alerts(**values["alerts"]),
+        settings=Settings(
+            lake_path=str(place("lake", "path")),
+            keep_days=values["lake"]["keep_days"],
+            **spark,
+            jars_path=str(place("spark", "jars_path")) if values["spark"]["jars_path"] else "",
+            log_path=str(log_path.with_name("spark.log")),
+            quality=Quality(**values["quality"]),
+            sources={name: dict(keys) for name, keys in values.items() if name not in OWN},
+        ),
+    )
+
+
+def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
+    """Tells (section, key, sentence) for values that are fine alone and wrong together."""
+    if config.debounce.max_wait_seconds < config.debounce.quiet_seconds:
+        yield "debounce", "max_wait_seconds", f"max_wait_seconds is less than quiet_seconds ({config.debounce.quiet_seconds:g})"
+    if config.retry.max_seconds < config.retry.initial_seconds:
+        yield "retry", "max_seconds", f"max_seconds is less than initial_seconds ({config.retry.initial_seconds:g})"
+    if config.settings.engine == "connect" and not config.settings.remote:
+        yield "spark", "engine", 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
+    yield from _collisions(config)
+
+
+def _collisions(config: Config) -> Iterator[tuple[str, str, str]]:
+    landing = config.landing
+    folders = {
+        ("landing", "path"): landing.path,
+        ("landing", "trigger_path"): landing.trigger_path,
+        ("landing", "claim_path"): landing.claim_path,
+        ("landing", "archive_path"): landing.archive_path,
+        ("landing", "rejected_path"): landing.rejected_path,
+        ("lake", "path"): Path(config.settings.lake_path),
+    }
+    seen: dict[Path, tuple[str, str]] = {}
+    for (section, name), folder in folders.items():
+        if folder in seen:
+            other = seen[folder]
+            yield section, name, f"{name} is the same folder as [{other[0]}] {other[1]} ({folder})"
+        seen.setdefault(folder, (section, name))
+    deep = (landing.claim_path, landing.archive_path, landing.rejected_path, Path(config.settings.lake_path))
+    watched = (("path", landing.path), ("trigger_path", landing.trigger_path))
+    for name, folder in watched:
+        inside = [own for own in deep if folder.is_relative_to(own) and own not in (landing.path, landing.trigger_path)]
+        if inside:
+            yield "landing", name, f"{name} lies within {inside[0]}, where lakegate keeps its own files"
+    for section, file in (("ledger", config.ledger_path), ("log", config.log.path)):
+        if file.parent in (landing.path, landing.trigger_path, *deep):
+            yield section, "path", f"path lies directly in {file.parent}, where it would be taken for a delivery or table; give it a folder of its own"
+
+
+def _at(section: str, name: str, given: Mapping[tuple[str, str], _Given], sentence: str) -> Mistake:
+    variable = given[section, name].variable if (section, name) in given else ""
+    return Mistake(sentence=sentence, at=(section, name), variable=variable, of_value=True)
