@@ -1,0 +1,422 @@
+"""The lake: Delta tables under one folder. The only file that speaks Delta; it decides nothing about batches.
+
+Tables have no partitions, no deletion vectors and no column mapping, so the file list of a version *is* the version: the
+engine reads plain Parquet, and delta-rs writes and administers, the same for every engine and in milliseconds.
+"""
+
+import datetime as dt
+import itertools
+import json
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+
+from pipeline.model import Column
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
+
+# A batch rewrites the files that its keys touch: small files keep that in proportion, and Parquet still pays.
+FILE_BYTES = 16 << 20
+# From here on rows are laid out by key when they are first written; below, a sort buys nothing.
+SORTED_ROWS = 50_000
+# From here on a cluster's many writers beat this process's one.
+ENGINE_ROWS = 20_000_000
+TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
+
+_NAME = re.compile(r"\w+(\.\w+)+")
+_UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
+_WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=256 * 1024)
+
+
+class Engine(Protocol):
+    """What the lake needs of a session."""
+
+    @property
+    def spark(self) -> "SparkSession": ...
+    @property
+    def engine(self) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """One commit of a table. `tag` says whose it is; a foreign one has none of ours."""
+
+    version: int
+    operation: str
+    tag: str | None
+    at: dt.datetime | None
+    restored: int | None = None  # of a RESTORE: the version whose content it brought back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Rows that lie as Parquet in the attempt's work folder: read them as often as you like, they are not computed again."""
+
+    path: Path
+    schema: pa.Schema
+    spark: "SparkSession | None" = None
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        if self.path.is_file():
+            return (self.path,)
+        return tuple(sorted(self.path.glob("*.parquet"))) if self.path.is_dir() else ()
+
+    @cached_property
+    def rows(self) -> int:
+        return sum(pq.read_metadata(f).num_rows for f in self.files)
+
+    @cached_property
+    def df(self) -> "DataFrame":
+        assert self.spark is not None, "rows kept without a session have no DataFrame"
+        schema = _struct(self.schema)
+        if not self.rows:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*map(str, self.files))
+
+    def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
+        schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
+        return pa.Table.from_batches(self.batches(schema), schema)
+
+    def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        """Streams the rows in file order, shaped to `schema`: cast, and null where the rows lack a column."""
+        for path in self.files:
+            with pq.ParquetFile(path) as file:
+                present = [n for n in schema.names if n in file.schema_arrow.names]
+                for batch in file.iter_batches(batch_size=64 * 1024, columns=present):
+                    yield from shaped(pa.Table.from_batches([batch]), schema).to_batches()
+
+
+class Lake:
+    """Names, creates, reads and writes the tables of one lake. Without a session it administers only."""
+
+    def __init__(self, path: Path, session: Engine | None = None, *, keep_days: int = 30) -> None:
+        found = _UNSAFE.search(str(path))
+        if found:
+            # delta-rs dies of some of these, and engines read the others as patterns: zero rows and no error.
+            raise ValueError(f"{path}: a lake's path must not contain {found[0]!r}; choose another [lake] path")
+        self.path = path
+        self.session = session
+        self.keep_days = keep_days
+        self._work: Path | None = None
+        self._numbers = itertools.count(1)
+
+    # ---- names
+
+    def location(self, table: str) -> Path:
+        if not _NAME.fullmatch(table):
+            raise ValueError(f"{table!r} is not a table's name; names look like retail.silver.orders or ops.batches")
+        return self.path.joinpath(*table.split("."))
+
+    def exists(self, table: str) -> bool:
+        return (self.location(table) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
+
+    def version(self, table: str) -> int:
+        return int(DeltaTable(self.location(table), without_files=True).version())
+
+    def tables(self) -> tuple[str, ...]:
+        """Tells every table that lies in the lake."""
+        logs = [*self.path.glob("ops/*/_delta_log"), *self.path.glob("[!_.]*/*/*/_delta_log")]
+        return tuple(sorted(".".join(log.parent.relative_to(self.path).parts) for log in logs))
+
+    def schema(self, table: str, version: int | None = None) -> pa.Schema:
+        return _arrow_schema(DeltaTable(self.location(table), version=version, without_files=True).schema())
+
+    # ---- reading
+
+    def read(self, table: str, version: int, columns: Sequence[str] | None = None) -> "DataFrame":
+        """Reads one version through the engine."""
+        spark, delta = self._spark(), DeltaTable(self.location(table), version=version)
+        if self.session and self.session.engine == "connect":
+            df = spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
+            return df.select(*columns) if columns else df
+        schema, files = _arrow_schema(delta.schema()), self._files(delta, table)
+        if columns:
+            schema = pa.schema([schema.field(c) for c in columns])
+        if not files:
+            return spark.createDataFrame([], _struct(schema))
+        return spark.read.schema(_struct(schema)).parquet(*files)
+
+    def arrow(
+        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, filter: pc.Expression | None = None  # noqa: A002
+    ) -> pa.Table:
+        """Reads one version, the newest by default, without an engine."""
+        delta = DeltaTable(self.location(table), version=version)
+        return delta.to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)
+
+    def commits(self, table: str, after: int) -> list[Commit]:
+        """Tells the commits after a version, oldest first."""
+        delta = DeltaTable(self.location(table), without_files=True)
+        news = delta.version() - after
+        return [_commit(entry) for entry in reversed(delta.history(news)) if entry["version"] > after] if news > 0 else []
+
+    def _files(self, delta: DeltaTable, table: str) -> list[str]:
+        paths = pa.table(delta.get_add_actions())["path"].to_pylist()
+        files = [self.location(table) / unquote(p) for p in paths]
+        for file in files:
+            if not file.exists():  # an engine may read a missing file as no rows
+                raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
+        return [str(f) for f in files]
+
+    # ---- writing
+
+    def create(self, table: str, columns: Sequence[Column] | pa.Schema, tag: str = "create") -> None:
+        """Creates an empty table at version 0: every column nullable, protocol 1 of readers."""
+        schema = columns if isinstance(columns, pa.Schema) else arrow_schema(columns)
+        configuration = {
+            "delta.targetFileSize": str(FILE_BYTES),
+            # Versions that the manifest may still name must stay readable.
+            "delta.logRetentionDuration": f"interval {self.keep_days + 1} days",
+            "delta.deletedFileRetentionDuration": f"interval {self.keep_days + 1} days",
+        }
+        DeltaTable.create(
+            self.location(table),
+            Schema.from_arrow(pa.schema([pa.field(f.name, f.type) for f in schema])),
+            configuration=configuration,
+            commit_properties=_tagged(tag),
+        )
+
+    def append(self, table: str, rows: "Kept | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
+        """Appends rows by column name, cast to the table's types, and tells the new version. No rows, no commit."""
+        delta = DeltaTable(self.location(table), without_files=True)
+        count = rows.rows if isinstance(rows, Kept) else rows.num_rows
+        if not count:
+            return int(delta.version())
+        schema = _arrow_schema(delta.schema())
+        if isinstance(rows, Kept) and count >= ENGINE_ROWS and self.session and self.session.engine != "sail":
+            return self._append_by_engine(table, rows, schema, tag)
+        if sorted_by and count >= SORTED_ROWS and isinstance(rows, Kept):
+            batches = self._sorted(rows, schema, sorted_by)
+        else:
+            batches = rows.batches(schema) if isinstance(rows, Kept) else iter(shaped(rows, schema).to_batches())
+        write_deltalake(
+            delta,
+            pa.RecordBatchReader.from_batches(schema, batches),
+            mode="append",
+            target_file_size=FILE_BYTES,
+            writer_properties=_WRITER,
+            commit_properties=_tagged(tag),
+        )
+        return int(delta.version())
+
+    def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
+        """Applies differences in one commit and tells the new version.
+
+        `rows` have `_sign`: -1 is a row as it was, +1 a row as it is now. A key that comes only with -1 goes, a +1 row
+        takes the place of its key's row or is new. Raises ValueError when a key has two rows.
+        """
+        if not rows.rows:
+            return self.version(table)
+        signs = rows.arrow([*key, "_sign"])
+        old = signs.filter(pc.less(signs["_sign"], 0))
+        if not old.num_rows:
+            return self.append(table, rows, tag, sorted_by=key)
+        delta = DeltaTable(self.location(table))
+        schema = _arrow_schema(delta.schema())
+        signed = schema.append(pa.field("_sign", pa.int32()))
+        survivors = _one_row_a_key(signs, key, table)
+        source = pa.RecordBatchReader.from_batches(signed, _chosen(rows.batches(signed), survivors))
+        everything = {f'"{name}"': f's."{name}"' for name in schema.names}
+        (
+            delta.merge(
+                source,
+                _condition(signs, old, key),
+                source_alias="s",
+                target_alias="t",
+                writer_properties=_WRITER,
+                commit_properties=_tagged(tag),
+            )
+            .when_matched_delete("s._sign < 0")
+            .when_matched_update(everything)
+            .when_not_matched_insert(everything, "s._sign > 0")
+            .execute()
+        )
+        return int(delta.version())
+
+    def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
+        """Adds columns, null in every row that is there, and tells the new version."""
+        delta = DeltaTable(self.location(table), without_files=True)
+        delta.alter.add_columns(list(Schema.from_arrow(fields).fields), commit_properties=_tagged(tag))
+        return self.version(table)
+
+    def restore(self, table: str, version: int, tag: str) -> int:
+        """Brings back the content of an older version as a new one, and tells that."""
+        delta = DeltaTable(self.location(table))
+        delta.restore(version, commit_properties=_tagged(tag))
+        return self.version(table)
+
+    def _append_by_engine(self, table: str, rows: Kept, schema: pa.Schema, tag: str) -> int:
+        from pyspark.sql import functions as F  # noqa: N812
+
+        present = set(rows.schema.names)
+        types = {f.name: f.dataType for f in _struct(schema).fields}
+        columns = [(F.col(n) if n in present else F.lit(None)).cast(types[n]).alias(n) for n in schema.names]
+        rows.df.select(*columns).write.format("delta").mode("append").option("userMetadata", tag).save(str(self.location(table)))
+        return self.version(table)
+
+    def _sorted(self, rows: Kept, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        import duckdb  # it sorts on disk what memory does not hold
+
+        with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(rows.path.parent / "_sort"), "threads": 2}) as db:
+            relation = db.read_parquet([str(f) for f in rows.files])
+            reader = relation.order(", ".join(f'"{k}"' for k in key)).to_arrow_reader(64 * 1024)
+            for batch in reader:
+                yield from shaped(pa.Table.from_batches([batch]), schema).to_batches()
+
+    # ---- the attempt's work folder
+
+    @property
+    def work(self) -> Path:
+        """The scratch folder of the running attempt."""
+        assert self._work is not None, "no attempt is running"
+        return self._work
+
+    def open_work(self, name: str) -> Path:
+        """Makes an empty scratch folder the current one."""
+        self._work = self.path / "_work" / name
+        shutil.rmtree(self._work, ignore_errors=True)
+        self._work.mkdir(parents=True)
+        return self._work
+
+    def clear_work(self) -> None:
+        """Removes the scratch of every attempt."""
+        shutil.rmtree(self.path / "_work", ignore_errors=True)
+        self._work = None
+
+    def keep(self, df: "DataFrame", name: str) -> Kept:
+        """Computes a DataFrame once, as Parquet in the work folder."""
+        folder = self.work / f"{next(self._numbers):04d}_{name}"
+        schema = _nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
+        df.write.mode("overwrite").parquet(str(folder))
+        return Kept(path=folder, schema=schema, spark=self._spark())
+
+    def kept(self, path: Path | str) -> Kept:
+        """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
+        path = Path(path)
+        sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
+        spark = self.session.spark if self.session else None
+        return Kept(path=path, schema=_nullable(pq.read_schema(sample)), spark=spark)
+
+    def _spark(self) -> "SparkSession":
+        assert self.session is not None, "this lake was opened for administration, without an engine"
+        return self.session.spark
+
+
+_ARROW = {
+    "STRING": pa.string(),
+    "INT": pa.int32(),
+    "BIGINT": pa.int64(),
+    "BOOLEAN": pa.bool_(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us", "UTC"),
+    "DOUBLE": pa.float64(),
+}
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    """Tells the Arrow type of a declared SQL type."""
+    decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", kind)
+    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _ARROW[kind]
+
+
+def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
+    """Tells the Arrow schema of declared columns, all nullable."""
+    return pa.schema([pa.field(c.name, arrow_type(c.type)) for c in columns])
+
+
+def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Brings rows to a schema by column name: cast exactly or fail, null where a column is absent, surplus dropped."""
+    present = set(rows.column_names)
+    columns = [
+        rows[f.name].cast(f.type) if f.name in present else pa.chunked_array([pa.nulls(rows.num_rows, f.type)], f.type)
+        for f in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _nullable(schema: pa.Schema) -> pa.Schema:
+    # Engines leave notes in field metadata, and their own name for the zone.
+    utc = pa.timestamp("us", "UTC")
+    return pa.schema([pa.field(f.name, utc if pa.types.is_timestamp(f.type) else f.type) for f in schema])
+
+
+def _arrow_schema(schema: Schema) -> pa.Schema:
+    return _nullable(pa.schema(schema.to_arrow()))
+
+
+def _struct(schema: pa.Schema) -> "StructType":
+    from pyspark.sql.types import StructType
+
+    # Delta writes a schema as Spark's own JSON does.
+    return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
+
+
+def _tagged(tag: str) -> CommitProperties:
+    # No silent retry: when somebody else has taken the next version, the attempt must see it.
+    return CommitProperties(custom_metadata={TAG: tag}, max_commit_retries=0)
+
+
+def _commit(entry: dict[str, Any]) -> Commit:
+    at = entry.get("timestamp")
+    restored = entry.get("operationParameters", {}).get("version") if entry.get("operation") == "RESTORE" else None
+    return Commit(
+        version=int(entry["version"]),
+        operation=entry.get("operation", "unknown"),
+        tag=entry.get(TAG),
+        at=dt.datetime.fromtimestamp(at / 1000, dt.UTC) if at else None,
+        restored=int(restored) if restored is not None else None,
+    )
+
+
+def _one_row_a_key(signs: pa.Table, key: Sequence[str], table: str) -> pa.Array:
+    """Marks, for each key, the one row that decides: the +1 row where there is one, else a -1 row."""
+    count = signs.num_rows
+    is_new = pc.greater(signs["_sign"], 0)
+    at = pa.array(range(count), pa.int64())
+    ranked = signs.select(list(key)).append_column("_rank", pc.add(at, pc.multiply(is_new.cast(pa.int64()), count)))
+    winners = ranked.group_by(list(key), use_threads=False).aggregate([("_rank", "max")])["_rank_max"]
+    new = pc.greater_equal(winners, count)
+    if pc.sum(new).as_py() != pc.sum(is_new).as_py():
+        raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
+    places = pc.if_else(new, pc.subtract(winners, count), winners)
+    mask = pc.is_in(at, value_set=places.combine_chunks())
+    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
+
+
+def _chosen(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.RecordBatch]:
+    at = 0
+    for batch in batches:
+        yield batch.filter(mask.slice(at, batch.num_rows))
+        at += batch.num_rows
+
+
+def _condition(signs: pa.Table, old: pa.Table, key: Sequence[str]) -> str:
+    # The range of the keys that are there already lets delta-rs leave other files unread; new keys need no match.
+    terms = []
+    for name in key:
+        nulls = signs[name].null_count > 0
+        terms.append(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' if nulls else f't."{name}" = s."{name}"')
+        if not nulls and old[name].type in (pa.string(), pa.int32(), pa.int64(), pa.date32()):
+            ends = pc.min_max(old[name]).as_py()
+            terms.append(f't."{name}" >= {_literal(ends["min"])} AND t."{name}" <= {_literal(ends["max"])}')
+    return " AND ".join(terms)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dt.date):
+        return f"CAST('{value.isoformat()}' AS DATE)"
+    return "'" + str(value).replace("'", "''") + "'"
