@@ -1,0 +1,190 @@
+"""Opens the engine's session: a JVM of our own, a cluster, a Spark Connect server, or Sail inside this process.
+
+The only file that knows how an engine is started and set. Everything it sets is here with its reason; `[spark] conf` wins.
+"""
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from pipeline import jars, java
+from pipeline.contract import Settings
+
+# Also a session on somebody else's server can be told these.
+FOR_EVERY_ENGINE = {
+    "spark.sql.session.timeZone": "UTC",  # a timestamp without a zone means UTC, on whatever machine
+    "spark.sql.ansi.enabled": "true",  # a number that does not fit is an error, never a null
+}
+FOR_SPARK = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    "spark.sql.catalogImplementation": "in-memory",  # no Hive: its Derby database would be written to the current folder
+    "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",  # Power BI and delta-rs's Arrow reader refuse them
+    "spark.ui.enabled": "false",  # a port and a second of start-up that nobody asked for
+    "spark.ui.showConsoleProgress": "false",  # control characters in a log file
+    "spark.log.level": "WARN",
+    # The worker lives for months: what Spark remembers of past jobs stays small.
+    "spark.ui.retainedJobs": "20",
+    "spark.ui.retainedStages": "20",
+    "spark.ui.retainedTasks": "1000",
+    "spark.sql.ui.retainedExecutions": "5",
+    # Plans of wide tables are cut in the log, and building the long text costs time even where nobody reads it.
+    "spark.sql.maxPlanStringLength": "2000",
+}
+# On one machine the data of a batch is small against the cost of a task; on a cluster Spark's own defaults are right.
+FOR_ONE_MACHINE = {
+    "spark.databricks.delta.snapshotPartitions": "1",  # instead of 50 tasks for a log of a few files
+    "spark.sql.adaptive.enabled": "false",  # each of its stages is a job of its own: on small data that is most of the time
+    "spark.sql.sources.parallelPartitionDiscovery.threshold": "100000",  # files are listed here, not by a Spark job
+    "spark.locality.wait": "0",  # there is no better place to wait for
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
+}
+# These shape the JVM or its class path and must be known before it starts. All others go in through the session:
+# a command line is everybody's to read, and `conf` may hold the key of an object store.
+NEEDED_AT_LAUNCH = ("spark.driver.", "spark.jars", "spark.submit.", "spark.master", "spark.yarn.", "spark.kubernetes.")
+# What both we and the user may give: one does not take the place of the other.
+JOINED_BY = {"spark.sql.extensions": ",", "spark.jars": ",", "spark.driver.extraClassPath": ":", "spark.driver.extraJavaOptions": " "}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """An open session. `stop` ends it and whatever was started for it."""
+
+    spark: SparkSession
+    engine: str
+    close: Callable[[], None]
+
+    def stop(self) -> None:
+        self.close()
+
+
+def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Session:
+    """Opens the session that `settings.engine` names.
+
+    `inherit_fds` are open files that a JVM of our own keeps open as long as it lives, such as the lake's lock. Other engines run
+    in this process or elsewhere and inherit nothing. Raises NoJava and NoJars, whose messages say what to do.
+    """
+    match settings.engine:
+        case "sail":
+            return _sail(settings)
+        case "connect":
+            return _connect(settings.remote, settings, engine="connect", close_server=None)
+        case _:
+            return _spark(settings, inherit_fds)
+
+
+def spark_conf(settings: Settings, delta_jars: tuple[Path, ...]) -> dict[str, str]:
+    """Tells every setting of a session on Spark, ours and the user's."""
+    local = settings.master.startswith("local")
+    conf = {**FOR_EVERY_ENGINE, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
+    conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
+    # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
+    conf["spark.driver.extraJavaOptions"] = f"-XX:+ExitOnOutOfMemoryError -Djava.io.tmpdir={tempfile.gettempdir()}"
+    conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
+    if local:
+        conf |= {**FOR_ONE_MACHINE, "spark.sql.shuffle.partitions": str(min(max(_cores(settings.master), 2), 8))}
+        conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))  # driver and executor are one JVM: no copy of each jar is served to it
+    else:
+        conf["spark.jars"] = ",".join(map(str, delta_jars))
+    for key, value in settings.conf.items():
+        joined = key in JOINED_BY and key in conf and value not in conf[key]
+        conf[key] = JOINED_BY[key].join((conf[key], value)) if joined else value
+    return conf
+
+
+def _cores(master: str) -> int:
+    told = re.fullmatch(r"local\[(\d+)(?:,.*)?\]", master)
+    return int(told[1]) if told else (os.cpu_count() or 1)
+
+
+def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
+    from pyspark import SparkConf, SparkContext
+
+    conf = spark_conf(settings, jars.find_jars(settings.jars_path))
+    _prepare_environment(java.find_java(os.environ), local=settings.master.startswith("local"))
+    gateway = _launch(SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if k.startswith(NEEDED_AT_LAUNCH)]), settings, inherit_fds)
+    context = SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
+    session = SparkSession(context)
+
+    def close() -> None:
+        session.stop()
+        _end_jvm(gateway)
+
+    return Session(spark=session, engine="spark", close=close)
+
+
+def _prepare_environment(found: java.JavaFound, *, local: bool) -> None:
+    import pyspark
+
+    os.environ["JAVA_HOME"] = str(found.home)
+    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # another Spark of this machine would not know Delta's jars
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # not the first python3 on PATH
+    if local:
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a host name that resolves to nothing would stop it
+    for inherited in ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE"):
+        os.environ.pop(inherited, None)  # left over from a notebook or another engine, they would lead to another session
+
+
+def _launch(conf: Any, settings: Settings, inherit_fds: tuple[int, ...]) -> Any:
+    from pyspark.java_gateway import launch_gateway
+
+    with contextlib.ExitStack() as stack:
+        # pyspark's launcher closes every open file in the JVM but those named here, its parameter for developers. Its pipe to the
+        # JVM's stdin is what ends the JVM when this process is gone, however it went.
+        popen: dict[str, Any] = {"pass_fds": inherit_fds}
+        if settings.log_path:
+            Path(settings.log_path).parent.mkdir(parents=True, exist_ok=True)
+            log = stack.enter_context(Path(settings.log_path).open("ab"))
+            popen |= {"stdout": log, "stderr": subprocess.STDOUT}
+        return launch_gateway(conf, popen)  # type: ignore[no-untyped-call]
+
+
+def _end_jvm(gateway: Any) -> None:
+    from pyspark import SparkContext
+
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    try:
+        gateway.proc.wait(20)
+    except subprocess.TimeoutExpired:
+        gateway.proc.kill()
+        gateway.proc.wait()
+    # pyspark keeps the gateway for the next context of this process and never asks whether its JVM still lives.
+    SparkContext._gateway = SparkContext._jvm = None  # noqa: SLF001
+
+
+def _sail(settings: Settings) -> Session:
+    os.environ.setdefault("RUST_LOG", "warn")  # it reports every query at INFO, on stderr
+    from pysail.spark import SparkConnectServer
+
+    server = SparkConnectServer("127.0.0.1", 0)
+    server.start(background=True)
+    return _connect(f"sc://127.0.0.1:{server.listening_address[1]}", settings, engine="sail", close_server=server.stop)
+
+
+def _connect(remote: str, settings: Settings, *, engine: str, close_server: Callable[[], None] | None) -> Session:
+    session = SparkSession.builder.remote(remote).getOrCreate()
+    for key, value in (FOR_EVERY_ENGINE | _for_a_session(settings.conf)).items():
+        session.conf.set(key, value)
+
+    def close() -> None:
+        session.stop()
+        if close_server:
+            close_server()
+
+    return Session(spark=session, engine=engine, close=close)
+
+
+def _for_a_session(conf: Mapping[str, str]) -> dict[str, str]:
+    # A session on a running server can be told SQL settings only; the rest of `conf` is for the engine spark.
+    return {key: value for key, value in conf.items() if key.startswith(("spark.sql.", "spark.databricks."))}
