@@ -126,6 +126,11 @@ class Lake:
     def version(self, table: str) -> int:
         return int(DeltaTable(self.location(table), without_files=True).version())
 
+    def is_at(self, table: str, version: int) -> bool:
+        """Tells whether a version is the newest, by two looks at the log's folder: cheap enough to ask before every write."""
+        log = self.location(table) / "_delta_log"
+        return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""
         logs = [*self.path.glob("ops/*/_delta_log"), *self.path.glob("[!_.]*/*/*/_delta_log")]
@@ -297,7 +302,7 @@ class Lake:
 
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
-        folder = self.work / f"{next(self._numbers):04d}_{name}"
+        folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
         schema = _nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
         df.write.mode("overwrite").parquet(str(folder))
         return Kept(path=folder, schema=schema, spark=self._spark())
@@ -307,7 +312,7 @@ class Lake:
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
         spark = self.session.spark if self.session else None
-        return Kept(path=path, schema=_nullable(pq.read_schema(sample)), spark=spark)
+        return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), spark=spark)
 
     def _spark(self) -> "SparkSession":
         assert self.session is not None, "this lake was opened for administration, without an engine"
