@@ -117,12 +117,10 @@ def sql(state: Published, query: str, most: int | None = None) -> Answer:
             for statement in statements:
                 connection.execute(statement)
             found = connection.fetchall() if most is None else connection.fetchmany(most)
-        except duckdb.CatalogException as error:
-            raise _unknown(state, query, str(error)) from None
         except duckdb.IOException as error:
             raise QueryError(f"a file of a table cannot be read; versions older than [lake] keep_days are gone ({_first_line(error)})") from None
         except duckdb.Error as error:
-            raise QueryError(_first_line(error)) from None
+            raise _explained(state, query, str(error)) from None
         columns = tuple(ColumnInfo(name=c[0], type=str(c[1])) for c in connection.description or ())
         return Answer(columns=columns, rows=tuple(found))
 
@@ -130,7 +128,7 @@ def sql(state: Published, query: str, most: int | None = None) -> Answer:
 def table(state: Published, name: str, most: int) -> Answer:
     """Shows the columns, as SQL types, and some rows of one table. Raises UnknownTableError."""
     if name not in state.versions:
-        raise UnknownTableError(_no_such_table(state, name))
+        raise UnknownTableError(no_such_table(state, name))
     return sql(state, f"FROM {_quoted_name(name)}", most)
 
 
@@ -304,13 +302,13 @@ def _quoted_name(name: str) -> str:
     return ".".join(map(_quoted, name.split(".")))
 
 
-def _unknown(state: Published, query: str, message: str) -> Exception:
+def _explained(state: Published, query: str, message: str) -> Exception:
     missing = re.search(r"(?:Table|View) with name (\S+?) does not exist|(?:Catalog|Schema)(?: with name)? (\S+?) does not exist", message)
     if not missing:
         return QueryError(_first_line(message))
     word = (missing[1] or missing[2]).strip("\"'").rpartition(".")[2].lower()
     asked = next((n for n in _dotted_names(query) if word in n.lower().split(".")), word)
-    return UnknownTableError(_no_such_table(state, asked))
+    return UnknownTableError(no_such_table(state, asked))
 
 
 def _dotted_names(query: str) -> Iterator[str]:
@@ -318,7 +316,8 @@ def _dotted_names(query: str) -> Iterator[str]:
         yield ".".join(part.strip(' "') for part in found[0].split("."))
 
 
-def _no_such_table(state: Published, name: str) -> str:
+def no_such_table(state: Published, name: str) -> str:
+    """Says that there is no such table, and which it might be."""
     if not state.versions:
         return f"no table {name}: nothing is published in {state.lake} yet"
     last = name.rpartition(".")[2].lower()

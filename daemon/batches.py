@@ -1,0 +1,138 @@
+"""Shows batches: the shape that programs rely on, the list for people, and one batch's story. Changes nothing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon import show
+from daemon.batch import Batch, State
+from daemon.config import Config
+from daemon.ledger import Ledger
+from daemon.wording import listed, printable
+
+LONGEST_STORY = 12  # lines
+MOST_FINDINGS = 3
+
+
+def as_record(batch: Batch) -> dict[str, Any]:
+    """One batch in the shape of `batches --json`."""
+    return {
+        "batch_id": batch.batch_id,
+        "source": batch.source,
+        "batch_date": batch.batch_date.isoformat() if batch.batch_date else None,
+        "state": str(batch.state),
+        "reason": batch.reason,
+        "trigger": batch.trigger,
+        "files": [{"name": f.name, "feed": f.feed, "sha256": f.sha256, "bytes": f.bytes} for f in batch.files],
+        "attempts": batch.attempts,
+        "received_at": batch.received_at,
+        "published_at": batch.published_at,
+        "archived_at": batch.archived_at,
+    }
+
+
+def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
+    """One batch with everything that is known of it: history, what it waits for, the worker's last answer."""
+    more = {"revision": batch.revision, "identity": batch.identity, "duplicate_of": batch.duplicate_of, "waiting_for": list(batch.waiting_for)}
+    return {**as_record(batch), **more, "next_attempt_at": batch.next_attempt_at, "history": ledger.history(batch.batch_id), "result": batch.result}
+
+
+def print_list(batches: Sequence[Batch], most: int | None) -> None:
+    """A table, newest first."""
+    shown = batches if most is None else batches[:most]
+    columns = ("BATCH", "SOURCE", "DATE", "STATE", "FILES", "RECEIVED", "TRIGGER", "REASON")
+    rows = [(b.batch_id, b.source, b.batch_date, b.state, len(b.data_files), show.moment(b.received_at), b.trigger, b.reason) for b in shown]
+    show.print_table(columns, rows, numbers=("FILES",))
+    if len(shown) < len(batches):
+        show.say(f"{len(batches) - len(shown)} older ones: lakegate batches --limit {len(batches)}")
+
+
+def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
+    """At most twelve lines: what became of the batch, why, what it changed, where its files are, what to do next."""
+    tail = [("history", " · ".join(f"{h['event'].removeprefix('batch.')} {h['changed_at'][11:19]}" for h in ledger.history(batch.batch_id)[-8:]))]
+    lines = [*_told(batch, ledger, config), *tail]
+    findings = [("rows", text) for text in _findings(batch, LONGEST_STORY - len(lines) - 1)]
+    lines[-1:-1] = findings
+    return [_headline(batch), *(f"  {label:<8}{text}" for label, text in lines if text)]
+
+
+def _headline(batch: Batch) -> str:
+    what = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or printable(batch.trigger)
+    stage = (batch.result or {}).get("stage", "")
+    begun = f"attempt {batch.attempts}" if batch.attempts else ""
+    return " · ".join(filter(None, (f"{show.coloured(batch.state, batch.state)}  {what}", f"batch {batch.batch_id}", stage, begun)))
+
+
+def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, str]]:
+    result = batch.result or {}
+    is_verdict = batch.state in (State.REJECTED, State.FAILED)
+    yield "trigger", f"{printable(batch.trigger)} at {show.moment(batch.received_at)}"
+    yield ("cause" if is_verdict else "reason"), batch.reason
+    if is_verdict:
+        yield "effect", f"no table changed; {_gold_shows(batch, ledger)}"
+    elif batch.published_at and "rows_read" in result:
+        yield "rows", _counts(result)
+    elif batch.waiting_for:
+        yield "missing", listed(batch.waiting_for)
+    yield "files", _files(batch, config)
+    yield "next", next_step(batch)
+
+
+def _gold_shows(batch: Batch, ledger: Ledger) -> str:
+    dates = [b.batch_date for b in ledger.batches(State.PUBLISHED, State.ARCHIVED) if b.source == batch.source and b.published_at and b.batch_date]
+    return f"gold shows {max(dates)}" if dates else "gold is empty" if batch.source else "gold is as it was"
+
+
+def _counts(result: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{result.get(f'rows_{name}', 0):,} {name}" for name in ("read", "accepted", "rejected"))
+    score = f" · score {result['score']:.2f}" if result.get("score") is not None else ""
+    return f"{counts}{score} · {result.get('validation_status') or 'PASS'}"
+
+
+def _files(batch: Batch, config: Config) -> str:
+    count, bytes_ = len(batch.data_files), sum(f.bytes for f in batch.data_files)
+    what = f"{show.plural(count, 'file')}, {show.size(bytes_)}: {listed(f.name for f in batch.data_files)}" if count else "no data files"
+    return f"{what} · {folder}" if (folder := _folder(batch, config)) else what
+
+
+def _folder(batch: Batch, config: Config) -> str:
+    landing = config.landing
+    match batch.state:
+        case State.ARCHIVED:
+            return _short(landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id, config)
+        case State.REJECTED:
+            return _short(landing.rejected_path / batch.batch_id, config) + " (reason.json says more)"
+        case State.READY | State.RUNNING | State.PUBLISHED | State.FAILED:
+            return "claimed"
+        case _:
+            return ""
+
+
+def _short(path: Path, config: Config) -> str:
+    folder = config.path.parent
+    return f"{path.relative_to(folder) if path.is_relative_to(folder) else path}/"
+
+
+def next_step(batch: Batch) -> str:
+    """What the person can do about the batch, or what happens by itself."""
+    count = len(batch.data_files)
+    match batch.state:
+        case State.REJECTED if batch.waiting_for:
+            return "the files that did come are still in the landing folder: deliver the missing ones, and a new trigger"
+        case State.REJECTED:
+            return f"correct what the cause names, deliver {'the file' if count == 1 else f'the {count} files' if count else 'the files'} and a new trigger"
+        case State.FAILED:
+            return f"mend the cause, then `lakegate retry {batch.batch_id}`; `lakegate abandon {batch.batch_id}` gives the batch up"
+        case State.WAITING:
+            return "it starts by itself when its files have come and settled"
+        case State.READY if batch.next_attempt_at:
+            return f"attempt {batch.attempts + 1} begins at {show.moment(batch.next_attempt_at)}"
+        case _:
+            return ""
+
+
+def _findings(batch: Batch, most: int) -> list[str]:
+    found = sorted((batch.result or {}).get("findings", ()), key=lambda f: (f["severity"] != "HIGH", f["severity"] != "MEDIUM", -f["broken"]))
+    lines = [f"{f['broken']:,} of {f['checked']:,} break {f['feed']}.{f['rule']} ({f['severity']} {f['action']})" for f in found if f["broken"]]
+    room = max(1, min(most, MOST_FINDINGS))
+    return lines if len(lines) <= room else [*lines[: room - 1], f"{lines[room - 1]}, and {len(lines) - room} more rules"]

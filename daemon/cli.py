@@ -1,0 +1,331 @@
+"""The command `lakegate`: what each verb takes and how it ends. Every verb loads what it needs when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from daemon.config import Config
+    from daemon.ledger import Ledger
+
+FINE, A_BATCH_FAILED, USAGE, NOT_FOUND, BUSY, CONFIG, INTERRUPTED = 0, 1, 2, 4, 75, 78, 130
+
+# By name, not by class: what raises an error is loaded only by the verb that can meet it.
+EXIT_CODES = {
+    "ConfigError": CONFIG,
+    "LedgerError": CONFIG,
+    "NoSuchBatchError": NOT_FOUND,
+    "UnknownTableError": NOT_FOUND,
+    "QueryError": USAGE,
+    "BusyError": BUSY,
+    "LakeBusy": BUSY,
+}
+
+STATES = ("WAITING", "READY", "RUNNING", "PUBLISHED", "ARCHIVED", "REJECTED", "FAILED")  # daemon.batch has them, and is not needed for --help
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+Body = Callable[..., int | None]
+
+
+def main() -> int:
+    """Runs the command line. Returns the exit code: 0 fine, 1 a batch failed, 2 usage, 4 not found, 75 busy, 78 config."""
+    try:
+        code = lakegate.main(prog_name="lakegate", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return USAGE
+    except click.ClickException as error:
+        where = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "lakegate"
+        print(f"{where}: {error.format_message()} (`{where} --help` tells more)", file=sys.stderr)
+        return USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader, `head` perhaps, has had enough; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FINE
+    except Exception as error:  # noqa: BLE001 - the last place where a sentence can be made of it
+        return _told(error)
+    return code if isinstance(code, int) else FINE
+
+
+def _told(error: Exception) -> int:
+    if os.environ.get("LAKEGATE_TRACE"):
+        raise error
+    known = next((EXIT_CODES[c.__name__] for c in type(error).__mro__ if c.__name__ in EXIT_CODES), None)
+    if known is not None:
+        print(error, file=sys.stderr)
+        return known
+    what = str(error) or "no further word"
+    print(f"lakegate: {what if isinstance(error, OSError) else f'{type(error).__name__}: {what}'}; --trace shows where", file=sys.stderr)
+    return A_BATCH_FAILED
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    # Before the verb and after it: the later one wins, and a verb without one does not undo the group's.
+    if value:
+        context.find_root().meta[str(parameter.name)] = value
+
+
+def _everywhere(command: Verb) -> Verb:
+    config = click.option("--config", metavar="PATH", expose_value=False, callback=_remember, help="The configuration [./config.toml, or LAKEGATE_CONFIG].")
+    trace = click.option("--trace", is_flag=True, expose_value=False, callback=_traced, help="Show the stack trace of an unforeseen error.")
+    return config(trace(command))
+
+
+def _traced(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["LAKEGATE_TRACE"] = "1"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@_everywhere
+@click.version_option(package_name="lakegate", message="%(prog)s %(version)s")
+def lakegate() -> None:
+    """Copy files into a folder; a moment later your lakehouse is right."""
+
+
+def _verb(name: str) -> Callable[[Body], click.Command]:
+    def declare(body: Body) -> click.Command:
+        return lakegate.command(name)(_everywhere(body))
+
+    return declare
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="JSON for programs, on stdout.")
+_batch = click.argument("batch", metavar="ID")
+_table = click.argument("table")
+_dry_run = click.option("--dry-run", is_flag=True, help="Only tell what would happen.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def _config() -> "Config":
+    from daemon import config
+
+    named = click.get_current_context().find_root().meta.get("config") or os.environ.get("LAKEGATE_CONFIG") or "config.toml"
+    return config.load(Path(named), os.environ)
+
+
+def _reading() -> "tuple[Config, Ledger]":
+    from daemon.ledger import Ledger
+
+    config = _config()
+    return config, Ledger.reading(config.ledger_path)
+
+
+def _may(question: str, *, dry_run: bool, yes: bool) -> bool:
+    """Tells what will happen, and asks on a terminal; a program that calls has decided already."""
+    from daemon.show import say
+
+    say(question)
+    if dry_run:
+        return False
+    return yes or not sys.stdin.isatty() or click.confirm("Go on?", err=True)
+
+
+# ---- verbs that work
+
+
+@_verb("demo")
+@click.argument("folder", required=False)
+def _demo(folder: str | None) -> int | None:
+    """Run three days of an example shop in a folder of its own."""
+    return _as_code(importlib.import_module("daemon.demo").run(Path(folder) if folder else None))
+
+
+@_verb("run")
+@click.option("--once", is_flag=True, help="Take what lies there to its end, then exit: 0 when every batch was archived, else 1.")
+@click.option("--quiet", is_flag=True, help="Nothing on stderr; the log file has every event.")
+def _run(*, once: bool, quiet: bool) -> int | None:
+    """Watch the landing zone and take its batches through the pipeline."""
+    config = _config()
+    service = importlib.import_module("daemon.service")
+    return _as_code(service.run(config, once=once, quiet=quiet))
+
+
+def _as_code(result: Any) -> int | None:
+    return result if isinstance(result, int) else None
+
+
+@_verb("retry")
+@_batch
+@_dry_run
+@_yes
+def _retry(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Give a failed batch all its attempts again."""
+    _decide(batch, "retry", "will be tried again, with all its attempts, by the daemon (`lakegate run`)", dry_run=dry_run, yes=yes)
+
+
+@_verb("abandon")
+@_batch
+@_dry_run
+@_yes
+def _abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Give a failed batch up: its files go to the rejected ones."""
+    _decide(batch, "abandon", "is given up: the daemon (`lakegate run`) puts its files into the folder of rejected batches", dry_run=dry_run, yes=yes)
+
+
+def _decide(batch: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> None:
+    from daemon.ledger import Ledger
+
+    config, reading = _reading()
+    found = reading.batch(batch)
+    reading.close()
+    if found.state != "FAILED":
+        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{verb}`")
+    if _may(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
+        ledger = Ledger.opened(config.ledger_path)
+        getattr(ledger, verb)(found.batch_id)
+        ledger.close()
+
+
+@_verb("adopt")
+@_table
+@_dry_run
+@_yes
+def _adopt(table: str, *, dry_run: bool, yes: bool) -> None:
+    """Publish somebody else's commit to a table as it stands."""
+    _mend(table, "adopt", f"{table} is published as it stands now, somebody else's commits included", dry_run=dry_run, yes=yes)
+
+
+@_verb("restore")
+@_table
+@_dry_run
+@_yes
+def _restore(table: str, *, dry_run: bool, yes: bool) -> None:
+    """Undo somebody else's commit to a table: back to the published version."""
+    _mend(table, "restore", f"{table} goes back to its published version; somebody else's commits stay in its history", dry_run=dry_run, yes=yes)
+
+
+def _mend(table: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> None:
+    config = _config()
+    _known_table(config, table)
+    if _may(effect, dry_run=dry_run, yes=yes):
+        print(getattr(importlib.import_module("pipeline.publish"), verb)(config.settings, table))
+
+
+def _known_table(config: "Config", table: str) -> None:
+    reader = importlib.import_module("pipeline.reader")
+    state = reader.published(Path(config.settings.lake_path))
+    if table not in state.versions:
+        raise reader.UnknownTableError(reader.no_such_table(state, table))
+
+
+@_verb("service")
+@click.argument("what", type=click.Choice(["print", "install"]))
+@_dry_run
+@_yes
+def _service(what: str, *, dry_run: bool, yes: bool) -> None:
+    """Print or install the systemd unit."""
+    unit = importlib.import_module("daemon.unit")
+    text, target = unit.text(_config()), unit.target()
+    if what == "print":
+        print(text, end="")
+    elif _may(f"{target} will be written; then: systemctl daemon-reload && systemctl enable --now lakegate", dry_run=dry_run, yes=yes):
+        unit.install(text, target)
+
+
+# ---- verbs that read
+
+
+@_verb("check")
+@_json
+def _check(*, as_json: bool) -> int:
+    """Tell whether this machine can do what the configuration says."""
+    from daemon import check, show
+
+    findings = check.check(_config(), os.environ)
+    if as_json:
+        show.print_json([f.as_record() for f in findings])
+    else:
+        print("\n".join(f.as_line() for f in findings))
+    return A_BATCH_FAILED if any(f.is_bad for f in findings) else FINE
+
+
+@_verb("status")
+@_json
+def _status(*, as_json: bool) -> None:
+    """Tell what the daemon is doing, and what waits."""
+    from daemon import show, status
+
+    config, ledger = _reading()
+    now = status.status(config, ledger)
+    show.print_json(now) if as_json else print("\n".join(status.lines(now)))
+
+
+@_verb("batches")
+@click.argument("batch", metavar="[ID]", required=False)
+@click.option("--limit", type=click.IntRange(min=1), help="No more than so many [30; with --json all].")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only batches in this state.")
+@_json
+def _batches(batch: str | None, limit: int | None, states: tuple[str, ...], *, as_json: bool) -> None:
+    """List batches, newest first, or tell one batch's story (`last` and the first letters of an ID will do)."""
+    from daemon import batches, show
+    from daemon.batch import State
+
+    config, ledger = _reading()
+    if batch is not None:
+        one = ledger.batch(batch)
+        show.print_json(batches.as_full_record(one, ledger)) if as_json else print("\n".join(batches.story(one, ledger, config)))
+        return
+    found = ledger.batches(*(State(s) for s in states))
+    if as_json:
+        show.print_json([batches.as_record(b) for b in found[:limit]])
+    elif found:
+        batches.print_list(found, limit or 30)
+    else:
+        show.say("no batch yet")
+
+
+@_verb("tail")
+@click.option("-n", "--lines", type=click.IntRange(min=0), default=20, show_default=True, help="Begin with so many of the last lines.")
+@click.option("--no-follow", is_flag=True, help="Stop at the end instead of waiting for more.")
+@click.option("--json", "as_json", is_flag=True, help="The lines of the log as they are.")
+def _tail(lines: int, *, no_follow: bool, as_json: bool) -> None:
+    """Follow the log, one readable line an event."""
+    from daemon import tail
+
+    for line in tail.follow(_config().log.path, lines, forever=not no_follow):
+        print(line if as_json else tail.readable(line), flush=True)
+
+
+@_verb("tables")
+@click.argument("table", metavar="[NAME]", required=False)
+@click.option("--batch", metavar="ID", help="As that batch published them.")
+@click.option("--limit", type=click.IntRange(min=0), default=5, show_default=True, help="So many rows of NAME.")
+@_json
+def _tables(table: str | None, batch: str | None, limit: int, *, as_json: bool) -> None:
+    """List the published tables, or show columns and some rows of one."""
+    from daemon import lakeview
+
+    reader, state = _published(batch)
+    lakeview.one_table(reader, state, table, limit, as_json=as_json) if table else lakeview.all_tables(reader, state, as_json=as_json)
+
+
+@_verb("sql")
+@click.argument("query")
+@click.option("--batch", metavar="ID", help="As that batch published the tables.")
+@_json
+def _sql(query: str, batch: str | None, *, as_json: bool) -> None:
+    """Ask the published tables, by names such as retail.gold.daily_sales and ops.batches (`-` reads the SQL from stdin)."""
+    from daemon import lakeview
+
+    reader, state = _published(batch)
+    lakeview.answer(reader, reader.sql(state, sys.stdin.read() if query == "-" else query), as_json=as_json)
+
+
+def _published(batch: str | None) -> tuple[Any, Any]:
+    config = _config()
+    exact = None
+    if batch is not None:
+        from daemon.ledger import Ledger
+
+        exact = Ledger.reading(config.ledger_path).batch(batch).batch_id
+    reader = importlib.import_module("pipeline.reader")
+    return reader, reader.published(Path(config.settings.lake_path), exact)

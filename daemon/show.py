@@ -1,0 +1,103 @@
+"""Prints for people and for programs: aligned tables, exact JSON. Data goes to stdout, everything else to stderr."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, TextIO
+
+from daemon.wording import printable
+
+COLOURS = {"ARCHIVED": "green", "PUBLISHED": "green", "REJECTED": "red", "FAILED": "red", "RUNNING": "cyan", "READY": "cyan", "WAITING": "yellow"}
+_ANSI = {"green": "32", "red": "31", "yellow": "33", "cyan": "36"}
+
+
+def say(text: str) -> None:
+    """A message for the person; never data."""
+    print(text, file=sys.stderr)
+
+
+def as_json(value: Any) -> str:
+    """JSON with two exactnesses that the standard writer lacks: decimals as numbers with all their digits, no NaN."""
+    match value:
+        case Decimal():
+            return format(value, "f") if value.is_finite() else "null"
+        case float() if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is what differs from itself
+            return "null"
+        case Mapping():
+            return "{" + ", ".join(f"{json.dumps(str(k))}: {as_json(v)}" for k, v in value.items()) + "}"
+        case list() | tuple():
+            return "[" + ", ".join(map(as_json, value)) + "]"
+        case _:
+            return json.dumps(value, default=str)
+
+
+def print_json(value: Any) -> None:
+    """Prints a list with an item a line, anything else as one line."""
+    if isinstance(value, list) and value:
+        print("[" + ",\n ".join(map(as_json, value)) + "]")
+    else:
+        print(as_json(value))
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+    """Prints rows under a header: cut to the terminal's width on a terminal, whole in a pipe."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    on_terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        is_last = number == len(columns) - 1
+        table.add_column(printable(column), justify="right" if column in numbers else "left", no_wrap=not (is_last and on_terminal), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(text := cell(v), style=COLOURS.get(text, "")) for v in row))
+    Console(width=None if on_terminal else 100_000, highlight=False, soft_wrap=not on_terminal).print(table)
+
+
+def cell(value: Any) -> str:
+    """One value as one line of text that no terminal can stumble over."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:.10g}"
+        case Decimal():
+            return format(value, "f")
+        case Mapping() | list() | tuple():
+            return printable(as_json(value))
+        case _:
+            return printable(str(value))
+
+
+def coloured(text: str, state: str, stream: TextIO | None = None) -> str:
+    """The text in the colour of a state, where colours are wanted."""
+    code = _ANSI.get(COLOURS.get(state, ""))
+    if not code or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not (stream or sys.stdout).isatty():
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def size(count: int) -> str:
+    """`812 B`, `12.3 kB`, `4.0 GB`."""
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def moment(text: str | None) -> str:
+    """An RFC 3339 time to the second, for reading: `2026-03-04 10:00:01Z`."""
+    return text[:19].replace("T", " ") + "Z" if text else ""
