@@ -1,6 +1,6 @@
 """Delta's jars, which its wheel does not carry: fetched once into a folder of the installation, then used without a network.
 
-`python -m pipeline.jars` fetches them; a machine without a network points `[spark] jars_path` to a folder that holds them.
+`python -m pipeline.jars [FOLDER]` fetches them; a machine without a network points `[spark] jars_path` to a folder that holds them.
 """
 
 import hashlib
@@ -107,19 +107,20 @@ def _java_key_store(certificates: list[bytes]) -> bytes:
     return store + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store, usedforsecurity=False).digest()
 
 
-def main() -> int:
-    """Fetches the jars unless they are there."""
+def main(arguments: list[str]) -> int:
+    """Fetches the jars unless they are there: into the installation's folder, or into the one that is named, for a machine without a network."""
+    folder = Path(arguments[0]) if arguments else FOLDER
     try:
-        find_jars()
+        find_jars(str(folder))
     except NoJars:
         try:
-            fetch()
+            fetch(folder)
         except (NoJars, NoJava) as e:
             print(e, file=sys.stderr)
             return 1
-    print(f"Delta {VERSION}: {len(JARS)} jars in {FOLDER}")
+    print(f"Delta {VERSION}: {len(JARS)} jars in {folder}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

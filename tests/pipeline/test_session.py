@@ -1,0 +1,171 @@
+"""The session that `pipeline.spark` opens, each in a process of its own: an engine marks the process that it runs in."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.contract import Settings
+from pipeline.spark import spark_conf
+
+SESSION = """
+import fcntl, json, os, sys
+from pathlib import Path
+from pipeline import spark
+from pipeline.contract import Settings
+
+engine, root = sys.argv[1:]
+lock = os.open(f"{root}/lock", os.O_CREAT | os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+settings = Settings(lake_path=f"{root}/lake", engine=engine, log_path=f"{root}/spark.log", master="local[2]", conf={"spark.sql.shuffle.partitions": "3"})
+session = spark.open_session(settings, inherit_fds=(lock,))
+table = f"{root}/lake/table"
+session.spark.sql("SELECT id, TIMESTAMP '2026-03-02 10:00:00' AS at FROM range(5)").write.format("delta").save(table)
+conf = session.spark.conf
+print(json.dumps({
+    "engine": session.engine,
+    "count": session.spark.read.format("delta").load(table).count(),
+    "at": session.spark.read.format("delta").load(table).selectExpr("CAST(first(at) AS STRING) AS at").first()["at"],
+    "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
+    "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
+    "here": os.listdir("."),
+}), flush=True)
+if sys.stdin.readline():
+    session.stop()
+    print("stopped", flush=True)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    process: subprocess.Popen[str]
+    root: Path
+    facts: dict[str, Any]
+
+
+def opened(root: Path, engine: str) -> Opened:
+    (root / "here").mkdir()
+    project = str(Path(__file__).parents[2])
+    with (root / "stderr").open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SESSION, engine, str(root)],
+            cwd=root / "here",
+            env={**os.environ, "PYTHONPATH": project, "TZ": "America/New_York"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, (root / "stderr").read_text()[-3000:]
+    return Opened(process=process, root=root, facts=json.loads(line))
+
+
+def closed(session: Opened) -> None:
+    session.process.kill()
+    for stream in (session.process.stdin, session.process.stdout):
+        assert stream is not None
+        stream.close()
+    session.process.wait()
+
+
+@pytest.fixture(scope="module")
+def on_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
+    session = opened(tmp_path_factory.mktemp("spark"), "spark")
+    yield session
+    closed(session)
+
+
+@pytest.mark.spark
+def test_a_session_on_spark_reads_and_writes_delta_in_utc_with_ansi_and_the_users_settings(on_spark: Opened) -> None:
+    assert (on_spark.facts["engine"], on_spark.facts["count"], on_spark.facts["at"]) == ("spark", 5, "2026-03-02 10:00:00")
+    assert list(on_spark.facts["conf"].values()) == ["UTC", "true", "3"]
+
+
+@pytest.mark.spark
+def test_spark_writes_nothing_to_the_current_folder_and_its_chatter_to_the_log(on_spark: Opened) -> None:
+    assert (on_spark.facts["here"], list((on_spark.root / "here").iterdir())) == ([], [])
+    assert "WARN" in (on_spark.root / "spark.log").read_text()
+    assert (on_spark.root / "stderr").read_text() == ""
+
+
+@pytest.mark.spark
+def test_the_lock_is_free_only_when_the_jvm_of_a_killed_process_is_gone_and_it_goes_by_itself(on_spark: Opened) -> None:
+    jvm = Path("/proc") / str(on_spark.facts["jvm"])
+    assert str(on_spark.root / "lock") in {str(fd.readlink()) for fd in (jvm / "fd").iterdir()}
+    on_spark.process.send_signal(signal.SIGKILL)
+    on_spark.process.wait()
+    with (on_spark.root / "lock").open() as lock:
+        deadline = time.monotonic() + 20
+        while not taken(lock.fileno()):
+            assert time.monotonic() < deadline, "the JVM outlives its process"
+            time.sleep(0.02)
+        assert not alive(jvm)
+
+
+def taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def alive(process: Path) -> bool:
+    try:
+        return (process / "stat").read_text().rsplit(")", 1)[1].split()[0] not in {"Z", "X"}
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.sail
+def test_a_session_on_sail_lives_in_the_process_and_says_nothing_on_stderr(tmp_path: Path) -> None:
+    session = opened(tmp_path, "sail")
+    assert session.process.stdin is not None
+    assert session.process.stdout is not None
+    session.process.stdin.write("stop\n")
+    session.process.stdin.flush()
+    stopped = session.process.stdout.readline()
+    closed(session)
+    assert stopped == "stopped\n"
+    assert (session.facts["engine"], session.facts["count"], session.facts["at"]) == ("sail", 5, "2026-03-02 10:00:00")
+    assert (session.facts["conf"]["spark.sql.session.timeZone"], session.facts["here"]) == ("UTC", [])
+    assert " INFO " not in (tmp_path / "stderr").read_text()
+
+
+def conf_of(**settings: Any) -> dict[str, str]:
+    return spark_conf(Settings(lake_path="/lake", **settings), (Path("/jars/a.jar"), Path("/jars/b.jar")))
+
+
+def test_the_users_settings_win() -> None:
+    conf = conf_of(conf={"spark.sql.shuffle.partitions": "64", "spark.sql.session.timeZone": "Europe/Zurich"})
+    assert (conf["spark.sql.shuffle.partitions"], conf["spark.sql.session.timeZone"]) == ("64", "Europe/Zurich")
+
+
+def test_extensions_and_class_path_of_the_user_stand_beside_ours() -> None:
+    conf = conf_of(conf={"spark.sql.extensions": "a.Other", "spark.driver.extraClassPath": "/more.jar"})
+    assert conf["spark.sql.extensions"] == "io.delta.sql.DeltaSparkSessionExtension,a.Other"
+    assert conf["spark.driver.extraClassPath"] == "/jars/a.jar:/jars/b.jar:/more.jar"
+
+
+def test_a_cluster_gets_the_jars_sent_and_keeps_sparks_own_parallelism() -> None:
+    conf = conf_of(master="spark://head:7077")
+    assert conf["spark.jars"] == "/jars/a.jar,/jars/b.jar"
+    assert {"spark.sql.shuffle.partitions", "spark.sql.adaptive.enabled", "spark.driver.host"} & set(conf) == set()
+
+
+@pytest.mark.parametrize(("master", "partitions"), [("local", "2"), ("local[1]", "2"), ("local[4]", "4"), ("local[3,2]", "3"), ("local[64]", "8")])
+def test_a_shuffle_on_one_machine_has_few_partitions(master: str, partitions: str) -> None:
+    if master == "local":
+        partitions = str(min(max(os.cpu_count() or 1, 2), 8))
+    assert conf_of(master=master)["spark.sql.shuffle.partitions"] == partitions
