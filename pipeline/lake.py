@@ -131,6 +131,10 @@ class Lake:
         log = self.location(table) / "_delta_log"
         return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
 
+    def is_empty(self, table: str, version: int) -> bool:
+        """Tells whether a version holds no rows."""
+        return not DeltaTable(self.location(table), version=version).file_uris()
+
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""
         logs = [*self.path.glob("ops/*/_delta_log"), *self.path.glob("[!_.]*/*/*/_delta_log")]
@@ -182,6 +186,7 @@ class Lake:
         schema = columns if isinstance(columns, pa.Schema) else arrow_schema(columns)
         configuration = {
             "delta.targetFileSize": str(FILE_BYTES),
+            "delta.checkpointInterval": "20",  # opening a table reads the commits since its checkpoint, and that happens often
             # Versions that the manifest may still name must stay readable.
             "delta.logRetentionDuration": f"interval {self.keep_days + 1} days",
             "delta.deletedFileRetentionDuration": f"interval {self.keep_days + 1} days",
