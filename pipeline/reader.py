@@ -85,7 +85,7 @@ def published(lake: Path, batch: str | None = None) -> Published:
         return Published(lake=lake, versions={})
     rows = _manifest_rows(manifest, location(lake, MANIFEST), batch)
     if batch is not None and not rows:
-        raise UnknownTableError(f"the manifest has no batch {batch}")
+        raise UnknownTableError(f"no batch {batch} is published")
     versions: dict[str, int] = {}
     for source, named in rows:  # the newest row last: its ops versions stand
         versions |= {t: v for t, v in named.items() if t.startswith((f"{source}.", "ops."))}
@@ -97,6 +97,31 @@ def published(lake: Path, batch: str | None = None) -> Published:
 def tables(state: Published) -> tuple[TableInfo, ...]:
     """Describes every published table at its published version, from the Delta log alone."""
     return tuple(info for name in state.versions if (info := _info(state, name)) is not None)
+
+
+def newer(state: Published) -> dict[str, int]:
+    """Names the tables whose newest version is not the published one, with that version: a batch at work, or somebody else's commit."""
+    found = {}
+    for name in state.versions:
+        commits = (location(state.lake, name) / "_delta_log").glob("*.json")
+        newest = max((int(c.stem) for c in commits if c.stem.isdigit()), default=state.versions[name])
+        if newest > state.versions[name]:
+            found[name] = newest
+    return found
+
+
+def fingerprints(lake: Path) -> dict[str, str]:
+    """Tells, by source, the fingerprint of the definitions that its newest published batch was made with."""
+    manifest = _opened(location(lake, MANIFEST))
+    files = [f["path"] for f in _stats(manifest, "path")] if manifest else []
+    if not files:
+        return {}
+    import duckdb
+
+    scan = _scan(location(lake, MANIFEST), files)
+    with duckdb.connect() as connection:
+        rows = connection.execute(f"SELECT source, arg_max(fingerprint, batch_seq) FROM {scan} WHERE fingerprint <> '' GROUP BY source").fetchall()
+    return {str(source): str(fingerprint) for source, fingerprint in rows}
 
 
 def sql(state: Published, query: str, most: int | None = None) -> Answer:
@@ -166,21 +191,21 @@ def _opened(folder: Path, version: int | None = None) -> "DeltaTable | None":
 def _manifest_rows(manifest: "DeltaTable", folder: Path, batch: str | None) -> list[tuple[str, Mapping[str, int]]]:
     import duckdb
 
-    stats = _stats(manifest)
+    stats = _stats(manifest, "path", "min.source", "max.source", "max.batch_seq", "min.batch_id", "max.batch_id")
     files = _files_of_batch(stats, batch) if batch is not None else _files_of_newest(stats)
     if not files:
         return []
     # Text and no parameters: DuckDB imports pandas and pyarrow, one second, to look at the first parameter.
-    wanted = "" if batch is None else f"WHERE batch_id = {_literal(batch)}"
+    wanted = "" if batch is None else f"WHERE batch_id = {_literal(batch)} AND kind = 'batch'"
     query = f"SELECT source, arg_max(table_versions, batch_seq) FROM {_scan(folder, files)} {wanted} GROUP BY source ORDER BY max(batch_seq)"
     with duckdb.connect() as connection:
         found = connection.execute(query).fetchall()
     return [(str(source), dict(versions or {})) for source, versions in found]
 
 
-def _stats(table: "DeltaTable") -> list[dict[str, Any]]:
+def _stats(table: "DeltaTable", *wanted: str) -> list[dict[str, Any]]:
     added = table.get_add_actions(flatten=True)
-    names = added.schema.names
+    names = [n for n in added.schema.names if n in wanted]
     return [dict(zip(names, row, strict=True)) for row in zip(*(added.column(n).to_pylist() for n in names), strict=True)]
 
 
@@ -209,7 +234,7 @@ def _info(state: Published, name: str) -> TableInfo | None:
     opened = _opened(location(state.lake, name), state.versions[name])
     if opened is None:
         return None
-    stats = _stats(opened)
+    stats = _stats(opened, "num_records", "size_bytes", "modification_time")
     counts = [f.get("num_records") for f in stats]
     written = [at for f in stats if (at := f.get("modification_time")) is not None]
     return TableInfo(
@@ -258,7 +283,7 @@ def _view(state: Published, name: str) -> str:
     # The empty first part gives every column of the version's schema its type, also where no file has it, or there is no file.
     shape = ", ".join(f"CAST(NULL AS {_sql_type(f.type)}) AS {_quoted(f.name)}" for f in opened.schema().fields)
     empty = f"SELECT {shape} WHERE false"
-    files = [f["path"] for f in _stats(opened)]
+    files = [f["path"] for f in _stats(opened, "path")]
     return f"{empty} UNION ALL BY NAME SELECT * FROM {_scan(location(state.lake, name), files)}" if files else empty
 
 

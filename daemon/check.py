@@ -1,0 +1,301 @@
+"""Tells whether this machine can do what the configuration says, one line each with what to do. Changes nothing, starts no Java."""
+
+import fcntl
+import importlib
+import importlib.util
+import os
+import shutil
+import socket
+import sys
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from daemon.config import Config
+from daemon.holders import holder
+from daemon.show import coloured, plural, size
+from daemon.wording import listed
+from pipeline import contract
+
+OLDEST_PYTHON = (3, 11)
+LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
+CAP_LEASE = 28
+# SQLite's write-ahead log needs memory that processes share, and a network does not share it.
+NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "afs", "lustre")
+OK, NOTE, BAD = "ok", "note", "bad"
+_COLOURS = {OK: "ARCHIVED", NOTE: "WAITING", BAD: "FAILED"}
+
+
+Told = Iterator[tuple[str, str, str]]  # subject, verdict, what it says
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at. `bad` stops the work, `note` is worth knowing."""
+
+    subject: str
+    verdict: str
+    says: str
+
+    @property
+    def is_bad(self) -> bool:
+        return self.verdict == BAD
+
+    def as_record(self) -> dict[str, str]:
+        return {"subject": self.subject, "verdict": self.verdict, "says": self.says}
+
+    def as_line(self) -> str:
+        return f"{coloured(f'{self.verdict:<4}', _COLOURS[self.verdict])}  {self.subject:<10}  {self.says}"
+
+
+def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
+    """Looks at everything that can be looked at without starting anything."""
+    looks = {
+        "python": _python(), "sources": _sources(), "engine": _engine(config, environ), "folders": _folders(config), "moves": _moves(config),
+        "space": _space(config), "lease": _lease(config), "ledger": _ledger(config), "commands": _commands(config, environ),
+        "daemon": _running(config), "tables": _lake(config),
+    }  # fmt: skip
+    found: list[Finding] = []
+    for subject, look in looks.items():
+        try:
+            found += [Finding(subject=about, verdict=verdict, says=says) for about, verdict, says in look]
+        except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
+            found.append(Finding(subject=subject, verdict=BAD, says=f"cannot be looked at: {' '.join(str(error).split())[:300]}"))
+    return found
+
+
+def _python() -> Told:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        yield "python", BAD, f"Python {version} is too old; install with Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+    else:
+        yield "python", OK, f"{version}, {sys.executable}"
+
+
+def _sources() -> Told:
+    yield "sources", OK, ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in contract.catalogue())
+
+
+def _engine(config: Config, environ: Mapping[str, str]) -> Told:
+    settings = config.settings
+    needed = {"spark": ("pyspark", "delta"), "sail": ("pysail", "pyspark"), "connect": ("pyspark", "grpc")}[settings.engine]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        yield "engine", BAD, f"{settings.engine}: the package {' and '.join(missing)} is missing; install lakegate's dependencies again"
+        return
+    match settings.engine:
+        case "spark":
+            yield "engine", OK, f"spark, master {settings.master}, {settings.driver_memory} for the driver"
+            yield from _java(environ)
+            yield from _jars(settings.jars_path)
+        case "sail":
+            yield "engine", OK, "sail, inside the worker; no Java"
+            yield "engine", NOTE, 'sail cannot stream (a source with stream = true), and not run on a cluster: set [spark] engine = "spark" for these'
+        case _:
+            yield from _remote(settings.remote)
+
+
+def _java(environ: Mapping[str, str]) -> Told:
+    java = importlib.import_module("pipeline.java")
+    try:
+        found = java.find_java(environ)
+    except java.NoJava as error:
+        yield "java", BAD, str(error)
+        return
+    yield "java", OK, f"Java {found.version} from {found.origin}, {found.home}"
+    for other in found.passed_over:
+        yield "java", NOTE, f"passed over: {other}"
+
+
+def _jars(jars_path: str) -> Told:
+    jars = importlib.import_module("pipeline.jars")
+    try:
+        found = jars.find_jars(jars_path)
+    except jars.NoJars as error:
+        yield "jars", BAD, str(error)
+        return
+    yield "jars", OK, f"{plural(len(found), 'jar')} of Delta in {found[0].parent}"
+
+
+def _remote(remote: str) -> Told:
+    address = urllib.parse.urlsplit(remote)
+    try:
+        with socket.create_connection((address.hostname or "", address.port or 15002), timeout=2):
+            yield "engine", OK, f"connect, {remote} answers"
+    except (OSError, ValueError) as error:
+        yield "engine", BAD, f"connect: {remote} does not answer ({error}); start the server or correct [spark] remote"
+
+
+def _places(config: Config) -> dict[str, Path]:
+    landing = config.landing
+    return {
+        "landing": landing.path, "trigger": landing.trigger_path, "claim": landing.claim_path, "archive": landing.archive_path,
+        "rejected": landing.rejected_path, "ledger": config.ledger_path.parent, "lake": Path(config.settings.lake_path), "log": config.log.path.parent,
+    }  # fmt: skip
+
+
+def _folders(config: Config) -> Told:
+    for name, path in _places(config).items():
+        there = _nearest(path)
+        if path.exists() and not path.is_dir():
+            yield name, BAD, f"{path} is no folder; move it away"
+        elif not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+            yield name, BAD, f"{there} cannot be read and written by this user; correct its owner or mode"
+        elif there != path:
+            yield name, OK, f"{path} will be made"
+        else:
+            yield name, OK, str(path)
+        if name == "claim" and path.is_dir() and path.stat().st_mode & 0o077:
+            yield name, NOTE, f"others may enter {path}; chmod 700 keeps claimed files from changing"
+
+
+def _nearest(path: Path) -> Path:
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _moves(config: Config) -> Told:
+    landing = config.landing
+    here = _nearest(landing.path).stat().st_dev
+    ways = (("claim", landing.claim_path), ("archive", landing.archive_path), ("rejected", landing.rejected_path))
+    far = [name for name, path in ways if _nearest(path).stat().st_dev != here]
+    if far:
+        yield "moves", NOTE, f"{' and '.join(far)} on another file system than the landing folder: files are copied, compared and removed, which takes longer"
+    else:
+        yield "moves", OK, "landing, claim, archive and rejected share a file system: files are renamed, never copied"
+
+
+def _space(config: Config) -> Told:
+    seen: dict[int, list[str]] = {}
+    free: dict[int, int] = {}
+    for name, path in _places(config).items():
+        device = _nearest(path).stat().st_dev
+        seen.setdefault(device, []).append(name)
+        free[device] = shutil.disk_usage(_nearest(path)).free
+    for device, names in seen.items():
+        says = f"{size(free[device])} free for {', '.join(names)}"
+        if free[device] < TOO_LITTLE_BYTES:
+            yield "space", BAD, f"{says}; make room before the daemon starts"
+        else:
+            yield "space", NOTE if free[device] < LITTLE_BYTES else OK, says
+
+
+def _lease(config: Config) -> Told:
+    if not _leases_work(_nearest(config.landing.path)):
+        yield "lease", NOTE, "this file system tells no open writers: a file counts as settled when it does not change for quiet_seconds"
+    elif os.geteuid() == 0 or _capabilities() >> CAP_LEASE & 1:
+        yield "lease", OK, "a file that somebody still writes is noticed, whoever owns it"
+    else:
+        yield "lease", NOTE, "a file that somebody still writes is noticed only where it is this user's own; CAP_LEASE for the service does it for all"
+
+
+def _leases_work(folder: Path) -> bool:
+    # A file without a name: nobody who watches the landing folder sees it.
+    try:
+        written = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:
+        return False
+    try:
+        read = os.open(f"/proc/self/fd/{written}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        os.close(written)
+        return False
+    os.close(written)
+    try:
+        fcntl.fcntl(read, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError:
+        return False
+    finally:
+        os.close(read)
+    return True
+
+
+def _capabilities() -> int:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+
+
+def _ledger(config: Config) -> Told:
+    kind = file_system(_nearest(config.ledger_path.parent))
+    if kind in NETWORK:
+        yield "ledger", BAD, f"{config.ledger_path} would lie on {kind}; put it on a local disk ([ledger] path)"
+    if (kind := file_system(_nearest(config.landing.path))) in NETWORK or kind.startswith("fuse"):
+        yield "landing", NOTE, f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds"
+
+
+def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The type of the file system that a path lies on; '' where the system does not tell."""
+    try:
+        lines = mounts.read_text().splitlines()
+    except OSError:
+        return ""
+    found = ""
+    longest = -1
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = before.split()[4].encode().decode("unicode_escape")
+        if path.is_relative_to(point) and len(point) >= longest:  # of two mounts on one point the later covers the earlier
+            longest, found = len(point), after.split()[0]
+    return found
+
+
+def _commands(config: Config, environ: Mapping[str, str]) -> Told:
+    if config.dispatch.on_published:
+        command = config.dispatch.on_published[0]
+        if shutil.which(command, path=environ.get("PATH")):
+            yield "command", OK, f"on_published: {command}"
+        else:
+            yield "command", BAD, f"on_published: there is no program {command}; correct [dispatch] on_published"
+    if config.alerts.urls:
+        apprise = importlib.import_module("apprise")
+        wrong = [url for url in config.alerts.urls if not apprise.Apprise().add(url)]
+        schemes = listed(sorted({f"{url.partition(':')[0]}://…" for url in wrong or config.alerts.urls}))  # a whole address may hold a password
+        yield "alerts", BAD if wrong else OK, f"{len(wrong)} of [alerts] urls not understood ({schemes}); correct them" if wrong else schemes
+
+
+def _running(config: Config) -> Told:
+    daemon, writer = holder(config.landing.path), holder(Path(config.settings.lake_path) / ".lock")
+    yield "daemon", OK, f"running, process {daemon.pid}" if daemon else "not running"
+    if writer and not daemon:
+        yield "lake", NOTE, f"process {writer.pid}, or a program that it started, still writes to the lake; a new worker waits for its end"
+
+
+def _lake(config: Config) -> Told:
+    lake = Path(config.settings.lake_path)
+    if not (lake / "ops" / "batches").is_dir():
+        yield "tables", OK, "nothing is published yet"
+        return
+    reader = importlib.import_module("pipeline.reader")
+    state = reader.published(lake)
+    yield "tables", OK, f"{len(state.versions)} published"
+    if holder(lake / ".lock") is None:
+        yield from _left_open(lake, reader, state)
+    yield from _outdated(config, reader, lake)
+
+
+def _left_open(lake: Path, reader: Any, state: Any) -> Told:
+    journals = list((lake / "_journal").glob("*.json"))
+    if journals:
+        yield "tables", NOTE, f"{plural(len(journals), 'unfinished attempt')}: undone when the daemon starts its next worker"
+        return
+    for table, newest in reader.newer(state).items():
+        says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
+        yield "tables", BAD, f"{says}; `lakegate adopt {table}` publishes it, `lakegate restore {table}` undoes it"
+
+
+def _outdated(config: Config, reader: Any, lake: Path) -> Told:
+    definitions = importlib.import_module("pipeline.definitions")
+    sources = importlib.import_module("pipeline.sources")
+    for source, stored in reader.fingerprints(lake).items():
+        try:
+            declared = sources.source(source)
+        except KeyError:
+            yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
+            continue
+        changed = definitions.changed(stored, definitions.fingerprint(declared, config.settings.sources.get(source, {})))
+        if changed:
+            yield "tables", NOTE, f"{listed(changed, most=5)}: the definition has changed since the newest batch; older rows follow the old one"
