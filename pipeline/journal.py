@@ -72,6 +72,7 @@ def close(lake: Lake, manifest: Manifest, journal: Journal, reason: str, report:
             )
             manifest.write(entry, manifest.versions(journal.source) | left.versions)
             report(Progress(batch_id=journal.batch_id, event="attempt.undone", values={"tables": list(left.restored), "foreign": list(left.foreign)}))
+    lake.sync()  # the journal goes last, also for the disk
     remove(lake, journal)
     report(Progress(batch_id=journal.batch_id, event="journal.removed"))
     return not finished

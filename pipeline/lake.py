@@ -4,9 +4,11 @@ Tables have no partitions, no deletion vectors and no column mapping, so the fil
 engine reads plain Parquet, and delta-rs writes and administers, the same for every engine and in milliseconds.
 """
 
+import ctypes
 import datetime as dt
 import itertools
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,7 +104,7 @@ class Kept:
 class Lake:
     """Names, creates, reads and writes the tables of one lake. Without a session it administers only."""
 
-    def __init__(self, path: Path, session: Engine | None = None, *, keep_days: int = 30) -> None:
+    def __init__(self, path: Path, session: Engine | None = None, *, keep_days: int = 30, engine_rows: int = ENGINE_ROWS) -> None:
         found = _UNSAFE.search(str(path))
         if found:
             # delta-rs dies of some of these, and engines read the others as patterns: zero rows and no error.
@@ -110,6 +112,7 @@ class Lake:
         self.path = path
         self.session = session
         self.keep_days = keep_days
+        self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
 
@@ -124,7 +127,7 @@ class Lake:
         return (self.location(table) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
 
     def version(self, table: str) -> int:
-        return int(DeltaTable(self.location(table), without_files=True).version())
+        return int(DeltaTable(self.location(table)).version())
 
     def is_at(self, table: str, version: int) -> bool:
         """Tells whether a version is the newest, by two looks at the log's folder: cheap enough to ask before every write."""
@@ -141,7 +144,7 @@ class Lake:
         return tuple(sorted(".".join(log.parent.relative_to(self.path).parts) for log in logs))
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
-        return _arrow_schema(DeltaTable(self.location(table), version=version, without_files=True).schema())
+        return _arrow_schema(DeltaTable(self.location(table), version=version).schema())
 
     # ---- reading
 
@@ -167,7 +170,7 @@ class Lake:
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Tells the commits after a version, oldest first."""
-        delta = DeltaTable(self.location(table), without_files=True)
+        delta = DeltaTable(self.location(table))
         news = delta.version() - after
         return [_commit(entry) for entry in reversed(delta.history(news)) if entry["version"] > after] if news > 0 else []
 
@@ -200,12 +203,12 @@ class Lake:
 
     def append(self, table: str, rows: "Kept | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
         """Appends rows by column name, cast to the table's types, and tells the new version. No rows, no commit."""
-        delta = DeltaTable(self.location(table), without_files=True)
+        delta = DeltaTable(self.location(table))
         count = rows.rows if isinstance(rows, Kept) else rows.num_rows
         if not count:
             return int(delta.version())
         schema = _arrow_schema(delta.schema())
-        if isinstance(rows, Kept) and count >= ENGINE_ROWS and self.session and self.session.engine != "sail":
+        if isinstance(rows, Kept) and count >= self._engine_rows and self.session and self.session.engine != "sail":
             return self._append_by_engine(table, rows, schema, tag)
         if sorted_by and count >= SORTED_ROWS and isinstance(rows, Kept):
             batches = self._sorted(rows, schema, sorted_by)
@@ -257,7 +260,7 @@ class Lake:
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every row that is there, and tells the new version."""
-        delta = DeltaTable(self.location(table), without_files=True)
+        delta = DeltaTable(self.location(table))
         delta.alter.add_columns(list(Schema.from_arrow(fields).fields), commit_properties=_tagged(tag))
         return self.version(table)
 
@@ -284,6 +287,15 @@ class Lake:
             reader = relation.order(", ".join(f'"{k}"' for k in key)).to_arrow_reader(64 * 1024)
             for batch in reader:
                 yield from shaped(pa.Table.from_batches([batch]), schema).to_batches()
+
+    def sync(self) -> None:
+        """Makes everything written so far survive a loss of power."""
+        folder = os.open(self.path, os.O_RDONLY)
+        try:
+            if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
+                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.path))
+        finally:
+            os.close(folder)
 
     # ---- the attempt's work folder
 

@@ -50,6 +50,7 @@ class Attempt:
         for name, schema in wanted.items():
             if not self.lake.exists(name):
                 self.lake.create(name, schema)
+                self._say("table.created", table=name)
         self.versions = {name: published.get(name, 0) for name in wanted}
         self.lake.open_work(journal.checked(self.order.batch_id))
         self._journal = Journal(
@@ -151,7 +152,9 @@ class Attempt:
 
     def _record(self, entry: Entry, event: str) -> Entry:
         assert self._journal is not None, "the attempt is over"
+        self.lake.sync()  # a row that survives a loss of power must not name files that did not
         written = self.manifest.write(entry, self.manifest.versions(self.order.source) | self.versions)
+        self.lake.sync()
         self._say(event, batch_seq=written.batch_seq)
         journal.remove(self.lake, self._journal)
         self._journal = None
