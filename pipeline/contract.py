@@ -66,7 +66,7 @@ class FileCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """A rule that some rows broke, with up to three of them as raw text."""
+    """How a rule fared; where rows were rejected by it, up to three of them as raw text."""
 
     feed: str
     rule: str
@@ -74,6 +74,7 @@ class Finding:
     action: str
     checked: int
     broken: int
+    description: str = ""
     examples: tuple[str, ...] = ()
 
 

@@ -116,7 +116,7 @@ class Upsert:
 
 @dataclass(frozen=True, kw_only=True)
 class Append:
-    """The set of distinct rows."""
+    """The set of distinct rows, each named by the hash of its content in the column `_row`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,12 +177,14 @@ class Feed:
         columns = [Column(c.name, c.type) for c in self.schema] + [Column(d.name, d.type) for d in self.derived]
         if self.has_versions:
             columns += columns_of("effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN")
+        if isinstance(self.keep, Append):
+            columns += columns_of("_row STRING")
         return (*columns, *columns_of("_event_at TIMESTAMP, _batch_date DATE, _revision INT"))
 
     @cached_property
     def silver_key(self) -> tuple[str, ...]:
         if isinstance(self.keep, Append):
-            return self.names
+            return ("_row",)
         return (*self.key, "effective_from") if self.has_versions else self.key
 
 

@@ -102,7 +102,7 @@ products = Feed(
             " try_cast(split_part(dimensions_cm, 'x', 1) AS DECIMAL(9,3)) * try_cast(split_part(dimensions_cm, 'x', 2) AS DECIMAL(9,3))"
             " * try_cast(split_part(dimensions_cm, 'x', 3) AS DECIMAL(9,3)) END",
         ),
-        Derived("density_kg_per_cm3", "DECIMAL(18,9)", "try_divide(CAST(weight_kg AS DECIMAL(18,9)), volume_cm3)"),
+        Derived("density_kg_per_cm3", "DECIMAL(18,9)", "CAST(weight_kg AS DECIMAL(18,9)) / nullif(volume_cm3, 0)"),
     ),
 )
 
@@ -126,7 +126,7 @@ inventory = Feed(
     ),
     references=(Reference("inventory_has_product", "products", ("product_id",), severity=MEDIUM),),
     derived=(
-        Derived("stock_utilization_rate", "DECIMAL(18,4)", "try_divide(CAST(reserved_quantity AS DECIMAL(18,4)), CAST(stock_quantity AS DECIMAL(18,0)))"),
+        Derived("stock_utilization_rate", "DECIMAL(18,4)", "CAST(reserved_quantity AS DECIMAL(18,4)) / nullif(CAST(stock_quantity AS DECIMAL(18,0)), 0)"),
         Derived(
             "stock_status",
             "STRING",
@@ -169,7 +169,7 @@ shipping = Feed(
             " WHEN datediff(actual_delivery, estimated_delivery) = 1 THEN 'Slightly Delayed' ELSE 'Delayed' END",
         ),
         Derived("cost_category", "STRING", "CASE WHEN shipping_cost < 10 THEN 'Low Cost' WHEN shipping_cost < 20 THEN 'Medium Cost' ELSE 'High Cost' END"),
-        Derived("cost_per_kg", "DECIMAL(18,4)", "try_divide(CAST(shipping_cost AS DECIMAL(18,4)), package_weight)"),
+        Derived("cost_per_kg", "DECIMAL(18,4)", "CAST(shipping_cost AS DECIMAL(18,4)) / nullif(package_weight, 0)"),
     ),
 )
 

@@ -1,0 +1,172 @@
+"""Joins rows to the world of their instant, and restates just the rows whose world has changed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipeline.contract import Finding
+from pipeline.lake import Kept, Lake
+from pipeline.merge import Change, derive, difference
+from pipeline.model import AsOf, Enriched, Feed, Newest, Partner, Rule, Source, filled
+from pipeline.validate import Judged, broken, finding, named, tally, when_outside
+
+ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
+NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """The silver tables of a source with this batch merged, and what the batch changed in them, by feed."""
+
+    source: Source
+    feeds: Mapping[str, DataFrame]
+    changes: Mapping[str, Change]
+
+    def current(self, feed: str) -> DataFrame:
+        """Gives the rows of a feed that hold now."""
+        return self.feeds[feed].where("is_current") if self.source.feed(feed).has_versions else self.feeds[feed]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restated:
+    """What the batch changes in an enriched table, and how the table's rules fared over the batch's own rows."""
+
+    change: Change
+    findings: tuple[Finding, ...]
+
+
+def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, stored: tuple[str, int], values: Mapping[str, object]) -> Restated:
+    """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
+
+    `stored` is the table's name in the lake and its version; `values` fill the `$names` in SQL.
+    """
+    feed, columns = world.source.feed(table.of), world.source.enriched_columns(table)
+    touched = lake.keep(_touched(table, feed, world), f"touched/{table.name}")
+    rows = _current_and_own(table, feed, world, touched, judged)
+    size = touched.rows + (judged.rows_accepted if judged else 0)
+    rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in table.rules]
+    derived = [replace(d, sql=filled(d.sql, values)) for d in table.derived]
+    for partner in table.partners:
+        rows = _join(table, partner, world, rows, size)
+    rows = derive(rows, derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(rules))
+    kept = lake.keep(rows, f"enriched/{table.name}")
+    name, version = stored
+    before = lake.read(name, version).join(touched.df, list(feed.key), "left_semi") if version else None
+    change = lake.keep(difference(before, kept.df.where("_own = 0"), columns), f"changes/{name}")
+    return Restated(change=Change(table=name, key=feed.key, rows=change), findings=_findings(feed, rules, kept))
+
+
+def _current_and_own(table: Enriched, feed: Feed, world: World, touched: Kept, judged: Judged | None) -> DataFrame:
+    """Gives the touched current rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
+    names = [*feed.names, *(d.name for d in feed.derived)]
+    current = world.current(feed.name).join(touched.df, list(feed.key), "left_semi")
+    rows = current.select(*names, F.lit(0).alias("_own"))
+    if judged is not None and judged.rows_accepted and table.rules:
+        own = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.col("_event_at")), feed.derived)
+        rows = rows.unionByName(own.select(*names, F.lit(1).alias("_own")))
+    return rows.withColumn("_at", F.expr(table.at))
+
+
+def _verdicts(rules: Sequence[Rule]) -> list[str]:
+    cases = [f"CASE WHEN {broken(r)} THEN '{r.name}' END" for r in rules]
+    return [f"{named(cases)} AS _warned", f"{named([when_outside(r) for r in rules])} AS _unchecked"]
+
+
+def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, ...]:
+    verdicts = kept.arrow(["_own", "_warned", "_unchecked"])
+    own = verdicts.filter(pc.equal(verdicts["_own"], 1))
+    warned, outside = tally(own["_warned"]), tally(own["_unchecked"])
+    return tuple(finding(feed.name, r, own.num_rows - outside[r.name], warned[r.name]) for r in rules)
+
+
+# ---- which rows a batch concerns
+
+
+def _touched(table: Enriched, feed: Feed, world: World) -> DataFrame:
+    """Gives the keys of the rows that may have to be restated: their own row, a partner's current row or stretch of history changed."""
+    key = list(feed.key)
+    parts = [world.changes[feed.name].rows.df.where("is_current" if feed.has_versions else "true").select(*key)] if feed.name in world.changes else []
+    on = {c for p in table.partners for c in p.on}
+    base = None
+    for partner in table.partners:
+        change = world.changes.get(partner.feed)
+        if change is None or not change.rows.rows:
+            continue
+        if base is None:
+            base = world.current(feed.name).withColumn("_at", F.expr(table.at)).select(*{*key, *on}, "_at")
+        since = _changed_since(partner, world.source.feed(partner.feed), change)
+        parts.append(base.join(since, list(partner.on)).where("_at >= _since").select(*key))
+    if not parts:
+        return world.current(feed.name).select(*key).where("false")
+    return reduce(DataFrame.unionByName, parts).distinct()
+
+
+def _changed_since(partner: Partner, feed: Feed, change: Change) -> DataFrame:
+    """Gives, for the joined columns, the earliest instant `_since` at which the partner's history is another than before."""
+    if isinstance(partner, Newest):
+        return change.rows.df.where("is_current").selectExpr(*partner.on, f"{ALWAYS} AS _since").distinct()
+    content = [*feed.key, "effective_from", *feed.tracked, *(d.name for d in feed.derived)]
+    ends = change.rows.df.withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
+    stretches = ends.groupBy(*content).agg(F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high"))
+    # A stretch on one side only differs from its start; one whose end moved differs from the earlier end; else nothing did.
+    instants = stretches.selectExpr(
+        *feed.key,
+        "CASE WHEN _net <> 0 THEN effective_from WHEN _low < _high THEN _low END AS _since",
+        "CASE WHEN _net <> 0 THEN effective_from END AS _new",
+        "CASE WHEN _net = 0 THEN effective_from END AS _old",
+    )
+    by_key = instants.groupBy(*feed.key).agg(F.min("_since").alias("_since"), F.min("_new").alias("_new"), F.min("_old").alias("_old")).where("_since IS NOT NULL")
+    # Rows older than the first version take the first: where that may be another now, all older rows are concerned.
+    older = "true" if partner.older == "first" else "false"
+    first = f"CASE WHEN {older} AND _new IS NOT NULL AND (_old IS NULL OR _new < _old) THEN {ALWAYS} ELSE _since END AS _since"
+    return by_key.selectExpr(*feed.key, first).groupBy(*partner.on).agg(F.min("_since").alias("_since"))
+
+
+# ---- the joins: each gives an answer whose columns are named apart from the rows', so that no name is ambiguous
+
+
+def _join(table: Enriched, partner: Partner, world: World, rows: DataFrame, size: int) -> DataFrame:
+    """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
+    given = world.source.partner_columns(table, partner)
+    asked = rows.select(*partner.on).distinct()
+    same = " AND ".join(f"{c} = _of_{c}" for c in partner.on)
+    of = [F.col(c).alias(f"_of_{c}") for c in partner.on]
+    columns = [F.col(old).alias(new) for old, new, _ in given]
+    if isinstance(partner, Newest):
+        answer, when = _newest(partner, world, asked).select(*of, *columns), same
+    elif partner.totals:
+        answer, when = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at"
+    else:
+        answer = _versions(partner, world, asked).select(*of, "_valid_from", "_valid_to", *columns)
+        when = f"{same} AND _at >= _valid_from AND _at < _valid_to"
+    return rows.join(answer, F.expr(when), "left").select(*rows.columns, *(new for _, new, _ in given))
+
+
+def _newest(partner: Newest, world: World, asked: DataFrame) -> DataFrame:
+    rows = world.current(partner.feed).join(asked, list(partner.on), "left_semi")
+    last = Window.partitionBy(*partner.on).orderBy(*(F.col(c).desc_nulls_last() for c in partner.by))
+    counted = rows.withColumn(partner.count, F.count(F.lit(1)).over(Window.partitionBy(*partner.on)))
+    return counted.withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
+
+
+def _versions(partner: AsOf, world: World, asked: DataFrame) -> DataFrame:
+    """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
+    feed = world.source.feed(partner.feed)
+    versions = world.feeds[feed.name].join(asked, list(partner.on), "left_semi")
+    versions = versions.withColumn("_valid_to", F.expr(f"coalesce(effective_to, {NEVER})"))
+    if partner.older == "none":
+        return versions.withColumn("_valid_from", F.col("effective_from"))
+    first = F.min("effective_from").over(Window.partitionBy(*feed.key))
+    return versions.withColumn("_first", first).withColumn("_valid_from", F.expr(f"CASE WHEN effective_from = _first THEN {ALWAYS} ELSE effective_from END"))
+
+
+def _totals(partner: AsOf, rows: DataFrame, versions: DataFrame) -> DataFrame:
+    """Adds up, for each asked point (joined columns and instant), the versions that all keys have there."""
+    points = rows.select(*(F.col(c).alias(f"_of_{c}") for c in partner.on), F.col("_at").alias("_of_at")).distinct()
+    when = " AND ".join([*(f"{c} = _of_{c}" for c in partner.on), "_of_at >= _valid_from", "_of_at < _valid_to"])
+    met = points.join(versions, F.expr(when))
+    return met.groupBy(*points.columns).agg(*(F.expr(d.sql).cast(d.type).alias(d.name) for d in partner.totals))

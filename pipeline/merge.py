@@ -1,0 +1,270 @@
+"""Merges a batch's accepted rows into the silver tables: history as a pure function of a key's events, upsert, append, replace."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipeline.contract import WorkOrder
+from pipeline.errors import DataError
+from pipeline.lake import Kept, Lake
+from pipeline.model import Append, Column, Derived, Feed, History, Replace, literal
+from pipeline.validate import ONE_INSTANT, Judged, event_column
+
+EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery:
+    """A delivery that lists everything which exists: an event, at the end of its batch date, for every key of its feed."""
+
+    batch_id: str
+    batch_date: dt.date
+    revision: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """Where the merge of a feed finds what is known: its tables at their versions, and all its whole deliveries, this one included."""
+
+    bronze: str
+    bronze_version: int  # with the rows of this batch
+    silver: str
+    silver_version: int
+    is_first: bool  # no row of the feed was ever accepted before
+    deliveries: tuple[Delivery, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What a batch changes in a table: rows with `_sign`, -1 as it was and +1 as it is now; equal rows are left out."""
+
+    table: str
+    key: tuple[str, ...]
+    rows: Kept
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A feed's change, and a lazy one-row DataFrame `feed, rule, checked, broken` of what only the merge can see."""
+
+    change: Change
+    checks: DataFrame | None = None
+
+
+def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
+    """Computes what the feed's silver table becomes, touching only the keys that the batch has news of."""
+    if isinstance(judged.feed.keep, History):
+        return _merge_history(judged, order, past, lake, max_shrink)
+    if isinstance(judged.feed.keep, Append):
+        before, after = _append(judged, past, lake)
+    elif isinstance(judged.feed.keep, Replace):
+        before, after = _replace(judged, order, past, lake)
+    else:
+        before, after = _upsert(judged, past, lake)
+    return Merged(change=_change(judged.feed, past, lake, before, after))
+
+
+def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Column]) -> DataFrame:
+    """Tells the rows of `before` (`_sign` -1) and `after` (+1) that are not in both."""
+    typed = [f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns]
+    now = after.selectExpr(*typed, "1 AS _sign")
+    if before is None:
+        return now
+    both = now.unionByName(before.selectExpr(*typed, "-1 AS _sign"))
+    return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
+
+
+def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
+    """Adds derived columns one after another, each of its declared type."""
+    for d in derived:
+        df = df.selectExpr("*", f"CAST({d.sql} AS {d.type}) AS {d.name}")
+    return df
+
+
+def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFrame:
+    """Folds events into the versions of their keys: the definition of history.
+
+    `events` has the feed's columns, `_at` (when it happened), `_event_at` (the newest event it stands for), `_batch_date`,
+    `_revision`, `_deleted`; with `reopened` also `_reopens`, true for an event that counts only while its key is closed.
+    """
+    order = Window.partitionBy(*feed.key).orderBy("_at")
+    rank = [F.col("_batch_date").desc(), F.col("_revision").desc(), F.col("_deleted").desc(), *by_content(feed.names)]
+    if reopened:
+        rank.insert(3, F.col("_reopens").asc())
+    events = events.withColumn("_rank", F.row_number().over(Window.partitionBy(*feed.key, "_at").orderBy(*rank))).where("_rank = 1")
+    if reopened:
+        # A reopening counts when it is the first after a delete: a group is an ordinary event with the reopenings behind it.
+        events = events.withColumn("_group", F.sum(F.expr("CASE WHEN _reopens THEN 0 ELSE 1 END")).over(order))
+        group = Window.partitionBy(*feed.key, "_group")
+        events = events.withColumn("_closed", F.max(F.expr("CASE WHEN _deleted AND NOT _reopens THEN 1 ELSE 0 END")).over(group))
+        events = events.withColumn("_place", F.row_number().over(group.orderBy("_at"))).where("NOT _reopens OR (_closed = 1 AND _place = 2)")
+    content = F.struct(*(F.col(c) for c in feed.tracked or feed.key))
+    events = events.withColumn("_was_deleted", F.lag("_deleted").over(order)).withColumn("_same", content.eqNullSafe(F.lag(content).over(order)))
+    events = events.withColumn("_opens", F.expr("CASE WHEN _was_deleted = _deleted AND (_deleted OR _same) THEN 0 ELSE 1 END"))
+    events = events.withColumn("_version", F.sum("_opens").over(order))
+    version = Window.partitionBy(*feed.key, "_version")
+    events = events.withColumn("effective_from", F.min("_at").over(version))
+    events = events.withColumn("_age", F.row_number().over(version.orderBy(F.col("_at").desc()))).where("_age = 1")
+    events = events.withColumn("effective_to", F.lead("effective_from").over(Window.partitionBy(*feed.key).orderBy("effective_from")))
+    return events.where("NOT _deleted").withColumn("is_current", F.col("effective_to").isNull())
+
+
+def by_content(names: Sequence[str]) -> list[SparkColumn]:
+    """Orders rows by their columns as text, highest first, null lowest: decides where nothing else does."""
+    return [F.col(c).cast("string").desc_nulls_last() for c in names]
+
+
+def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
+    feed = judged.feed
+    news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.names, *EVENT)
+    whole = any(d.batch_id == order.batch_id for d in past.deliveries)
+    before, events = (None, news) if past.is_first else _with_past(judged, news, past, lake, whole)
+    checks = _instants(feed, events, order)
+    if past.deliveries:
+        events = events.withColumn("_reopens", F.lit(False)).unionByName(_memberships(feed, events, past.deliveries))
+    after = derive(versions(feed, events, reopened=bool(past.deliveries)), feed.derived)
+    change = _change(feed, past, lake, before, after)
+    if whole and not past.is_first:
+        _check_shrink(feed, past, lake, change, max_shrink)
+    return Merged(change=change, checks=checks)
+
+
+def _with_past(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: bool) -> tuple[DataFrame, DataFrame]:
+    """Gives the versions that may change and the events that decide: from bronze only for keys whose news are not all newest."""
+    feed = judged.feed
+    key = list(feed.key)
+    known = lake.keep(_known(judged, news, past, lake, whole), f"known/{feed.name}")
+    before = known.df.where("effective_from IS NOT NULL AND (_slow OR is_current)")
+    open_versions = known.df.where("NOT _slow AND is_current").selectExpr(
+        *feed.names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+    )
+    if not pc.any(known.arrow(["_slow"])["_slow"]).as_py():
+        return before, news.unionByName(open_versions)
+    slow = known.df.where("_slow").select(*key).distinct()
+    log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"]).join(slow, key, "left_semi")
+    log = log.withColumn("_event_at", F.expr(event_column(feed) or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
+    fast = news.join(slow, key, "left_anti")
+    return before, fast.unionByName(open_versions).unionByName(log.select(*feed.names, *EVENT))
+
+
+def _known(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: bool) -> DataFrame:
+    """Gives every touched key with its versions (nulls for a new one) and `_slow`: its news are not all newer than its open version."""
+    feed = judged.feed
+    key = list(feed.key)
+    touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"))
+    silver = lake.read(past.silver, past.silver_version)
+    if not whole:
+        silver = silver.join(touched.select(*key), key, "left_semi")
+    known = touched.join(silver, key, "full" if whole else "left")
+    open_since = F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(Window.partitionBy(*key))
+    # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.
+    forgets = isinstance(feed.keep, History) and bool(feed.keep.delete_when)
+    slow = "true" if past.deliveries else f"CASE WHEN effective_from IS NULL THEN {literal(forgets)} ELSE _open_since IS NULL OR _first <= _open_since END"
+    return known.withColumn("_open_since", open_since).withColumn("_slow", F.expr(slow))
+
+
+def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
+    """Gives, for each key and whole delivery, a delete where the delivery lacks the key, a reopening with its row where it holds it."""
+    key = list(feed.key)
+    rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in deliveries)
+    listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
+    newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *by_content(feed.names))
+    held = events.where("NOT _deleted").withColumn("_rank", F.row_number().over(newest)).where("_rank = 1")
+    held = held.select(*feed.names, "_batch_id", F.lit(True).alias("_reopens"))
+    grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
+    end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
+    return grid.selectExpr(
+        *feed.names,
+        f"{end} AS _at",
+        f"{end} AS _event_at",
+        "_batch_date",
+        "_revision",
+        "_reopens IS NULL AS _deleted",
+        "_batch_id",
+        "coalesce(_reopens, false) AS _reopens",
+    )
+
+
+def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
+    """Counts the batch's own rows, and those of them that share key, instant, batch date and revision with a row that differs."""
+    content = "concat_ws('\u001f', " + ", ".join(f"coalesce(CAST({c} AS STRING), '\u0000')" for c in feed.names) + ")"
+    own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
+    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", f"{content} AS _content", f"{own} AS _own")
+    groups = groups.groupBy(*feed.key, "_event_at", "_batch_date", "_revision").agg(
+        F.sum("_own").alias("own"), F.min("_content").alias("low"), F.max("_content").alias("high")
+    )
+    return groups.selectExpr("own", "CASE WHEN low <> high THEN own ELSE 0 END AS torn").selectExpr(
+        f"{literal(feed.name)} AS feed",
+        f"{literal(ONE_INSTANT.name)} AS rule",
+        "CAST(coalesce(sum(own), 0) AS BIGINT) AS checked",
+        "CAST(coalesce(sum(torn), 0) AS BIGINT) AS broken",
+    )
+
+
+def _check_shrink(feed: Feed, past: Past, lake: Lake, change: Change, max_shrink: float) -> None:
+    was_open = lake.read(past.silver, past.silver_version, ["is_current"]).where("is_current").count()
+    keys = change.rows.df.where("is_current").groupBy(*feed.key).agg(F.max("_sign").alias("now"))
+    gone = keys.where("now < 0").count()
+    if was_open and gone / was_open > max_shrink:
+        raise DataError(
+            f"{feed.name}: the whole delivery lacks {gone} of {was_open} open keys, more than max_snapshot_shrink {max_shrink:g} allows; "
+            "deliver it complete, or raise the limit"
+        )
+
+
+def _upsert(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
+    feed = judged.feed
+    news = judged.accepted.select(*feed.names, "_event_at", "_batch_date", "_revision")
+    before = None
+    if not past.is_first:
+        before = lake.read(past.silver, past.silver_version).join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
+        news = news.unionByName(before.select(*news.columns))
+    return before, derive(_newest(feed, news), feed.derived)
+
+
+def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
+    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.names))
+    return rows.withColumn("_rank", F.row_number().over(rank)).where("_rank = 1")
+
+
+def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
+    feed = judged.feed
+    content = "concat_ws('\u001f', " + ", ".join(f"coalesce(CAST({c} AS STRING), '\u0000')" for c in feed.names) + ")"
+    news = judged.accepted.selectExpr(*feed.names, "_event_at", "_batch_date", "_revision", f"sha2({content}, 256) AS _row")
+    before = None
+    if not past.is_first:
+        before = lake.read(past.silver, past.silver_version).join(news.select("_row").distinct(), ["_row"], "left_semi")
+        news = news.unionByName(before.select(*news.columns))
+    # Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
+    first = Window.partitionBy("_row").orderBy("_batch_date", "_revision")
+    return before, derive(news.withColumn("_rank", F.row_number().over(first)).where("_rank = 1"), feed.derived)
+
+
+def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
+    feed = judged.feed
+    news = judged.accepted.select(*feed.names, "_event_at", "_batch_date", "_revision")
+    starts = feed.keep.starts if isinstance(feed.keep, Replace) else ""
+    if any((d.batch_date, d.revision) > (order.batch_date, order.revision) for d in past.deliveries):
+        news = news.where("false")
+        return None, derive(_listed(feed, news, starts), feed.derived)
+    before = None if past.is_first else lake.read(past.silver, past.silver_version)
+    return before, derive(_listed(feed, news, starts), feed.derived)
+
+
+def _listed(feed: Feed, rows: DataFrame, starts: str) -> DataFrame:
+    if not starts:
+        return _newest(feed, rows)
+    rows = rows.withColumn("effective_from", F.col(starts).cast("timestamp"))
+    rank = Window.partitionBy(*feed.key, "effective_from").orderBy(*by_content(feed.names))
+    rows = rows.withColumn("_rank", F.row_number().over(rank)).where("_rank = 1")
+    following = F.lead("effective_from").over(Window.partitionBy(*feed.key).orderBy("effective_from"))
+    return rows.withColumn("effective_to", following).withColumn("is_current", F.col("effective_to").isNull())
+
+
+def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
+    return Change(table=past.silver, key=feed.silver_key, rows=lake.keep(difference(before, after, feed.silver), f"changes/{past.silver}"))

@@ -1,0 +1,247 @@
+"""The gold tables of retail: each one decorated function, with its grain, its columns, its sums and its checks."""
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from pipeline.model import Rule, keys, rows, totals
+
+MONEY = "DECIMAL(30,6)"
+MEAN = "DECIMAL(30,4)"
+CUSTOMER = """first_name STRING, last_name STRING, email STRING, phone STRING, date_of_birth DATE, registration_date DATE, address STRING, city STRING,
+    state STRING, zip_code STRING, country STRING, customer_tier STRING, age INT, age_segment STRING, registration_stage STRING"""
+PRODUCT = """product_name STRING, category STRING, subcategory STRING, brand STRING, price DECIMAL(12,2), currency STRING, stock_quantity INT,
+    weight_kg DECIMAL(10,3), dimensions_cm STRING, color STRING, material STRING, description STRING, launch_date DATE, discontinued BOOLEAN,
+    price_segment STRING, stock_status STRING, launch_stage STRING, volume_cm3 DECIMAL(18,3), density_kg_per_cm3 DECIMAL(18,9)"""
+
+
+def ratio(total: str, of: str) -> str:
+    """Writes SQL for a mean or ratio to four places; null where there is nothing to divide by.
+
+    Engines divide to ten places and more and round to four: both then give the same figure.
+    """
+    return f"CAST(CAST({total} AS DECIMAL(30,6)) / nullif(CAST({of} AS DECIMAL(24,2)), 0) AS {MEAN})"
+
+
+@totals(
+    of="enriched_orders",
+    grain=("batch_id",),
+    per_batch=True,
+    columns=f"""batch_id STRING, report_date DATE, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT,
+        unique_products BIGINT, total_profit {MONEY}, profit_margin_percentage {MEAN}, avg_estimated_clv {MEAN}, revenue_per_customer {MEAN},
+        orders_per_customer {MEAN}, _estimated_clv {MONEY}""",
+    sums={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    distinct={"unique_customers": "customer_id", "unique_products": "product_id"},
+    checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"), Rule("revenue_is_not_negative", "total_revenue >= 0")),
+)
+def analytics_summary(sums: DataFrame) -> DataFrame:
+    """The key figures over all orders, cumulative at each batch."""
+    return sums.selectExpr(
+        "*",
+        "batch_date AS report_date",
+        f"{ratio('total_revenue', 'total_orders')} AS avg_order_value",
+        f"{ratio('100 * total_profit', 'total_revenue')} AS profit_margin_percentage",
+        f"{ratio('_estimated_clv', 'total_orders')} AS avg_estimated_clv",
+        f"{ratio('total_revenue', 'unique_customers')} AS revenue_per_customer",
+        f"{ratio('total_orders', 'unique_customers')} AS orders_per_customer",
+    )
+
+
+@totals(
+    of="enriched_orders",
+    grain=("customer_id",),
+    attributes="customers",
+    columns=f"""customer_id STRING, total_orders BIGINT, total_spent {MONEY}, avg_order_value {MEAN}, first_order_date DATE, last_order_date DATE,
+        unique_products BIGINT, unique_categories BIGINT, total_profit {MONEY}, avg_estimated_clv {MEAN}, customer_segment STRING,
+        lifecycle_stage STRING, {CUSTOMER}, _estimated_clv {MONEY}""",
+    sums={"total_orders": "1", "total_spent": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    distinct={"unique_products": "product_id", "unique_categories": "category"},
+    lowest={"first_order_date": "order_date"},
+    highest={"last_order_date": "order_date"},
+    ages={
+        "lifecycle_stage": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'At Risk'"
+        " WHEN datediff($as_of, last_order_date) <= 180 THEN 'Inactive' ELSE 'Lost' END"
+    },
+    checks=(Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"), Rule("a_customer_here_has_orders", "total_orders > 0")),
+)
+def customer_analytics(sums: DataFrame) -> DataFrame:
+    """What each customer ordered and spent, who they are now, and how long ago they were last seen."""
+    return sums.selectExpr(
+        "*",
+        f"{ratio('total_spent', 'total_orders')} AS avg_order_value",
+        f"{ratio('_estimated_clv', 'total_orders')} AS avg_estimated_clv",
+        "CASE WHEN total_spent >= 1000 AND total_orders >= 5 THEN 'VIP' WHEN total_spent >= 500 AND total_orders >= 3 THEN 'High Value'"
+        " WHEN total_spent >= 200 AND total_orders >= 2 THEN 'Medium Value' ELSE 'Low Value' END AS customer_segment",
+    )
+
+
+@totals(
+    of="enriched_orders",
+    grain=("product_id",),
+    attributes="products",
+    columns=f"""product_id STRING, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT, total_profit {MONEY},
+        first_order_date DATE, last_order_date DATE, performance_category STRING, product_lifecycle STRING, {PRODUCT}""",
+    sums={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin"},
+    distinct={"unique_customers": "customer_id"},
+    lowest={"first_order_date": "order_date"},
+    highest={"last_order_date": "order_date"},
+    ages={
+        "product_lifecycle": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'Declining'"
+        " WHEN discontinued THEN 'Discontinued' ELSE 'Stagnant' END"
+    },
+    checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),),
+)
+def product_analytics(sums: DataFrame) -> DataFrame:
+    """What each product sold, what it is now, and how it performs."""
+    return sums.selectExpr(
+        "*",
+        f"{ratio('total_revenue', 'total_orders')} AS avg_order_value",
+        "CASE WHEN total_revenue >= 5000 AND total_orders >= 20 THEN 'Star' WHEN total_revenue >= 2000 AND total_orders >= 10 THEN 'High Performer'"
+        " WHEN total_revenue >= 500 AND total_orders >= 5 THEN 'Medium Performer' ELSE 'Low Performer' END AS performance_category",
+    )
+
+
+@totals(
+    of="customer_analytics",
+    grain=("customer_segment",),
+    columns=f"customer_segment STRING, customers BIGINT, revenue {MONEY}, avg_customer_value {MEAN}",
+    sums={"customers": "1", "revenue": "total_spent"},
+)
+def segment_analysis(sums: DataFrame) -> DataFrame:
+    """Customers and revenue by segment."""
+    return sums.selectExpr("*", f"{ratio('revenue', 'customers')} AS avg_customer_value")
+
+
+@totals(
+    of="enriched_orders",
+    grain=("season",),
+    columns=f"season STRING, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
+    sums={"orders": "1", "revenue": "order_amount"},
+)
+def seasonal_analysis(sums: DataFrame) -> DataFrame:
+    """Orders and revenue by season."""
+    return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
+
+
+@totals(
+    of="enriched_orders",
+    grain=("category",),
+    where="category IS NOT NULL",
+    columns=f"category STRING, products_ordered BIGINT, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
+    sums={"orders": "1", "revenue": "order_amount"},
+    distinct={"products_ordered": "product_id"},
+)
+def category_analysis(sums: DataFrame) -> DataFrame:
+    """Orders and revenue by product category, as the product was on the order's day."""
+    return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
+
+
+@totals(
+    of="enriched_orders",
+    grain=("order_date",),
+    columns=f"order_date DATE, orders BIGINT, revenue {MONEY}, profit {MONEY}, unique_customers BIGINT",
+    sums={"orders": "1", "revenue": "order_amount", "profit": "order_profit_margin"},
+    distinct={"unique_customers": "customer_id"},
+)
+def daily_sales(sums: DataFrame) -> DataFrame:
+    """Orders, revenue and profit by order date."""
+    return sums
+
+
+@keys(
+    of="inventory",
+    key=("warehouse_id", "product_id"),
+    grain=("warehouse_id", "product_id", "movement_date"),
+    columns="warehouse_id STRING, product_id STRING, movement_date DATE, opening_stock BIGINT, closing_stock BIGINT, movement BIGINT",
+    checks=(Rule("stock_adds_up", "opening_stock + movement = closing_stock"),),
+)
+def inventory_movements(versions: DataFrame) -> DataFrame:
+    """How the stock of a product in a warehouse moved on each day that changed it; a first stock is a movement from nothing."""
+    key = ["warehouse_id", "product_id"]
+    # A delete leaves no version behind it: the end of a stretch that no other follows is a stock of nothing.
+    starts = versions.selectExpr(*key, "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS stock", "1 AS rank")
+    ends = versions.where("effective_to IS NOT NULL").selectExpr(*key, "effective_to AS at", "CAST(0 AS BIGINT) AS stock", "0 AS rank")
+    moves = starts.unionByName(ends).withColumn("movement_date", F.to_date("at"))
+    last = Window.partitionBy(*key, "movement_date").orderBy(F.col("at").desc(), F.col("rank").desc())
+    days = moves.withColumn("place", F.row_number().over(last)).where("place = 1").withColumnRenamed("stock", "closing_stock")
+    opening = F.coalesce(F.lag("closing_stock").over(Window.partitionBy(*key).orderBy("movement_date")), F.lit(0))
+    days = days.withColumn("opening_stock", opening.cast("bigint")).withColumn("movement", F.expr("closing_stock - opening_stock"))
+    return days.where("movement <> 0")
+
+
+@totals(
+    of="shipping",
+    grain=("carrier", "delivery_performance"),
+    where="is_current",
+    columns=f"""carrier STRING, delivery_performance STRING, shipments BIGINT, avg_delivery_days {MEAN}, shipping_cost {MONEY},
+        _delivered BIGINT, _delivery_days BIGINT""",
+    sums={
+        "shipments": "1",
+        "shipping_cost": "shipping_cost",
+        "_delivered": "CASE WHEN delivery_days IS NULL THEN 0 ELSE 1 END",
+        "_delivery_days": "coalesce(delivery_days, 0)",
+    },
+)
+def delivery_performance(sums: DataFrame) -> DataFrame:
+    """Current shipments by carrier and by how they kept their estimate."""
+    return sums.selectExpr("*", f"{ratio('_delivery_days', '_delivered')} AS avg_delivery_days")
+
+
+@rows(
+    of="customers",
+    grain=("customer_key",),
+    columns=f"customer_key BIGINT, customer_id STRING, {CUSTOMER}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
+)
+def dim_customer(versions: DataFrame) -> DataFrame:
+    """A row for each version of a customer; its key is a hash of id and start, the same after every rebuild."""
+    return versions.selectExpr("*", "xxhash64(customer_id, unix_micros(effective_from)) AS customer_key")
+
+
+@rows(
+    of="products",
+    grain=("product_key",),
+    columns=f"product_key BIGINT, product_id STRING, {PRODUCT}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
+)
+def dim_product(versions: DataFrame) -> DataFrame:
+    """A row for each version of a product; its key is a hash of id and start, the same after every rebuild."""
+    return versions.selectExpr("*", "xxhash64(product_id, unix_micros(effective_from)) AS product_key")
+
+
+@rows(
+    of="daily_sales",
+    grain=("date_key",),
+    columns="date_key INT, date DATE, year INT, quarter INT, month INT, day INT, day_of_week INT, is_weekend BOOLEAN",
+)
+def dim_date(days: DataFrame) -> DataFrame:
+    """A row for each day with an order; its key is yyyymmdd."""
+    return days.selectExpr(
+        f"{date_key('order_date')} AS date_key",
+        "order_date AS date",
+        "year(order_date) AS year",
+        "quarter(order_date) AS quarter",
+        "month(order_date) AS month",
+        "day(order_date) AS day",
+        "dayofweek(order_date) AS day_of_week",
+        "dayofweek(order_date) IN (1, 7) AS is_weekend",
+    )
+
+
+@rows(
+    of="enriched_orders",
+    grain=("order_id",),
+    columns=f"""order_id STRING, customer_key BIGINT, product_key BIGINT, date_key INT, customer_id STRING, product_id STRING, order_date DATE,
+        order_amount DECIMAL(12,2), profit {MONEY}, estimated_clv DECIMAL(20,2), order_status STRING, payment_method STRING""",
+)
+def fact_orders(orders: DataFrame) -> DataFrame:
+    """A row for each order, pointing to the versions of customer and product that it was enriched with; null where there is none."""
+    return orders.selectExpr(
+        "*",
+        "CASE WHEN _customer_from IS NOT NULL THEN xxhash64(customer_id, unix_micros(_customer_from)) END AS customer_key",
+        "CASE WHEN _product_from IS NOT NULL THEN xxhash64(product_id, unix_micros(_product_from)) END AS product_key",
+        f"{date_key('order_date')} AS date_key",
+        "order_profit_margin AS profit",
+    )
+
+
+def date_key(column: str) -> str:
+    """Writes SQL for a date as the number yyyymmdd."""
+    return f"CAST(10000 * year({column}) + 100 * month({column}) + day({column}) AS INT)"

@@ -1,0 +1,246 @@
+"""Takes one batch through the stages up to the commit that publishes it. Knows every stage and no feed."""
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeVar
+
+from pipeline.contract import Finding, Progress, Quality, WorkOrder
+from pipeline.enrich import World, restate_rows
+from pipeline.errors import DataError
+from pipeline.lake import Lake
+from pipeline.manifest import Manifest
+from pipeline.merge import Change, Delivery, Past, merge_feed
+from pipeline.model import Feed, GoldTable, Kind, Source
+from pipeline.publish import Attempt
+from pipeline.stage import Staged, stage
+from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate
+from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
+
+T = TypeVar("T")
+R = TypeVar("R")
+SIDE_BY_SIDE = 4  # more threads than cores: one waits for the disk while another computes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One node of the pipeline's graph, as `ops.processing_log` shows it."""
+
+    task: str
+    status: str
+    started_at: dt.datetime
+    finished_at: dt.datetime
+    total: int = 0
+    valid: int = 0
+    invalid: int = 0
+    files: int = 0
+
+
+@dataclass(kw_only=True)
+class Batch:
+    """A batch on its way: what it was given, and what has been learnt of it so far."""
+
+    order: WorkOrder
+    source: Source
+    quality: Quality
+    values: Mapping[str, Any]
+    lake: Lake
+    manifest: Manifest
+    attempt: Attempt
+    report: Callable[[Progress], None]
+    judged: dict[str, Judged] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    task_values: dict[str, str] = field(default_factory=dict)
+
+
+def load(batch: Batch) -> list[Staged]:
+    """Reads the claimed files into typed Parquet, one for each feed. Raises DataError for a file that cannot be taken whole."""
+    order = batch.order
+    feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
+    with timed(batch, "stage") as seen:
+        def one(feed: Feed) -> Staged:
+            files = [f for f in order.files if f.feed == feed.name]
+            started = _now()
+            staged = stage(feed, files, batch.lake.work / "staged" / feed.name, order.rows)
+            batch.tasks.append(Task(task=f"load_{feed.name}", status="SUCCESS", started_at=started, finished_at=_now(), total=staged.rows, valid=staged.rows, files=len(files)))
+            return staged
+
+        staged = side_by_side(one, feeds)
+        seen.update(rows_in=sum(s.rows for s in staged), extra_columns={s.feed: list(s.extra_columns) for s in staged if s.extra_columns})
+    return staged
+
+
+def validate(batch: Batch, staged: Iterable[Staged]) -> None:
+    """Judges every row by the rules of its feed."""
+    with timed(batch, "validate") as seen, _task(batch, "validation"):
+        values = {**batch.values, "batch_date": batch.order.batch_date}
+
+        def check(one: Staged) -> Judged:
+            return judge(batch.source.feed(one.feed), one, batch.order, batch.lake, batch.quality, values)
+
+        for judged in side_by_side(check, staged):
+            batch.judged[judged.feed.name] = judged
+            batch.findings += judged.findings
+        files = [f for j in batch.judged.values() for f in j.files]
+        seen.update(rows_in=sum(f.rows_read for f in files), accepted=sum(f.rows_accepted for f in files), rejected=sum(f.rows_rejected for f in files))
+
+
+def merge(batch: Batch) -> World:
+    """Appends the accepted rows to bronze and merges them into silver."""
+    with timed(batch, "merge") as seen, _task(batch, "merge"):
+        news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
+        changes = dict(side_by_side(lambda j: (j.feed.name, _merge_feed(batch, j)), news))
+        seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
+    feeds = {f.name: batch.lake.read(_silver(batch, f), batch.attempt.version(_silver(batch, f))) for f in batch.source.feeds}
+    return World(source=batch.source, feeds=feeds, changes=changes)
+
+
+def _merge_feed(batch: Batch, judged: Judged) -> Change:
+    feed, attempt = judged.feed, batch.attempt
+    bronze, silver = f"{batch.source.name}.bronze.{feed.name}", _silver(batch, feed)
+    is_first = attempt.version(bronze) == 0
+    attempt.append(bronze, judged.accepted_rows(batch.lake))
+    deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
+    if whole(batch, feed):
+        deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
+    past = Past(bronze=bronze, bronze_version=attempt.version(bronze), silver=silver, silver_version=attempt.version(silver), is_first=is_first, deliveries=tuple(deliveries))
+    merged = merge_feed(judged, batch.order, past, batch.lake, batch.quality.max_snapshot_shrink)
+    attempt.change(silver, merged.change.key, merged.change.rows)
+    if merged.checks is not None:
+        judged.checks.append(merged.checks)
+    return merged.change
+
+
+def enrich(batch: Batch, world: World) -> dict[str, Change]:
+    """Restates the enriched rows that the news concern."""
+    changes = {}
+    with timed(batch, "enrich") as seen, _task(batch, "enrichment"):
+        for table in batch.source.enriched:
+            name = f"{batch.source.name}.silver.{table.name}"
+            restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, (name, batch.attempt.version(name)), batch.values)
+            batch.attempt.change(name, restated.change.key, restated.change.rows)
+            batch.findings += restated.findings
+            changes[table.name] = restated.change
+        seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
+    return changes
+
+
+def judge_together(batch: Batch, world: World) -> None:
+    """Judges what only batch and lake together can tell, then the batch as a whole."""
+    with timed(batch, "validate"):
+        judged = list(batch.judged.values())
+        counts = [*reference_counts(judged, world.feeds), *(c for j in judged for c in j.checks)]
+        batch.findings += counted(judged, counts)
+        check_quality(batch.quality, batch.findings, [f for j in judged for f in j.files])
+
+
+def summarise(batch: Batch, world: World, enriched: Mapping[str, Change]) -> None:
+    """Brings the gold tables up to date; all are computed and checked before the first is written."""
+    with timed(batch, "summarise") as seen, _task(batch, "summary"):
+        followed = {**world.changes, **enriched}
+        moment = _moment(batch)
+        waiting, done, logs = list(batch.source.gold), dict[str, tuple[GoldTable, Change]](), list[Pairs]()
+        while waiting:
+            names = {t.name for t in waiting}
+            level = [t for t in waiting if t.of not in names]
+            effects = dict(side_by_side(lambda of: (of, _pairs(batch, [t for t in level if t.of == of], followed.get(of))), sorted({t.of for t in level})))
+            logs += [p for p in effects.values() if p]
+            golds = [_gold(batch, t, world, followed, effects[t.of], moment) for t in level]
+            for gold, change in side_by_side(lambda g: (g, restate(g)), [g for g in golds if g.has_news]):
+                done[gold.table.name] = (gold.table, change)
+                followed[gold.table.name] = change
+            waiting = [t for t in waiting if t not in level]
+        side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), [change for _, change in done.values()])
+        for log in logs:
+            batch.attempt.append(PAIR_COUNTS, log.deltas)
+        batch.task_values |= _task_values(change for table, change in done.values() if table.per_batch)
+        seen.update(rows_changed=sum(change.rows.rows for _, change in done.values()))
+
+
+def _pairs(batch: Batch, tables: list[GoldTable], change: Change | None) -> Pairs | None:
+    if change is None or not change.rows.rows:
+        return None
+    return pairs(tables, batch.source, change, batch.lake, Stored(name=PAIR_COUNTS, version=batch.attempt.version(PAIR_COUNTS)))
+
+
+def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, Change], effects: Pairs | None, moment: Moment) -> Gold:
+    name = f"{batch.source.name}.gold.{table.name}"
+    change = followed.get(table.of)
+    moved = bool(effects) and bool(table.distinct or table.lowest or table.highest)
+    return Gold(
+        table=table,
+        stored=Stored(name=name, version=batch.attempt.version(name)),
+        change=change if change is not None and change.rows.rows else None,
+        effects=effects.effects if effects and moved else None,
+        attributes=world.current(table.attributes) if table.attributes else None,
+        attributes_change=world.changes.get(table.attributes),
+        source_rows=world.feeds.get(table.of) if table.kind is Kind.KEYS else None,
+        moment=moment,
+        values=batch.values,
+        lake=batch.lake,
+    )
+
+
+def _moment(batch: Batch) -> Moment:
+    order, before = batch.order, batch.manifest.newest_batch_date(batch.source.name)
+    as_of = max(before, order.batch_date) if before else order.batch_date
+    return Moment(batch_id=order.batch_id, batch_seq=batch.manifest.newest_seq() + 1, batch_date=order.batch_date, as_of=as_of, as_of_before=before)
+
+
+def _task_values(changes: Iterable[Change]) -> dict[str, str]:
+    rows = [row for change in changes for row in change.rows.arrow().to_pylist()]
+    return {name: _text(value) for row in rows for name, value in row.items() if not name.startswith("_") and name != "batch_id" and value is not None}
+
+
+def _text(value: object) -> str:
+    return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
+
+
+def whole(batch: Batch, feed: Feed) -> bool:
+    """Tells whether this batch lists everything that exists of the feed."""
+    return feed.whole or feed.name in batch.order.snapshot
+
+
+def _silver(batch: Batch, feed: Feed) -> str:
+    return f"{batch.source.name}.silver.{feed.name}"
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """Does independent work in a few threads, in order of the items; the first error is raised once all have ended."""
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        return [f.result() for f in [pool.submit(work, item) for item in items]]
+
+
+@contextmanager
+def timed(batch: Batch, name: str) -> Iterator[dict[str, Any]]:
+    """Reports a stage's begin and end with its seconds and what it says of itself."""
+    began, seen = time.monotonic(), dict[str, Any]()
+    batch.report(Progress(batch_id=batch.order.batch_id, event="stage.started", stage=name))
+    yield seen
+    batch.seconds[name] = round(batch.seconds.get(name, 0) + time.monotonic() - began, 3)
+    batch.report(Progress(batch_id=batch.order.batch_id, event="stage.finished", stage=name, values={**seen, "seconds": batch.seconds[name]}))
+
+
+@contextmanager
+def _task(batch: Batch, name: str) -> Iterator[None]:
+    started, outcome = _now(), "FAILED"
+    try:
+        yield
+        outcome = "SUCCESS"
+    except DataError as error:
+        outcome = f"FAILED: {error}"
+        raise
+    finally:
+        files = [f for j in batch.judged.values() for f in j.files]
+        counts = {"total": sum(f.rows_read for f in files), "valid": sum(f.rows_accepted for f in files), "invalid": sum(f.rows_rejected for f in files)}
+        batch.tasks.append(Task(task=name, status=outcome, started_at=started, finished_at=_now(), **counts))

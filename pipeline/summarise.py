@@ -1,0 +1,298 @@
+"""Keeps the gold tables: sums and counts by difference, distinct counts by pair counts, everything for touched keys only."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.errors import DataError
+from pipeline.lake import Kept, Lake
+from pipeline.merge import Change, difference
+from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
+
+PAIR_COUNTS = "ops.pair_counts"
+SEPARATOR = "\\u001f"
+PAIR_DELTAS = columns_of("source STRING, pair STRING, group_key STRING, member STRING, n BIGINT")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """What gold needs to know of the batch: its id and date, its place in line, and the newest batch dates before and with it."""
+
+    batch_id: str
+    batch_seq: int
+    batch_date: dt.date
+    as_of: dt.date
+    as_of_before: dt.date | None
+
+    @property
+    def values(self) -> dict[str, object]:
+        return {"batch_id": self.batch_id, "batch_seq": self.batch_seq, "batch_date": self.batch_date, "as_of": self.as_of}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A table as it stands before this stage: its name in the lake and its version."""
+
+    name: str
+    version: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """What a batch changes in the pair counts of all tables that follow one table.
+
+    `deltas` is the log to append (`PAIR_DELTAS`); `effects` has, per pair and group, `d` (change of the distinct count) and
+    `low`, `high` (extremes of the members, as text).
+    """
+
+    deltas: Kept
+    effects: Kept
+
+
+def gold_columns(table: GoldTable) -> tuple[Column, ...]:
+    """Tells the stored columns: the declared ones and, of totals, `_rows` (how many rows stand behind it)."""
+    extra = "_rows BIGINT, _batch_seq BIGINT" if table.per_batch else "_rows BIGINT"
+    return (*table.schema, *columns_of(extra)) if table.kind is Kind.TOTALS else table.schema
+
+
+# ---- pair counts
+
+
+def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: Stored) -> Pairs | None:
+    """Counts members per group for every distinct, lowest and highest column of the tables that follow one changed table."""
+    wanted = [(t, column, sql) for t in tables for column, sql in _members(t)]
+    if not wanted:
+        return None
+    entries = ", ".join(
+        f"named_struct('pair', {literal(pair_name(t, column))}, 'group_key', {group_key(t)},"
+        f" 'member', CASE WHEN {t.where or 'true'} THEN CAST({sql} AS STRING) END)"
+        for t, column, sql in wanted
+    )
+    exploded = change.rows.df.selectExpr("_sign", f"explode(array({entries})) AS e").selectExpr("_sign", "e.pair", "e.group_key", "e.member")
+    deltas = exploded.where("member IS NOT NULL").groupBy("pair", "group_key", "member").agg(F.sum("_sign").alias("n")).where("n <> 0")
+    label = f"pairs/{change.table}"
+    kept = lake.keep(deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"), f"{label}/deltas")
+    extremes = [pair_name(t, column) for t in tables for column in (*t.lowest, *t.highest)]
+    effects = _effects(kept, _state(lake, stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
+    return Pairs(deltas=kept, effects=lake.keep(effects, f"{label}/effects"))
+
+
+def pair_name(table: GoldTable, column: str) -> str:
+    """Names the pair counts behind a column."""
+    return f"{table.name}.{column}"
+
+
+def group_key(table: GoldTable) -> str:
+    """Writes SQL for a row's group as one text."""
+    parts = [f"CAST({c} AS STRING)" for c in grain_of(table)]
+    return f"concat_ws('{SEPARATOR}', {', '.join(parts)})" if parts else "''"
+
+
+def grain_of(table: GoldTable) -> tuple[str, ...]:
+    """Tells by what rows are grouped: the grain, but nothing for a table that has one cumulative row per batch."""
+    return () if table.per_batch else table.grain
+
+
+def _members(table: GoldTable) -> list[tuple[str, str]]:
+    return [*table.distinct.items(), *table.lowest.items(), *table.highest.items()]
+
+
+def _state(lake: Lake, stored: Stored, source: Source, names: Sequence[str]) -> DataFrame | None:
+    if not stored.version:
+        return None
+    listed = ", ".join(literal(n) for n in names)
+    return lake.read(stored.name, stored.version).where(f"source = {literal(source.name)} AND pair IN ({listed})").drop("source")
+
+
+def _effects(deltas: Kept, state: DataFrame | None, extremes: Sequence[str]) -> DataFrame:
+    new = deltas.df.select("pair", "group_key", "member", "n")
+    old = new.selectExpr("pair", "group_key", "member", "CAST(0 AS BIGINT) AS n").where("false") if state is None else state
+    key = ["pair", "group_key", "member"]
+    known = old.join(new.select(*key), key, "left_semi").selectExpr(*key, "n AS before", "CAST(0 AS BIGINT) AS delta")
+    moved = known.unionByName(new.selectExpr(*key, "CAST(0 AS BIGINT) AS before", "n AS delta")).groupBy(*key).agg(F.sum("before").alias("b"), F.sum("delta").alias("d"))
+    nothing = "CAST(NULL AS STRING)"
+    counts = moved.selectExpr("pair", "group_key", "CAST(CASE WHEN b + d > 0 THEN 1 ELSE 0 END - CASE WHEN b > 0 THEN 1 ELSE 0 END AS BIGINT) AS d")
+    counts = counts.groupBy("pair", "group_key").agg(F.sum("d").alias("d")).selectExpr("pair", "group_key", "d", f"{nothing} AS low", f"{nothing} AS high")
+    if not extremes:
+        return counts
+    listed = f"pair IN ({', '.join(literal(e) for e in extremes)})"
+    groups = new.where(listed).select("pair", "group_key").distinct()
+    members = old.where(listed).join(groups, ["pair", "group_key"], "left_semi").unionByName(new.where(listed))
+    living = members.groupBy(*key).agg(F.sum("n").alias("n")).where("n > 0")
+    ends = living.groupBy("pair", "group_key").agg(F.min("member").alias("low"), F.max("member").alias("high"))
+    return counts.unionByName(ends.selectExpr("pair", "group_key", "CAST(0 AS BIGINT) AS d", "low", "high"))
+
+
+# ---- the three kinds of gold tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gold:
+    """One gold table at work: its declaration, where it stands, what it follows has changed, and the moment."""
+
+    table: GoldTable
+    stored: Stored
+    change: Change | None
+    effects: Kept | None
+    attributes: DataFrame | None  # current rows of the feed that gives attributes
+    attributes_change: Change | None
+    source_rows: DataFrame | None  # of KEYS: the followed table with this batch merged
+    moment: Moment
+    values: Mapping[str, object]
+    lake: Lake
+
+    def sql(self, text: str, **more: object) -> str:
+        return filled(text, {**self.values, **self.moment.values, **more})
+
+    @property
+    def old(self) -> DataFrame | None:
+        return self.lake.read(self.stored.name, self.stored.version) if self.stored.version else None
+
+    @property
+    def ages(self) -> bool:
+        before = self.moment.as_of_before
+        return bool(self.table.ages) and before is not None and before < self.moment.as_of
+
+    @property
+    def has_news(self) -> bool:
+        changes = (self.change, self.attributes_change)
+        return any(c is not None and c.rows.rows for c in changes) or self.ages or self.table.per_batch
+
+
+def restate(gold: Gold) -> Change:
+    """Computes what a gold table becomes and checks it. Raises DataError when one of its checks fails."""
+    table = gold.table
+    before, after = {Kind.TOTALS: _totals, Kind.ROWS: _rows, Kind.KEYS: _keys}[table.kind](gold)
+    changed = difference(before, after, gold_columns(table))
+    checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.holds)}, false) THEN '{c.name}' END" for c in table.checks]
+    cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
+    rows = gold.lake.keep(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
+    _check(gold, rows)
+    return Change(table=gold.stored.name, key=table.grain, rows=rows)
+
+
+def _check(gold: Gold, rows: Kept) -> None:
+    verdicts = rows.arrow(["_sign", "_failed", *gold.table.grain])
+    failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
+    if failed.num_rows:
+        first = failed.slice(0, 1).to_pylist()[0]
+        where = ", ".join(f"{c} = {first[c]}" for c in gold.table.grain)
+        raise DataError(f"{gold.stored.name}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
+    now = verdicts.filter(pc.greater(verdicts["_sign"], 0))
+    if gold.table.grain and now.num_rows and pc.max(now.group_by(gold.table.grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1:
+        raise DataError(f"{gold.stored.name}: two rows share one {', '.join(gold.table.grain)}, which is its grain; no table was changed")
+
+
+def _rows(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+    assert gold.change is not None
+    rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
+    return gold.table.build(rows.where("_sign < 0")), gold.table.build(rows.where("_sign > 0"))
+
+
+def _keys(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+    assert gold.change is not None and gold.source_rows is not None
+    key, size = list(gold.table.key), gold.change.rows.rows
+    touched = gold.change.rows.df.select(*key).distinct()
+    after = gold.table.build(gold.source_rows.join(touched, key, "left_semi"))
+    return gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after
+
+
+def _totals(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+    table = gold.table
+    parts = [_came_and_went(gold)] if gold.change is not None else []
+    before = _touched_rows(gold)
+    if before is not None:
+        parts.append(_as_they_were(gold, before))
+    if gold.effects is not None:
+        parts.append(_members_moved(gold, gold.effects))
+    types = {c.name: c.type for c in gold_columns(table)}
+    sums = [f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *table.sums, *table.distinct)]
+    ends = [f"coalesce(CAST({f}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for f, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
+    grain = [f"max({c}) AS {c}" for c in grain_of(table)]
+    rows = reduce(DataFrame.unionByName, parts).groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *ends)))
+    if table.per_batch:
+        rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))))
+        rows = rows.withColumn("_batch_seq", F.lit(gold.moment.batch_seq).cast("bigint"))
+        before = None
+    else:
+        rows = rows.where("_rows > 0")
+    return before, table.build(_aged(gold, _with_attributes(gold, rows)))
+
+
+def _came_and_went(gold: Gold) -> DataFrame:
+    """Gives, per group, what the changed rows add to each sum: new rows count, old rows count back."""
+    table, types = gold.table, {c.name: c.type for c in gold.table.schema}
+    assert gold.change is not None
+    grain = grain_of(table)
+    sums = [F.sum(F.expr(f"_sign * ({gold.sql(sql)})")).alias(c) for c, sql in table.sums.items()]
+    moved = gold.change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
+    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)), *_no_members(table))
+
+
+def _no_members(table: GoldTable) -> list[str]:
+    types = {c.name: c.type for c in table.schema}
+    ends = (*table.lowest, *table.highest)
+    return [
+        *(f"CAST(0 AS BIGINT) AS {c}" for c in table.distinct),
+        *(f"CAST(NULL AS {types[c]}) AS {c}" for c in ends),
+        *(f"CAST(NULL AS STRING) AS _new_{c}" for c in ends),
+    ]
+
+
+def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
+    """Gives, per group, how its distinct counts changed and its new extremes."""
+    table, types = gold.table, {c.name: c.type for c in gold.table.schema}
+    pair = {c: literal(pair_name(table, c)) for c in (*table.distinct, *table.lowest, *table.highest)}
+    counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.distinct]
+    ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.lowest), ("high", table.highest)) for c in cs]
+    moved = effects.df.where(f"pair IN ({', '.join(pair.values())})").groupBy("group_key").agg(*(F.expr(e) for e in (*counts, *ends)))
+    nothing = [f"CAST(NULL AS {types[c]}) AS {c}" for c in (*grain_of(table), *table.lowest, *table.highest)]
+    zeros = [f"CAST(0 AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
+    return moved.selectExpr("group_key AS _group", *nothing, *zeros, *table.distinct, *(f"_new_{c}" for c in (*table.lowest, *table.highest)))
+
+
+def _as_they_were(gold: Gold, before: DataFrame) -> DataFrame:
+    table = gold.table
+    kept = (*grain_of(table), "_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
+    return before.selectExpr(f"{group_key(table)} AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)))
+
+
+def _touched_rows(gold: Gold) -> DataFrame | None:
+    """Gives the stored rows that may change: those of touched groups, of changed attributes, and those that only grew older."""
+    table, old = gold.table, gold.old
+    if old is None:
+        return None
+    if table.per_batch:
+        return old.orderBy(F.col("_batch_seq").desc()).limit(1)
+    grain = list(table.grain)
+    changes = [c.rows for c in (gold.change, gold.attributes_change) if c is not None]
+    if not changes:
+        return old.where(_grew(gold))
+    keys = reduce(DataFrame.unionByName, [rows.df.select(*grain) for rows in changes]).distinct().withColumn("_touched", F.lit(1))
+    flagged = old.join(keys, grain, "left")
+    return flagged.where(f"_touched = 1 OR ({_grew(gold)})").drop("_touched")
+
+
+def _grew(gold: Gold) -> str:
+    if not gold.ages:
+        return "false"
+    return " OR ".join(f"NOT (({gold.sql(sql, as_of=gold.moment.as_of_before)}) <=> ({gold.sql(sql)}))" for sql in gold.table.ages.values())
+
+
+def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
+    if gold.attributes is None:
+        return rows
+    table = gold.table
+    wanted = [c.name for c in table.schema if c.name not in rows.columns and c.name in gold.attributes.columns]
+    asked = rows.select(*table.grain)
+    return rows.join(gold.attributes.join(asked, list(table.grain), "left_semi").select(*table.grain, *wanted), list(table.grain), "left")
+
+
+def _aged(gold: Gold, rows: DataFrame) -> DataFrame:
+    types = {c.name: c.type for c in gold.table.schema}
+    return rows.selectExpr("*", *(f"CAST({gold.sql(sql)} AS {types[c]}) AS {c}" for c, sql in gold.table.ages.items()))

@@ -1,0 +1,252 @@
+"""Judges the rows of a batch: one pass over a feed evaluates all its rules; references look into batch and lake afterwards."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
+from pipeline.errors import DataError
+from pipeline.lake import Kept, Lake
+from pipeline.model import HIGH, REJECT, WARN, Feed, History, Reference, Rule, Severity, columns_of, filled, literal
+from pipeline.stage import Staged
+
+BOOKKEEPING = columns_of("_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING")
+WELL_FORMED = Rule("record_is_well_formed", "true", severity=HIGH, action=REJECT, description="as many fields as the header, quotes where they belong")
+ONE_INSTANT = Rule("events_of_one_instant_agree", "true", severity=HIGH, description="rows of one key, instant, batch date and revision are equal")
+EXAMPLES = 3
+IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """The records of one feed of the batch, each with `_reasons` (comma-joined names; not null = rejected)."""
+
+    feed: Feed
+    rows: Kept
+    findings: tuple[Finding, ...]
+    files: tuple[FileCounts, ...]
+    checks: list[DataFrame] = field(default_factory=list)  # counts that only the merge can see, not yet run
+
+    @property
+    def accepted(self) -> DataFrame:
+        return self.rows.df.where("_reasons IS NULL")
+
+    def accepted_rows(self, lake: Lake) -> Kept | pa.Table:
+        """The accepted rows as they go to bronze."""
+        if self.rows_accepted == self.rows.rows:
+            return self.rows
+        if self.rows_accepted > IN_MEMORY:
+            return lake.keep(self.accepted, f"accepted/{self.feed.name}")
+        return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
+
+    @cached_property
+    def rows_accepted(self) -> int:
+        return sum(f.rows_accepted for f in self.files)
+
+
+def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
+    """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
+    event = event_column(feed)
+    given = [
+        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in (*feed.key, event) else "NOT _deleted")
+        for c in feed.schema
+        if c.required or c.name in (*feed.key, event)
+    ]
+    future = Rule(
+        "event_time_is_not_in_the_future",
+        f"{event} <= CAST(date_add($batch_date, 1) AS TIMESTAMP) + INTERVAL '{int(quality.max_future_hours * 3600)}' SECOND",
+        severity=HIGH,
+        action=REJECT,
+        where=f"{event} IS NOT NULL",
+        description=f"at most {quality.max_future_hours:g} hours after the end of the batch date",
+    )
+    declared = [replace(r, where=f"NOT _deleted AND ({r.where})" if r.where else "NOT _deleted") for r in feed.rules]
+    return (*given, *([future] if event else []), *declared)
+
+
+def event_column(feed: Feed) -> str:
+    """Names the column of the event time; empty where the batch date is it."""
+    return feed.keep.effective_from if isinstance(feed.keep, History) else ""
+
+
+def judge(feed: Feed, staged: Staged, order: WorkOrder, lake: Lake, quality: Quality, values: Mapping[str, object]) -> Judged:
+    """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows."""
+    rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
+    deleted = filled(feed.keep.delete_when, values) if isinstance(feed.keep, History) and feed.keep.delete_when else "false"
+    facts = lake.kept(staged.path).df.withColumnRenamed("_reasons", "_unfit")
+    facts = facts.selectExpr(
+        "*",
+        f"coalesce({deleted}, false) AS _deleted",
+        f"{literal(order.batch_id)} AS _batch_id",
+        f"{literal(order.batch_date)} AS _batch_date",
+        f"CAST({order.revision} AS INT) AS _revision",
+        f"{event_column(feed) or f'CAST({literal(order.batch_date)} AS TIMESTAMP)'} AS _event_at",
+    )
+    judged = facts.selectExpr(
+        *feed.names,
+        *(c.name for c in BOOKKEEPING),
+        "_extra",
+        "_event_at",
+        f"nullif({named(['_unfit', *(_when_broken(r) for r in rules if r.action is REJECT)])}, '') AS _reasons",
+        f"{named([_when_broken(r) for r in rules if r.action is WARN])} AS _warned",
+        f"{named([when_outside(r) for r in rules])} AS _unchecked",
+    )
+    rows = lake.keep(judged, f"judged/{feed.name}")
+    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules), files=_file_counts(feed, rows, staged))
+
+
+def named(cases: Sequence[str]) -> str:
+    """Writes SQL that joins the names which the cases yield."""
+    return f"concat_ws(',', {', '.join(cases)})" if cases else "''"
+
+
+def _when_broken(rule: Rule) -> str:
+    # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
+    return f"CASE WHEN _unfit IS NULL AND {broken(rule)} THEN '{rule.name}' END"
+
+
+def broken(rule: Rule) -> str:
+    """Writes SQL that is true where the rule is broken; NULL breaks it, rows outside its `where` do not."""
+    inside = f"coalesce({rule.where}, false) AND " if rule.where else ""
+    return f"{inside}NOT coalesce({rule.holds}, false)"
+
+
+def when_outside(rule: Rule) -> str:
+    """Writes SQL that names the rule where it is not checked."""
+    return f"CASE WHEN NOT coalesce({rule.where or 'true'}, false) THEN '{rule.name}' END"
+
+
+def tally(names: pa.ChunkedArray) -> Counter[str]:
+    """Counts each name in a column of comma-joined names."""
+    flat = pc.list_flatten(pc.split_pattern(pc.drop_null(names), ","))
+    return Counter({v["values"]: v["counts"] for v in pc.value_counts(flat).to_pylist() if v["values"]})
+
+
+def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    verdicts = rows.arrow(["_reasons", "_warned", "_unchecked"])
+    good = verdicts.filter(pc.is_null(verdicts["_reasons"]))
+    reasons, warned, outside = tally(verdicts["_reasons"]), tally(good["_warned"]), tally(good["_unchecked"])
+    examples = _examples(rows) if reasons else {}
+    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in sorted(reasons) if name.startswith("type:")]
+    found = []
+    for rule in (WELL_FORMED, *misfits, *rules):
+        count = (reasons if rule.action is REJECT else warned)[rule.name]
+        # A rejecting rule was checked over what it let pass and what it turned away.
+        checked = good.num_rows - outside[rule.name] + (count if rule.action is REJECT else 0)
+        found.append(finding(feed.name, rule, checked, count, tuple(examples.get(rule.name, ()))))
+    return tuple(found)
+
+
+def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, examples: tuple[str, ...] = ()) -> Finding:
+    """Makes the record of how a rule fared."""
+    action = rule.action if isinstance(rule, Rule) else WARN
+    return Finding(
+        feed=feed, rule=rule.name, severity=rule.severity, action=action, checked=checked, broken=broken, description=rule.description, examples=examples
+    )
+
+
+def _examples(rows: Kept) -> dict[str, list[str]]:
+    examples: dict[str, list[str]] = {}
+    for row in rejects(rows, ["_reasons", "_raw"]).slice(0, 10_000).to_pylist():
+        for name in row["_reasons"].split(","):
+            if len(examples.setdefault(name, [])) < EXAMPLES:
+                examples[name].append(row["_raw"][:500])
+    return examples
+
+
+def rejects(rows: Kept, columns: Sequence[str]) -> pa.Table:
+    """Reads the rejected rows alone."""
+    return ds.dataset(rows.path, format="parquet").to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
+
+
+def _file_counts(feed: Feed, rows: Kept, staged: Staged) -> tuple[FileCounts, ...]:
+    rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
+    return tuple(
+        FileCounts(name=f.name, feed=feed.name, rows_read=f.rows, rows_accepted=f.rows - rejected[f.name], rows_rejected=rejected[f.name]) for f in staged.files
+    )
+
+
+def quarantine(judged: Iterable[Judged], order: WorkOrder) -> pa.Table:
+    """Gathers the rejected rows of all feeds for `ops.quarantine`, each with its reasons and its raw text."""
+    tables = []
+    for j in judged:
+        rows = rejects(j.rows, ["_source_file", "_record", "_raw", "_reasons"])
+        n = rows.num_rows
+        columns = {
+            "batch_id": pa.repeat(order.batch_id, n),
+            "source": pa.repeat(order.source, n),
+            "feed": pa.repeat(j.feed.name, n),
+            "source_file": rows["_source_file"],
+            "record": rows["_record"],
+            "raw": rows["_raw"],
+            "reasons": pc.split_pattern(rows["_reasons"], ","),
+            "status": pa.repeat("open", n),
+        }
+        tables.append(pa.table(columns))
+    return pa.concat_tables(tables)
+
+
+def reference_counts(judged: Iterable[Judged], keys: Mapping[str, DataFrame]) -> list[DataFrame]:
+    """Counts lazily, for each reference of each feed, the accepted rows whose partner neither batch nor lake knows.
+
+    `keys` has per feed a DataFrame whose columns include the referenced ones: its silver table with this batch merged.
+    Each DataFrame has one row: `feed, rule, checked, broken`.
+    """
+    return [_reference_count(j, r, keys[r.feed]) for j in judged if j.rows_accepted for r in j.feed.references]
+
+
+def _reference_count(judged: Judged, reference: Reference, keys: DataFrame) -> DataFrame:
+    on = list(reference.on)
+    rows = judged.accepted.where("NOT _deleted").select(*on)
+    asked = rows.distinct()
+    known = keys.select(*on).join(asked, on, "left_semi").distinct().withColumn("_known", F.lit(1))
+    return rows.join(known, on, "left").selectExpr(
+        f"{literal(judged.feed.name)} AS feed", f"{literal(reference.name)} AS rule", "count(*) AS checked", "count(*) - count(_known) AS broken"
+    )
+
+
+def counted(judged: Sequence[Judged], counts: Sequence[DataFrame]) -> tuple[Finding, ...]:
+    """Runs lazy counts in one job and tells the findings of every reference and of `events_of_one_instant_agree`."""
+    rows = reduce(DataFrame.unionByName, counts).toArrow().to_pylist() if counts else []
+    known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
+    rules = [(j.feed.name, rule) for j in judged for rule in (*j.feed.references, *([ONE_INSTANT] if isinstance(j.feed.keep, History) else []))]
+    return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
+
+
+def score(findings: Iterable[Finding]) -> float | None:
+    """Computes 100 × (1 − Σ weight·broken / Σ weight·checked); None where nothing was checked."""
+    checked = broken = 0
+    for f in findings:
+        weight = Severity(f.severity).weight
+        checked, broken = checked + weight * f.checked, broken + weight * f.broken
+    return None if checked == 0 else 100 * (1 - broken / checked)
+
+
+def status(findings: Iterable[Finding]) -> str:
+    """Tells FAIL when an accepted row breaks a HIGH rule, else PASS."""
+    return "FAIL" if high(findings) else "PASS"
+
+
+def high(findings: Iterable[Finding]) -> int:
+    """Counts how often accepted rows break HIGH rules."""
+    return sum(f.broken for f in findings if f.severity == HIGH and f.action == WARN)
+
+
+def check_quality(quality: Quality, findings: Sequence[Finding], files: Sequence[FileCounts]) -> None:
+    """Raises DataError when the batch is below what `[quality]` demands."""
+    read, rejected = sum(f.rows_read for f in files), sum(f.rows_rejected for f in files)
+    reached = score(findings)
+    if quality.max_rejected_share is not None and read and rejected / read > quality.max_rejected_share:
+        raise DataError(f"{rejected} of {read} rows were rejected, more than max_rejected_share {quality.max_rejected_share:g} allows; see the counts per rule")
+    if quality.min_score is not None and reached is not None and reached < quality.min_score:
+        raise DataError(f"the score of the batch is {reached:.2f}, below min_score {quality.min_score:g}; see the counts per rule")
+    if quality.fail_on_high and high(findings):
+        worst = max((f for f in findings if f.severity == HIGH and f.action == WARN), key=lambda f: f.broken)
+        raise DataError(f"{worst.feed}: {worst.broken} of {worst.checked} rows break {worst.rule}, and fail_on_high rejects a batch for that")
