@@ -1,0 +1,105 @@
+"""One JSON object a line for each event, to a file that may be rotated or removed at any time and to stderr. Never stops the daemon."""
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+LEVELS: Mapping[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+OWN_KEYS = ("timestamp", "level", "event")
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class Log:
+    """Writes events; `info("batch.ready", batch_id=…)` and the like, from any thread."""
+
+    def __init__(self, path: Path | None, level: str = "info", *, stderr: bool = True, on_event: OnEvent | None = None) -> None:
+        self._on_event = on_event
+        self._logger: Any = structlog.wrap_logger(
+            _Lines(path, stderr=stderr),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+                self._told,
+                structlog.processors.JSONRenderer(default=str),  # escapes all but ASCII: no name can break a line
+            ],
+            wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
+            context_class=dict,
+            cache_logger_on_first_use=True,
+        )
+
+    def debug(self, event: str, **values: Any) -> None:
+        self._logger.debug(event, **_free(values))
+
+    def info(self, event: str, **values: Any) -> None:
+        self._logger.info(event, **_free(values))
+
+    def warning(self, event: str, **values: Any) -> None:
+        self._logger.warning(event, **_free(values))
+
+    def error(self, event: str, **values: Any) -> None:
+        self._logger.error(event, **_free(values))
+
+    def _told(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **event}
+        if self._on_event:
+            self._on_event(dict(ordered))
+        return ordered
+
+
+def _free(values: Mapping[str, Any]) -> dict[str, Any]:
+    # what a worker reports is not trusted to leave our own keys alone
+    return {f"{k}_" if k in OWN_KEYS else k: v for k, v in values.items()}
+
+
+class _Lines:
+    def __init__(self, path: Path | None, *, stderr: bool) -> None:
+        self._path, self._stderr = path, stderr
+        self._lock = threading.Lock()
+        self._descriptor, self._inode, self._is_torn = -1, (0, 0), False
+
+    def msg(self, line: str) -> None:
+        with self._lock:
+            data = (line + "\n").encode("ascii", "backslashreplace")
+            if self._path:
+                self._to_file(self._path, data)
+            if self._stderr:
+                self._to_stderr(data)
+
+    log = debug = info = warn = warning = error = critical = exception = fatal = msg
+
+    def _to_file(self, path: Path, data: bytes) -> None:
+        try:
+            self._follow_rotation(path)
+            whole = b"\n" + data if self._is_torn else data
+            self._is_torn = os.write(self._descriptor, whole) < len(whole)
+        except OSError:
+            # a full or broken log disk must not stop the work: the ledger is the record, stderr still has the line
+            self._is_torn = self._descriptor >= 0 and self._is_torn
+
+    def _follow_rotation(self, path: Path) -> None:
+        try:
+            seen = path.stat()
+            if self._inode == (seen.st_dev, seen.st_ino):
+                return
+        except OSError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        seen = os.fstat(self._descriptor)
+        self._inode = (seen.st_dev, seen.st_ino)
+        self._is_torn = seen.st_size > 0 and os.pread(self._descriptor, 1, seen.st_size - 1) != b"\n"
+
+    def _to_stderr(self, data: bytes) -> None:
+        try:
+            os.write(sys.stderr.fileno(), data)
+        except (OSError, ValueError, AttributeError):
+            self._stderr = False  # nobody listens any more

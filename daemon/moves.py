@@ -1,0 +1,228 @@
+"""Opens strangers' files safely and moves files without ever overwriting or losing a byte, always through directory descriptors."""
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+Pulse = Callable[[], None]  # called every few megabytes of a long read; may raise to stop it
+
+RENAME_NOREPLACE = 1
+CHUNK_BYTES = 4 << 20
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Place(NamedTuple):
+    """A name within a directory that is held open."""
+
+    folder_fd: int
+    name: str
+
+
+class UnsafeError(Exception):
+    """The file must not be taken; the message completes the sentence that begins with its name."""
+
+
+class CopyDiffersError(OSError):
+    """A copy does not hold what was read; the original stays."""
+
+
+@contextmanager
+def folder(path: Path | str, within: int | None = None) -> Iterator[int]:
+    """A directory's descriptor; within another directory, links are not followed."""
+    descriptor = os.open(path, FOLDER if within is None else FOLDER | os.O_NOFOLLOW, dir_fd=within)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def opened_safely(folder_fd: int, name: str) -> Iterator[int]:
+    """Opens a regular file with one hard link for reading, blocks on nothing and follows nothing. Raises UnsafeError or OSError."""
+    # looked at before it is opened: opening a device can have effects of its own
+    check_safe(os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
+    try:
+        descriptor = os.open(name, READ, dir_fd=folder_fd)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise UnsafeError("is a symbolic link") from None
+        raise
+    try:
+        check_safe(os.fstat(descriptor))
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def check_safe(seen: os.stat_result) -> None:
+    """Raises UnsafeError unless it is a regular file under a single name."""
+    if stat.S_ISLNK(seen.st_mode):
+        raise UnsafeError("is a symbolic link")
+    if not stat.S_ISREG(seen.st_mode):
+        raise UnsafeError("is not a regular file")
+    if seen.st_nlink > 1:
+        raise UnsafeError(f"has {seen.st_nlink} hard links, so that somebody else could change it later")
+
+
+def is_being_written(descriptor: int) -> bool | None:
+    """Whether some process holds the file open for writing; None where the kernel will not say (not our file, or a network)."""
+    # should somebody open the file for writing in the instant that we hold the lease, the kernel tells us by a signal:
+    # by default one that would end the process, so one that is ignored by default
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    return False
+
+
+def sha256(descriptor: int, pulse: Pulse) -> str:
+    """The SHA-256 of the whole file, from its start."""
+    digest, offset = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, CHUNK_BYTES, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+        pulse()
+    return digest.hexdigest()
+
+
+def exists(folder_fd: int, name: str) -> os.stat_result | None:
+    """What stands under that name, links not followed; None when nothing does."""
+    try:
+        return os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def move(source: Place, target: Place, pulse: Pulse) -> None:
+    """Moves a file, durably. Raises FileExistsError rather than replace anything; a kill at any instant leaves at least one copy."""
+    try:
+        _rename(source, target)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            _copy(source, target, pulse)
+        elif error.errno in NO_SUCH_RENAME:
+            _link(source, target, pulse)
+        else:
+            raise
+    os.fsync(target.folder_fd)
+    os.fsync(source.folder_fd)
+
+
+def finish(source: Place, inode: int, target: Place, pulse: Pulse) -> None:
+    """Ends a move that a kill interrupted between the copy (or link) and the removal of the original, which had this inode."""
+    original, copy = exists(*source), exists(*target)
+    if original is None or copy is None or original.st_ino != inode or not stat.S_ISREG(original.st_mode):
+        return
+    if os.path.samestat(original, copy) or _same_content(source, target, pulse):
+        os.unlink(source.name, dir_fd=source.folder_fd)
+        os.fsync(source.folder_fd)
+
+
+def write_durably(folder_fd: int, name: str, text: str) -> None:
+    """Writes a file of our own; a reader sees all of it or none."""
+    part = f".{name}.part"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder_fd)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.rename(part, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    os.fsync(folder_fd)
+
+
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Makes a folder and its parents, each entry durable in the one above."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for p in reversed(missing):
+        p.mkdir(mode=mode if p == path else 0o755, exist_ok=True)
+        with folder(p.parent) as parent_fd:
+            os.fsync(parent_fd)
+
+
+def _rename(source: Place, target: Place) -> None:
+    try:
+        renameat2 = _libc.renameat2
+    except AttributeError:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    if renameat2(source.folder_fd, os.fsencode(source.name), target.folder_fd, os.fsencode(target.name), RENAME_NOREPLACE) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), source.name)
+
+
+def _link(source: Place, target: Place, pulse: Pulse) -> None:
+    try:
+        os.link(source.name, target.name, src_dir_fd=source.folder_fd, dst_dir_fd=target.folder_fd, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        _copy(source, target, pulse)
+        return
+    os.fsync(target.folder_fd)
+    os.unlink(source.name, dir_fd=source.folder_fd)
+
+
+def _copy(source: Place, target: Place, pulse: Pulse) -> None:
+    if exists(*target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
+    part = Place(target.folder_fd, f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
+    with opened_safely(*source) as original:
+        before = os.fstat(original)
+        _write_copy(original, part, pulse)
+        with opened_safely(*part) as written:
+            differs = sha256(written, pulse) != sha256(original, pulse)
+        after = os.fstat(original)
+        if differs or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            os.unlink(part.name, dir_fd=part.folder_fd)
+            raise CopyDiffersError(errno.EIO, "the copy differs from the original", source.name)
+        _settle(part, target)
+        os.unlink(source.name, dir_fd=source.folder_fd)
+
+
+def _settle(part: Place, target: Place) -> None:
+    try:
+        _rename(part, target)
+    except OSError as error:
+        if error.errno not in NO_SUCH_RENAME:
+            raise
+        os.link(part.name, target.name, src_dir_fd=part.folder_fd, dst_dir_fd=target.folder_fd)
+        os.unlink(part.name, dir_fd=part.folder_fd)
+    os.fsync(target.folder_fd)
+
+
+def _write_copy(original: int, part: Place, pulse: Pulse) -> None:
+    if exists(*part):
+        os.unlink(part.name, dir_fd=part.folder_fd)  # left by a kill; the original is still there
+    target = os.open(part.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=part.folder_fd)
+    with os.fdopen(target, "wb") as stream:
+        offset = 0
+        while chunk := os.pread(original, CHUNK_BYTES, offset):
+            stream.write(chunk)
+            offset += len(chunk)
+            pulse()
+        stream.flush()
+        times = os.fstat(original)
+        os.utime(stream.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
+        os.fsync(stream.fileno())
+
+
+def _same_content(one: Place, other: Place, pulse: Pulse) -> bool:
+    try:
+        with opened_safely(*one) as a, opened_safely(*other) as b:
+            return sha256(a, pulse) == sha256(b, pulse)
+    except UnsafeError:
+        return False
