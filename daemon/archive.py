@@ -1,0 +1,185 @@
+"""Puts the files of a decided batch where they end, archive/ or rejected/: a state that is retried until done, safe to repeat."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from daemon.batch import Batch, BatchFile, FileState, State
+from daemon.claim import Claim
+from daemon.clock import Clock
+from daemon.config import Config
+from daemon.ledger import Ledger
+from daemon.logs import Log
+from daemon.moves import Place, Pulse, UnsafeError, exists, folder, make_folder, move, opened_safely, sha256, write_durably
+from daemon.retry import Policy, wait_seconds
+
+RECEIPT, REASON = "receipt.json", "reason.json"
+
+
+class Archive:
+    """Remembers only when to try again what could not be moved."""
+
+    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, pulse: Pulse) -> None:
+        self._config, self._ledger, self._claim = config.landing, ledger, claim
+        self._log, self._clock, self._pulse = log, clock, pulse
+        self._policy = Policy(attempts=config.retry.attempts, initial_seconds=config.retry.initial_seconds, max_seconds=config.retry.max_seconds)
+        self._failures: dict[str, tuple[int, float]] = {}  # batch id -> how often, and when to try again
+
+    def step(self) -> int:
+        """Puts away every batch that is due; says how many are still to be tried again."""
+        due = [b for b in self._ledger.to_put_away() if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
+        for batch in due:
+            try:
+                self._put_away(batch)
+                self._failures.pop(batch.batch_id, None)
+            except OSError as error:
+                self._postpone(batch, error)
+        return len(self._failures)
+
+    def has_given_up(self) -> bool:
+        """Whether something could not be moved for as many times as a batch is tried. It is still tried again."""
+        return any(count >= self._policy.attempts for count, _ in self._failures.values())
+
+    def next_due_in(self) -> float:
+        """Seconds until the next try of what could not be moved."""
+        return min((max(0.0, at - self._clock.monotonic()) for _, at in self._failures.values()), default=float("inf"))
+
+    def place_of(self, batch: Batch) -> Path:
+        """The folder that the batch's files end in."""
+        if batch.state == State.REJECTED:
+            return self._config.rejected_path / batch.batch_id
+        return self._config.archive_path / batch.source / str(batch.batch_date) / batch.batch_id
+
+    # ---- details
+
+    def _put_away(self, batch: Batch) -> None:
+        is_rejected = batch.state == State.REJECTED
+        place = self.place_of(batch)
+        make_folder(place)
+        now = self._clock.text()
+        with folder(place) as place_fd, self._claim.opened() as claim_fd:
+            for f, name in planned_names(batch.all_files):
+                if not f.opaque:
+                    continue
+                try:
+                    self._put_file(batch, f, Place(claim_fd, f.opaque), Place(place_fd, name))
+                except UnsafeError as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
+                    self._log.error("archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} {error}")
+            document = reason_document(batch, now) if is_rejected else receipt_document(batch, now)
+            write_durably(place_fd, REASON if is_rejected else RECEIPT, json.dumps(document, indent=2, default=str) + "\n")
+        self._finish(batch, now)
+        self._claim.drop_sidecar(batch.batch_id)
+
+    def _finish(self, batch: Batch, now: str) -> None:
+        if batch.state == State.REJECTED:
+            self._ledger.note(batch.batch_id, is_put_away=1)
+            return
+        reason = f"duplicate of {batch.duplicate_of}" if batch.duplicate_of else ""
+        self._ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived", reason, is_put_away=1, archived_at=now)
+
+    def _put_file(self, batch: Batch, f: BatchFile, source: Place, target: Place) -> None:
+        if not exists(*source):
+            if f.state == FileState.CLAIMED and not exists(*target):
+                self._log.error("archive.missing", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} is not in {self._claim.path}")
+            if f.state == FileState.CLAIMED:
+                self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+            return
+        for name in free_names(target.name):
+            try:
+                move(source, Place(target.folder_fd, name), self._pulse)
+                break
+            except FileExistsError:
+                if self._is_same(source, Place(target.folder_fd, name)):
+                    os.unlink(source.name, dir_fd=source.folder_fd)  # a copy that a kill interrupted before its original was removed
+                    break
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG:
+                    raise
+                move(source, Place(target.folder_fd, f.opaque), self._pulse)
+                break
+        self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+
+    def _is_same(self, one: Place, other: Place) -> bool:
+        a_stat, b_stat = exists(*one), exists(*other)
+        if a_stat and b_stat and os.path.samestat(a_stat, b_stat):
+            return True
+        try:
+            with opened_safely(*one) as a, opened_safely(*other) as b:
+                return os.fstat(a).st_size == os.fstat(b).st_size and sha256(a, self._pulse) == sha256(b, self._pulse)
+        except UnsafeError:
+            return False
+
+    def _postpone(self, batch: Batch, error: Exception) -> None:
+        count = self._failures.get(batch.batch_id, (0, 0.0))[0] + 1
+        seconds = wait_seconds(count, self._policy)
+        self._failures[batch.batch_id] = (count, self._clock.monotonic() + seconds)
+        where = self.place_of(batch)
+        self._log.error("archive.failed", batch_id=batch.batch_id, folder=str(where), reason=str(error), attempt=count, retry_in_seconds=round(seconds, 1))
+
+
+def planned_names(files: Sequence[BatchFile]) -> Iterator[tuple[BatchFile, str]]:
+    """Each file with its name in the archive: its own, unless another file of the batch or our own document has it already."""
+    used = {RECEIPT, REASON}
+    for f in sorted(files, key=lambda f: (f.kind != "data", f.number)):
+        name = next(n for n in free_names(f.name) if n.casefold() not in used)
+        used.add(name.casefold())
+        yield f, name
+
+
+def free_names(name: str) -> Iterator[str]:
+    """The name itself, then `name.2`, `name.3`, …"""
+    yield name
+    for n in range(2, 1_000_000):
+        yield f"{name}.{n}"
+
+
+def receipt_document(batch: Batch, archived_at: str) -> dict[str, Any]:
+    """What receipt.json says: counts, hashes, timings, table versions."""
+    result = batch.result or {}
+    return {
+        **_head(batch),
+        "duplicate_of": batch.duplicate_of or None,
+        "published_at": batch.published_at,
+        "archived_at": archived_at,
+        **{k: result.get(k) for k in ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")},
+        "files": _files(batch, result),
+        "seconds": result.get("seconds", {}),
+        "table_versions": result.get("table_versions", {}),
+        "task_values": result.get("task_values", {}),
+    }
+
+
+def reason_document(batch: Batch, rejected_at: str) -> dict[str, Any]:
+    """What reason.json says: the sentence, the counts per rule, examples."""
+    result = batch.result or {}
+    return {
+        **_head(batch),
+        "reason": batch.reason,
+        "rejected_at": rejected_at,
+        **{k: result.get(k) for k in ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")},
+        "rules": [finding for finding in result.get("findings", ()) if finding.get("broken")],
+        "files": _files(batch, result),
+    }
+
+
+def _head(batch: Batch) -> dict[str, Any]:
+    return {
+        "batch_id": batch.batch_id,
+        "source": batch.source or None,
+        "batch_date": batch.batch_date.isoformat() if batch.batch_date else None,
+        "revision": batch.revision,
+        "trigger": batch.trigger,
+        "received_at": batch.received_at,
+        "attempts": batch.attempts,
+    }
+
+
+def _files(batch: Batch, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    counts = {c["name"]: c for c in result.get("files", ())}
+    told = ("name", "feed", "sha256", "bytes")
+    rows = ("rows_read", "rows_accepted", "rows_rejected")
+    return [{**{k: v for k, v in asdict(f).items() if k in told}, **{k: counts.get(f.name, {}).get(k) for k in rows}} for f in batch.files]

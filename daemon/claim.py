@@ -1,0 +1,231 @@
+"""Takes a batch's files into the private claim folder, and gives them back. Every move is in the ledger before it happens."""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from daemon.batch import Batch, BatchFile, FileState
+from daemon.config import Config
+from daemon.landing import Landing, Spot
+from daemon.ledger import Ledger
+from daemon.logs import Log
+from daemon.moves import Place, Pulse, UnsafeError, exists, finish, folder, is_being_written, make_folder, move, opened_safely, sha256, write_durably
+from daemon.wording import printable
+
+SIDECAR = ".names"  # what the opaque files of a batch are called outside, should the ledger be lost
+ID_LENGTH = len("20260302T101500-4f1c9a")
+PLAIN_SUFFIXES = (".csv", ".json", ".txt", ".gz")  # anything else of a name is a stranger's choice and stays out
+
+
+class ChangedError(Exception):
+    """The file is not what was seen a moment ago; it is looked at anew. The message completes the sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taken:
+    """What became of files that were to be claimed: by name, why not. Unsafe ones never can be, the others later."""
+
+    unsafe: Mapping[str, str] = field(default_factory=dict)
+    later: Mapping[str, str] = field(default_factory=dict)
+
+
+def opaque_name(batch_id: str, number: int, name: str) -> str:
+    """What a file is called in the claim: nothing of a stranger's name, so that no reader can interpret it."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return f"{batch_id}-{number:05d}{suffix if suffix in PLAIN_SUFFIXES else ''}"
+
+
+class Claim:
+    """The claim folder."""
+
+    def __init__(self, *, config: Config, ledger: Ledger, landing: Landing, log: Log, pulse: Pulse) -> None:
+        self._path = config.landing.claim_path
+        self._ledger, self._landing, self._log, self._pulse = ledger, landing, log, pulse
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    @contextmanager
+    def opened(self) -> Iterator[int]:
+        """The claim folder's descriptor; makes the folder where it is missing."""
+        if not self._path.exists():
+            make_folder(self._path, mode=0o700)
+        with folder(self._path) as descriptor:
+            yield descriptor
+
+    def take(self, batch: Batch, spots: Mapping[str, Spot]) -> Taken:
+        """Claims the batch's data files that are not claimed yet; `spots` says where each was seen."""
+        unsafe, later = dict[str, str](), dict[str, str]()
+        with self.opened() as claim_fd:
+            wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED]
+            # what lies in the claim already is ours: a new file of its name is another delivery
+            moving = [f if f.opaque and exists(claim_fd, f.opaque) else self._planned(batch, f, spots[f.name]) for f in wanted]
+            self._ledger.note_files(batch.batch_id, moving)
+            self._write_sidecar(claim_fd, batch.batch_id, [*batch.all_files, *moving])
+            for f in moving:
+                try:
+                    self._ledger.note_files(batch.batch_id, [self._claimed(f, claim_fd)])
+                except UnsafeError as error:
+                    unsafe[f.name] = str(error)
+                except ChangedError as error:
+                    later[f.name] = str(error)
+                except OSError as error:
+                    later[f.name] = f"cannot be taken ({error.strerror})"
+        return Taken(unsafe=unsafe, later=later)
+
+    def take_triggers(self, batch: Batch) -> bool:
+        """Moves the batch's touch files into the claim, whatever they are: nobody opens them there. Says whether all have moved."""
+        moving = [f for f in batch.all_files if f.kind == "trigger" and f.state == FileState.MOVING]
+        if not moving:
+            return True
+        with self.opened() as claim_fd:
+            self._write_sidecar(claim_fd, batch.batch_id, batch.all_files)
+            moved = [self._take_trigger(batch, f, claim_fd) for f in moving]
+        return all(moved)
+
+    def give_back(self, batch: Batch) -> None:
+        """Moves claimed data files back to where they came from; where their name is taken again they stay with the batch."""
+        with self.opened() as claim_fd:
+            for f in batch.data_files:
+                if f.is_in_claim and exists(claim_fd, f.opaque) and self._returned(f, claim_fd):
+                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED, sha256="", bytes=0)])
+
+    def lacks(self, batch: Batch) -> list[str]:
+        """Names of claimed files that are not in the claim folder (it may be a volume that is not mounted)."""
+        return [f.name for f in batch.data_files if f.is_in_claim and not (self._path / f.opaque).exists()]
+
+    def has(self, f: BatchFile) -> bool:
+        """Whether the file lies in the claim folder."""
+        return bool(f.opaque) and (self._path / f.opaque).exists()
+
+    def drop_sidecar(self, batch_id: str) -> None:
+        with self.opened() as claim_fd:
+            if exists(claim_fd, batch_id + SIDECAR):
+                os.unlink(batch_id + SIDECAR, dir_fd=claim_fd)
+
+    def reconcile(self) -> None:
+        """At start: what is claimed for batches that this ledger does not know goes back to the senders' folders."""
+        with self.opened() as claim_fd:
+            for name in sorted(p.name for p in self._path.glob(f"*{SIDECAR}")):
+                if not self._ledger.knows(name.removesuffix(SIDECAR)) and self._return_unknown(claim_fd, name):
+                    os.unlink(name, dir_fd=claim_fd)
+        self._tell_strangers()
+
+    # ---- details
+
+    @staticmethod
+    def _planned(batch: Batch, f: BatchFile, spot: Spot) -> BatchFile:
+        opaque = opaque_name(batch.batch_id, f.number, f.name)
+        return replace(f, state=FileState.MOVING, folder=spot.folder, opaque=opaque, inode=spot.inode)
+
+    def _claimed(self, f: BatchFile, claim_fd: int) -> BatchFile:
+        target = Place(claim_fd, f.opaque)
+        with self._home(f) as home_fd:
+            source = Place(home_fd, f.name)
+            if not exists(*target):
+                self._check_untouched(f, source)
+                move(source, target, self._pulse)
+            else:
+                finish(source, f.inode, target, self._pulse)
+        self._landing.forget("data", f.folder, f.name)
+        try:
+            return self._sealed(f, target)
+        except (UnsafeError, ChangedError):
+            self._returned(f, claim_fd)
+            raise
+
+    @staticmethod
+    def _check_untouched(f: BatchFile, source: Place) -> None:
+        try:
+            with opened_safely(*source) as descriptor:
+                if os.fstat(descriptor).st_ino != f.inode:
+                    raise ChangedError("was replaced")
+                if is_being_written(descriptor):
+                    raise ChangedError("is still being written")
+        except FileNotFoundError:
+            raise ChangedError("is missing") from None
+
+    def _sealed(self, f: BatchFile, target: Place) -> BatchFile:
+        with opened_safely(*target) as descriptor:
+            before = os.fstat(descriptor)
+            digest = sha256(descriptor, self._pulse)
+            after = os.fstat(descriptor)
+            # a writer that came between the question and the move still holds the file: a rename does not stop it
+            if is_being_written(descriptor) or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+                raise ChangedError("is still being written")
+        return replace(f, state=FileState.CLAIMED, sha256=digest, bytes=after.st_size)
+
+    def _take_trigger(self, batch: Batch, f: BatchFile, claim_fd: int) -> bool:
+        target, source = Place(claim_fd, f.opaque), Place(self._landing.trigger_fd, f.name)
+        try:
+            if exists(*target):
+                finish(source, f.inode, target, self._pulse)
+            else:
+                seen = exists(*source)
+                if seen is None or seen.st_ino != f.inode:
+                    # gone or replaced: what it said is in the ledger, another file of its name is another trigger
+                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED)])
+                    return True
+                move(source, target, self._pulse)
+            self._landing.forget("trigger", "", f.name)
+            self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
+        except (OSError, UnsafeError) as error:
+            self._log.debug("trigger.stuck", batch_id=batch.batch_id, trigger=f.name, error=str(error))
+            return False
+        return True
+
+    @contextmanager
+    def _home(self, f: BatchFile) -> Iterator[int]:
+        if not f.folder:
+            yield self._landing.landing_fd
+            return
+        try:
+            with folder(f.folder, within=self._landing.landing_fd) as descriptor:
+                yield descriptor
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise
+            raise ChangedError("is missing") from None
+
+    def _returned(self, f: BatchFile, claim_fd: int) -> bool:
+        for home in dict.fromkeys((f.folder, "")):
+            try:
+                with self._home(replace(f, folder=home)) as home_fd:
+                    move(Place(claim_fd, f.opaque), Place(home_fd, f.name), self._pulse)
+                return True
+            except (OSError, ChangedError, UnsafeError):
+                continue
+        return False
+
+    def _write_sidecar(self, claim_fd: int, batch_id: str, files: Sequence[BatchFile]) -> None:
+        known = {f.opaque: {"kind": f.kind, "folder": f.folder, "name": f.name} for f in files if f.opaque}
+        write_durably(claim_fd, batch_id + SIDECAR, json.dumps(known))
+
+    def _return_unknown(self, claim_fd: int, sidecar: str) -> bool:
+        with opened_safely(claim_fd, sidecar) as descriptor:
+            known = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        every = True
+        for opaque, said in known.items():
+            f = BatchFile(number=0, kind=said["kind"], name=said["name"], folder=said["folder"], opaque=opaque)
+            if exists(claim_fd, opaque):
+                back = self._returned(f, claim_fd) if f.kind == "data" else self._trigger_returned(f, claim_fd)
+                self._log.warning("claim.returned", file=f.name, is_back=back, reason="claimed for a batch that the ledger does not know")
+                every = every and back
+        return every
+
+    def _trigger_returned(self, f: BatchFile, claim_fd: int) -> bool:
+        try:
+            move(Place(claim_fd, f.opaque), Place(self._landing.trigger_fd, f.name), self._pulse)
+        except (OSError, UnsafeError):
+            return False
+        return True
+
+    def _tell_strangers(self) -> None:
+        strangers = sorted(p.name for p in self._path.iterdir() if not p.name.startswith(".") and not self._ledger.knows(p.name[:ID_LENGTH]))
+        if strangers:
+            self._log.warning("claim.unknown", files=[printable(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path))

@@ -1,0 +1,156 @@
+"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary file proves that they still arrive."""
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from watchdog.events import (
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
+
+from daemon.clock import Clock
+from daemon.logs import Log
+
+CANARY = ".lakegate-canary"
+CANARY_EVERY_SECONDS = 30.0
+CANARY_LATE_SECONDS = 5.0
+POLL_SECONDS = 1.0
+TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
+# file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
+REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "virtiofs", "vboxsf", "vmhgfs", "drvfs", "davfs", "sshfs", "beegfs")
+NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
+
+
+class Watch:
+    """An observer over some folders, rebuilt whenever it can no longer be trusted."""
+
+    def __init__(self, folders: Sequence[Path], not_news: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log) -> None:
+        # a folder within another one is watched with it
+        self._folders = [f for f in dict.fromkeys(folders) if not any(f != other and f.is_relative_to(other) for other in folders)]
+        self._not_news = tuple(not_news)
+        self._wake, self._clock, self._log = wake, clock, log
+        self._observer: BaseObserver | None = None
+        self._armed: dict[Path, tuple[int, int]] = {}
+        self._written_at: float | None = None  # the canary that is out
+        self._next_canary_at = 0.0
+        self._heard: set[Path] = set()
+        self._is_polling = False
+
+    @property
+    def is_polling(self) -> bool:
+        return self._is_polling
+
+    def check(self) -> None:
+        """Arms what is not armed, sends the canary out, rebuilds the observer when the canary is late."""
+        now = self._clock.monotonic()
+        if self._observer is None or self._armed != self._present():
+            self._rebuild("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
+        elif self._written_at is not None and self._heard >= set(self._armed):
+            self._written_at, self._next_canary_at = None, now + CANARY_EVERY_SECONDS
+        elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (POLL_SECONDS * 2 if self._is_polling else 0):
+            self._rebuild("no event came for the canary file")
+        elif self._written_at is None and now >= self._next_canary_at and self._armed:
+            self._send_canary()
+
+    def next_due_in(self) -> float:
+        """Seconds until `check` has something to do."""
+        if self._written_at is None:
+            return max(0.0, self._next_canary_at - self._clock.monotonic()) if self._armed else CANARY_LATE_SECONDS
+        return CANARY_LATE_SECONDS / 2
+
+    def stop(self) -> None:
+        self._discard()
+        for folder in self._armed:
+            (folder / CANARY).unlink(missing_ok=True)
+
+    # ---- details
+
+    def _present(self) -> dict[Path, tuple[int, int]]:
+        found = {}
+        for folder in self._folders:
+            try:
+                seen = folder.stat()
+                found[folder] = (seen.st_dev, seen.st_ino)
+            except OSError:
+                continue
+        return found
+
+    def _rebuild(self, reason: str) -> None:
+        is_first = self._observer is None
+        self._discard()
+        present = self._present()
+        remote = [f for f in present if is_remote(f)]
+        try:
+            self._start(present, PollingObserver(timeout=POLL_SECONDS) if remote else Observer(), is_polling=bool(remote))
+        except OSError as error:
+            if error.errno not in NO_WATCHES:
+                self._log.warning("watch.failed", reason=str(error))
+            self._start(present, PollingObserver(timeout=POLL_SECONDS), is_polling=True)
+            reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
+        tell = self._log.info if is_first else self._log.warning
+        tell("watch.started" if is_first else "watch.rebuilt", reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
+        self._armed, self._written_at, self._next_canary_at = present, None, self._clock.monotonic()
+        self._wake.set()  # what happened while nobody watched
+
+    def _start(self, folders: dict[Path, tuple[int, int]], observer: BaseObserver, *, is_polling: bool) -> None:
+        handler = _Handler(self._news)
+        for folder in folders:
+            observer.schedule(handler, str(folder), recursive=True, event_filter=TELLING)
+        try:
+            observer.start()
+        except BaseException:
+            observer.unschedule_all()
+            raise
+        self._observer, self._is_polling = observer, is_polling
+
+    def _discard(self) -> None:
+        observer, self._observer = self._observer, None
+        if observer is not None and observer.is_alive():
+            observer.stop()
+            observer.join(timeout=2)
+
+    def _send_canary(self) -> None:
+        self._heard = set()
+        self._written_at = self._clock.monotonic()
+        for folder in self._armed:
+            try:
+                (folder / CANARY).write_text(f"{self._written_at}\n")
+            except OSError:
+                self._heard.add(folder)  # where we may not write, nothing can be proven
+
+    def _news(self, *paths: str) -> None:
+        for path in map(Path, filter(None, paths)):
+            if path.name == CANARY:
+                self._heard.add(path.parent)
+            elif not path.name.startswith(".lakegate-") and not any(path.is_relative_to(p) for p in self._not_news):
+                self._wake.set()
+
+
+class _Handler(FileSystemEventHandler):
+    def __init__(self, news: Callable[..., None]) -> None:
+        self._tell = news
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        self._tell(os.fsdecode(event.src_path), os.fsdecode(event.dest_path))
+
+
+def is_remote(path: Path, mounts: str | None = None) -> bool:
+    """Whether the folder lies on a file system whose events this kernel may not see."""
+    text = Path("/proc/mounts").read_text(errors="replace") if mounts is None else mounts
+    best, kind = "", ""
+    for line in text.splitlines():
+        fields = line.split(" ")
+        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
+        if point and path.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fields[2]
+    return kind.startswith(REMOTE)
