@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ EXIT_CODES = {
     "UnknownTableError": NOT_FOUND,
     "QueryError": USAGE,
     "BusyError": BUSY,
+    "ForeignCommit": A_BATCH_FAILED,
     "LakeBusy": BUSY,
 }
 
@@ -32,10 +33,11 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 Body = Callable[..., int | None]
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line. Returns the exit code: 0 fine, 1 a batch failed, 2 usage, 4 not found, 75 busy, 78 config."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        code = lakegate.main(prog_name="lakegate", standalone_mode=False)
+        code = lakegate.main(list(arguments), prog_name="lakegate", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         print(error.format_message(), file=sys.stderr)
@@ -50,14 +52,14 @@ def main() -> int:
         # The reader, `head` perhaps, has had enough; Python would complain once more when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return FINE
-    except Exception as error:  # noqa: BLE001 - the last place where a sentence can be made of it
+    except Exception as error:
+        if "--trace" in arguments:
+            raise
         return _told(error)
     return code if isinstance(code, int) else FINE
 
 
 def _told(error: Exception) -> int:
-    if os.environ.get("LAKEGATE_TRACE"):
-        raise error
     known = next((EXIT_CODES[c.__name__] for c in type(error).__mro__ if c.__name__ in EXIT_CODES), None)
     if known is not None:
         print(error, file=sys.stderr)
@@ -75,13 +77,8 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 def _everywhere(command: Verb) -> Verb:
     config = click.option("--config", metavar="PATH", expose_value=False, callback=_remember, help="The configuration [./config.toml, or LAKEGATE_CONFIG].")
-    trace = click.option("--trace", is_flag=True, expose_value=False, callback=_traced, help="Show the stack trace of an unforeseen error.")
+    trace = click.option("--trace", is_flag=True, expose_value=False, help="Show the stack trace of an unforeseen error.")
     return config(trace(command))
-
-
-def _traced(_context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value:
-        os.environ["LAKEGATE_TRACE"] = "1"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
