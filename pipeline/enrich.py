@@ -47,11 +47,10 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     feed, columns = world.source.feed(table.of), world.source.enriched_columns(table)
     touched = lake.keep(_touched(table, feed, world), f"touched/{table.name}")
     rows = _current_and_own(table, feed, world, touched, judged)
-    size = touched.rows + (judged.rows_accepted if judged else 0)
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in table.rules]
     derived = [replace(d, sql=filled(d.sql, values)) for d in table.derived]
     for partner in table.partners:
-        rows = _join(table, partner, world, rows, size)
+        rows = _join(partner, world, rows, world.source.partner_columns(table, partner))
     rows = derive(rows, derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(rules))
     kept = lake.keep(rows, f"enriched/{table.name}")
     name, version = stored
@@ -129,21 +128,21 @@ def _changed_since(partner: Partner, feed: Feed, change: Change) -> DataFrame:
 # ---- the joins: each gives an answer whose columns are named apart from the rows', so that no name is ambiguous
 
 
-def _join(table: Enriched, partner: Partner, world: World, rows: DataFrame, size: int) -> DataFrame:
+def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]]) -> DataFrame:
     """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
-    given = world.source.partner_columns(table, partner)
     asked = rows.select(*partner.on).distinct()
     same = " AND ".join(f"{c} = _of_{c}" for c in partner.on)
     of = [F.col(c).alias(f"_of_{c}") for c in partner.on]
     columns = [F.col(old).alias(new) for old, new, _ in given]
     if isinstance(partner, Newest):
-        answer, when = _newest(partner, world, asked).select(*of, *columns), same
+        answer, when, marks = _newest(partner, world, asked).select(*of, *columns), same, []
     elif partner.totals:
-        answer, when = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at"
+        answer, when, marks = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at", ["_of_at"]
     else:
-        answer = _versions(partner, world, asked).select(*of, "_valid_from", "_valid_to", *columns)
+        marks = ["_valid_from", "_valid_to"]
+        answer = _versions(partner, world, asked).select(*of, *marks, *columns)
         when = f"{same} AND _at >= _valid_from AND _at < _valid_to"
-    return rows.join(answer, F.expr(when), "left").select(*rows.columns, *(new for _, new, _ in given))
+    return rows.join(answer, F.expr(when), "left").drop(*marks, *(f"_of_{c}" for c in partner.on))
 
 
 def _newest(partner: Newest, world: World, asked: DataFrame) -> DataFrame:
@@ -157,16 +156,18 @@ def _versions(partner: AsOf, world: World, asked: DataFrame) -> DataFrame:
     """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
     feed = world.source.feed(partner.feed)
     versions = world.feeds[feed.name].join(asked, list(partner.on), "left_semi")
-    versions = versions.withColumn("_valid_to", F.expr(f"coalesce(effective_to, {NEVER})"))
+    end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
     if partner.older == "none":
-        return versions.withColumn("_valid_from", F.col("effective_from"))
+        return versions.select("*", end, F.col("effective_from").alias("_valid_from"))
     first = F.min("effective_from").over(Window.partitionBy(*feed.key))
-    return versions.withColumn("_first", first).withColumn("_valid_from", F.expr(f"CASE WHEN effective_from = _first THEN {ALWAYS} ELSE effective_from END"))
+    start = F.when(F.col("effective_from") == first, F.expr(ALWAYS)).otherwise(F.col("effective_from")).alias("_valid_from")
+    return versions.select("*", end, start)
 
 
 def _totals(partner: AsOf, rows: DataFrame, versions: DataFrame) -> DataFrame:
     """Adds up, for each asked point (joined columns and instant), the versions that all keys have there."""
+    of = [f"_of_{c}" for c in partner.on]
     points = rows.select(*(F.col(c).alias(f"_of_{c}") for c in partner.on), F.col("_at").alias("_of_at")).distinct()
     when = " AND ".join([*(f"{c} = _of_{c}" for c in partner.on), "_of_at >= _valid_from", "_of_at < _valid_to"])
     met = points.join(versions, F.expr(when))
-    return met.groupBy(*points.columns).agg(*(F.expr(d.sql).cast(d.type).alias(d.name) for d in partner.totals))
+    return met.groupBy(*of, "_of_at").agg(*(F.expr(d.sql).cast(d.type).alias(d.name) for d in partner.totals))

@@ -320,9 +320,11 @@ class Lake:
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        schema = _nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
         df.write.mode("overwrite").parquet(str(folder))
-        return Kept(path=folder, schema=schema, spark=self._spark())
+        if next(folder.glob("*.parquet"), None):
+            return self.kept(folder)
+        # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
+        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), spark=self._spark())
 
     def kept(self, path: Path | str) -> Kept:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""

@@ -1,6 +1,7 @@
 """Merges a batch's accepted rows into the silver tables: history as a pure function of a key's events, upsert, append, replace."""
 
 import datetime as dt
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -80,9 +81,15 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
 
 
 def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
-    """Adds derived columns one after another, each of its declared type."""
-    for d in derived:
-        df = df.selectExpr("*", f"CAST({d.sql} AS {d.type}) AS {d.name}")
+    """Adds derived columns, each of its declared type; those that need no other derived column go in one projection."""
+    waiting = list(derived)
+    while waiting:
+        names = {d.name for d in waiting}
+        ready = [d for d in waiting if not (set(re.findall(r"\w+", d.sql)) & (names - {d.name}))]
+        if not ready:
+            raise ValueError(f"derived columns need each other in a circle: {', '.join(sorted(names))}")
+        df = df.selectExpr("*", *(f"CAST({d.sql} AS {d.type}) AS {d.name}" for d in ready))
+        waiting = [d for d in waiting if d not in ready]
     return df
 
 
