@@ -210,7 +210,8 @@ def _mend(table: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> No
 def _known_table(config: "Config", table: str) -> None:
     reader = importlib.import_module("pipeline.reader")
     state = reader.published(Path(config.settings.lake_path))
-    if table not in state.versions:
+    # A table that no batch has published yet may hold somebody else's commit, too.
+    if table not in state.versions and not (reader.location(state.lake, table) / "_delta_log").is_dir():
         raise reader.UnknownTableError(reader.no_such_table(state, table))
 
 

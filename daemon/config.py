@@ -13,6 +13,7 @@ from daemon.mistakes import Mistake, counted, told
 from pipeline.contract import Quality, Settings
 
 PREFIX = "LAKEGATE_"
+UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
 
 
 class ConfigError(Exception):
@@ -253,6 +254,8 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "retry", "max_seconds", f"max_seconds is less than initial_seconds ({config.retry.initial_seconds:g})"
     if config.settings.engine == "connect" and not config.settings.remote:
         yield "spark", "engine", 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
+    if unusable := next((c for c in config.settings.lake_path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), ""):
+        yield "lake", "path", f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})"
     yield from _collisions(config)
 
 

@@ -288,13 +288,8 @@ def _view(state: Published, name: str) -> str:
 
 
 def _scan(folder: Path, files: Sequence[str]) -> str:
-    listed = ", ".join(_literal(_unglobbed(str(folder / unquote(name)))) for name in files)
+    listed = ", ".join(_literal(str(folder / unquote(name))) for name in files)
     return f"read_parquet([{listed}], union_by_name=true)"
-
-
-def _unglobbed(file: str) -> str:
-    # DuckDB reads every path as a glob; a lake may lie in a folder named "sales [eu]".
-    return re.sub(r"([*?\[])", r"[\1]", file)
 
 
 _SQL_TYPES = {

@@ -158,6 +158,7 @@ def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) ->
         ("[landing]\nrejected_path = 'archive'", "rejected_path is the same folder as [landing] archive_path"),
         ("[landing]\npath = 'archive/in'", "path lies within"),
         ("[lake]\npath = 'landing'", "[lake] path is the same folder as [landing] path"),
+        ("[lake]\npath = 'lake[1]'", "config.toml:2:8 [lake] path must not contain '['"),
         ("[log]\npath = 'landing/log.jsonl'", "[log] path lies directly in"),
     ],
 )
