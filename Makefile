@@ -1,0 +1,76 @@
+# Every target prepares what it needs, with plain `python3 -m venv` and pip; what is there already is not fetched again.
+#   make demo                 three days of a small shop, from files to figures
+#   make demo ENGINE=sail     the same on the engine that needs no Java
+#   make test                 all tests; make test ARGS="tests/daemon -k trigger" some of them
+#   make check                ruff and mypy
+#   make format               ruff's own order
+#   make lock                 resolve the dependencies anew
+#   make clean                remove what was built; make distclean removes the environment, too
+
+PYTHON ?= python3
+VENV ?= .venv
+ENGINE ?= spark
+ARGS ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
+LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
+
+.PHONY: demo test check format lock clean distclean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed $(VENV)/.jars
+	$(BIN)/lakegate demo --engine $(ENGINE)
+
+test: $(VENV)/.installed-dev $(VENV)/.jars
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Lakegate needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@echo "Preparing $(VENV): once, some 700 MB, a few minutes."
+	$(PYTHON) -m venv $(VENV)
+	sed -n '/^setuptools==/,/[^\\]$$/p' requirements.lock > $(VENV)/setuptools.lock
+	$(PIP) --require-hashes -r $(VENV)/setuptools.lock
+	$(LOCKED) -r requirements.lock
+	$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	$(LOCKED) -r requirements-dev.lock
+	@touch $@
+
+# Delta's jars, which its wheel does not carry; the folder lies in the environment.
+$(VENV)/.jars: pipeline/jars.py $(VENV)/.installed
+	$(BIN)/python -m pipeline.jars
+	@touch $@
+
+# A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
+RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --fork-strategy fewest pyproject.toml
+NOTE = \# Every package with its hashes, for Python 3.11 to 3.13. Made from pyproject.toml by `make lock`; install with
+
+lock: pyproject.toml
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip --disable-pip-version-check install --quiet uv
+	printf '%s\n' '$(NOTE)' '# `pip install --require-hashes -r requirements.lock`.' > build/runtime.lock
+	$(RESOLVE) --group pyproject.toml:build >> build/runtime.lock
+	printf '%s\n' '$(NOTE)' '# `pip install --require-hashes -r requirements-dev.lock`.' > build/dev.lock
+	$(RESOLVE) --group pyproject.toml:dev --constraint build/runtime.lock >> build/dev.lock
+	mv build/runtime.lock requirements.lock
+	mv build/dev.lock requirements-dev.lock
+
+clean:
+	rm -rf build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)
