@@ -4,6 +4,7 @@
 #   make test                 all tests; make test ARGS="tests/daemon -k trigger" some of them
 #   make check                ruff and mypy
 #   make format               ruff's own order
+#   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
 #   make lock                 resolve the dependencies anew
 #   make clean                remove what was built; make distclean removes the environment, too
 
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
 LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
 
-.PHONY: demo test check format lock clean distclean
+.PHONY: demo test check format install lock clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed $(VENV)/.jars
@@ -52,6 +53,9 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 $(VENV)/.jars: pipeline/jars.py $(VENV)/.installed
 	$(BIN)/python -m pipeline.jars
 	@touch $@
+
+install: $(VENV)/.installed $(VENV)/.jars
+	$(PIP) --no-build-isolation --no-deps --force-reinstall .
 
 # A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
 RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
