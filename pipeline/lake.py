@@ -83,10 +83,9 @@ class Kept:
     @cached_property
     def df(self) -> "DataFrame":
         assert self.spark is not None, "rows kept without a session have no DataFrame"
-        schema = _struct(self.schema)
         if not self.rows:
-            return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*map(str, self.files))
+            return _no_rows(self.spark, self.schema)
+        return self.spark.read.schema(_struct(self.schema)).parquet(*map(str, self.files))
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
@@ -158,7 +157,7 @@ class Lake:
         if columns:
             schema = pa.schema([schema.field(c) for c in columns])
         if not files:
-            return spark.createDataFrame([], _struct(schema))
+            return _no_rows(spark, schema)
         return spark.read.schema(_struct(schema)).parquet(*files)
 
     def arrow(
@@ -385,6 +384,11 @@ def _struct(schema: pa.Schema) -> "StructType":
 
     # Delta writes a schema as Spark's own JSON does.
     return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
+
+
+def _no_rows(spark: "SparkSession", schema: pa.Schema) -> "DataFrame":
+    # From an empty list Spark would make tasks that find nothing; from Arrow it knows that there is nothing.
+    return spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
 
 
 def _tagged(tag: str) -> CommitProperties:
