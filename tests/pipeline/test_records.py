@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 from hypothesis import example, given, settings
@@ -200,7 +201,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.text('a",\n\r ', 
 @given(st.lists(st.lists(TEXT, min_size=1, max_size=5), max_size=12), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 80))
 def test_whatever_a_csv_writer_writes_comes_back(rows: list[list[str]], line_end: str, quote_all: bool, block_bytes: int) -> None:
     # With LF alone Python leaves a carriage return without quotes, which is no CSV.
-    quoting = csv.QUOTE_ALL if quote_all or line_end == "\n" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if quote_all or line_end == "\n" else csv.QUOTE_MINIMAL
     written = io.StringIO()
     csv.writer(written, lineterminator=line_end, quoting=quoting).writerows([["header"], *rows])
     assert fields(written.getvalue(), block_bytes) == [["header"], *rows]
