@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from daemon.wording import printable
+from daemon.show import visible
 
 POLL_SECONDS = 0.25
 _SHOWN_FIRST = ("timestamp", "level", "event", "batch_id", "source", "stage", "reason")
@@ -45,15 +45,15 @@ def readable(line: str) -> str:
     try:
         event: Any = json.loads(line)
     except ValueError:
-        return printable(line)
-    return told(event) if isinstance(event, dict) else printable(line)
+        return visible(line)
+    return told(event) if isinstance(event, dict) else visible(line)
 
 
 def told(event: dict[str, Any]) -> str:
     """The same for an event that is no text yet."""
     level = str(event.get("level", ""))
     mark = {"warning": " !", "error": "!!"}.get(level, "  ")
-    about = " ".join(printable(str(event[k])) for k in ("source", "batch_id", "stage") if event.get(k))
+    about = " ".join(visible(str(event[k])) for k in ("source", "batch_id", "stage") if event.get(k))
     reason = _one_line(event.get("reason"))
     rest = " ".join(f"{k}={_value(v)}" for k, v in event.items() if k not in _SHOWN_FIRST and v not in (None, "", [], {}))
     parts = (str(event.get("timestamp", ""))[:19].replace("T", " "), mark, f"{event.get('event', ''):<22}", about, reason, rest)
@@ -62,11 +62,11 @@ def told(event: dict[str, Any]) -> str:
 
 def _value(value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
-    return printable(text) if len(text) <= 100 else printable(text[:99]) + "…"
+    return visible(text) if len(text) <= 100 else visible(text[:99]) + "…"
 
 
 def _one_line(value: Any) -> str:
-    return "".join(c if c.isprintable() else " " for c in str(value)) if value else ""
+    return "".join(c if c.isvisible() else " " for c in str(value)) if value else ""
 
 
 def _opened(path: Path) -> int:
