@@ -66,7 +66,7 @@ def _value(value: Any) -> str:
 
 
 def _one_line(value: Any) -> str:
-    return "".join(c if c.isvisible() else " " for c in str(value)) if value else ""
+    return "".join(c if c.isprintable() else " " for c in str(value)) if value else ""
 
 
 def _opened(path: Path) -> int:
