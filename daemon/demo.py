@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import shutil
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from daemon.shipped import shipped
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=5, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
+GIVES_UP = ("worker.refused", "worker.not_started")  # a service would try again; here somebody waits
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
 FINE, A_BATCH_FAILED, USAGE = 0, 1, 2
 
@@ -45,7 +47,9 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
     story = Story(console, settings)
     with console.status("the worker starts") as status:
         story.status = status
-        story.play()
+        code = story.play()
+    if code:
+        return code
     states = _states(settings)
     _tell(console, settings)
     as_expected = states == EXPECTED
@@ -64,30 +68,33 @@ class Story:
         self._deliveries = sorted(f for f in shipped(EXAMPLE).iterdir() if f.is_dir())
         self._awaited = 0
         self._ended: set[str] = set()
-        self._published: set[str] = set()
 
-    def play(self) -> None:
-        """Runs the daemon until every delivery has been made and has ended."""
+    def play(self) -> int:
+        """Runs the daemon, as an operator would, until every delivery has been made and has ended. Returns its exit code."""
         from daemon import service
 
-        while self._deliveries:
-            self._deliver()
-            service.run(self._config, once=True, quiet=True, on_event=self.on_event)
+        self._deliver()
+        return service.run(self._config, once=False, quiet=True, on_event=self.on_event)
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Tells an event of the log in one line, if it is one for people."""
+        """Tells an event of the log in one line, if it is one for people; delivers or stops when it is time."""
         line = _line(event)
         if line:
             self._console.print(line)
-        if self.status and event["event"] in ("stage.started", "stage.finished", "batch.waiting"):
-            self.status.update(f"{event.get('stage') or 'waiting for files'}")
-        if event["event"] == "batch.published":
-            self._published.add(event["batch_id"])
+        if self.status and event["event"] in ("stage.finished", "batch.waiting", "batch.started"):
+            self.status.update(f"{event.get('batch_id', '')[-6:]} is at work" if event["event"] != "batch.waiting" else "waiting for files")
         if event["event"] in ENDED:
             self._ended.add(event["batch_id"])
-        # A published batch is still open: what comes now is seen before the daemon thinks that all is done.
-        if len(self._ended | self._published) >= self._awaited and self._deliveries:
+            if len(self._ended) >= self._awaited:
+                self._next()
+        if event["event"] in GIVES_UP:
+            _stop_the_daemon()
+
+    def _next(self) -> None:
+        if self._deliveries:
             self._deliver()
+        else:
+            _stop_the_daemon()
 
     def _deliver(self) -> None:
         delivery = self._deliveries.pop(0)
@@ -97,6 +104,11 @@ class Story:
         self._console.print(f"\n[bold]{escape(delivery.name)}[/bold]  {len(data)} files, {', '.join(t.name for t in triggers)}")
         for file in (*data, *triggers):
             _put(file, (self._config.landing.path if file in data else self._config.landing.trigger_path) / file.name)
+
+
+def _stop_the_daemon() -> None:
+    # It runs in this process and listens to what systemd would send it.
+    signal.raise_signal(signal.SIGTERM)
 
 
 def _site(site: Path, engine: str) -> config.Config:
@@ -136,8 +148,9 @@ def _line(event: dict[str, Any]) -> str:
             return f"{batch}{said['stage']:<10} {event.get('seconds', 0):5.1f} s  {counts}".rstrip()
         case "batch.waiting":
             return f"[yellow]{batch}waits: {said.get('reason', '')}[/yellow]"
-        case "batch.archived":
-            return f"[green]{batch}archived[/green]"
+        case "batch.published":
+            counts = f"{event.get('rows_accepted', 0)} of {event.get('rows_read', 0)} rows, {event.get('rows_rejected', 0)} rejected"
+            return f"[green]{batch}published  {counts}, score {event.get('score') or 0:.1f}[/green]"
         case "batch.duplicate":
             return f"[green]{batch}{said.get('reason', 'duplicate')}[/green]"
         case "batch.rejected" | "batch.failed" | "batch.retry_scheduled":
@@ -163,6 +176,9 @@ def _tell(console: Console, settings: config.Config) -> None:
     from pipeline import reader
 
     state = reader.published(Path(settings.settings.lake_path))
+    if "retail.gold.analytics_summary" not in state.versions:
+        console.print("\nNothing was published.", style="red")
+        return
     for title, query in (("The shop, batch by batch", FIGURES), ("What sells", SEGMENTS), ("Rows that were rejected", REJECTED_ROWS)):
         console.print(f"\n[bold]{title}[/bold]")
         answer = reader.sql(state, query)

@@ -1,0 +1,56 @@
+"""The systemd unit that `lakegate service print` writes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daemon import config, unit
+from daemon.shipped import shipped
+
+
+def settings_of(site: Path, text: str = "") -> config.Config:
+    site.mkdir(parents=True, exist_ok=True)
+    (site / "config.toml").write_text(text)
+    return config.load(site / "config.toml", {})
+
+
+def lines_of(text: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+
+
+def test_the_unit_starts_this_installation_with_this_configuration(tmp_path: Path) -> None:
+    written = lines_of(unit.text(settings_of(tmp_path)))
+    assert written["ExecStart"] == f"{sys.prefix}/bin/lakegate --config {tmp_path}/config.toml run"
+    assert written["WorkingDirectory"] == str(tmp_path)
+    assert written["RestartPreventExitStatus"] == "78"
+
+
+def test_every_folder_that_is_written_to_is_writable_and_none_twice(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, '[landing]\npath = "/srv/landing"\narchive_path = "/srv/landing/archive"\n[lake]\npath = "/data/lake"\n')
+    writable = lines_of(unit.text(settings))["ReadWritePaths"].split()
+    assert {"/srv/landing", "/data/lake", str(tmp_path / "rejected"), str(tmp_path / "state")} <= set(writable)
+    assert "/srv/landing/archive" not in writable
+
+
+def test_a_path_with_a_blank_or_a_percent_sign_keeps_its_meaning(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path / "50% of it", '[lake]\npath = "/data/lake"\n')
+    written = lines_of(unit.text(settings))
+    assert written["ExecStart"].endswith(f'--config "{tmp_path}/50%% of it/config.toml" run')
+    assert written["WorkingDirectory"] == f"{tmp_path}/50%% of it"
+
+
+def test_a_stop_has_time_for_the_write_at_hand(tmp_path: Path) -> None:
+    assert lines_of(unit.text(settings_of(tmp_path, "[dispatch]\nstop_seconds = 300\n")))["TimeoutStopSec"] == "360"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+@pytest.mark.parametrize("which", ["shipped", "written"])
+def test_the_unit_is_confined_as_its_comments_say(tmp_path: Path, which: str) -> None:
+    file = tmp_path / "lakegate.service"
+    file.write_text(shipped("systemd/lakegate.service").read_text() if which == "shipped" else unit.text(settings_of(tmp_path / "site")))
+    command = ["systemd-analyze", "security", "--offline=true", "--threshold=16", "--no-pager", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-200:]
