@@ -22,7 +22,7 @@ EXIT_CODES = {
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
     "QueryError": USAGE,
-    "BusyError": BUSY,
+    "HeldError": BUSY,
     "ForeignCommit": A_BATCH_FAILED,
     "LakeBusy": BUSY,
 }
@@ -130,24 +130,46 @@ def _may(question: str, *, dry_run: bool, yes: bool) -> bool:
 
 
 @_verb("demo")
-@click.argument("folder", required=False)
-def _demo(folder: str | None) -> int | None:
-    """Run three days of an example shop in a folder of its own."""
-    return _as_code(importlib.import_module("daemon.demo").run(Path(folder) if folder else None))
+@click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
+@click.option("--engine", type=click.Choice(["spark", "sail"]), help="The engine [spark].")
+def _demo(folder: Path | None, engine: str | None) -> int:
+    """Run three days of an example shop in a new FOLDER (it needs no configuration)."""
+    from daemon import demo
+
+    return demo.run(folder, engine=engine or "")
 
 
 @_verb("run")
 @click.option("--once", is_flag=True, help="Take what lies there to its end, then exit: 0 when every batch was archived, else 1.")
-@click.option("--quiet", is_flag=True, help="Nothing on stderr; the log file has every event.")
-def _run(*, once: bool, quiet: bool) -> int | None:
+@click.option("--quiet", is_flag=True, help="Nothing on stderr but refusals; the log file has every event.")
+def _run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and take its batches through the pipeline."""
+    from daemon import service, tail
+    from daemon.show import say
+
     config = _config()
-    service = importlib.import_module("daemon.service")
-    return _as_code(service.run(config, once=once, quiet=quiet))
+    # A person reads lines, a journal keeps JSON.
+    on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
+    before = _verdicts(config) if once else {}
+    code = service.run(config, once=once, quiet=quiet, on_event=on_event)
+    if once and not quiet:
+        for batch_id, verdict in _verdicts(config).items():
+            if before.get(batch_id, (0, ""))[0] != verdict[0]:
+                say(verdict[1])
+    return code
 
 
-def _as_code(result: Any) -> int | None:
-    return result if isinstance(result, int) else None
+def _verdicts(config: "Config") -> dict[str, tuple[Any, str]]:
+    """By batch id, oldest first: the batches that were not archived, each with how often it has changed, and its story."""
+    from daemon import batches
+    from daemon.batch import State
+    from daemon.ledger import Ledger
+
+    ledger = Ledger.reading(config.ledger_path)
+    found = reversed(ledger.batches(State.REJECTED, State.FAILED))
+    told = {b.batch_id: (len(ledger.history(b.batch_id)), "\n".join(batches.story(b, ledger, config))) for b in found}
+    ledger.close()
+    return told
 
 
 @_verb("retry")
@@ -221,7 +243,8 @@ def _known_table(config: "Config", table: str) -> None:
 @_yes
 def _service(what: str, *, dry_run: bool, yes: bool) -> None:
     """Print or install the systemd unit."""
-    unit = importlib.import_module("daemon.unit")
+    from daemon import unit
+
     text, target = unit.text(_config()), unit.target()
     if what == "print":
         print(text, end="")

@@ -10,6 +10,7 @@ from typing import Any
 
 from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections
 from daemon.mistakes import Mistake, counted, told
+from daemon.shipped import shipped
 from pipeline.contract import Quality, Settings
 
 PREFIX = "LAKEGATE_"
@@ -111,7 +112,7 @@ def _read(path: Path) -> str:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(
-            f"{path}: there is no such file; copy the config.toml that ships with lakegate (every key in it is optional), "
+            f"{path}: there is no such file; copy the one that ships with lakegate (cp {shipped('config.toml')} .; every key in it is optional), "
             "name yours with --config PATH or LAKEGATE_CONFIG, or see `lakegate demo`"
         ) from None
     except UnicodeDecodeError as error:
