@@ -46,13 +46,13 @@ def _foreign(lake: Lake, table: str, published: int | None) -> str:
     return f"{table} is at version {lake.version(table)}, but version {published} of it is published: bring the lake back from one backup"
 
 
-def adopt(settings: Settings, table: str) -> str:
+def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
     """Publishes what somebody else committed to a table, and says so.
 
     Raises LakeBusy while a batch is running, LookupError for an unknown table, ForeignCommit where adopting would publish
     half a batch.
     """
-    with _alone(settings) as (lake, manifest):
+    with _alone(settings, wait_seconds) as (lake, manifest):
         published = _published(lake, manifest, table)
         commits = lake.commits(table, published)
         if not commits:
@@ -68,9 +68,9 @@ def adopt(settings: Settings, table: str) -> str:
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"
 
 
-def restore(settings: Settings, table: str) -> str:
+def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
     """Undoes what somebody else committed to a table, and says so. Raises LakeBusy, and LookupError for an unknown table."""
-    with _alone(settings) as (lake, manifest):
+    with _alone(settings, wait_seconds) as (lake, manifest):
         published = _published(lake, manifest, table)
         if not lake.commits(table, published):
             return f"{table}: nothing to undo, its newest version {published} is published"
@@ -80,11 +80,11 @@ def restore(settings: Settings, table: str) -> str:
 
 
 @contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[tuple[Lake, Manifest]]:
+def _alone(settings: Settings, wait_seconds: float) -> Iterator[tuple[Lake, Manifest]]:
     path = Path(settings.lake_path)
     if not path.is_dir():
         raise LookupError(f"{path}: there is no lake yet")
-    with held(path, wait_seconds=5):
+    with held(path, wait_seconds):
         lake = Lake(path, keep_days=settings.keep_days)
         manifest = Manifest(lake)
         recover(lake, manifest)
