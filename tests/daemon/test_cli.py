@@ -218,6 +218,39 @@ def test_only_a_failed_batch_can_be_retried(run: Command, site: Site) -> None:
     assert (said.code, "only a FAILED batch" in said.err) == (2, True)
 
 
+# ---- run
+
+
+def test_a_run_with_nothing_to_do_ends_well(site: Site) -> None:
+    said = started("--config", str(site.path), "run", "--once")
+    assert (said.code, said.out) == (0, "")
+    events = [json.loads(line)["event"] for line in said.err.splitlines()]
+    assert (events[0], events[-1]) == ("daemon.started", "daemon.stopped")
+    assert started("--config", str(site.path), "run", "--once", "--quiet").err == ""
+
+
+def test_a_run_that_could_not_archive_a_batch_ends_with_1_and_its_story(site: Site) -> None:
+    site.path.write_text("[debounce]\nquiet_seconds = 0.1\n")
+    site.config.landing.trigger_path.mkdir(parents=True)
+    (site.config.landing.trigger_path / "trigger_x.json").write_text("{")
+    said = started("--config", str(site.path), "run", "--once")
+    assert (said.code, said.out) == (1, "")
+    story = [line for line in said.err.splitlines() if not line.startswith("{")]
+    assert story[0].startswith("REJECTED  trigger_x.json · batch ")
+    assert len(story) <= 12
+    assert "Traceback" not in said.err
+    assert started("--config", str(site.path), "run", "--once").code == 0
+
+
+def test_a_second_daemon_ends_with_75_and_names_the_first(site: Site) -> None:
+    site.config.landing.trigger_path.mkdir(parents=True)
+    landing = os.open(site.config.landing.path, os.O_RDONLY)
+    fcntl.flock(landing, fcntl.LOCK_EX)
+    said = started("--config", str(site.path), "run", "--once", "--quiet")
+    os.close(landing)
+    assert (said.code, f"process {os.getpid()}" in said.err) == (75, True)
+
+
 # ---- tables and sql
 
 
