@@ -18,6 +18,7 @@ from pipeline import contract
 
 SEND_SECONDS = 10
 PR_SET_PDEATHSIG = 1
+HUNG_UP = "it closed its connection"
 
 _libc = ctypes.CDLL(None)
 
@@ -75,11 +76,11 @@ class Child:
         """How the process ended, in words."""
         code = self._process.poll()
         if code is None:
-            return "it closed its connection"
+            return HUNG_UP
         return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
-    def end(self, patience_seconds: float = 0.0) -> None:
-        """Hangs up, which asks a worker to end; kills it when it has not ended in time."""
+    def end(self, patience_seconds: float = 0.0) -> bool:
+        """Hangs up, which asks a worker to end; kills it when it has not ended in time. Says whether it is gone."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -90,9 +91,10 @@ class Child:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
         self._socket.close()
+        return self.has_ended()
 
     def _listen(self) -> None:
-        reason = "it closed its connection"
+        reason = HUNG_UP
         try:
             with self._socket.makefile("rb") as stream:
                 for line in stream:

@@ -36,6 +36,8 @@ class Collect:
             try:
                 if self._claim.take_triggers(batch):
                     taken |= self._complete(batch, sight, taken)
+                elif self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout:
+                    raise RefusedError(f"{batch.trigger} cannot be moved out of the trigger folder; see to the folder's permissions, then land a new trigger")
             except RefusedError as error:
                 self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", str(error), waiting_for=())
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon.batch import Batch, BatchFile, FileState, State
+from daemon.batch import OPEN, Batch, BatchFile, FileState, State
 from daemon.clock import Clock, as_text
 from daemon.wording import sentence
 
@@ -92,6 +92,11 @@ class Ledger:
         if not found:
             raise NoSuchBatchError("there is no batch yet" if id_or_prefix == "last" else f"no batch begins with {id_or_prefix}")
         raise NoSuchBatchError(f"{len(found)} batches begin with {id_or_prefix}: {', '.join(b.batch_id for b in found[:3])}; give more of the id")
+
+    def has_open(self) -> bool:
+        """Whether any batch is on its way."""
+        marks = ", ".join("?" * len(OPEN))
+        return bool(self._db.execute(f"SELECT EXISTS (SELECT 1 FROM batch WHERE state IN ({marks}))", OPEN).fetchone()[0])
 
     def counts(self) -> dict[str, int]:
         """How many batches are in each state; states without any are left out."""

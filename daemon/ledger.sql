@@ -26,6 +26,9 @@ CREATE TABLE batch (
 ) STRICT;
 CREATE INDEX batch_state ON batch (state);
 CREATE INDEX batch_identity ON batch (identity);
+CREATE INDEX batch_to_put_away ON batch (batch_seq) WHERE is_put_away = 0;
+CREATE INDEX batch_to_announce ON batch (batch_seq) WHERE is_announced = 0 AND published_at IS NOT NULL;
+CREATE INDEX batch_published ON batch (published_at) WHERE published_at IS NOT NULL;
 
 CREATE TABLE file (
     batch_id TEXT NOT NULL REFERENCES batch (batch_id),
@@ -42,6 +45,7 @@ CREATE TABLE file (
     PRIMARY KEY (batch_id, number)
 ) STRICT;
 CREATE INDEX file_name ON file (name);
+CREATE INDEX file_moving ON file (kind) WHERE state = 'MOVING';
 
 CREATE TABLE history (
     batch_id   TEXT NOT NULL REFERENCES batch (batch_id),

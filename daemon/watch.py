@@ -1,6 +1,7 @@
 """Wakes the daemon when something happens in the landing zone. Events are hints only; a canary file proves that they still arrive."""
 
 import errno
+import logging
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -29,6 +30,9 @@ TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]
 # file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
 REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "virtiofs", "vboxsf", "vmhgfs", "drvfs", "davfs", "sshfs", "beegfs")
 NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
+
+# it talks of threads that end in the wrong order; what matters of it stands in our own log
+logging.getLogger("watchdog").addHandler(logging.NullHandler())
 
 
 class Watch:
@@ -116,8 +120,8 @@ class Watch:
     def _discard(self) -> None:
         observer, self._observer = self._observer, None
         if observer is not None and observer.is_alive():
-            observer.stop()
-            observer.join(timeout=2)
+            # it joins its threads, which takes up to half a second that nobody needs to wait for
+            threading.Thread(target=observer.stop, name="watch-end", daemon=True).start()
 
     def _send_canary(self) -> None:
         self._heard = set()

@@ -1,0 +1,62 @@
+"""Runs the [dispatch] on_published command for each published batch, off the loop, with the batch and its task values on stdin."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from queue import SimpleQueue
+from typing import Any
+
+from daemon.batch import Batch
+from daemon.ledger import Ledger
+from daemon.logs import Log
+from daemon.wording import sentence
+
+LONGEST_SECONDS = 3600
+
+
+class Announce:
+    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, however it ended."""
+
+    def __init__(self, command: Sequence[str], ledger: Ledger, log: Log, wake: Callable[[], None]) -> None:
+        self._command, self._ledger, self._log, self._wake = tuple(command), ledger, log, wake
+        self._done: SimpleQueue[str] = SimpleQueue()
+        self._running = ""
+
+    def step(self) -> None:
+        """Notes what has ended and starts the next command."""
+        while not self._done.empty():
+            self._ledger.note(self._done.get(), is_announced=1)
+            self._running = ""
+        waiting = [] if self._running else self._ledger.to_announce()
+        if not self._command:
+            for batch in waiting:  # a command that is configured later is not for old batches
+                self._ledger.note(batch.batch_id, is_announced=1)
+        elif waiting:
+            self._running = waiting[0].batch_id
+            threading.Thread(target=self._run, args=(waiting[0],), name="on-published", daemon=True).start()
+
+    def is_quiet(self) -> bool:
+        """Whether no command runs and none is due."""
+        return not self._running and (not self._command or not self._ledger.to_announce())
+
+    def _run(self, batch: Batch) -> None:
+        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source, "command": self._command[0]}
+        values = task_values(batch).encode()
+        try:
+            done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)
+            if done.returncode == 0:
+                self._log.info("on_published.finished", **outcome)
+            else:
+                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(done.stderr[-2000:].decode(errors="replace")))
+        except (OSError, subprocess.SubprocessError) as error:
+            self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
+        self._done.put(batch.batch_id)
+        self._wake()
+
+
+def task_values(batch: Batch) -> str:
+    """The batch's task values as one JSON object, beside the batch's own id, source and date."""
+    result = batch.result or {}
+    own = {"batch_id": batch.batch_id, "source": batch.source, "batch_date": str(batch.batch_date), "validation_status": result.get("validation_status", "")}
+    return json.dumps({**own, **result.get("task_values", {})}) + "\n"
