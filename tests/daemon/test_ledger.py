@@ -1,0 +1,125 @@
+"""The durable record."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from factories_daemon import HandClock
+
+from daemon.batch import Batch, BatchFile, FileState, State
+from daemon.ledger import Ledger, LedgerError, NoSuchBatchError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+def received(ledger: Ledger, *names: str, **columns: object) -> Batch:
+    files = [BatchFile(number=n, kind="data", name=name, feed="orders") for n, name in enumerate(names or ("orders_1.csv",))]
+    return ledger.receive(ledger.new_id(), trigger="t.json", files=files, source="retail", **columns)  # type: ignore[arg-type]
+
+
+def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
+    news = []
+    ledger = Ledger.opened(path, HandClock().clock, lambda event, batch: news.append((event, batch.state)))
+    batch = received(ledger)
+    ledger.move(batch.batch_id, State.READY, "batch.ready", identity="abc")
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke\nbadly")
+    assert news == [("batch.received", "WAITING"), ("batch.ready", "READY"), ("batch.failed", "FAILED")]
+    assert [(h["event"], h["state"], h["reason"]) for h in ledger.history(batch.batch_id)] == [
+        ("batch.received", "WAITING", ""),
+        ("batch.ready", "READY", ""),
+        ("batch.failed", "FAILED", "it broke badly"),
+    ]
+    assert ledger.batch("last").identity == "abc"
+
+
+def test_it_is_durable_before_anything_moves(path: Path) -> None:
+    Ledger.opened(path).close()
+    ledger = Ledger.opened(path)
+    settings = {p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")}  # noqa: SLF001
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 1}
+
+
+def test_ids_sort_by_time_and_prefixes_find_them(path: Path) -> None:
+    hand = HandClock()
+    ledger = Ledger.opened(path, hand.clock)
+    ids = []
+    for _ in range(20):
+        ids.append(received(ledger).batch_id)
+        hand.pass_(0.01)
+    assert ids == sorted(ids)
+    assert ids[0].startswith("20260302T100000-")
+    assert ledger.batch(ids[3]).batch_id == ids[3]
+    assert ledger.batch(ids[3].partition("-")[2]).batch_id == ids[3]
+    assert ledger.batch("last").batch_id == ids[-1]
+    assert [b.batch_id for b in ledger.batches()] == ids[::-1]
+    for wrong in ("2026", "zzz", "", "%"):
+        with pytest.raises(NoSuchBatchError):
+            ledger.batch(wrong)
+
+
+def test_reading_needs_no_daemon_and_no_file(path: Path) -> None:
+    assert Ledger.reading(path).batches() == []
+    assert not path.exists()
+    writer = Ledger.opened(path)
+    received(writer, "orders_1.csv", waiting_for=("orders_1.csv",))
+    beside = Ledger.reading(path)
+    assert beside.counts() == {"WAITING": 1}
+    writer.close()
+    alone = Ledger.reading(path)
+    assert alone.waiting_for()[0]["files"] == ["orders_1.csv"]
+    with pytest.raises(sqlite3.OperationalError):
+        alone.move(alone.batch("last").batch_id, State.READY, "batch.ready")
+
+
+def test_a_newer_ledger_is_refused(path: Path) -> None:
+    Ledger.opened(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerError, match="newer Lakegate"):
+            opening(path)
+
+
+def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, but long enough to be taken for one" * 100)
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerError, match="restore it from a backup"):
+            opening(path)
+
+
+def test_a_retried_batch_has_all_its_attempts_anew(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger)
+    with pytest.raises(ValueError, match="is WAITING"):
+        ledger.retry(batch.batch_id)
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "why", attempts=3, deaths=1)
+    again = ledger.retry(batch.batch_id)
+    assert (again.state, again.attempts, again.deaths, again.reason) == (State.READY, 0, 0, "")
+
+
+def test_an_abandoned_batch_is_rejected_and_to_be_put_away(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger)
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "why")
+    assert ledger.abandon(batch.batch_id).reason == "abandoned after: why"
+    assert [b.batch_id for b in ledger.to_put_away()] == [batch.batch_id]
+
+
+def test_names_that_are_not_utf8_come_back_as_they_were(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, "orders_\udcff.csv")
+    assert batch.data_files[0].name == "orders_\udcff.csv"
+
+
+def test_a_file_counts_as_taken_when_its_content_is_known(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, "a", "b")
+    ledger.note_files(batch.batch_id, [BatchFile(number=1, kind="data", name="b", feed="orders", state=FileState.CLAIMED, sha256="ff", bytes=1)])
+    assert [f.name for f in ledger.batch("last").files] == ["b"]
+    assert ledger.taken_by("b", but="other") == batch.batch_id
+    assert ledger.taken_by("a", but="other") == ""
