@@ -26,6 +26,8 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report) -> Res
             return outcome.duplicate(order, published)
         source = sources.source(order.source)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
+        if lake.session:
+            lake.session.tune(sum(f.bytes for f in order.files))
         _notice_changes(order, source, manifest, values, report)
         with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
             batch = Batch(order=order, source=source, quality=settings.quality, values=values, lake=lake, manifest=manifest, attempt=attempt, report=report)
