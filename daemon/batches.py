@@ -53,13 +53,14 @@ def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
     lines = [*_told(batch, ledger, config), *tail]
     findings = [("rows", text) for text in _findings(batch, LONGEST_STORY - len(lines) - 1)]
     lines[-1:-1] = findings
-    return [_headline(batch), *(f"  {label:<8}{text}" for label, text in lines if text)]
+    return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines if text)]
 
 
-def _headline(batch: Batch) -> str:
+def _headline(batch: Batch, config: Config) -> str:
     what = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or printable(batch.trigger)
     stage = (batch.result or {}).get("stage", "")
-    begun = f"attempt {batch.attempts}" if batch.attempts else ""
+    of = f" of {config.retry.attempts}" if batch.state in (State.READY, State.RUNNING, State.FAILED) else ""
+    begun = f"attempt {batch.attempts}{of}" if batch.attempts else ""
     return " · ".join(filter(None, (f"{show.coloured(batch.state, batch.state)}  {what}", f"batch {batch.batch_id}", stage, begun)))
 
 

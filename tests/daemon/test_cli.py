@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from factories_command import DAY, Site, answer, finding
@@ -393,7 +394,7 @@ def test_a_published_batch_is_told_with_its_counts(run: Command, site: Site) -> 
         (State.READY, {"attempts": 2, "next_attempt_at": "2026-03-05T08:10:00.000Z"}, "attempt 3 begins at 2026-03-05 08:10:00Z"),
     ],
 )
-def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: State, columns: dict[str, object], says: str) -> None:
+def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: State, columns: dict[str, Any], says: str) -> None:
     site.batch(state, **columns)
     assert says in run("batches", "last").out
 

@@ -15,8 +15,12 @@ def written(path: Path, *numbers: int, mode: str = "a") -> None:
 
 def after(*steps: Callable[[], object]) -> Callable[[float], None]:
     """A sleep that lets the next thing happen each time."""
-    todo = list(steps)
-    return lambda _seconds: todo.pop(0)() and None
+    todo = iter(steps)
+
+    def sleep(_seconds: float) -> None:
+        next(todo)()
+
+    return sleep
 
 
 def test_it_begins_with_the_last_lines(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from factories_lake import MANIFEST, SALES, PublishedLake, sale
+from factories_published import MANIFEST, SALES, PublishedLake, sale
 
 from pipeline import reader
 
