@@ -92,7 +92,7 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
             yield from _jars(settings.jars_path)
         case "sail":
             yield "engine", OK, "sail, inside the worker; no Java"
-            yield "engine", NOTE, 'sail cannot stream (a source with stream = true), and not run on a cluster: set [spark] engine = "spark" for these'
+            yield "engine", NOTE, 'sail cannot stream (a source with stream = true) nor run on a cluster; for these set [spark] engine = "spark"'
         case _:
             yield from _remote(settings.remote)
 
