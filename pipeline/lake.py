@@ -190,14 +190,11 @@ class Lake:
         configuration = {
             "delta.targetFileSize": str(FILE_BYTES),
             "delta.checkpointInterval": "20",  # opening a table reads the commits since its checkpoint, and that happens often
-            # Versions that the manifest may still name must stay readable.
-            "delta.logRetentionDuration": f"interval {self.keep_days + 1} days",
-            "delta.deletedFileRetentionDuration": f"interval {self.keep_days + 1} days",
         }
         DeltaTable.create(
             self.location(table),
             Schema.from_arrow(pa.schema([pa.field(f.name, f.type) for f in schema])),
-            configuration=configuration,
+            configuration=configuration | self._retention(self.keep_days),
             commit_properties=_tagged(tag),
         )
 
@@ -269,6 +266,39 @@ class Lake:
         delta = DeltaTable(self.location(table))
         delta.restore(version, commit_properties=_tagged(tag))
         return self.version(table)
+
+    def compact(self, table: str, tag: str, small_files: int) -> int:
+        """Makes few files of many, where there are that many small ones, and tells the version."""
+        delta = DeltaTable(self.location(table))
+        sizes = pa.table(delta.get_add_actions())["size_bytes"].to_pylist()
+        if sum(size < FILE_BYTES // 4 for size in sizes) < small_files:
+            return int(delta.version())
+        delta.optimize.compact(target_size=FILE_BYTES, writer_properties=_WRITER, commit_properties=_tagged(tag))
+        return self.version(table)
+
+    def vacuum(self, table: str, keep_days: int, keep_versions: Iterable[int], tag: str) -> int:
+        """Removes files that no version younger than `keep_days`, and none of `keep_versions`, needs; tells the version."""
+        delta = DeltaTable(self.location(table))
+        retention = self._retention(keep_days)
+        if any(delta.metadata().configuration.get(name) != value for name, value in retention.items()):
+            delta.alter.set_table_properties(retention, commit_properties=_tagged(tag))
+            delta = DeltaTable(self.location(table))
+        oldest = min(int(log.stem) for log in (self.location(table) / "_delta_log").glob("*.json") if log.stem.isdigit())
+        options: dict[str, Any] = {
+            "retention_hours": keep_days * 24,
+            "enforce_retention_duration": False,  # [lake] keep_days decides
+            "full": True,  # also what killed writers left behind and never committed
+            "keep_versions": [v for v in keep_versions if v >= oldest],
+        }
+        if delta.vacuum(dry_run=True, **options):
+            delta.vacuum(dry_run=False, commit_properties=_tagged(tag), **options)
+        return self.version(table)
+
+    @staticmethod
+    def _retention(keep_days: int) -> dict[str, str]:
+        # Versions that the manifest may still name must stay readable.
+        interval = f"interval {keep_days + 1} days"
+        return {"delta.logRetentionDuration": interval, "delta.deletedFileRetentionDuration": interval}
 
     def _append_by_engine(self, table: str, rows: Kept, schema: pa.Schema, tag: str) -> int:
         from pyspark.sql import functions as F  # noqa: N812

@@ -1,6 +1,7 @@
 """Exactly once over many tables: an attempt starts from the published state and ends in one manifest row, or is undone."""
 
 import hashlib
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,7 +57,8 @@ class Attempt:
         self._journal = Journal(
             batch_id=self.order.batch_id,
             source=self.order.source,
-            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt}",
+            # An attempt's number may come again after a restart of the daemon; its tag never does.
+            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
             after_seq=self.manifest.newest_seq(),
             versions=dict(self.versions),
             batch_date=self.order.batch_date.isoformat(),

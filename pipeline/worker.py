@@ -1,0 +1,180 @@
+"""The worker: a warm session that takes one work order at a time. It ends with its daemon, and its JVM ends with it."""
+
+import argparse
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from types import FrameType
+from typing import Any
+
+from pipeline import contract
+from pipeline.contract import Outcome, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.jars import NoJars
+from pipeline.java import NoJava
+from pipeline.journal import recover
+from pipeline.lake import Lake
+from pipeline.lock import LakeBusy, Lock
+from pipeline.spark import Session, open_session
+from pipeline.upkeep import Upkeep
+
+# A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end.
+LOCK_SECONDS = 30.0
+# No order for so long: time for housekeeping.
+IDLE_SECONDS = 2.0
+
+
+class Line:
+    """The connection to the daemon. When the daemon is gone, so is this process, whatever it is doing."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._socket = socket.socket(fileno=descriptor)
+        self._sending = threading.Lock()
+        self._messages: SimpleQueue[Any] = SimpleQueue()
+        threading.Thread(target=self._listen, name="daemon-listener", daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        with self._sending:
+            try:
+                self._socket.sendall((contract.to_json(message) + "\n").encode())
+            except OSError:
+                end_at_once()
+
+    def receive(self, timeout_seconds: float | None = None) -> Any:
+        """Waits for the daemon's next message; None when it takes too long."""
+        try:
+            return self._messages.get(timeout=timeout_seconds)
+        except Empty:
+            return None
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError, ValueError), self._socket.makefile("r", encoding="utf-8") as stream:
+            for line in stream:
+                self._messages.put(contract.from_json(line))
+        end_at_once()
+
+
+class Worker:
+    """Takes the lake's lock for each order, and only then writes."""
+
+    def __init__(self, line: Line, lock_seconds: float = LOCK_SECONDS) -> None:
+        self._line = line
+        self._lock_seconds = lock_seconds
+        self._is_busy = self._is_ending = False
+
+    def work(self) -> int:
+        """Serves until the daemon is gone, the session is lost, or it is told to end. Tells the exit code."""
+        began, settings = time.monotonic(), self._line.receive()
+        if not isinstance(settings, Settings):
+            raise TypeError(f"the first message must be Settings, not {type(settings).__name__}")
+        signal.signal(signal.SIGTERM, self._end_after_this)
+        try:
+            session, lake, lock, undone = self._open(settings)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
+            traceback.print_exc()
+            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, ValueError))))
+            return 1
+        seconds = round(time.monotonic() - began, 2)
+        self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
+        try:
+            return self._serve(settings, session, lake, lock)
+        finally:
+            session.stop()
+
+    def _open(self, settings: Settings) -> tuple[Session, Lake, Lock, tuple[str, ...]]:
+        path = Path(settings.lake_path)
+        lake = Lake(path, keep_days=settings.keep_days)
+        lock = Lock(path)
+        with self._locked(lock):
+            undone = recover(lake, report=self._line.send)
+            session = open_session(settings, inherit_fds=(lock.fd,))
+        return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
+
+    def _serve(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
+        upkeep = Upkeep(lake, settings.keep_days)
+        while not self._is_ending:
+            order = self._line.receive(IDLE_SECONDS if upkeep.is_due else None)
+            if order is None:
+                with contextlib.suppress(LakeBusy), self._locked(lock, wait_seconds=0):
+                    upkeep.run()
+                continue
+            result = self._take(order, settings, lake, lock)
+            self._line.send(result)
+            upkeep.note(result)
+            if result.outcome == Outcome.FAILED and not _answers(session):
+                print("the session is lost; a new worker has to be started", file=sys.stderr)
+                return 1
+        return 0
+
+    def _take(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
+        from pipeline.run import run
+
+        self._is_busy = True
+        try:
+            with self._locked(lock):
+                return run(order, settings, lake, self._line.send)
+        except LakeBusy as error:
+            return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=str(error))
+        finally:
+            self._is_busy = False
+
+    @contextlib.contextmanager
+    def _locked(self, lock: Lock, wait_seconds: float | None = None) -> Iterator[None]:
+        lock.take(self._lock_seconds if wait_seconds is None else wait_seconds)
+        try:
+            yield
+        finally:
+            lock.give()  # between orders `lakegate adopt` and `restore` have their turn
+
+    def _end_after_this(self, _signal: int, _frame: FrameType | None) -> None:
+        self._is_ending = True
+        if not self._is_busy:
+            end_at_once()
+
+
+def end_at_once() -> None:
+    """Ends this process and every process that it started, now. What was being written is undone when a worker starts."""
+    for pid in _descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs a worker on an inherited socket."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description="The worker that `lakegate run` starts; it is of no use by itself.")
+    parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the daemon")
+    parser.add_argument("--lock-seconds", type=float, default=LOCK_SECONDS, help="how long to wait for another writer of the lake to end")
+    options = parser.parse_args(arguments)
+    faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; only the daemon decides what it means
+    return Worker(Line(options.fd), options.lock_seconds).work()
+
+
+def _answers(session: Session) -> bool:
+    try:
+        return bool(session.spark.sql("SELECT 1").collect())
+    except Exception:  # noqa: BLE001 - a JVM that is gone shows as many kinds of error
+        return False
+
+
+def _sentence(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, (NoJava, NoJars, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in map(int, task.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
