@@ -39,7 +39,7 @@ class Restated:
     findings: tuple[Finding, ...]
 
 
-def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, stored: tuple[str, int], values: Mapping[str, object]) -> Restated:
+def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, *, stored: tuple[str, int], values: Mapping[str, object]) -> Restated:
     """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
 
     `stored` is the table's name in the lake and its version; `values` fill the `$names` in SQL.
@@ -118,7 +118,8 @@ def _changed_since(partner: Partner, feed: Feed, change: Change) -> DataFrame:
         "CASE WHEN _net <> 0 THEN effective_from END AS _new",
         "CASE WHEN _net = 0 THEN effective_from END AS _old",
     )
-    by_key = instants.groupBy(*feed.key).agg(F.min("_since").alias("_since"), F.min("_new").alias("_new"), F.min("_old").alias("_old")).where("_since IS NOT NULL")
+    earliest = [F.min(c).alias(c) for c in ("_since", "_new", "_old")]
+    by_key = instants.groupBy(*feed.key).agg(*earliest).where("_since IS NOT NULL")
     # Rows older than the first version take the first: where that may be another now, all older rows are concerned.
     older = "true" if partner.older == "first" else "false"
     first = f"CASE WHEN {older} AND _new IS NOT NULL AND (_old IS NULL OR _new < _old) THEN {ALWAYS} ELSE _since END AS _since"

@@ -115,6 +115,8 @@ class Lake:
         self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
+        self._schemas: dict[str, tuple[int, pa.Schema]] = {}
+        self._pieces: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     # ---- names
 
@@ -144,7 +146,13 @@ class Lake:
         return tuple(sorted(".".join(log.parent.relative_to(self.path).parts) for log in logs))
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
-        return _arrow_schema(DeltaTable(self.location(table), version=version).schema())
+        """Tells the columns of a version, the newest by default."""
+        known, schema = self._schemas.get(table, (-1, None))
+        if version is None or version != known:
+            delta = DeltaTable(self.location(table), version=version)
+            known, schema = int(delta.version()), _arrow_schema(delta.schema())
+            self._schemas[table] = (known, schema)
+        return schema
 
     # ---- reading
 
@@ -167,6 +175,17 @@ class Lake:
         """Reads one version, the newest by default, without an engine."""
         delta = DeltaTable(self.location(table), version=version)
         return delta.to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)
+
+    def pieces(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
+        """Reads the newest version file by file. Files never change: what was read of one is not read again."""
+        wanted = {Path(f): (Path(f), tuple(columns)) for f in self._files(DeltaTable(self.location(table)), table)}
+        found = {path: self._pieces.get(key) or pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
+        folder = self.location(table)
+        gone = [k for k in self._pieces if k[1] == tuple(columns) and k[0].parent == folder and k[0] not in found]
+        for key in gone:
+            del self._pieces[key]
+        self._pieces |= {wanted[path]: rows for path, rows in found.items()}
+        return list(found.items())
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Tells the commits after a version, oldest first."""
@@ -219,7 +238,7 @@ class Lake:
             writer_properties=_WRITER,
             commit_properties=_tagged(tag),
         )
-        return int(delta.version())
+        return self._remembered(table, int(delta.version()), schema)
 
     def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
@@ -253,7 +272,7 @@ class Lake:
             .when_not_matched_insert(everything, "s._sign > 0")
             .execute()
         )
-        return int(delta.version())
+        return self._remembered(table, int(delta.version()), schema)
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every row that is there, and tells the new version."""
@@ -300,8 +319,12 @@ class Lake:
         interval = f"interval {keep_days + 1} days"
         return {"delta.logRetentionDuration": interval, "delta.deletedFileRetentionDuration": interval}
 
+    def _remembered(self, table: str, version: int, schema: pa.Schema) -> int:
+        self._schemas[table] = (version, schema)
+        return version
+
     def _append_by_engine(self, table: str, rows: Kept, schema: pa.Schema, tag: str) -> int:
-        from pyspark.sql import functions as F  # noqa: N812
+        from pyspark.sql import functions as F
 
         present = set(rows.schema.names)
         types = {f.name: f.dataType for f in _struct(schema).fields}

@@ -3,12 +3,14 @@
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from pipeline.lake import Lake
+from pipeline.lake import Lake, shaped
 
 BATCHES = "ops.batches"
 _AT = pa.timestamp("us", "UTC")
@@ -109,6 +111,7 @@ class Manifest:
         self._lake = lake
         self._now = now
         self._brief: pa.Table = OPS[BATCHES].empty_table().select(list(_BRIEF))
+        self._pieces: list[tuple[Path, pa.Table]] = []
         self._version = -1
 
     def newest(self, source: str | None = None, kind: str | None = None) -> Entry | None:
@@ -165,7 +168,8 @@ class Manifest:
             return self._brief
         if self._lake.exists(BATCHES):
             self._version = self._lake.version(BATCHES)
-            self._brief = self._lake.arrow(BATCHES, self._version, _BRIEF)
+            self._pieces = self._lake.pieces(BATCHES, _BRIEF)
+            self._brief = pa.concat_tables([rows for _, rows in self._pieces] or [self._brief.slice(0, 0)]).combine_chunks()
         return self._brief
 
     def _where(self, **equal: str | None) -> pa.Table:
@@ -179,8 +183,9 @@ class Manifest:
         if not found.num_rows:
             return None
         seq = pc.max(found["batch_seq"])
-        row = self._lake.arrow(BATCHES, self._version, filter=pc.field("batch_seq") == seq)
-        return _from_row(row.to_pylist(maps_as_pydicts="strict")[0])
+        path = next(path for path, rows in self._pieces if pc.is_in(seq, value_set=rows["batch_seq"]).as_py())
+        row = pq.read_table(path, filters=pc.field("batch_seq") == seq)
+        return _from_row(shaped(row, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")[0])
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max
     before, events = (None, news) if past.is_first else _with_past(judged, news, past, lake, whole)
     checks = _instants(feed, events, order)
     if past.deliveries:
-        events = events.withColumn("_reopens", F.lit(False)).unionByName(_memberships(feed, events, past.deliveries))
+        events = events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, past.deliveries))
     after = derive(versions(feed, events, reopened=bool(past.deliveries)), feed.derived)
     change = _change(feed, past, lake, before, after)
     if whole and not past.is_first:
@@ -182,7 +182,7 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *by_content(feed.names))
     held = events.where("NOT _deleted").withColumn("_rank", F.row_number().over(newest)).where("_rank = 1")
-    held = held.select(*feed.names, "_batch_id", F.lit(True).alias("_reopens"))
+    held = held.select(*feed.names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(

@@ -56,7 +56,7 @@ def columns_of(ddl: str) -> tuple[Column, ...]:
     while at < len(ddl.rstrip()):
         found = _COLUMN.match(ddl, at)
         if not found:
-            raise ValueError(f"not a column: {ddl[at:at + 60].strip()!r}")
+            raise ValueError(f"not a column: {ddl[at : at + 60].strip()!r}")
         name, kind = found[1], found[2].replace(" ", "")
         if not TYPES.fullmatch(kind):
             raise ValueError(f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)")

@@ -123,7 +123,7 @@ class Attempt:
 
     def _complete_columns(self, wanted: Mapping[str, pa.Schema]) -> None:
         for name, schema in wanted.items():
-            there = self.lake.schema(name)
+            there = self.lake.schema(name, self.versions[name])
             changed = [f.name for f in schema if f.name in there.names and there.field(f.name).type != f.type]
             if changed:
                 raise ValueError(f"{name}: {', '.join(changed)} is declared with another type than the table has; rebuild the table")

@@ -1,6 +1,5 @@
 """THE STORY: a work order comes in, its batch goes through the stages, a result goes out. Whatever happens is on record."""
 
-
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,14 +16,14 @@ from pipeline.stages import Batch, enrich, judge_together, load, merge, summaris
 Report = Callable[[Progress], None]
 
 
-def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report) -> Result:
+def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] = sources.source) -> Result:
     """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
     try:
         manifest = Manifest(lake)
         published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
         if published:
             return outcome.duplicate(order, published)
-        source = sources.source(order.source)
+        source = source_of(order.source)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
         if lake.session:
             lake.session.tune(sum(f.bytes for f in order.files))
@@ -35,7 +34,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report) -> Res
     except ForeignCommit as error:
         # Nobody's retry mends this: a person has to say whose rows are right.
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=_sentence(error), error=traceback.format_exc())
 
 

@@ -64,11 +64,14 @@ def load(batch: Batch) -> list[Staged]:
     order = batch.order
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed(batch, "stage") as seen:
+
         def one(feed: Feed) -> Staged:
             files = [f for f in order.files if f.feed == feed.name]
             started = _now()
-            staged = stage(feed, files, batch.lake.work / "staged" / feed.name, order.rows)
-            batch.tasks.append(Task(task=f"load_{feed.name}", status="SUCCESS", started_at=started, finished_at=_now(), total=staged.rows, valid=staged.rows, files=len(files)))
+            alive = lambda rows: batch.report(Progress(batch_id=order.batch_id, event="file.read", stage="stage", values={"feed": feed.name, "rows": rows}))  # noqa: E731
+            staged = stage(feed, files, batch.lake.work / "staged" / feed.name, order.rows, report=alive)
+            counts = {"total": staged.rows, "valid": staged.rows, "files": len(files)}
+            batch.tasks.append(Task(task=f"load_{feed.name}", status="SUCCESS", started_at=started, finished_at=_now(), **counts))
             return staged
 
         staged = side_by_side(one, feeds)
@@ -82,7 +85,7 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
-            return judge(batch.source.feed(one.feed), one, batch.order, batch.lake, batch.quality, values)
+            return judge(one, batch.source.feed(one.feed), batch.order, batch.lake, quality=batch.quality, values=values)
 
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
@@ -109,7 +112,14 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
     deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
     if whole(batch, feed):
         deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
-    past = Past(bronze=bronze, bronze_version=attempt.version(bronze), silver=silver, silver_version=attempt.version(silver), is_first=is_first, deliveries=tuple(deliveries))
+    past = Past(
+        bronze=bronze,
+        bronze_version=attempt.version(bronze),
+        silver=silver,
+        silver_version=attempt.version(silver),
+        is_first=is_first,
+        deliveries=tuple(deliveries),
+    )
     merged = merge_feed(judged, batch.order, past, batch.lake, batch.quality.max_snapshot_shrink)
     attempt.change(silver, merged.change.key, merged.change.rows)
     if merged.checks is not None:
@@ -123,7 +133,7 @@ def enrich(batch: Batch, world: World) -> dict[str, Change]:
     with timed(batch, "enrich") as seen, _task(batch, "enrichment"):
         for table in batch.source.enriched:
             name = f"{batch.source.name}.silver.{table.name}"
-            restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, (name, batch.attempt.version(name)), batch.values)
+            restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=(name, batch.attempt.version(name)), values=batch.values)
             batch.attempt.change(name, restated.change.key, restated.change.rows)
             batch.findings += restated.findings
             changes[table.name] = restated.change
@@ -149,9 +159,10 @@ def summarise(batch: Batch, world: World, enriched: Mapping[str, Change]) -> Non
         while waiting:
             names = {t.name for t in waiting}
             level = [t for t in waiting if t.of not in names]
-            effects = dict(side_by_side(lambda of: (of, _pairs(batch, [t for t in level if t.of == of], followed.get(of))), sorted({t.of for t in level})))
+            by_followed = {of: [t for t in level if t.of == of] for of in sorted({t.of for t in level})}
+            effects = dict(side_by_side(lambda item: (item[0], _pairs(batch, item[1], followed.get(item[0]))), by_followed.items()))
             logs += [p for p in effects.values() if p]
-            golds = [_gold(batch, t, world, followed, effects[t.of], moment) for t in level]
+            golds = [_gold(batch, t, world, followed, effects=effects[t.of], moment=moment) for t in level]
             for gold, change in side_by_side(lambda g: (g, restate(g)), [g for g in golds if g.has_news]):
                 done[gold.table.name] = (gold.table, change)
                 followed[gold.table.name] = change
@@ -169,7 +180,7 @@ def _pairs(batch: Batch, tables: list[GoldTable], change: Change | None) -> Pair
     return pairs(tables, batch.source, change, batch.lake, Stored(name=PAIR_COUNTS, version=batch.attempt.version(PAIR_COUNTS)))
 
 
-def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, Change], effects: Pairs | None, moment: Moment) -> Gold:
+def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, Change], *, effects: Pairs | None, moment: Moment) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
     change = followed.get(table.of)
     moved = bool(effects) and bool(table.distinct or table.lowest or table.highest)

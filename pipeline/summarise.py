@@ -114,7 +114,8 @@ def _effects(deltas: Kept, state: DataFrame | None, extremes: Sequence[str]) -> 
     old = new.selectExpr("pair", "group_key", "member", "CAST(0 AS BIGINT) AS n").where("false") if state is None else state
     key = ["pair", "group_key", "member"]
     known = old.join(new.select(*key), key, "left_semi").selectExpr(*key, "n AS before", "CAST(0 AS BIGINT) AS delta")
-    moved = known.unionByName(new.selectExpr(*key, "CAST(0 AS BIGINT) AS before", "n AS delta")).groupBy(*key).agg(F.sum("before").alias("b"), F.sum("delta").alias("d"))
+    both = known.unionByName(new.selectExpr(*key, "CAST(0 AS BIGINT) AS before", "n AS delta"))
+    moved = both.groupBy(*key).agg(F.sum("before").alias("b"), F.sum("delta").alias("d"))
     nothing = "CAST(NULL AS STRING)"
     counts = moved.selectExpr("pair", "group_key", "CAST(CASE WHEN b + d > 0 THEN 1 ELSE 0 END - CASE WHEN b > 0 THEN 1 ELSE 0 END AS BIGINT) AS d")
     counts = counts.groupBy("pair", "group_key").agg(F.sum("d").alias("d")).selectExpr("pair", "group_key", "d", f"{nothing} AS low", f"{nothing} AS high")
@@ -195,8 +196,9 @@ def _rows(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
 
 
 def _keys(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
-    assert gold.change is not None and gold.source_rows is not None
-    key, size = list(gold.table.key), gold.change.rows.rows
+    assert gold.change is not None
+    assert gold.source_rows is not None
+    key = list(gold.table.key)
     touched = gold.change.rows.df.select(*key).distinct()
     after = gold.table.build(gold.source_rows.join(touched, key, "left_semi"))
     return gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after
@@ -231,7 +233,8 @@ def _came_and_went(gold: Gold) -> DataFrame:
     grain = grain_of(table)
     sums = [F.sum(F.expr(f"_sign * ({gold.sql(sql)})")).alias(c) for c, sql in table.sums.items()]
     moved = gold.change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
-    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)), *_no_members(table))
+    typed = [f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
+    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *typed, *_no_members(table))
 
 
 def _no_members(table: GoldTable) -> list[str]:

@@ -76,7 +76,7 @@ def event_column(feed: Feed) -> str:
     return feed.keep.effective_from if isinstance(feed.keep, History) else ""
 
 
-def judge(feed: Feed, staged: Staged, order: WorkOrder, lake: Lake, quality: Quality, values: Mapping[str, object]) -> Judged:
+def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
     """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows."""
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
     deleted = filled(feed.keep.delete_when, values) if isinstance(feed.keep, History) and feed.keep.delete_when else "false"
@@ -134,7 +134,8 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     good = verdicts.filter(pc.is_null(verdicts["_reasons"]))
     reasons, warned, outside = tally(verdicts["_reasons"]), tally(good["_warned"]), tally(good["_unchecked"])
     examples = _examples(rows) if reasons else {}
-    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in sorted(reasons) if name.startswith("type:")]
+    types = sorted(name for name in reasons if name.startswith("type:"))
+    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in types]
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]
@@ -216,7 +217,10 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame]) -> tuple[Find
     """Runs lazy counts in one job and tells the findings of every reference and of `events_of_one_instant_agree`."""
     rows = reduce(DataFrame.unionByName, counts).toArrow().to_pylist() if counts else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
-    rules = [(j.feed.name, rule) for j in judged for rule in (*j.feed.references, *([ONE_INSTANT] if isinstance(j.feed.keep, History) else []))]
+    rules: list[tuple[str, Rule | Reference]] = []
+    for j in judged:
+        rules += [(j.feed.name, r) for r in j.feed.references]
+        rules += [(j.feed.name, ONE_INSTANT)] if isinstance(j.feed.keep, History) else []
     return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
 
 

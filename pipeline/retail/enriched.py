@@ -31,7 +31,11 @@ ENRICHED_ORDERS = Enriched(
     ),
     derived=(
         Derived("order_profit_margin", "DECIMAL(20,6)", "order_amount * $profit_margin"),
-        Derived("estimated_clv", "DECIMAL(20,2)", "order_amount * CASE customer_tier WHEN 'premium' THEN 10 WHEN 'gold' THEN 7 WHEN 'silver' THEN 5 ELSE 3 END"),
+        Derived(
+            "estimated_clv",
+            "DECIMAL(20,2)",
+            "order_amount * CASE customer_tier WHEN 'premium' THEN 10 WHEN 'gold' THEN 7 WHEN 'silver' THEN 5 ELSE 3 END",
+        ),
         Derived(
             "season",
             "STRING",
@@ -48,8 +52,20 @@ ENRICHED_ORDERS = Enriched(
         ),
     ),
     rules=(
-        Rule("ordered_product_is_sold", "NOT discontinued", severity=HIGH, where="discontinued IS NOT NULL", description="the product is not discontinued on the order's day"),
-        Rule("order_amount_is_the_price", "abs(order_amount - price) <= 0.01", severity=MEDIUM, where="price IS NOT NULL", description="they differ by at most 0.01"),
+        Rule(
+            "ordered_product_is_sold",
+            "NOT discontinued",
+            severity=HIGH,
+            where="discontinued IS NOT NULL",
+            description="the product is not discontinued on the order's day",
+        ),
+        Rule(
+            "order_amount_is_the_price",
+            "abs(order_amount - price) <= 0.01",
+            severity=MEDIUM,
+            where="price IS NOT NULL",
+            description="they differ by at most 0.01",
+        ),
         Rule(
             "stock_agrees_with_product",
             "product_stock_quantity = inventory_stock_quantity",

@@ -82,7 +82,11 @@ products = Feed(
         Reference("product_has_inventory", "inventory", ("product_id",), severity=MEDIUM),
     ),
     derived=(
-        Derived("price_segment", "STRING", "CASE WHEN price < 50 THEN 'Budget' WHEN price < 150 THEN 'Mid-range' WHEN price < 300 THEN 'Premium' ELSE 'Luxury' END"),
+        Derived(
+            "price_segment",
+            "STRING",
+            "CASE WHEN price < 50 THEN 'Budget' WHEN price < 150 THEN 'Mid-range' WHEN price < 300 THEN 'Premium' ELSE 'Luxury' END",
+        ),
         Derived(
             "stock_status",
             "STRING",

@@ -1,9 +1,11 @@
 """The gold tables of retail: each one decorated function, with its grain, its columns, its sums and its checks."""
 
-from pyspark.sql import DataFrame, Window
-from pyspark.sql import functions as F
+from typing import TYPE_CHECKING
 
 from pipeline.model import Rule, keys, rows, totals
+
+if TYPE_CHECKING:  # the declarations are read where no engine is
+    from pyspark.sql import DataFrame
 
 MONEY = "DECIMAL(30,6)"
 MEAN = "DECIMAL(30,4)"
@@ -33,7 +35,7 @@ def ratio(total: str, of: str) -> str:
     distinct={"unique_customers": "customer_id", "unique_products": "product_id"},
     checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"), Rule("revenue_is_not_negative", "total_revenue >= 0")),
 )
-def analytics_summary(sums: DataFrame) -> DataFrame:
+def analytics_summary(sums: "DataFrame") -> "DataFrame":
     """The key figures over all orders, cumulative at each batch."""
     return sums.selectExpr(
         "*",
@@ -63,7 +65,7 @@ def analytics_summary(sums: DataFrame) -> DataFrame:
     },
     checks=(Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"), Rule("a_customer_here_has_orders", "total_orders > 0")),
 )
-def customer_analytics(sums: DataFrame) -> DataFrame:
+def customer_analytics(sums: "DataFrame") -> "DataFrame":
     """What each customer ordered and spent, who they are now, and how long ago they were last seen."""
     return sums.selectExpr(
         "*",
@@ -90,7 +92,7 @@ def customer_analytics(sums: DataFrame) -> DataFrame:
     },
     checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),),
 )
-def product_analytics(sums: DataFrame) -> DataFrame:
+def product_analytics(sums: "DataFrame") -> "DataFrame":
     """What each product sold, what it is now, and how it performs."""
     return sums.selectExpr(
         "*",
@@ -106,7 +108,7 @@ def product_analytics(sums: DataFrame) -> DataFrame:
     columns=f"customer_segment STRING, customers BIGINT, revenue {MONEY}, avg_customer_value {MEAN}",
     sums={"customers": "1", "revenue": "total_spent"},
 )
-def segment_analysis(sums: DataFrame) -> DataFrame:
+def segment_analysis(sums: "DataFrame") -> "DataFrame":
     """Customers and revenue by segment."""
     return sums.selectExpr("*", f"{ratio('revenue', 'customers')} AS avg_customer_value")
 
@@ -117,7 +119,7 @@ def segment_analysis(sums: DataFrame) -> DataFrame:
     columns=f"season STRING, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
     sums={"orders": "1", "revenue": "order_amount"},
 )
-def seasonal_analysis(sums: DataFrame) -> DataFrame:
+def seasonal_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by season."""
     return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
 
@@ -130,7 +132,7 @@ def seasonal_analysis(sums: DataFrame) -> DataFrame:
     sums={"orders": "1", "revenue": "order_amount"},
     distinct={"products_ordered": "product_id"},
 )
-def category_analysis(sums: DataFrame) -> DataFrame:
+def category_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by product category, as the product was on the order's day."""
     return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
 
@@ -142,7 +144,7 @@ def category_analysis(sums: DataFrame) -> DataFrame:
     sums={"orders": "1", "revenue": "order_amount", "profit": "order_profit_margin"},
     distinct={"unique_customers": "customer_id"},
 )
-def daily_sales(sums: DataFrame) -> DataFrame:
+def daily_sales(sums: "DataFrame") -> "DataFrame":
     """Orders, revenue and profit by order date."""
     return sums
 
@@ -154,18 +156,17 @@ def daily_sales(sums: DataFrame) -> DataFrame:
     columns="warehouse_id STRING, product_id STRING, movement_date DATE, opening_stock BIGINT, closing_stock BIGINT, movement BIGINT",
     checks=(Rule("stock_adds_up", "opening_stock + movement = closing_stock"),),
 )
-def inventory_movements(versions: DataFrame) -> DataFrame:
+def inventory_movements(versions: "DataFrame") -> "DataFrame":
     """How the stock of a product in a warehouse moved on each day that changed it; a first stock is a movement from nothing."""
-    key = ["warehouse_id", "product_id"]
     # A delete leaves no version behind it: the end of a stretch that no other follows is a stock of nothing.
-    starts = versions.selectExpr(*key, "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS stock", "1 AS rank")
-    ends = versions.where("effective_to IS NOT NULL").selectExpr(*key, "effective_to AS at", "CAST(0 AS BIGINT) AS stock", "0 AS rank")
-    moves = starts.unionByName(ends).withColumn("movement_date", F.to_date("at"))
-    last = Window.partitionBy(*key, "movement_date").orderBy(F.col("at").desc(), F.col("rank").desc())
-    days = moves.withColumn("place", F.row_number().over(last)).where("place = 1").withColumnRenamed("stock", "closing_stock")
-    opening = F.coalesce(F.lag("closing_stock").over(Window.partitionBy(*key).orderBy("movement_date")), F.lit(0))
-    days = days.withColumn("opening_stock", opening.cast("bigint")).withColumn("movement", F.expr("closing_stock - opening_stock"))
-    return days.where("movement <> 0")
+    starts = versions.selectExpr("*", "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS closing_stock", "1 AS rank")
+    ends = versions.where("effective_to IS NOT NULL").selectExpr("*", "effective_to AS at", "CAST(0 AS BIGINT) AS closing_stock", "0 AS rank")
+    moves = starts.unionByName(ends).selectExpr("warehouse_id", "product_id", "to_date(at) AS movement_date", "at", "rank", "closing_stock")
+    last = "row_number() OVER (PARTITION BY warehouse_id, product_id, movement_date ORDER BY at DESC, rank DESC) AS place"
+    days = moves.selectExpr("*", last).where("place = 1")
+    before = "lag(closing_stock) OVER (PARTITION BY warehouse_id, product_id ORDER BY movement_date)"
+    days = days.selectExpr("warehouse_id", "product_id", "movement_date", "closing_stock", f"coalesce({before}, 0) AS opening_stock")
+    return days.selectExpr("*", "closing_stock - opening_stock AS movement").where("movement <> 0")
 
 
 @totals(
@@ -181,7 +182,7 @@ def inventory_movements(versions: DataFrame) -> DataFrame:
         "_delivery_days": "coalesce(delivery_days, 0)",
     },
 )
-def delivery_performance(sums: DataFrame) -> DataFrame:
+def delivery_performance(sums: "DataFrame") -> "DataFrame":
     """Current shipments by carrier and by how they kept their estimate."""
     return sums.selectExpr("*", f"{ratio('_delivery_days', '_delivered')} AS avg_delivery_days")
 
@@ -191,7 +192,7 @@ def delivery_performance(sums: DataFrame) -> DataFrame:
     grain=("customer_key",),
     columns=f"customer_key BIGINT, customer_id STRING, {CUSTOMER}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
 )
-def dim_customer(versions: DataFrame) -> DataFrame:
+def dim_customer(versions: "DataFrame") -> "DataFrame":
     """A row for each version of a customer; its key is a hash of id and start, the same after every rebuild."""
     return versions.selectExpr("*", "xxhash64(customer_id, unix_micros(effective_from)) AS customer_key")
 
@@ -201,7 +202,7 @@ def dim_customer(versions: DataFrame) -> DataFrame:
     grain=("product_key",),
     columns=f"product_key BIGINT, product_id STRING, {PRODUCT}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
 )
-def dim_product(versions: DataFrame) -> DataFrame:
+def dim_product(versions: "DataFrame") -> "DataFrame":
     """A row for each version of a product; its key is a hash of id and start, the same after every rebuild."""
     return versions.selectExpr("*", "xxhash64(product_id, unix_micros(effective_from)) AS product_key")
 
@@ -211,7 +212,7 @@ def dim_product(versions: DataFrame) -> DataFrame:
     grain=("date_key",),
     columns="date_key INT, date DATE, year INT, quarter INT, month INT, day INT, day_of_week INT, is_weekend BOOLEAN",
 )
-def dim_date(days: DataFrame) -> DataFrame:
+def dim_date(days: "DataFrame") -> "DataFrame":
     """A row for each day with an order; its key is yyyymmdd."""
     return days.selectExpr(
         f"{date_key('order_date')} AS date_key",
@@ -231,7 +232,7 @@ def dim_date(days: DataFrame) -> DataFrame:
     columns=f"""order_id STRING, customer_key BIGINT, product_key BIGINT, date_key INT, customer_id STRING, product_id STRING, order_date DATE,
         order_amount DECIMAL(12,2), profit {MONEY}, estimated_clv DECIMAL(20,2), order_status STRING, payment_method STRING""",
 )
-def fact_orders(orders: DataFrame) -> DataFrame:
+def fact_orders(orders: "DataFrame") -> "DataFrame":
     """A row for each order, pointing to the versions of customer and product that it was enriched with; null where there is none."""
     return orders.selectExpr(
         "*",
