@@ -115,7 +115,9 @@ class Lake:
         self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
-        self._schemas: dict[str, tuple[int, pa.Schema]] = {}
+        # Opening a table reads a checkpoint and the commits after it. Those that readers share never change; a writer's moves on.
+        self._readable: dict[str, DeltaTable] = {}
+        self._writable: dict[str, DeltaTable] = {}
         self._pieces: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     # ---- names
@@ -129,7 +131,8 @@ class Lake:
         return (self.location(table) / "_delta_log").is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
 
     def version(self, table: str) -> int:
-        return int(DeltaTable(self.location(table)).version())
+        """Tells the newest version, from the names in the log's folder."""
+        return max(int(log.name[:20]) for log in (self.location(table) / "_delta_log").glob("[0-9]*.json"))
 
     def is_at(self, table: str, version: int) -> bool:
         """Tells whether a version is the newest, by two looks at the log's folder: cheap enough to ask before every write."""
@@ -138,7 +141,7 @@ class Lake:
 
     def is_empty(self, table: str, version: int) -> bool:
         """Tells whether a version holds no rows."""
-        return not DeltaTable(self.location(table), version=version).file_uris()
+        return not self._opened(table, version).file_uris()
 
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""
@@ -147,18 +150,15 @@ class Lake:
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
         """Tells the columns of a version, the newest by default."""
-        known, schema = self._schemas.get(table, (-1, None))
-        if version is None or version != known:
-            delta = DeltaTable(self.location(table), version=version)
-            known, schema = int(delta.version()), _arrow_schema(delta.schema())
-            self._schemas[table] = (known, schema)
-        return schema
+        version = self.version(table) if version is None else version
+        known = self._writable.get(table)
+        return _arrow_schema((known if known is not None and known.version() == version else self._opened(table, version)).schema())
 
     # ---- reading
 
     def read(self, table: str, version: int, columns: Sequence[str] | None = None) -> "DataFrame":
         """Reads one version through the engine."""
-        spark, delta = self._spark(), DeltaTable(self.location(table), version=version)
+        spark, delta = self._spark(), self._opened(table, version)
         if self.session and self.session.engine == "connect":
             df = spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
             return df.select(*columns) if columns else df
@@ -173,13 +173,12 @@ class Lake:
         self, table: str, version: int | None = None, columns: Sequence[str] | None = None, filter: pc.Expression | None = None  # noqa: A002
     ) -> pa.Table:
         """Reads one version, the newest by default, without an engine."""
-        delta = DeltaTable(self.location(table), version=version)
-        return delta.to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)
+        return self._opened(table, version).to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)
 
     def pieces(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Reads the newest version file by file. Files never change: what was read of one is not read again."""
-        wanted = {Path(f): (Path(f), tuple(columns)) for f in self._files(DeltaTable(self.location(table)), table)}
-        found = {path: self._pieces.get(key) or pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
+        wanted = {Path(f): (Path(f), tuple(columns)) for f in self._files(self._opened(table), table)}
+        found = {path: self._pieces[key] if key in self._pieces else pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
         folder = self.location(table)
         gone = [k for k in self._pieces if k[1] == tuple(columns) and k[0].parent == folder and k[0] not in found]
         for key in gone:
@@ -189,9 +188,25 @@ class Lake:
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Tells the commits after a version, oldest first."""
-        delta = DeltaTable(self.location(table))
-        news = delta.version() - after
-        return [_commit(entry) for entry in reversed(delta.history(news)) if entry["version"] > after] if news > 0 else []
+        news = self.version(table) - after
+        history = self._opened(table).history(news) if news > 0 else []
+        return [_commit(entry) for entry in reversed(history) if entry["version"] > after]
+
+    def _opened(self, table: str, version: int | None = None) -> DeltaTable:
+        version = self.version(table) if version is None else version
+        known = self._readable.get(table)
+        if known is None or known.version() != version:
+            known = DeltaTable(self.location(table), version=version)
+            self._readable[table] = known
+        return known
+
+    def _to_write(self, table: str) -> DeltaTable:
+        known = self._writable.pop(table, None)  # back only when it is known how the write went
+        return known if known is not None and self.is_at(table, known.version()) else DeltaTable(self.location(table))
+
+    def _wrote(self, table: str, delta: DeltaTable) -> int:
+        self._writable[table] = delta
+        return int(delta.version())
 
     def _files(self, delta: DeltaTable, table: str) -> list[str]:
         paths = pa.table(delta.get_add_actions())["path"].to_pylist()
@@ -219,10 +234,10 @@ class Lake:
 
     def append(self, table: str, rows: "Kept | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
         """Appends rows by column name, cast to the table's types, and tells the new version. No rows, no commit."""
-        delta = DeltaTable(self.location(table))
         count = rows.rows if isinstance(rows, Kept) else rows.num_rows
         if not count:
-            return int(delta.version())
+            return self.version(table)
+        delta = self._to_write(table)
         schema = _arrow_schema(delta.schema())
         if isinstance(rows, Kept) and count >= self._engine_rows and self.session and self.session.engine != "sail":
             return self._append_by_engine(table, rows, schema, tag)
@@ -238,7 +253,7 @@ class Lake:
             writer_properties=_WRITER,
             commit_properties=_tagged(tag),
         )
-        return self._remembered(table, int(delta.version()), schema)
+        return self._wrote(table, delta)
 
     def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
@@ -252,7 +267,7 @@ class Lake:
         old = signs.filter(pc.less(signs["_sign"], 0))
         if not old.num_rows:
             return self.append(table, rows, tag, sorted_by=key)
-        delta = DeltaTable(self.location(table))
+        delta = self._to_write(table)
         schema = _arrow_schema(delta.schema())
         signed = schema.append(pa.field("_sign", pa.int32()))
         survivors = _one_row_a_key(signs, key, table)
@@ -272,7 +287,7 @@ class Lake:
             .when_not_matched_insert(everything, "s._sign > 0")
             .execute()
         )
-        return self._remembered(table, int(delta.version()), schema)
+        return self._wrote(table, delta)
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every row that is there, and tells the new version."""
@@ -318,10 +333,6 @@ class Lake:
         # Versions that the manifest may still name must stay readable.
         interval = f"interval {keep_days + 1} days"
         return {"delta.logRetentionDuration": interval, "delta.deletedFileRetentionDuration": interval}
-
-    def _remembered(self, table: str, version: int, schema: pa.Schema) -> int:
-        self._schemas[table] = (version, schema)
-        return version
 
     def _append_by_engine(self, table: str, rows: Kept, schema: pa.Schema, tag: str) -> int:
         from pyspark.sql import functions as F
