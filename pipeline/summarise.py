@@ -161,8 +161,10 @@ class Gold:
 
     @property
     def has_news(self) -> bool:
-        changes = (self.change, self.attributes_change)
-        return any(c is not None and c.rows.rows for c in changes) or self.ages or self.table.per_batch
+        if self.table.per_batch or (self.change is not None and self.change.rows.rows):
+            return True
+        renamed = self.attributes_change is not None and self.attributes_change.rows.rows
+        return bool(self.stored.version and (renamed or self.ages))
 
 
 def restate(gold: Gold) -> Change:
@@ -212,6 +214,8 @@ def _totals(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
         parts.append(_as_they_were(gold, before))
     if gold.effects is not None:
         parts.append(_members_moved(gold, gold.effects))
+    if table.per_batch:
+        parts.append(_nothing(gold))
     types = {c.name: c.type for c in gold_columns(table)}
     sums = [f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *table.sums, *table.distinct)]
     ends = [f"coalesce(CAST({f}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for f, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
@@ -263,6 +267,14 @@ def _as_they_were(gold: Gold, before: DataFrame) -> DataFrame:
     table = gold.table
     kept = (*grain_of(table), "_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
     return before.selectExpr(f"{group_key(table)} AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)))
+
+
+def _nothing(gold: Gold) -> DataFrame:
+    """Gives one row of nulls, so that a batch which changes nothing has its cumulative row all the same."""
+    table, stored = gold.table, gold.stored
+    kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
+    row = gold.lake.read(stored.name, stored.version).where("false").agg(*(F.max(c).alias(c) for c in kept))
+    return row.selectExpr("'' AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)))
 
 
 def _touched_rows(gold: Gold) -> DataFrame | None:

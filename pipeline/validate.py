@@ -164,6 +164,8 @@ def _examples(rows: Kept) -> dict[str, list[str]]:
 
 def rejects(rows: Kept, columns: Sequence[str]) -> pa.Table:
     """Reads the rejected rows alone."""
+    if not rows.rows:
+        return rows.arrow(columns)
     return ds.dataset(rows.path, format="parquet").to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
 
 
