@@ -20,7 +20,7 @@ from daemon.shipped import shipped
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=5, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
-GIVES_UP = ("worker.refused", "worker.not_started")  # a service would try again; here somebody waits
+GIVES_UP = ("worker.refused", "worker.not_started", "batch.failed")  # a service would go on; here somebody waits
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
 FINE, A_BATCH_FAILED, USAGE = 0, 1, 2
 
@@ -30,7 +30,7 @@ SELECT report_date AS "as of", total_orders AS orders, total_revenue AS revenue,
 FROM retail.gold.analytics_summary ORDER BY total_orders, report_date"""
 SEGMENTS = 'SELECT category, orders, revenue, avg_order_value AS "average order" FROM retail.gold.category_analysis ORDER BY revenue DESC, category'
 REJECTED_ROWS = """
-SELECT source_file || ':' || record AS "file and line", array_to_string(reasons, ', ') AS why, raw AS "the row"
+SELECT source_file || ':' || record AS "file and record", array_to_string(reasons, ', ') AS why, raw AS "the row"
 FROM ops.quarantine ORDER BY substr(source_file, -14), source_file, record"""
 
 
@@ -147,7 +147,7 @@ def _line(event: dict[str, Any]) -> str:
             counts = ", ".join(f"{event[k]} {name}" for k, name in (("rows_in", "rows"), ("accepted", "accepted"), ("rejected", "rejected")) if event.get(k))
             return f"{batch}{said['stage']:<10} {event.get('seconds', 0):5.1f} s  {counts}".rstrip()
         case "batch.waiting":
-            return f"[yellow]{batch}waits: {said.get('reason', '')}[/yellow]"
+            return f"[yellow]{batch}waits for {escape(', '.join(event.get('missing', [])))}[/yellow]"
         case "batch.published":
             counts = f"{event.get('rows_accepted', 0)} of {event.get('rows_read', 0)} rows, {event.get('rows_rejected', 0)} rejected"
             return f"[green]{batch}published  {counts}, score {event.get('score') or 0:.1f}[/green]"
@@ -196,7 +196,9 @@ def _print_table(console: Console, columns: list[str], rows: list[list[str]]) ->
     table = Table(box=None, pad_edge=True, header_style="dim", padding=(0, 2, 0, 0))
     for number, column in enumerate(columns):
         is_number = all(row[number].replace(",", "").replace(".", "", 1).lstrip("-").isdigit() for row in rows)
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis")
+        is_last = number == len(columns) - 1
+        wide = 0 if is_last else max(map(len, (column, *(row[number] for row in rows))))  # only the last column may be cut
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis", min_width=wide)
     for row in rows:
         table.add_row(*map(escape, row))
     # In a pipe nobody's line ends: a row stays one line.

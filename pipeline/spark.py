@@ -61,6 +61,10 @@ NEEDED_AT_LAUNCH = ("spark.driver.", "spark.jars", "spark.submit.", "spark.maste
 JOINED_BY = {"spark.sql.extensions": ",", "spark.jars": ",", "spark.driver.extraClassPath": ":", "spark.driver.extraJavaOptions": " "}
 
 
+# A server that nobody refers to stops, and who holds its Spark session alone would wait for it for minutes.
+_SERVERS: list[Any] = []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """An open session. `stop` ends it and whatever was started for it."""
@@ -182,7 +186,13 @@ def _sail(settings: Settings) -> Session:
 
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
-    return _connect(f"sc://127.0.0.1:{server.listening_address[1]}", settings, engine="sail", close_server=server.stop)
+    _SERVERS.append(server)
+
+    def close_server() -> None:
+        _SERVERS.remove(server)
+        server.stop()
+
+    return _connect(f"sc://127.0.0.1:{server.listening_address[1]}", settings, engine="sail", close_server=close_server)
 
 
 def _connect(remote: str, settings: Settings, *, engine: str, close_server: Callable[[], None] | None) -> Session:

@@ -1,0 +1,135 @@
+"""The demo as a user runs it, and the README's ways to read tables, on the lake that the demo leaves."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+EXAMPLE = PROJECT / "landing_zone_example"
+LAKEGATE = str(Path(sys.executable).parent / "lakegate")
+
+pytestmark = pytest.mark.sail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    site: Path
+    done: subprocess.CompletedProcess[str]
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(run(LAKEGATE, "--config", str(self.site / "config.toml"), *arguments, "--json", cwd=self.site).stdout)
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self.json("sql", query)
+        return rows
+
+
+def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
+    return Demo(site=folder / "site", done=run(LAKEGATE, "demo", "site", "--engine", "sail", cwd=folder, check=False))
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+def documented_rejects() -> Counter[tuple[str, str]]:
+    rows = re.findall(r"^\| `(\w+\.csv)` \| .*? \| .*? \| `([\w:]+)` \|$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
+    return Counter(rows)
+
+
+def test_the_demo_ends_well_and_prints_no_control_characters_into_a_pipe(demo: Demo) -> None:
+    assert demo.done.returncode == 0, demo.done.stdout[-3000:] + demo.done.stderr[-3000:]
+    assert demo.done.stdout.isprintable() or set(demo.done.stdout) & set(map(chr, range(32))) == {"\n"}
+    assert demo.done.stderr == ""
+
+
+def test_every_batch_ends_as_the_example_says(demo: Demo) -> None:
+    ends = {b["trigger"]: (b["state"], b["reason"].split(" of ")[0]) for b in demo.json("batches")}
+    published = ("ARCHIVED", "")
+    assert ends == {
+        "trigger_2026_03_02.json": published,
+        "day_2026_03_03.done": published,
+        "trigger_inventory_2026_03_03.json": published,
+        "trigger_2026_03_04.json": ("REJECTED", "1"),
+        "trigger_inventory_2026_03_03_sent_again.json": ("ARCHIVED", "duplicate"),
+        "trigger_2026_03_04_without_shipping.json": published,
+    }
+
+
+def test_exactly_the_rows_that_the_example_names_are_rejected_and_for_its_reasons(demo: Demo) -> None:
+    rejected = demo.sql("SELECT source_file, reasons FROM ops.quarantine")
+    assert Counter((r["source_file"], ",".join(r["reasons"])) for r in rejected) == documented_rejects()
+    assert sum(documented_rejects().values()) == 17
+
+
+def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
+    last = demo.sql("SELECT total_orders, total_revenue FROM retail.gold.analytics_summary ORDER BY total_orders DESC LIMIT 1")[0]
+    assert (last["total_orders"], Decimal(str(last["total_revenue"]))) == (42, Decimal("3209.2"))
+    assert "3,209.20" in demo.done.stdout
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1001' ORDER BY effective_from", ["pending", "confirmed", "shipped"]),
+        ("SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1002' ORDER BY effective_from", ["confirmed", "shipped", "delivered"]),
+        ("SELECT count(*) AS a FROM retail.silver.customers WHERE customer_id = 'C-101'", [1]),
+        ("SELECT city AS a FROM retail.silver.customers WHERE customer_id = 'C-103' ORDER BY effective_from", ["Port Amber", "Saltmere"]),
+        ("SELECT DISTINCT city AS a FROM retail.silver.enriched_orders WHERE order_id = 'O-1003'", ["Saltmere"]),
+        ("SELECT DISTINCT price AS a FROM retail.silver.enriched_orders WHERE product_id = 'LAN-01' ORDER BY a", [89, 94]),
+        ("SELECT shipment_count AS a FROM retail.silver.enriched_orders WHERE order_id = 'O-1028'", [2]),
+        ("SELECT description AS a FROM retail.silver.products WHERE product_id = 'KIT-02' LIMIT 1", ["Slow, dignified,\nhard to land"]),
+    ],
+)
+def test_rows_worth_a_look_came_out_as_the_example_says(demo: Demo, query: str, expected: list[Any]) -> None:
+    assert [r["a"] for r in demo.sql(query)] == expected
+
+
+def test_the_warnings_that_the_example_names_were_counted(demo: Demo) -> None:
+    named = set(re.findall(r"a warning: `(\w+)`", (EXAMPLE / "README.md").read_text()))
+    counted = {r["rule"] for r in demo.sql("SELECT DISTINCT rule FROM ops.validation_results WHERE action = 'WARN' AND broken > 0")}
+    assert named
+    assert named <= counted
+
+
+def test_a_folder_that_holds_something_is_left_alone(demo: Demo) -> None:
+    refused = run(LAKEGATE, "demo", str(demo.site), cwd=demo.site, check=False)
+    assert (refused.returncode, "is not empty" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("block", [b for b in blocks("python") if "spark.read" not in b])
+def test_the_readmes_python_runs_as_it_stands(demo: Demo, block: str) -> None:
+    assert run(sys.executable, "-c", block, cwd=demo.site).stderr == ""
+
+
+def test_the_readmes_spark_runs_as_it_stands(demo: Demo) -> None:
+    (block,) = (b for b in blocks("python") if "spark.read" in b)
+    session = 'from pipeline import contract, spark as engines\nspark = engines.open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
+    assert "Lanterns" in run(sys.executable, "-c", session + block, cwd=demo.site).stdout
+
+
+def test_the_readmes_reading_commands_run_as_they_stand(demo: Demo) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lakegate ")]
+    reading = [shlex.split(c, comments=True) for c in commands if c.split()[1] in {"tables", "sql", "status", "batches"}]
+    assert len(reading) >= 4
+    for command in reading:
+        assert run(*command, cwd=demo.site).stdout
