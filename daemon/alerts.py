@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Sequence
 from queue import SimpleQueue
+from typing import Any
 
 from daemon.logs import Log
 
@@ -17,6 +18,7 @@ class Alerts:
         self._pending = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._services: Any = None
 
     def send(self, title: str, body: str) -> None:
         """Sends soon; `alert.sent` or `alert.failed` in the log says what became of it."""
@@ -41,22 +43,25 @@ class Alerts:
             time.sleep(0.02)
 
     def _deliver(self) -> None:
-        import apprise  # 40 MB that only a daemon with alerts has to carry
-
-        services = apprise.Apprise()
-        for number, url in enumerate(self._urls, start=1):
-            if not services.add(url):  # the url itself may hold a password and stays out of the log
-                self._log.error("alert.failed", reason=f"[alerts] urls: number {number} is no address that apprise understands")
         while True:
             title, body = self._queue.get()
             try:
-                is_sent = bool(services.notify(title=title, body=body))
-                reason = "" if is_sent else "a service did not take it"
+                reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
             except Exception as error:  # noqa: BLE001  whatever a notification library raises, the daemon goes on
-                is_sent, reason = False, f"{type(error).__name__}: {error}"
-            if is_sent:
-                self._log.info("alert.sent", title=title)
-            else:
+                reason = f"{type(error).__name__}: {error}"
+            if reason:
                 self._log.error("alert.failed", title=title, reason=reason)
+            else:
+                self._log.info("alert.sent", title=title)
             with self._lock:
                 self._pending -= 1
+
+    def _loaded(self) -> Any:
+        if self._services is None:
+            import apprise  # 40 MB that only a daemon with alerts has to carry
+
+            self._services = apprise.Apprise()
+            for number, url in enumerate(self._urls, start=1):
+                if not self._services.add(url):  # the url itself may hold a password and stays out of the log
+                    self._log.error("alert.failed", reason=f"[alerts] urls: number {number} is no address that apprise understands")
+        return self._services

@@ -28,6 +28,7 @@ class Collect:
     def step(self, sight: Sight) -> None:
         """Looks at every waiting batch, oldest first: the first one that names a file gets it."""
         if not sight.is_whole:
+            self._waiting_since.clear()  # nothing is missing from a folder that is not there
             return
         waiting = self._ledger.batches(State.WAITING)
         self._waiting_since = {b.batch_id: self._waiting_since.get(b.batch_id, self._clock.monotonic()) for b in waiting}

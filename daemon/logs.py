@@ -34,16 +34,16 @@ class Log:
             cache_logger_on_first_use=True,
         )
 
-    def debug(self, event: str, **values: Any) -> None:
+    def debug(self, event: str, /, **values: Any) -> None:
         self._logger.debug(event, **_free(values))
 
-    def info(self, event: str, **values: Any) -> None:
+    def info(self, event: str, /, **values: Any) -> None:
         self._logger.info(event, **_free(values))
 
-    def warning(self, event: str, **values: Any) -> None:
+    def warning(self, event: str, /, **values: Any) -> None:
         self._logger.warning(event, **_free(values))
 
-    def error(self, event: str, **values: Any) -> None:
+    def error(self, event: str, /, **values: Any) -> None:
         self._logger.error(event, **_free(values))
 
     def _told(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

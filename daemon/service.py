@@ -36,6 +36,7 @@ from pipeline import contract
 DONE, SOME_FAILED, BUSY = 0, 1, 75
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
+GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
 
 
 class StoppingError(Exception):
@@ -89,7 +90,7 @@ class Service:
         self.sight = self.landing.look()
         if self.sight.is_whole:
             self.pending = self.release.step(self.sight)
-            self.collect.step(self.sight)
+        self.collect.step(self.sight)
         self.dispatch.step(is_wanted=not self.once or self.has_work())
         if self.once:
             self.dispatch.fail_hopeless()
@@ -115,7 +116,8 @@ class Service:
             if self.once and self.is_drained():
                 break
             self._rest()
-        return DONE if all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken) and self.failures == 0 else SOME_FAILED
+        is_well = not self.once or (self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken))
+        return DONE if is_well else SOME_FAILED
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         notify("STOPPING=1")
@@ -153,10 +155,10 @@ class Service:
         version = self.ledger.data_version()
         until = self.clock.monotonic() + self._next_due_in()
         while (seconds := until - self.clock.monotonic()) > 0 and not self.stopping.is_set():
-            if self.wake.wait(min(seconds, OPEN_SECONDS)):
+            if self.wake.wait(min(seconds, GLANCE_SECONDS)):
                 self.stopping.wait(0.02)  # a burst of events is one reason to look
                 return
-            if self.ledger.data_version() != version:  # another process wrote: `lakegate retry`
+            if self.ledger.data_version() != version or self.watch.is_stale():  # another process wrote, `lakegate retry`, or a volume went
                 return
             self._feed_watchdog()
 

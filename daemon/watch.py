@@ -49,6 +49,7 @@ class Watch:
         self._next_canary_at = 0.0
         self._heard: set[Path] = set()
         self._is_polling = False
+        self._deaf_times = 0  # observers in a row that heard no canary
 
     @property
     def is_polling(self) -> bool:
@@ -57,14 +58,19 @@ class Watch:
     def check(self) -> None:
         """Arms what is not armed, sends the canary out, rebuilds the observer when the canary is late."""
         now = self._clock.monotonic()
-        if self._observer is None or self._armed != self._present():
+        if self._observer is None or self.is_stale():
             self._rebuild("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
         elif self._written_at is not None and self._heard >= set(self._armed):
-            self._written_at, self._next_canary_at = None, now + CANARY_EVERY_SECONDS
+            self._written_at, self._next_canary_at, self._deaf_times = None, now + CANARY_EVERY_SECONDS, 0
         elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (POLL_SECONDS * 2 if self._is_polling else 0):
+            self._deaf_times += 1
             self._rebuild("no event came for the canary file")
         elif self._written_at is None and now >= self._next_canary_at and self._armed:
             self._send_canary()
+
+    def is_stale(self) -> bool:
+        """Whether a watched folder is gone or another one than it was: no event tells that."""
+        return self._armed != self._present()
 
     def next_due_in(self) -> float:
         """Seconds until `check` has something to do."""
@@ -93,9 +99,10 @@ class Watch:
         is_first = self._observer is None
         self._discard()
         present = self._present()
-        remote = [f for f in present if is_remote(f)]
+        # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
+        must_poll = self._deaf_times > 1 or any(is_remote(f) for f in present)
         try:
-            self._start(present, PollingObserver(timeout=POLL_SECONDS) if remote else Observer(), is_polling=bool(remote))
+            self._start(present, PollingObserver(timeout=POLL_SECONDS) if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
             if error.errno not in NO_WATCHES:
                 self._log.warning("watch.failed", reason=str(error))
