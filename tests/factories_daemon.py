@@ -32,7 +32,7 @@ CATALOGUE = (
 QUICK: dict[str, dict[str, Any]] = {
     "landing": {"missing_file_timeout_seconds": 1},
     "debounce": {"quiet_seconds": 0.1, "max_wait_seconds": 1},
-    "dispatch": {"timeout_seconds": 20, "poison_after": 2, "stop_seconds": 4},
+    "dispatch": {"timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2},
     "retry": {"attempts": 3, "initial_seconds": 0.05, "max_seconds": 0.2},
     "ledger": {"path": "state/ledger.sqlite"},
     "lake": {"path": "lake"},
