@@ -96,6 +96,7 @@ class Worker:
         with self._locked(lock):
             undone = recover(lake, report=self._line.send)
             session = open_session(settings, inherit_fds=(lock.fd,))
+        _leave_ctrl_c_to_the_daemon()  # once more: Sail's server, now answering, has installed a handler with which it ends
         return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
 
     def _serve(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
@@ -155,8 +156,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--lock-seconds", type=float, default=LOCK_SECONDS, help="how long to wait for another writer of the lake to end")
     options = parser.parse_args(arguments)
     faulthandler.enable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; only the daemon decides what it means
+    _leave_ctrl_c_to_the_daemon()
     return Worker(Line(options.fd), options.lock_seconds).work()
+
+
+def _leave_ctrl_c_to_the_daemon() -> None:
+    # It goes to the whole group of a terminal, and only the daemon decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _answers(session: Session) -> bool:
