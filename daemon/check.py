@@ -274,7 +274,7 @@ def _lake(config: Config) -> Told:
     yield "tables", OK, f"{len(state.versions)} published"
     if holder(lake / ".lock") is None:
         yield from _left_open(lake, reader, state)
-    yield from _outdated(config, reader, lake)
+    yield from _outdated(config, lake)
 
 
 def _left_open(lake: Path, reader: Any, state: Any) -> Told:
@@ -287,15 +287,10 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         yield "tables", BAD, f"{says}; `lakegate adopt {table}` publishes it, `lakegate restore {table}` undoes it"
 
 
-def _outdated(config: Config, reader: Any, lake: Path) -> Told:
+def _outdated(config: Config, lake: Path) -> Told:
     definitions = importlib.import_module("pipeline.definitions")
-    sources = importlib.import_module("pipeline.sources")
-    for source, stored in reader.fingerprints(lake).items():
-        try:
-            declared = sources.source(source)
-        except KeyError:
+    for source, changed in definitions.outdated(lake, config.settings.sources).items():
+        if changed is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
-            continue
-        changed = definitions.changed(stored, definitions.fingerprint(declared, config.settings.sources.get(source, {})))
-        if changed:
+        elif changed:
             yield "tables", NOTE, f"{listed(changed, most=5)}: the definition has changed since the newest batch; older rows follow the old one"

@@ -1,5 +1,6 @@
 """Tells what the daemon is doing, what waits, and what lies about. Reads only: the ledger, the folders, the kernel's locks."""
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,15 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
         },
         "waiting_for": ledger.waiting_for(),
         "unclaimed": unclaimed(config, ledger),
+        "outdated": outdated(config),
     }
+
+
+def outdated(config: Config) -> list[str]:
+    """Published tables whose definition is another now than when their newest batch was published."""
+    definitions = importlib.import_module("pipeline.definitions")
+    found = definitions.outdated(Path(config.settings.lake_path), config.settings.sources)
+    return sorted(table for tables in found.values() for table in tables or ())
 
 
 def unclaimed(config: Config, ledger: Ledger) -> list[str]:
@@ -59,4 +68,6 @@ def lines(now: Mapping[str, Any]) -> list[str]:
     told += [("waiting", f"{printable(w['trigger'])} since {show.moment(w['since'])}: {listed(w['files'])}") for w in now["waiting_for"]]
     if now["unclaimed"]:
         told.append(("unclaimed", f"{show.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
+    if now["outdated"]:
+        told.append(("outdated", f"{listed(now['outdated'])}: the definition has changed since the newest batch; older rows follow the old one"))
     return [f"{label:<10}{text}" for label, text in told]

@@ -4,8 +4,10 @@ import hashlib
 import inspect
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline import reader, sources
 from pipeline.model import Source
 
 
@@ -20,6 +22,15 @@ def changed(stored: str, now: str) -> tuple[str, ...]:
         return ()
     before, after = json.loads(stored), json.loads(now)
     return tuple(sorted(t for t in {*before, *after} if before.get(t) != after.get(t)))
+
+
+def outdated(lake: Path, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...] | None]:
+    """Tells, by published source, the tables whose definition is another now; None for a source that is not declared any more."""
+    declared = {s.name: s for s in sources.all_sources()}
+    return {
+        name: changed(stored, fingerprint(declared[name], settings.get(name, {}))) if name in declared else None
+        for name, stored in reader.fingerprints(lake).items()
+    }
 
 
 def _definitions(source: Source) -> dict[str, str]:

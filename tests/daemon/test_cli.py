@@ -17,6 +17,7 @@ from factories_published import PublishedLake, sale
 
 from daemon.batch import State
 from daemon.cli import lakegate, main
+from pipeline import definitions, sources
 
 ROOT = Path(__file__).parents[2]
 DAILY = "retail.gold.daily_sales"
@@ -322,6 +323,7 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
         "last_published": None,
         "waiting_for": [],
         "unclaimed": [],
+        "outdated": [],
     }
     site.batch(State.ARCHIVED)
     site.batch(State.WAITING, batch_id="20260305T090000-abc000", waiting_for=["orders_2026_03_04.csv"])
@@ -329,6 +331,23 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert now["batches"] == {"ARCHIVED": 1, "WAITING": 1}
     assert now["last_published"]["batch_date"] == DAY.isoformat()
     assert now["waiting_for"][0]["files"] == ["orders_2026_03_04.csv"]
+
+
+def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Command, site: Site, lake: PublishedLake) -> None:
+    now = json.loads(definitions.fingerprint(sources.source("retail"), site.config.settings.sources["retail"]))
+    lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(now))
+    assert json.loads(run("status", "--json").out)["outdated"] == []
+    lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
+    assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
+    assert f"{DAILY}: the definition has changed since the newest batch" in run("status").out
+    assert f"{DAILY}: the definition has changed since the newest batch" in run("check").out
+
+
+def test_a_changed_setting_changes_the_definitions_that_use_it() -> None:
+    retail = sources.source("retail")
+    before = definitions.fingerprint(retail, {"profit_margin": 0.3, "currency": "USD"})
+    after = definitions.fingerprint(retail, {"profit_margin": 0.4, "currency": "USD"})
+    assert definitions.changed(before, after) == ("retail.silver.enriched_orders",)
 
 
 def test_status_names_the_daemon_and_the_worker_by_their_locks(run: Command, site: Site) -> None:
