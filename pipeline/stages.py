@@ -62,26 +62,31 @@ class Batch:
 def load(batch: Batch) -> list[Staged]:
     """Reads the claimed files into typed Parquet, one for each feed. Raises DataError for a file that cannot be taken whole."""
     order = batch.order
+    for name in order.snapshot:
+        if not any(f.feed == name for f in order.files):
+            raise DataError(f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; correct `snapshot` and land a new trigger")
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed(batch, "stage") as seen:
-
-        def one(feed: Feed) -> Staged:
-            files = [f for f in order.files if f.feed == feed.name]
-            started = _now()
-            alive = lambda rows: batch.report(Progress(batch_id=order.batch_id, event="file.read", stage="stage", values={"feed": feed.name, "rows": rows}))  # noqa: E731
-            staged = stage(feed, files, batch.lake.work / "staged" / feed.name, order.rows, report=alive)
-            counts = {"total": staged.rows, "valid": staged.rows, "files": len(files)}
-            batch.tasks.append(Task(task=f"load_{feed.name}", status="SUCCESS", started_at=started, finished_at=_now(), **counts))
-            return staged
-
-        staged = side_by_side(one, feeds)
+        staged = side_by_side(lambda feed: _load_feed(batch, feed), feeds)
         seen.update(rows_in=sum(s.rows for s in staged), extra_columns={s.feed: list(s.extra_columns) for s in staged if s.extra_columns})
+    return staged
+
+
+def _load_feed(batch: Batch, feed: Feed) -> Staged:
+    files = [f for f in batch.order.files if f.feed == feed.name]
+
+    def alive(rows: int) -> None:
+        batch.report(Progress(batch_id=batch.order.batch_id, event="file.read", stage="stage", values={"feed": feed.name, "rows": rows}))
+
+    with _task(batch, f"load_{feed.name}") as counts:
+        staged = stage(feed, files, batch.lake.work / "staged" / feed.name, batch.order.rows, report=alive)
+        counts.update(total=staged.rows, valid=staged.rows, files=len(files))
     return staged
 
 
 def validate(batch: Batch, staged: Iterable[Staged]) -> None:
     """Judges every row by the rules of its feed."""
-    with timed(batch, "validate") as seen, _task(batch, "validation"):
+    with timed(batch, "validate") as seen, _task(batch, "validation") as counts:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
@@ -90,15 +95,16 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
             batch.findings += judged.findings
-        files = [f for j in batch.judged.values() for f in j.files]
-        seen.update(rows_in=sum(f.rows_read for f in files), accepted=sum(f.rows_accepted for f in files), rejected=sum(f.rows_rejected for f in files))
+        counts.update(_row_counts(batch))
+        seen.update(rows_in=counts["total"], accepted=counts["valid"], rejected=counts["invalid"])
 
 
 def merge(batch: Batch) -> World:
     """Appends the accepted rows to bronze and merges them into silver."""
-    with timed(batch, "merge") as seen, _task(batch, "merge"):
+    with timed(batch, "merge") as seen, _task(batch, "merge") as counts:
         news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
         changes = dict(side_by_side(lambda j: (j.feed.name, _merge_feed(batch, j)), news))
+        counts.update(_row_counts(batch))
         seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
     feeds = {f.name: batch.lake.read(_silver(batch, f), batch.attempt.version(_silver(batch, f))) for f in batch.source.feeds}
     return World(source=batch.source, feeds=feeds, changes=changes)
@@ -130,20 +136,21 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
 def enrich(batch: Batch, world: World) -> dict[str, Change]:
     """Restates the enriched rows that the news concern."""
     changes = {}
-    with timed(batch, "enrich") as seen, _task(batch, "enrichment"):
+    with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
         for table in batch.source.enriched:
             name = f"{batch.source.name}.silver.{table.name}"
             restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=(name, batch.attempt.version(name)), values=batch.values)
             batch.attempt.change(name, restated.change.key, restated.change.rows)
             batch.findings += restated.findings
             changes[table.name] = restated.change
+        counts.update(total=sum(c.rows.rows for c in changes.values()), valid=sum(c.rows.rows for c in changes.values()))
         seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
     return changes
 
 
 def judge_together(batch: Batch, world: World) -> None:
     """Judges what only batch and lake together can tell, then the batch as a whole."""
-    with timed(batch, "validate"):
+    with timed(batch, "validate", quiet=True):
         judged = list(batch.judged.values())
         counts = [*reference_counts(judged, world.feeds), *(c for j in judged for c in j.checks)]
         batch.findings += counted(judged, counts)
@@ -233,25 +240,30 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
 
 @contextmanager
-def timed(batch: Batch, name: str) -> Iterator[dict[str, Any]]:
-    """Reports a stage's begin and end with its seconds and what it says of itself."""
+def timed(batch: Batch, name: str, *, quiet: bool = False) -> Iterator[dict[str, Any]]:
+    """Reports a stage's begin and end with its seconds and what it says of itself; a quiet one adds to a stage already told."""
     began, seen = time.monotonic(), dict[str, Any]()
-    batch.report(Progress(batch_id=batch.order.batch_id, event="stage.started", stage=name))
+    if not quiet:
+        batch.report(Progress(batch_id=batch.order.batch_id, event="stage.started", stage=name))
     yield seen
     batch.seconds[name] = round(batch.seconds.get(name, 0) + time.monotonic() - began, 3)
-    batch.report(Progress(batch_id=batch.order.batch_id, event="stage.finished", stage=name, values={**seen, "seconds": batch.seconds[name]}))
+    if not quiet:
+        batch.report(Progress(batch_id=batch.order.batch_id, event="stage.finished", stage=name, values={**seen, "seconds": batch.seconds[name]}))
 
 
 @contextmanager
-def _task(batch: Batch, name: str) -> Iterator[None]:
-    started, outcome = _now(), "FAILED"
+def _task(batch: Batch, name: str) -> Iterator[dict[str, int]]:
+    """Puts a task on record, also one that fails, with the counts that it gives itself."""
+    started, ended, counts = _now(), "SUCCESS", dict[str, int]()
     try:
-        yield
-        outcome = "SUCCESS"
-    except DataError as error:
-        outcome = f"FAILED: {error}"
+        yield counts
+    except Exception as error:
+        ended = f"FAILED: {error}" if isinstance(error, DataError) else f"FAILED: {type(error).__name__}"
         raise
     finally:
-        files = [f for j in batch.judged.values() for f in j.files]
-        counts = {"total": sum(f.rows_read for f in files), "valid": sum(f.rows_accepted for f in files), "invalid": sum(f.rows_rejected for f in files)}
-        batch.tasks.append(Task(task=name, status=outcome, started_at=started, finished_at=_now(), **counts))
+        batch.tasks.append(Task(task=name, status=ended, started_at=started, finished_at=_now(), **counts))
+
+
+def _row_counts(batch: Batch) -> dict[str, int]:
+    files = [f for j in batch.judged.values() for f in j.files]
+    return {"total": sum(f.rows_read for f in files), "valid": sum(f.rows_accepted for f in files), "invalid": sum(f.rows_rejected for f in files)}
