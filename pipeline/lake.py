@@ -427,11 +427,14 @@ def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
 def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     """Brings rows to a schema by column name: cast exactly or fail, null where a column is absent, surplus dropped."""
     present = set(rows.column_names)
-    columns = [
-        rows[f.name].cast(f.type) if f.name in present else pa.chunked_array([pa.nulls(rows.num_rows, f.type)], f.type)
-        for f in schema
-    ]
-    return pa.Table.from_arrays(columns, schema=schema)
+
+    def column(field: pa.Field) -> pa.ChunkedArray:
+        if field.name not in present:
+            return pa.chunked_array([pa.nulls(rows.num_rows, field.type)], field.type)
+        found = rows[field.name]
+        return found if found.type == field.type else found.cast(field.type)
+
+    return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
 
 
 def _nullable(schema: pa.Schema) -> pa.Schema:
