@@ -40,7 +40,9 @@ def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> 
     claim = lake.parent / "claim" / batch_id
     if not claim.exists():
         claim.parent.mkdir(parents=True, exist_ok=True)
-        claim.write_bytes(content)
+        draft = claim.with_suffix(".draft")  # whoever is killed here has claimed nothing
+        draft.write_bytes(content)
+        draft.rename(claim)
     file = OrderFile(name=f"orders_{batch_id}.csv", feed="orders", path=str(claim), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
     return WorkOrder(batch_id=batch_id, source=source, batch_date=DAY, files=(file,), attempt=attempt)
 
