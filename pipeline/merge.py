@@ -198,14 +198,14 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
 
 
 def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
-    """Counts the batch's own rows, and those of them that share key, instant, batch date and revision with a row that differs."""
+    """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself."""
     content = "concat_ws('\u001f', " + ", ".join(f"coalesce(CAST({c} AS STRING), '\u0000')" for c in feed.names) + ")"
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
-    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", f"{content} AS _content", f"{own} AS _own")
+    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", "_deleted", f"{content} AS _content", f"{own} AS _own")
     groups = groups.groupBy(*feed.key, "_event_at", "_batch_date", "_revision").agg(
-        F.sum("_own").alias("own"), F.min("_content").alias("low"), F.max("_content").alias("high")
+        F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
     )
-    return groups.selectExpr("own", "CASE WHEN low <> high THEN own ELSE 0 END AS torn").selectExpr(
+    return groups.selectExpr("own", "CASE WHEN low <> high AND NOT deleted THEN own ELSE 0 END AS torn").selectExpr(
         f"{literal(feed.name)} AS feed",
         f"{literal(ONE_INSTANT.name)} AS rule",
         "CAST(coalesce(sum(own), 0) AS BIGINT) AS checked",
