@@ -1,0 +1,156 @@
+"""Deliveries to a real lake on a real engine, drawn as text; and `club`, a source with a feed for each way of keeping rows."""
+
+import csv
+import datetime as dt
+import fnmatch
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import draw, parsed
+
+from pipeline.contract import OrderFile, Outcome, Progress, Quality, Result, Settings, WorkOrder
+from pipeline.lake import Lake
+from pipeline.manifest import Manifest
+from pipeline.model import Append, Feed, History, Replace, Source, Upsert
+from pipeline.run import run
+from pipeline.spark import Session
+
+# What one engine proves for both: the stages are one code, and what differs between engines has tests of its own.
+on_sail = pytest.mark.parametrize("session", [pytest.param("sail", marks=pytest.mark.sail)], indirect=True)
+on_spark = pytest.mark.parametrize("session", [pytest.param("spark", marks=pytest.mark.spark)], indirect=True)
+
+CLUB = Source(
+    name="club",
+    feeds=(
+        Feed(
+            name="members",
+            files="members_*.csv",
+            columns="member_id STRING NOT NULL, tier STRING, city STRING, last_seen STRING, op STRING, changed_at TIMESTAMP NOT NULL",
+            key=("member_id",),
+            keep=History(effective_from="changed_at", untracked=("last_seen", "op"), delete_when="op = 'D'"),
+        ),
+        Feed(name="rooms", files="rooms_*.csv", columns="room_id STRING NOT NULL, seats INT", key=("room_id",), keep=History()),
+        Feed(name="prices", files="prices_*.csv", columns="item STRING NOT NULL, price DECIMAL(8,2), note STRING", key=("item",), keep=Upsert()),
+        Feed(name="visits", files="visits_*.csv", columns="member_id STRING NOT NULL, room STRING, visited_on DATE", key=("member_id",), keep=Append()),
+        Feed(name="menu", files="menu_*.csv", columns="dish STRING NOT NULL, price INT", key=("dish",), keep=Replace(), whole=True),
+        Feed(
+            name="tariffs",
+            files="tariffs_*.csv",
+            columns="tariff STRING NOT NULL, fee INT, valid_from DATE NOT NULL",
+            key=("tariff",),
+            keep=Replace(starts="valid_from"),
+            whole=True,
+        ),
+    ),
+)
+
+Rows = str | Sequence[Mapping[str, str | None]]
+
+
+class Site:
+    """A lake, an engine, and what is delivered to them. Columns that a drawing leaves out take their value from `fill`."""
+
+    def __init__(
+        self,
+        root: Path,
+        session: Session,
+        source: Source = CLUB,
+        *,
+        quality: Quality | None = None,
+        values: Mapping[str, Any] | None = None,
+        fill: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        self.root, self.source, self.fill = root, source, fill or {}
+        self.lake = Lake(root / "lake", session)
+        self.lake.path.mkdir(parents=True, exist_ok=True)
+        self.settings = Settings(lake_path=str(self.lake.path), engine=session.engine, quality=quality or Quality(), sources={source.name: dict(values or {})})
+        self.said: list[Progress] = []
+        self._batches = self._files = 0
+
+    def order(
+        self, day: str, *, revision: int = 0, snapshot: Sequence[str] = (), final: bool = False, attempt: int = 1, **feeds: Rows | Sequence[str]
+    ) -> WorkOrder:
+        """A batch of the given feeds: each a drawing, rows, or several drawings for several files. `raw_<feed>` is text as it stands."""
+        files = []
+        for name, given in feeds.items():
+            feed = self.source.feed(name.removeprefix("raw_"))
+            several = given if isinstance(given, (list, tuple)) and given and isinstance(given[0], str) else [given]
+            texts = [one if name.startswith("raw_") else self.csv(feed, one) for one in several]  # type: ignore[arg-type]
+            files += [self._claim(feed, str(text)) for text in texts]
+        self._batches += 1
+        return WorkOrder(
+            batch_id=f"b{self._batches:03}",
+            source=self.source.name,
+            batch_date=dt.date.fromisoformat(day),
+            files=tuple(files),
+            revision=revision,
+            snapshot=tuple(snapshot),
+            final=final,
+            attempt=attempt,
+        )
+
+    def csv(self, feed: Feed, rows: Rows) -> str:
+        """The rows as the text of a file with all columns of the feed."""
+        rows = parsed(rows) if isinstance(rows, str) else rows
+        text = io.StringIO()
+        writer = csv.DictWriter(text, feed.names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: value for name, value in {**self.fill.get(feed.name, {}), **row}.items() if value is not None} for row in rows)
+        return text.getvalue()
+
+    def _claim(self, feed: Feed, text: str) -> OrderFile:
+        self._files += 1
+        name, content = feed.files.replace("*", f"{self._files:03}"), text.encode()
+        assert fnmatch.fnmatchcase(name, feed.files)
+        path = self.root / f"claim-{self._files:03}"
+        path.write_bytes(content)
+        return OrderFile(name=name, feed=feed.name, path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+
+    def run(self, order: WorkOrder, report: Callable[[Progress], None] = lambda _: None, source: Source | None = None) -> Result:
+        """Takes the batch through the pipeline."""
+
+        def hear(progress: Progress) -> None:
+            self.said.append(progress)
+            report(progress)
+
+        return run(order, self.settings, self.lake, hear, source_of=lambda _: source or self.source)
+
+    def attempt(self, day: str, **given: Any) -> Result:
+        """Delivers a batch and tells what became of it."""
+        return self.run(self.order(day, **given))
+
+    def deliver(self, day: str, **given: Any) -> Result:
+        """Delivers a batch that must be published."""
+        result = self.attempt(day, **given)
+        assert result.outcome == Outcome.PUBLISHED, f"{result.outcome}: {result.reason}\n{result.error}"
+        return result
+
+    # ---- what the lake shows
+
+    @property
+    def manifest(self) -> Manifest:
+        return Manifest(self.lake)
+
+    def rows(self, table: str, result: Result | None = None) -> list[dict[str, Any]]:
+        """The published rows of a table, `club.silver.members` as `silver.members`; of an older batch by its result."""
+        name = table if table.startswith("ops.") else f"{self.source.name}.{table}"
+        versions = result.table_versions if result else self.manifest.versions(self.source.name)
+        found: list[dict[str, Any]] = self.lake.arrow(name, versions[name]).to_pylist(maps_as_pydicts="strict")
+        return found
+
+    def draw(self, table: str, *names: str, result: Result | None = None) -> str:
+        """Draws a published table."""
+        return draw(self.rows(table, result), *names)
+
+    def versions(self) -> dict[str, int]:
+        """The published versions of the source's own tables."""
+        return {name: version for name, version in self.manifest.versions(self.source.name).items() if not name.startswith("ops.")}
+
+    def broken(self, result: Result) -> dict[str, tuple[int, int]]:
+        """How the rules fared in a batch: rule -> (checked, broken)."""
+        rows = self.lake.arrow("ops.validation_results", result.table_versions["ops.validation_results"]).to_pylist()
+        return {r["rule"]: (r["checked"], r["broken"]) for r in rows if r["batch_id"] == result.batch_id}
