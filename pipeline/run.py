@@ -28,11 +28,18 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         if lake.session:
             lake.session.tune(sum(f.bytes for f in order.files))
         _notice_changes(order, source, manifest, values, report)
-        with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
-            batch = Batch(order=order, source=source, quality=settings.quality, values=values, lake=lake, manifest=manifest, attempt=attempt, report=report)
-            return _attempt(batch)
-    except ForeignCommit as error:
-        # Nobody's retry mends this: a person has to say whose rows are right.
+
+        def batch(attempt: Attempt) -> Batch:
+            return Batch(order=order, source=source, quality=settings.quality, values=values, lake=lake, manifest=manifest, attempt=attempt, report=report)
+
+        try:
+            with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
+                return _attempt(batch(attempt))
+        except ForeignCommit as error:
+            # Nobody's retry mends this: a person has to say whose rows are right. It goes on record without touching the source's tables.
+            with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
+                return outcome.verdict(batch(attempt), "failed", str(error))
+    except ForeignCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=_sentence(error), error=traceback.format_exc())
