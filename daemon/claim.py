@@ -64,7 +64,7 @@ class Claim:
         with self.opened() as claim_fd:
             wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED]
             # what lies in the claim already is ours: a new file of its name is another delivery
-            moving = [f if f.opaque and exists(claim_fd, f.opaque) else self._planned(batch, f, spots[f.name]) for f in wanted]
+            moving = [self._planned(batch, f, spots[f.name]) if f.name in spots and not self.has(f) else f for f in wanted]
             self._ledger.note_files(batch.batch_id, moving)
             self._write_sidecar(claim_fd, batch.batch_id, [*batch.all_files, *moving])
             for f in moving:
@@ -111,6 +111,7 @@ class Claim:
     def reconcile(self) -> None:
         """At start: what is claimed for batches that this ledger does not know goes back to the senders' folders."""
         with self.opened() as claim_fd:
+            os.fchmod(claim_fd, 0o700)
             for name in sorted(p.name for p in self._path.glob(f"*{SIDECAR}")):
                 if not self._ledger.knows(name.removesuffix(SIDECAR)) and self._return_unknown(claim_fd, name):
                     os.unlink(name, dir_fd=claim_fd)
@@ -124,6 +125,8 @@ class Claim:
         return replace(f, state=FileState.MOVING, folder=spot.folder, opaque=opaque, inode=spot.inode)
 
     def _claimed(self, f: BatchFile, claim_fd: int) -> BatchFile:
+        if f.state != FileState.MOVING:
+            raise ChangedError("is missing")
         target = Place(claim_fd, f.opaque)
         with self._home(f) as home_fd:
             source = Place(home_fd, f.name)

@@ -9,6 +9,7 @@ from daemon.config import Config
 from daemon.landing import LINK, REGULAR, Sight, Spot
 from daemon.ledger import Ledger
 from daemon.logs import Log
+from daemon.moves import Pulse
 from daemon.wording import amount, listed, printable
 from pipeline import contract
 
@@ -20,9 +21,10 @@ class RefusedError(Exception):
 class Collect:
     """Remembers since when each waiting batch has been waiting; a restart gives it that time anew."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock) -> None:
+    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, pulse: Pulse) -> None:
         self._quiet, self._timeout = config.debounce.quiet_seconds, config.landing.missing_file_timeout_seconds
         self._ledger, self._claim, self._log, self._clock = ledger, claim, log, clock
+        self._pulse = pulse
         self._waiting_since: dict[str, float] = {}
 
     def step(self, sight: Sight) -> None:
@@ -34,6 +36,7 @@ class Collect:
         self._waiting_since = {b.batch_id: self._waiting_since.get(b.batch_id, self._clock.monotonic()) for b in waiting}
         taken: set[str] = set()
         for batch in reversed(waiting):
+            self._pulse()
             try:
                 if self._claim.take_triggers(batch):
                     taken |= self._complete(batch, sight, taken)

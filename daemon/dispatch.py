@@ -75,15 +75,15 @@ class Dispatch:
             due.append(self._start_after - now)
         elif self._running or not self._is_ready:
             due.append(self._last_sign + self._config.dispatch.timeout_seconds - now)
-        due += [self._back_off(b) for b in self._ledger.batches(State.READY)]
+        due += [self._back_off(b) for b in self._ledger.heads()]
         return max(0.0, min(due))
 
     def fail_hopeless(self) -> None:
         """For a run that has to end: what nobody can do fails with that sentence, and `retry` brings it back."""
-        for batch in reversed(self._ledger.batches(State.READY)):
+        for batch in self._ledger.heads():
             lacking = listed(self._claim.lacks(batch))
             reason = f"{lacking}: not in {self._claim.path}; bring the folder back, then retry" if lacking else self.worker_trouble
-            if reason and not batch.duplicate_of:
+            if reason:
                 self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason)
 
     def stop(self) -> None:
@@ -175,12 +175,7 @@ class Dispatch:
     # ---- what it is given
 
     def _next(self) -> Batch | None:
-        heads: dict[str, Batch] = {}
-        for batch in sorted(self._ledger.batches(State.READY), key=_age):
-            if not batch.duplicate_of:
-                heads.setdefault(batch.source, batch)
-        due = [b for b in heads.values() if self._back_off(b) <= 0 and self._is_whole(b)]
-        return min(due, key=lambda b: b.batch_id, default=None)
+        return next((b for b in self._ledger.heads() if self._back_off(b) <= 0 and self._is_whole(b)), None)
 
     def _back_off(self, batch: Batch) -> float:
         if not batch.next_attempt_at:
@@ -198,9 +193,8 @@ class Dispatch:
         return not lacking
 
     def _settle_duplicates(self) -> None:
-        for batch in self._ledger.batches(State.READY):
-            if not batch.duplicate_of and (twin := self._ledger.published_twin(batch)):
-                self._duplicate(batch, twin)
+        for batch_id, twin in self._ledger.ready_twins():
+            self._duplicate(self._ledger.batch(batch_id), twin)
 
     def _send(self, batch: Batch) -> None:
         batch = self._ledger.move(batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None)
@@ -234,7 +228,7 @@ class Dispatch:
             self._stage = message.stage
         batch = self._ledger.batch(message.batch_id) if self._ledger.knows(message.batch_id) else None
         known: Mapping[str, Any] = {"batch_id": message.batch_id, "source": batch.source if batch else "", "stage": message.stage}
-        tell = self._log.info if message.event in ("stage.finished", "attempt.undone") else self._log.debug
+        tell = self._log.debug if message.event in ("stage.started", "table.committed") else self._log.info
         tell(message.event, **{**message.values, **known})
 
     def _result(self, result: Result) -> None:
@@ -249,7 +243,7 @@ class Dispatch:
             at = result.published_at or as_text(self._clock.now())
             self._ledger.move(batch.batch_id, State.PUBLISHED, "batch.published", published_at=at, **answer)
         elif result.outcome == Outcome.DUPLICATE:
-            self._duplicate(batch, result.duplicate_of, **answer)
+            self._duplicate(batch, result.duplicate_of or "an earlier batch", **answer)
         elif result.outcome == Outcome.REJECTED:
             reason = result.reason or "the pipeline rejected it without a reason"
             self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, **answer)
@@ -277,7 +271,3 @@ class Dispatch:
 
     def _hand_back(self, batch: Batch, reason: str) -> None:
         self._ledger.move(batch.batch_id, State.READY, "batch.handed_back", reason, attempts=max(0, batch.attempts - 1), next_attempt_at=None)
-
-
-def _age(batch: Batch) -> tuple[str, int, str]:
-    return str(batch.batch_date), batch.revision, batch.batch_id

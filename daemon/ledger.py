@@ -115,13 +115,22 @@ class Ledger:
         """The state changes of a batch, oldest first: changed_at, event, state, reason."""
         return [dict(r) for r in self._db.execute("SELECT changed_at, event, state, reason FROM history WHERE batch_id = ? ORDER BY rowid", (batch_id,))]
 
-    def published_twin(self, batch: Batch) -> str:
-        """The id of the published batch with the same content, or ''."""
-        row = self._db.execute(
-            "SELECT batch_id FROM batch WHERE identity = ? AND batch_id <> ? AND duplicate_of = '' AND published_at IS NOT NULL ORDER BY batch_seq LIMIT 1",
-            (batch.identity, batch.batch_id),
-        ).fetchone()
-        return row["batch_id"] if row else ""
+    def heads(self) -> list[Batch]:
+        """Per source the ready batch whose turn it is: oldest batch date, then revision, then arrival."""
+        return self._load(
+            "WHERE batch_id IN (SELECT batch_id FROM (SELECT batch_id, row_number() OVER"
+            " (PARTITION BY source ORDER BY batch_date, revision, batch_seq) AS place FROM batch WHERE state = 'READY' AND duplicate_of = '')"
+            " WHERE place = 1) ORDER BY batch_seq"
+        )
+
+    def ready_twins(self) -> list[tuple[str, str]]:
+        """(batch id, id of the published batch with the same content) of ready batches that have one."""
+        rows = self._db.execute(
+            "SELECT mine.batch_id AS batch_id, min(other.batch_id) AS twin FROM batch mine JOIN batch other USING (identity)"
+            " WHERE mine.state = 'READY' AND mine.duplicate_of = '' AND mine.identity <> '' AND other.batch_id <> mine.batch_id"
+            " AND other.published_at IS NOT NULL AND other.duplicate_of = '' GROUP BY mine.batch_id"
+        )
+        return [(r["batch_id"], r["twin"]) for r in rows]
 
     def taken_by(self, name: str, but: str) -> str:
         """The newest other batch that took a file of this name, or ''."""
@@ -245,13 +254,14 @@ class Ledger:
             self._db.execute("BEGIN")
         try:
             rows = self._db.execute(f"SELECT * FROM batch {where}", tuple(values)).fetchall()
-            return [_batch(r, self._files(r["batch_id"])) for r in rows]
+            chosen = f"SELECT * FROM file WHERE batch_id IN (SELECT batch_id FROM batch {where}) ORDER BY batch_id, number"
+            files: dict[str, list[BatchFile]] = {}
+            for f in self._db.execute(chosen, tuple(values)):
+                files.setdefault(f["batch_id"], []).append(_file(f))
+            return [_batch(r, files.get(r["batch_id"], [])) for r in rows]
         finally:
             if began:
                 self._db.execute("COMMIT")
-
-    def _files(self, batch_id: str) -> list[BatchFile]:
-        return [_file(f) for f in self._db.execute("SELECT * FROM file WHERE batch_id = ? ORDER BY number", (batch_id,))]
 
 
 @contextmanager

@@ -11,21 +11,26 @@ from daemon.debounce import Gathered, Touch, names_meant, released
 from daemon.landing import REGULAR, Landing, Sight, Spot
 from daemon.ledger import Ledger
 from daemon.logs import Log
-from daemon.moves import UnsafeError, opened_safely
+from daemon.moves import Pulse, UnsafeError, opened_safely
 from daemon.trigger import LARGEST_BYTES, Document, TriggerError, feeds_of, kinship, parsed, revision_in, snapshot_feeds
 from daemon.wording import amount, printable
 from pipeline.contract import CatalogueSource
+
+MOST_A_TICK = 50
 
 
 class Release:
     """Looks at the trigger folder's part of a sight. Remembers only which triggers it has mentioned in the log."""
 
     def __init__(
-        self, *, config: Config, catalogue: Sequence[CatalogueSource], ledger: Ledger, landing: Landing, claim: Claim, log: Log, clock: Clock
+        self, *, config: Config, catalogue: Sequence[CatalogueSource], ledger: Ledger, landing: Landing, claim: Claim, log: Log, clock: Clock,
+        pulse: Pulse,
     ) -> None:
         self._config, self._catalogue, self._clock = config, catalogue, clock
         self._ledger, self._landing, self._claim, self._log = ledger, landing, claim, log
         self._quiet, self._timeout = config.debounce.quiet_seconds, config.landing.missing_file_timeout_seconds
+        self._pulse = pulse
+        self.is_behind = False  # there are more triggers than one tick takes
         self._mentioned: set[tuple[str, int]] = set()
 
     def step(self, sight: Sight) -> int:
@@ -33,7 +38,13 @@ class Release:
         stuck = self._ledger.triggers_on_their_way()
         fresh = [s for s in sight.triggers if (s.name, s.inode) not in stuck]
         self._mention(fresh)
-        received = sum(self._json(spot) for spot in fresh if _is_json(spot))
+        received = 0
+        for spot in fresh:
+            # so many a tick, and no more: the worker must not wait until a whole backlog is written down
+            if received < MOST_A_TICK and _is_json(spot) and self._json(spot):
+                received += 1
+                self._pulse()
+        self.is_behind = received == MOST_A_TICK
         touches = [s for s in fresh if not _is_json(s)]
         streamed = self._streamed(sight)
         return len(fresh) + len(streamed) - received - self._bare(sight, touches, streamed)

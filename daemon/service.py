@@ -61,9 +61,10 @@ class Service:
         self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, config.landing.path))
         self.claim = Claim(config=config, ledger=self.ledger, landing=self.landing, log=log, pulse=self._pulse)
         self.release = Release(
-            config=config, catalogue=catalogue, ledger=self.ledger, landing=self.landing, claim=self.claim, log=log, clock=clock
+            config=config, catalogue=catalogue, ledger=self.ledger, landing=self.landing, claim=self.claim, log=log, clock=clock,
+            pulse=self._pulse,
         )
-        self.collect = Collect(config=config, ledger=self.ledger, claim=self.claim, log=log, clock=clock)
+        self.collect = Collect(config=config, ledger=self.ledger, claim=self.claim, log=log, clock=clock, pulse=self._pulse)
         self.dispatch = Dispatch(
             config=config, ledger=self.ledger, claim=self.claim, log=log, clock=clock, wake=self.wake, command=command, alert=self.alerts.send
         )
@@ -166,6 +167,8 @@ class Service:
         due = [self.dispatch.next_due_in(), self.archive.next_due_in(), self.watch.next_due_in(), OPEN_SECONDS if self.has_work() else IDLE_SECONDS]
         if self.failures:
             due.append(OPEN_SECONDS)
+        if self.release.is_behind:
+            due.append(0.0)
         quiet = self.config.debounce.quiet_seconds
         spots = [*self.sight.triggers, *(s for spots in self.sight.data.values() for s in spots)]
         due += [quiet - s.quiet_for + 0.005 for s in spots if s.quiet_for < quiet]
