@@ -23,10 +23,10 @@ RECEIPT, REASON = "receipt.json", "reason.json"
 class Archive:
     """Remembers only when to try again what could not be moved."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, pulse: Pulse) -> None:
+    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, policy: Policy, pulse: Pulse) -> None:
         self._config, self._ledger, self._claim = config.landing, ledger, claim
         self._log, self._clock, self._pulse = log, clock, pulse
-        self._policy = Policy(attempts=config.retry.attempts, initial_seconds=config.retry.initial_seconds, max_seconds=config.retry.max_seconds)
+        self._policy = policy
         self._failures: dict[str, tuple[int, float]] = {}  # batch id -> how often, and when to try again
 
     def step(self) -> int:

@@ -1,52 +1,34 @@
-"""Hands batches to the worker, one at a time and oldest first, and turns its answers into states. Keeps the worker warm."""
+"""Hands batches to the worker, one at a time and oldest first, and turns its answers into states."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from daemon.batch import Batch, State
-from daemon.child import HUNG_UP, Child, Ended
+from daemon.child import Ended
 from daemon.claim import Claim
 from daemon.clock import Clock, as_text, from_text
 from daemon.config import Config
 from daemon.ledger import Ledger
 from daemon.logs import Log
 from daemon.retry import Failure, Policy, decide, is_final, wait_seconds
-from daemon.wording import amount, listed
-from pipeline.contract import OrderFile, Outcome, Progress, Ready, Refused, Result, WorkOrder
+from daemon.warm import WarmWorker
+from daemon.wording import listed
+from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
 
 class Dispatch:
-    """The worker and the one batch that it has. Forgets all at a restart: the ledger says what was running."""
+    """The one batch that the worker has. Forgets all at a restart: the ledger says what was running."""
 
-    def __init__(
-        self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, wake: threading.Event, command: Sequence[str],
-        alert: Callable[[str, str], None],
-    ) -> None:
+    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, worker: WarmWorker, policy: Policy) -> None:
         self._config, self._ledger, self._claim = config, ledger, claim
-        self._log, self._clock, self._wake, self._command = log, clock, wake, command
-        self._alert, self._output = alert, config.log.path.with_name("worker.log")
-        retry = config.retry
-        self._policy = Policy(
-            attempts=retry.attempts, initial_seconds=retry.initial_seconds, max_seconds=retry.max_seconds, poison_after=config.dispatch.poison_after
-        )
-        self._child: Child | None = None
-        self._is_ready = False
+        self._log, self._clock = log, clock
+        self._worker, self._policy = worker, policy
         self._running = ""  # batch id
         self._stage = ""
-        self._last_sign = 0.0
-        self._failed_starts = 0
-        self._start_after = 0.0
-        self._refusal = ""
-        self.is_stuck = False  # a worker that does not even die: only the machine can help
         self._lacking: dict[str, list[str]] = {}
-
-    @property
-    def worker_trouble(self) -> str:
-        """Why the worker could not be started as often as a batch is tried; '' while it may still come."""
-        return self._refusal if self._failed_starts >= self._policy.attempts else ""
 
     @property
     def is_busy(self) -> bool:
@@ -61,116 +43,61 @@ class Dispatch:
     def step(self, *, is_wanted: bool) -> None:
         """Hears the worker, watches over it, starts it when it is wanted, and gives it the next batch."""
         self._hear()
-        self._watch_over()
-        if self._child is None and is_wanted and self._clock.monotonic() >= self._start_after:
-            self._start()
-        self._settle_duplicates()
-        if self._is_ready and not self._running and (batch := self._next()):
+        if silence := self._worker.silence(is_busy=self.is_busy):
+            self._lost(self._worker.replace(silence))
+        if is_wanted:
+            self._worker.start_when_due()
+        for batch_id, twin in self._ledger.ready_twins():
+            self._duplicate(self._ledger.batch(batch_id), twin)
+        if self._worker.is_ready and not self._running and (batch := self._next()):
             self._send(batch)
 
     def next_due_in(self) -> float:
         """Seconds until something is to be done that no message announces."""
-        now, due = self._clock.monotonic(), [60.0]
-        if self._child is None:
-            due.append(self._start_after - now)
-        elif self._running or not self._is_ready:
-            due.append(self._last_sign + self._config.dispatch.timeout_seconds - now)
-        due += [self._back_off(b) for b in self._ledger.heads()]
-        return max(0.0, min(due))
+        return max(0.0, min(self._worker.next_due_in(is_busy=self.is_busy), *(self._back_off(b) for b in self._ledger.heads()), 60.0))
 
     def fail_hopeless(self) -> None:
         """For a run that has to end: what nobody can do fails with that sentence, and `retry` brings it back."""
         for batch in self._ledger.heads():
             lacking = listed(self._claim.lacks(batch))
-            reason = f"{lacking}: not in {self._claim.path}; bring the folder back, then retry" if lacking else self.worker_trouble
+            reason = f"{lacking}: not in {self._claim.path}; bring the folder back, then retry" if lacking else self._worker.trouble
             if reason:
                 self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason)
 
-    def stop(self) -> None:
+    def stop(self, wake: threading.Event) -> None:
         """Lets the worker finish its current write, within half of stop_seconds, then hands its batch back."""
         patience = self._config.dispatch.stop_seconds / 2
-        until, sign = self._clock.monotonic() + patience, self._last_sign
-        while self._child and self._running and self._last_sign == sign and self._clock.monotonic() < until:
-            self._wake.clear()
+        until, sign = self._clock.monotonic() + patience, self._worker.last_sign
+        while self._running and self._worker.last_sign == sign and self._clock.monotonic() < until:
+            wake.clear()
             self._hear()
-            if self._running and self._last_sign == sign:
-                self._wake.wait(min(0.2, patience))
-        if self._child:
-            self._child.end(patience_seconds=min(2.0, patience))
-            self._hear(is_stopping=True)
-            self._child = None
+            if self._running and self._worker.last_sign == sign:
+                wake.wait(min(0.2, patience))
+        for message in self._worker.end(patience_seconds=min(2.0, patience)):
+            self._take(message)
         if self._running:
             self._hand_back(self._ledger.batch(self._running), "the daemon was stopped")
             self._running = ""
 
-    # ---- the worker
+    # ---- what the worker says
 
-    def _start(self) -> None:
-        self._refusal = ""
-        try:
-            self._child = Child(self._command, self._output, self._wake.set)
-        except OSError as error:
-            self._not_started(f"the worker cannot be started ({error.strerror or error})")
-            return
-        self._is_ready, self._last_sign = False, self._clock.monotonic()
-        self._log.info("worker.started", pid=self._child.pid, output=str(self._output))
-        self._child.send(self._config.settings)
+    def _hear(self) -> None:
+        for message in self._worker.hear():
+            self._take(message)
 
-    def _hear(self, *, is_stopping: bool = False) -> None:
-        while self._child and not self._child.messages.empty():
-            message = self._child.messages.get()
-            self._last_sign = self._clock.monotonic()
-            if isinstance(message, Ready):
-                self._is_ready, self._failed_starts, self._refusal = True, 0, ""
-                self._log.info("worker.ready", pid=message.pid, engine=message.engine, seconds=message.seconds, undone=list(message.undone))
-            elif isinstance(message, Refused):
-                self._refused(message)
-            elif isinstance(message, Progress):
-                self._progress(message)
-            elif isinstance(message, Result):
-                self._result(message)
-            elif isinstance(message, Ended) and not is_stopping:
-                self._lost(message.reason)
+    def _take(self, message: Progress | Result | Ended) -> None:
+        if isinstance(message, Progress):
+            self._progress(message)
+        elif isinstance(message, Result):
+            self._result(message)
+        else:
+            self._lost(message)
 
-    def _watch_over(self) -> None:
-        if self._child is None or (self._is_ready and not self._running):
-            return
-        silent = self._clock.monotonic() - self._last_sign
-        if silent > self._config.dispatch.timeout_seconds:
-            where = f" in stage {self._stage}" if self._stage else ""
-            self._lost(f"it made no progress{where} for {amount(self._config.dispatch.timeout_seconds)} and was killed")
-
-    def _lost(self, reason: str) -> None:
-        child, self._child = self._child, None
-        if child is None:
-            return
-        was_ready, self._is_ready = self._is_ready, False
-        # hung up by itself: it is about to end, and its exit code tells more than the silence
-        self.is_stuck = not child.end(patience_seconds=1.0 if reason == HUNG_UP else 0.0)
-        reason = child.ending() if reason == HUNG_UP else reason
-        if not self._refusal:
-            self._log.error("worker.died", pid=child.pid, reason=reason, batch_id=self._running or None)
+    def _lost(self, ended: Ended) -> None:
         if self._running:
             batch, self._running = self._ledger.batch(self._running), ""
-            self._alert(f"the worker died over batch {batch.batch_id}", reason)
-            self._failed(batch, f"the worker died{f' in stage {self._stage}' if self._stage else ''}: {reason}", is_death=True, is_retryable=True)
-        if not was_ready:
-            self._not_started(self._refusal or f"the worker cannot be started: {reason}; see {self._output}")
-
-    def _refused(self, message: Refused) -> None:
-        self._refusal = message.reason
-        if not message.retryable:
-            self._failed_starts = max(self._failed_starts, self._policy.attempts - 1)  # no second chance helps within one run
-        self._log.error("worker.refused", reason=message.reason, is_retryable=message.retryable)
-
-    def _not_started(self, reason: str) -> None:
-        self._failed_starts += 1
-        self._refusal = reason
-        if self._failed_starts == self._policy.attempts:
-            self._alert("the worker cannot be started", reason)
-        seconds = wait_seconds(self._failed_starts, self._policy)
-        self._start_after = self._clock.monotonic() + seconds
-        self._log.error("worker.not_started", reason=reason, attempt=self._failed_starts, retry_in_seconds=round(seconds, 1))
+            where = f" in stage {self._stage}" if self._stage else ""
+            self._failed(batch, f"the worker died{where}: {ended.reason}", is_death=True, is_retryable=True)
 
     # ---- what it is given
 
@@ -198,10 +125,9 @@ class Dispatch:
 
     def _send(self, batch: Batch) -> None:
         batch = self._ledger.move(batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None)
-        assert self._child is not None
-        self._running, self._stage, self._last_sign = batch.batch_id, "", self._clock.monotonic()
-        if not self._child.send(self._order(batch)):
-            self._lost("it took no work")
+        self._running, self._stage = batch.batch_id, ""
+        if not self._worker.send(self._order(batch)):
+            self._lost(self._worker.replace("it took no work"))
 
     def _order(self, batch: Batch) -> WorkOrder:
         assert batch.batch_date is not None

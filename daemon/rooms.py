@@ -1,0 +1,94 @@
+"""Builds the rooms of the daemon and joins them: what each does stands in its own file, the order of a tick in service.py."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+
+from daemon import lock
+from daemon.alerts import Alerts
+from daemon.announce import Announce
+from daemon.archive import Archive
+from daemon.batch import Batch
+from daemon.claim import Claim
+from daemon.clock import Clock
+from daemon.collect import Collect
+from daemon.config import Config
+from daemon.dispatch import Dispatch
+from daemon.landing import Landing
+from daemon.ledger import Ledger
+from daemon.logs import Log
+from daemon.moves import Pulse, make_folder
+from daemon.release import Release
+from daemon.report import Report
+from daemon.retry import Policy
+from daemon.warm import WarmWorker
+from daemon.watch import Watch
+from pipeline.contract import CatalogueSource
+
+
+class Rooms:
+    """Everything that one daemon consists of. Takes the ledger's lock; the landing zone's is taken at the first look."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        log: Log,
+        clock: Clock,
+        command: Sequence[str],
+        catalogue: Sequence[CatalogueSource],
+        on_change: Callable[[Batch], None],
+        pulse: Pulse,
+    ) -> None:
+        self.wake = threading.Event()
+        self.alerts = Alerts(config.alerts.urls, log)
+        self.report = Report(log, self.alerts)
+        self._lock = lock.hold_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
+
+        def changed(event: str, batch: Batch) -> None:
+            on_change(batch)
+            self.report.change(event, batch)
+
+        policy = Policy(
+            attempts=config.retry.attempts,
+            initial_seconds=config.retry.initial_seconds,
+            max_seconds=config.retry.max_seconds,
+            poison_after=config.dispatch.poison_after,
+        )
+        zone = config.landing
+        ledger = self.ledger = Ledger.opened(config.ledger_path, clock, changed)
+        self._make_folders(config)
+        landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
+        claim = self.claim = Claim(config=config, ledger=ledger, landing=landing, log=log, pulse=pulse)
+        self.release = Release(
+            config=config, catalogue=catalogue, ledger=ledger, landing=landing, claim=claim, log=log, clock=clock, pulse=pulse
+        )
+        self.collect = Collect(config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse)
+        self.worker = WarmWorker(
+            config=config, policy=policy, log=log, clock=clock, wake=self.wake, command=command, alert=self.alerts.send
+        )
+        self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
+        self.archive = Archive(config=config, ledger=ledger, claim=claim, log=log, clock=clock, policy=policy, pulse=pulse)
+        self.announce = Announce(config.dispatch.on_published, ledger, log, self.wake.set)
+        own = (zone.claim_path, zone.archive_path, zone.rejected_path)
+        self.watch = Watch((zone.path, zone.trigger_path), own, wake=self.wake, clock=clock, log=log)
+        self._patience_seconds = config.dispatch.stop_seconds / 2
+
+    def close(self) -> None:
+        """Ends what runs, hands back what is under way, lets go of the locks."""
+        try:
+            self.dispatch.stop(self.wake)
+            self.watch.stop()
+        except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
+            self.report.trouble(f"{type(error).__name__}: {error}")
+        self.alerts.finish(self._patience_seconds)
+        self.ledger.close()
+        self.landing.close()
+        os.close(self._lock)
+
+    def _make_folders(self, config: Config) -> None:
+        # only where nothing has ever been: later a missing folder is a volume that is not mounted, not an empty zone
+        if not self.ledger.counts():
+            for path in (config.landing.path, config.landing.trigger_path):
+                make_folder(path)
