@@ -126,6 +126,12 @@ def by_content(names: Sequence[str]) -> list[SparkColumn]:
     return [F.col(c).cast("string").desc_nulls_last() for c in names]
 
 
+def as_one_text(names: Sequence[str]) -> str:
+    """Writes SQL for a row's content as one text: each value after its length, so that rows which differ have texts that differ."""
+    values = [f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names]
+    return f"concat({', '.join(values)})"
+
+
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
     news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.names, *EVENT)
@@ -199,9 +205,8 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
 
 def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
     """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself."""
-    content = "concat_ws('\u001f', " + ", ".join(f"coalesce(CAST({c} AS STRING), '\u0000')" for c in feed.names) + ")"
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
-    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", "_deleted", f"{content} AS _content", f"{own} AS _own")
+    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", "_deleted", f"{as_one_text(feed.names)} AS _content", f"{own} AS _own")
     groups = groups.groupBy(*feed.key, "_event_at", "_batch_date", "_revision").agg(
         F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
     )
@@ -241,8 +246,7 @@ def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
 
 def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
-    content = "concat_ws('\u001f', " + ", ".join(f"coalesce(CAST({c} AS STRING), '\u0000')" for c in feed.names) + ")"
-    news = judged.accepted.selectExpr(*feed.names, "_event_at", "_batch_date", "_revision", f"sha2({content}, 256) AS _row")
+    news = judged.accepted.selectExpr(*feed.names, "_event_at", "_batch_date", "_revision", f"sha2({as_one_text(feed.names)}, 256) AS _row")
     before = None
     if not past.is_first:
         before = lake.read(past.silver, past.silver_version).join(news.select("_row").distinct(), ["_row"], "left_semi")
