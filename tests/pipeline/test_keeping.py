@@ -1,0 +1,163 @@
+"""The ways of keeping rows that are no history: upsert, append, replace. Each is drawn, and each in two orders of arrival."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import draw, drawn
+from factories_pipeline import Site, on_sail
+
+from pipeline.spark import Session
+
+BATCHES: dict[str, dict[str, Any]] = {
+    "of 1 March": {
+        "day": "2026-03-01",
+        "prices": """
+            item | price | note
+            tea  | 1.50  | spring
+            cake | 3     | spring
+            milk | 1     |
+        """,
+        "visits": """
+            member_id | room | visited_on
+            m1        | hall | 2026-03-01
+            m1        | hall | 2026-03-01
+            m2        |      | 2026-03-01
+        """,
+        "menu": """
+            dish | price
+            soup | 4
+            pie  | 5
+        """,
+        "tariffs": """
+            tariff | fee | valid_from
+            adult  | 10  | 2025-01-01
+            adult  | 12  | 2026-01-01
+            child  | 5   | 2025-01-01
+        """,
+    },
+    "of 1 March, corrected": {
+        "day": "2026-03-01",
+        "revision": 1,
+        "prices": """
+            item | price | note
+            cake | 3.20  | corrected
+        """,
+        "menu": """
+            dish | price
+            soup | 4
+            pie  | 6
+        """,
+    },
+    "of 3 March": {
+        "day": "2026-03-03",
+        "prices": """
+            item | price | note
+            tea  | 1.60  |
+            tea  | 1.55  | twice in one batch
+        """,
+        "visits": """
+            member_id | room | visited_on
+            m1        | hall | 2026-03-01
+            m1        | hall | 2026-03-03
+            m2        | pool | 2026-03-01
+        """,
+        "menu": """
+            dish  | price
+            soup  | 4
+            roast | 9
+        """,
+        "tariffs": """
+            tariff | fee | valid_from
+            adult  | 11  | 2026-01-01
+            adult  | 10  | 2025-01-01
+            adult  | 14  | 2027-01-01
+        """,
+    },
+}
+ARRIVALS = [pytest.param(list(BATCHES), id="in order"), pytest.param(list(reversed(BATCHES)), id="backwards")]
+
+
+@pytest.fixture(scope="module", params=ARRIVALS)
+def kept(session: Session, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """All batches in one lake."""
+    return _delivered(Site(tmp_path_factory.mktemp("kept"), session), request.param)
+
+
+def _delivered(site: Site, arrival: Iterable[str]) -> Site:
+    for name in arrival:
+        site.deliver(**BATCHES[name])
+    return site
+
+
+def test_an_upsert_keeps_for_each_key_the_row_of_the_newest_batch_date_and_revision(kept: Site) -> None:
+    # Tea comes twice in its newest batch: the content decides, 1.60 is the higher text.
+    assert kept.draw("silver.prices", "item", "price", "note") == drawn("""
+        item | price | note
+        cake | 3.2   | corrected
+        milk | 1     |
+        tea  | 1.6   |
+    """)
+
+
+def test_an_append_keeps_the_set_of_distinct_rows(kept: Site) -> None:
+    assert kept.draw("silver.visits", "member_id", "room", "visited_on") == drawn("""
+        member_id | room | visited_on
+        m1        | hall | 2026-03-01
+        m1        | hall | 2026-03-03
+        m2        |      | 2026-03-01
+        m2        | pool | 2026-03-01
+    """)
+
+
+def test_a_replacement_is_the_newest_whole_delivery(kept: Site) -> None:
+    assert kept.draw("silver.menu", "dish", "price") == drawn("""
+        dish  | price
+        roast | 9
+        soup  | 4
+    """)
+
+
+def test_a_replacement_that_lists_versions_follows_their_starts(kept: Site) -> None:
+    assert kept.draw("silver.tariffs", "tariff", "fee", "effective_from", "effective_to", "is_current") == drawn("""
+        tariff | fee | effective_from | effective_to | is_current
+        adult  | 10  | 2025-01-01     | 2026-01-01   | false
+        adult  | 11  | 2026-01-01     | 2027-01-01   | false
+        adult  | 14  | 2027-01-01     |              | true
+    """)
+
+
+def test_bronze_holds_every_accepted_row_with_where_it_came_from(kept: Site) -> None:
+    bronze = [r for r in kept.rows("bronze.visits") if r["_batch_date"].isoformat() == "2026-03-01"]
+    assert draw(bronze, "member_id", "room", "_record", "_raw", "_revision", "_deleted") == drawn("""
+        member_id | room | _record | _raw                | _revision | _deleted
+        m1        | hall | 1       | m1,hall,2026-03-01  | 0         | false
+        m1        | hall | 2       | m1,hall,2026-03-01  | 0         | false
+        m2        |      | 3       | m2,,2026-03-01      | 0         | false
+    """)
+    assert len(kept.rows("bronze.menu")) == 6
+
+
+@on_sail
+def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Session, tmp_path: Path) -> None:
+    first, second = _delivered(Site(tmp_path / "a", session), BATCHES), _delivered(Site(tmp_path / "b", session), reversed(BATCHES))
+    for feed in ("prices", "visits", "menu", "tariffs"):
+        columns = [c.name for c in first.source.feed(feed).silver]
+        assert first.draw(f"silver.{feed}", *columns) == second.draw(f"silver.{feed}", *columns), feed
+
+
+@on_sail
+def test_rows_that_differ_only_in_where_a_value_ends_are_distinct(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver("2026-03-01", raw_visits="member_id,room,visited_on\na\x1fb,c,\na,b\x1fc,\n")
+    assert len(site.rows("silver.visits")) == 2
+
+
+@on_sail
+def test_an_older_whole_delivery_adds_to_bronze_alone(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    newer = site.deliver("2026-03-03", menu="dish | price\n soup | 4")
+    older = site.deliver("2026-03-01", menu="dish | price\n pie | 4")
+    assert older.table_versions["club.silver.menu"] == newer.table_versions["club.silver.menu"]
+    assert len(site.rows("bronze.menu")) == 2
