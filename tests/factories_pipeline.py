@@ -15,7 +15,7 @@ from drawing import draw, parsed
 from pipeline.contract import OrderFile, Outcome, Progress, Quality, Result, Settings, WorkOrder
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
-from pipeline.model import Append, Feed, History, Replace, Source, Upsert
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, History, Reference, Replace, Rule, Setting, Source, Upsert
 from pipeline.run import run
 from pipeline.spark import Session
 
@@ -154,3 +154,34 @@ class Site:
         """How the rules fared in a batch: rule -> (checked, broken)."""
         rows = self.lake.arrow("ops.validation_results", result.table_versions["ops.validation_results"]).to_pylist()
         return {r["rule"]: (r["checked"], r["broken"]) for r in rows if r["batch_id"] == result.batch_id}
+
+
+DESK = Source(
+    name="desk",
+    settings=(Setting(name="limit", default=60, meaning="minutes that a ticket may take"),),
+    feeds=(
+        Feed(
+            name="tickets",
+            files="tickets_*.csv",
+            columns="ticket_id STRING NOT NULL, agent STRING NOT NULL, minutes INT, channel STRING, note STRING, opened_at TIMESTAMP NOT NULL",
+            key=("ticket_id",),
+            keep=History(effective_from="opened_at", delete_when="note = 'void'"),
+            optional=("channel",),
+            rules=(
+                Rule("minutes_are_not_negative", "minutes >= 0", severity=HIGH, action=REJECT),
+                Rule("minutes_are_within_the_limit", "minutes <= $limit", severity=HIGH, description="what [desk] limit says"),
+                Rule("a_call_is_short", "minutes <= 30", where="channel = 'phone'"),
+                Rule("note_is_short", "length(note) <= 5", severity=LOW),
+            ),
+            references=(Reference("ticket_has_agent", "agents", ("agent",)),),
+        ),
+        Feed(
+            name="agents",
+            files="agents_*.csv",
+            columns="agent STRING NOT NULL, team STRING",
+            key=("agent",),
+            keep=Upsert(),
+            references=(Reference("agent_has_tickets", "tickets", ("agent",), severity=MEDIUM),),
+        ),
+    ),
+)
