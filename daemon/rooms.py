@@ -38,10 +38,11 @@ class Rooms:
         clock: Clock,
         command: Sequence[str],
         catalogue: Sequence[CatalogueSource],
+        wake: threading.Event,
         on_change: Callable[[Batch], None],
         pulse: Pulse,
     ) -> None:
-        self.wake = threading.Event()
+        self._wake = wake
         self.alerts = Alerts(config.alerts.urls, log)
         self.report = Report(log, self.alerts)
         self._lock = lock.hold_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
@@ -66,19 +67,19 @@ class Rooms:
         )
         self.collect = Collect(config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse)
         self.worker = WarmWorker(
-            config=config, policy=policy, log=log, clock=clock, wake=self.wake, command=command, alert=self.alerts.send
+            config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send
         )
         self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
         self.archive = Archive(config=config, ledger=ledger, claim=claim, log=log, clock=clock, policy=policy, pulse=pulse)
-        self.announce = Announce(config.dispatch.on_published, ledger, log, self.wake.set)
+        self.announce = Announce(config.dispatch.on_published, ledger, log, wake.set)
         own = (zone.claim_path, zone.archive_path, zone.rejected_path)
-        self.watch = Watch((zone.path, zone.trigger_path), own, wake=self.wake, clock=clock, log=log)
+        self.watch = Watch((zone.path, zone.trigger_path), own, wake=wake, clock=clock, log=log)
         self._patience_seconds = config.dispatch.stop_seconds / 2
 
     def close(self) -> None:
         """Ends what runs, hands back what is under way, lets go of the locks."""
         try:
-            self.dispatch.stop(self.wake)
+            self.dispatch.stop(self._wake)
             self.watch.stop()
         except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
             self.report.trouble(f"{type(error).__name__}: {error}")

@@ -4,17 +4,15 @@ process may be killed between any two steps, and the next one goes on.
 """
 
 import os
-import signal
 import sqlite3
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Callable, Sequence
+from types import TracebackType
 from typing import Any, Self
 
 from daemon.batch import OPEN, Batch, State
+from daemon.bell import Bell, rung_by_signals
 from daemon.clock import Clock
 from daemon.config import Config
 from daemon.landing import Sight
@@ -39,15 +37,16 @@ class Service:
     """The daemon of one landing zone."""
 
     def __init__(
-        self, config: Config, *, once: bool, log: Log, command: Sequence[str], catalogue: Sequence[contract.CatalogueSource], clock: Clock
+        self, config: Config, *, once: bool, log: Log, command: Sequence[str], catalogue: Sequence[contract.CatalogueSource], clock: Clock,
+        bell: Bell | None = None,
     ) -> None:
         self.config, self.once, self.log, self.clock = config, once, log, clock
-        self.stopping = threading.Event()
+        self.bell = bell or Bell()
         self.sight = Sight()
         self.pending = 0  # triggers that are no batches yet
         self.failures = 0  # ticks in a row that could not do their work
         self.taken: set[str] = set()  # batches that this run has had to do with
-        self.rooms = Rooms(config, log=log, clock=clock, command=command, catalogue=catalogue, on_change=self._note, pulse=self._pulse)
+        self.rooms = Rooms(config, log=log, clock=clock, command=command, catalogue=catalogue, wake=self.bell.wake, on_change=self._note, pulse=self._pulse)
         self.ledger = self.rooms.ledger
 
     def __enter__(self) -> Self:
@@ -81,8 +80,8 @@ class Service:
     def loop(self) -> int:
         """Ticks until it is stopped or, once, until nothing is left to do."""
         notify("READY=1")
-        while not self.stopping.is_set():
-            self.rooms.wake.clear()
+        while not self.bell.stopping.is_set():
+            self.bell.wake.clear()
             self._tick_safely()
             if self.once and self.is_drained():
                 break
@@ -101,15 +100,10 @@ class Service:
             return True
         return self.failures == 0 and not self.has_work() and not self.ledger.to_put_away() and rooms.announce.is_quiet()
 
-    def stop(self) -> None:
-        """Ends the loop soon, from any thread."""
-        self.stopping.set()
-        self.rooms.wake.set()
-
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         notify("STOPPING=1")
         self.rooms.close()
-        self.log.info("daemon.stopped", pid=os.getpid(), reason="asked to" if self.stopping.is_set() else str(error or "nothing left to do"))
+        self.log.info("daemon.stopped", pid=os.getpid(), reason="asked to" if self.bell.stopping.is_set() else str(error or "nothing left to do"))
 
     # ---- between ticks
 
@@ -129,9 +123,9 @@ class Service:
     def _rest(self) -> None:
         version = self.ledger.data_version()
         until = self.clock.monotonic() + self._next_due_in()
-        while (seconds := until - self.clock.monotonic()) > 0 and not self.stopping.is_set():
-            if self.rooms.wake.wait(min(seconds, GLANCE_SECONDS)):
-                self.stopping.wait(0.02)  # a burst of events is one reason to look
+        while (seconds := until - self.clock.monotonic()) > 0 and not self.bell.stopping.is_set():
+            if self.bell.wake.wait(min(seconds, GLANCE_SECONDS)):
+                self.bell.stopping.wait(0.02)  # a burst of events is one reason to look
                 return
             if self.ledger.data_version() != version or self.rooms.watch.is_stale():  # `lakegate retry` wrote, or a volume went
                 return
@@ -152,7 +146,7 @@ class Service:
             notify("WATCHDOG=1")
 
     def _pulse(self) -> None:
-        if self.stopping.is_set():
+        if self.bell.stopping.is_set():
             raise StoppingError
         self._feed_watchdog()
 
@@ -169,14 +163,18 @@ def run(
     command: Sequence[str] = WORKER,
     catalogue: Sequence[contract.CatalogueSource] | None = None,
     clock: Clock | None = None,
+    bell: Bell | None = None,
 ) -> int:
     """Runs the daemon until SIGTERM or SIGINT, or `once` until nothing is left to do. Returns the exit code."""
     log = Log(config.log.path, config.log.level, stderr=not quiet and on_event is None, on_event=on_event)
+    bell = bell or Bell()
     try:
-        sources = contract.catalogue() if catalogue is None else catalogue
-        service = Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock())
-        with _signals(service), service:
-            return service.loop()
+        with rung_by_signals(bell):
+            sources = contract.catalogue() if catalogue is None else catalogue
+            with Service(
+                config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell
+            ) as service:
+                return service.loop()
     except (HeldError, LedgerError, OSError) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
@@ -185,21 +183,3 @@ def run(
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
-
-
-@contextmanager
-def _signals(service: Service) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        # in a thread of its own: the interrupted code may hold the very lock that an event needs to be set
-        threading.Thread(target=service.stop, name="stop").start()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
