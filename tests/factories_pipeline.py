@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltalake import DeltaTable
 from drawing import draw, parsed
 
 from pipeline.contract import OrderFile, Outcome, Progress, Quality, Result, Settings, WorkOrder
@@ -150,6 +151,14 @@ class Site:
         """The published versions of the source's own tables."""
         return {name: version for name, version in self.manifest.versions(self.source.name).items() if not name.startswith("ops.")}
 
+    def written(self, table: str, result: Result) -> int:
+        """How many rows the commit behind a batch's version of a table wrote, changed or removed."""
+        version = result.table_versions[f"{self.source.name}.{table}"]
+        (commit,) = [c for c in DeltaTable(self.lake.location(f"{self.source.name}.{table}")).history() if c["version"] == version]
+        metrics = commit["operationMetrics"]
+        counts = ("num_target_rows_inserted", "num_target_rows_updated", "num_target_rows_deleted", "num_added_rows")
+        return sum(int(metrics.get(name, 0)) for name in counts)
+
     def broken(self, result: Result) -> dict[str, tuple[int, int]]:
         """How the rules fared in a batch: rule -> (checked, broken)."""
         rows = self.lake.arrow("ops.validation_results", result.table_versions["ops.validation_results"]).to_pylist()
@@ -185,3 +194,78 @@ DESK = Source(
         ),
     ),
 )
+
+# What a row of retail holds where a drawing says nothing.
+SHOP = {
+    "orders": {
+        "customer_id": "c1",
+        "product_id": "p1",
+        "order_amount": "100.00",
+        "currency": "USD",
+        "payment_method": "card",
+        "shipping_address": "1 High Road, Leeds",
+        "order_status": "new",
+        "created_timestamp": "2026-03-01 10:00:00",
+    },
+    "customers": {
+        "first_name": "Ann",
+        "last_name": "Lee",
+        "email": "ann@lee.example",
+        "phone": "555-01234567",
+        "date_of_birth": "1990-05-01",
+        "registration_date": "2025-06-01",
+        "address": "1 High Road",
+        "city": "Leeds",
+        "state": "YS",
+        "zip_code": "LS1",
+        "country": "UK",
+        "customer_tier": "basic",
+        "last_login": "2026-03-01 07:00:00",
+        "created_timestamp": "2026-03-01 08:00:00",
+    },
+    "products": {
+        "product_name": "Lamp",
+        "category": "light",
+        "subcategory": "desk",
+        "brand": "Lux",
+        "price": "100.00",
+        "currency": "USD",
+        "stock_quantity": "10",
+        "weight_kg": "0.500",
+        "dimensions_cm": "10x10x20",
+        "color": "red",
+        "material": "steel",
+        "description": "a lamp",
+        "launch_date": "2025-01-01",
+        "discontinued": "false",
+        "created_timestamp": "2026-03-01 08:00:00",
+    },
+    "inventory": {
+        "inventory_id": "i1",
+        "warehouse_id": "W1",
+        "warehouse_name": "West",
+        "location": "A1",
+        "stock_quantity": "10",
+        "reserved_quantity": "2",
+        "available_quantity": "8",
+        "reorder_level": "1",
+        "last_restocked": "2026-02-01",
+        "last_audit": "2026-02-01",
+        "created_timestamp": "2026-03-01 08:00:00",
+    },
+    "shipping": {
+        "tracking_number": "T1",
+        "carrier": "Post",
+        "service_type": "ground",
+        "origin_warehouse": "W1",
+        "destination_address": "1 High Road, Leeds",
+        "shipping_cost": "5.00",
+        "currency": "USD",
+        "estimated_delivery": "2026-03-05",
+        "shipping_status": "sent",
+        "package_weight": "0.700",
+        "package_dimensions": "10x10x20",
+        "insurance_value": "100.00",
+        "created_timestamp": "2026-03-02 10:00:00",
+    },
+}

@@ -262,7 +262,7 @@ def _kept(batches: Sequence[Mixed]) -> dict[str, list[dict[str, Any]]]:
             {"tariff": name, "fee": fees[start], "effective_from": start, "effective_to": end, "is_current": end is None}
             for start, end in zip(sorted(fees), ends, strict=True)
         ]
-    found = {
+    found: dict[str, list[dict[str, Any]]] = {
         "prices": [{"item": item, "price": price and price.rstrip("0").rstrip(".")} for item, price in prices.items()],
         "visits": [{"member_id": member, "room": room} for member, room in {v for b in batches for v in b.visits}],
         "menu": [{"dish": dish, "price": price} for dish, price in menu.items()],
