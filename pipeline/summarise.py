@@ -11,11 +11,10 @@ from pyspark.sql import functions as F
 
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
-from pipeline.merge import Change, difference
+from pipeline.merge import Change, as_one_text, difference
 from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
 
 PAIR_COUNTS = "ops.pair_counts"
-SEPARATOR = "\\u001f"
 PAIR_DELTAS = columns_of("source STRING, pair STRING, group_key STRING, member STRING, n BIGINT")
 
 
@@ -88,9 +87,9 @@ def pair_name(table: GoldTable, column: str) -> str:
 
 
 def group_key(table: GoldTable) -> str:
-    """Writes SQL for a row's group as one text."""
-    parts = [f"CAST({c} AS STRING)" for c in grain_of(table)]
-    return f"concat_ws('{SEPARATOR}', {', '.join(parts)})" if parts else "''"
+    """Writes SQL for a row's group as one text; rows without a value are a group, too."""
+    grain = grain_of(table)
+    return as_one_text(grain) if grain else "''"
 
 
 def grain_of(table: GoldTable) -> tuple[str, ...]:
@@ -284,13 +283,14 @@ def _touched_rows(gold: Gold) -> DataFrame | None:
         return None
     if table.per_batch:
         return old.orderBy(F.col("_batch_seq").desc()).limit(1)
-    grain = list(table.grain)
     changes = [c.rows for c in (gold.change, gold.attributes_change) if c is not None]
     if not changes:
         return old.where(_grew(gold))
-    keys = reduce(DataFrame.unionByName, [rows.df.select(*grain) for rows in changes]).distinct().withColumn("_touched", F.lit(1))
-    flagged = old.join(keys, grain, "left")
-    return flagged.where(f"_touched = 1 OR ({_grew(gold)})").drop("_touched")
+    # By the group's text, since no join finds a null.
+    group = F.expr(group_key(table)).alias("_group")
+    keys = reduce(DataFrame.unionByName, [rows.df.select(group) for rows in changes]).distinct().withColumn("_touched", F.lit(1))
+    flagged = old.select("*", group).join(keys, "_group", "left")
+    return flagged.where(f"_touched = 1 OR ({_grew(gold)})").drop("_touched", "_group")
 
 
 def _grew(gold: Gold) -> str:
