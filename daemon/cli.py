@@ -144,14 +144,18 @@ def _demo(folder: Path | None, engine: str | None) -> int:
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but refusals; the log file has every event.")
 def _run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and take its batches through the pipeline."""
-    from daemon import service, tail
-    from daemon.show import say
+    from daemon.bell import Bell, rung_by_signals
 
-    config = _config()
-    # A person reads lines, a journal keeps JSON.
-    on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
-    before = _verdicts(config) if once else {}
-    code = service.run(config, once=once, quiet=quiet, on_event=on_event)
+    bell = Bell()
+    with rung_by_signals(bell):  # before anything that takes a moment to import: a daemon that is stopped as it starts ends well
+        from daemon import service, tail
+        from daemon.show import say
+
+        config = _config()
+        # A person reads lines, a journal keeps JSON.
+        on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
+        before = _verdicts(config) if once else {}
+        code = service.run(config, once=once, quiet=quiet, on_event=on_event, bell=bell)
     if once and not quiet:
         for batch_id, verdict in _verdicts(config).items():
             if before.get(batch_id, (0, ""))[0] != verdict[0]:

@@ -164,7 +164,7 @@ class Dispatch:
         batch, self._running = self._ledger.batch(result.batch_id), ""
         answer: dict[str, Any] = {"result": asdict(result)}
         if result.error:
-            self._log.error("attempt.error", batch_id=batch.batch_id, source=batch.source, attempt=batch.attempts, reason=result.reason, error=result.error)
+            self._log.error("attempt.error", batch_id=batch.batch_id, source=batch.source, attempt=batch.attempts, reason=result.reason, trace=result.error)
         if result.outcome == Outcome.PUBLISHED or (result.outcome == Outcome.DUPLICATE and result.duplicate_of == batch.batch_id):
             at = result.published_at or as_text(self._clock.now())
             self._ledger.move(batch.batch_id, State.PUBLISHED, "batch.published", published_at=at, **answer)

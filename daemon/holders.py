@@ -29,6 +29,20 @@ def holder(path: Path, proc: Path = Path("/proc")) -> Holder | None:
     return None
 
 
+def child(parent: int, module: str, proc: Path = Path("/proc")) -> int | None:
+    """The process that this parent started with `-m module`; None where there is none, or nobody may see it."""
+    for stat in proc.glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rpartition(")")[2].split()[1]) != parent:
+                continue
+            words = (stat.parent / "cmdline").read_bytes().split(b"\0")
+        except (OSError, IndexError, ValueError):
+            continue  # it has just ended
+        if [b"-m", module.encode()] in [words[i : i + 2] for i in range(len(words))]:
+            return int(stat.parent.name)
+    return None
+
+
 def _started_at(pid: int, proc: Path) -> dt.datetime | None:
     try:
         ticks = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])

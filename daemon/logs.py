@@ -27,7 +27,7 @@ class Log:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
                 self._told,
-                structlog.processors.JSONRenderer(default=str),  # escapes all but ASCII: no name can break a line
+                _rendered,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
             context_class=dict,
@@ -58,19 +58,26 @@ def _free(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{k}_" if k in OWN_KEYS else k: v for k, v in values.items()}
 
 
+def _rendered(logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[str | bytes, str | bytes], dict[str, Any]]:
+    """The line for the file, and that for a person's terminal or journal: stack traces are for the file."""
+    return (_json(logger, method, event), _json(logger, method, {k: v for k, v in event.items() if k != "trace"})), {}
+
+
+_json = structlog.processors.JSONRenderer(default=str)  # escapes all but ASCII: no name can break a line
+
+
 class _Lines:
     def __init__(self, path: Path | None, *, stderr: bool) -> None:
         self._path, self._stderr = path, stderr
         self._lock = threading.Lock()
         self._descriptor, self._inode, self._is_torn = -1, (0, 0), False
 
-    def msg(self, line: str) -> None:
+    def msg(self, line: str, short: str) -> None:
         with self._lock:
-            data = (line + "\n").encode("ascii", "backslashreplace")
             if self._path:
-                self._to_file(self._path, data)
+                self._to_file(self._path, _bytes(line))
             if self._stderr:
-                self._to_stderr(data)
+                self._to_stderr(_bytes(short))
 
     log = debug = info = warn = warning = error = critical = exception = fatal = msg
 
@@ -103,3 +110,7 @@ class _Lines:
             os.write(sys.stderr.fileno(), data)
         except (OSError, ValueError, AttributeError):
             self._stderr = False  # nobody listens any more
+
+
+def _bytes(line: str) -> bytes:
+    return (line + "\n").encode("ascii", "backslashreplace")

@@ -9,7 +9,7 @@ from daemon import show
 from daemon.batch import State
 from daemon.clock import Clock, as_text
 from daemon.config import Config
-from daemon.holders import holder
+from daemon.holders import Holder, child, holder
 from daemon.landing import Landing
 from daemon.ledger import Ledger
 from daemon.wording import listed, printable
@@ -18,11 +18,11 @@ from daemon.wording import listed, printable
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     """The shape of `status --json`."""
     daemon = holder(config.landing.path)
-    worker = holder(Path(config.settings.lake_path) / ".lock")
+    worker = worker_of(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     return {
         "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None, "since": as_text(daemon.since) if daemon and daemon.since else None},
-        "worker": {"running": worker is not None, "pid": worker.pid if worker else None},
+        "worker": {"running": worker is not None, "pid": worker},
         "batches": ledger.counts(),
         "last_published": last and {
             "batch_id": last.batch_id,
@@ -34,6 +34,14 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
         "unclaimed": unclaimed(config, ledger),
         "outdated": outdated(config),
     }
+
+
+def worker_of(daemon: Holder | None, lake: Path) -> int | None:
+    """The process that writes to the lake, or the daemon's warm one that waits for an order."""
+    writer = holder(lake / ".lock")
+    if writer:
+        return writer.pid
+    return child(daemon.pid, "pipeline") if daemon else None
 
 
 def outdated(config: Config) -> list[str]:

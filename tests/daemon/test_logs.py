@@ -6,6 +6,8 @@ import resource
 import signal
 from pathlib import Path
 
+import pytest
+
 from daemon.logs import Log
 
 
@@ -32,6 +34,13 @@ def test_no_name_can_break_a_line_or_forge_a_key(tmp_path: Path) -> None:
     assert text.replace("\n", "").isprintable()
     assert [e["event"] for e in lines(tmp_path / "a.jsonl")] == ["trigger.seen", "stage.finished"]
     assert lines(tmp_path / "a.jsonl")[0]["trigger"] == name
+
+
+def test_a_stack_trace_goes_to_the_file_and_not_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    Log(tmp_path / "a.jsonl").error("attempt.error", reason="OSError: no room", trace="Traceback (most recent call last): ...")
+    assert lines(tmp_path / "a.jsonl")[0]["trace"] == "Traceback (most recent call last): ..."
+    told = capfd.readouterr().err
+    assert ("no room" in told, "Traceback" in told) == (True, False)
 
 
 def test_quiet_levels_are_left_out(tmp_path: Path) -> None:

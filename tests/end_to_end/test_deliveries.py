@@ -168,6 +168,8 @@ def test_a_second_daemon_refuses_to_start_and_names_the_first(tmp_path: Path) ->
             time.sleep(0.1)
         refused = zone.lakegate("run", "--once", code=75)
         assert str(daemon.pid) in refused.stderr
+        status = json.loads(zone.lakegate("status", "--json").stdout)
+        assert (status["daemon"]["pid"], status["worker"]["running"]) == (daemon.pid, True)
     finally:
         daemon.send_signal(signal.SIGTERM)
         assert daemon.wait(30) == 0
