@@ -1,0 +1,80 @@
+"""Measures whether a small batch costs what it brings or what the lake holds: the same batch onto a small and a large lake.
+
+Both lakes share one session and take their batches in turn. Batches come with and without late news: those may look further
+back, into bronze, and the rest may not.
+"""
+
+import argparse
+import statistics
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from figures import machine, ratio, show
+from processes import end_tidily
+from retail_data import Shop, orders_for
+from warm_lake import Taken, WarmLake, warm_session
+
+WARM_UP_DAYS = 2
+TIMELY, LATE = "no late news", "late news"
+
+Taking = Mapping[tuple[str, int], Sequence[Taken]]  # by kind of news and size of the lake
+
+
+def measured(engine: str, sizes: Sequence[int], rows: int, batches: int, root: Path) -> Taking:
+    """Fills a lake of each size, then takes small batches in turn."""
+    taken = defaultdict[tuple[str, int], list[Taken]](list)
+    with warm_session(engine, root) as (session, settings):
+        shops = {size: Shop(orders=size, orders_a_day=orders_for(rows)) for size in sizes}
+        lakes = {size: WarmLake(root / f"lake_{size}", session, settings) for size in sizes}
+        for size, shop in shops.items():
+            first = lakes[size].take(shop.write(0, root / f"files/{size}/0"))
+            print(f"  a lake of {size:,} orders filled in {first.seconds:.1f} s", flush=True)
+        for day in range(1, 1 + WARM_UP_DAYS + 2 * batches):
+            kind = LATE if day % 2 else TIMELY
+            for size in sizes if day % 4 < 2 else reversed(sizes):
+                shop = replace(shops[size], late_share=shops[size].late_share if kind == LATE else 0.0)
+                batch = lakes[size].take(shop.write(day, root / f"files/{size}/{day}"))
+                if day > WARM_UP_DAYS:
+                    taken[kind, size].append(batch)
+    return taken
+
+
+def report(engine: str, taken: Taking, small: int, large: int) -> None:
+    """Prints a table for each kind of news."""
+    for kind in (TIMELY, LATE):
+        few, many = taken[kind, small], taken[kind, large]
+        columns = ("median seconds", f"onto {small:,}", f"onto {large:,}", "ratio of the pairs")
+        show(f"{engine}: {len(few)} batches with {kind}, onto {small:,} and {large:,} orders in turn", columns, list(_rows(few, many)))
+
+
+def _rows(few: Sequence[Taken], many: Sequence[Taken]) -> Iterator[tuple[str, float, float, float | None]]:
+    for name, part in {"batch": "seconds", "processor": "work_seconds"}.items():
+        small, large = [getattr(t, part) for t in few], [getattr(t, part) for t in many]
+        yield name, statistics.median(small), statistics.median(large), ratio(large, small)
+    for stage in few[0].stages:
+        small, large = [t.stages[stage] for t in few], [t.stages[stage] for t in many]
+        yield f"  {stage}", statistics.median(small), statistics.median(large), ratio(large, small)
+    small, large = [t.elsewhere for t in few], [t.elsewhere for t in many]
+    yield "  elsewhere", statistics.median(small), statistics.median(large), ratio(large, small)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("spark", "sail"), default="sail")
+    parser.add_argument("--small", type=int, default=10_000, help="orders in the small lake")
+    parser.add_argument("--large", type=int, default=200_000, help="orders in the large lake")
+    parser.add_argument("--rows", type=int, default=100, help="of a batch, in all feeds")
+    parser.add_argument("--batches", type=int, default=5, help="of each kind onto each lake")
+    options = parser.parse_args()
+    end_tidily()
+    print(machine())
+    with tempfile.TemporaryDirectory(prefix="growth_") as root:
+        taken = measured(options.engine, (options.small, options.large), options.rows, options.batches, Path(root))
+    report(options.engine, taken, options.small, options.large)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A site in a folder of its own, with the real daemon: configured, delivered to, and watched through its log."""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from processes import running
+from retail_data import Delivery
+
+COMMAND = str(Path(sys.executable).with_name("lakegate"))
+LONGEST_SECONDS = 300.0
+
+Event = dict[str, Any]
+
+
+class LiveSite:
+    """One site. Its daemon runs as long as `daemon()` lasts."""
+
+    def __init__(self, root: Path, *, engine: str, quiet_seconds: float) -> None:
+        self.config = root / "config.toml"
+        self._landing, self._log, self._output = root / "landing", root / "logs/lakegate.jsonl", root / "output"
+        (self._landing / "trigger").mkdir(parents=True)
+        self.config.write_text(f'[debounce]\nquiet_seconds = {quiet_seconds}\n[spark]\nengine = "{engine}"\n')
+
+    @contextlib.contextmanager
+    def daemon(self) -> Iterator[int]:
+        """Runs `lakegate run` and tells its pid once its worker is warm."""
+        with running([COMMAND, "--config", str(self.config), "run", "--quiet"], self._output) as process:
+            self.await_events("worker.ready", 1)
+            yield process.pid
+
+    def run_once(self) -> None:
+        """Runs `lakegate run --once` to its end."""
+        subprocess.run([COMMAND, "--config", str(self.config), "run", "--once", "--quiet"], check=True)
+
+    def deliver(self, delivery: Delivery, *, is_bare: bool = False) -> float:
+        """Delivers a day's files, then their trigger, which is a JSON document or a bare touch file; tells when."""
+        for path in delivery.files.values():
+            self._put(path, self._landing / path.name)
+        names = [path.name for path in delivery.files.values()]
+        document = {"trigger_id": f"shop-{delivery.date}", "batch_date": delivery.date.isoformat(), "expected_files": names}
+        trigger = self._landing / "trigger" / (f"{delivery.date}.touch" if is_bare else f"{delivery.date}.json")
+        part = trigger.with_name(f".{trigger.name}.part")
+        part.write_text("" if is_bare else json.dumps(document))
+        touched_at = time.time()
+        part.touch()
+        part.rename(trigger)
+        return touched_at
+
+    def await_events(self, name: str, count: int) -> list[Event]:
+        """Waits until the log has so many events of this name, and tells them. Raises RuntimeError for a batch that fails."""
+        until = time.monotonic() + LONGEST_SECONDS
+        while time.monotonic() < until:
+            events = self.events()
+            found = [e for e in events if e["event"] == name]
+            if len(found) >= count:
+                return found
+            failed = [e for e in events if e["level"] == "error"]
+            if failed:
+                raise RuntimeError(f"{failed[0]}")
+            time.sleep(0.1)
+        raise RuntimeError(f"no {name} within {LONGEST_SECONDS:.0f} seconds: {self._output.read_text()[-2000:]}")
+
+    def events(self) -> list[Event]:
+        """Reads the log."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
+
+    @staticmethod
+    def _put(file: Path, to: Path) -> None:
+        part = to.with_name(f".{to.name}.part")
+        shutil.copyfile(file, part)
+        part.rename(to)
