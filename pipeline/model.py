@@ -264,6 +264,13 @@ class GoldTable:
     key: tuple[str, ...] = ()  # of KEYS: what is recomputed together
     description: str = ""
 
+    def __post_init__(self) -> None:
+        types = {c.name: c.type for c in self.schema}
+        for name in (*self.lowest, *self.highest):
+            if types[name] not in ("STRING", "DATE", "TIMESTAMP"):
+                # Members are kept as text, which orders dates and times as they are, but numbers not.
+                raise ValueError(f"gold table {self.name}: {name} is {types[name]}; lowest and highest are for STRING, DATE and TIMESTAMP")
+
     @cached_property
     def schema(self) -> tuple[Column, ...]:
         return columns_of(self.columns)
