@@ -7,7 +7,7 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from deltalake import DeltaTable
@@ -16,9 +16,12 @@ from drawing import draw, parsed
 from pipeline.contract import OrderFile, Outcome, Progress, Quality, Result, Settings, WorkOrder
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, History, Reference, Replace, Rule, Setting, Source, Upsert
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, History, Reference, Replace, Rule, Setting, Source, Upsert, totals
 from pipeline.run import run
 from pipeline.spark import Session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 # What one engine proves for both: the stages are one code, and what differs between engines has tests of its own.
 on_sail = pytest.mark.parametrize("session", [pytest.param("sail", marks=pytest.mark.sail)], indirect=True)
@@ -269,3 +272,24 @@ SHOP = {
         "created_timestamp": "2026-03-02 10:00:00",
     },
 }
+
+
+# ---- a source with a gold table that fails its check
+
+
+@totals(
+    of="prices",
+    grain=("note",),
+    columns="note STRING, items BIGINT, total DECIMAL(30,2), names BIGINT, first_name STRING, last_name STRING",
+    sums={"items": "1", "total": "coalesce(price, 0)"},
+    distinct={"names": "item"},
+    lowest={"first_name": "item"},
+    highest={"last_name": "item"},
+    checks=(Rule("the_total_is_below_a_hundred", "total < 100"),),
+)
+def takings(sums: "DataFrame") -> "DataFrame":
+    """Prices by their note, of which there may be none."""
+    return sums
+
+
+TILL = Source(name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("prices", "visits")), gold_module="factories_pipeline")
