@@ -54,6 +54,15 @@ FOR_ONE_MACHINE = {
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 COMPILED_BYTES = 20_000_000
+# Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
+# cores; code that a million rows go through is optimised all the same.
+LATE_OPTIMISATION = (
+    "-XX:Tier4InvocationThreshold=50000",
+    "-XX:Tier4MinInvocationThreshold=6000",
+    "-XX:Tier4CompileThreshold=150000",
+    "-XX:Tier4BackEdgeThreshold=400000",
+)
+FEW_CORES = 2  # on these the threads of a concurrent collector take the work's place
 # These shape the JVM or its class path and must be known before it starts. All others go in through the session:
 # a command line is everybody's to read, and `conf` may hold the key of an object store.
 NEEDED_AT_LAUNCH = ("spark.driver.", "spark.jars", "spark.submit.", "spark.master", "spark.yarn.", "spark.kubernetes.")
@@ -104,8 +113,7 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...]) -> dict[str, st
     local = settings.master.startswith("local")
     conf = {**FOR_EVERY_ENGINE, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
     conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
-    # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
-    conf["spark.driver.extraJavaOptions"] = f"-XX:+ExitOnOutOfMemoryError -Djava.io.tmpdir={tempfile.gettempdir()}"
+    conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings))
     conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
     if local:
         conf |= {**FOR_ONE_MACHINE, "spark.sql.shuffle.partitions": str(min(max(_cores(settings.master), 2), 8))}
@@ -116,6 +124,16 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...]) -> dict[str, st
         joined = key in JOINED_BY and key in conf and value not in conf[key]
         conf[key] = JOINED_BY[key].join((conf[key], value)) if joined else value
     return conf
+
+
+def _java_options(settings: Settings) -> list[str]:
+    # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
+    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
+    if settings.master.startswith("local"):
+        options += LATE_OPTIMISATION
+        if _cores(settings.master) <= FEW_CORES and "GC" not in settings.conf.get("spark.driver.extraJavaOptions", ""):
+            options.append("-XX:+UseSerialGC")
+    return options
 
 
 def _cores(master: str) -> int:

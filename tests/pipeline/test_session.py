@@ -169,3 +169,10 @@ def test_a_shuffle_on_one_machine_has_few_partitions(master: str, partitions: st
     if master == "local":
         partitions = str(min(max(os.cpu_count() or 1, 2), 8))
     assert conf_of(master=master)["spark.sql.shuffle.partitions"] == partitions
+
+
+def test_the_users_garbage_collector_stands_alone() -> None:
+    assert "-XX:+UseSerialGC" in conf_of(master="local[2]")["spark.driver.extraJavaOptions"]
+    options = conf_of(master="local[2]", conf={"spark.driver.extraJavaOptions": "-XX:+UseZGC"})["spark.driver.extraJavaOptions"].split()
+    assert [o for o in options if o.endswith("GC")] == ["-XX:+UseZGC"]
+    assert "-XX:+UseSerialGC" not in conf_of(master="local[8]")["spark.driver.extraJavaOptions"]
