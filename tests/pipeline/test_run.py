@@ -1,0 +1,248 @@
+"""One batch from work order to result: duplicates, other people's commits, failures and their undoing, changed definitions."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable, write_deltalake
+from drawing import drawn
+from factories_pipeline import DESK, TILL, Site, on_sail
+
+from pipeline.contract import Outcome, Progress
+from pipeline.model import Derived, Rule, Source, Upsert
+from pipeline.publish import adopt, restore
+from pipeline.spark import Session
+
+PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
+MORE = "item | price | note\n milk | 2 | 2\n cake | 3 | 3"
+MEANT = "note | items | total\n 1 | 1 | 1.5\n 2 | 1 | 2\n 3 | 1 | 3"
+
+# A derived column that no engine can compute of every row: the stage that derives it dies of a word.
+FRAGILE = replace(TILL, feeds=tuple(replace(f, derived=(Derived("number", "INT", "CAST(note AS INT)"),)) if f.name == "prices" else f for f in TILL.feeds))
+POISON = "item | price | note\n milk | 2 | 2\n cake | 3 | three"
+
+
+@pytest.fixture
+def site(session: Session, tmp_path: Path) -> Site:
+    return Site(tmp_path, session, TILL)
+
+
+def everything(site: Site) -> dict[str, list[str]]:
+    """All published rows of the source's tables."""
+    return {table: sorted(map(str, site.rows(table.removeprefix("till.")))) for table in site.versions()}
+
+
+def must_be_as_published(site: Site, before: dict[str, list[str]]) -> None:
+    assert everything(site) == before
+    for table, version in site.manifest.versions("till").items():
+        if table != "ops.batches":
+            assert site.lake.is_at(table, version), f"{table} has more than is published"
+    assert not list((site.lake.path / "_journal").glob("*.json"))
+
+
+# ---- what is the same, what is new
+
+
+@on_sail
+def test_the_same_content_under_other_names_is_a_duplicate_and_touches_nothing(site: Site) -> None:
+    first = site.deliver("2026-03-01", prices=[PRICES, MORE], visits="member_id | room\n m1 | hall")
+    versions = site.manifest.versions("till")
+
+    again = site.attempt("2026-03-01", visits="member_id | room\n m1 | hall", prices=[MORE, PRICES])
+    assert (again.outcome, again.duplicate_of, again.reason) == (Outcome.DUPLICATE, first.batch_id, f"duplicate of {first.batch_id}")
+    assert (again.rows_read, again.table_versions) == (first.rows_read, first.table_versions)
+    assert site.manifest.versions("till") == versions
+    assert site.manifest.newest_seq() == 1
+
+
+@on_sail
+def test_the_same_bytes_for_another_date_or_one_file_more_are_new_batches(site: Site) -> None:
+    site.deliver("2026-03-01", prices=[PRICES])
+    assert site.attempt("2026-03-02", prices=[PRICES]).outcome == Outcome.PUBLISHED
+    assert site.attempt("2026-03-01", prices=[PRICES, PRICES]).outcome == Outcome.PUBLISHED
+    assert len(site.rows("bronze.prices")) == 8
+
+
+@on_sail
+def test_a_rejected_batch_is_no_duplicate_of_itself(site: Site) -> None:
+    dear = "item | price\n gold | 500"
+    assert [site.attempt("2026-03-01", prices=dear).outcome for _ in range(2)] == [Outcome.REJECTED, Outcome.REJECTED]
+    assert [r["kind"] for r in site.lake.arrow("ops.batches").to_pylist()] == ["rejected", "rejected"]
+
+
+@on_sail
+def test_a_batch_of_which_no_row_is_accepted_is_published_with_its_rejects(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    before = site.rows("silver.prices")
+    result = site.deliver("2026-03-02", prices="item | price\n | 1\n tea | dear", raw_visits="member_id,room,visited_on\n")
+    assert (result.rows_read, result.rows_accepted, result.rows_rejected) == (2, 0, 2)
+    assert [(f.feed, f.rows_read) for f in result.files] == [("prices", 2), ("visits", 0)]
+    assert site.rows("silver.prices") == before
+    assert site.draw("ops.quarantine", "raw", "reasons") == drawn("raw | reasons\n ,1, | item_is_given\n tea,dear, | type:price")
+
+
+def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> None:
+    published: list[int] = []
+    order = site.order("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
+    result = site.run(order, lambda p: published.append(site.manifest.newest_seq()) if p.event == "table.committed" else None)
+
+    committed = [p.values["table"] for p in site.said if p.event == "table.committed"]
+    layers = [table.split(".")[1 if table.startswith("till.") else 0] for table in committed]
+    assert set(committed) == {
+        *(f"till.{layer}.{feed}" for layer in ("bronze", "silver") for feed in ("prices", "visits")),
+        "till.gold.takings",
+        *("ops.pair_counts", "ops.validation_results", "ops.processing_log"),
+    }
+    assert layers.index("gold") == max(n for n, layer in enumerate(layers) if layer == "silver") + 1
+    assert set(layers[layers.index("gold") + 1 :]) == {"ops"}
+    assert set(published) == {0}, "nothing is published before the last row"
+    assert site.manifest.newest_seq() == result.batch_seq == 1
+    assert [p.stage for p in site.said if p.event == "stage.finished"] == ["stage", "validate", "merge", "enrich", "summarise", "publish"]
+    assert [r["task"] for r in site.rows("ops.processing_log")][:4] == ["load_prices", "load_visits", "validation", "merge"]
+
+
+# ---- other people's commits
+
+
+def meddle(site: Site, table: str) -> None:
+    """Somebody else empties a table."""
+    DeltaTable(site.lake.location(table)).delete()
+
+
+@on_sail
+@pytest.mark.parametrize(("then", "expected"), [(restore, MEANT), (adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3")])
+def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides(site: Site, then: Any, expected: str) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    meddle(site, "till.silver.prices")
+
+    result = site.attempt("2026-03-02", prices=MORE)
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert result.reason.startswith("till.silver.prices has version 2 (DELETE, ")
+    assert result.reason.endswith(
+        ") that no batch published; `lakegate adopt till.silver.prices` publishes it, `lakegate restore till.silver.prices` undoes it; then retry the batch"
+    )
+    assert site.lake.version("till.silver.prices") == 2  # theirs is not undone
+
+    then(site.settings, "till.silver.prices")
+    site.deliver("2026-03-02", prices=MORE)
+    # Who adopts an emptied table has its rows gone from silver, while gold, which goes by difference, keeps what it was told.
+    assert site.draw("gold.takings", "note", "items", "total") == drawn(expected)
+
+
+@on_sail
+def test_a_commit_made_while_the_batch_runs_is_seen_and_stays(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    before = everything(site)
+    rows = pa.table({"note": ["1"], "items": [100]})
+
+    def interfere(progress: Progress) -> None:
+        if progress.event == "stage.started" and progress.stage == "summarise":
+            write_deltalake(site.lake.location("till.gold.takings"), rows, mode="append", schema_mode="merge")
+
+    result = site.run(site.order("2026-03-02", prices=MORE), interfere)
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert result.reason.startswith("till.gold.takings has version 2 (WRITE")
+    assert everything(site) == before
+    assert site.lake.is_at("till.gold.takings", 2)
+
+    restore(site.settings, "till.gold.takings")
+    site.deliver("2026-03-02", prices=MORE)
+    assert site.draw("gold.takings", "note", "items", "total") == drawn(MEANT)
+
+
+# ---- failures
+
+
+def test_a_stage_that_fails_is_undone_and_the_next_batch_begins_as_if_it_had_never_been(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, FRAGILE)
+    site.deliver("2026-03-01", prices=PRICES)
+    before = everything(site)
+
+    result = site.attempt("2026-03-02", prices=POISON, visits="member_id | room\n m1 | hall")
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
+    assert "three" in result.reason
+    assert result.error.startswith("Traceback")
+    assert "till.bronze.prices" in [p.values["table"] for p in site.said if p.event == "table.committed"], "the failure came too early to test"
+    must_be_as_published(site, before)
+    newest = site.manifest.newest("till")
+    assert newest is not None
+    assert (newest.kind, newest.batch_id) == ("undone", result.batch_id)
+    assert [r["batch_id"] for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id] == []
+
+    site.deliver("2026-03-02", prices=MORE, attempt=2)
+    assert site.draw("gold.takings", "note", "items", "total") == drawn(MEANT)
+
+
+@on_sail
+def test_the_last_failure_goes_on_record(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, FRAGILE)
+    site.deliver("2026-03-01", prices=PRICES)
+    before = everything(site)
+
+    result = site.attempt("2026-03-02", prices=POISON + "\n | 1 | 1", attempt=3, final=True)
+    assert result.outcome == Outcome.FAILED
+    must_be_as_published(site, before)
+    newest = site.manifest.newest("till")
+    assert newest is not None
+    assert (newest.kind, newest.batch_id, newest.reason) == ("failed", result.batch_id, result.reason)
+    assert (newest.rows_read, newest.rows_accepted, newest.rows_rejected) == (3, 2, 1)
+    log = {r["task"]: r["status"] for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id and r["attempt"] == 3}
+    assert log.keys() == {"load_prices", "validation", "merge"}
+    assert (log["validation"], log["merge"][:6]) == ("SUCCESS", "FAILED")
+    assert site.draw("ops.quarantine", "batch_id", "reasons") == drawn(f"batch_id | reasons\n {result.batch_id} | item_is_given")
+
+
+@on_sail
+@pytest.mark.parametrize("harm", ["changed", "gone"])
+def test_a_claim_that_changes_under_the_batch_voids_the_attempt(site: Site, harm: str) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    before = everything(site)
+    order = site.order("2026-03-02", prices=MORE)
+    claimed, content = Path(order.files[0].path), Path(order.files[0].path).read_bytes()
+
+    def disturb(progress: Progress) -> None:
+        if progress.event == "stage.finished" and progress.stage == "summarise":
+            claimed.unlink() if harm == "gone" else claimed.write_bytes(content + b"tea,9,9\n")
+
+    result = site.run(order, disturb)
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
+    assert "prices_002.csv: the claimed copy" in result.reason
+    must_be_as_published(site, before)
+
+    claimed.write_bytes(content)
+    assert site.run(replace(order, attempt=2)).outcome == Outcome.PUBLISHED
+
+
+# ---- changed definitions
+
+
+def changed(site: Site, source: Source, day: str) -> list[str]:
+    """What a batch under this source says has another definition than the newest one published."""
+    site.said.clear()
+    assert site.run(site.order(day, prices=f"item | price\n {day} | 1"), source=source).outcome == Outcome.PUBLISHED
+    said = [p for p in site.said if p.event == "definition.changed"]
+    assert len(said) <= 1
+    return list(said[0].values["tables"]) if said else []
+
+
+@on_sail
+def test_a_changed_definition_is_named_by_its_table_once(site: Site) -> None:
+    prices, visits = TILL.feeds
+    ruled = replace(TILL, feeds=(replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL"),)), visits))
+    kept = replace(TILL, feeds=(prices, replace(visits, keep=Upsert())))
+    assert changed(site, TILL, "2026-03-01") == []  # nothing was there before
+    assert changed(site, TILL, "2026-03-02") == []
+    assert changed(site, ruled, "2026-03-03") == ["till.silver.prices"]
+    assert changed(site, ruled, "2026-03-04") == []
+    assert changed(site, kept, "2026-03-05") == ["till.silver.prices", "till.silver.visits"]
+
+
+@on_sail
+def test_a_changed_setting_concerns_the_tables_whose_sql_names_it(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, DESK, fill={"tickets": {"agent": "ann", "minutes": "1", "note": "fine", "opened_at": "2026-03-01 10:00:00"}})
+    for day, limit in (("2026-03-01", 60), ("2026-03-02", 61)):
+        site.settings = replace(site.settings, sources={"desk": {"limit": limit}})
+        site.deliver(day, tickets="ticket_id\n t1", agents="agent\n ann")
+    assert [p.values["tables"] for p in site.said if p.event == "definition.changed"] == [["desk.silver.tickets"]]
