@@ -115,3 +115,176 @@ def _by_what_keys_stand_for(site: Site, name: str, result: Result) -> list[dict[
                 assert version is None or version[f"{dim}_id"] == row[f"{dim}_id"]
                 row[f"{dim}_key"] = version and version["effective_from"]
     return rows
+
+
+# ---- retail: what moves, what only grows older, what stays
+
+
+@on_sail
+def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_it(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, RETAIL, fill=SHOP)
+    site.deliver(
+        "2026-03-05",
+        orders="""
+            order_id | customer_id | product_id | order_date | order_amount | created_timestamp
+            o1       | c1          | p1         | 2026-03-02 | 100          | 2026-03-02 10:00:00
+            o2       | c2          | p1         | 2026-03-03 | 250          | 2026-03-03 10:00:00
+            o3       | c2          | p1         | 2026-03-03 | 10           | 2026-03-03 10:00:00
+        """,
+        customers="customer_id | customer_tier\n c1 | gold\n c2 | basic",
+        products="product_id | category\n p1 | light\n p2 | seat",
+        inventory="warehouse_id | product_id\n W1 | p1\n W2 | p1\n W1 | p2",
+        shipping="shipping_id | order_id\n s1 | o1\n s2 | o1",
+    )
+    tables = {
+        "gold.daily_sales": ("order_date", "orders", "revenue", "profit", "unique_customers"),
+        "gold.customer_analytics": ("customer_id", "total_orders", "total_spent", "unique_products", "first_order_date", "customer_segment", "city"),
+        "gold.product_analytics": ("product_id", "total_orders", "total_revenue", "unique_customers", "last_order_date"),
+        "gold.category_analysis": ("category", "products_ordered", "orders", "revenue", "avg_order_value"),
+        "gold.segment_analysis": ("customer_segment", "customers", "revenue", "avg_customer_value"),
+        "gold.dim_date": ("date_key", "date", "day_of_week"),
+    }
+    assert [site.draw(table, *columns) for table, columns in tables.items()] == [
+        drawn("""
+            order_date | orders | revenue | profit | unique_customers
+            2026-03-02 | 1      | 100     | 30     | 1
+            2026-03-03 | 2      | 260     | 78     | 1
+        """),
+        drawn("""
+            customer_id | total_orders | total_spent | unique_products | first_order_date | customer_segment | city
+            c1          | 1            | 100         | 1               | 2026-03-02       | Low Value        | Leeds
+            c2          | 2            | 260         | 1               | 2026-03-03       | Medium Value     | Leeds
+        """),
+        drawn("""
+            product_id | total_orders | total_revenue | unique_customers | last_order_date
+            p1         | 3            | 360           | 2                | 2026-03-03
+        """),
+        drawn("""
+            category | products_ordered | orders | revenue | avg_order_value
+            light    | 1                | 3      | 360     | 120
+        """),
+        drawn("""
+            customer_segment | customers | revenue | avg_customer_value
+            Low Value        | 1         | 100     | 100
+            Medium Value     | 1         | 260     | 260
+        """),
+        drawn("""
+            date_key | date       | day_of_week
+            20260302 | 2026-03-02 | 2
+            20260303 | 2026-03-03 | 3
+        """),
+    ]
+
+    moved = site.deliver(
+        "2026-03-06",
+        orders="""
+            order_id | customer_id | product_id | order_date | order_amount | created_timestamp
+            o1       | c2          | p2         | 2026-03-01 | 90           | 2026-03-06 10:00:00
+        """,
+    )
+    assert [site.draw(table, *columns) for table, columns in tables.items()] == [
+        drawn("""
+            order_date | orders | revenue | profit | unique_customers
+            2026-03-01 | 1      | 90      | 27     | 1
+            2026-03-03 | 2      | 260     | 78     | 1
+        """),
+        drawn("""
+            customer_id | total_orders | total_spent | unique_products | first_order_date | customer_segment | city
+            c2          | 3            | 350         | 2               | 2026-03-01       | Medium Value     | Leeds
+        """),
+        drawn("""
+            product_id | total_orders | total_revenue | unique_customers | last_order_date
+            p1         | 2            | 260           | 1                | 2026-03-03
+            p2         | 1            | 90            | 1                | 2026-03-01
+        """),
+        drawn("""
+            category | products_ordered | orders | revenue | avg_order_value
+            light    | 1                | 2      | 260     | 130
+            seat     | 1                | 1      | 90      | 90
+        """),
+        drawn("""
+            customer_segment | customers | revenue | avg_customer_value
+            Medium Value     | 1         | 350     | 350
+        """),
+        drawn("""
+            date_key | date       | day_of_week
+            20260301 | 2026-03-01 | 1
+            20260303 | 2026-03-03 | 3
+        """),
+    ]
+
+    login = site.deliver(
+        "2026-03-07", customers="customer_id | customer_tier | last_login\n c1 | gold | 2026-03-07 09:00:00\n c2 | basic | 2026-03-07 09:00:00"
+    )
+    changed = {table for table, version in login.table_versions.items() if moved.table_versions[table] != version}
+    assert {table for table in changed if table.startswith("retail.")} == {
+        "retail.bronze.customers",
+        "retail.silver.customers",
+        "retail.gold.analytics_summary",  # a row for every batch
+    }
+
+
+@on_sail
+def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_news(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, RETAIL, fill=SHOP)
+    stages = ("customer_id", "last_order_date", "lifecycle_stage")
+    site.deliver(
+        "2026-03-01",
+        orders="""
+            order_id | customer_id | product_id | order_date
+            o1       | day-30      | p1         | 2026-01-30
+            o2       | day-31      | p1         | 2026-01-29
+            o3       | day-90      | p2         | 2025-12-01
+            o4       | day-180     | p2         | 2025-09-02
+            o5       | day-181     | p3         | 2025-09-01
+        """,
+        products="product_id | discontinued\n p1 | false\n p2 | true\n p3 | true",
+    )
+    assert site.draw("gold.customer_analytics", *stages) == drawn("""
+        customer_id | last_order_date | lifecycle_stage
+        day-30      | 2026-01-30      | Active
+        day-31      | 2026-01-29      | At Risk
+        day-90      | 2025-12-01      | At Risk
+        day-180     | 2025-09-02      | Inactive
+        day-181     | 2025-09-01      | Lost
+    """)
+    assert site.draw("gold.product_analytics", "product_id", "product_lifecycle") == drawn("""
+        product_id | product_lifecycle
+        p1         | Active
+        p2         | Declining
+        p3         | Discontinued
+    """)
+
+    older = site.deliver("2026-03-02", orders="order_id | customer_id | product_id | order_date\n o6 | new | p4 | 2026-03-02")
+    assert site.draw("gold.customer_analytics", *stages) == drawn("""
+        customer_id | last_order_date | lifecycle_stage
+        day-30      | 2026-01-30      | At Risk
+        day-31      | 2026-01-29      | At Risk
+        day-90      | 2025-12-01      | Inactive
+        day-180     | 2025-09-02      | Lost
+        day-181     | 2025-09-01      | Lost
+        new         | 2026-03-02      | Active
+    """)
+    # One is new and three have come of age; who stays what he was is not written again.
+    assert site.written("gold.customer_analytics", older) == 4
+    assert site.draw("gold.product_analytics", "product_id", "product_lifecycle") == drawn("""
+        product_id | product_lifecycle
+        p1         | Declining
+        p2         | Discontinued
+        p3         | Discontinued
+        p4         | Active
+    """)
+
+    # A batch of an older date turns no clock back.
+    late = site.deliver(
+        "2026-02-01",
+        orders="""
+            order_id | customer_id | product_id | order_date | created_timestamp
+            o7       | day-181     | p1         | 2026-01-31 | 2026-01-31 10:00:00
+        """,
+    )
+    assert site.written("gold.customer_analytics", late) == 1
+    assert draw([r for r in site.rows("gold.customer_analytics") if r["customer_id"] == "day-181"], *stages) == drawn("""
+        customer_id | last_order_date | lifecycle_stage
+        day-181     | 2026-01-31      | Active
+    """)
