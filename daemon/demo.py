@@ -1,6 +1,7 @@
 """Three days of an example shop through the real daemon: delivered one by one, watched, then shown. Nothing in it is staged."""
 
 import datetime as dt
+import importlib
 import os
 import shutil
 import signal
@@ -173,8 +174,7 @@ def _states(settings: config.Config) -> Counter[str]:
 
 
 def _tell(console: Console, settings: config.Config) -> None:
-    from pipeline import reader
-
+    reader = importlib.import_module("pipeline.reader")
     state = reader.published(Path(settings.settings.lake_path))
     if "retail.gold.analytics_summary" not in state.versions:
         console.print("\nNothing was published.", style="red")
