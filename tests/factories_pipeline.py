@@ -5,15 +5,18 @@ import datetime as dt
 import fnmatch
 import hashlib
 import io
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 from deltalake import DeltaTable
 from drawing import draw, parsed
 
-from pipeline.contract import OrderFile, Outcome, Progress, Quality, Result, Settings, WorkOrder
+from pipeline.contract import OrderFile, Outcome, Progress, Quality, Ready, Result, Settings, WorkOrder, from_json, to_json
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, History, Reference, Replace, Rule, Setting, Source, Upsert, totals
@@ -293,3 +296,43 @@ def takings(sums: "DataFrame") -> "DataFrame":
 
 
 TILL = Source(name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("prices", "visits")), gold_module="factories_pipeline")
+
+
+# ---- an engine in a process of its own
+
+
+class Worker:
+    """A worker process at the other end of a socket, as the daemon has one: two engines do not fit into one process."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._socket, theirs = socket.socketpair()
+        self._socket.settimeout(180)
+        command = [sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
+        with theirs, log.open("ab") as chatter:
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
+        self._stream = self._socket.makefile("r")
+        self._send(settings)
+        assert isinstance(self._hear(), Ready)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+        self._socket.close()
+        self._process.wait(60)
+
+    def run(self, order: WorkOrder) -> Result:
+        """Sends a batch and waits for what became of it."""
+        self._send(order)
+        while not isinstance(message := self._hear(), Result):
+            pass
+        return message
+
+    def _send(self, message: Any) -> None:
+        self._socket.sendall((to_json(message) + "\n").encode())
+
+    def _hear(self) -> Any:
+        line = self._stream.readline()
+        assert line, "the worker has died"
+        return from_json(line)

@@ -1,0 +1,100 @@
+"""Two engines, one lake: what one computes the other computes alike, and what one wrote the other reads and goes on with."""
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from drawing import parsed
+from factories_pipeline import SHOP, Site, Worker, on_spark
+from retail_anew import history
+
+from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
+from pipeline.lake import Lake
+from pipeline.manifest import Manifest
+from pipeline.retail.feeds import RETAIL
+from pipeline.run import run
+from pipeline.spark import Session
+
+ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
+
+
+def settings(lake: Path, engine: str) -> Settings:
+    lake.mkdir(parents=True, exist_ok=True)
+    return Settings(lake_path=str(lake), engine=engine, quality=ANY_SHRINK, log_path=str(lake.parent / "spark.log"))
+
+
+def on_session(session: Session, lake: Path, orders: Sequence[WorkOrder]) -> None:
+    opened = Lake(lake, session)
+    for order in orders:
+        must_be_published(run(order, settings(lake, session.engine), opened, lambda _: None))
+
+
+def on_sail(lake: Path, orders: Sequence[WorkOrder]) -> None:
+    with Worker(settings(lake, "sail"), lake.parent / "worker.log") as worker:
+        for order in orders:
+            must_be_published(worker.run(order))
+
+
+def must_be_published(result: Result) -> None:
+    assert result.outcome == Outcome.PUBLISHED, f"{result.reason}\n{result.error}"
+
+
+def shown(lake: Path, batch: str) -> dict[str, Counter[str]]:
+    """The rows of every table as a batch published them; of the pair counts their sums, of what is timed nothing."""
+    opened = Lake(lake)
+    row = Manifest(opened).row(batch)
+    assert row is not None
+    found = {}
+    for table, version in row.table_versions.items():
+        rows = opened.arrow(table, version).to_pylist(maps_as_pydicts="strict")
+        if table == "ops.pair_counts":
+            found[table] = pair_counts(rows)
+        elif table != "ops.processing_log":
+            found[table] = Counter(map(str, rows))
+    return found
+
+
+def pair_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums[str([row["source"], row["pair"], row["group_key"], row["member"]])] += row["n"]
+    return Counter({key: n for key, n in sums.items() if n})
+
+
+@on_spark
+def test_engines_give_equal_tables_and_go_on_with_each_others(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, RETAIL, fill=SHOP)
+    batches = history(Random(7))[:3]
+    bad = """
+        order_id | order_date | order_amount | currency
+        o90      | 2026-01-02 | -1           | USD
+        o91      | 2026-01-02 | 1            | EUR
+        o92      | soon       | 1            | USD
+        o93      | 2026-01-02 | 1            | USD
+    """
+    batches[0]["orders"] += [{"created_timestamp": "2026-01-02 10:00:00", **row} for row in parsed(bad)]
+    orders = [site.order(**batch) for batch in batches]
+    first, rest = orders[:1], orders[1:]
+    lakes = {name: tmp_path / name / "lake" for name in ("spark", "sail", "spark then sail", "sail then spark")}
+
+    on_session(session, lakes["spark"], first)
+    shutil.copytree(lakes["spark"], lakes["spark then sail"])
+    on_session(session, lakes["spark"], rest)
+
+    on_sail(lakes["sail"], first)
+    shutil.copytree(lakes["sail"], lakes["sail then spark"])
+    on_sail(lakes["sail"], rest)
+
+    on_sail(lakes["spark then sail"], rest)
+    on_session(session, lakes["sail then spark"], rest)
+
+    for order in orders:
+        expected = shown(lakes["spark"], order.batch_id)
+        assert len(expected["ops.quarantine"]) == 3
+        for name in ("sail", "spark then sail", "sail then spark"):
+            found = shown(lakes[name], order.batch_id)
+            for table, rows in expected.items():
+                assert found[table] == rows, f"{table} of {name} after {order.batch_id}"
