@@ -39,17 +39,22 @@ class LiveSite:
         """Runs `lakegate run --once` to its end."""
         subprocess.run([COMMAND, "--config", str(self.config), "run", "--once", "--quiet"], check=True)
 
-    def deliver(self, delivery: Delivery, *, is_bare: bool = False) -> float:
-        """Delivers a day's files, then their trigger, which is a JSON document or a bare touch file; tells when."""
+    def deliver(self, delivery: Delivery, *, is_bare: bool = False, pause_seconds: float = 0.0) -> float:
+        """Delivers a day's files and, after a pause, their trigger, a JSON document or a bare touch file; tells when.
+
+        All are written under another name and renamed, as a careful sender does.
+        """
         for path in delivery.files.values():
-            self._put(path, self._landing / path.name)
+            part = self._landing / f".{path.name}.part"
+            shutil.copyfile(path, part)
+            part.rename(self._landing / path.name)
         names = [path.name for path in delivery.files.values()]
         document = {"trigger_id": f"shop-{delivery.date}", "batch_date": delivery.date.isoformat(), "expected_files": names}
         trigger = self._landing / "trigger" / (f"{delivery.date}.touch" if is_bare else f"{delivery.date}.json")
+        time.sleep(pause_seconds)
+        touched_at = time.time()
         part = trigger.with_name(f".{trigger.name}.part")
         part.write_text("" if is_bare else json.dumps(document))
-        touched_at = time.time()
-        part.touch()
         part.rename(trigger)
         return touched_at
 
@@ -61,7 +66,7 @@ class LiveSite:
             found = [e for e in events if e["event"] == name]
             if len(found) >= count:
                 return found
-            failed = [e for e in events if e["level"] == "error"]
+            failed = [e for e in events if e["level"] == "error" or e["event"] == "batch.rejected"]
             if failed:
                 raise RuntimeError(f"{failed[0]}")
             time.sleep(0.1)
@@ -70,9 +75,3 @@ class LiveSite:
     def events(self) -> list[Event]:
         """Reads the log."""
         return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []
-
-    @staticmethod
-    def _put(file: Path, to: Path) -> None:
-        part = to.with_name(f".{to.name}.part")
-        shutil.copyfile(file, part)
-        part.rename(to)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -61,7 +60,7 @@ class Memory:
 
     def __init__(self, pid: int) -> None:
         self.phase = ""
-        self.peaks: dict[tuple[str, str], float] = defaultdict(float)
+        self.peaks: dict[tuple[str, str], float] = {}
         self._pid = pid
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -74,9 +73,10 @@ class Memory:
         self._stopping.set()
         self._thread.join()
 
-    def peak(self, which: str) -> float:
-        """Tells the peak over all phases."""
-        return max((mb for (_, of), mb in self.peaks.items() if of == which), default=0.0)
+    def peak(self, which: str, phase: str | None = None) -> float | None:
+        """Tells the peak in a phase, or over all; None where nothing was seen."""
+        seen = [mb for (of_phase, of), mb in self.peaks.items() if of == which and phase in (None, of_phase)]
+        return max(seen, default=None)
 
     def _watch(self) -> None:
         while not self._stopping.wait(SAMPLE_SECONDS):
@@ -87,7 +87,7 @@ class Memory:
                 self._note(phase, "jvm", sum(map(memory_mb, jvms)))
 
     def _note(self, phase: str, which: str, mb: float) -> None:
-        self.peaks[phase, which] = max(self.peaks[phase, which], mb)
+        self.peaks[phase, which] = max(self.peaks.get((phase, which), 0.0), mb)
 
 
 @contextlib.contextmanager

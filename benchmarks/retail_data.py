@@ -286,12 +286,14 @@ class Shop:
 
     def _date(self, orders: Numbers) -> Numbers:
         days_ago = PAST_DAYS - 1 - orders * PAST_DAYS // self.orders
-        days: Numbers = np.where(orders < self.orders, -days_ago, self._day_of(orders))
-        return _seconds(FIRST_DATE) + DAY * days
+        seconds: Numbers = _seconds(FIRST_DATE) + DAY * np.where(orders < self.orders, -days_ago, self._day_of(orders))
+        return seconds
 
     def _ordered_at(self, orders: Numbers) -> Numbers:
         evening = self._draw("evening", orders, 20) == 0
-        return self._date(orders) + np.where(evening, 18, 8) * HOUR + self._draw("second", orders, 10 * HOUR) // np.where(evening, 2, 1)
+        opens, hours = np.where(evening, 18, 8) * HOUR, np.where(evening, 5, 10)
+        seconds: Numbers = self._date(orders) + opens + self._draw("second", orders, HOUR) * hours
+        return seconds
 
     def _customer_of(self, orders: Numbers) -> Numbers:
         known = self.customers + self._day_of(orders) * self._new_customers
