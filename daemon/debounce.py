@@ -40,9 +40,7 @@ def names_meant(touch: str, present: Collection[str], unclaimed: Sequence[str], 
     return tuple(unclaimed)
 
 
-def released(
-    touches: Sequence[Touch], catalogue: Sequence[CatalogueSource], *, quiet_seconds: float, max_wait_seconds: float
-) -> tuple[Gathered, ...]:
+def released(touches: Sequence[Touch], catalogue: Sequence[CatalogueSource], *, quiet_seconds: float, max_wait_seconds: float) -> tuple[Gathered, ...]:
     """The batches whose touch files have been quiet long enough, or have waited the most that they may.
 
     Touch files that share a source and date form one batch; batches that share a touch file are released together, since

@@ -131,9 +131,7 @@ class Dispatch:
 
     def _order(self, batch: Batch) -> WorkOrder:
         assert batch.batch_date is not None
-        files = tuple(
-            OrderFile(name=f.name, feed=f.feed, path=str(self._claim.path / f.opaque), sha256=f.sha256, bytes=f.bytes) for f in batch.data_files
-        )
+        files = tuple(OrderFile(name=f.name, feed=f.feed, path=str(self._claim.path / f.opaque), sha256=f.sha256, bytes=f.bytes) for f in batch.data_files)
         return WorkOrder(
             batch_id=batch.batch_id,
             source=batch.source,
@@ -176,6 +174,8 @@ class Dispatch:
         else:
             reason = result.reason or "the pipeline failed without a reason"
             self._failed(batch, reason, is_death=False, is_retryable=result.retryable, **answer)
+        if result.retiring:
+            self._worker.retire()
 
     def _duplicate(self, batch: Batch, twin: str, **answer: Any) -> None:
         # READY, and never dispatched again: its files have yet to be archived

@@ -23,7 +23,15 @@ class Release:
     """Looks at the trigger folder's part of a sight. Remembers only which triggers it has mentioned in the log."""
 
     def __init__(
-        self, *, config: Config, catalogue: Sequence[CatalogueSource], ledger: Ledger, landing: Landing, claim: Claim, log: Log, clock: Clock,
+        self,
+        *,
+        config: Config,
+        catalogue: Sequence[CatalogueSource],
+        ledger: Ledger,
+        landing: Landing,
+        claim: Claim,
+        log: Log,
+        clock: Clock,
         pulse: Pulse,
     ) -> None:
         self._config, self._catalogue, self._clock = config, catalogue, clock

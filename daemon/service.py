@@ -37,7 +37,14 @@ class Service:
     """The daemon of one landing zone."""
 
     def __init__(
-        self, config: Config, *, once: bool, log: Log, command: Sequence[str], catalogue: Sequence[contract.CatalogueSource], clock: Clock,
+        self,
+        config: Config,
+        *,
+        once: bool,
+        log: Log,
+        command: Sequence[str],
+        catalogue: Sequence[contract.CatalogueSource],
+        clock: Clock,
         bell: Bell | None = None,
     ) -> None:
         self.config, self.once, self.log, self.clock = config, once, log, clock
@@ -171,9 +178,7 @@ def run(
     try:
         with rung_by_signals(bell):
             sources = contract.catalogue() if catalogue is None else catalogue
-            with Service(
-                config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell
-            ) as service:
+            with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
     except (HeldError, LedgerError, OSError) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all

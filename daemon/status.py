@@ -24,7 +24,8 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
         "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None, "since": as_text(daemon.since) if daemon and daemon.since else None},
         "worker": {"running": worker is not None, "pid": worker},
         "batches": ledger.counts(),
-        "last_published": last and {
+        "last_published": last
+        and {
             "batch_id": last.batch_id,
             "source": last.source,
             "batch_date": last.batch_date.isoformat() if last.batch_date else None,

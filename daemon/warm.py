@@ -101,6 +101,14 @@ class WarmWorker:
             self._not_started(self._refusal or f"the worker cannot be started: {reason}; see {self._output}")
         return Ended(reason=reason)
 
+    def retire(self) -> None:
+        """Lets a worker go that has said it is too large for another batch; the next one is started at once."""
+        child, self._child = self._child, None
+        if child is not None:
+            self.is_ready = False
+            self.is_stuck = not child.end(patience_seconds=1.0)
+            self._log.info("worker.retired", pid=child.pid)
+
     def end(self, patience_seconds: float) -> Iterator[Progress | Result]:
         """Lets the worker go for good; what it still had said comes out."""
         child, self._child = self._child, None

@@ -100,6 +100,7 @@ class Result:
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
+    retiring: bool = False  # the worker has grown too large for another batch; the next order is for its successor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -170,7 +170,11 @@ class Lake:
         return spark.read.schema(_struct(schema)).parquet(*files)
 
     def arrow(
-        self, table: str, version: int | None = None, columns: Sequence[str] | None = None, filter: pc.Expression | None = None  # noqa: A002
+        self,
+        table: str,
+        version: int | None = None,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
         """Reads one version, the newest by default, without an engine."""
         return self._opened(table, version).to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)

@@ -170,9 +170,7 @@ class Attempt:
         quarantined = self.appended["ops.quarantine"]
         told = (entry.rows_read, entry.rows_accepted, entry.rows_rejected)
         if told != (bronze + quarantined, bronze, quarantined):
-            raise RuntimeError(
-                f"rows read, accepted, rejected: {told}, but {bronze} went to bronze and {quarantined} to quarantine; nothing is published"
-            )
+            raise RuntimeError(f"rows read, accepted, rejected: {told}, but {bronze} went to bronze and {quarantined} to quarantine; nothing is published")
 
     def _say(self, event: str, **values: object) -> None:
         self.report(Progress(batch_id=self.order.batch_id, event=event, values=values))

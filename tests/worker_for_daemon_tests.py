@@ -72,9 +72,9 @@ class Worker:
         elif command == "babble":
             self.socket.sendall(b"what?\n")
         else:
-            self.publish(order, identity, seconds=float(words[0]) if command == "slow" else 0.0)
+            self.publish(order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire")
 
-    def publish(self, order: WorkOrder, identity: str, seconds: float) -> None:
+    def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.05)
@@ -87,8 +87,17 @@ class Worker:
         counts = tuple(FileCounts(name=f.name, feed=f.feed, rows_read=3, rows_accepted=3, rows_rejected=0) for f in order.files)
         self.say(
             Result(
-                batch_id=order.batch_id, outcome=Outcome.PUBLISHED, published_at=dt.datetime.now(dt.UTC).isoformat(), rows_read=3, rows_accepted=3,
-                files=counts, task_values={"total_orders": "3"}, table_versions={"retail.silver.orders": 1}, validation_status="PASS", score=100.0,
+                batch_id=order.batch_id,
+                outcome=Outcome.PUBLISHED,
+                published_at=dt.datetime.now(dt.UTC).isoformat(),
+                rows_read=3,
+                rows_accepted=3,
+                files=counts,
+                task_values={"total_orders": "3"},
+                table_versions={"retail.silver.orders": 1},
+                validation_status="PASS",
+                score=100.0,
+                retiring=retiring,
             )
         )
 

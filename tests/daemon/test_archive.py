@@ -25,10 +25,20 @@ def test_a_published_batch_is_archived_under_its_own_names_with_a_receipt(zone: 
     receipt = json.loads((place / "receipt.json").read_text())
     assert (receipt["batch_id"], receipt["rows_accepted"], receipt["table_versions"]) == (batch.batch_id, 3, {"retail.silver.orders": 1})
     assert receipt["files"][0] == {
-        "name": "orders_1.csv", "feed": "orders", "sha256": batch.files[0].sha256, "bytes": 3, "rows_read": 3, "rows_accepted": 3, "rows_rejected": 0,
+        "name": "orders_1.csv",
+        "feed": "orders",
+        "sha256": batch.files[0].sha256,
+        "bytes": 3,
+        "rows_read": 3,
+        "rows_accepted": 3,
+        "rows_rejected": 0,
     }
     assert [e["event"] for e in zone.log() if e["event"].startswith("batch.")] == [
-        "batch.received", "batch.ready", "batch.started", "batch.published", "batch.archived",
+        "batch.received",
+        "batch.ready",
+        "batch.started",
+        "batch.published",
+        "batch.archived",
     ]
 
 

@@ -147,9 +147,7 @@ def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_still_told(site: 
 
 def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n"
-    )
+    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n")
     assert [file_system(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
     assert file_system(Path("/"), tmp_path / "nothing") == ""
 

@@ -257,7 +257,7 @@ def test_a_second_daemon_ends_with_75_and_names_the_first(site: Site) -> None:
 
 
 def test_sql_gives_a_list_of_rows_with_exact_numbers(run: Command, lake: PublishedLake) -> None:
-    said = run("sql", f"SELECT order_date, revenue, \"at\", orders FROM {DAILY} ORDER BY 1", "--json")
+    said = run("sql", f'SELECT order_date, revenue, "at", orders FROM {DAILY} ORDER BY 1', "--json")
     assert '"revenue": 1234567890.12' in said.out
     assert json.loads(said.out) == [
         {"order_date": "2026-03-01", "revenue": 0.1, "at": None, "orders": 1},

@@ -108,7 +108,7 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         "config.toml:3:1 [debounce] quiet_second is not a key; did you mean quiet_seconds?",
         'config.toml:6:19 [dispatch] timeout_seconds = "soon" is not a number of seconds above 0',
         "config.toml:7:1 [lok] is not a section; did you mean log?",
-        'LAKEGATE_LANDING__PTH [landing] pth is not a key; did you mean path?',
+        "LAKEGATE_LANDING__PTH [landing] pth is not a key; did you mean path?",
         'LAKEGATE_LOG__LEVEL [log] level = "loud" is not a log level (debug, info, warning, error)',
         "5 mistakes. Nothing was started.",
     ]

@@ -22,8 +22,15 @@ def test_the_work_order_says_all_that_the_trigger_said(zone: Zone) -> None:
     [order] = zone.orders()
     [batch] = zone.batches()
     assert {k: order[k] for k in ("batch_id", "source", "batch_date", "attempt", "final", "revision", "snapshot", "rows", "trigger")} == {
-        "batch_id": batch.batch_id, "source": "retail", "batch_date": "2026-03-02", "attempt": 1, "final": False, "revision": 2,
-        "snapshot": ["orders"], "rows": {"orders_1_v2.csv": 3}, "trigger": "1_v2.json",
+        "batch_id": batch.batch_id,
+        "source": "retail",
+        "batch_date": "2026-03-02",
+        "attempt": 1,
+        "final": False,
+        "revision": 2,
+        "snapshot": ["orders"],
+        "rows": {"orders_1_v2.csv": 3},
+        "trigger": "1_v2.json",
     }
     assert order["files"][0]["name"] == "orders_1_v2.csv"
     assert Path(order["files"][0]["path"]).parent == zone.config.landing.claim_path
@@ -90,6 +97,17 @@ def test_one_death_is_forgiven(zone: Zone) -> None:
     zone.deliver("1", "die-once\n")
     assert zone.once() == 0
     assert (zone.batches()[0].attempts, zone.batches()[0].deaths) == (2, 1)
+
+
+def test_a_worker_that_retires_makes_room_for_the_next_and_nobody_is_alarmed(zone: Zone) -> None:
+    zone.deliver("1", "retire\n", date="2026-03-01")
+    zone.deliver("2", "ok\n", date="2026-03-02")
+    assert zone.once() == 0
+    assert [(b.state, b.attempts, b.deaths) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
+    started = [e["pid"] for e in zone.log("worker.started")]
+    assert len(set(started)) == 2
+    assert [e["pid"] for e in zone.log("worker.retired")] == started[:1]
+    assert zone.log("worker.died") == []
 
 
 def test_silence_is_death_but_progress_is_life(tmp_path: Path) -> None:

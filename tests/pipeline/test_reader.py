@@ -93,9 +93,7 @@ def test_values_come_as_they_were_written(lake: PublishedLake) -> None:
     lake.publish("retail", {DAILY: lake.write(DAILY, [sale(5, "5.05", at=at, tags=[("a", "b")], sizes=[{"name": "s", "n": 2}])])})
     found = reader.sql(reader.published(lake.path), f"FROM {DAILY} WHERE order_date = '2026-03-05'")
     nested = {"tags": {"a": "b"}, "sizes": [{"name": "s", "n": 2}]}
-    assert reader.plain(found.records()) == [
-        {"order_date": "2026-03-05", "revenue": Decimal("5.05"), "at": "2026-03-05T10:30:00Z", "orders": 1, **nested}
-    ]
+    assert reader.plain(found.records()) == [{"order_date": "2026-03-05", "revenue": Decimal("5.05"), "at": "2026-03-05T10:30:00Z", "orders": 1, **nested}]
 
 
 def test_columns_that_came_later_are_null_in_older_rows(lake: PublishedLake) -> None:
