@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
 
+from pipeline.grammar import arrow_type
 from pipeline.model import Column
 
 if TYPE_CHECKING:
@@ -404,23 +405,6 @@ class Lake:
     def _spark(self) -> "SparkSession":
         assert self.session is not None, "this lake was opened for administration, without an engine"
         return self.session.spark
-
-
-_ARROW = {
-    "STRING": pa.string(),
-    "INT": pa.int32(),
-    "BIGINT": pa.int64(),
-    "BOOLEAN": pa.bool_(),
-    "DATE": pa.date32(),
-    "TIMESTAMP": pa.timestamp("us", "UTC"),
-    "DOUBLE": pa.float64(),
-}
-
-
-def arrow_type(kind: str) -> pa.DataType:
-    """Tells the Arrow type of a declared SQL type."""
-    decimal = re.fullmatch(r"DECIMAL\((\d+),(\d+)\)", kind)
-    return pa.decimal128(int(decimal[1]), int(decimal[2])) if decimal else _ARROW[kind]
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
