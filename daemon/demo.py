@@ -149,7 +149,7 @@ def _line(event: dict[str, Any]) -> str:
             return f"{batch}{said['stage']:<10} {event.get('seconds', 0):5.1f} s  {counts}".rstrip()
         case "batch.waiting":
             return f"[yellow]{batch}waits for {escape(', '.join(event.get('missing', [])))}[/yellow]"
-        case "batch.published" if "state" in event:  # the ledger's word, with the counts; the worker's comes a moment before
+        case "batch.published":
             counts = f"{event.get('rows_accepted', 0)} of {event.get('rows_read', 0)} rows, {event.get('rows_rejected', 0)} rejected"
             return f"[green]{batch}published  {counts}, score {event.get('score') or 0:.1f}[/green]"
         case "batch.duplicate":

@@ -17,6 +17,7 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
 from watchdog.observers.polling import PollingObserver
 
 from daemon.clock import Clock
@@ -33,6 +34,8 @@ NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 # it talks of threads that end in the wrong order; what matters of it stands in our own log
 logging.getLogger("watchdog").addHandler(logging.NullHandler())
+# Half a second is how long it keeps back every event behind a rename, to pair it with one that may follow; we need no pairs.
+InotifyMoveEventGrouper.delay = 0.02
 
 
 class Watch:

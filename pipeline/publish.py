@@ -142,7 +142,7 @@ class Attempt:
         for table, version in self.versions.items():
             self._must_be_at(table, version)
         _check_claim(self.order.files)
-        return self._record(entry, "batch.published")
+        return self._record(entry, "manifest.written")
 
     def verdict(self, entry: Entry, rows: Mapping[str, pa.Table | Kept]) -> Entry:
         """Puts a rejected or failed batch on record: its tables undone, `rows` in tables of `ops`, one row of the manifest."""
@@ -150,7 +150,7 @@ class Attempt:
         self.versions |= journal.undo(self.lake, self._journal, self.report).versions
         for table, news in rows.items():
             self.append(table, news)
-        return self._record(entry, "verdict.recorded")
+        return self._record(entry, "manifest.written")
 
     def _record(self, entry: Entry, event: str) -> Entry:
         assert self._journal is not None, "the attempt is over"

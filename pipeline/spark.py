@@ -200,6 +200,8 @@ def _end_jvm(gateway: Any) -> None:
 
 def _sail(settings: Settings) -> Session:
     os.environ.setdefault("RUST_LOG", "warn")  # it reports every query at INFO, on stderr
+    # It forgets a session that was idle for 15 minutes, tried; the worker's waits for its next batch for days.
+    os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(10 * 365 * 86400))
     from pysail.spark import SparkConnectServer
 
     server = SparkConnectServer("127.0.0.1", 0)

@@ -116,6 +116,7 @@ def test_a_delivery_becomes_tables_an_archive_and_a_log(undisturbed: Zone) -> No
             assert [c.read_bytes() for c in copies] == [file.read_bytes()]
     events = [json.loads(line)["event"] for line in (undisturbed.root / "lakegate.jsonl").read_text().splitlines()]
     assert {"daemon.started", "trigger.seen", "batch.received", "batch.started", "stage.finished", "batch.published", "batch.archived"} <= set(events)
+    assert events.count("batch.published") == len(DAYS)
     for row in undisturbed.manifest():
         assert row["rows_read"] == row["rows_accepted"] + row["rows_rejected"] > 0
 

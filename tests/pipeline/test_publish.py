@@ -95,7 +95,7 @@ def test_each_commit_is_reported_as_it_is_made(path: Path) -> None:
     publish(path, "b1", report=said.append)
     committed = [(p.values["table"], p.values["version"]) for p in said if p.event == "table.committed"]
     assert committed == [(BRONZE, 1), (SILVER, 1), (PAIRS, 1), (GOLD, 1)]
-    assert said[-1].event == "batch.published"
+    assert said[-1].event == "manifest.written"
     assert {p.batch_id for p in said} == {"b1"}
 
 

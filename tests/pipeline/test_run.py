@@ -112,7 +112,10 @@ def meddle(site: Site, table: str) -> None:
 
 
 @on_sail
-@pytest.mark.parametrize(("then", "expected"), [(restore, MEANT), (adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3")])
+@pytest.mark.parametrize(
+    ("then", "expected"),
+    [pytest.param(restore, MEANT, id="restored"), pytest.param(adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3", id="adopted")],
+)
 def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides(site: Site, then: Any, expected: str) -> None:
     site.deliver("2026-03-01", prices=PRICES)
     meddle(site, "till.silver.prices")

@@ -37,6 +37,7 @@ print(json.dumps({
     "at": session.spark.read.format("delta").load(table).selectExpr("CAST(first(at) AS STRING) AS at").first()["at"],
     "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
     "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
+    "idle_seconds": int(os.environ.get("SAIL_SPARK__SESSION_TIMEOUT_SECS", 0)),
     "here": os.listdir("."),
 }), flush=True)
 if sys.stdin.readline():
@@ -140,6 +141,7 @@ def test_a_session_on_sail_lives_in_the_process_and_says_nothing_on_stderr(tmp_p
     assert stopped == "stopped\n"
     assert (session.facts["engine"], session.facts["count"], session.facts["at"]) == ("sail", 5, "2026-03-02 10:00:00")
     assert (session.facts["conf"]["spark.sql.session.timeZone"], session.facts["here"]) == ("UTC", [])
+    assert session.facts["idle_seconds"] > 365 * 86400, "a worker may wait longer for a batch than Sail remembers a session by default"
     assert " INFO " not in (tmp_path / "stderr").read_text()
 
 
