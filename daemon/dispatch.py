@@ -73,7 +73,7 @@ class Dispatch:
             self._hear()
             if self._running and self._worker.last_sign == sign:
                 wake.wait(min(0.2, patience))
-        for message in self._worker.end(patience_seconds=min(2.0, patience)):
+        for message in self._worker.end(patience_seconds=min(2.0, patience / 5)):
             self._take(message)
         if self._running:
             self._hand_back(self._ledger.batch(self._running), "the daemon was stopped")

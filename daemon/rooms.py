@@ -70,7 +70,7 @@ class Rooms:
         self.announce = Announce(config.dispatch.on_published, ledger, log, wake.set)
         own = (zone.claim_path, zone.archive_path, zone.rejected_path)
         self.watch = Watch((zone.path, zone.trigger_path), own, wake=wake, clock=clock, log=log)
-        self._patience_seconds = config.dispatch.stop_seconds / 2
+        self._patience_seconds = config.dispatch.stop_seconds / 5  # the worker was given more than half
 
     def close(self) -> None:
         """Ends what runs, hands back what is under way, lets go of the locks."""
