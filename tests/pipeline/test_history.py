@@ -535,6 +535,17 @@ def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_t
     assert site.draw("silver.members", "tier", "is_current") == drawn("tier | is_current\n b | true")
 
 
+@on_sail
+def test_an_older_batch_does_not_speak_for_the_instant_at_which_the_open_version_was_last_seen(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver("2026-03-02", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | U | 2026-03-01 11:00:00")
+    site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
+    assert site.draw("silver.members", *VERSION) == drawn("""
+        member_id | tier | city | effective_from   | effective_to | is_current
+        m1        | a    |      | 2026-03-01 10:00 |              | true
+    """)
+
+
 # ---- versions by batch date
 
 
@@ -635,6 +646,21 @@ def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_ho
     assert site.draw("silver.members", *VERSION) == drawn("""
         member_id | tier | city | effective_from   | effective_to     | is_current
         m1        | a    |      | 2026-03-01 10:00 | 2026-03-01 12:00 | false
+        m1        | a    |      | 2026-03-03       |                  | true
+    """)
+
+
+@on_sail
+def test_a_whole_delivery_says_nothing_new_of_a_key_that_is_open(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00")
+    site.deliver("2026-03-02", snapshot=["members"], members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00")
+    site.deliver("2026-03-03", snapshot=["members"], members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
+    # Its row is news of 11:00; at the end of its day the key is there, as it should be.
+    assert site.draw("silver.members", *VERSION) == drawn("""
+        member_id | tier | city | effective_from   | effective_to     | is_current
+        m1        | a    |      | 2026-03-01 10:00 | 2026-03-01 11:00 | false
+        m1        | b    |      | 2026-03-01 11:00 | 2026-03-01 12:00 | false
         m1        | a    |      | 2026-03-03       |                  | true
     """)
 
