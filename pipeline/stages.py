@@ -68,6 +68,7 @@ def load(batch: Batch) -> list[Staged]:
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed(batch, "stage") as seen:
         staged = side_by_side(lambda feed: _load_feed(batch, feed), feeds)
+        batch.tasks.sort(key=lambda t: [f"load_{f.name}" for f in feeds].index(t.task))  # on record as declared, whichever ended first
         seen.update(rows_in=sum(s.rows for s in staged), extra_columns={s.feed: list(s.extra_columns) for s in staged if s.extra_columns})
     return staged
 
