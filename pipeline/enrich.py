@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
 from pipeline.lake import Kept, Lake
-from pipeline.merge import Change, derive, difference
+from pipeline.merge import Change, derive, difference, first_of
 from pipeline.model import AsOf, Enriched, Feed, Newest, Partner, Rule, Source, filled
 from pipeline.validate import Judged, broken, finding, named, tally, when_outside
 
@@ -150,7 +150,7 @@ def _newest(partner: Newest, world: World, asked: DataFrame) -> DataFrame:
     rows = world.current(partner.feed).join(asked, list(partner.on), "left_semi")
     last = Window.partitionBy(*partner.on).orderBy(*(F.col(c).desc_nulls_last() for c in partner.by))
     counted = rows.withColumn(partner.count, F.count(F.lit(1)).over(Window.partitionBy(*partner.on)))
-    return counted.withColumn("_rank", F.row_number().over(last)).where("_rank = 1")
+    return first_of(counted, last)
 
 
 def _versions(partner: AsOf, world: World, asked: DataFrame) -> DataFrame:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
+from pyspark.sql.window import WindowSpec
 
 from pipeline.contract import WorkOrder
 from pipeline.errors import DataError
@@ -103,7 +104,7 @@ def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFr
     rank = [F.col("_batch_date").desc(), F.col("_revision").desc(), F.col("_deleted").desc(), *by_content(feed.names)]
     if reopened:
         rank.insert(3, F.col("_reopens").asc())
-    events = events.withColumn("_rank", F.row_number().over(Window.partitionBy(*feed.key, "_at").orderBy(*rank))).where("_rank = 1")
+    events = first_of(events, Window.partitionBy(*feed.key, "_at").orderBy(*rank))
     if reopened:
         # A reopening counts when it is the first after a delete: a group is an ordinary event with the reopenings behind it.
         events = events.withColumn("_group", F.sum(F.expr("CASE WHEN _reopens THEN 0 ELSE 1 END")).over(order))
@@ -116,9 +117,17 @@ def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFr
     events = events.withColumn("_version", F.sum("_opens").over(order))
     version = Window.partitionBy(*feed.key, "_version")
     events = events.withColumn("effective_from", F.min("_at").over(version))
-    events = events.withColumn("_age", F.row_number().over(version.orderBy(F.col("_at").desc()))).where("_age = 1")
-    events = events.withColumn("effective_to", F.lead("effective_from").over(Window.partitionBy(*feed.key).orderBy("effective_from")))
-    return events.where("NOT _deleted").withColumn("is_current", F.col("effective_to").isNull())
+    return _until_the_next(feed, first_of(events, version.orderBy(F.col("_at").desc()))).where("NOT _deleted")
+
+
+def first_of(rows: DataFrame, order: WindowSpec) -> DataFrame:
+    """Keeps the first row of each partition of the window."""
+    return rows.withColumn("_rank", F.row_number().over(order)).where("_rank = 1")
+
+
+def _until_the_next(feed: Feed, starts: DataFrame) -> DataFrame:
+    following = F.lead("effective_from").over(Window.partitionBy(*feed.key).orderBy("effective_from"))
+    return starts.withColumn("effective_to", following).withColumn("is_current", F.col("effective_to").isNull())
 
 
 def by_content(names: Sequence[str]) -> list[SparkColumn]:
@@ -187,8 +196,7 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
     rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in deliveries)
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *by_content(feed.names))
-    held = events.where("NOT _deleted").withColumn("_rank", F.row_number().over(newest)).where("_rank = 1")
-    held = held.select(*feed.names, "_batch_id", F.expr("true").alias("_reopens"))
+    held = first_of(events.where("NOT _deleted"), newest).select(*feed.names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(
@@ -241,7 +249,7 @@ def _upsert(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, D
 
 def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
     rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.names))
-    return rows.withColumn("_rank", F.row_number().over(rank)).where("_rank = 1")
+    return first_of(rows, rank)
 
 
 def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
@@ -253,17 +261,17 @@ def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, D
         news = news.unionByName(before.select(*news.columns))
     # Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
     first = Window.partitionBy("_row").orderBy("_batch_date", "_revision")
-    return before, derive(news.withColumn("_rank", F.row_number().over(first)).where("_rank = 1"), feed.derived)
+    return before, derive(first_of(news, first), feed.derived)
 
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
     news = judged.accepted.select(*feed.names, "_event_at", "_batch_date", "_revision")
     starts = feed.keep.starts if isinstance(feed.keep, Replace) else ""
-    if any((d.batch_date, d.revision) > (order.batch_date, order.revision) for d in past.deliveries):
+    is_outdated = any((d.batch_date, d.revision) > (order.batch_date, order.revision) for d in past.deliveries)
+    before = None if past.is_first or is_outdated else lake.read(past.silver, past.silver_version)
+    if is_outdated:
         news = news.where("false")
-        return None, derive(_listed(feed, news, starts), feed.derived)
-    before = None if past.is_first else lake.read(past.silver, past.silver_version)
     return before, derive(_listed(feed, news, starts), feed.derived)
 
 
@@ -272,9 +280,7 @@ def _listed(feed: Feed, rows: DataFrame, starts: str) -> DataFrame:
         return _newest(feed, rows)
     rows = rows.withColumn("effective_from", F.col(starts).cast("timestamp"))
     rank = Window.partitionBy(*feed.key, "effective_from").orderBy(*by_content(feed.names))
-    rows = rows.withColumn("_rank", F.row_number().over(rank)).where("_rank = 1")
-    following = F.lead("effective_from").over(Window.partitionBy(*feed.key).orderBy("effective_from"))
-    return rows.withColumn("effective_to", following).withColumn("is_current", F.col("effective_to").isNull())
+    return _until_the_next(feed, first_of(rows, rank))
 
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
