@@ -9,8 +9,9 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
+from pipeline.derive import derive
 from pipeline.lake import Kept, Lake
-from pipeline.merge import Change, derive, difference, first_of
+from pipeline.merge import Change, difference, first_of
 from pipeline.model import AsOf, Enriched, Feed, Newest, Partner, Rule, Source, filled
 from pipeline.validate import Judged, broken, finding, named, tally, when_outside
 
@@ -61,11 +62,11 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
 
 def _current_and_own(table: Enriched, feed: Feed, world: World, touched: Kept, judged: Judged | None) -> DataFrame:
     """Gives the touched current rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
-    names = [*feed.names, *(d.name for d in feed.derived)]
+    names = [*feed.fact_names, *(d.name for d in feed.derived)]
     current = world.current(feed.name).join(touched.df, list(feed.key), "left_semi")
     rows = current.select(*names, F.lit(0).alias("_own"))
     if judged is not None and judged.rows_accepted and table.rules:
-        own = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.col("_event_at")), feed.derived)
+        own = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.col("_event_at")), judged.feed.derived)
         rows = rows.unionByName(own.select(*names, F.lit(1).alias("_own")))
     return rows.withColumn("_at", F.expr(table.at))
 

@@ -1,7 +1,6 @@
 """Merges a batch's accepted rows into the silver tables: history as a pure function of a key's events, upsert, append, replace."""
 
 import datetime as dt
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +11,10 @@ from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
 from pipeline.contract import WorkOrder
+from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
-from pipeline.model import Append, Column, Derived, Feed, History, Replace, literal
+from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged, event_column
 
 EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
@@ -81,19 +81,6 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
-def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
-    """Adds derived columns, each of its declared type; those that need no other derived column go in one projection."""
-    waiting = list(derived)
-    while waiting:
-        names = {d.name for d in waiting}
-        ready = [d for d in waiting if not (set(re.findall(r"\w+", d.sql)) & (names - {d.name}))]
-        if not ready:
-            raise ValueError(f"derived columns need each other in a circle: {', '.join(sorted(names))}")
-        df = df.selectExpr("*", *(f"CAST({d.sql} AS {d.type}) AS {d.name}" for d in ready))
-        waiting = [d for d in waiting if d not in ready]
-    return df
-
-
 def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFrame:
     """Folds events into the versions of their keys: the definition of history.
 
@@ -101,7 +88,7 @@ def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFr
     `_revision`, `_deleted`; with `reopened` also `_reopens`, true for an event that counts only while its key is closed.
     """
     order = Window.partitionBy(*feed.key).orderBy("_at")
-    rank = [F.col("_batch_date").desc(), F.col("_revision").desc(), F.col("_deleted").desc(), *by_content(feed.names)]
+    rank = [F.col("_batch_date").desc(), F.col("_revision").desc(), F.col("_deleted").desc(), *_last_word(feed)]
     if reopened:
         rank.insert(3, F.col("_reopens").asc())
     events = first_of(events, Window.partitionBy(*feed.key, "_at").orderBy(*rank))
@@ -135,6 +122,15 @@ def by_content(names: Sequence[str]) -> list[SparkColumn]:
     return [F.col(c).cast("string").desc_nulls_last() for c in names]
 
 
+def _last_word(feed: Feed) -> list[SparkColumn]:
+    """Orders rows of one instant between which neither batch date nor revision decides, the one that stands first."""
+    return [*(F.col(c).desc_nulls_last() for c in _newest_by(feed)), *by_content(feed.fact_names)]
+
+
+def _newest_by(feed: Feed) -> tuple[str, ...]:
+    return feed.keep.newest_by if isinstance(feed.keep, History) else ()
+
+
 def as_one_text(names: Sequence[str]) -> str:
     """Writes SQL for a row's content as one text: each value after its length, so that rows which differ have texts that differ."""
     values = [f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names]
@@ -143,7 +139,7 @@ def as_one_text(names: Sequence[str]) -> str:
 
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
-    news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.names, *EVENT)
+    news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.fact_names, *EVENT)
     whole = any(d.batch_id == order.batch_id for d in past.deliveries)
     before, events = (None, news) if past.is_first else _with_past(judged, news, past, lake, whole)
     checks = _instants(feed, events, order)
@@ -163,15 +159,16 @@ def _with_past(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: b
     known = lake.keep(_known(judged, news, past, lake, whole), f"known/{feed.name}")
     before = known.df.where("effective_from IS NOT NULL AND (_slow OR is_current)")
     open_versions = known.df.where("NOT _slow AND is_current").selectExpr(
-        *feed.names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+        *feed.fact_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
     )
     if not pc.any(known.arrow(["_slow"])["_slow"]).as_py():
         return before, news.unionByName(open_versions)
     slow = known.df.where("_slow").select(*key).distinct()
-    log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"]).join(slow, key, "left_semi")
+    log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
+    log = derive(log, feed.prepared).join(slow, key, "left_semi")
     log = log.withColumn("_event_at", F.expr(event_column(feed) or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
     fast = news.join(slow, key, "left_anti")
-    return before, fast.unionByName(open_versions).unionByName(log.select(*feed.names, *EVENT))
+    return before, fast.unionByName(open_versions).unionByName(log.select(*feed.fact_names, *EVENT))
 
 
 def _known(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: bool) -> DataFrame:
@@ -195,12 +192,12 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
     key = list(feed.key)
     rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in deliveries)
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
-    newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *by_content(feed.names))
-    held = first_of(events.where("NOT _deleted"), newest).select(*feed.names, "_batch_id", F.expr("true").alias("_reopens"))
+    newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *_last_word(feed))
+    held = first_of(events.where("NOT _deleted"), newest).select(*feed.fact_names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(
-        *feed.names,
+        *feed.fact_names,
         f"{end} AS _at",
         f"{end} AS _event_at",
         "_batch_date",
@@ -214,8 +211,9 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
 def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
     """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself."""
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
-    groups = events.selectExpr(*feed.key, "_event_at", "_batch_date", "_revision", "_deleted", f"{as_one_text(feed.names)} AS _content", f"{own} AS _own")
-    groups = groups.groupBy(*feed.key, "_event_at", "_batch_date", "_revision").agg(
+    named = dict.fromkeys((*feed.key, *_newest_by(feed)))
+    groups = events.selectExpr(*named, "_event_at", "_batch_date", "_revision", "_deleted", f"{as_one_text(feed.fact_names)} AS _content", f"{own} AS _own")
+    groups = groups.groupBy("_event_at", "_batch_date", "_revision", *named).agg(
         F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
     )
     return groups.selectExpr("own", "CASE WHEN low <> high AND NOT deleted THEN own ELSE 0 END AS torn").selectExpr(
@@ -239,7 +237,7 @@ def _check_shrink(feed: Feed, past: Past, lake: Lake, change: Change, max_shrink
 
 def _upsert(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
-    news = judged.accepted.select(*feed.names, "_event_at", "_batch_date", "_revision")
+    news = judged.accepted.select(*feed.fact_names, "_event_at", "_batch_date", "_revision")
     before = None
     if not past.is_first:
         before = lake.read(past.silver, past.silver_version).join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
@@ -248,13 +246,13 @@ def _upsert(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, D
 
 
 def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
-    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.names))
+    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.fact_names))
     return first_of(rows, rank)
 
 
 def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
-    news = judged.accepted.selectExpr(*feed.names, "_event_at", "_batch_date", "_revision", f"sha2({as_one_text(feed.names)}, 256) AS _row")
+    news = judged.accepted.selectExpr(*feed.fact_names, "_event_at", "_batch_date", "_revision", f"sha2({as_one_text(feed.fact_names)}, 256) AS _row")
     before = None
     if not past.is_first:
         before = lake.read(past.silver, past.silver_version).join(news.select("_row").distinct(), ["_row"], "left_semi")
@@ -266,7 +264,7 @@ def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, D
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
-    news = judged.accepted.select(*feed.names, "_event_at", "_batch_date", "_revision")
+    news = judged.accepted.select(*feed.fact_names, "_event_at", "_batch_date", "_revision")
     starts = feed.keep.starts if isinstance(feed.keep, Replace) else ""
     is_outdated = any((d.batch_date, d.revision) > (order.batch_date, order.revision) for d in past.deliveries)
     before = None if past.is_first or is_outdated else lake.read(past.silver, past.silver_version)
@@ -279,7 +277,7 @@ def _listed(feed: Feed, rows: DataFrame, starts: str) -> DataFrame:
     if not starts:
         return _newest(feed, rows)
     rows = rows.withColumn("effective_from", F.col(starts).cast("timestamp"))
-    rank = Window.partitionBy(*feed.key, "effective_from").orderBy(*by_content(feed.names))
+    rank = Window.partitionBy(*feed.key, "effective_from").orderBy(*by_content(feed.fact_names))
     return _until_the_next(feed, first_of(rows, rank))
 
 

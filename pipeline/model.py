@@ -8,7 +8,7 @@ import datetime as dt
 import importlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -32,10 +32,11 @@ class Severity(StrEnum):
 class Action(StrEnum):
     REJECT = "REJECT"  # the row goes to quarantine
     WARN = "WARN"  # the row is accepted and counted
+    REPAIR = "REPAIR"  # the row is accepted with the value that a prepared column puts right, and counted; it does not weigh in the score
 
 
 HIGH, MEDIUM, LOW = Severity.HIGH, Severity.MEDIUM, Severity.LOW
-REJECT, WARN = Action.REJECT, Action.WARN
+REJECT, WARN, REPAIR = Action.REJECT, Action.WARN, Action.REPAIR
 
 TYPES = re.compile(r"STRING|INT|BIGINT|BOOLEAN|DATE|TIMESTAMP|DECIMAL\(\d+,\d+\)")
 _COLUMN = re.compile(r"\s*(\w+)\s+([A-Z]+(?:\(\s*\d+\s*,\s*\d+\s*\))?)(\s+NOT NULL)?\s*(?:,|\Z)")
@@ -102,11 +103,15 @@ class Reference:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Every version of a key. `delete_when` is SQL over the row; without `effective_from` a version starts at the batch date."""
+    """Every version of a key. `delete_when` is SQL over the row; without `effective_from` a version starts at the batch date.
+
+    Of several rows of one key, instant, batch date and revision the highest by `newest_by` stands, then the highest by content.
+    """
 
     effective_from: str = ""
     untracked: tuple[str, ...] = ()
     delete_when: str = ""
+    newest_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +136,18 @@ Keep = History | Upsert | Append | Replace
 
 @dataclass(frozen=True, kw_only=True)
 class Feed:
-    """One kind of file of a source. `files` is a glob, compared as text with the bare file name."""
+    """One kind of file of a source. `files` is a glob, compared as text with the bare file name.
+
+    `prepared` columns are computed from the delivered ones, and from `_batch_date`, before anything is judged: cleaned values,
+    which may be key, event time or tracked like any other. The delivered values stay beside them. Their SQL must not fail.
+    """
 
     name: str
     files: str
     columns: str
     key: tuple[str, ...]
     keep: Keep
+    prepared: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
     references: tuple[Reference, ...] = ()
     derived: tuple[Derived, ...] = ()  # as of the row's own day; never tracked
@@ -146,14 +156,16 @@ class Feed:
     description: str = ""
 
     def __post_init__(self) -> None:
-        names = {c.name for c in self.schema}
-        timed = (self.keep.effective_from,) if isinstance(self.keep, History) else ()
+        timed = (self.keep.effective_from, *self.keep.newest_by) if isinstance(self.keep, History) else ()
         for name in (*self.key, *self.optional, *filter(None, timed)):
-            if name not in names:
+            if name not in self.fact_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
+        if len(set(self.fact_names)) < len(self.fact_names):
+            raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
+        """The delivered columns."""
         return columns_of(self.columns)
 
     @cached_property
@@ -161,11 +173,20 @@ class Feed:
         return tuple(c.name for c in self.schema)
 
     @cached_property
+    def facts(self) -> tuple[Column, ...]:
+        """The columns that everything after staging sees: the delivered, then the prepared."""
+        return (*self.schema, *(Column(p.name, p.type) for p in self.prepared))
+
+    @cached_property
+    def fact_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.facts)
+
+    @cached_property
     def tracked(self) -> tuple[str, ...]:
         """The columns whose change opens a version: all but the key, the untracked and the event time's."""
         if not isinstance(self.keep, History):
-            return tuple(n for n in self.names if n not in self.key)
-        return tuple(n for n in self.names if n not in (*self.key, *self.keep.untracked, self.keep.effective_from))
+            return tuple(n for n in self.fact_names if n not in self.key)
+        return tuple(n for n in self.fact_names if n not in (*self.key, *self.keep.untracked, self.keep.effective_from))
 
     @property
     def has_versions(self) -> bool:
@@ -174,7 +195,7 @@ class Feed:
     @cached_property
     def silver(self) -> tuple[Column, ...]:
         """The columns of the silver table; `_event_at` is the time of the newest event that the row shows."""
-        columns = [Column(c.name, c.type) for c in self.schema] + [Column(d.name, d.type) for d in self.derived]
+        columns = [*(Column(c.name, c.type) for c in self.facts), *(Column(d.name, d.type) for d in self.derived)]
         if self.has_versions:
             columns += columns_of("effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN")
         if isinstance(self.keep, Append):
@@ -186,6 +207,11 @@ class Feed:
         if isinstance(self.keep, Append):
             return ("_row",)
         return (*self.key, "effective_from") if self.has_versions else self.key
+
+    def with_settings(self, values: Mapping[str, Any]) -> "Feed":
+        """Fills the source's settings into the SQL of prepared and derived columns."""
+        prepared, derived = (tuple(replace(d, sql=filled(d.sql, values)) for d in columns) for columns in (self.prepared, self.derived))
+        return replace(self, prepared=prepared, derived=derived)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,7 +364,8 @@ class Source:
 
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
         """The columns of an enriched table: the row's own, each partner's (see `partner_columns`), the derived."""
-        own = [Column(c.name, c.type) for c in self.feed(table.of).schema] + [Column(d.name, d.type) for d in self.feed(table.of).derived]
+        feed = self.feed(table.of)
+        own = [*(Column(c.name, c.type) for c in feed.facts), *(Column(d.name, d.type) for d in feed.derived)]
         joined = [Column(new, kind) for p in table.partners for _, new, kind in self.partner_columns(table, p)]
         return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
 

@@ -91,7 +91,7 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
-            return judge(one, batch.source.feed(one.feed), batch.order, batch.lake, quality=batch.quality, values=values)
+            return judge(one, batch.source.feed(one.feed).with_settings(batch.values), batch.order, batch.lake, quality=batch.quality, values=values)
 
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged

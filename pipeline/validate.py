@@ -1,7 +1,7 @@
 """Judges the rows of a batch: one pass over a feed evaluates all its rules; references look into batch and lake afterwards."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 
@@ -12,15 +12,17 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
+from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
-from pipeline.model import HIGH, REJECT, WARN, Feed, History, Reference, Rule, Severity, columns_of, filled, literal
+from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Rule, Severity, columns_of, filled, literal
 from pipeline.stage import Staged
 
 BOOKKEEPING = columns_of("_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING")
 WELL_FORMED = Rule("record_is_well_formed", "true", severity=HIGH, action=REJECT, description="as many fields as the header, quotes where they belong")
 ONE_INSTANT = Rule("events_of_one_instant_agree", "true", severity=HIGH, description="rows of one key, instant, batch date and revision are equal")
 EXAMPLES = 3
+SEARCHED = 10_000  # rows in which examples are looked for
 IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
 
 
@@ -56,7 +58,7 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     event = event_column(feed)
     given = [
         Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in (*feed.key, event) else "NOT _deleted")
-        for c in feed.schema
+        for c in feed.facts
         if c.required or c.name in (*feed.key, event)
     ]
     future = Rule(
@@ -83,19 +85,19 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
     facts = lake.kept(staged.path).df.withColumnRenamed("_reasons", "_unfit")
     facts = facts.selectExpr(
         "*",
-        f"coalesce({deleted}, false) AS _deleted",
         f"{literal(order.batch_id)} AS _batch_id",
         f"{literal(order.batch_date)} AS _batch_date",
         f"CAST({order.revision} AS INT) AS _revision",
-        f"{event_column(feed) or f'CAST({literal(order.batch_date)} AS TIMESTAMP)'} AS _event_at",
     )
+    event = event_column(feed) or "CAST(_batch_date AS TIMESTAMP)"
+    facts = derive(facts, feed.prepared).selectExpr("*", f"coalesce({deleted}, false) AS _deleted", f"{event} AS _event_at")
     judged = facts.selectExpr(
-        *feed.names,
+        *feed.fact_names,
         *(c.name for c in BOOKKEEPING),
         "_extra",
         "_event_at",
         f"nullif({named(['_unfit', *(_when_broken(r) for r in rules if r.action is REJECT)])}, '') AS _reasons",
-        f"{named([_when_broken(r) for r in rules if r.action is WARN])} AS _warned",
+        f"{named([_when_broken(r) for r in rules if r.action is not REJECT])} AS _warned",
         f"{named([when_outside(r) for r in rules])} AS _unchecked",
     )
     rows = lake.keep(judged, f"judged/{feed.name}")
@@ -133,7 +135,10 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     verdicts = rows.arrow(["_reasons", "_warned", "_unchecked"])
     good = verdicts.filter(pc.is_null(verdicts["_reasons"]))
     reasons, warned, outside = tally(verdicts["_reasons"]), tally(good["_warned"]), tally(good["_unchecked"])
-    examples = _examples(rows) if reasons else {}
+    repaired = {r.name for r in rules if r.action is REPAIR}
+    examples = _examples(rejects(rows, ["_reasons", "_raw"])) if reasons else {}
+    if repaired & set(warned):
+        examples |= _examples(_warned(rows), repaired)
     types = sorted(name for name in reasons if name.startswith("type:"))
     misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in types]
     found = []
@@ -153,13 +158,19 @@ def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, exampl
     )
 
 
-def _examples(rows: Kept) -> dict[str, list[str]]:
+def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[str]]:
     examples: dict[str, list[str]] = {}
-    for row in rejects(rows, ["_reasons", "_raw"]).slice(0, 10_000).to_pylist():
-        for name in row["_reasons"].split(","):
-            if len(examples.setdefault(name, [])) < EXAMPLES:
-                examples[name].append(row["_raw"][:500])
+    names, raw = rows.columns
+    for found, text in zip(names.to_pylist()[:SEARCHED], raw.to_pylist()[:SEARCHED], strict=True):
+        for name in found.split(","):
+            if (not wanted or name in wanted) and len(examples.setdefault(name, [])) < EXAMPLES:
+                examples[name].append(text[:500])
     return examples
+
+
+def _warned(rows: Kept) -> pa.Table:
+    accepted = ds.field("_reasons").is_null() & (ds.field("_warned") != "")
+    return ds.dataset(rows.path, format="parquet").head(SEARCHED, columns=["_warned", "_raw"], filter=accepted)
 
 
 def rejects(rows: Kept, columns: Sequence[str]) -> pa.Table:
@@ -227,9 +238,9 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame]) -> tuple[Find
 
 
 def score(findings: Iterable[Finding]) -> float | None:
-    """Computes 100 × (1 − Σ weight·broken / Σ weight·checked); None where nothing was checked."""
+    """Computes 100 × (1 − Σ weight·broken / Σ weight·checked), without repairs; None where nothing was checked."""
     checked = broken = 0
-    for f in findings:
+    for f in (f for f in findings if f.action != REPAIR):
         weight = Severity(f.severity).weight
         checked, broken = checked + weight * f.checked, broken + weight * f.broken
     return None if checked == 0 else 100 * (1 - broken / checked)
