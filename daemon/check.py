@@ -53,7 +53,7 @@ class Finding:
 def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
     """Looks at everything that can be looked at without starting anything."""
     looks = {
-        "python": _python(), "sources": _sources(), "engine": _engine(config, environ), "folders": _folders(config), "moves": _moves(config),
+        "python": _python(), "sources": _sources(config), "engine": _engine(config, environ), "folders": _folders(config), "moves": _moves(config),
         "space": _space(config), "lease": _lease(config), "ledger": _ledger(config), "commands": _commands(config, environ),
         "daemon": _running(config), "tables": _lake(config),
     }  # fmt: skip
@@ -74,8 +74,15 @@ def _python() -> Told:
         yield "python", OK, f"{version}, {sys.executable}"
 
 
-def _sources() -> Told:
-    yield "sources", OK, ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in contract.catalogue())
+def _sources(config: Config) -> Told:
+    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+    if usable := [s for s in every if not s.broken]:
+        yield "sources", OK, ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable)
+    else:
+        yield "sources", BAD, "there is none that can be used: [sources] leaves out those that ship, and names no other"
+    for source in every:
+        if source.broken:
+            yield "sources", BAD, f"{source.name} is left out: {source.broken}"
 
 
 def _engine(config: Config, environ: Mapping[str, str]) -> Told:
@@ -274,7 +281,7 @@ def _lake(config: Config) -> Told:
     yield "tables", OK, f"{len(state.versions)} published"
     if holder(lake / ".lock") is None:
         yield from _left_open(lake, reader, state)
-    yield from _outdated(config, lake)
+    yield from _outdated(config)
 
 
 def _left_open(lake: Path, reader: Any, state: Any) -> Told:
@@ -287,9 +294,9 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         yield "tables", BAD, f"{says}; `lakegate adopt {table}` publishes it, `lakegate restore {table}` undoes it"
 
 
-def _outdated(config: Config, lake: Path) -> Told:
+def _outdated(config: Config) -> Told:
     definitions = importlib.import_module("pipeline.definitions")
-    for source, changed in definitions.outdated(lake, config.settings.sources).items():
+    for source, changed in definitions.outdated(config.settings).items():
         if changed is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
         elif changed:

@@ -3,15 +3,15 @@
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections
+from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections, unreadable
 from daemon.mistakes import Mistake, counted, told
 from daemon.shipped import shipped
-from pipeline.contract import Quality, Settings
+from pipeline.contract import Quality, Settings, catalogue
 
 PREFIX = "LAKEGATE_"
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -90,10 +90,13 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     """Reads the file and what `LAKEGATE_<SECTION>__<KEY>` overrides. Raises ConfigError with every mistake."""
     path = path.expanduser().absolute()
     raw = _read(path)
-    given, mistakes = _collected(_parsed(raw, path), environ)
-    values = {section: {key.name: key.default for key in keys} for section, keys in sections().items()}
+    document = _parsed(raw, path)
+    paths, without = _chosen_sources(document, environ, path.parent)
+    known, closed = sections(paths, without), unreadable(paths, without)
+    given, mistakes = _collected({s: keys for s, keys in document.items() if s not in closed}, _without(closed, environ), known)
+    values = {section: {key.name: key.default for key in keys} for section, keys in known.items()}
     for (section, name), one in given.items():
-        key = _key(section, name)
+        key = next(k for k in known[section] if k.name == name)
         try:
             values[section][name] = key.kind.read(one.text if key.kind.textual and one.variable else one.value)
         except UnfitError:
@@ -137,26 +140,47 @@ def _place_of_syntax_error(raw: str, error: Exception) -> tuple[int, int]:
     return len(raw.rstrip("\n").split("\n")), len(raw.rstrip("\n").split("\n")[-1]) + 1
 
 
-def _collected(document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[tuple[str, str], _Given], list[Mistake]]:
+def _chosen_sources(document: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    # Which sections there are depends on [sources], which is therefore read before all others; its mistakes are told with theirs.
+    section = document.get("sources")
+    given = dict(section) if isinstance(section, dict) else {}
+    given |= {name: _value_of(text) for _, of, name, text in _overrides(environ) if of == "sources"}
+    chosen = {}
+    for key in OWN["sources"]:
+        try:
+            chosen[key.name] = key.kind.read(given.get(key.name, key.default))
+        except UnfitError:
+            chosen[key.name] = key.default
+    return tuple(str(_placed(folder, path)) for path in chosen["paths"]), chosen["without"]
+
+
+def _without(sections: Collection[str], environ: Mapping[str, str]) -> Mapping[str, str]:
+    left = {variable for variable, section, _, _ in _overrides(environ) if section in sections}
+    return {variable: text for variable, text in environ.items() if variable not in left}
+
+
+def _collected(
+    document: Mapping[str, Any], environ: Mapping[str, str], known: Mapping[str, tuple[Key, ...]]
+) -> tuple[dict[tuple[str, str], _Given], list[Mistake]]:
     given, mistakes = dict[tuple[str, str], _Given](), list[Mistake]()
     for section, keys in document.items():
-        if section not in sections():
-            holders = [s for s, known in sections().items() if section in {k.name for k in known}]
-            hint = f"; it belongs to [{holders[0]}]" if holders and not isinstance(keys, dict) else did_you_mean(section, sections())
+        if section not in known:
+            holders = [s for s, own in known.items() if section in {k.name for k in own}]
+            hint = f"; it belongs to [{holders[0]}]" if holders and not isinstance(keys, dict) else did_you_mean(section, known)
             name = f"[{section}]" if isinstance(keys, dict) else section
             mistakes.append(Mistake(sentence=f"{name} is not a section{hint}", at=(section,)))
         elif not isinstance(keys, dict):
             mistakes.append(Mistake(sentence=f"{section} = {_shown(keys)} is not a section; write [{section}]", at=(section,)))
         else:
             for name, value in keys.items():
-                if wrong := _unknown(section, name):
+                if wrong := _unknown(section, name, known):
                     mistakes.append(Mistake(sentence=wrong, at=(section, name)))
                 else:
                     given[section, name] = _Given(value=value)
     for variable, section, name, text in _overrides(environ):
-        if section not in sections():
-            mistakes.append(Mistake(sentence=f"[{section}] is not a section{did_you_mean(section, sections())}", variable=variable))
-        elif wrong := _unknown(section, name):
+        if section not in known:
+            mistakes.append(Mistake(sentence=f"[{section}] is not a section{did_you_mean(section, known)}", variable=variable))
+        elif wrong := _unknown(section, name, known):
             mistakes.append(Mistake(sentence=wrong, variable=variable))
         else:
             given[section, name] = _Given(value=_value_of(text), variable=variable, text=text)
@@ -181,17 +205,13 @@ def _value_of(text: str) -> Any:
         return text
 
 
-def _unknown(section: str, name: str) -> str:
-    known = [k.name for k in sections()[section]]
+def _unknown(section: str, name: str, every: Mapping[str, tuple[Key, ...]]) -> str:
+    known = [k.name for k in every[section]]
     if name in known:
         return ""
-    elsewhere = [s for s, keys in sections().items() if name in {k.name for k in keys}]
+    elsewhere = [s for s, keys in every.items() if name in {k.name for k in keys}]
     hint = did_you_mean(name, known) or (f"; there is one in [{elsewhere[0]}]" if elsewhere else f"; there are {', '.join(known)}")
     return f"[{section}] {name} is not a key{hint}"
-
-
-def _key(section: str, name: str) -> Key:
-    return next(k for k in sections()[section] if k.name == name)
 
 
 def _shown(value: Any) -> str:
@@ -205,6 +225,11 @@ def _meant(key: Key, value: Any) -> str:
     return ""
 
 
+def _placed(folder: Path, value: str) -> Path:
+    # Dots are taken out by name, links are not followed: where a link points to is the operator's choice and may change.
+    return Path(os.path.normpath(folder / Path(value).expanduser()))
+
+
 def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
     folder = path.parent
 
@@ -212,8 +237,7 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
         value = values[section][name]
         if value is None and otherwise is not None:
             return otherwise
-        # Dots are taken out by name, links are not followed: where a link points to is the operator's choice and may change.
-        return Path(os.path.normpath(folder / Path(str(value)).expanduser()))
+        return _placed(folder, str(value))
 
     landing, log_path = place("landing", "path"), place("log", "path")
     own = values["landing"]
@@ -243,6 +267,8 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
             log_path=str(log_path.with_name("spark.log")),
             quality=Quality(**values["quality"]),
             sources={name: dict(keys) for name, keys in values.items() if name not in OWN},
+            source_paths=tuple(str(_placed(folder, one)) for one in values["sources"]["paths"]),
+            without=values["sources"]["without"],
         ),
     )
 
@@ -257,6 +283,11 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "spark", "engine", 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
     if unusable := next((c for c in config.settings.lake_path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), ""):
         yield "lake", "path", f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})"
+    shipped_sources = [s.name for s in catalogue()]
+    for name in config.settings.without:
+        if name not in shipped_sources:
+            hint = did_you_mean(name, shipped_sources) or f"; there are {', '.join(shipped_sources)}"
+            yield "sources", "without", f"without names {name}, which is no source that ships{hint}"
     yield from _collisions(config)
 
 

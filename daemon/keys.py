@@ -182,14 +182,27 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
     ),
     "alerts": (_key("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
+    "sources": (
+        _key("paths", TEXTS, (), "folders of your own sources, each in the form of pipeline/retail and called as its source is"),
+        _key("without", TEXTS, (), "sources that ship and that this lake does without; their names of files are free then"),
+    ),
 }
 
 
 @cache
-def sections() -> Mapping[str, tuple[Key, ...]]:
-    """Tells every section with its keys: the product's own, then one per source that declares settings."""
-    declared = {s.name: tuple(_declared(k) for k in s.settings) for s in contract.catalogue()}
-    return {**OWN, **{name: keys for name, keys in declared.items() if keys}}
+def sections(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Mapping[str, tuple[Key, ...]]:
+    """Tells every section with its keys: the product's own, then one per source that declares settings.
+
+    `paths` are the folders of sources outside of the package. A source that is left out keeps its section, which nobody reads.
+    """
+    every = (*contract.catalogue(), *contract.catalogue(paths, without))
+    declared = {s.name: tuple(_declared(k) for k in s.settings) for s in every}
+    return {**OWN, **{name: keys for name, keys in declared.items() if keys and name not in OWN}}
+
+
+def unreadable(paths: tuple[str, ...], without: tuple[str, ...]) -> frozenset[str]:
+    """Tells the sections whose keys nobody can know, since the folder of their source cannot be used."""
+    return frozenset(s.name for s in contract.catalogue(paths, without) if s.broken) - set(sections(paths, without))
 
 
 def _declared(setting: contract.SettingKey) -> Key:

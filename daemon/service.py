@@ -53,6 +53,7 @@ class Service:
         self.pending = 0  # triggers that are no batches yet
         self.failures = 0  # ticks in a row that could not do their work
         self.taken: set[str] = set()  # batches that this run has had to do with
+        self.broken = [s for s in catalogue if s.broken]
         self.rooms = Rooms(config, log=log, clock=clock, command=command, catalogue=catalogue, wake=self.bell.wake, on_change=self._note, pulse=self._pulse)
         self.ledger = self.rooms.ledger
 
@@ -61,6 +62,8 @@ class Service:
         try:
             self.sight = self.rooms.landing.look()
             self.log.info("daemon.started", pid=os.getpid(), config=str(self.config.path), landing=str(self.config.landing.path), once=self.once)
+            for source in self.broken:
+                self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
             self.rooms.dispatch.recover()
             if self.sight.is_whole:
@@ -177,7 +180,7 @@ def run(
     bell = bell or Bell()
     try:
         with rung_by_signals(bell):
-            sources = contract.catalogue() if catalogue is None else catalogue
+            sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
             with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
     except (HeldError, LedgerError, OSError) as refusal:

@@ -48,7 +48,7 @@ def worker_of(daemon: Holder | None, lake: Path) -> int | None:
 def outdated(config: Config) -> list[str]:
     """Published tables whose definition is another now than when their newest batch was published."""
     definitions = importlib.import_module("pipeline.definitions")
-    found = definitions.outdated(Path(config.settings.lake_path), config.settings.sources)
+    found = definitions.outdated(config.settings)
     return sorted(table for tables in found.values() for table in tables or ())
 
 

@@ -71,7 +71,7 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
     for name in names:
         found = feeds_of(name, catalogue)
         if not found:
-            raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}")
+            raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{_left_out(catalogue)}")
         if len(found) > 1:
             raise TriggerError(f"{printable(name)} matches more than one feed: {', '.join(f'{s}.{f}' for s, f in found)}")
         source, feeds[name] = found[0]
@@ -254,3 +254,8 @@ def _shown(value: Any) -> str:
 
 def _globs(catalogue: Sequence[CatalogueSource]) -> str:
     return listed((f.files for s in catalogue for f in s.feeds), most=6)
+
+
+def _left_out(catalogue: Sequence[CatalogueSource]) -> str:
+    broken = [s.name for s in catalogue if s.broken]
+    return f"; what {listed(broken)} would take is not known, `lakegate check` tells why" if broken else ""

@@ -22,7 +22,8 @@ def text(config: Config) -> str:
     unit = _with(unit, "ExecStart", command)
     unit = _with(unit, "WorkingDirectory", _escaped(config.path.parent))
     unit = _with(unit, "TimeoutStopSec", f"{config.dispatch.stop_seconds + SLACK_SECONDS:.0f}")
-    if any(f.is_relative_to(home) for f in (*folders, Path(sys.prefix), config.path) for home in HOMES):
+    read = (Path(sys.prefix), config.path, *map(Path, config.settings.source_paths))
+    if any(f.is_relative_to(home) for f in (*folders, *read) for home in HOMES):
         unit = _with(unit, "ProtectHome", "no")
     return _with(unit, "ProtectSystem", f"strict\nReadWritePaths={' '.join(map(_quoted, folders))}")
 

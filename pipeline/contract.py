@@ -157,6 +157,8 @@ class Settings:
     log_path: str = ""  # where Spark's own chatter goes
     quality: Quality = field(default_factory=Quality)
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # [retail] … as in config.toml
+    source_paths: tuple[str, ...] = ()  # folders of sources outside of the package
+    without: tuple[str, ...] = ()  # sources that ship and are left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,26 +178,31 @@ class CatalogueFeed:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogueSource:
+    """A source; one whose folder cannot be used has no feeds, and `broken` says where and why."""
+
     name: str
     feeds: tuple[CatalogueFeed, ...]
     settings: tuple[SettingKey, ...] = ()
+    broken: str = ""
 
 
 MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Ready, Refused)}
 
 
-def catalogue() -> tuple[CatalogueSource, ...]:
-    """Tells every source with its feeds, globs and configuration keys, from the declarations alone."""
+def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:
+    """Tells every source with its feeds, globs and configuration keys, from the declarations alone: `Settings.source_paths`, `.without`."""
     from pipeline import sources
 
-    return tuple(
+    found = sources.found(paths, without)
+    usable = tuple(
         CatalogueSource(
             name=s.name,
             feeds=tuple(CatalogueFeed(name=f.name, files=f.files) for f in s.feeds),
             settings=tuple(SettingKey(name=k.name, default=k.default, meaning=k.meaning) for k in s.settings),
         )
-        for s in sources.all_sources()
+        for s in found.sources
     )
+    return (*usable, *(CatalogueSource(name=name, feeds=(), broken=sentence) for name, sentence in found.broken))
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:

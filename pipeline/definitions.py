@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import reader, sources
+from pipeline.contract import Settings
 from pipeline.model import Source
 
 
@@ -24,12 +25,14 @@ def changed(stored: str, now: str) -> tuple[str, ...]:
     return tuple(sorted(t for t in {*before, *after} if before.get(t) != after.get(t)))
 
 
-def outdated(lake: Path, settings: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, ...] | None]:
+def outdated(settings: Settings) -> dict[str, tuple[str, ...] | None]:
     """Tells, by published source, the tables whose definition is another now; None for a source that is not declared any more."""
-    declared = {s.name: s for s in sources.all_sources()}
+    found = sources.found(settings.source_paths, settings.without)
+    declared, broken = {s.name: s for s in found.sources}, {name for name, _ in found.broken}
     return {
-        name: changed(stored, fingerprint(declared[name], settings.get(name, {}))) if name in declared else None
-        for name, stored in reader.fingerprints(lake).items()
+        name: changed(stored, fingerprint(declared[name], settings.sources.get(name, {}))) if name in declared else None
+        for name, stored in reader.fingerprints(Path(settings.lake_path)).items()
+        if name not in broken  # what it declares cannot be known
     }
 
 

@@ -16,14 +16,14 @@ from pipeline.stages import Batch, enrich, judge_together, load, merge, summaris
 Report = Callable[[Progress], None]
 
 
-def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] = sources.source) -> Result:
+def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
     """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
     try:
         manifest = Manifest(lake)
         published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
         if published:
             return outcome.duplicate(order, published)
-        source = source_of(order.source)
+        source = source_of(order.source) if source_of else sources.source(order.source, settings.source_paths, settings.without)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
         if lake.session:
             lake.session.tune(sum(f.bytes for f in order.files))

@@ -31,7 +31,7 @@ def test_every_verb_is_one(verb: str) -> None:
     assert verb in lakegate.commands
 
 
-@pytest.mark.parametrize("key", ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path"])
+@pytest.mark.parametrize("key", ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path", "paths", "without"])
 def test_every_configuration_key_is_in_the_shipped_file(key: str) -> None:
     assert key in README
     assert re.search(rf"^(# )?{key} = ", (PROJECT / "config.toml").read_text(), re.MULTILINE)

@@ -1,0 +1,122 @@
+"""Tells where the parts of a source do not fit together: names used twice, feeds and columns that nobody declares, globs that meet."""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from pipeline.model import Feed, GoldTable, History, Replace, Source
+
+Flaw = tuple[str, str]  # the word to look for in the declaration, and the sentence
+
+# Sections of config.toml, which are not a source's, and the schema of the lake's own tables.
+TAKEN = ("landing", "debounce", "dispatch", "retry", "ledger", "lake", "spark", "log", "quality", "alerts", "sources", "ops")
+
+
+def flaws(source: Source) -> Iterator[Flaw]:
+    """Yields what would fail, or mean something else, in the middle of a batch."""
+    if source.name in TAKEN or not source.name.isidentifier():
+        yield source.name, f"{source.name!r} cannot be the name of a source; it has another meaning, or no place, in config.toml and in the lake"
+    if not source.feeds:
+        yield source.name, f"the source {source.name} has no feed"
+    silver = [*(f.name for f in source.feeds), *(e.name for e in source.enriched)]
+    for names in (silver, [g.name for g in source.gold]):
+        for name in _doubles(names):
+            yield name, f"two tables of {source.name} have the name {name!r}"
+    for feed in source.feeds:
+        yield from _of_feed(source, feed)
+    for table in source.enriched:
+        for name in (table.of, *(p.feed for p in table.partners)):
+            if not _has(source, name):
+                yield name, f"enriched table {table.name}: there is no feed {name!r}"
+                return  # nothing more can be known of its columns
+        for column in _doubles([c.name for c in source.enriched_columns(table)]):
+            yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a partner another prefix"
+    for gold in source.gold:
+        yield from _of_gold(source, gold, silver)
+
+
+def meeting(a: str, b: str) -> bool:
+    """Tells whether one name can match both globs."""
+    left, right = _signs(a), _signs(b)
+
+    @cache
+    def meet(i: int, j: int) -> bool:
+        if i == len(left) or j == len(right):
+            return all(sign is None for sign in (*left[i:], *right[j:]))
+        one, other = left[i], right[j]
+        if one is None:
+            return meet(i + 1, j) or meet(i, j + 1)
+        if other is None:
+            return meet(i, j + 1) or meet(i + 1, j)
+        return bool(one & other) and meet(i + 1, j + 1)
+
+    return meet(0, 0)
+
+
+_ANY = frozenset(map(chr, range(32, 127)))
+
+
+def _signs(glob: str) -> list[frozenset[str] | None]:
+    # Each sign as the characters that it takes; a star is None. Names are compared as fnmatch does.
+    signs: list[frozenset[str] | None] = []
+    at = 0
+    while at < len(glob):
+        end = glob.find("]", at + 2 + glob.startswith("!", at + 1)) if glob[at] == "[" else -1
+        if end > 0:
+            signs.append(_class(glob[at + 1 : end]))
+            at = end
+        else:
+            signs.append(None if glob[at] == "*" else _ANY if glob[at] == "?" else frozenset(glob[at]))
+        at += 1
+    return signs
+
+
+def _class(text: str) -> frozenset[str]:
+    inner, taken, at = text.removeprefix("!"), set[str](), 0
+    while at < len(inner):
+        is_range = inner[at + 1 : at + 2] == "-" and at + 2 < len(inner)
+        taken |= set(map(chr, range(ord(inner[at]), ord(inner[at + 2]) + 1))) if is_range else {inner[at]}
+        at += 3 if is_range else 1
+    return _ANY - taken if text.startswith("!") else frozenset(taken)
+
+
+def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
+    if not feed.name.isidentifier():
+        yield feed.name, f"{feed.name!r} cannot be the name of a feed; names are letters, digits and _"
+    if not feed.key:
+        yield feed.name, f"feed {feed.name}: it has no key"
+    for column in feed.names:
+        if column.startswith("_"):
+            yield feed.name, f"feed {feed.name}: {column} starts with _, as the lake's own columns do"
+    for column in _doubles([c.name for c in feed.silver]):
+        yield feed.name, f"feed {feed.name}: two columns of its table have the name {column!r}"
+    more = feed.keep.untracked if isinstance(feed.keep, History) else (feed.keep.starts,) if isinstance(feed.keep, Replace) and feed.keep.starts else ()
+    for column in set(more) - set(feed.fact_names):
+        yield column, f"feed {feed.name}: {column} is none of its columns"
+    for reference in feed.references:
+        if not _has(source, reference.feed):
+            yield reference.name, f"reference {reference.name}: there is no feed {reference.feed!r}"
+            continue
+        for column in reference.on:
+            if not all(column in {c.name for c in f.silver} for f in (feed, source.feed(reference.feed))):
+                yield reference.name, f"reference {reference.name}: {column} is no column of both {feed.name} and {reference.feed}"
+
+
+def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterator[Flaw]:
+    if table.of not in {*silver, *(g.name for g in source.gold)}:
+        yield table.name, f"gold table {table.name}: it follows {table.of!r}, which is no feed or table of {source.name}"
+    if table.attributes and not _has(source, table.attributes):
+        yield table.name, f"gold table {table.name}: there is no feed {table.attributes!r}"
+    columns = {c.name for c in table.schema}
+    for column in (*table.grain, *table.sums, *table.distinct, *table.lowest, *table.highest, *table.ages):
+        if column not in columns:
+            yield table.name, f"gold table {table.name}: {column} is none of its columns"
+
+
+def _has(source: Source, feed: str) -> bool:
+    return any(f.name == feed for f in source.feeds)
+
+
+def _doubles(names: Sequence[str]) -> list[str]:
+    # Engines do not tell small letters from large ones.
+    lower = [n.lower() for n in names]
+    return [n for at, n in enumerate(names) if n.lower() in lower[:at]]

@@ -1,0 +1,52 @@
+"""A small source in a folder of its own, `kiosk`, sound or with one thing wrong in it."""
+
+from pathlib import Path
+
+FEEDS = '''"""What the stalls deliver."""
+
+from pipeline.model import HIGH, REJECT, Feed, History, Reference, Rule, Setting, Source, Upsert
+
+stalls = Feed(name="stalls", files="stalls_*.csv", columns="stall STRING NOT NULL, place STRING", key=("stall",), keep=Upsert())
+
+takings = Feed(
+    name="takings",
+    files="takings_*.csv",
+    columns="receipt STRING NOT NULL, stall STRING NOT NULL, quantity INT NOT NULL, sold_at TIMESTAMP NOT NULL",
+    key=("receipt",),
+    keep=History(effective_from="sold_at"),
+    rules=(Rule("something_was_sold", "quantity <= $most", severity=HIGH, action=REJECT),),
+    references=(Reference("taking_has_stall", "stalls", ("stall",)),),
+)
+
+KIOSK = Source(name="kiosk", feeds=(stalls, takings), settings=(Setting(name="most", default=50, meaning="pieces at most"),))
+'''
+GOLD = '''"""What comes of it."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.model import totals
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+@totals(of="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sums={"receipts": "1"})
+def by_stall(sums: "DataFrame") -> "DataFrame":
+    """Receipts by stall."""
+    return sums
+'''
+
+
+def kiosk(root: Path, feeds: str = FEEDS, gold: str = GOLD, **more: str) -> Path:
+    """Writes the folder of the source `kiosk`; `more` are further modules by their names."""
+    folder = root / "kiosk"
+    folder.mkdir(parents=True)
+    for name, text in {"feeds": feeds, "gold": gold, **more}.items():
+        (folder / f"{name}.py").write_text(text)
+    return folder
+
+
+def changed(text: str, old: str, new: str) -> str:
+    """The text with one thing another."""
+    assert text.count(old) == 1, f"{old!r} stands there {text.count(old)} times"
+    return text.replace(old, new)
