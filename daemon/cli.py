@@ -21,6 +21,8 @@ EXIT_CODES = {
     "LedgerError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
+    "NoSuchSourceError": NOT_FOUND,
+    "SampleError": USAGE,
     "QueryError": USAGE,
     "HeldError": BUSY,
     "ForeignCommit": A_BATCH_FAILED,
@@ -105,8 +107,11 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 def _config() -> "Config":
     from daemon import config
 
-    named = click.get_current_context().find_root().meta.get("config") or os.environ.get("LAKEGATE_CONFIG") or "config.toml"
-    return config.load(Path(named), os.environ)
+    return config.load(_config_path(), os.environ)
+
+
+def _config_path() -> Path:
+    return Path(click.get_current_context().find_root().meta.get("config") or os.environ.get("LAKEGATE_CONFIG") or "config.toml")
 
 
 def _reading() -> "tuple[Config, Ledger]":
@@ -343,6 +348,36 @@ def _sql(query: str, batch: str | None, *, as_json: bool) -> None:
 
     reader, state = _published(batch)
     lakeview.answer(reader, reader.sql(state, sys.stdin.read() if query == "-" else query), as_json=as_json)
+
+
+@_verb("sources")
+@click.argument("words", metavar="[NAME | new NAME --from FILE...]", nargs=-1)
+@click.option("--from", "samples", metavar="FILE...", multiple=True, help="new: draft the source from these files.")
+@click.option("--into", metavar="FOLDER", default=".", help="new: the folder that gets the source's own [here].")
+@_json
+def _sources(words: tuple[str, ...], samples: tuple[str, ...], into: str, *, as_json: bool) -> None:
+    """Tell what the sources declare: feeds, keys, rules, tables; of NAME everything. Or draft a `new` one from samples."""
+    if words[:1] == ("new",):
+        if len(words) < 2:
+            raise click.UsageError("name the new source: lakegate sources new NAME --from FILE…")
+        # A shell that expands `--from days/*.csv` puts all but the first behind the name.
+        _draft(words[1], [*samples, *words[2:]], into)
+    elif samples or len(words) > 1:
+        raise click.UsageError("one NAME to look at, or: lakegate sources new NAME --from FILE…")
+    else:
+        from daemon import sourceview
+
+        every = importlib.import_module("pipeline.describe").described(_config().settings)
+        sourceview.one_source(every, words[0], as_json=as_json) if words else sourceview.all_sources(every, as_json=as_json)
+
+
+def _draft(name: str, samples: Sequence[str], into: str) -> None:
+    from daemon import sourceview
+
+    path = _config_path()
+    config = _config() if path.exists() else None  # a source may be drafted before anything is configured
+    draft = importlib.import_module("pipeline.draft").draft(name, [Path(s) for s in samples], Path(into), config.settings if config else None)
+    sourceview.drafted(draft, config.settings.source_paths if config else (), path.absolute())
 
 
 def _published(batch: str | None) -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from daemon import config
 from daemon.shipped import shipped
+from daemon.show import short
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=5, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
@@ -44,7 +45,7 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
         return USAGE
     settings = _site(site, engine)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Three days of a small shop, on the engine {settings.settings.engine}, in {escape(_short(site))}")
+    console.print(f"Three days of a small shop, on the engine {settings.settings.engine}, in {escape(short(site))}")
     story = Story(console, settings)
     with console.status("the worker starts") as status:
         story.status = status
@@ -56,7 +57,7 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
     as_expected = states == EXPECTED
     console.print(f"\n{time.monotonic() - began:.0f} seconds, " + ", ".join(f"{n} {s.lower()}" for s, n in sorted(states.items())))
     if not as_expected:
-        console.print(f"That is not what {EXAMPLE}/README.md says; the log is {escape(_short(settings.log.path))}", style="red")
+        console.print(f"That is not what {EXAMPLE}/README.md says; the log is {escape(short(settings.log.path))}", style="red")
     return FINE if as_expected else A_BATCH_FAILED
 
 
@@ -187,7 +188,7 @@ def _tell(console: Console, settings: config.Config) -> None:
     for place, names in _places(settings):
         console.print(f"  {escape(place)}  {len(names)}: {escape(', '.join(names))}")
     console.print("\n[bold]Go on[/bold]")
-    command = f"{_command()} --config {_short(settings.path)}"
+    command = f"{_command()} --config {short(settings.path)}"
     for verb in ("batches", 'sql "SELECT * FROM retail.gold.customer_analytics ORDER BY total_spent DESC"', "run"):
         console.print(f"  {command} {verb}", markup=False)
 
@@ -215,13 +216,9 @@ def _places(settings: config.Config) -> Iterator[tuple[str, list[str]]]:
     landing = settings.landing
     for root in (landing.archive_path, landing.rejected_path, landing.path):
         for folder in sorted({f.parent for f in root.rglob("*") if f.is_file() and not any(p.startswith(".") for p in f.relative_to(root).parts)}):
-            yield f"{_short(folder)}/", sorted(f.name for f in folder.iterdir() if f.is_file())
-
-
-def _short(path: Path) -> str:
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+            yield f"{short(folder)}/", sorted(f.name for f in folder.iterdir() if f.is_file())
 
 
 def _command() -> str:
     called = Path(sys.argv[0])
-    return "lakegate" if shutil.which(called.name) == str(called) or called.name != "lakegate" else _short(called.absolute())
+    return "lakegate" if shutil.which(called.name) == str(called) or called.name != "lakegate" else short(called.absolute())

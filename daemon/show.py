@@ -7,6 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, TextIO
 
 COLOURS = {"ARCHIVED": "green", "PUBLISHED": "green", "REJECTED": "red", "FAILED": "red", "RUNNING": "cyan", "READY": "cyan", "WAITING": "yellow"}
@@ -113,6 +114,11 @@ def size(count: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def short(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def plural(count: int, noun: str) -> str:

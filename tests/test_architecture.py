@@ -22,7 +22,7 @@ DECLARATIONS = {"contract", "errors", "folders", "model", "soundness", "sources"
 DECLARATIONS |= {f"{s}.{m}" for s in SOURCES for m in ("feeds", "enriched", "gold")}
 # From claimed bytes to typed values, the same on every engine because no engine takes part; and what only reads.
 ENGINELESS = {"stage", "records", "grammar", "header", "publish", "journal", "foreign", "manifest", "upkeep", "reader", "definitions"}
-
+ENGINELESS |= {"describe", "propose", "draft"}
 ENGINE_INTERNALS = {"rdd", "sparkContext", "_jvm", "_sc", "_jsparkSession", "_jdf", "toJavaRDD", "mapPartitions"}
 
 

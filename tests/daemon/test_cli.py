@@ -423,7 +423,7 @@ def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: S
 
 READING = (
     ("--help",), ("check", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
-    ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"),
+    ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",), ("sources", "retail", "--json"),
 )  # fmt: skip
 
 
