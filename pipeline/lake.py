@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FILE_BYTES = 16 << 20
 # From here on rows are laid out by key when they are first written; below, a sort buys nothing.
 SORTED_ROWS = 50_000
+# Rows of so few bytes are read by one task: what follows, joins and windows too, then needs no shuffle.
+ONE_TASK_BYTES = 8 << 20
 # From here on a cluster's many writers beat this process's one.
 ENGINE_ROWS = 20_000_000
 TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
@@ -87,7 +89,7 @@ class Kept:
         assert self.spark is not None, "rows kept without a session have no DataFrame"
         if not self.rows:
             return _no_rows(self.spark, self.schema)
-        return self.spark.read.schema(_struct(self.schema)).parquet(*map(str, self.files))
+        return _in_one_task(self.spark.read.schema(_struct(self.schema)).parquet(*map(str, self.files)), sum(f.stat().st_size for f in self.files))
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
@@ -168,7 +170,7 @@ class Lake:
             schema = pa.schema([schema.field(c) for c in columns])
         if not files:
             return _no_rows(spark, schema)
-        return spark.read.schema(_struct(schema)).parquet(*files)
+        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(pa.table(delta.get_add_actions())["size_bytes"].to_pylist()))
 
     def arrow(
         self,
@@ -444,7 +446,11 @@ def _struct(schema: pa.Schema) -> "StructType":
 
 def _no_rows(spark: "SparkSession", schema: pa.Schema) -> "DataFrame":
     # From an empty list Spark would make tasks that find nothing; from Arrow it knows that there is nothing.
-    return spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
+    return _in_one_task(spark.createDataFrame(schema.empty_table(), schema=_struct(schema)), 0)
+
+
+def _in_one_task(df: "DataFrame", size: int) -> "DataFrame":
+    return df.coalesce(1) if size <= ONE_TASK_BYTES else df
 
 
 def _tagged(tag: str) -> CommitProperties:

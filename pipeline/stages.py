@@ -154,7 +154,7 @@ def judge_together(batch: Batch, world: World) -> None:
     with timed(batch, "validate", quiet=True):
         judged = list(batch.judged.values())
         counts = [*reference_counts(judged, world.feeds), *(c for j in judged for c in j.checks)]
-        batch.findings += counted(judged, counts)
+        batch.findings += counted(judged, counts, batch.lake)
         check_quality(batch.quality, batch.findings, [f for j in judged for f in j.files])
 
 
@@ -198,6 +198,7 @@ def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, C
         change=change if change is not None and change.rows.rows else None,
         effects=effects.effects if effects and moved else None,
         attributes=world.current(table.attributes) if table.attributes else None,
+        attribute_names=frozenset(c.name for c in batch.source.feed(table.attributes).silver) if table.attributes else frozenset(),
         attributes_change=world.changes.get(table.attributes),
         source_rows=world.feeds.get(table.of) if table.kind is Kind.KEYS else None,
         moment=moment,

@@ -140,6 +140,7 @@ class Gold:
     change: Change | None
     effects: Kept | None
     attributes: DataFrame | None  # current rows of the feed that gives attributes
+    attribute_names: frozenset[str]
     attributes_change: Change | None
     source_rows: DataFrame | None  # of KEYS: the followed table with this batch merged
     moment: Moment
@@ -169,8 +170,7 @@ class Gold:
 def restate(gold: Gold) -> Change:
     """Computes what a gold table becomes and checks it. Raises DataError when one of its checks fails."""
     table = gold.table
-    before, after = {Kind.TOTALS: _totals, Kind.ROWS: _rows, Kind.KEYS: _keys}[table.kind](gold)
-    changed = difference(before, after, gold_columns(table))
+    changed = {Kind.TOTALS: _totals, Kind.ROWS: _rows, Kind.KEYS: _keys}[table.kind](gold)
     checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.holds)}, false) THEN '{c.name}' END" for c in table.checks]
     cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
     rows = gold.lake.keep(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
@@ -190,27 +190,28 @@ def _check(gold: Gold, rows: Kept) -> None:
         raise DataError(f"{gold.stored.name}: two rows share one {', '.join(gold.table.grain)}, which is its grain; no table was changed")
 
 
-def _rows(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+def _rows(gold: Gold) -> DataFrame:
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    return gold.table.build(rows.where("_sign < 0")), gold.table.build(rows.where("_sign > 0"))
+    return difference(gold.table.build(rows.where("_sign < 0")), gold.table.build(rows.where("_sign > 0")), gold_columns(gold.table))
 
 
-def _keys(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+def _keys(gold: Gold) -> DataFrame:
     assert gold.change is not None
     assert gold.source_rows is not None
     key = list(gold.table.key)
     touched = gold.change.rows.df.select(*key).distinct()
     after = gold.table.build(gold.source_rows.join(touched, key, "left_semi"))
-    return gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after
+    return difference(gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after, gold_columns(gold.table))
 
 
-def _totals(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
+def _totals(gold: Gold) -> DataFrame:
+    """Adds up what was, what came and what went, per group; each group carries its stored row along, to tell whether it changed."""
     table = gold.table
     parts = [_came_and_went(gold)] if gold.change is not None else []
-    before = _touched_rows(gold)
-    if before is not None:
-        parts.append(_as_they_were(gold, before))
+    touched = _touched_rows(gold)
+    if touched is not None:
+        parts.append(_as_they_were(gold, touched))
     if gold.effects is not None:
         parts.append(_members_moved(gold, gold.effects))
     if table.per_batch:
@@ -219,14 +220,25 @@ def _totals(gold: Gold) -> tuple[DataFrame | None, DataFrame]:
     sums = [f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *table.sums, *table.distinct)]
     ends = [f"coalesce(CAST({f}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for f, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
     grain = [f"max({c}) AS {c}" for c in grain_of(table)]
-    rows = reduce(DataFrame.unionByName, parts).groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *ends)))
+    rows = (
+        reduce(DataFrame.unionByName, parts)
+        .groupBy("_group")
+        .agg(*(F.expr(e) for e in (*grain, *sums, *ends)), F.first("_old", ignorenulls=True).alias("_old"))
+    )
     if table.per_batch:
         rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))))
         rows = rows.withColumn("_batch_seq", F.lit(gold.moment.batch_seq).cast("bigint"))
-        before = None
-    else:
-        rows = rows.where("_rows > 0")
-    return before, table.build(_aged(gold, _with_attributes(gold, rows)))
+    return _moved(gold, table.build(_aged(gold, _with_attributes(gold, rows))))
+
+
+def _moved(gold: Gold, rows: DataFrame) -> DataFrame:
+    """Tells, of groups that carry their stored row in `_old`, the rows that differ: as they were (`_sign` -1) and as they are (+1)."""
+    columns = gold_columns(gold.table)
+    lives = "true" if gold.table.per_batch else "_rows > 0"
+    now = ", ".join(f"'{c.name}', CAST({c.name} AS {c.type})" for c in columns)
+    pairs = rows.selectExpr("_old", f"CASE WHEN {lives} THEN named_struct({now}) END AS _now").where("NOT (_old <=> _now)")
+    signed = pairs.selectExpr("explode(array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))) AS _pair")
+    return signed.where("_pair._row IS NOT NULL").selectExpr(*(f"_pair._row.{c.name} AS {c.name}" for c in columns), "_pair._sign AS _sign")
 
 
 def _came_and_went(gold: Gold) -> DataFrame:
@@ -237,7 +249,7 @@ def _came_and_went(gold: Gold) -> DataFrame:
     sums = [F.sum(F.expr(f"_sign * ({gold.sql(sql)})")).alias(c) for c, sql in table.sums.items()]
     moved = gold.change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
     typed = [f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
-    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *typed, *_no_members(table))
+    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *typed, *_no_members(table), _no_row(table))
 
 
 def _no_members(table: GoldTable) -> list[str]:
@@ -250,6 +262,10 @@ def _no_members(table: GoldTable) -> list[str]:
     ]
 
 
+def _no_row(table: GoldTable) -> str:
+    return f"CAST(NULL AS STRUCT<{', '.join(f'{c.name}: {c.type}' for c in gold_columns(table))}>) AS _old"
+
+
 def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
     """Gives, per group, how its distinct counts changed and its new extremes."""
     table, types = gold.table, {c.name: c.type for c in gold.table.schema}
@@ -259,13 +275,15 @@ def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
     moved = effects.df.where(f"pair IN ({', '.join(pair.values())})").groupBy("group_key").agg(*(F.expr(e) for e in (*counts, *ends)))
     nothing = [f"CAST(NULL AS {types[c]}) AS {c}" for c in (*grain_of(table), *table.lowest, *table.highest)]
     zeros = [f"CAST(0 AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
-    return moved.selectExpr("group_key AS _group", *nothing, *zeros, *table.distinct, *(f"_new_{c}" for c in (*table.lowest, *table.highest)))
+    return moved.selectExpr("group_key AS _group", *nothing, *zeros, *table.distinct, *(f"_new_{c}" for c in (*table.lowest, *table.highest)), _no_row(table))
 
 
 def _as_they_were(gold: Gold, before: DataFrame) -> DataFrame:
     table = gold.table
     kept = (*grain_of(table), "_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
-    return before.selectExpr(f"{group_key(table)} AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)))
+    stored = ", ".join(f"'{c.name}', {c.name}" for c in gold_columns(table))
+    old = _no_row(table) if table.per_batch else f"named_struct({stored}) AS _old"
+    return before.selectExpr(f"{group_key(table)} AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)), old)
 
 
 def _nothing(gold: Gold) -> DataFrame:
@@ -273,7 +291,7 @@ def _nothing(gold: Gold) -> DataFrame:
     table, stored = gold.table, gold.stored
     kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
     row = gold.lake.read(stored.name, stored.version).where("false").agg(*(F.max(c).alias(c) for c in kept))
-    return row.selectExpr("'' AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)))
+    return row.selectExpr("'' AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)), _no_row(table))
 
 
 def _touched_rows(gold: Gold) -> DataFrame | None:
@@ -303,9 +321,10 @@ def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
     if gold.attributes is None:
         return rows
     table = gold.table
-    wanted = [c.name for c in table.schema if c.name not in rows.columns and c.name in gold.attributes.columns]
-    asked = rows.select(*table.grain)
-    return rows.join(gold.attributes.join(asked, list(table.grain), "left_semi").select(*table.grain, *wanted), list(table.grain), "left")
+    own = {*table.grain, *table.sums, *table.distinct, *table.lowest, *table.highest}
+    # Asking a DataFrame for its columns would make some engines plan it once more.
+    wanted = [c.name for c in table.schema if c.name not in own and c.name in gold.attribute_names]
+    return rows.join(gold.attributes.select(*table.grain, *wanted), list(table.grain), "left")
 
 
 def _aged(gold: Gold, rows: DataFrame) -> DataFrame:

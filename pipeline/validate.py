@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
 from pipeline.derive import derive
@@ -51,6 +50,11 @@ class Judged:
     @cached_property
     def rows_accepted(self) -> int:
         return sum(f.rows_accepted for f in self.files)
+
+    @cached_property
+    def rows_kept(self) -> int:
+        """Counts the accepted rows that are no deletes."""
+        return int(ds.dataset(self.rows.path, format="parquet").count_rows(filter=ds.field("_reasons").is_null() & ~ds.field("_deleted")))
 
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
@@ -218,17 +222,15 @@ def reference_counts(judged: Iterable[Judged], keys: Mapping[str, DataFrame]) ->
 
 def _reference_count(judged: Judged, reference: Reference, keys: DataFrame) -> DataFrame:
     on = list(reference.on)
-    rows = judged.accepted.where("NOT _deleted").select(*on)
-    asked = rows.distinct()
-    known = keys.select(*on).join(asked, on, "left_semi").distinct().withColumn("_known", F.lit(1))
-    return rows.join(known, on, "left").selectExpr(
-        f"{literal(judged.feed.name)} AS feed", f"{literal(reference.name)} AS rule", "count(*) AS checked", "count(*) - count(_known) AS broken"
+    unknown = judged.accepted.where("NOT _deleted").select(*on).join(keys.select(*on), on, "left_anti")
+    return unknown.selectExpr(
+        f"{literal(judged.feed.name)} AS feed", f"{literal(reference.name)} AS rule", f"CAST({judged.rows_kept} AS BIGINT) AS checked", "count(*) AS broken"
     )
 
 
-def counted(judged: Sequence[Judged], counts: Sequence[DataFrame]) -> tuple[Finding, ...]:
+def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[Finding, ...]:
     """Runs lazy counts in one job and tells the findings of every reference and of `events_of_one_instant_agree`."""
-    rows = reduce(DataFrame.unionByName, counts).toArrow().to_pylist() if counts else []
+    rows = lake.keep(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
     rules: list[tuple[str, Rule | Reference]] = []
     for j in judged:
