@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from pipeline.model import Feed, GoldTable, History, Replace, Source
+from pipeline.model import AsOf, Feed, GoldTable, History, Newest, Replace, Source
 
 Flaw = tuple[str, str]  # the word to look for in the declaration, and the sentence
 
@@ -24,7 +24,7 @@ def flaws(source: Source) -> Iterator[Flaw]:
     for feed in source.feeds:
         yield from _of_feed(source, feed)
     for table in source.enriched:
-        for name in (table.of, *(p.feed for p in table.partners)):
+        for name in (table.of, *(p.feed for p in table.partners if isinstance(p, AsOf | Newest))):
             if not _has(source, name):
                 yield name, f"enriched table {table.name}: there is no feed {name!r}"
                 return  # nothing more can be known of its columns
@@ -104,8 +104,8 @@ def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
 def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterator[Flaw]:
     if table.of not in {*silver, *(g.name for g in source.gold)}:
         yield table.name, f"gold table {table.name}: it follows {table.of!r}, which is no feed or table of {source.name}"
-    if table.attributes and not _has(source, table.attributes):
-        yield table.name, f"gold table {table.name}: there is no feed {table.attributes!r}"
+    if table.attributes and table.attributes not in silver:
+        yield table.name, f"gold table {table.name}: there is no silver table {table.attributes!r}"
     columns = {c.name for c in table.schema}
     for column in (*table.grain, *table.sums, *table.distinct, *table.lowest, *table.highest, *table.ages):
         if column not in columns:
