@@ -24,6 +24,7 @@ MOST_KEY_COLUMNS, MOST_CANDIDATES = 3, 8
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _VARYING = re.compile(r"(?<!\d)\d{4}([-_]?)\d{2}\1\d{2}(?:[T_-]?\d{4,6})?(?!\d)|(?<=[_-])[vr]\d{1,6}(?=[_.\-])|\d{3,}")
 _EVENT_TIMES = ("updated", "changed", "modified", "event", "occurred", "_at$", "created", "time")  # what says most, first
+_OF_VERSIONS = {"effective_from", "effective_to", "is_current"}
 _IDENTIFYING = re.compile(r"(id|key|code|number|no|nr|uuid|sku|isbn|ean)$", re.IGNORECASE)
 
 
@@ -185,13 +186,15 @@ def _column(name: str, samples: Sequence[Sample]) -> ProposedColumn:
 
 
 def _decimal(given: Any) -> Iterator[str]:
-    numbers = pc.extract_regex(given, r"\A[+-]?0*(?P<whole>[0-9]+)[.](?P<fraction>[0-9]+)\z")
+    numbers = pc.extract_regex(given, r"\A[+-]?0*(?P<whole>[0-9]+)(?:[.](?P<fraction>[0-9]+))?\z")
     whole, fraction = (pc.max(pc.utf8_length(pc.struct_field(numbers, n))).as_py() or 0 for n in ("whole", "fraction"))
     if fraction and whole + fraction <= 38:
         yield f"DECIMAL({min(38, max(12, whole + fraction + 2))},{fraction})"  # with room for larger values than these
 
 
 def _event_time(columns: Sequence[ProposedColumn]) -> str:
+    if _OF_VERSIONS & {c.name.lower() for c in columns}:
+        return ""  # a history would have two columns of the name
     times = [c.name for c in columns if c.type == "TIMESTAMP" and c.is_required]
     named = [n for pattern in _EVENT_TIMES for n in times if re.search(pattern, n, re.IGNORECASE)]
     return named[0] if named else times[0] if len(times) == 1 else ""

@@ -82,6 +82,10 @@ def test_the_key_is_the_smallest_set_of_columns_that_tells_rows_apart(tmp_path: 
     assert only_feed(tmp_path, things_2026=rows + "\n").key == key
 
 
+def test_a_file_that_has_the_columns_of_versions_is_no_history(tmp_path: Path) -> None:
+    assert only_feed(tmp_path, things_2026="id,effective_from\n1,2026-01-01 10:00:00\n").keep == Upsert()
+
+
 def test_without_a_key_every_distinct_row_is_kept(tmp_path: Path) -> None:
     assert only_feed(tmp_path, things_2026="price,flag\n1.5,true\n1.5,false\n2.5,true\n").keep == Append()
 
@@ -92,6 +96,7 @@ def test_without_a_key_every_distinct_row_is_kept(tmp_path: Path) -> None:
         (["1", "-2", "+3"], "INT"),
         (["1", "3000000000"], "BIGINT"),
         (["1.50", "2"], "DECIMAL(12,2)"),
+        (["1.50", "12345678901234"], "DECIMAL(18,2)"),
         (["12345678901234.125"], "DECIMAL(19,3)"),
         (["true", "FALSE"], "BOOLEAN"),
         (["2026-03-02"], "DATE"),
