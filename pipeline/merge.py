@@ -17,6 +17,7 @@ from pipeline.lake import Kept, Lake
 from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged, event_column
 
+MANY = 50_000  # rows of a batch from which counting the events of each key costs less than sorting them
 EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
 
 
@@ -81,6 +82,16 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
+def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
+    """Folds events like `versions`, but passes keys of one event by: nothing has to be sorted to know their only version."""
+    key = list(feed.key)
+    repeated = events.groupBy(*key).count().where("count > 1").select(*key)
+    columns = [*feed.fact_names, "_event_at", "_batch_date", "_revision", "effective_from", "effective_to", "is_current"]
+    alone = events.join(repeated, key, "left_anti").where("NOT _deleted")
+    alone = alone.selectExpr("*", "_at AS effective_from", "CAST(NULL AS TIMESTAMP) AS effective_to", "true AS is_current")
+    return alone.select(*columns).unionByName(versions(feed, events.join(repeated, key, "left_semi")).select(*columns))
+
+
 def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFrame:
     """Folds events into the versions of their keys: the definition of history.
 
@@ -143,9 +154,14 @@ def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max
     whole = any(d.batch_id == order.batch_id for d in past.deliveries)
     before, events = (None, news) if past.is_first else _with_past(judged, news, past, lake, whole)
     checks = _instants(feed, events, order)
-    if past.deliveries:
-        events = events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, past.deliveries))
-    after = derive(versions(feed, events, reopened=bool(past.deliveries)), feed.derived)
+    # The one delivery that there ever was lacks no key and finds none closed.
+    deliveries = () if past.is_first and len(past.deliveries) == 1 and whole else past.deliveries
+    if deliveries:
+        events = events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, deliveries))
+        after = versions(feed, events, reopened=True)
+    else:
+        after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, events)
+    after = derive(after, feed.derived)
     change = _change(feed, past, lake, before, after)
     if whole and not past.is_first:
         _check_shrink(feed, past, lake, change, max_shrink)
@@ -212,7 +228,9 @@ def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
     """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself."""
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
     named = dict.fromkeys((*feed.key, *_newest_by(feed)))
-    groups = events.selectExpr(*named, "_event_at", "_batch_date", "_revision", "_deleted", f"{as_one_text(feed.fact_names)} AS _content", f"{own} AS _own")
+    groups = events.selectExpr(
+        *named, "_event_at", "_batch_date", "_revision", "_deleted", f"xxhash64({as_one_text(feed.fact_names)}) AS _content", f"{own} AS _own"
+    )
     groups = groups.groupBy("_event_at", "_batch_date", "_revision", *named).agg(
         F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
     )

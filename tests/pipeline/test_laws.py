@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from drawing import draw
-from factories_pipeline import Site
+from factories_pipeline import Site, on_sail
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
+from pipeline import merge
 from pipeline.contract import Outcome, Quality
 from pipeline.spark import Session
 
@@ -163,6 +164,18 @@ def test_any_order_any_batching_and_any_repetition_give_the_same_history(session
         _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), deliveries, chance)
 
     law(session, holds, st.lists(parts, min_size=2, max_size=3), st.randoms(use_true_random=False), sail=6, spark=2)
+
+
+@on_sail
+def test_the_same_holds_where_keys_of_one_event_are_passed_by(
+    session: Session, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merge, "MANY", 1)
+
+    def holds(deliveries: list[Delivery], chance: Random) -> None:
+        _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), deliveries, chance)
+
+    law(session, holds, st.lists(parts, min_size=2, max_size=3), st.randoms(use_true_random=False), sail=6, spark=0)
 
 
 def test_the_same_holds_where_whole_deliveries_say_what_exists(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
