@@ -21,15 +21,19 @@ NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The silver tables of a source with this batch merged, and what the batch changed in them, by feed."""
+    """The silver tables of a source with this batch in them, and what it changed: the feeds' by their names, then the enriched too."""
 
     source: Source
-    feeds: Mapping[str, DataFrame]
+    tables: Mapping[str, DataFrame]
     changes: Mapping[str, Change]
 
-    def current(self, feed: str) -> DataFrame:
-        """Gives the rows of a feed that hold now."""
-        return self.feeds[feed].where("is_current") if self.source.feed(feed).has_versions else self.feeds[feed]
+    def current(self, table: str) -> DataFrame:
+        """Gives the rows of a table that hold now."""
+        return self.tables[table].where("is_current") if self.source.has_versions(table) else self.tables[table]
+
+    def rows_of(self, table: Enriched) -> DataFrame:
+        """Gives the rows of the feed that an enriched table is of."""
+        return self.tables[table.of] if table.versions else self.current(table.of)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +50,9 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     `stored` is the table's name in the lake and its version; `values` fill the `$names` in SQL.
     """
     feed, columns = world.source.feed(table.of), world.source.enriched_columns(table)
-    touched = lake.keep(_touched(table, feed, world), f"touched/{table.name}")
+    name, version = stored
+    # Where nothing is stored, every row is concerned: nobody has to find out which.
+    touched = lake.keep(_touched(table, feed, world), f"touched/{table.name}") if version else None
     rows = _current_and_own(table, feed, world, touched, judged)
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in table.rules]
     derived = [replace(d, sql=filled(d.sql, values)) for d in table.derived]
@@ -54,20 +60,23 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
         rows = _join(partner, world, rows, world.source.partner_columns(table, partner))
     rows = derive(rows, derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(rules))
     kept = lake.keep(rows, f"enriched/{table.name}")
-    name, version = stored
-    before = lake.read(name, version).join(touched.df, list(feed.key), "left_semi") if version else None
+    key = world.source.enriched_key(table)
+    before = lake.read(name, version).join(touched.df, list(key), "left_semi") if touched else None
     change = lake.keep(difference(before, kept.df.where("_own = 0"), columns), f"changes/{name}")
-    return Restated(change=Change(table=name, key=feed.key, rows=change), findings=_findings(feed, rules, kept))
+    return Restated(change=Change(table=name, key=key, rows=change), findings=_findings(feed, rules, kept))
 
 
-def _current_and_own(table: Enriched, feed: Feed, world: World, touched: Kept, judged: Judged | None) -> DataFrame:
-    """Gives the touched current rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
-    names = [*feed.fact_names, *(d.name for d in feed.derived)]
-    current = world.current(feed.name).join(touched.df, list(feed.key), "left_semi")
-    rows = current.select(*names, F.lit(0).alias("_own"))
+def _current_and_own(table: Enriched, feed: Feed, world: World, touched: Kept | None, judged: Judged | None) -> DataFrame:
+    """Gives the touched rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
+    columns = [F.col(old).alias(new) for old, new, _ in world.source.own_columns(table)]
+    stored = world.rows_of(table)
+    concerned = stored.join(touched.df, list(world.source.enriched_key(table)), "left_semi") if touched else stored
+    rows = concerned.select(*columns, F.lit(0).alias("_own"))
     if judged is not None and judged.rows_accepted and table.rules:
-        own = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.col("_event_at")), judged.feed.derived)
-        rows = rows.unionByName(own.select(*names, F.lit(1).alias("_own")))
+        starts = F.col(feed.starts).cast("timestamp") if feed.starts else F.col("_event_at")
+        facts = judged.accepted.where("NOT _deleted").withColumn("effective_from", starts)
+        own = derive(facts, judged.feed.derived).selectExpr("*", "CAST(NULL AS TIMESTAMP) AS effective_to", "CAST(NULL AS BOOLEAN) AS is_current")
+        rows = rows.unionByName(own.select(*columns, F.lit(1).alias("_own")))
     return rows.withColumn("_at", F.expr(table.at))
 
 
@@ -88,8 +97,9 @@ def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, .
 
 def _touched(table: Enriched, feed: Feed, world: World) -> DataFrame:
     """Gives the keys of the rows that may have to be restated: their own row, a partner's current row or stretch of history changed."""
-    key = list(feed.key)
-    parts = [world.changes[feed.name].rows.df.where("is_current" if feed.has_versions else "true").select(*key)] if feed.name in world.changes else []
+    key = list(world.source.enriched_key(table))
+    which = "is_current" if feed.has_versions and not table.versions else "true"
+    parts = [world.changes[feed.name].rows.df.where(which).select(*key)] if feed.name in world.changes else []
     on = {c for p in table.partners for c in p.on}
     base = None
     for partner in table.partners:
@@ -97,19 +107,23 @@ def _touched(table: Enriched, feed: Feed, world: World) -> DataFrame:
         if change is None or not change.rows.rows:
             continue
         if base is None:
-            base = world.current(feed.name).withColumn("_at", F.expr(table.at)).select(*{*key, *on}, "_at")
+            base = world.rows_of(table).withColumn("_at", F.expr(table.at)).select(*{*key, *on}, "_at")
         since = _changed_since(partner, world.source.feed(partner.feed), change)
         parts.append(base.join(since, list(partner.on)).where("_at >= _since").select(*key))
     if not parts:
-        return world.current(feed.name).select(*key).where("false")
+        return world.rows_of(table).select(*key).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 
 def _changed_since(partner: Partner, feed: Feed, change: Change) -> DataFrame:
     """Gives, for the joined columns, the earliest instant `_since` at which the partner's history is another than before."""
+    given = partner.columns or (*feed.tracked, *(d.name for d in feed.derived))
     if isinstance(partner, Newest):
-        return change.rows.df.where("is_current").selectExpr(*partner.on, f"{ALWAYS} AS _since").distinct()
-    content = [*feed.key, "effective_from", *feed.tracked, *(d.name for d in feed.derived)]
+        rows = change.rows.df.where("is_current" if feed.has_versions else "true")
+        if partner.columns:
+            rows = rows.groupBy(*{*feed.key, *partner.on, *partner.by, *given}).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
+        return rows.selectExpr(*partner.on, f"{ALWAYS} AS _since").distinct()
+    content = dict.fromkeys((*feed.key, "effective_from", *given))
     ends = change.rows.df.withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
     stretches = ends.groupBy(*content).agg(F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high"))
     # A stretch on one side only differs from its start; one whose end moved differs from the earlier end; else nothing did.
@@ -137,7 +151,8 @@ def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple
     of = [F.col(c).alias(f"_of_{c}") for c in partner.on]
     columns = [F.col(old).alias(new) for old, new, _ in given]
     if isinstance(partner, Newest):
-        answer, when, marks = _newest(partner, world, asked).select(*of, *columns), same, []
+        found = _newest(partner, world, asked) if partner.by else world.current(partner.feed)
+        answer, when, marks = found.select(*of, *columns), same, []
     elif partner.totals:
         answer, when, marks = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at", ["_of_at"]
     else:
@@ -150,14 +165,14 @@ def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple
 def _newest(partner: Newest, world: World, asked: DataFrame) -> DataFrame:
     rows = world.current(partner.feed).join(asked, list(partner.on), "left_semi")
     last = Window.partitionBy(*partner.on).orderBy(*(F.col(c).desc_nulls_last() for c in partner.by))
-    counted = rows.withColumn(partner.count, F.count(F.lit(1)).over(Window.partitionBy(*partner.on)))
+    counted = rows.withColumn(partner.count, F.count(F.lit(1)).over(Window.partitionBy(*partner.on))) if partner.count else rows
     return first_of(counted, last)
 
 
 def _versions(partner: AsOf, world: World, asked: DataFrame) -> DataFrame:
     """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
     feed = world.source.feed(partner.feed)
-    versions = world.feeds[feed.name].join(asked, list(partner.on), "left_semi")
+    versions = world.tables[feed.name].join(asked, list(partner.on), "left_semi")
     end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
     if partner.older == "none":
         return versions.select("*", end, F.col("effective_from").alias("_valid_from"))

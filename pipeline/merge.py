@@ -63,12 +63,9 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
     """Computes what the feed's silver table becomes, touching only the keys that the batch has news of."""
     if isinstance(judged.feed.keep, History):
         return _merge_history(judged, order, past, lake, max_shrink)
-    if isinstance(judged.feed.keep, Append):
-        before, after = _append(judged, past, lake)
-    elif isinstance(judged.feed.keep, Replace):
-        before, after = _replace(judged, order, past, lake)
-    else:
-        before, after = _upsert(judged, past, lake)
+    if isinstance(judged.feed.keep, Replace):
+        return _replace(judged, order, past, lake, max_shrink)
+    before, after = _append(judged, past, lake) if isinstance(judged.feed.keep, Append) else _upsert(judged, past, lake)
     return Merged(change=_change(judged.feed, past, lake, before, after))
 
 
@@ -243,8 +240,10 @@ def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
 
 
 def _check_shrink(feed: Feed, past: Past, lake: Lake, change: Change, max_shrink: float) -> None:
-    was_open = lake.read(past.silver, past.silver_version, ["is_current"]).where("is_current").count()
-    keys = change.rows.df.where("is_current").groupBy(*feed.key).agg(F.max("_sign").alias("now"))
+    # A feed without versions has current rows alone.
+    is_current, silver = ("is_current" if feed.has_versions else "true"), lake.read(past.silver, past.silver_version)
+    was_open = silver.where(is_current).count()
+    keys = change.rows.df.where(is_current).groupBy(*feed.key).agg(F.max("_sign").alias("now"))
     gone = keys.where("now < 0").count()
     if was_open and gone / was_open > max_shrink:
         raise DataError(
@@ -280,23 +279,32 @@ def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, D
     return before, derive(first_of(news, first), feed.derived)
 
 
-def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
-    feed = judged.feed
-    news = judged.accepted.select(*feed.fact_names, "_event_at", "_batch_date", "_revision")
-    starts = feed.keep.starts if isinstance(feed.keep, Replace) else ""
-    is_outdated = any((d.batch_date, d.revision) > (order.batch_date, order.revision) for d in past.deliveries)
+def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
+    feed, this = judged.feed, (order.batch_date, order.revision)
+    news = judged.accepted.select(*feed.fact_names)
+    is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
     before = None if past.is_first or is_outdated else lake.read(past.silver, past.silver_version)
     if is_outdated:
         news = news.where("false")
-    return before, derive(_listed(feed, news, starts), feed.derived)
+    change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
+    if before is not None:
+        if change.rows.rows and any((d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id):
+            # Whichever came last would win: which of the two is right, only the sender knows.
+            raise DataError(
+                f"{feed.name}: another whole delivery of {order.batch_date}, revision {order.revision}, is published and differs from this one; "
+                f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
+            )
+        _check_shrink(feed, past, lake, change, max_shrink)
+    return Merged(change=change)
 
 
-def _listed(feed: Feed, rows: DataFrame, starts: str) -> DataFrame:
-    if not starts:
-        return _newest(feed, rows)
-    rows = rows.withColumn("effective_from", F.col(starts).cast("timestamp"))
-    rank = Window.partitionBy(*feed.key, "effective_from").orderBy(*by_content(feed.fact_names))
-    return _until_the_next(feed, first_of(rows, rank))
+def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
+    # Of two rows of one key and start the content decides.
+    order = by_content(feed.fact_names)
+    if not feed.starts:
+        return first_of(rows, Window.partitionBy(*feed.key).orderBy(*order))
+    rows = rows.withColumn("effective_from", F.col(feed.starts).cast("timestamp"))
+    return _until_the_next(feed, first_of(rows, Window.partitionBy(*feed.key, "effective_from").orderBy(*order)))
 
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:

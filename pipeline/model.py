@@ -39,6 +39,7 @@ HIGH, MEDIUM, LOW = Severity.HIGH, Severity.MEDIUM, Severity.LOW
 REJECT, WARN, REPAIR = Action.REJECT, Action.WARN, Action.REPAIR
 
 TYPES = re.compile(r"STRING|INT|BIGINT|BOOLEAN|DATE|TIMESTAMP|DECIMAL\(\d+,\d+\)")
+VERSION = "effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN"
 _COLUMN = re.compile(r"\s*(\w+)\s+([A-Z]+(?:\(\s*\d+\s*,\s*\d+\s*\))?)(\s+NOT NULL)?\s*(?:,|\Z)")
 
 
@@ -156,11 +157,13 @@ class Feed:
     description: str = ""
 
     def __post_init__(self) -> None:
-        timed = (self.keep.effective_from, *self.keep.newest_by) if isinstance(self.keep, History) else ()
-        for name in (*self.key, *self.optional, *filter(None, timed)):
+        if isinstance(self.keep, Replace) and not self.whole:
+            raise ValueError(f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed whole=True, or keep it as Upsert")
+        newest_by = self.keep.newest_by if isinstance(self.keep, History) else ()
+        for name in (*self.key, *self.optional, *filter(None, (self.starts, *newest_by))):
             if name not in self.fact_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
-        if len(set(self.fact_names)) < len(self.fact_names):
+        if len({n.lower() for n in self.fact_names}) < len(self.fact_names):  # engines tell names apart by their letters alone
             raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
 
     @cached_property
@@ -189,17 +192,30 @@ class Feed:
         return tuple(n for n in self.fact_names if n not in (*self.key, *self.keep.untracked, self.keep.effective_from))
 
     @property
+    def starts(self) -> str:
+        """The column that a version starts at; empty where the batch date is it, and where there are no versions."""
+        match self.keep:
+            case History(effective_from=starts) | Replace(starts=starts):
+                return starts
+        return ""
+
+    @property
     def has_versions(self) -> bool:
         return isinstance(self.keep, History) or (isinstance(self.keep, Replace) and bool(self.keep.starts))
 
     @cached_property
     def silver(self) -> tuple[Column, ...]:
-        """The columns of the silver table; `_event_at` is the time of the newest event that the row shows."""
+        """The columns of the silver table; `_event_at` is the time of the newest event that the row shows.
+
+        All rows of a Replace are the newest delivery's: saying so in each would change them all with every delivery.
+        """
         columns = [*(Column(c.name, c.type) for c in self.facts), *(Column(d.name, d.type) for d in self.derived)]
         if self.has_versions:
-            columns += columns_of("effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN")
+            columns += columns_of(VERSION)
         if isinstance(self.keep, Append):
             columns += columns_of("_row STRING")
+        if isinstance(self.keep, Replace):
+            return tuple(columns)
         return (*columns, *columns_of("_event_at TIMESTAMP, _batch_date DATE, _revision INT"))
 
     @cached_property
@@ -228,30 +244,42 @@ class AsOf:
     prefix: str
     older: str = "first"
     totals: tuple[Derived, ...] = ()
+    columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Newest:
-    """Joins, of the feed's current rows, the last by the columns `by`, and their number as the column `count`."""
+    """Joins, of the feed's current rows, the last by the columns `by`, and their number as the column `count`.
+
+    Where `on` is the feed's key there is one at most: then neither is needed.
+    """
 
     feed: str
     on: tuple[str, ...]
     prefix: str
-    by: tuple[str, ...]
-    count: str
+    by: tuple[str, ...] = ()
+    count: str = ""
+    columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
 
 Partner = AsOf | Newest
+NOW = "TIMESTAMP '9999-12-30 00:00:00'"  # for rows that see the newest of everything
 
 
 @dataclass(frozen=True, kw_only=True)
 class Enriched:
-    """A silver table: each current row of the feed `of`, joined to the world of the instant `at`, with columns derived from both."""
+    """A silver table: each current row of the feed `of`, joined to the world of the instant `at`, with columns derived from both.
+
+    With `versions` it has every version of a row, not only the current one. Where a derived column takes the name of one of
+    the row's own, that one takes the `prefix`.
+    """
 
     name: str
     of: str
-    at: str
     partners: tuple[Partner, ...]
+    at: str = NOW
+    versions: bool = False
+    prefix: str = ""
     derived: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
     description: str = ""
@@ -284,10 +312,10 @@ class GoldTable:
     distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
     lowest: Mapping[str, str] = field(default_factory=dict)
     highest: Mapping[str, str] = field(default_factory=dict)
-    attributes: str = ""  # a feed whose current row joins by the grain
+    attributes: str = ""  # a feed or enriched table whose current row joins by the grain
     ages: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
     per_batch: bool = False  # one cumulative row per batch
-    key: tuple[str, ...] = ()  # of KEYS: what is recomputed together
+    key: tuple[str, ...] = ()  # of KEYS: what is recomputed together; none: the whole table
     description: str = ""
 
     def __post_init__(self) -> None:
@@ -343,6 +371,15 @@ class Source:
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
 
+    def __post_init__(self) -> None:
+        for table in self.enriched:
+            if table.versions and not self.feed(table.of).has_versions:
+                raise ValueError(f"enriched table {table.name}: {table.of} has no versions")
+
+    def has_versions(self, table: str) -> bool:
+        """Tells whether the rows of a feed or enriched table are versions, of which some hold no more."""
+        return any(e.versions for e in self.enriched if e.name == table) or any(f.has_versions for f in self.feeds if f.name == table)
+
     def feed(self, name: str) -> Feed:
         return next(f for f in self.feeds if f.name == name)
 
@@ -364,22 +401,36 @@ class Source:
 
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
         """The columns of an enriched table: the row's own, each partner's (see `partner_columns`), the derived."""
-        feed = self.feed(table.of)
-        own = [*(Column(c.name, c.type) for c in feed.facts), *(Column(d.name, d.type) for d in feed.derived)]
+        own = [Column(new, kind) for _, new, kind in self.own_columns(table)]
         joined = [Column(new, kind) for p in table.partners for _, new, kind in self.partner_columns(table, p)]
         return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
 
+    def silver_columns(self, table: str) -> tuple[Column, ...]:
+        """The columns of a feed's silver table or of an enriched one."""
+        enriched = next((e for e in self.enriched if e.name == table), None)
+        return self.enriched_columns(enriched) if enriched else self.feed(table).silver
+
+    def enriched_key(self, table: Enriched) -> tuple[str, ...]:
+        feed = self.feed(table.of)
+        return feed.silver_key if table.versions else feed.key
+
+    def own_columns(self, table: Enriched) -> tuple[tuple[str, str, str], ...]:
+        """What the row itself gives: (its column, the name here, type)."""
+        feed, derived = self.feed(table.of), {d.name.lower() for d in table.derived}
+        own = [*feed.facts, *(Column(d.name, d.type) for d in feed.derived), *(columns_of(VERSION) if table.versions else ())]
+        return tuple((c.name, table.prefix + c.name if c.name.lower() in derived else c.name, c.type) for c in own)
+
     def partner_columns(self, table: Enriched, partner: Partner) -> tuple[tuple[str, str, str], ...]:
-        """What a partner gives: (its column, the name here, type). A name that two feeds share takes the partner's prefix."""
+        """What a partner gives: (its column, the name here, type). A name that is another's, too, takes the partner's prefix."""
         if isinstance(partner, AsOf) and partner.totals:
             return tuple((d.name, d.name, d.type) for d in partner.totals)
         feed = self.feed(partner.feed)
         others = [self.feed(f) for f in {table.of, *(p.feed for p in table.partners)} if f != partner.feed]
-        shared = {c.name for other in others for c in other.silver}
-        taken = {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(partner.on)
-        given = [(c.name, partner.prefix + c.name if c.name in shared else c.name, c.type) for c in feed.silver if c.name in taken]
+        shared = {d.name.lower() for d in table.derived} | {c.name.lower() for other in others for c in other.silver}
+        taken = set(partner.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(partner.on)
+        given = [(c.name, partner.prefix + c.name if c.name.lower() in shared else c.name, c.type) for c in feed.silver if c.name in taken]
         if isinstance(partner, Newest):
-            return (*given, (partner.count, partner.count, "BIGINT"))
+            return (*given, *([(partner.count, partner.count, "BIGINT")] if partner.count else []))
         return (*given, ("effective_from", f"_{partner.prefix}from", "TIMESTAMP"))
 
 

@@ -49,10 +49,9 @@ def _attempt(batch: Batch) -> Result:
     try:
         staged = load(batch)
         validate(batch, staged)
-        world = merge(batch)
-        enriched = enrich(batch, world)
+        world = enrich(batch, merge(batch))
         judge_together(batch, world)
-        summarise(batch, world, enriched)
+        summarise(batch, world)
         return outcome.publish(batch)
     except DataError as error:
         return outcome.verdict(batch, "rejected", str(error))

@@ -5,9 +5,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
+
+from pyspark.sql import DataFrame
 
 from pipeline.contract import Finding, Progress, Quality, WorkOrder
 from pipeline.enrich import World, restate_rows
@@ -18,7 +20,7 @@ from pipeline.merge import Change, Delivery, Past, merge_feed
 from pipeline.model import Feed, GoldTable, Kind, Source
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
-from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate
+from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate, with_change
 from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
 
 T = TypeVar("T")
@@ -108,7 +110,7 @@ def merge(batch: Batch) -> World:
         counts.update(_row_counts(batch))
         seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
     feeds = {f.name: batch.lake.read(_silver(batch, f), batch.attempt.version(_silver(batch, f))) for f in batch.source.feeds}
-    return World(source=batch.source, feeds=feeds, changes=changes)
+    return World(source=batch.source, tables=feeds, changes=changes)
 
 
 def _merge_feed(batch: Batch, judged: Judged) -> Change:
@@ -134,9 +136,9 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
     return merged.change
 
 
-def enrich(batch: Batch, world: World) -> dict[str, Change]:
-    """Restates the enriched rows that the news concern."""
-    changes = {}
+def enrich(batch: Batch, world: World) -> World:
+    """Restates the enriched rows that the news concern, and tells the world with the enriched tables in it."""
+    tables, changes = dict[str, DataFrame](), dict[str, Change]()
     with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
         for table in batch.source.enriched:
             name = f"{batch.source.name}.silver.{table.name}"
@@ -144,24 +146,25 @@ def enrich(batch: Batch, world: World) -> dict[str, Change]:
             batch.attempt.change(name, restated.change.key, restated.change.rows)
             batch.findings += restated.findings
             changes[table.name] = restated.change
+            tables[table.name] = batch.lake.read(name, batch.attempt.version(name))
         counts.update(total=sum(c.rows.rows for c in changes.values()), valid=sum(c.rows.rows for c in changes.values()))
         seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
-    return changes
+    return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
 
 
 def judge_together(batch: Batch, world: World) -> None:
     """Judges what only batch and lake together can tell, then the batch as a whole."""
     with timed(batch, "validate", quiet=True):
         judged = list(batch.judged.values())
-        counts = [*reference_counts(judged, world.feeds), *(c for j in judged for c in j.checks)]
+        counts = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
         batch.findings += counted(judged, counts, batch.lake)
         check_quality(batch.quality, batch.findings, [f for j in judged for f in j.files])
 
 
-def summarise(batch: Batch, world: World, enriched: Mapping[str, Change]) -> None:
+def summarise(batch: Batch, world: World) -> None:
     """Brings the gold tables up to date; all are computed and checked before the first is written."""
     with timed(batch, "summarise") as seen, _task(batch, "summary"):
-        followed = {**world.changes, **enriched}
+        followed = dict(world.changes)
         moment = _moment(batch)
         waiting, done, logs = list(batch.source.gold), dict[str, tuple[GoldTable, Change]](), list[Pairs]()
         while waiting:
@@ -198,13 +201,22 @@ def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, C
         change=change if change is not None and change.rows.rows else None,
         effects=effects.effects if effects and moved else None,
         attributes=world.current(table.attributes) if table.attributes else None,
-        attribute_names=frozenset(c.name for c in batch.source.feed(table.attributes).silver) if table.attributes else frozenset(),
+        attribute_names=frozenset(c.name for c in batch.source.silver_columns(table.attributes)) if table.attributes else frozenset(),
         attributes_change=world.changes.get(table.attributes),
-        source_rows=world.feeds.get(table.of) if table.kind is Kind.KEYS else None,
+        source_rows=_rows_of(batch, table.of, world, change) if table.kind is Kind.KEYS else None,
         moment=moment,
         values=batch.values,
         lake=batch.lake,
     )
+
+
+def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> DataFrame:
+    """Gives all rows of a table as this batch leaves it; of a gold table, which is not yet written, by what changes in it."""
+    if table in world.tables:
+        return world.tables[table]
+    name = f"{batch.source.name}.gold.{table}"
+    stored = batch.lake.read(name, batch.attempt.version(name))
+    return with_change(stored, change) if change is not None else stored
 
 
 def _moment(batch: Batch) -> Moment:

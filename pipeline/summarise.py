@@ -142,7 +142,7 @@ class Gold:
     attributes: DataFrame | None  # current rows of the feed that gives attributes
     attribute_names: frozenset[str]
     attributes_change: Change | None
-    source_rows: DataFrame | None  # of KEYS: the followed table with this batch merged
+    source_rows: DataFrame | None  # of KEYS: the followed table with this batch in it
     moment: Moment
     values: Mapping[str, object]
     lake: Lake
@@ -191,18 +191,44 @@ def _check(gold: Gold, rows: Kept) -> None:
 
 
 def _rows(gold: Gold) -> DataFrame:
+    table, old, columns = gold.table, gold.old, gold_columns(gold.table)
+    if not table.ages:
+        return difference(_built(gold, -1), _built(gold, 1), columns)
+    if old is None:
+        return difference(None, _aged(gold, _built(gold, 1)), columns)
+    before = _touched_or_grown(gold, old, _built(gold, -1) if gold.change is not None else None)
+    # A row that only grew older is in no change: it is made anew of itself.
+    plain = [c.name for c in table.schema if c.name not in table.ages]
+    after = before.where("_touched IS NULL").select(*plain)
+    if gold.change is not None:
+        after = after.unionByName(_built(gold, 1).select(*plain))
+    return difference(before.drop("_touched"), _aged(gold, after), columns)
+
+
+def _built(gold: Gold, sign: int) -> DataFrame:
+    """Makes rows of the gold table from what went (-1) or came (+1)."""
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    return difference(gold.table.build(rows.where("_sign < 0")), gold.table.build(rows.where("_sign > 0")), gold_columns(gold.table))
+    return gold.table.build(rows.where(f"_sign = {sign}"))
 
 
 def _keys(gold: Gold) -> DataFrame:
     assert gold.change is not None
     assert gold.source_rows is not None
     key = list(gold.table.key)
+    if not key:
+        return difference(gold.old, gold.table.build(gold.source_rows), gold_columns(gold.table))
     touched = gold.change.rows.df.select(*key).distinct()
     after = gold.table.build(gold.source_rows.join(touched, key, "left_semi"))
     return difference(gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after, gold_columns(gold.table))
+
+
+def with_change(stored: DataFrame, change: Change) -> DataFrame:
+    """Gives the rows of a table as a change that is not yet written leaves it."""
+    signed = change.rows.df
+    group = F.expr(as_one_text(change.key)).alias("_group")  # by text, since no join finds a null
+    kept = stored.select("*", group).join(signed.select(group).distinct(), "_group", "left_anti")
+    return kept.drop("_group").unionByName(signed.where("_sign > 0").select(*stored.columns))
 
 
 def _totals(gold: Gold) -> DataFrame:
@@ -302,13 +328,17 @@ def _touched_rows(gold: Gold) -> DataFrame | None:
     if table.per_batch:
         return old.orderBy(F.col("_batch_seq").desc()).limit(1)
     changes = [c.rows for c in (gold.change, gold.attributes_change) if c is not None]
-    if not changes:
-        return old.where(_grew(gold))
-    # By the group's text, since no join finds a null.
-    group = F.expr(group_key(table)).alias("_group")
-    keys = reduce(DataFrame.unionByName, [rows.df.select(group) for rows in changes]).distinct().withColumn("_touched", F.lit(1))
-    flagged = old.select("*", group).join(keys, "_group", "left")
-    return flagged.where(f"_touched = 1 OR ({_grew(gold)})").drop("_touched", "_group")
+    touched = reduce(DataFrame.unionByName, [rows.df.select(*table.grain) for rows in changes]) if changes else None
+    return _touched_or_grown(gold, old, touched).drop("_touched")
+
+
+def _touched_or_grown(gold: Gold, old: DataFrame, touched: DataFrame | None) -> DataFrame:
+    """Gives the stored rows of touched groups (`_touched` 1) and those that only grew older (null)."""
+    if touched is None:
+        return old.where(_grew(gold)).withColumn("_touched", F.lit(None).cast("int"))
+    group = F.expr(group_key(gold.table)).alias("_group")  # by text, since no join finds a null
+    keys = touched.select(group).distinct().withColumn("_touched", F.lit(1))
+    return old.select("*", group).join(keys, "_group", "left").where(f"_touched = 1 OR ({_grew(gold)})").drop("_group")
 
 
 def _grew(gold: Gold) -> str:

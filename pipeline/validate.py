@@ -59,11 +59,11 @@ class Judged:
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
-    event = event_column(feed)
+    event, needed = event_column(feed), (*feed.key, feed.starts)
     given = [
-        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in (*feed.key, event) else "NOT _deleted")
+        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else "NOT _deleted")
         for c in feed.facts
-        if c.required or c.name in (*feed.key, event)
+        if c.required or c.name in needed
     ]
     future = Rule(
         "event_time_is_not_in_the_future",

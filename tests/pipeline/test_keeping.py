@@ -8,6 +8,7 @@ import pytest
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail
 
+from pipeline.contract import Outcome, Quality
 from pipeline.spark import Session
 
 BATCHES: dict[str, dict[str, Any]] = {
@@ -161,3 +162,52 @@ def test_an_older_whole_delivery_adds_to_bronze_alone(session: Session, tmp_path
     older = site.deliver("2026-03-01", menu="dish | price\n pie | 4")
     assert older.table_versions["club.silver.menu"] == newer.table_versions["club.silver.menu"]
     assert len(site.rows("bronze.menu")) == 2
+
+
+@on_sail
+def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revision(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver("2026-03-01", menu="dish | price\n soup | 4\n pie | 5")
+    site.deliver("2026-03-01", menu="dish | price\n pie | 5\n soup | 4\n soup | 4", prices="item | price\n tea | 1")
+    differs = "dish | price\n soup | 4\n pie | 6"
+    refused = site.attempt("2026-03-01", menu=differs)
+    assert refused.outcome == Outcome.REJECTED
+    assert refused.reason == (
+        "menu: another whole delivery of 2026-03-01, revision 0, is published and differs from this one; "
+        "land a new trigger that gives the right one `revision`: 1"
+    )
+    site.deliver("2026-03-01", revision=1, menu=differs)
+    assert site.draw("silver.menu", "dish", "price") == drawn(differs)
+    # An outdated one changes nothing, whatever it says.
+    site.deliver("2026-03-01", menu="dish | price\n roast | 9")
+    assert site.draw("silver.menu", "dish", "price") == drawn(differs)
+
+
+@on_sail
+@pytest.mark.parametrize(("feed", "given"), [("menu", "dish | price\n {} | 4"), ("tariffs", "tariff | fee | valid_from\n {} | 4 | 2025-01-01")])
+def test_a_replacement_that_lacks_too_much_is_rejected(session: Session, tmp_path: Path, feed: str, given: str) -> None:
+    header, row = given.split("\n")
+    site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=0.5))
+    site.deliver("2026-03-01", **{feed: "\n".join([header, *(row.format(n) for n in "abcd")])})
+    refused = site.attempt("2026-03-02", **{feed: "\n".join([header, row.format("a")])})
+    assert (refused.outcome, refused.reason) == (
+        Outcome.REJECTED,
+        f"{feed}: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; deliver it complete, or raise the limit",
+    )
+    site.deliver("2026-03-02", **{feed: "\n".join([header, row.format("a"), row.format("b"), row.format("new")])})
+    assert len(site.rows(f"silver.{feed}")) == 3
+
+
+@on_sail
+def test_a_replacement_writes_the_rows_that_it_changes_and_no_others(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver("2026-03-01", menu="dish | price\n soup | 4\n pie | 5\n tea | 1")
+    then = site.deliver("2026-03-02", menu="dish | price\n soup | 4\n pie | 6\n tea | 1")
+    assert site.written("silver.menu", then) == 1
+
+
+@on_sail
+def test_a_version_without_a_start_is_rejected(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    result = site.deliver("2026-03-01", raw_tariffs="tariff,fee,valid_from\nadult,10,2025-01-01\nchild,5,\n")
+    assert (result.rows_rejected, site.broken(result)["valid_from_is_given"]) == (1, (2, 1))
