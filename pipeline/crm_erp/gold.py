@@ -1,0 +1,153 @@
+"""The gold tables of crm_erp: a star schema of sales, and what countries, months, ages and products bring."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.model import Rule, keys, rows, totals
+
+if TYPE_CHECKING:  # the declarations are read where no engine is
+    from pyspark.sql import DataFrame
+
+MONEY = "DECIMAL(30,2)"
+SHARE = "DECIMAL(10,4)"
+# The age group of a birth date, as of the newest batch date; whoever is no customer at all has none.
+AGE_GROUP = (
+    "CASE WHEN customer_key IS NULL THEN NULL WHEN birth_date IS NULL THEN 'n/a' WHEN birth_date > add_months($as_of, -360) THEN 'under 30'"
+    " WHEN birth_date > add_months($as_of, -480) THEN '30-39' WHEN birth_date > add_months($as_of, -600) THEN '40-49'"
+    " WHEN birth_date > add_months($as_of, -720) THEN '50-59' ELSE '60 and over' END"
+)
+# A sale of a product that nobody knows has no profit; it is counted by its rule and adds nothing here.
+REVENUE_AND_PROFIT = {"revenue": "sales_amount", "profit": "coalesce(profit, 0)"}
+OF_CUSTOMERS = {"revenue": "revenue", "profit": "profit", "orders": "orders", "customers": "1"}
+
+
+@rows(
+    of="customers",
+    grain=("customer_key",),
+    columns="""customer_key BIGINT, customer_id INT, customer_number STRING, first_name STRING, last_name STRING, country STRING,
+        marital_status STRING, gender STRING, birth_date DATE, age_group STRING, create_date DATE""",
+    ages={"age_group": AGE_GROUP},
+)
+def dim_customer(customers: "DataFrame") -> "DataFrame":
+    """A row for each customer; the key is a hash of the customer's id, the same in every delivery."""
+    return customers.selectExpr("*", "cst_id AS customer_id", "cst_create_date AS create_date")
+
+
+@rows(
+    of="products",
+    grain=("product_key",),
+    columns="""product_key BIGINT, product_id INT, product_number STRING, product_name STRING, category STRING, subcategory STRING,
+        maintenance STRING, cost DECIMAL(12,2), product_line STRING, start_date DATE, end_date DATE, is_current BOOLEAN""",
+    checks=(Rule("a_version_ends_after_it_starts", "end_date IS NULL OR end_date > start_date"),),
+)
+def dim_product(versions: "DataFrame") -> "DataFrame":
+    """A row for each version of a product; the key is a hash of its number and start, the same in every delivery."""
+    return versions.selectExpr("*", "prd_id AS product_id", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date")
+
+
+@rows(
+    of="sales",
+    grain=("order_number", "_product_number"),
+    columns="""order_number STRING, product_key BIGINT, customer_key BIGINT, order_date DATE, shipping_date DATE, due_date DATE,
+        sales_amount DECIMAL(18,2), quantity INT, price DECIMAL(18,4), cost DECIMAL(12,2), profit DECIMAL(20,2), product_match STRING,
+        _product_number STRING""",
+    checks=(Rule("profit_is_what_the_cost_leaves", "profit <=> sales_amount - quantity * cost"),),
+)
+def fact_sales(sales: "DataFrame") -> "DataFrame":
+    """A row for each line of an order, pointing to its customer and to the version of its product; null where there is none."""
+    return sales.selectExpr("*", "sls_ord_num AS order_number", "sls_quantity AS quantity", "product_number AS _product_number")
+
+
+@rows(
+    of="crm_products",
+    grain=("product_number", "start_date"),
+    columns="product_number STRING, cost DECIMAL(12,2), start_date DATE, end_date DATE",
+)
+def cost_history(versions: "DataFrame") -> "DataFrame":
+    """What a product cost from which day to which (exclusive)."""
+    return versions.selectExpr("*", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date")
+
+
+@totals(
+    of="sales",
+    grain=("month",),
+    columns=f"month DATE, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
+    sums=REVENUE_AND_PROFIT,
+    distinct={"orders": "sls_ord_num", "customers": "cst_id"},
+)
+def revenue_by_month(sums: "DataFrame") -> "DataFrame":
+    """Sales by the month of their order date, of which there may be none."""
+    return sums
+
+
+@totals(
+    of="sales",
+    grain=("cst_id",),
+    attributes="customers",
+    columns=f"""cst_id INT, customer_key BIGINT, country STRING, gender STRING, birth_date DATE, age_group STRING,
+        revenue {MONEY}, profit {MONEY}, orders BIGINT""",
+    sums=REVENUE_AND_PROFIT,
+    distinct={"orders": "sls_ord_num"},
+    ages={"age_group": AGE_GROUP},
+)
+def customer_sales(sums: "DataFrame") -> "DataFrame":
+    """What each customer bought, and who they are now."""
+    return sums
+
+
+@totals(
+    of="customer_sales",
+    grain=("country",),
+    columns=f"country STRING, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
+    sums=OF_CUSTOMERS,
+)
+def revenue_by_country(sums: "DataFrame") -> "DataFrame":
+    """Sales by the customer's country now; without one where nobody knows the customer."""
+    return sums
+
+
+@totals(
+    of="customer_sales",
+    grain=("age_group", "gender"),
+    columns=f"age_group STRING, gender STRING, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
+    sums=OF_CUSTOMERS,
+)
+def revenue_by_age_group(sums: "DataFrame") -> "DataFrame":
+    """Sales by the customer's age group, as of the newest batch date, and gender."""
+    return sums
+
+
+@totals(
+    of="sales",
+    grain=("product_number",),
+    attributes="products",
+    columns=f"""product_number STRING, product_name STRING, category STRING, maintenance STRING, revenue {MONEY}, profit {MONEY},
+        quantity BIGINT""",
+    sums={**REVENUE_AND_PROFIT, "quantity": "sls_quantity"},
+)
+def product_sales(sums: "DataFrame") -> "DataFrame":
+    """What each product sold, and what it is now."""
+    return sums
+
+
+@keys(
+    of="product_sales",
+    grain=("product_number",),
+    columns=f"""product_number STRING, product_name STRING, category STRING, maintenance STRING, revenue {MONEY}, profit {MONEY},
+        quantity BIGINT, rank INT""",
+)
+def product_profit(products: "DataFrame") -> "DataFrame":
+    """The products by the profit that they brought, the first first."""
+    return products.selectExpr("*", "rank() OVER (ORDER BY profit DESC) AS rank")
+
+
+@keys(
+    of="product_sales",
+    grain=("maintenance", "category"),
+    columns=f"maintenance STRING, category STRING, revenue {MONEY}, profit {MONEY}, profit_share {SHARE}",
+)
+def maintenance_burden(products: "DataFrame") -> "DataFrame":
+    """What products that need maintenance bring, and what those without; each with its share of the whole profit."""
+    kinds = products.groupBy("maintenance", "category").agg({"revenue": "sum", "profit": "sum"})
+    kinds = kinds.selectExpr("maintenance", "category", f"CAST(`sum(revenue)` AS {MONEY}) AS revenue", f"CAST(`sum(profit)` AS {MONEY}) AS profit")
+    whole = f"CAST(sum(profit) OVER () AS {MONEY})"
+    return kinds.selectExpr("*", f"CAST(CAST(profit AS DECIMAL(24,6)) / nullif({whole}, 0) AS {SHARE}) AS profit_share")
