@@ -70,7 +70,7 @@ def _tables(source: Source) -> Iterator[Record]:
     for feed in source.feeds:
         yield _table(f"{source.name}.silver.{feed.name}", feed.silver_key, feed.name, feed.description)
     for enriched in source.enriched:
-        grain = source.feed(enriched.of).key
+        grain = source.enriched_key(enriched)
         yield _table(f"{source.name}.silver.{enriched.name}", grain, enriched.of, enriched.description, rules=enriched.rules, derived=enriched.derived)
     for gold in source.gold:
         table = _table(f"{source.name}.gold.{gold.name}", gold.grain, gold.of, gold.description, rules=gold.checks)

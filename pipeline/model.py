@@ -163,7 +163,7 @@ class Feed:
         for name in (*self.key, *self.optional, *filter(None, (self.starts, *newest_by))):
             if name not in self.fact_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
-        if len({n.lower() for n in self.fact_names}) < len(self.fact_names):  # engines tell names apart by their letters alone
+        if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
             raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
 
     @cached_property
@@ -371,11 +371,6 @@ class Source:
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
 
-    def __post_init__(self) -> None:
-        for table in self.enriched:
-            if table.versions and not self.feed(table.of).has_versions:
-                raise ValueError(f"enriched table {table.name}: {table.of} has no versions")
-
     def has_versions(self, table: str) -> bool:
         """Tells whether the rows of a feed or enriched table are versions, of which some hold no more."""
         return any(e.versions for e in self.enriched if e.name == table) or any(f.has_versions for f in self.feeds if f.name == table)
@@ -411,6 +406,7 @@ class Source:
         return self.enriched_columns(enriched) if enriched else self.feed(table).silver
 
     def enriched_key(self, table: Enriched) -> tuple[str, ...]:
+        """The columns that tell the rows of an enriched table apart."""
         feed = self.feed(table.of)
         return feed.silver_key if table.versions else feed.key
 

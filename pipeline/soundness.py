@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from pipeline.model import AsOf, Feed, GoldTable, History, Newest, Replace, Source
+from pipeline.model import AsOf, Enriched, Feed, GoldTable, History, Newest, Source
 
 Flaw = tuple[str, str]  # the word to look for in the declaration, and the sentence
 
@@ -28,6 +28,7 @@ def flaws(source: Source) -> Iterator[Flaw]:
             if not _has(source, name):
                 yield name, f"enriched table {table.name}: there is no feed {name!r}"
                 return  # nothing more can be known of its columns
+        yield from _of_partners(source, table)
         for column in _doubles([c.name for c in source.enriched_columns(table)]):
             yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a partner another prefix"
     for gold in source.gold:
@@ -89,8 +90,7 @@ def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
             yield feed.name, f"feed {feed.name}: {column} starts with _, as the lake's own columns do"
     for column in _doubles([c.name for c in feed.silver]):
         yield feed.name, f"feed {feed.name}: two columns of its table have the name {column!r}"
-    more = feed.keep.untracked if isinstance(feed.keep, History) else (feed.keep.starts,) if isinstance(feed.keep, Replace) and feed.keep.starts else ()
-    for column in set(more) - set(feed.fact_names):
+    for column in set(feed.keep.untracked if isinstance(feed.keep, History) else ()) - set(feed.fact_names):
         yield column, f"feed {feed.name}: {column} is none of its columns"
     for reference in feed.references:
         if not _has(source, reference.feed):
@@ -99,6 +99,17 @@ def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
         for column in reference.on:
             if not all(column in {c.name for c in f.silver} for f in (feed, source.feed(reference.feed))):
                 yield reference.name, f"reference {reference.name}: {column} is no column of both {feed.name} and {reference.feed}"
+
+
+def _of_partners(source: Source, table: Enriched) -> Iterator[Flaw]:
+    if table.versions and not source.feed(table.of).has_versions:
+        yield table.of, f"enriched table {table.name}: {table.of} has no versions to show"
+    for partner in (p for p in table.partners if isinstance(p, AsOf | Newest)):
+        feed = source.feed(partner.feed)
+        for column in {*partner.columns, *partner.on} - {c.name for c in feed.silver}:
+            yield column, f"enriched table {table.name}: {column} is none of the columns of {feed.name}"
+        if isinstance(partner, Newest) and not partner.by and set(partner.on) != set(feed.key):
+            yield feed.name, f"enriched table {table.name}: several rows of {feed.name} may share {', '.join(partner.on)}; say which is the newest with `by`"
 
 
 def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterator[Flaw]:

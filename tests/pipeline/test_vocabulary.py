@@ -10,7 +10,8 @@ from factories_library import LIBRARY
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Result
-from pipeline.model import Enriched, Feed, History, Replace
+from pipeline.model import Enriched, Feed, History, Newest, Replace
+from pipeline.soundness import flaws
 from pipeline.spark import Session
 
 FIRST: dict[str, Any] = {
@@ -180,6 +181,15 @@ def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
         Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), keep=keep, whole=True)
 
 
-def test_rows_without_versions_cannot_show_all_of_them() -> None:
-    with pytest.raises(ValueError, match="loans has no versions"):
-        replace(LIBRARY, enriched=(Enriched(name="every_loan", of="loans", versions=True, partners=()),))
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (Enriched(name="wrong", of="loans", versions=True, partners=()), "loans has no versions to show"),
+        (Enriched(name="wrong", of="loans", partners=(Newest(feed="homes", on=("reader",), prefix="", columns=("street",)),)), "street is none of the columns"),
+        (Enriched(name="wrong", of="homes", partners=(Newest(feed="loans", on=("reader",), prefix=""),)), "several rows of loans may share reader"),
+    ],
+    ids=["no versions", "no such column", "no newest"],
+)
+def test_an_enriched_table_that_cannot_be_is_told_before_a_batch_meets_it(table: Enriched, says: str) -> None:
+    assert not list(flaws(LIBRARY))
+    assert any(says in sentence for _, sentence in flaws(replace(LIBRARY, enriched=(*LIBRARY.enriched, table))))
