@@ -14,6 +14,34 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pipeline.unpack import Digest, UnpackError, digest, plain_name
+
+__all__ = [
+    "MESSAGES",
+    "CatalogueFeed",
+    "CatalogueSource",
+    "Digest",
+    "FileCounts",
+    "Finding",
+    "OrderFile",
+    "Outcome",
+    "Progress",
+    "Quality",
+    "Ready",
+    "Refused",
+    "Result",
+    "SettingKey",
+    "Settings",
+    "UnpackError",
+    "WorkOrder",
+    "catalogue",
+    "digest",
+    "from_json",
+    "identity",
+    "plain_name",
+    "to_json",
+]
+
 T = TypeVar("T")
 
 
@@ -28,7 +56,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFile:
-    """One claimed file. `name` is what the sender called it, `path` the private copy under an opaque name."""
+    """One claimed file. `name` is what the sender called it, `path` the private copy under an opaque name.
+
+    `sha256` and `bytes` are those of what it holds, unpacked where the name says that it is packed.
+    """
 
     name: str
     feed: str

@@ -1,15 +1,21 @@
 """The one grammar of values: text to typed Arrow arrays, a column at a time, without an engine.
 
-Nothing is trimmed, rounded or guessed: a text that is not wholly a value of the type becomes null.
+Nothing is rounded or guessed, and nothing trimmed unless declared: a text that is not wholly a value of the type becomes null.
 """
 
+import datetime as dt
 import re
+from functools import lru_cache
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from pipeline.layout import Layout, layout
+from pipeline.model import Csv
 
 Numbers = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
@@ -25,6 +31,11 @@ _TYPES = {
 }
 _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _SECOND = 1_000_000  # microseconds
+_HOUR = 3600
+_PLAIN = Csv()
+_DATE_AND_TIME = layout("yyyy-MM-dd HH:mm:ss")
+_BETWEEN = 10  # where a T may stand for the blank
+_EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of local times
 _FIRST, _LAST = (int(np.datetime64(at, "us").astype(np.int64)) for at in ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"))
 
 
@@ -34,8 +45,8 @@ def arrow_type(kind: str) -> Any:
     return pa.decimal128(int(found[1]), int(found[2])) if found else _TYPES[kind]
 
 
-def typed(text: Any, kind: str) -> Any:
-    """Reads a string array as a SQL type; what is outside the grammar is null, as is what was null."""
+def typed(text: Any, kind: str, csv: Csv = _PLAIN) -> Any:
+    """Reads a string array as a SQL type, as `csv` says that values are written; what is outside the grammar is null, as is what was null."""
     match kind:
         case "STRING":
             return text
@@ -44,11 +55,17 @@ def typed(text: Any, kind: str) -> Any:
         case "BOOLEAN":
             return _booleans(text)
         case "DATE":
-            return _dates(text)
+            return _dates(text, layout(csv.date_format))
         case "TIMESTAMP":
-            return _timestamps(text)
+            return _timestamps(text, csv)
         case _:
-            return _decimals(text, arrow_type(kind))
+            return _decimals(text, arrow_type(kind), csv.decimal)
+
+
+def trimmed(text: Any) -> Any:
+    """Takes the blanks around each value away; what was nothing else is null."""
+    bare = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(pc.binary_length(bare), 0), None, bare)
 
 
 def _integers(text: Any, kind: str) -> Any:
@@ -60,11 +77,12 @@ def _integers(text: Any, kind: str) -> Any:
     return pc.if_else(fits, wide, None).cast(arrow_type(kind))
 
 
-def _decimals(text: Any, kind: Any) -> Any:
+def _decimals(text: Any, kind: Any, point: str) -> Any:
     whole, places = kind.precision - kind.scale, kind.scale
     digits = f"0*[0-9]{{1,{whole}}}" if whole else "0+"
-    fraction = rf"(?:[.][0-9]{{1,{places}}})?" if places else ""
-    return _only(text, rf"[+-]?{digits}{fraction}").cast(kind)
+    fraction = rf"(?:[{point}][0-9]{{1,{places}}})?" if places else ""
+    fits = _only(text, rf"[+-]?{digits}{fraction}")
+    return (fits if point == "." else pc.replace_substring(fits, point, ".")).cast(kind)
 
 
 def _booleans(text: Any) -> Any:
@@ -77,31 +95,40 @@ def _only(text: Any, pattern: str) -> Any:
     return text if pc.all(fits).as_py() else pc.if_else(fits, text, None)
 
 
-def _dates(text: Any) -> Any:
+def _dates(text: Any, form: Layout) -> Any:
     data, starts, lengths = _spans(text)
-    rows = np.flatnonzero(lengths == 10)
-    days, good = _days(_cut(data, starts[rows], 10))
+    rows = np.flatnonzero(lengths == form.width)
+    days, good = _days(_cut(data, starts[rows], form.width), form)
     return _placed(len(text), rows[good], days[good].astype(np.int32), pa.date32())
 
 
-def _timestamps(text: Any) -> Any:
+def _timestamps(text: Any, csv: Csv) -> Any:
     data, starts, lengths = _spans(text)
-    rows = np.flatnonzero(lengths >= 19)
-    at, good = _seconds(_cut(data, starts[rows], 19))
-    at *= _SECOND
-    tails = lengths[rows] > 19
+    form = layout(csv.timestamp_format) if csv.timestamp_format else _DATE_AND_TIME
+    rows = np.flatnonzero(lengths == form.width if csv.timestamp_format else lengths >= form.width)
+    chars = _cut(data, starts[rows], form.width)
+    if not csv.timestamp_format:
+        chars[:, _BETWEEN][chars[:, _BETWEEN] == ord("T")] = ord(" ")
+    at, good = _micros(chars, form)
+    local = np.ones(len(rows), np.bool_)
+    tails = lengths[rows] > form.width
     if tails.any():
-        shift, sound = _tails(data, starts[rows][tails] + 19, lengths[rows][tails] - 19)
+        shift, sound, zoned = _tails(data, starts[rows][tails] + form.width, lengths[rows][tails] - form.width)
         at[tails] += shift
         good[tails] &= sound
+        local[tails] = ~zoned
+    if csv.time_zone != "UTC":
+        at[local & good], good[local & good] = _in_utc(at[local & good], csv.time_zone)
     good &= (at >= _FIRST) & (at <= _LAST)  # an offset may lead out of the years 0001 to 9999
     return _placed(len(text), rows[good], at[good], arrow_type("TIMESTAMP"))
 
 
-def _days(chars: Bytes) -> tuple[Numbers, Truths]:
+def _days(chars: Bytes, form: Layout) -> tuple[Numbers, Truths]:
     digits = chars - np.uint8(ord("0"))
-    good = (chars[:, 4] == ord("-")) & (chars[:, 7] == ord("-")) & (digits[:, [0, 1, 2, 3, 5, 6, 8, 9]] <= 9).all(axis=1)
-    year, month, day = _number(digits, 0, 1, 2, 3), _number(digits, 5, 6), _number(digits, 8, 9)
+    good = (digits[:, [place for places in form.digits.values() for place in places]] <= 9).all(axis=1)
+    for place, sign in form.signs.items():
+        good &= chars[:, place] == sign
+    year, month, day = (_number(digits, *form.digits[letter]) for letter in "yMd")
     first = (12 * (year - 1970) + month - 1).view("datetime64[M]")
     date = first.astype("datetime64[D]") + (day - 1).view("timedelta64[D]")
     good &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1)
@@ -109,18 +136,54 @@ def _days(chars: Bytes) -> tuple[Numbers, Truths]:
     return date.view(np.int64), good
 
 
-def _seconds(chars: Bytes) -> tuple[Numbers, Truths]:
-    days, good = _days(chars)
+def _micros(chars: Bytes, form: Layout) -> tuple[Numbers, Truths]:
+    days, good = _days(chars, form)
     digits = chars - np.uint8(ord("0"))
-    good &= (chars[:, 10] == ord(" ")) | (chars[:, 10] == ord("T"))
-    good &= (chars[:, 13] == ord(":")) & (chars[:, 16] == ord(":")) & (digits[:, [11, 12, 14, 15, 17, 18]] <= 9).all(axis=1)
-    hour, minute, second = _number(digits, 11, 12), _number(digits, 14, 15), _number(digits, 17, 18)
+    hour, minute, second, fraction = (_number(digits, *form.digits.get(letter, ())) for letter in "HmsS")
     good &= (hour <= 23) & (minute <= 59) & (second <= 59)
-    return ((days * 24 + hour) * 60 + minute) * 60 + second, good
+    seconds = ((days * 24 + hour) * 60 + minute) * 60 + second
+    return seconds * _SECOND + fraction * 10 ** (6 - len(form.digits.get("S", ()))), good
 
 
-def _tails(data: Bytes, starts: Numbers, lengths: Numbers) -> tuple[Numbers, Truths]:
-    # `[.f{1,6}][Z|±hh:mm]`: the microseconds to add, and whether it is nothing else.
+def _in_utc(local: Numbers, zone: str) -> tuple[Numbers, Truths]:
+    # Local times to UTC. In nearly every hour the zone's offset is one and the same; only the hours in which clocks are
+    # changed are looked at time by time.
+    hours, place = np.unique(local // (_HOUR * _SECOND), return_inverse=True)
+    steady = [_offset_of_hour(zone, hour) for hour in hours.tolist()]
+    offsets = np.array([offset or 0 for offset in steady], np.int64)[place]
+    real = np.ones(len(local), np.bool_)
+    for row in np.flatnonzero(np.array([offset is None for offset in steady], np.bool_)[place]).tolist():
+        offset = _offset(zone, int(local[row]) // _SECOND)
+        offsets[row], real[row] = offset or 0, offset is not None
+    return local - offsets * _SECOND, real
+
+
+@lru_cache(maxsize=1 << 17)
+def _offset_of_hour(zone: str, hour: int) -> int | None:
+    # Seconds; None where the clocks are changed within this hour, or about it.
+    try:
+        ends = [_EPOCH + dt.timedelta(hours=hour + end) for end in (0, 1)]
+    except OverflowError:
+        return None
+    offsets = {time.replace(tzinfo=ZoneInfo(zone), fold=fold).utcoffset() for time in ends for fold in (0, 1)}
+    return _in_seconds(offsets.pop()) if len(offsets) == 1 else None
+
+
+@lru_cache(maxsize=1 << 13)
+def _offset(zone: str, second: int) -> int | None:
+    # None for a time that the clocks skip; of a time that they repeat the first is meant, as Java and Spark have it.
+    time = (_EPOCH + dt.timedelta(seconds=second)).replace(tzinfo=ZoneInfo(zone))
+    before, after = (_in_seconds(time.replace(fold=fold).utcoffset()) for fold in (0, 1))
+    return before if before >= after else None
+
+
+def _in_seconds(offset: dt.timedelta | None) -> int:
+    assert offset is not None, "a zone knows its offset"
+    return offset // dt.timedelta(seconds=1)
+
+
+def _tails(data: Bytes, starts: Numbers, lengths: Numbers) -> tuple[Numbers, Truths, Truths]:
+    # `[.f{1,6}][Z|±hh:mm]`: the microseconds to add, whether it is nothing else, and whether it names a zone.
     ends = starts + lengths
     # The 19 characters before a tail make the looks at `ends - 6` safe, however short it is.
     sign = data[ends - 6]
@@ -139,7 +202,7 @@ def _tails(data: Bytes, starts: Numbers, lengths: Numbers) -> tuple[Numbers, Tru
     # 18 hours either way are the widest that Java's and Spark's own zones reach.
     possible = (digits[:, [1, 2, 4, 5]] <= 9).all(axis=1) & (minutes <= 59) & (60 * hours + minutes <= 18 * 60)
     east = np.where(offset, np.where(sign == ord("+"), 1, -1) * (60 * hours + minutes), 0)
-    return micros - 60 * _SECOND * east, good & (possible | ~offset)
+    return micros - 60 * _SECOND * east, good & (possible | ~offset), zone > 0
 
 
 def _number(digits: Bytes, *places: int) -> Numbers:

@@ -4,6 +4,7 @@ SQL text may name settings of the source (`$profit_margin`), the batch date (`$b
 date (`$as_of`); they are filled in as literals.
 """
 
+import codecs
 import datetime as dt
 import importlib
 import re
@@ -14,6 +15,9 @@ from enum import StrEnum
 from functools import cached_property
 from string import Template
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from pipeline.layout import layout
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -135,6 +139,54 @@ class Replace:
 Keep = History | Upsert | Append | Replace
 
 
+def folded(header: str) -> str:
+    """The form in which names of columns are compared: trimmed, and without case."""
+    return header.strip().casefold()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Csv:
+    """How the sender writes files: declared, never guessed. What does not fit is refused with what to set.
+
+    Formats are patterns of fixed width in the letters `yyyy MM dd HH mm ss SSS`. Without `timestamp_format` a timestamp is
+    `yyyy-MM-dd HH:mm:ss`, or with `T`, with up to six decimals and `Z` or `±hh:mm`. `time_zone` is that of times which name
+    none: one that the clocks skip does not fit, of one that they repeat the first is meant.
+    """
+
+    delimiter: str = ","
+    decimal: str = "."
+    encoding: str = "utf-8"
+    date_format: str = "yyyy-MM-dd"
+    timestamp_format: str = ""
+    time_zone: str = "UTC"
+    trim: bool = False  # blanks around a value are none of it
+
+    def __post_init__(self) -> None:
+        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter.isalnum() or self.delimiter in '"\r\n':
+            raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII sign other than a letter, digit, quote or line end")
+        if self.decimal not in (".", ","):
+            raise ValueError(f"decimal {self.decimal!r} is neither a point nor a comma")
+        _check_encoding(self.encoding)
+        if layout(self.date_format).has_time:
+            raise ValueError(f"date_format {self.date_format!r} holds a time")
+        if self.timestamp_format:
+            layout(self.timestamp_format)
+        try:
+            ZoneInfo(self.time_zone)
+        except (ValueError, OSError, LookupError):
+            raise ValueError(f"time_zone {self.time_zone!r} is no time zone; names are such as Europe/Berlin") from None
+
+
+def _check_encoding(name: str) -> None:
+    text = 'id;"1,5"\r\n'
+    try:
+        if codecs.lookup(name).incrementaldecoder and text.encode(name).decode(name) == text:
+            return
+    except (LookupError, ValueError):
+        pass
+    raise ValueError(f"encoding {name!r} is no encoding of texts; names are such as utf-8, cp1252 or utf-16")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Feed:
     """One kind of file of a source. `files` is a glob, compared as text with the bare file name.
@@ -155,6 +207,9 @@ class Feed:
     optional: tuple[str, ...] = ()  # columns that a file may lack
     whole: bool = False
     description: str = ""
+    # How files are written is no part of what the tables hold, and these are no part of the definition that is fingerprinted.
+    csv: Csv = field(default=Csv(), repr=False)
+    aliases: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)  # column -> what headers may call it
 
     def __post_init__(self) -> None:
         if isinstance(self.keep, Replace) and not self.whole:
@@ -165,6 +220,16 @@ class Feed:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
         if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
             raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
+        self._check_aliases()
+
+    def _check_aliases(self) -> None:
+        for name in self.aliases:
+            if name not in self.names:
+                raise ValueError(f"feed {self.name}: aliases are for {name}, which is none of its columns")
+        spelt = [folded(header) for _, headers in self.headers for header in headers]
+        doubled = sorted({n for n in spelt if spelt.count(n) > 1})
+        if doubled:
+            raise ValueError(f"feed {self.name}: a header {', '.join(doubled)} could be either of two columns; headers are matched without case")
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
@@ -174,6 +239,12 @@ class Feed:
     @cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.schema)
+
+    @cached_property
+    def headers(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """Each delivered column with the names that a header may have for it: its own, then its aliases."""
+        given = {name: (others,) if isinstance(others, str) else tuple(others) for name, others in self.aliases.items()}
+        return tuple((name, (name, *given.get(name, ()))) for name in self.names)
 
     @cached_property
     def facts(self) -> tuple[Column, ...]:

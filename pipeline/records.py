@@ -1,9 +1,10 @@
 """Bytes of a delivered CSV file to records and their fields, block by block, exactly as they stand.
 
-Commas part fields, LF or CRLF ends a record, quotes are doubled inside quotes. What breaks these rules within one line
-spoils that line only; what breaks them across lines, or is not UTF-8, raises a DataError with the line.
+Delimiters part fields, LF or CRLF ends a record, quotes are doubled inside quotes. What breaks these rules within one line
+spoils that line only; what breaks them across lines, or is not of the declared encoding, raises a DataError with the line.
 """
 
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,13 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DataError
+from pipeline.model import Csv
 
 BLOCK_BYTES = 8 << 20
 LONGEST_RECORD_BYTES = 32 << 20  # an open quote swallows what follows: this bounds the memory that it can take
 AGAIN = "correct the file and land a new trigger"
 
-_COMMA, _QUOTE, _LF, _CR = ord(","), ord('"'), ord("\n"), ord("\r")
+_QUOTE, _LF, _CR = ord('"'), ord("\n"), ord("\r")
 _BOM = b"\xef\xbb\xbf"
+_PLAIN = Csv()
 
 Numbers = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
@@ -69,7 +72,7 @@ class Records:
 class _Lines:
     """The physical lines of a block as the quotes see them. A block starts where a record does, and ends with a line."""
 
-    marks: Numbers  # positions of all commas, quotes and LFs
+    marks: Numbers  # positions of all delimiters, quotes and LFs
     kinds: Bytes  # the byte at each mark
     inside: Truths  # per mark: within quotes; junk in spoiled lines, where nobody looks
     open_after: Truths  # per line: it ends within quotes
@@ -78,20 +81,21 @@ class _Lines:
     doubled: bool
 
 
-def read_records(file: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> Iterator[Records]:
+def read_records(file: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES, csv: Csv = _PLAIN) -> Iterator[Records]:
     """Reads a CSV file's records in order, the header among them. Raises DataError naming the file and the line."""
-    rest, lines_before, at_end = file.read(len(_BOM)).removeprefix(_BOM), 0, False
+    blocks = _blocks(file, name, block_bytes, csv.encoding)
+    rest, lines_before, at_end = b"", 0, False
     while not at_end:
-        block = file.read(block_bytes)
-        at_end = not block
-        data = rest + block
+        block = next(blocks, None)
+        at_end = block is None
+        data = rest + (block or b"")
         if at_end and data and not data.endswith(b"\n"):
             data += b"\n"
         cut = data.rfind(b"\n") + 1
         _check_text(data[:cut], name, lines_before)
         done = 0
         if cut:
-            records, done = _scan(np.frombuffer(data, np.uint8, cut), name, lines_before, at_end=at_end)
+            records, done = _scan(np.frombuffer(data, np.uint8, cut), name, lines_before, csv, at_end=at_end)
             yield records
         lines_before += data.count(b"\n", 0, done)
         rest = data[done:]
@@ -102,35 +106,95 @@ def read_records(file: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES) -> I
             )
 
 
+def _blocks(file: BinaryIO, name: str, block_bytes: int, encoding: str) -> Iterator[bytes]:
+    # The file in UTF-8 without a byte order mark; bytes that are declared to be UTF-8 are not yet checked.
+    mark = file.read(len(_BOM))
+    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
+        yield mark.removeprefix(_BOM)
+        while block := file.read(block_bytes):
+            yield block
+        return
+    if mark == _BOM:
+        raise DataError(f"{name}: the file is marked as UTF-8, not {encoding}; set encoding, or {AGAIN}")
+    yield from _decoded(file, mark, name, block_bytes, encoding)
+
+
+def _decoded(file: BinaryIO, block: bytes, name: str, block_bytes: int, encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    suspect = _Suspect(encoding)
+    at_start, at_end, lines_before = True, False, 0
+    while not at_end:
+        suspect.look(block)
+        state = decoder.getstate()
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as wrong:
+            decoder.setstate(state)
+            before = decoder.decode(block[: max(0, wrong.start + len(block) - len(wrong.object))])
+            line = lines_before + before.count("\n") + 1
+            raise DataError(f"{name}: line {line} is not {encoding} (byte 0x{wrong.object[wrong.start]:02x}); set encoding, or {AGAIN}") from None
+        yield (text.removeprefix("\ufeff") if at_start else text).encode(errors="surrogatepass")  # half a character is told like any other wrong byte
+        at_start, at_end, lines_before = at_start and not text, not block, lines_before + text.count("\n")
+        block = file.read(block_bytes)
+    if suspect.is_utf_8:
+        raise DataError(f"{name}: every letter beyond ASCII is UTF-8, and none would make sense in {encoding}; set encoding, or {AGAIN}")
+
+
+class _Suspect:
+    """Notices a UTF-8 file whose feed declares an encoding that takes any byte: umlauts would silently come out as two signs each."""
+
+    def __init__(self, encoding: str) -> None:
+        takes_any_byte = len(bytes(range(256)).decode(encoding, "replace")) == 256
+        self._decoder = codecs.getincrementaldecoder("utf-8")() if takes_any_byte else None
+        self._beyond_ascii = False
+
+    def look(self, block: bytes) -> None:
+        """Takes the next block; an empty one is the end."""
+        if self._decoder and not (block and block.isascii() and self._decoder.getstate() == (b"", 0)):
+            try:
+                self._beyond_ascii |= not self._decoder.decode(block, final=not block).isascii()
+            except UnicodeDecodeError:
+                self._decoder = None
+
+    @property
+    def is_utf_8(self) -> bool:
+        return self._decoder is not None and self._beyond_ascii
+
+
 def _check_text(data: bytes, name: str, lines_before: int) -> None:
     try:
         data.isascii() or str(data, "utf-8")
     except UnicodeDecodeError as wrong:
         line = lines_before + data.count(b"\n", 0, wrong.start) + 1
-        utf16 = ", it looks like UTF-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else ""
-        raise DataError(f"{name}: line {line} is not UTF-8 (byte 0x{data[wrong.start]:02x}){utf16}; {AGAIN}") from None
+        byte = data[wrong.start : wrong.start + 1]
+        likely = byte.decode("cp1252", "replace")
+        hint = f"; in cp1252 it is {likely}: set encoding, or " if likely.isalpha() else "; "
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            hint = ", it looks like UTF-16: set encoding, or "
+        raise DataError(f"{name}: line {line} is not UTF-8 (byte 0x{byte.hex()}){hint}{AGAIN}") from None
 
 
-def _scan(block: Bytes, name: str, lines_before: int, *, at_end: bool) -> tuple[Records, int]:
+def _scan(block: Bytes, name: str, lines_before: int, csv: Csv, *, at_end: bool) -> tuple[Records, int]:
     # Also tells how many bytes the records that end in the block take.
-    lines = _read_lines(block)
+    delimiter = ord(csv.delimiter)
+    lines = _read_lines(block, delimiter)
     if lines.broken >= 0 or (at_end and lines.open_after[-1]):
         line = lines_before + _line_of_open_quote(block, lines)
         raise DataError(f"{name}: the quote that opens in line {line} never closes, or closes where none may; {AGAIN}")
     is_lf = lines.kinds == _LF
-    parts = (lines.kinds == _COMMA) & ~lines.inside
+    parts = (lines.kinds == delimiter) & ~lines.inside
     parts[is_lf] = ~lines.open_after
     ends, last = lines.marks[parts], np.flatnonzero(lines.kinds[parts] == _LF)
     if not len(last):
-        return _records(block, ends[:0], last, np.zeros(0, np.bool_), doubled=False), 0
+        return _records(block, ends[:0], last, np.zeros(0, np.bool_), csv, doubled=False), 0
     ends = ends[: last[-1] + 1]
     sound = ~lines.spoiled[~lines.open_after]
     sound[_records_with_lone_cr(block, lines, ends[last])] = False
-    return _records(block, ends, last, sound, doubled=lines.doubled), int(ends[-1]) + 1
+    return _records(block, ends, last, sound, csv, doubled=lines.doubled), int(ends[-1]) + 1
 
 
-def _read_lines(block: Bytes) -> _Lines:
-    marks = np.flatnonzero((block == _COMMA) | (block == _QUOTE) | (block == _LF))
+def _read_lines(block: Bytes, delimiter: int) -> _Lines:
+    marks = np.flatnonzero((block == delimiter) | (block == _QUOTE) | (block == _LF))
     kinds = block[marks]
     is_lf, is_quote = kinds == _LF, kinds == _QUOTE
     count = int(is_lf.sum())
@@ -144,7 +208,7 @@ def _read_lines(block: Bytes) -> _Lines:
     in_line = np.bincount(line_of_quote, minlength=count)
     before_line = np.cumsum(in_line) - in_line
     second = _odd(np.arange(len(quotes)) - before_line[line_of_quote])  # 2nd, 4th, … quote of its line
-    may_open, may_close, doubled = _places(block, quotes)
+    may_open, may_close, doubled = _places(block, quotes, delimiter)
 
     # Each line is judged twice: as if it began outside of quotes, and as if it began inside.
     bad_outside, bad_inside = nowhere.copy(), nowhere.copy()
@@ -165,12 +229,12 @@ def _read_lines(block: Bytes) -> _Lines:
     )
 
 
-def _places(block: Bytes, quotes: Numbers) -> tuple[Truths, Truths, bool]:
+def _places(block: Bytes, quotes: Numbers, delimiter: int) -> tuple[Truths, Truths, bool]:
     # Of each quote: may it open (or be the second of two), may it close (or be the first of two)?
     previous = np.where(quotes > 0, block[quotes - 1], _LF)
     following = block[quotes + 1]  # there is one: a block ends with LF
-    may_open = (previous == _COMMA) | (previous == _LF) | (previous == _QUOTE)
-    may_close = (following == _COMMA) | (following == _LF) | (following == _QUOTE)
+    may_open = (previous == delimiter) | (previous == _LF) | (previous == _QUOTE)
+    may_close = (following == delimiter) | (following == _LF) | (following == _QUOTE)
     before_cr = np.flatnonzero(following == _CR)
     may_close[before_cr] = block[quotes[before_cr] + 2] == _LF
     return may_open, may_close, bool((following == _QUOTE).any())
@@ -211,7 +275,7 @@ def _records_with_lone_cr(block: Bytes, lines: _Lines, record_ends: Numbers) -> 
     return records
 
 
-def _records(block: Bytes, ends: Numbers, last: Numbers, sound: Truths, *, doubled: bool) -> Records:
+def _records(block: Bytes, ends: Numbers, last: Numbers, sound: Truths, csv: Csv, *, doubled: bool) -> Records:
     starts = np.concatenate(([0], ends[:-1] + 1)).astype(np.int64)[: len(ends)]
     ends = ends.copy()
     ends[last] -= (ends[last] > starts[last]) & (block[ends[last] - 1] == _CR)
@@ -220,6 +284,9 @@ def _records(block: Bytes, ends: Numbers, last: Numbers, sound: Truths, *, doubl
     raw = _spans(block, starts[first], ends[last])
     quoted = (block[starts] == _QUOTE) & np.repeat(sound, width)
     blank = starts[first] == ends[last]
+    if csv.trim:
+        alone = np.flatnonzero(width == 1)
+        blank[alone] |= pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(raw.take(pa.array(2 * alone)))), 0).to_numpy(zero_copy_only=False)
     keep = ~blank
     return Records(
         fields=_spans(block, starts + quoted, ends - quoted),

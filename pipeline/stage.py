@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import OrderFile
 from pipeline.errors import DataError
-from pipeline.grammar import arrow_type, typed
+from pipeline.grammar import arrow_type, trimmed, typed
 from pipeline.header import Header, bind
 from pipeline.model import Feed
 from pipeline.records import AGAIN, BLOCK_BYTES, Records, read_records
+from pipeline.unpack import opened
 
 ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
 
@@ -97,8 +98,8 @@ def stage(
 def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block_bytes: int, report: Callable[[int], None]) -> StagedFile:
     header: Header | None = None
     so_far = StagedFile(name=file.name, rows=0)
-    with Path(file.path).open("rb") as opened:
-        for records in read_records(opened, file.name, block_bytes):
+    with opened(Path(file.path), file.name) as content:
+        for records in read_records(content, file.name, block_bytes, feed.csv):
             so_far = replace(so_far, blank_lines=so_far.blank_lines + records.blank_lines)
             rows = records
             if header is None and len(records):
@@ -121,8 +122,8 @@ def _rows(feed: Feed, header: Header, records: Records, name: str, rows_before: 
         if column.name not in header.places:
             columns.append(pa.nulls(len(records), arrow_type(column.type)))
             continue
-        text = records.column(header.places[column.name], good)
-        values = typed(text, column.type)
+        text = _texts(feed, records, header.places[column.name], good)
+        values = typed(text, column.type, feed.csv)
         columns.append(values)
         if values.null_count > text.null_count:
             outside = pc.and_(pc.is_valid(text), pc.is_null(values))
@@ -132,7 +133,7 @@ def _rows(feed: Feed, header: Header, records: Records, name: str, rows_before: 
         pa.array([name]).take(pa.array(np.zeros(len(records), np.int64))),
         pa.array(np.arange(rows_before + 1, rows_before + len(records) + 1)),
         records.raw,
-        _extras(header, records, good),
+        _extras(feed, header, records, good),
     ]
     return pa.RecordBatch.from_arrays([*columns, *about], schema=staged_schema(feed))
 
@@ -146,11 +147,16 @@ def _joined(reasons: Sequence[Any]) -> Any:
     return joined.take(pa.array(np.cumsum(spoiled) - 1, mask=~spoiled))
 
 
-def _extras(header: Header, records: Records, good: npt.NDArray[np.bool_]) -> Any:
+def _texts(feed: Feed, records: Records, at: int, good: npt.NDArray[np.bool_]) -> Any:
+    text = records.column(at, good)
+    return trimmed(text) if feed.csv.trim else text
+
+
+def _extras(feed: Feed, header: Header, records: Records, good: npt.NDArray[np.bool_]) -> Any:
     if not header.extras:
         return pa.nulls(len(records), _EXTRA)
     rows, columns = int(good.sum()), len(header.extras)
-    texts = pa.concat_arrays([records.column(at, good).filter(pa.array(good)) for at in header.extras.values()])
+    texts = pa.concat_arrays([_texts(feed, records, at, good).filter(pa.array(good)) for at in header.extras.values()])
     row_by_row = pa.array(np.arange(rows * columns).reshape(columns, rows).T.ravel())
     names = pa.array(list(header.extras)).take(pa.array(np.tile(np.arange(columns), rows)))
     ends = columns * np.cumsum(good)

@@ -24,13 +24,13 @@ def text_feed(*columns: str) -> Feed:
     return Feed(name="texts", files="*.csv", columns=", ".join(f"{c} STRING" for c in columns), key=columns[:1], keep=Append())
 
 
-def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20) -> Staged:
-    """Stages files of these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …"""
+def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20, ending: str = ".csv") -> Staged:
+    """Stages files of these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …; texts are written in the feed's encoding."""
     files = []
     for number, content in enumerate(contents, 1):
         path = folder / f"claimed-{number}"
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        files.append(OrderFile(name=f"{feed.name}_{number}.csv", feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size))
+        path.write_bytes(content.encode(feed.csv.encoding) if isinstance(content, str) else content)
+        files.append(OrderFile(name=f"{feed.name}_{number}{ending}", feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size))
     return stage(feed, files, folder / "work", rows or {}, block_bytes=block_bytes)
 
 
