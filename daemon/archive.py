@@ -180,6 +180,10 @@ def _head(batch: Batch) -> dict[str, Any]:
 
 def _files(batch: Batch, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     counts = {c["name"]: c for c in result.get("files", ())}
-    told = ("name", "feed", "sha256", "bytes")
     rows = ("rows_read", "rows_accepted", "rows_rejected")
-    return [{**{k: v for k, v in asdict(f).items() if k in told}, **{k: counts.get(f.name, {}).get(k) for k in rows}} for f in batch.files]
+    return [{**_told(f), **{k: counts.get(f.name, {}).get(k) for k in rows}} for f in batch.files]
+
+
+def _told(f: BatchFile) -> dict[str, Any]:
+    packed = ("packed_sha256", "packed_bytes") if f.packed_sha256 else ()
+    return {k: v for k, v in asdict(f).items() if k in ("name", "feed", "sha256", "bytes", *packed)}

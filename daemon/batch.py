@@ -38,8 +38,15 @@ class BatchFile:
     folder: str = ""
     opaque: str = ""
     inode: int = 0
-    sha256: str = ""
+    sha256: str = ""  # of what the file holds, unpacked
     bytes: int = 0
+    packed_sha256: str = ""  # of a packed file as it was delivered, else ''
+    packed_bytes: int = 0
+
+    @property
+    def delivered_sha256(self) -> str:
+        """Of the file as it was sent: a sender hashes what he sends."""
+        return self.packed_sha256 or self.sha256
 
     @property
     def is_in_claim(self) -> bool:

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from daemon.batch import Batch, BatchFile, FileState
@@ -13,12 +13,13 @@ from daemon.config import Config
 from daemon.landing import Landing, Spot
 from daemon.ledger import Ledger
 from daemon.logs import Log
-from daemon.moves import Place, Pulse, UnsafeError, exists, finish, folder, is_being_written, make_folder, move, opened_safely, sha256, write_durably
+from daemon.moves import Place, Pulse, UnsafeError, exists, finish, folder, is_being_written, make_folder, move, opened_safely, write_durably
 from daemon.wording import printable
+from pipeline.contract import Digest, UnpackError, digest
 
 SIDECAR = ".names"  # what the opaque files of a batch are called outside, should the ledger be lost
 ID_LENGTH = len("20260302T101500-4f1c9a")
-PLAIN_SUFFIXES = (".csv", ".json", ".txt", ".gz")  # anything else of a name is a stranger's choice and stays out
+PLAIN_SUFFIXES = (".csv", ".json", ".txt", ".gz", ".zst", ".zip")  # anything else of a name is a stranger's choice and stays out
 
 
 class ChangedError(Exception):
@@ -27,9 +28,13 @@ class ChangedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Taken:
-    """What became of files that were to be claimed: by name, why not. Unsafe ones never can be, the others later."""
+    """What became of files that were to be claimed: by name, why not. Unsafe ones never can be, the others later.
+
+    Spoiled ones are in the claim and stay there, but what they hold cannot be unpacked; their sentence names them.
+    """
 
     unsafe: Mapping[str, str] = field(default_factory=dict)
+    spoiled: Mapping[str, str] = field(default_factory=dict)
     later: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -60,7 +65,7 @@ class Claim:
 
     def take(self, batch: Batch, spots: Mapping[str, Spot]) -> Taken:
         """Claims the batch's data files that are not claimed yet; `spots` says where each was seen."""
-        unsafe, later = dict[str, str](), dict[str, str]()
+        unsafe, spoiled, later = dict[str, str](), dict[str, str](), dict[str, str]()
         with self.opened() as claim_fd:
             wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED]
             # what lies in the claim already is ours: a new file of its name is another delivery
@@ -72,11 +77,13 @@ class Claim:
                     self._ledger.note_files(batch.batch_id, [self._claimed(f, claim_fd)])
                 except UnsafeError as error:
                     unsafe[f.name] = str(error)
+                except UnpackError as error:
+                    spoiled[f.name] = str(error)
                 except ChangedError as error:
                     later[f.name] = str(error)
                 except OSError as error:
                     later[f.name] = f"cannot be taken ({error.strerror})"
-        return Taken(unsafe=unsafe, later=later)
+        return Taken(unsafe=unsafe, spoiled=spoiled, later=later)
 
     def take_triggers(self, batch: Batch) -> bool:
         """Moves the batch's touch files into the claim, whatever they are: nobody opens them there. Says whether all have moved."""
@@ -93,7 +100,7 @@ class Claim:
         with self.opened() as claim_fd:
             for f in batch.data_files:
                 if f.is_in_claim and exists(claim_fd, f.opaque) and self._returned(f, claim_fd):
-                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED, sha256="", bytes=0)])
+                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED, **asdict(Digest()))])
 
     def lacks(self, batch: Batch) -> list[str]:
         """Names of claimed files that are not in the claim folder (it may be a volume that is not mounted)."""
@@ -156,12 +163,21 @@ class Claim:
     def _sealed(self, f: BatchFile, target: Place) -> BatchFile:
         with opened_safely(*target) as descriptor:
             before = os.fstat(descriptor)
-            digest = sha256(descriptor, self._pulse)
+            found = self._digest(descriptor, f.name)
             after = os.fstat(descriptor)
             # a writer that came between the question and the move still holds the file: a rename does not stop it
             if is_being_written(descriptor) or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
                 raise ChangedError("is still being written")
-        return replace(f, state=FileState.CLAIMED, sha256=digest, bytes=after.st_size)
+        if isinstance(found, UnpackError):
+            raise found
+        return replace(f, state=FileState.CLAIMED, **asdict(found))
+
+    def _digest(self, descriptor: int, name: str) -> Digest | UnpackError:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            try:
+                return digest(file, name, self._pulse)
+            except UnpackError as error:
+                return error
 
     def _take_trigger(self, batch: Batch, f: BatchFile, claim_fd: int) -> bool:
         target, source = Place(claim_fd, f.opaque), Place(self._landing.trigger_fd, f.name)

@@ -56,6 +56,8 @@ class Collect:
         result = self._claim.take(batch, spots)
         if result.unsafe:
             raise RefusedError("; ".join(f"{printable(n)} {why}" for n, why in list(result.unsafe.items())[:2]) + "; deliver a plain file of its own")
+        if result.spoiled:
+            raise RefusedError("; ".join(list(result.spoiled.values())[:2]))
         if result.later:
             told = [f"{printable(n)} {why}" for n, why in list(result.later.items())[:2]]
             self._wait(batch, [], list(result.later), newest=self._unchanged(batch, spots), reason="; ".join(told))
@@ -84,11 +86,11 @@ class Collect:
 
     @staticmethod
     def _check_sums(batch: Batch) -> None:
-        wrong = [f for f in batch.data_files if batch.checksums.get(f.name, f.sha256) != f.sha256]
+        wrong = [f for f in batch.data_files if batch.checksums.get(f.name, f.delivered_sha256) != f.delivered_sha256]
         if wrong:
             raise RefusedError(
                 f"the checksum of {listed(f.name for f in wrong)} differs: the trigger says {batch.checksums[wrong[0].name][:12]}…, "
-                f"the file has {wrong[0].sha256[:12]}…; deliver it again with a new trigger"
+                f"the file has {wrong[0].delivered_sha256[:12]}…; deliver it again with a new trigger"
             )
 
     # ---- waiting

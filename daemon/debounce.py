@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from daemon.landing import Spot
 from daemon.trigger import date_in, feeds_of
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogueSource, plain_name
 
 GroupKey = tuple[str, dt.date]  # source, batch date
 
@@ -34,7 +34,9 @@ class Gathered:
 
 def names_meant(touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:
     """The data files that a touch file of this name stands for: the one it names, else every unclaimed one."""
-    for candidate in (touch.rpartition(".")[0], touch):
+    stem = touch.rpartition(".")[0]
+    # A touch file named like a packed file, orders.csv.gz, is about that file and not about orders.csv.
+    for candidate in (stem, touch) if plain_name(touch) == touch else (touch, stem):
         if candidate and (candidate in present or feeds_of(candidate, catalogue) or _ends_like_data(candidate, catalogue)):
             return (candidate,)
     return tuple(unclaimed)
@@ -65,7 +67,7 @@ def key_of(name: str, touch: Spot, catalogue: Sequence[CatalogueSource]) -> Grou
 def _ends_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
     # invoices_1.csv.done means invoices_1.csv, also where no feed takes it: that is the sender's mistake, not a general signal
     endings = {PurePosixPath(f.files).suffix for s in catalogue for f in s.feeds}
-    return PurePosixPath(name).suffix in endings - {""}
+    return PurePosixPath(plain_name(name)).suffix in endings - {""}
 
 
 def _connected(touches: Sequence[Touch], catalogue: Sequence[CatalogueSource]) -> list[dict[GroupKey, list[Touch]]]:

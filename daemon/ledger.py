@@ -14,7 +14,11 @@ from daemon.batch import OPEN, Batch, BatchFile, FileState, State
 from daemon.clock import Clock, as_text
 from daemon.wording import sentence
 
-VERSION = 1
+VERSION = 2
+# What brings an older ledger to the next version; a new one is made as ledger.sql says.
+UPGRADES = {
+    1: "ALTER TABLE file ADD COLUMN packed_sha256 TEXT NOT NULL DEFAULT ''; ALTER TABLE file ADD COLUMN packed_bytes INTEGER NOT NULL DEFAULT 0;",
+}
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
 
@@ -53,6 +57,8 @@ class Ledger:
                 raise sqlite3.DatabaseError(verdict)
             if version == 0:
                 db.executescript(f"BEGIN IMMEDIATE; {SCHEMA.read_text()} PRAGMA user_version = {VERSION}; COMMIT;")
+            for older in range(version or VERSION, VERSION):
+                db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[older]} PRAGMA user_version = {older + 1}; COMMIT;")
             return cls(db, clock, on_change)
 
     @classmethod
@@ -307,7 +313,8 @@ def _is_utf8(text: str) -> bool:
 
 def _file_values(f: BatchFile) -> dict[str, Any]:
     values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
-    return {k: _stored(v) for k, v in {**values, "inode": f.inode, "sha256": f.sha256, "bytes": f.bytes}.items()}
+    seen = {"inode": f.inode, "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
+    return {k: _stored(v) for k, v in {**values, **seen}.items()}
 
 
 def _named(value: str | bytes) -> str:
@@ -316,6 +323,8 @@ def _named(value: str | bytes) -> str:
 
 def _file(row: sqlite3.Row) -> BatchFile:
     values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "inode", "sha256", "bytes")}
+    # A ledger of version 1 may be read before a daemon has opened it.
+    values |= {k: row[k] for k in ("packed_sha256", "packed_bytes") if k in row.keys()}  # noqa: SIM118 - a Row is no mapping
     return BatchFile(**values, name=_named(row["name"]), folder=_named(row["folder"]), state=FileState(row["state"]))
 
 

@@ -40,8 +40,10 @@ CREATE TABLE file (
     folder   ANY NOT NULL DEFAULT '',                   -- sub-folder of the landing folder that it came from
     opaque   TEXT NOT NULL DEFAULT '',                  -- name in the claim folder, written down before the file moves
     inode    INTEGER NOT NULL DEFAULT 0,
-    sha256   TEXT NOT NULL DEFAULT '',
+    sha256   TEXT NOT NULL DEFAULT '',                  -- of what the file holds, unpacked
     bytes    INTEGER NOT NULL DEFAULT 0,
+    packed_sha256 TEXT NOT NULL DEFAULT '',             -- of a packed file as it was delivered
+    packed_bytes  INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (batch_id, number)
 ) STRICT;
 CREATE INDEX file_name ON file (name);

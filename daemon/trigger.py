@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 from daemon.wording import listed, printable
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogueSource, plain_name
 
 LARGEST_BYTES = 1 << 20
 MOST_FILES = 10_000
@@ -71,7 +71,8 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
     for name in names:
         found = feeds_of(name, catalogue)
         if not found:
-            raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{_left_out(catalogue)}")
+            packed = "; a packed file has its ending behind that" if plain_name(name) != name else ""
+            raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{packed}{_left_out(catalogue)}")
         if len(found) > 1:
             raise TriggerError(f"{printable(name)} matches more than one feed: {', '.join(f'{s}.{f}' for s, f in found)}")
         source, feeds[name] = found[0]
@@ -83,8 +84,9 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
 
 
 def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str, str]]:
-    """Every (source, feed) whose glob the bare name matches, compared as text."""
-    return [(s.name, f.name) for s in catalogue for f in s.feeds if fnmatchcase(name, f.files)]
+    """Every (source, feed) whose glob the bare name matches, compared as text; a packed file's also without its ending."""
+    spellings = {name, plain_name(name)}
+    return [(s.name, f.name) for s in catalogue for f in s.feeds if any(fnmatchcase(n, f.files) for n in spellings)]
 
 
 def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from pipeline import contract
 from pipeline.contract import FileCounts, Finding, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.unpack import opened
 
 
 class Worker:
@@ -53,7 +54,7 @@ class Worker:
         with (self.lake / "orders.jsonl").open("a") as stream:
             stream.write(contract.to_json(order) + "\n")
         self.say(Progress(batch_id=order.batch_id, event="stage.started", stage="stage"))
-        command, *words = Path(order.files[0].path).read_text().split("\n", 1)[0].split(" ") if order.files else ["ok"]
+        command, *words = self.first_line(order).split(" ")
         identity = contract.identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files])
         known = {line["identity"]: line["batch_id"] for line in self.manifest()}
         if identity in known:
@@ -73,6 +74,12 @@ class Worker:
             self.socket.sendall(b"what?\n")
         else:
             self.publish(order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire")
+
+    def first_line(self, order: WorkOrder) -> str:
+        if not order.files:
+            return "ok"
+        with opened(Path(order.files[0].path), order.files[0].name) as content:
+            return content.readline().decode().rstrip("\n")
 
     def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:
         until = time.monotonic() + seconds

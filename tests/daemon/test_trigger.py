@@ -94,6 +94,11 @@ def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what
         (["people_people.csv"], "people_people.csv matches more than one feed: crm.people, crm.doubtful"),
         (["orders_1.csv", "people_1.csv"], "orders_1.csv of retail and people_1.csv of crm"),
         (["Orders_1.csv"], "matches no feed"),
+        (
+            ["orders_1.zip"],
+            "orders_1.zip matches no feed; feeds take orders_*.csv, customers_*.csv, people*.csv, *_people.csv; a packed file has its ending behind",
+        ),
+        (["orders_1.csv.gz.gz"], "matches no feed"),
     ],
 )
 def test_files_of_no_feed_two_feeds_or_two_sources_are_refused(names: list[str], says: str) -> None:
@@ -107,6 +112,13 @@ def test_globs_are_compared_as_text_and_never_expanded() -> None:
         "orders_[ab]*?{x}.csv": "orders",
         "customers_Größe 2026.csv": "customers",
     }
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".zip", ".GZ"])
+def test_a_packed_file_is_of_the_feed_that_its_name_without_the_ending_matches(ending: str) -> None:
+    name = f"orders_2025_01_15_v2.csv{ending}"
+    assert kinship([name], CATALOGUE).feeds == {name: "orders"}
+    assert (date_in(name), revision_in([name])) == (dt.date(2025, 1, 15), 2)
 
 
 def test_a_snapshot_names_feeds_of_the_source() -> None:
