@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from pipeline.errors import DataError
 from pipeline.grammar import typed
 from pipeline.records import Records, read_records
+from pipeline.unpack import opened, plain_name
 
 MOST_BLOCKS = 8  # a sample of some 64 MB tells what all of it would
 FITTING = 0.9  # a type that fits nearly all values is meant: the others are the dirt that it is there to find
@@ -74,8 +75,8 @@ class Sample:
 def read_sample(path: Path) -> Sample:
     """Reads a sample as the pipeline would. Raises SampleError for a file that no feed could take."""
     try:
-        with path.open("rb") as opened:
-            blocks = [r for r in itertools.islice(read_records(opened, path.name), MOST_BLOCKS) if len(r)]
+        with opened(path, path.name) as content:
+            blocks = [r for r in itertools.islice(read_records(content, path.name), MOST_BLOCKS) if len(r)]
     except OSError as error:
         raise SampleError(f"{path}: cannot be read ({error.strerror})") from None
     except DataError as error:
@@ -90,7 +91,7 @@ def read_sample(path: Path) -> Sample:
     says = f"{path.name}: {bad} of {every} records have stray quotes, or not the header's {len(names)} fields"
     if bad * 2 > every:
         raise SampleError(f"{says}; it is no sample of a table with this header")
-    return Sample(name=path.name, table=pa.table(columns).combine_chunks(), left_out=f"{says}; they are left out" if bad else "")
+    return Sample(name=plain_name(path.name), table=pa.table(columns).combine_chunks(), left_out=f"{says}; they are left out" if bad else "")
 
 
 def propose(samples: Iterable[Sample]) -> tuple[ProposedFeed, ...]:

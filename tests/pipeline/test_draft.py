@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from packing import packed
 
 from pipeline.draft import draft
 from pipeline.folders import load
@@ -60,6 +61,14 @@ def test_samples_are_parted_into_feeds_by_their_names(tmp_path: Path) -> None:
     source = drafted(tmp_path, takings_20260302=TAKINGS, takings_20260303=TAKINGS.replace("R-", "Q-"), stalls_20260302="stall,place\nS1,pier\n")
     assert [(f.name, f.files) for f in source.feeds] == [("takings", "takings_*.csv"), ("stalls", "stalls_*.csv")]
     assert source.feed("stalls").keep == Upsert()
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst", ".zip"])
+def test_a_packed_sample_is_drafted_as_what_it_holds(tmp_path: Path, ending: str) -> None:
+    sample = tmp_path / f"takings_2026_03_02.csv{ending}"
+    sample.write_bytes(packed(TAKINGS.encode(), ending))
+    (feed,) = load(draft("kiosk", [sample], tmp_path, None).folder).feeds
+    assert (feed.name, feed.files, feed.key) == ("takings", "takings_*.csv", ("receipt",))
 
 
 def test_a_column_that_a_sample_lacks_is_optional(tmp_path: Path) -> None:
