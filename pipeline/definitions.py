@@ -38,6 +38,7 @@ def outdated(settings: Settings) -> dict[str, tuple[str, ...] | None]:
 
 def _definitions(source: Source) -> dict[str, str]:
     texts = {f"{source.name}.silver.{f.name}": repr(f) for f in source.feeds}
+    texts |= {f"{source.name}.silver.{t.name}": repr(t) for t in source.trees}
     texts |= {f"{source.name}.silver.{e.name}": repr(e) for e in source.enriched}
     return texts | {f"{source.name}.gold.{g.name}": f"{_declared(g)}\n{inspect.getsource(g.build)}" for g in source.gold}
 

@@ -10,18 +10,21 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
 from pipeline.derive import derive
+from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
 from pipeline.merge import Change, difference, first_of
-from pipeline.model import AsOf, Enriched, Feed, Newest, Partner, Rule, Source, filled
+from pipeline.model import AsOf, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, broken, finding, named, tally, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
+# Of so many touched rows most versions are asked for: to look up which costs more than it saves.
+ASKED_ROWS = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The silver tables of a source with this batch in them, and what it changed: the feeds' by their names, then the enriched too."""
+    """The silver tables of a source with this batch in them, and what it changed: the feeds' and trees' by their names, then the enriched too."""
 
     source: Source
     tables: Mapping[str, DataFrame]
@@ -35,6 +38,11 @@ class World:
         """Gives the rows of the feed that an enriched table is of."""
         return self.tables[table.of] if table.versions else self.current(table.of)
 
+    def change(self, partner: Partner) -> Change | None:
+        """Tells what the batch changed in a partner's table, if it changed anything."""
+        change = self.changes.get(partner.tree if isinstance(partner, Node) else partner.feed)
+        return change if change is not None and change.rows.rows else None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Restated:
@@ -47,45 +55,79 @@ class Restated:
 def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, *, stored: tuple[str, int], values: Mapping[str, object]) -> Restated:
     """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
 
-    `stored` is the table's name in the lake and its version; `values` fill the `$names` in SQL.
+    `stored` is the table as it stands, by name and version. Raises DataError where a check of the table fails.
     """
-    feed, columns = world.source.feed(table.of), world.source.enriched_columns(table)
     name, version = stored
-    # Where nothing is stored, every row is concerned: nobody has to find out which.
-    touched = lake.keep(_touched(table, feed, world), f"touched/{table.name}") if version else None
-    rows = _current_and_own(table, feed, world, touched, judged)
-    rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in table.rules]
-    derived = [replace(d, sql=filled(d.sql, values)) for d in table.derived]
+    table = _filled(table, values)
+    key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
+    before = lake.read(name, version) if version else None
+    # Of a table that holds nothing yet every row is news.
+    touched = lake.keep(_touched(table, feed, world, before), f"touched/{table.name}") if before is not None else None
+    own = _own(table, feed, judged)
+    rows = _concerned_and_own(table, world, touched, own)
     for partner in table.partners:
-        rows = _join(partner, world, rows, world.source.partner_columns(table, partner))
-    rows = derive(rows, derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(rules))
+        rows = _join(partner, world, rows, world.source.partner_columns(table, partner), _asked(partner, rows, touched, own))
+    rows = derive(rows, table.derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(table), "1 AS _sign")
     kept = lake.keep(rows, f"enriched/{table.name}")
-    key = world.source.enriched_key(table)
-    before = lake.read(name, version).join(touched.df, list(key), "left_semi") if touched else None
-    change = lake.keep(difference(before, kept.df.where("_own = 0"), columns), f"changes/{name}")
-    return Restated(change=Change(table=name, key=key, rows=change), findings=_findings(feed, rules, kept))
+    _check(name, table, key, kept)
+    if touched is None and own is None:
+        change = kept
+    else:
+        was = before.join(touched.df, key, "left_semi") if before is not None and touched is not None else None
+        change = lake.keep(difference(was, kept.df.where("_own = 0"), columns), f"changes/{name}")
+    return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, kept))
 
 
-def _current_and_own(table: Enriched, feed: Feed, world: World, touched: Kept | None, judged: Judged | None) -> DataFrame:
+def _filled(table: Enriched, values: Mapping[str, object]) -> Enriched:
+    """Fills the source's settings into the table's SQL."""
+    rules, checks = (tuple(replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in some) for some in (table.rules, table.checks))
+    derived = tuple(replace(d, sql=filled(d.sql, values)) for d in table.derived)
+    partners = tuple(replace(p, where=filled(p.where, values)) if isinstance(p, AsOf) else p for p in table.partners)
+    return replace(table, rules=rules, checks=checks, derived=derived, partners=partners)
+
+
+def _own(table: Enriched, feed: Feed, judged: Judged | None) -> DataFrame | None:
+    """Gives the batch's accepted rows, shaped as the feed's silver table, where the table has rules to judge them by."""
+    if judged is None or not judged.rows_accepted or not table.rules:
+        return None
+    starts = F.col(feed.starts).cast("timestamp") if feed.starts else F.col("_event_at")
+    rows = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", starts), judged.feed.derived)
+    later = [f"CAST(NULL AS {c.type}) AS {c.name}" for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
+    return rows.selectExpr("*", *later)
+
+
+def _concerned_and_own(table: Enriched, world: World, touched: Kept | None, own: DataFrame | None) -> DataFrame:
     """Gives the touched rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
     columns = [F.col(old).alias(new) for old, new, _ in world.source.own_columns(table)]
     stored = world.rows_of(table)
-    concerned = stored.join(touched.df, list(world.source.enriched_key(table)), "left_semi") if touched else stored
-    rows = concerned.select(*columns, F.lit(0).alias("_own"))
-    if judged is not None and judged.rows_accepted and table.rules:
-        starts = F.col(feed.starts).cast("timestamp") if feed.starts else F.col("_event_at")
-        facts = judged.accepted.where("NOT _deleted").withColumn("effective_from", starts)
-        own = derive(facts, judged.feed.derived).selectExpr("*", "CAST(NULL AS TIMESTAMP) AS effective_to", "CAST(NULL AS BOOLEAN) AS is_current")
+    if touched is not None:
+        stored = stored.join(touched.df, list(world.source.enriched_key(table)), "left_semi")
+    rows = stored.select(*columns, F.lit(0).alias("_own"))
+    if own is not None:
         rows = rows.unionByName(own.select(*columns, F.lit(1).alias("_own")))
     return rows.withColumn("_at", F.expr(table.at))
 
 
-def _verdicts(rules: Sequence[Rule]) -> list[str]:
-    cases = [f"CASE WHEN {broken(r)} THEN '{r.name}' END" for r in rules]
-    return [f"{named(cases)} AS _warned", f"{named([when_outside(r) for r in rules])} AS _unchecked"]
+def _verdicts(table: Enriched) -> list[str]:
+    cases = [f"CASE WHEN {broken(r)} THEN '{r.name}' END" for r in table.rules]
+    failed = [f"CASE WHEN _own = 0 AND {broken(c)} THEN '{c.name}' END" for c in table.checks]
+    return [f"{named(cases)} AS _warned", f"{named([when_outside(r) for r in table.rules])} AS _unchecked", f"{named(failed)} AS _failed"]
+
+
+def _check(name: str, table: Enriched, key: Sequence[str], kept: Kept) -> None:
+    if not table.checks:
+        return
+    verdicts = kept.arrow(["_failed", *key])
+    failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
+    if failed.num_rows:
+        first = failed.slice(0, 1).to_pylist()[0]
+        where = ", ".join(f"{c} = {first[c]}" for c in key)
+        raise DataError(f"{name}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
 
 
 def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, ...]:
+    if not rules:
+        return ()
     verdicts = kept.arrow(["_own", "_warned", "_unchecked"])
     own = verdicts.filter(pc.equal(verdicts["_own"], 1))
     warned, outside = tally(own["_warned"]), tally(own["_unchecked"])
@@ -95,84 +137,109 @@ def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, .
 # ---- which rows a batch concerns
 
 
-def _touched(table: Enriched, feed: Feed, world: World) -> DataFrame:
-    """Gives the keys of the rows that may have to be restated: their own row, a partner's current row or stretch of history changed."""
-    key = list(world.source.enriched_key(table))
-    which = "is_current" if feed.has_versions and not table.versions else "true"
-    parts = [world.changes[feed.name].rows.df.where(which).select(*key)] if feed.name in world.changes else []
-    on = {c for p in table.partners for c in p.on}
-    base = None
+def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame) -> DataFrame:
+    """Gives the rows that may have to be restated, by key and joined columns: their own row or their partner at their instant changed."""
+    key = world.source.enriched_key(table)
+    given = {name for p in table.partners for _, name, _ in world.source.partner_columns(table, p)}
+    columns = list(dict.fromkeys([*key, *(c for p in table.partners for c in _on(p) if c not in given)]))
+    parts = []
+    if feed.name in world.changes:
+        which = "is_current" if feed.has_versions and not table.versions else "true"
+        parts.append(world.changes[feed.name].rows.df.where(which).select(*columns))
+    base = world.rows_of(table).withColumn("_at", F.expr(table.at)).select(*columns, "_at")
     for partner in table.partners:
-        change = world.changes.get(partner.feed)
-        if change is None or not change.rows.rows:
+        change = world.change(partner)
+        if change is None:
             continue
-        if base is None:
-            base = world.rows_of(table).withColumn("_at", F.expr(table.at)).select(*{*key, *on}, "_at")
-        since = _changed_since(partner, world.source.feed(partner.feed), change)
-        parts.append(base.join(since, list(partner.on)).where("_at >= _since").select(*key))
+        if isinstance(partner, Node):
+            moved = change.rows.df.selectExpr(f"{world.source.tree(partner.tree).id} AS {partner.on}").distinct()
+            parts.append(stored.join(moved, partner.on, "left_semi").select(*columns))
+        else:
+            stretches = _stretches(partner, world.source.feed(partner.feed), change)
+            parts.append(base.join(stretches, list(partner.on)).where("_at >= _since AND _at < _until").select(*columns))
     if not parts:
-        return world.rows_of(table).select(*key).where("false")
+        return base.select(*columns).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 
-def _changed_since(partner: Partner, feed: Feed, change: Change) -> DataFrame:
-    """Gives, for the joined columns, the earliest instant `_since` at which the partner's history is another than before."""
+def _on(partner: Partner) -> tuple[str, ...]:
+    return (partner.on,) if isinstance(partner, Node) else partner.on
+
+
+def _stretches(partner: AsOf | Newest, feed: Feed, change: Change) -> DataFrame:
+    """Gives, for the joined columns, the stretches `_since` up to `_until` in which the partner's history is another than before."""
     given = partner.columns or (*feed.tracked, *(d.name for d in feed.derived))
     if isinstance(partner, Newest):
-        rows = change.rows.df.where("is_current" if feed.has_versions else "true")
+        current = change.rows.df.where("is_current" if feed.has_versions else "true")
         if partner.columns:
-            rows = rows.groupBy(*{*feed.key, *partner.on, *partner.by, *given}).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
-        return rows.selectExpr(*partner.on, f"{ALWAYS} AS _since").distinct()
-    content = dict.fromkeys((*feed.key, "effective_from", *given))
-    ends = change.rows.df.withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
-    stretches = ends.groupBy(*content).agg(F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high"))
-    # A stretch on one side only differs from its start; one whose end moved differs from the earlier end; else nothing did.
-    instants = stretches.selectExpr(
-        *feed.key,
-        "CASE WHEN _net <> 0 THEN effective_from WHEN _low < _high THEN _low END AS _since",
-        "CASE WHEN _net <> 0 THEN effective_from END AS _new",
-        "CASE WHEN _net = 0 THEN effective_from END AS _old",
-    )
-    earliest = [F.min(c).alias(c) for c in ("_since", "_new", "_old")]
-    by_key = instants.groupBy(*feed.key).agg(*earliest).where("_since IS NOT NULL")
+            current = current.groupBy(*{*feed.key, *partner.on, *partner.by, *given}).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
+        return current.selectExpr(*partner.on, f"{ALWAYS} AS _since", f"{NEVER} AS _until").distinct()
+    content = dict.fromkeys((*feed.key, *partner.on, "effective_from", *given))
+    ends = change.rows.df.where(partner.where or "true").withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
+    rows = ends.groupBy(*content).agg(F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high"))
+    # A version on one side only differs from its start to its end; one whose end moved differs between the ends; else nothing did.
+    moved = rows.selectExpr(*dict.fromkeys((*feed.key, *partner.on)), "_net", "effective_from", "_low", "_high").where("_net <> 0 OR _low < _high")
+    stretches = moved.selectExpr(*partner.on, "CASE WHEN _net <> 0 THEN effective_from ELSE _low END AS _since", "_high AS _until")
+    if partner.older == "none":
+        return stretches
     # Rows older than the first version take the first: where that may be another now, all older rows are concerned.
-    older = "true" if partner.older == "first" else "false"
-    first = f"CASE WHEN {older} AND _new IS NOT NULL AND (_old IS NULL OR _new < _old) THEN {ALWAYS} ELSE _since END AS _since"
-    return by_key.selectExpr(*feed.key, first).groupBy(*partner.on).agg(F.min("_since").alias("_since"))
+    firsts = moved.groupBy(*feed.key).agg(
+        F.min(F.expr("CASE WHEN _net <> 0 THEN effective_from END")).alias("_new"), F.min(F.expr("CASE WHEN _net = 0 THEN effective_from END")).alias("_old")
+    )
+    older = firsts.where("_new IS NOT NULL AND (_old IS NULL OR _new < _old)").selectExpr(*partner.on, f"{ALWAYS} AS _since", f"{NEVER} AS _until")
+    return stretches.unionByName(older)
 
 
 # ---- the joins: each gives an answer whose columns are named apart from the rows', so that no name is ambiguous
 
 
-def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]]) -> DataFrame:
+def _asked(partner: Partner, rows: DataFrame, touched: Kept | None, own: DataFrame | None) -> DataFrame | None:
+    """Gives the joined columns of the rows that ask; None where nearly everything is asked for."""
+    on = list(_on(partner))
+    if touched is None or touched.rows > ASKED_ROWS:
+        return None
+    if not set(on) <= set(touched.schema.names):
+        return rows.select(*on).distinct()
+    asked = touched.df.select(*on)
+    return (asked if own is None else asked.unionByName(own.select(*on))).distinct()
+
+
+def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], asked: DataFrame | None) -> DataFrame:
     """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
-    asked = rows.select(*partner.on).distinct()
-    same = " AND ".join(f"{c} = _of_{c}" for c in partner.on)
-    of = [F.col(c).alias(f"_of_{c}") for c in partner.on]
-    columns = [F.col(old).alias(new) for old, new, _ in given]
-    if isinstance(partner, Newest):
-        found = _newest(partner, world, asked) if partner.by else world.current(partner.feed)
-        answer, when, marks = found.select(*of, *columns), same, []
+    on, marks = _on(partner), list[str]()
+    same = " AND ".join(f"{c} = _of_{c}" for c in on)
+    of = [F.col(c).alias(f"_of_{c}") for c in on]
+    columns = [F.expr(sql).alias(new) for sql, new, _ in given]
+    if isinstance(partner, Node):
+        nodes = world.tables[partner.tree].withColumnRenamed(world.source.tree(partner.tree).id, partner.on)
+        answer, when = nodes.select(*of, *columns), same
+    elif isinstance(partner, Newest):
+        found = _newest(partner, world, asked) if partner.by else _of_the_asked(world.current(partner.feed), partner, asked)
+        answer, when = found.select(*of, *columns), same
     elif partner.totals:
         answer, when, marks = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at", ["_of_at"]
     else:
-        marks = ["_valid_from", "_valid_to"]
-        answer = _versions(partner, world, asked).select(*of, *marks, *columns)
-        when = f"{same} AND _at >= _valid_from AND _at < _valid_to"
-    return rows.join(answer, F.expr(when), "left").drop(*marks, *(f"_of_{c}" for c in partner.on))
+        until, marks = f"_{partner.prefix}to", ["_valid_from"]
+        answer = _versions(partner, world, asked).select(*of, "_valid_from", F.col("_valid_to").alias(until), *columns)
+        when = f"{same} AND _at >= _valid_from AND _at < {until}"
+    return rows.join(answer, F.expr(when), "left").drop(*marks, *(f"_of_{c}" for c in on))
 
 
-def _newest(partner: Newest, world: World, asked: DataFrame) -> DataFrame:
-    rows = world.current(partner.feed).join(asked, list(partner.on), "left_semi")
+def _newest(partner: Newest, world: World, asked: DataFrame | None) -> DataFrame:
+    rows = _of_the_asked(world.current(partner.feed), partner, asked)
     last = Window.partitionBy(*partner.on).orderBy(*(F.col(c).desc_nulls_last() for c in partner.by))
     counted = rows.withColumn(partner.count, F.count(F.lit(1)).over(Window.partitionBy(*partner.on))) if partner.count else rows
     return first_of(counted, last)
 
 
-def _versions(partner: AsOf, world: World, asked: DataFrame) -> DataFrame:
+def _of_the_asked(rows: DataFrame, partner: Partner, asked: DataFrame | None) -> DataFrame:
+    return rows if asked is None else rows.join(asked, list(_on(partner)), "left_semi")
+
+
+def _versions(partner: AsOf, world: World, asked: DataFrame | None) -> DataFrame:
     """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
     feed = world.source.feed(partner.feed)
-    versions = world.tables[feed.name].join(asked, list(partner.on), "left_semi")
+    versions = _of_the_asked(world.tables[feed.name].where(partner.where or "true"), partner, asked)
     end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
     if partner.older == "none":
         return versions.select("*", end, F.col("effective_from").alias("_valid_from"))

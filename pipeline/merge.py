@@ -15,7 +15,7 @@ from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
 from pipeline.model import Append, Column, Feed, History, Replace, literal
-from pipeline.validate import ONE_INSTANT, Judged, event_column
+from pipeline.validate import ONE_INSTANT, Judged
 
 MANY = 50_000  # rows of a batch from which counting the events of each key costs less than sorting them
 EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
@@ -179,7 +179,7 @@ def _with_past(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: b
     slow = known.df.where("_slow").select(*key).distinct()
     log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
     log = derive(log, feed.prepared).join(slow, key, "left_semi")
-    log = log.withColumn("_event_at", F.expr(event_column(feed) or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
+    log = log.withColumn("_event_at", F.expr(feed.event_time or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
     fast = news.join(slow, key, "left_anti")
     return before, fast.unionByName(open_versions).unionByName(log.select(*feed.fact_names, *EVENT))
 

@@ -126,7 +126,9 @@ class Upsert:
 
 @dataclass(frozen=True, kw_only=True)
 class Append:
-    """The set of distinct rows, each named by the hash of its content in the column `_row`."""
+    """The set of distinct rows, each named by the hash of its content in the column `_row`; they lie by the column `at`, their event time."""
+
+    at: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,7 @@ class Feed:
         if isinstance(self.keep, Replace) and not self.whole:
             raise ValueError(f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed whole=True, or keep it as Upsert")
         newest_by = self.keep.newest_by if isinstance(self.keep, History) else ()
-        for name in (*self.key, *self.optional, *filter(None, (self.starts, *newest_by))):
+        for name in (*self.key, *self.optional, *filter(None, (self.starts, self.event_time, *newest_by))):
             if name not in self.fact_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
         if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
@@ -271,6 +273,11 @@ class Feed:
         return ""
 
     @property
+    def event_time(self) -> str:
+        """The column that says when a row happened; empty where the batch date does."""
+        return self.keep.effective_from if isinstance(self.keep, History) else self.keep.at if isinstance(self.keep, Append) else ""
+
+    @property
     def has_versions(self) -> bool:
         return isinstance(self.keep, History) or (isinstance(self.keep, Replace) and bool(self.keep.starts))
 
@@ -291,9 +298,12 @@ class Feed:
 
     @cached_property
     def silver_key(self) -> tuple[str, ...]:
-        if isinstance(self.keep, Append):
-            return ("_row",)
-        return (*self.key, "effective_from") if self.has_versions else self.key
+        return (*self.key, "effective_from") if self.has_versions else self.row_key
+
+    @cached_property
+    def row_key(self) -> tuple[str, ...]:
+        """What names a current row."""
+        return (*filter(None, [self.event_time]), "_row") if isinstance(self.keep, Append) else self.key
 
     def with_settings(self, values: Mapping[str, Any]) -> "Feed":
         """Fills the source's settings into the SQL of prepared and derived columns."""
@@ -305,15 +315,20 @@ class Feed:
 class AsOf:
     """Joins the version of a feed that is valid at the row's instant.
 
-    `older="first"`: a row older than the first version takes the first; `"none"`: it takes none. Where several keys of the
-    feed share the joined columns (stock of a product in many warehouses), `totals` are aggregates over their versions of
-    that instant and take the place of the feed's columns.
+    `older="first"`: a row older than the first version takes the first; `"none"`: it takes none. Only versions for which
+    `where` holds take part. `give` are columns computed from the version and take the place of the feed's own. Where several
+    keys of the feed share the joined columns (stock of a product in many warehouses), `totals` are aggregates over their
+    versions of that instant, instead.
+
+    The start of the version becomes the column `_<prefix>from`; checks of the table may also name its end, `_<prefix>to`.
     """
 
     feed: str
     on: tuple[str, ...]
     prefix: str
     older: str = "first"
+    where: str = ""
+    give: tuple[Derived, ...] = ()
     totals: tuple[Derived, ...] = ()
     columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
@@ -333,8 +348,36 @@ class Newest:
     columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
 
-Partner = AsOf | Newest
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """Joins the node of a tree, as the tree is now, that the column `on` names; an earlier partner may have given that column.
+
+    `parent` and `root` are the columns to which the node's parent and root go.
+    """
+
+    tree: str
+    on: str
+    parent: str
+    root: str
+
+
+Partner = AsOf | Newest | Node
 NOW = "TIMESTAMP '9999-12-30 00:00:00'"  # for rows that see the newest of everything
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tree:
+    """A silver table: each current row of the feed `of` as a node, with its `root`. The columns `id` and `parent` are the feed's.
+
+    A node without a parent is a root, and so is one whose parent nobody lists, which the rule `parent_is_listed` counts.
+    Nodes on a circle, and those that hang on one, have no root; the rule `node_has_a_root` counts them.
+    """
+
+    name: str
+    of: str
+    id: str
+    parent: str
+    description: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,7 +385,8 @@ class Enriched:
     """A silver table: each current row of the feed `of`, joined to the world of the instant `at`, with columns derived from both.
 
     With `versions` it has every version of a row, not only the current one. Where a derived column takes the name of one of
-    the row's own, that one takes the `prefix`.
+    the row's own, that one takes the `prefix`. Rules judge the batch's own rows. Checks must hold of every row that is
+    restated: one that fails rejects the batch.
     """
 
     name: str
@@ -353,6 +397,7 @@ class Enriched:
     prefix: str = ""
     derived: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
+    checks: tuple[Rule, ...] = ()
     description: str = ""
 
 
@@ -434,10 +479,11 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A system that delivers files: its feeds, enriched tables, settings, and the module that declares its gold tables."""
+    """A system that delivers files: its feeds, trees, enriched tables, settings, and the module that declares its gold tables."""
 
     name: str
     feeds: tuple[Feed, ...]
+    trees: tuple[Tree, ...] = ()
     enriched: tuple[Enriched, ...] = ()
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
@@ -448,6 +494,14 @@ class Source:
 
     def feed(self, name: str) -> Feed:
         return next(f for f in self.feeds if f.name == name)
+
+    def tree(self, name: str) -> Tree:
+        return next(t for t in self.trees if t.name == name)
+
+    def tree_columns(self, tree: Tree) -> tuple[Column, ...]:
+        """The columns of a tree's table: id, parent and `root`."""
+        types = {c.name: c.type for c in self.feed(tree.of).facts}
+        return (Column(tree.id, types[tree.id]), Column(tree.parent, types[tree.parent]), Column("root", types[tree.id]))
 
     @cached_property
     def gold(self) -> tuple[GoldTable, ...]:
@@ -472,27 +526,35 @@ class Source:
         return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
 
     def silver_columns(self, table: str) -> tuple[Column, ...]:
-        """The columns of a feed's silver table or of an enriched one."""
-        enriched = next((e for e in self.enriched if e.name == table), None)
-        return self.enriched_columns(enriched) if enriched else self.feed(table).silver
+        """The columns of a silver table: a feed's, a tree's or an enriched one."""
+        enriched, tree = next((e for e in self.enriched if e.name == table), None), next((t for t in self.trees if t.name == table), None)
+        return self.enriched_columns(enriched) if enriched else self.tree_columns(tree) if tree else self.feed(table).silver
 
     def enriched_key(self, table: Enriched) -> tuple[str, ...]:
         """The columns that tell the rows of an enriched table apart."""
         feed = self.feed(table.of)
-        return feed.silver_key if table.versions else feed.key
+        return feed.silver_key if table.versions else feed.row_key
 
     def own_columns(self, table: Enriched) -> tuple[tuple[str, str, str], ...]:
         """What the row itself gives: (its column, the name here, type)."""
         feed, derived = self.feed(table.of), {d.name.lower() for d in table.derived}
         own = [*feed.facts, *(Column(d.name, d.type) for d in feed.derived), *(columns_of(VERSION) if table.versions else ())]
+        own += [c for c in feed.silver if c.name in feed.row_key and c.name not in feed.fact_names]
         return tuple((c.name, table.prefix + c.name if c.name.lower() in derived else c.name, c.type) for c in own)
 
     def partner_columns(self, table: Enriched, partner: Partner) -> tuple[tuple[str, str, str], ...]:
-        """What a partner gives: (its column, the name here, type). A name that is another's, too, takes the partner's prefix."""
+        """What a partner gives: (SQL over its columns, the name here, type). A name that is another's, too, takes the partner's prefix."""
+        if isinstance(partner, Node):
+            tree = self.tree(partner.tree)
+            parent, root = self.tree_columns(tree)[1:]
+            return ((parent.name, partner.parent, parent.type), (root.name, partner.root, root.type))
         if isinstance(partner, AsOf) and partner.totals:
             return tuple((d.name, d.name, d.type) for d in partner.totals)
+        if isinstance(partner, AsOf) and partner.give:
+            computed = ((f"CAST({d.sql} AS {d.type})", d.name, d.type) for d in partner.give)
+            return (*computed, ("effective_from", f"_{partner.prefix}from", "TIMESTAMP"))
         feed = self.feed(partner.feed)
-        others = [self.feed(f) for f in {table.of, *(p.feed for p in table.partners)} if f != partner.feed]
+        others = [self.feed(f) for f in {table.of, *(p.feed for p in table.partners if not isinstance(p, Node))} if f != partner.feed]
         shared = {d.name.lower() for d in table.derived} | {c.name.lower() for other in others for c in other.silver}
         taken = set(partner.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(partner.on)
         given = [(c.name, partner.prefix + c.name if c.name.lower() in shared else c.name, c.type) for c in feed.silver if c.name in taken]

@@ -22,6 +22,7 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
     for feed in source.feeds:
         found[f"{source.name}.bronze.{feed.name}"] = arrow_schema([*feed.schema, *BOOKKEEPING]).append(extra)
         found[f"{source.name}.silver.{feed.name}"] = feed.silver
+    found |= {f"{source.name}.silver.{t.name}": source.tree_columns(t) for t in source.trees}
     found |= {f"{source.name}.silver.{e.name}": source.enriched_columns(e) for e in source.enriched}
     return found | {f"{source.name}.gold.{g.name}": gold_columns(g) for g in source.gold}
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from pipeline.model import AsOf, Enriched, Feed, GoldTable, History, Newest, Source
+from pipeline.model import AsOf, Enriched, Feed, GoldTable, History, Newest, Node, Source
 
 Flaw = tuple[str, str]  # the word to look for in the declaration, and the sentence
 
@@ -17,22 +17,38 @@ def flaws(source: Source) -> Iterator[Flaw]:
         yield source.name, f"{source.name!r} cannot be the name of a source; it has another meaning, or no place, in config.toml and in the lake"
     if not source.feeds:
         yield source.name, f"the source {source.name} has no feed"
-    silver = [*(f.name for f in source.feeds), *(e.name for e in source.enriched)]
+    silver = [*(f.name for f in source.feeds), *(t.name for t in source.trees), *(e.name for e in source.enriched)]
     for names in (silver, [g.name for g in source.gold]):
         for name in _doubles(names):
             yield name, f"two tables of {source.name} have the name {name!r}"
     for feed in source.feeds:
         yield from _of_feed(source, feed)
+    missing = [*_missing_of_trees(source), *_missing_of_enriched(source)]
+    if missing:
+        yield from missing
+        return  # nothing more can be known of the columns
     for table in source.enriched:
-        for name in (table.of, *(p.feed for p in table.partners if isinstance(p, AsOf | Newest))):
-            if not _has(source, name):
-                yield name, f"enriched table {table.name}: there is no feed {name!r}"
-                return  # nothing more can be known of its columns
         yield from _of_partners(source, table)
         for column in _doubles([c.name for c in source.enriched_columns(table)]):
             yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a partner another prefix"
     for gold in source.gold:
         yield from _of_gold(source, gold, silver)
+
+
+def _missing_of_trees(source: Source) -> Iterator[Flaw]:
+    for tree in source.trees:
+        if not _has(source, tree.of) or not {tree.id, tree.parent} <= set(source.feed(tree.of).fact_names):
+            yield tree.name, f"tree {tree.name}: there is no feed {tree.of!r} with the columns {tree.id} and {tree.parent}"
+
+
+def _missing_of_enriched(source: Source) -> Iterator[Flaw]:
+    for table in source.enriched:
+        for feed in (table.of, *(p.feed for p in table.partners if isinstance(p, AsOf | Newest))):
+            if not _has(source, feed):
+                yield feed, f"enriched table {table.name}: there is no feed {feed!r}"
+        for tree in (p.tree for p in table.partners if isinstance(p, Node)):
+            if tree not in {t.name for t in source.trees}:
+                yield tree, f"enriched table {table.name}: there is no tree {tree!r}"
 
 
 def meeting(a: str, b: str) -> bool:

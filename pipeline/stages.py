@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipeline.contract import Finding, Progress, Quality, WorkOrder
@@ -17,10 +18,11 @@ from pipeline.errors import DataError
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Feed, GoldTable, Kind, Source
+from pipeline.model import Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
 from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate, with_change
+from pipeline.tree import grow
 from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
 
 T = TypeVar("T")
@@ -109,8 +111,10 @@ def merge(batch: Batch) -> World:
         changes = dict(side_by_side(lambda j: (j.feed.name, _merge_feed(batch, j)), news))
         counts.update(_row_counts(batch))
         seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
-    feeds = {f.name: batch.lake.read(_silver(batch, f), batch.attempt.version(_silver(batch, f))) for f in batch.source.feeds}
-    return World(source=batch.source, tables=feeds, changes=changes)
+        changes |= {t.name: _grow(batch, t) for t in batch.source.trees if t.of in changes}
+    wanted: tuple[Feed | Tree, ...] = (*batch.source.feeds, *batch.source.trees)
+    tables = {t.name: batch.lake.read(_silver(batch, t), batch.attempt.version(_silver(batch, t))) for t in wanted}
+    return World(source=batch.source, tables=tables, changes=changes)
 
 
 def _merge_feed(batch: Batch, judged: Judged) -> Change:
@@ -134,6 +138,20 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
     if merged.checks is not None:
         judged.checks.append(merged.checks)
     return merged.change
+
+
+def _grow(batch: Batch, tree: Tree) -> Change:
+    feed, name = batch.source.feed(tree.of), _silver(batch, tree)
+    nodes = batch.lake.arrow(
+        _silver(batch, feed),
+        batch.attempt.version(_silver(batch, feed)),
+        [tree.id, tree.parent],
+        filter=pc.field("is_current") if feed.has_versions else None,
+    )
+    grown = grow(tree, batch.source, nodes, batch.lake.arrow(name, batch.attempt.version(name)), batch.lake)
+    batch.attempt.change(name, (tree.id,), grown.rows)
+    batch.findings += grown.findings
+    return Change(table=name, key=(tree.id,), rows=grown.rows)
 
 
 def enrich(batch: Batch, world: World) -> World:
@@ -239,8 +257,8 @@ def whole(batch: Batch, feed: Feed) -> bool:
     return feed.whole or feed.name in batch.order.snapshot
 
 
-def _silver(batch: Batch, feed: Feed) -> str:
-    return f"{batch.source.name}.silver.{feed.name}"
+def _silver(batch: Batch, table: Feed | Tree) -> str:
+    return f"{batch.source.name}.silver.{table.name}"
 
 
 def _now() -> dt.datetime:

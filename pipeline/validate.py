@@ -59,7 +59,7 @@ class Judged:
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
-    event, needed = event_column(feed), (*feed.key, feed.starts)
+    event, needed = feed.event_time, (*feed.key, feed.starts, feed.event_time)
     given = [
         Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else "NOT _deleted")
         for c in feed.facts
@@ -77,11 +77,6 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     return (*given, *([future] if event else []), *declared)
 
 
-def event_column(feed: Feed) -> str:
-    """Names the column of the event time; empty where the batch date is it."""
-    return feed.keep.effective_from if isinstance(feed.keep, History) else ""
-
-
 def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
     """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows."""
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
@@ -93,7 +88,7 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         f"{literal(order.batch_date)} AS _batch_date",
         f"CAST({order.revision} AS INT) AS _revision",
     )
-    event = event_column(feed) or "CAST(_batch_date AS TIMESTAMP)"
+    event = feed.event_time or "CAST(_batch_date AS TIMESTAMP)"
     facts = derive(facts, feed.prepared).selectExpr("*", f"coalesce({deleted}, false) AS _deleted", f"{event} AS _event_at")
     judged = facts.selectExpr(
         *feed.fact_names,
