@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pipeline.clickstream.feeds import CLICKSTREAM
 from pipeline.crm_erp.feeds import CRM_ERP
 from pipeline.folders import BrokenSource, load, place_of
 from pipeline.model import Source
 from pipeline.retail.feeds import RETAIL
 from pipeline.soundness import meeting
 
-SOURCES: tuple[Source, ...] = (RETAIL, CRM_ERP)
+SOURCES: tuple[Source, ...] = (RETAIL, CRM_ERP, CLICKSTREAM)
 
 
 class NoSuchSource(LookupError):

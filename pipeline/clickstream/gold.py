@@ -1,0 +1,104 @@
+"""The gold tables of clickstream: each one decorated function, with its grain, its columns, its sums and its checks."""
+
+from typing import TYPE_CHECKING
+
+from pipeline.model import Rule, keys, rows, totals
+
+if TYPE_CHECKING:  # the declarations are read where no engine is
+    from pyspark.sql import DataFrame
+
+PRICE = "DECIMAL(18,3)"
+MONEY = "DECIMAL(30,3)"
+RATE = "DECIMAL(10,4)"
+MOST_VIEWED = 100
+
+
+def rate(part: str, of: str) -> str:
+    """Writes SQL for a ratio to four places; null where there is nothing to divide by."""
+    return f"CAST(CAST({part} AS DECIMAL(24,6)) / nullif(CAST({of} AS DECIMAL(20,2)), 0) AS {RATE})"
+
+
+@rows(
+    of="enriched_events",
+    where="event = 'transaction'",
+    grain=("event_time", "transactionid", "visitorid", "itemid"),
+    columns=f"""transactionid BIGINT, event_time TIMESTAMP, event_date DATE, visitorid BIGINT, itemid BIGINT, category_id BIGINT, price {PRICE}""",
+    checks=(Rule("price_is_not_negative", "price IS NULL OR price >= 0"),),
+)
+def fact_sales(events: "DataFrame") -> "DataFrame":
+    """A row for each item of a transaction, with the category and price of that millisecond."""
+    return events
+
+
+@totals(
+    of="fact_sales",
+    where="category_id IS NOT NULL",
+    grain=("event_date", "category_id"),
+    columns=f"event_date DATE, category_id BIGINT, transactions BIGINT, items_sold BIGINT, revenue {MONEY}",
+    sums={"items_sold": "1", "revenue": "coalesce(price, 0)"},
+    distinct={"transactions": "transactionid"},
+    checks=(Rule("transactions_are_not_more_than_items", "transactions <= items_sold"),),
+)
+def daily_sales_by_category(sums: "DataFrame") -> "DataFrame":
+    """Transactions, items and revenue by day and by the category that an item had when it was sold."""
+    return sums
+
+
+@totals(
+    of="events",
+    grain=("itemid",),
+    columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
+        _views BIGINT""",
+    sums={"_views": "CASE WHEN event = 'view' THEN 1 ELSE 0 END"},
+    distinct={
+        "unique_views": "CASE WHEN event = 'view' THEN visitorid END",
+        "unique_addtocarts": "CASE WHEN event = 'addtocart' THEN visitorid END",
+        "unique_purchases": "CASE WHEN event = 'transaction' THEN visitorid END",
+    },
+    checks=(Rule("visitors_are_not_more_than_views", "unique_views <= _views"),),
+)
+def funnel(sums: "DataFrame") -> "DataFrame":
+    """How many visitors viewed an item, put it into the cart and bought it, and the rates from step to step."""
+    return sums.selectExpr(
+        "*",
+        f"{rate('unique_addtocarts', 'unique_views')} AS view_to_cart_rate",
+        f"{rate('unique_purchases', 'unique_addtocarts')} AS cart_to_purchase_rate",
+    )
+
+
+@keys(
+    of="funnel",
+    key=(),
+    grain=("itemid",),
+    columns="itemid BIGINT, views BIGINT, unique_visitors BIGINT, rank INT",
+    checks=(Rule("rank_is_within_the_list", f"rank BETWEEN 1 AND {MOST_VIEWED}"),),
+)
+def top_viewed_items(items: "DataFrame") -> "DataFrame":
+    """The items that were viewed most, the lower number first where views are equal."""
+    viewed = items.where("_views > 0").selectExpr("itemid", "_views AS views", "unique_views AS unique_visitors")
+    first = viewed.orderBy("views", "itemid", ascending=[False, True]).limit(MOST_VIEWED)
+    return first.selectExpr("*", "row_number() OVER (ORDER BY views DESC, itemid) AS rank")
+
+
+@totals(
+    of="fact_sales",
+    grain=("visitorid",),
+    columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP",
+    sums={"purchases": "1", "spend": "coalesce(price, 0)"},
+    highest={"last_purchase_at": "event_time"},
+)
+def visitor_purchases(sums: "DataFrame") -> "DataFrame":
+    """What each visitor bought: how many items, for how much, and when last."""
+    return sums
+
+
+@keys(
+    of="visitor_purchases",
+    key=(),
+    grain=("visitorid",),
+    columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP, segment STRING",
+)
+def visitor_segments(visitors: "DataFrame") -> "DataFrame":
+    """Visitors with a purchase by how they rank in spend; who spent the same shares a rank."""
+    ranked = visitors.selectExpr("*", "rank() OVER (ORDER BY spend DESC) AS rank")
+    return ranked.selectExpr("*", "CASE WHEN rank <= 500 THEN 'Top 500 Spenders' WHEN rank <= 5000 THEN 'Top 5000 Spenders' ELSE 'Other' END AS segment")
