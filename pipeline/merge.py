@@ -3,6 +3,7 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
@@ -71,12 +72,16 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
 
 def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Column]) -> DataFrame:
     """Tells the rows of `before` (`_sign` -1) and `after` (+1) that are not in both."""
-    typed = [f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns]
-    now = after.selectExpr(*typed, "1 AS _sign")
+    now = signed(after, 1, columns)
     if before is None:
         return now
-    both = now.unionByName(before.selectExpr(*typed, "-1 AS _sign"))
+    both = now.unionByName(signed(before, -1, columns))
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
+
+
+def signed(rows: DataFrame, sign: int, columns: Sequence[Column]) -> DataFrame:
+    """Marks rows as they were (-1) or as they are now (+1), each column of its type."""
+    return rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns), f"{sign} AS _sign")
 
 
 def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
@@ -148,56 +153,136 @@ def as_one_text(names: Sequence[str]) -> str:
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
     news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.fact_names, *EVENT)
-    whole = any(d.batch_id == order.batch_id for d in past.deliveries)
-    before, events = (None, news) if past.is_first else _with_past(judged, news, past, lake, whole)
-    checks = _instants(feed, events, order)
-    # The one delivery that there ever was lacks no key and finds none closed.
-    deliveries = () if past.is_first and len(past.deliveries) == 1 and whole else past.deliveries
-    if deliveries:
-        events = events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, deliveries))
-        after = versions(feed, events, reopened=True)
-    else:
-        after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, events)
-    after = derive(after, feed.derived)
-    change = _change(feed, past, lake, before, after)
-    if whole and not past.is_first:
+    rows, checks = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
+    change = Change(table=past.silver, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver}"))
+    if not past.is_first and _this(order, past):
         _check_shrink(feed, past, lake, change, max_shrink)
     return Merged(change=change, checks=checks)
 
 
-def _with_past(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: bool) -> tuple[DataFrame, DataFrame]:
-    """Gives the versions that may change and the events that decide: from bronze only for keys whose news are not all newest."""
+def _this(order: WorkOrder, past: Past) -> Delivery | None:
+    """Tells the batch itself where it lists everything that exists."""
+    return next((d for d in past.deliveries if d.batch_id == order.batch_id), None)
+
+
+def _deletes(feed: Feed) -> bool:
+    return isinstance(feed.keep, History) and bool(feed.keep.delete_when)
+
+
+def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Past) -> tuple[DataFrame, DataFrame]:
+    """Gives the versions of a feed that had none, and the check of its events."""
     feed = judged.feed
+    # The one delivery that there ever was lacks no key and, where no row deletes one, finds none closed.
+    is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not _deletes(feed)
+    if past.deliveries and not is_alone:
+        after = _versions_told(feed, news, past.deliveries)
+    else:
+        after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, news)
+    return difference(None, derive(after, feed.derived), feed.silver), _instants(feed, news, order)
+
+
+def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame]:
+    """Gives what changes in the versions of touched keys, and the check of the batch's events.
+
+    A key with one event, newer than all that is known of it, follows from its open version without being sorted; one with more
+    of them is folded on top of it; only the others are rebuilt from bronze.
+    """
     key = list(feed.key)
-    known = lake.keep(_known(judged, news, past, lake, whole), f"known/{feed.name}")
-    before = known.df.where("effective_from IS NOT NULL AND (_slow OR is_current)")
-    open_versions = known.df.where("NOT _slow AND is_current").selectExpr(
-        *feed.fact_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+    known = lake.keep(_known(feed, news, past, lake, order), f"known/{feed.name}")
+    marks = known.arrow(["_plain", "_slow", "_first", "is_current"])
+    plain = marks.filter(marks["_plain"])
+    parts, alone = list[DataFrame](), 0
+    if plain.num_rows:
+        parts.append(_followed(feed, known.df.where("_plain"), news, _this(order, past)))
+        alone = plain.filter(pc.and_(pc.is_valid(plain["_first"]), pc.fill_null(plain["is_current"], fill_value=True))).num_rows
+        news = news.join(known.df.where("NOT _plain").select(*key).distinct(), key, "left_semi")
+    if plain.num_rows < marks.num_rows or not parts:
+        events, after = _folded(feed, known.df, news, past, lake, is_any_slow=bool(pc.any(marks["_slow"]).as_py()))
+        before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
+        parts.append(difference(before, derive(after, feed.derived), feed.silver))
+    else:
+        events = news.where("false")
+    return reduce(DataFrame.unionByName, parts), _instants(feed, events, order, alone)
+
+
+def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | None) -> DataFrame:
+    """Gives what changes for keys of one event, newer than their open version, and for those that the whole delivery `this` lacks."""
+    facts = (*feed.fact_names, "_event_at", "_batch_date", "_revision")
+    fresh = news.select(*(F.col(c).alias(f"_new_{c}") for c in facts))
+    current = known.where("is_current OR effective_from IS NULL")
+    met = current.join(fresh, F.expr(" AND ".join(f"{k} = _new_{k}" for k in feed.key)), "left")
+    same = " AND ".join(f"{c} <=> _new_{c}" for c in feed.tracked) or "true"
+    met = met.withColumn("_same", F.expr(f"coalesce(is_current, false) AND _first IS NOT NULL AND {same}"))
+    starts = "CASE WHEN _same THEN effective_from ELSE _first END AS effective_from"
+    opened = met.where("_first IS NOT NULL").selectExpr(*(f"_new_{c} AS {c}" for c in facts), starts, "CAST(NULL AS TIMESTAMP) AS effective_to")
+    ends = f"coalesce(_first, {_end(this.batch_date)}) AS effective_to" if this else "_first AS effective_to"
+    ended = met.where("is_current AND NOT _same").selectExpr(*facts, "effective_from", ends)
+    after = derive(opened.unionByName(ended).selectExpr("*", "effective_to IS NULL AS is_current"), feed.derived)
+    # Every one of them differs from what it was, if only by its newest event.
+    return signed(after, 1, feed.silver).unionByName(signed(current.where("is_current"), -1, feed.silver))
+
+
+def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, lake: Lake, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
+    """Gives the events that decide, and their versions: from bronze only for keys whose news are not all newest."""
+    key = list(feed.key)
+    events = news.unionByName(
+        known.where("NOT _plain AND NOT _slow AND is_current").selectExpr(
+            *feed.fact_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+        )
     )
-    if not pc.any(known.arrow(["_slow"])["_slow"]).as_py():
-        return before, news.unionByName(open_versions)
-    slow = known.df.where("_slow").select(*key).distinct()
+    if not is_any_slow:
+        return events, versions(feed, events)
+    slow = known.where("_slow").select(*key).distinct()
     log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
     log = derive(log, feed.prepared).join(slow, key, "left_semi")
     log = log.withColumn("_event_at", F.expr(feed.event_time or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
-    fast = news.join(slow, key, "left_anti")
-    return before, fast.unionByName(open_versions).unionByName(log.select(*feed.fact_names, *EVENT))
+    log, fast = log.select(*feed.fact_names, *EVENT), events.join(slow, key, "left_anti")
+    if not past.deliveries:
+        return fast.unionByName(log), versions(feed, fast.unionByName(log))
+    return fast.unionByName(log), versions(feed, fast).unionByName(_versions_told(feed, log, past.deliveries), allowMissingColumns=True)
 
 
-def _known(judged: Judged, news: DataFrame, past: Past, lake: Lake, whole: bool) -> DataFrame:
-    """Gives every touched key with its versions (nulls for a new one) and `_slow`: its news are not all newer than its open version."""
-    feed = judged.feed
-    key = list(feed.key)
-    touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"))
+def _versions_told(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
+    """Folds all events of keys, with what whole deliveries say of them."""
+    return versions(feed, events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, deliveries)), reopened=True)
+
+
+def _end(day: dt.date) -> str:
+    return f"CAST({literal(day + dt.timedelta(days=1))} AS TIMESTAMP)"
+
+
+def _known(feed: Feed, news: DataFrame, past: Past, lake: Lake, order: WorkOrder) -> DataFrame:
+    """Gives every touched key with its versions (nulls for a new one), `_first` (its first news), and by what way it goes on.
+
+    `_slow` is one whose news are not newer than all that is known of it, `_plain` one of the others with one event at most.
+    A whole delivery touches every key; one that it lacks has no news.
+    """
+    key, this = list(feed.key), _this(order, past)
+    touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends"))
     silver = lake.read(past.silver, past.silver_version)
-    if not whole:
+    if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
-    known = touched.join(silver, key, "full" if whole else "left")
-    open_since = F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(Window.partitionBy(*key))
+    known = touched.join(silver, key, "full" if this else "left")
+    of_key = Window.partitionBy(*key)
+    known = known.withColumn("_open_since", F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(of_key))
+    known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn("_slow", F.expr(_slow(feed, past, order)))
+    return known.withColumn("_plain", F.expr("NOT _slow AND (_first IS NULL OR (_events = 1 AND NOT _ends))"))
+
+
+def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
+    """Writes SQL that is true for a key which has to be rebuilt from all its events and all whole deliveries."""
+    this = _this(order, past)
+    others = [d.batch_date for d in past.deliveries if d is not this]
+    if (past.deliveries and _deletes(feed)) or any(date >= order.batch_date for date in others):
+        return "true"
+    # What older whole deliveries hold and lack is in silver already, unless news are from before the end of the last.
+    is_late = f"_first < {_end(max(others))}" if others else "false"
     # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.
-    forgets = isinstance(feed.keep, History) and bool(feed.keep.delete_when)
-    slow = "true" if past.deliveries else f"CASE WHEN effective_from IS NULL THEN {literal(forgets)} ELSE _open_since IS NULL OR _first <= _open_since END"
-    return known.withColumn("_open_since", open_since).withColumn("_slow", F.expr(slow))
+    cases = [f"WHEN effective_from IS NULL THEN {literal(_deletes(feed))} OR {is_late}"]
+    if this:
+        end = _end(this.batch_date)
+        cases.append(f"WHEN _first IS NULL THEN coalesce(_open_since >= {end}, false) OR coalesce(_closed_at > {end}, false)")
+    return f"CASE {' '.join(cases)} ELSE _open_since IS NULL OR _first <= _open_since OR {is_late} END"
 
 
 def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
@@ -221,8 +306,11 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
     )
 
 
-def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
-    """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself."""
+def _instants(feed: Feed, events: DataFrame, order: WorkOrder, alone: int = 0) -> DataFrame:
+    """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself.
+
+    `alone` are further rows of which it is known that they share their instant with none.
+    """
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
     named = dict.fromkeys((*feed.key, *_newest_by(feed)))
     groups = events.selectExpr(
@@ -234,7 +322,7 @@ def _instants(feed: Feed, events: DataFrame, order: WorkOrder) -> DataFrame:
     return groups.selectExpr("own", "CASE WHEN low <> high AND NOT deleted THEN own ELSE 0 END AS torn").selectExpr(
         f"{literal(feed.name)} AS feed",
         f"{literal(ONE_INSTANT.name)} AS rule",
-        "CAST(coalesce(sum(own), 0) AS BIGINT) AS checked",
+        f"CAST(coalesce(sum(own), 0) + {alone} AS BIGINT) AS checked",
         "CAST(coalesce(sum(torn), 0) AS BIGINT) AS broken",
     )
 

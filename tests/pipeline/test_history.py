@@ -743,3 +743,66 @@ def test_the_fast_path_and_a_rebuild_from_bronze_agree(session: Session, tmp_pat
     every = [c.name for c in fast.source.feed("members").silver]
     assert fast.draw("silver.members", *every) == slow.draw("silver.members", *every)
     assert len(fast.rows("silver.members")) == 6
+
+
+@on_sail
+def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_rebuild(session: Session, tmp_path: Path) -> None:
+    days = {
+        "2026-03-01": "room_id | seats\n r1 | 4\n r2 | 6\n r3 | 8",
+        "2026-03-02": "room_id | seats\n r1 | 4\n r2 | 7\n r4 | 2",
+        "2026-03-05": "room_id | seats\n r1 | 5\n r1 | 4\n r4 | 2\n r5 |",
+        "2026-03-06": "room_id | seats\n r1 | 5\n r4 | 2\n r5 | 1",
+    }
+    fast, slow = (Site(tmp_path / name, session, quality=Quality(max_snapshot_shrink=1.0)) for name in ("fast", "slow"))
+    for day, rooms in days.items():
+        for file in fast.lake.location("club.bronze.rooms").glob("*.parquet"):
+            file.rename(file.with_suffix(".away"))
+        fast.deliver(day, snapshot=["rooms"], rooms=rooms)
+    for day, rooms in reversed(days.items()):
+        slow.deliver(day, snapshot=["rooms"], rooms=rooms)
+    every = [c.name for c in fast.source.feed("rooms").silver]
+    assert fast.draw("silver.rooms", *every) == slow.draw("silver.rooms", *every)
+    assert fast.draw("silver.rooms", "room_id", "seats", "effective_from", "effective_to") == drawn("""
+        room_id | seats | effective_from | effective_to
+        r1      | 4     | 2026-03-01     | 2026-03-05
+        r1      | 5     | 2026-03-05     |
+        r2      | 6     | 2026-03-01     | 2026-03-02
+        r2      | 7     | 2026-03-02     | 2026-03-06
+        r3      | 8     | 2026-03-01     | 2026-03-03
+        r4      | 2     | 2026-03-02     |
+        r5      |       | 2026-03-05     | 2026-03-06
+        r5      | 1     | 2026-03-06     |
+    """)
+
+    # What comes back, and news from before the last whole delivery, ask bronze.
+    for file in fast.lake.location("club.bronze.rooms").glob("*.away"):
+        file.rename(file.with_suffix(".parquet"))
+    late = "room_id | seats\n r1 | 5\n r2 | 6\n r3 | 8\n r4 | 2\n r5 | 1"
+    for site in (fast, slow):
+        site.deliver("2026-03-07", snapshot=["rooms"], rooms=late)
+        site.deliver("2026-03-04", rooms="room_id | seats\n r4 | 3\n r6 | 9")
+    assert fast.draw("silver.rooms", *every) == slow.draw("silver.rooms", *every)
+    assert draw(
+        [r for r in fast.rows("silver.rooms") if r["room_id"] > "r3" and r["room_id"] != "r5"], "room_id", "seats", "effective_from", "effective_to"
+    ) == drawn("""
+        room_id | seats | effective_from | effective_to
+        r4      | 2     | 2026-03-02     | 2026-03-04
+        r4      | 2     | 2026-03-05     |
+        r4      | 3     | 2026-03-04     | 2026-03-05
+        r6      | 9     | 2026-03-04     | 2026-03-06
+    """)
+
+
+@on_sail
+def test_the_first_whole_delivery_opens_again_what_one_of_its_rows_deletes(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    site.deliver(
+        "2026-03-02",
+        snapshot=["members"],
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-02 10:00:00\n m1 | a | D | 2026-03-02 11:00:00",
+    )
+    assert site.draw("silver.members", "tier", "effective_from", "effective_to") == drawn("""
+        tier | effective_from   | effective_to
+        a    | 2026-03-02 10:00 | 2026-03-02 11:00
+        a    | 2026-03-03       |
+    """)
