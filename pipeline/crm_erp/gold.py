@@ -17,7 +17,7 @@ AGE_GROUP = (
 )
 # A sale of a product that nobody knows has no profit; it is counted by its rule and adds nothing here.
 REVENUE_AND_PROFIT = {"revenue": "sales_amount", "profit": "coalesce(profit, 0)"}
-OF_CUSTOMERS = {"revenue": "revenue", "profit": "profit", "orders": "orders", "customers": "1"}
+OF_CUSTOMERS = {"revenue": "revenue", "profit": "profit", "orders": "orders", "customers": "CASE WHEN cst_id IS NULL THEN 0 ELSE 1 END"}
 
 
 @rows(
