@@ -11,7 +11,7 @@ from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.model import Source
 from pipeline.publish import Attempt
-from pipeline.stages import Batch, enrich, judge_together, load, merge, summarise, validate
+from pipeline.stages import Batch, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
 
@@ -50,7 +50,7 @@ def _attempt(batch: Batch) -> Result:
         staged = load(batch)
         validate(batch, staged)
         world = enrich(batch, merge(batch))
-        judge_together(batch, world)
+        judge_as_a_whole(batch)
         summarise(batch, world)
         return outcome.publish(batch)
     except DataError as error:

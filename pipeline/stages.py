@@ -3,22 +3,23 @@
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from threading import Semaphore
 from typing import Any, TypeVar
 
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipeline.contract import Finding, Progress, Quality, WorkOrder
-from pipeline.enrich import World, restate_rows
+from pipeline.enrich import Restated, World, restate_rows
 from pipeline.errors import DataError
-from pipeline.lake import Lake
+from pipeline.lake import Kept, Lake
 from pipeline.manifest import Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Feed, GoldTable, Kind, Source, Tree
+from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
 from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate, with_change
@@ -155,69 +156,88 @@ def _grow(batch: Batch, tree: Tree) -> Change:
 
 
 def enrich(batch: Batch, world: World) -> World:
-    """Restates the enriched rows that the news concern, and tells the world with the enriched tables in it."""
-    tables, changes = dict[str, DataFrame](), dict[str, Change]()
+    """Restates the enriched rows that the news concern, and tells the world with the enriched tables in it.
+
+    Meanwhile it counts what only batch and lake together can tell, which needs nothing of what is enriched.
+    """
     with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
-        for table in batch.source.enriched:
-            name = f"{batch.source.name}.silver.{table.name}"
-            restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=(name, batch.attempt.version(name)), values=batch.values)
-            batch.attempt.change(name, restated.change.key, restated.change.rows)
-            batch.findings += restated.findings
-            changes[table.name] = restated.change
-            tables[table.name] = batch.lake.read(name, batch.attempt.version(name))
+        judged = list(batch.judged.values())
+        lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
+        with ThreadPoolExecutor(1) as aside:
+            counting = aside.submit(counted, judged, lazy, batch.lake)
+            restated = dict(side_by_side(lambda table: (table.name, _restate_rows(batch, table, world)), batch.source.enriched))
+        batch.findings += [*(f for r in restated.values() for f in r.findings), *counting.result()]
+        changes = {name: r.change for name, r in restated.items()}
         counts.update(total=sum(c.rows.rows for c in changes.values()), valid=sum(c.rows.rows for c in changes.values()))
         seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
+    tables = {t.name: batch.lake.read(_silver(batch, t), batch.attempt.version(_silver(batch, t))) for t in batch.source.enriched}
     return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
 
 
-def judge_together(batch: Batch, world: World) -> None:
-    """Judges what only batch and lake together can tell, then the batch as a whole."""
-    with timed(batch, "validate", quiet=True):
-        judged = list(batch.judged.values())
-        counts = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
-        batch.findings += counted(judged, counts, batch.lake)
-        check_quality(batch.quality, batch.findings, [f for j in judged for f in j.files])
+def _restate_rows(batch: Batch, table: Enriched, world: World) -> Restated:
+    name = _silver(batch, table)
+    restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=(name, batch.attempt.version(name)), values=batch.values)
+    batch.attempt.change(name, restated.change.key, restated.change.rows)
+    return restated
+
+
+def judge_as_a_whole(batch: Batch) -> None:
+    """Holds the batch against `[quality]`, now that everything of it is counted. Raises DataError when it falls short."""
+    check_quality(batch.quality, batch.findings, [f for j in batch.judged.values() for f in j.files])
 
 
 def summarise(batch: Batch, world: World) -> None:
     """Brings the gold tables up to date; all are computed and checked before the first is written."""
     with timed(batch, "summarise") as seen, _task(batch, "summary"):
-        followed = dict(world.changes)
-        moment = _moment(batch)
-        waiting, done, logs = list(batch.source.gold), dict[str, tuple[GoldTable, Change]](), list[Pairs]()
-        while waiting:
-            names = {t.name for t in waiting}
-            level = [t for t in waiting if t.of not in names]
-            by_followed = {of: [t for t in level if t.of == of] for of in sorted({t.of for t in level})}
-            effects = dict(side_by_side(lambda item: (item[0], _pairs(batch, item[1], followed.get(item[0]))), by_followed.items()))
-            logs += [p for p in effects.values() if p]
-            golds = [_gold(batch, t, world, followed, effects=effects[t.of], moment=moment) for t in level]
-            for gold, change in side_by_side(lambda g: (g, restate(g)), [g for g in golds if g.has_news]):
-                done[gold.table.name] = (gold.table, change)
-                followed[gold.table.name] = change
-            waiting = [t for t in waiting if t not in level]
-        side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), [change for _, change in done.values()])
+        changes, logs = _changes_of_gold(batch, world)
+        side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), changes.values())
         for log in logs:
             batch.attempt.append(PAIR_COUNTS, log.deltas)
-        batch.task_values |= _task_values(change for table, change in done.values() if table.per_batch)
-        seen.update(rows_changed=sum(change.rows.rows for _, change in done.values()))
+        batch.task_values |= _task_values(changes[t.name] for t in batch.source.gold if t.per_batch and t.name in changes)
+        seen.update(rows_changed=sum(change.rows.rows for change in changes.values()))
 
 
-def _pairs(batch: Batch, tables: list[GoldTable], change: Change | None) -> Pairs | None:
-    if change is None or not change.rows.rows:
-        return None
+def _changes_of_gold(batch: Batch, world: World) -> tuple[dict[str, Change], list[Pairs]]:
+    """Computes every gold table that has news, each as soon as what it follows is there, and the pair counts behind them."""
+    gold, moment, hands = batch.source.gold, _moment(batch), Semaphore(SIDE_BY_SIDE)
+    effects, changes = dict[str, Future[Pairs | None]](), dict[str, Future[Change | None]]()
+
+    def followed(name: str) -> Change | None:
+        change = changes[name].result() if name in changes else world.changes.get(name)
+        return change if change is not None and change.rows.rows else None
+
+    def count_pairs(of: str) -> Pairs | None:
+        change = followed(of)
+        with hands:
+            return _pairs(batch, [t for t in gold if t.of == of], change) if change else None
+
+    def change_of(table: GoldTable) -> Change | None:
+        change = followed(table.of)
+        moved = effects[table.of].result() if table.distinct or table.lowest or table.highest else None
+        with hands:
+            one = _gold(batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
+            return restate(one) if one.has_news else None
+
+    with ThreadPoolExecutor(2 * len(gold) + 1) as pool:  # a thread that waits for another's result has no hand on the work
+        for table in gold:
+            if table.of not in effects:
+                effects[table.of] = pool.submit(count_pairs, table.of)
+            changes[table.name] = pool.submit(change_of, table)
+    found = {name: change for name, future in changes.items() if (change := future.result()) is not None}
+    return found, [p for future in effects.values() if (p := future.result())]
+
+
+def _pairs(batch: Batch, tables: list[GoldTable], change: Change) -> Pairs | None:
     return pairs(tables, batch.source, change, batch.lake, Stored(name=PAIR_COUNTS, version=batch.attempt.version(PAIR_COUNTS)))
 
 
-def _gold(batch: Batch, table: GoldTable, world: World, followed: Mapping[str, Change], *, effects: Pairs | None, moment: Moment) -> Gold:
+def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
-    change = followed.get(table.of)
-    moved = bool(effects) and bool(table.distinct or table.lowest or table.highest)
     return Gold(
         table=table,
         stored=Stored(name=name, version=batch.attempt.version(name)),
-        change=change if change is not None and change.rows.rows else None,
-        effects=effects.effects if effects and moved else None,
+        change=change,
+        effects=effects,
         attributes=world.current(table.attributes) if table.attributes else None,
         attribute_names=frozenset(c.name for c in batch.source.silver_columns(table.attributes)) if table.attributes else frozenset(),
         attributes_change=world.changes.get(table.attributes),
@@ -257,7 +277,7 @@ def whole(batch: Batch, feed: Feed) -> bool:
     return feed.whole or feed.name in batch.order.snapshot
 
 
-def _silver(batch: Batch, table: Feed | Tree) -> str:
+def _silver(batch: Batch, table: Feed | Tree | Enriched) -> str:
     return f"{batch.source.name}.silver.{table.name}"
 
 
