@@ -41,6 +41,7 @@ class Delivery:
     date: dt.date
     files: Mapping[str, Path]
     rows: Mapping[str, int]
+    source: str = "retail"
 
     @property
     def row_count(self) -> int:

@@ -128,13 +128,13 @@ def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
 
 def work_order(delivery: Delivery) -> WorkOrder:
     """Makes the work order that the daemon would send for a delivery."""
-    feeds = {f.name for f in sources.source("retail").feeds}
+    feeds = {f.name for f in sources.source(delivery.source).feeds}
     if feeds != set(delivery.files):
-        raise ValueError(f"the delivery holds {sorted(delivery.files)}, retail's feeds are {sorted(feeds)}")
+        raise ValueError(f"the delivery holds {sorted(delivery.files)}, the feeds of {delivery.source} are {sorted(feeds)}")
     files = tuple(
         OrderFile(name=path.name, feed=feed, path=str(path), sha256=_sha256(path), bytes=path.stat().st_size) for feed, path in delivery.files.items()
     )
-    return WorkOrder(batch_id=f"{delivery.date:%Y%m%d}T060000-bench0", source="retail", batch_date=delivery.date, files=files)
+    return WorkOrder(batch_id=f"{delivery.date:%Y%m%d}T060000-bench0", source=delivery.source, batch_date=delivery.date, files=files)
 
 
 def _sha256(path: Path) -> str:

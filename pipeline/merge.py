@@ -18,7 +18,7 @@ from pipeline.lake import Kept, Lake
 from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged
 
-MANY = 50_000  # rows of a batch from which counting the events of each key costs less than sorting them
+MANY = 10_000  # rows of a batch from which counting the events of each key costs less than sorting them
 EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
 
 

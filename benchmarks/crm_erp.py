@@ -1,0 +1,182 @@
+"""Measures whole deliveries of crm_erp on a warm session: the first of 116,000 rows, then the same again with a few changes.
+
+The data are drawn from a seed, with the dirt that such files have: prefixes, dashes, spaces, amounts that do not add up, dates
+that are none. A smaller firm in a lake of its own has warmed the session up; the same arguments give the same bytes.
+"""
+
+import argparse
+import dataclasses
+import datetime as dt
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from figures import machine, show
+from processes import end_tidily
+from pyarrow import csv
+from retail_data import FIRST_DATE, Delivery
+from warm_lake import Taken, WarmLake, warm_session
+
+LINES_A_CUSTOMER = 3.27
+KINDS = ("BI-RB", "BI-MB", "AC-HE", "CL-JE", "CO-PE")  # the last is in no list of categories
+FILES = {
+    "crm_customers": "cust_info.csv",
+    "crm_products": "prd_info.csv",
+    "crm_sales": "sales_details.csv",
+    "erp_customers": "CUST_AZ12.csv",
+    "erp_locations": "LOC_A101.csv",
+    "erp_categories": "PX_CAT_G1V2.csv",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Firm:
+    """A firm of some size; day 0 is its first delivery, in each later one a few customers have moved and a few sales are new."""
+
+    customers: int
+    products: int = 130
+    moved_a_day: int = 20
+    sold_a_day: int = 100
+    seed: int = 1
+
+    def write(self, day: int, folder: Path) -> Delivery:
+        """Writes the six files of a day, whole."""
+        folder.mkdir(parents=True)
+        tables = {
+            "crm_customers": self._crm_customers(),
+            "crm_products": self._crm_products(),
+            "crm_sales": self._crm_sales(day),
+            "erp_customers": self._erp_customers(),
+            "erp_locations": self._erp_locations(day),
+            "erp_categories": pa.table({"ID": [k.replace("-", "_") for k in KINDS[:-1]], "CAT": ["Bikes", "Bikes", "Accessories", "Clothing"]})
+            .append_column("SUBCAT", pa.array(["Road", "Mountain", "Helmets", "Jerseys"]))
+            .append_column("MAINTENANCE", pa.array(["Yes", "Yes", "No", "No"])),
+        }
+        files = {feed: folder / FILES[feed] for feed in tables}
+        for feed, table in tables.items():
+            csv.write_csv(table, files[feed], csv.WriteOptions(quoting_style="none"))
+        rows = {feed: table.num_rows for feed, table in tables.items()}
+        return Delivery(date=FIRST_DATE + dt.timedelta(days=day), files=files, rows=rows, source="crm_erp")
+
+    def _chance(self, what: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, what])
+
+    def _crm_customers(self) -> pa.Table:
+        chance, ids = self._chance(1), range(self.customers)
+        return pa.table(
+            {
+                "cst_id": [11000 + n for n in ids],
+                "cst_key": [f"AW{n:08}" for n in ids],
+                "cst_firstname": [f" Ann{n % 97}" if n % 1000 == 0 else f"Ann{n % 97}" for n in ids],
+                "cst_lastname": [f"Lee{n % 89}" for n in ids],
+                "cst_marital_status": chance.choice(["S", "M"], self.customers),
+                "cst_gndr": chance.choice(["M", "F", ""], self.customers),
+                "cst_create_date": ["2025-10-06"] * self.customers,
+            }
+        )
+
+    def _crm_products(self) -> pa.Table:
+        versions = [(n, year) for n in range(self.products) for year in (2011, 2012, 2013)]
+        return pa.table(
+            {
+                "prd_id": range(len(versions)),
+                "prd_key": [f"{KINDS[n % len(KINDS)]}-P-{n:04}" for n, _ in versions],
+                "prd_nm": [f"Product {n}" for n, _ in versions],
+                "prd_cost": ["" if n % 60 == 0 else str(5 + n + year - 2011) for n, year in versions],
+                "prd_line": ["R " if n % 2 else "M " for n, _ in versions],
+                "prd_start_dt": [f"{year}-07-01" for _, year in versions],
+                "prd_end_dt": [f"{year - 4}-12-28" for _, year in versions],
+            }
+        )
+
+    def _crm_sales(self, day: int) -> pa.Table:
+        lines = int(self.customers * LINES_A_CUSTOMER) + day * self.sold_a_day
+        # Each from a chance of its own: the lines of one day are the first of the next.
+        products, customers = self._chance(2).integers(0, self.products, lines), self._chance(6).integers(0, self.customers, lines)
+        days = [f"{2011 + n % 3}{1 + n % 12:02}{1 + n % 28:02}" for n in range(lines)]
+        return pa.table(
+            {
+                "sls_ord_num": [f"SO{n // 2:06}" for n in range(lines)],
+                # Two lines of an order are of two products.
+                "sls_prd_key": [f"P-{(int(p) // 2 * 2 + n % 2):04}" for n, p in enumerate(products)],
+                "sls_cust_id": [11000 + int(customers[n // 2]) for n in range(lines)],
+                "sls_order_dt": ["0" if n % 3000 == 0 else day for n, day in enumerate(days)],
+                "sls_ship_dt": days,
+                "sls_due_dt": days,
+                "sls_sales": ["-5" if n % 2500 == 0 else str(10 + int(p)) for n, p in enumerate(products)],
+                "sls_quantity": ["1"] * lines,
+                "sls_price": ["" if n % 7000 == 0 else str(10 + int(p)) for n, p in enumerate(products)],
+            }
+        )
+
+    def _erp_customers(self) -> pa.Table:
+        return pa.table(
+            {
+                "CID": [f"{'NAS' if n % 2 else ''}AW{n:08}" for n in range(self.customers)],
+                "BDATE": [f"{2055 if n % 1200 == 0 else 1940 + n % 60}-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(self.customers)],
+                "GEN": self._chance(3).choice(["Male", "Female", "M", "F ", ""], self.customers),
+            }
+        )
+
+    def _erp_locations(self, day: int) -> pa.Table:
+        countries = self._chance(4).choice(["Australia", "US", "USA", "DE", "France", " "], self.customers)
+        moved = self._chance(5).permutation(self.customers)[: day * self.moved_a_day]
+        countries[moved] = "France"
+        return pa.table({"CID": [f"AW-{n:08}" for n in range(self.customers)], "CNTRY": countries})
+
+
+def measured(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, Taken]]:
+    """Takes the deliveries one after another; tells the rows of each and what it took."""
+    small = dataclasses.replace(firm, customers=max(50, firm.customers // 50))
+    with warm_session(engine, root) as (session, settings):
+        warm, lake = WarmLake(root / "warm", session, settings), WarmLake(root / "lake", session, settings)
+        for day in range(3):
+            warm.take(small.write(day, root / f"small/{day}"))
+        found = []
+        for day in range(deliveries):
+            delivery = firm.write(day, root / f"files/{day}")
+            found.append((delivery.row_count, lake.take(delivery)))
+    return found
+
+
+def report(engine: str, taken: Sequence[tuple[int, Taken]], slowest: int) -> None:
+    """Prints each delivery by stage, and its slowest computations and writes."""
+    stages = list(dict.fromkeys(s for _, t in taken for s in t.stages))
+    columns = ("", *(f"delivery {n}" for n in range(1, len(taken) + 1)))
+    rows: list[tuple[object, ...]] = [("rows", *(rows for rows, _ in taken)), ("seconds", *(t.seconds for _, t in taken))]
+    rows += [(f"  {name}", *(t.stages.get(name, 0.0) for _, t in taken)) for name in stages]
+    rows += [("processor seconds", *(t.work_seconds for _, t in taken)), ("engine queries", *(t.queries for _, t in taken))]
+    show(f"{engine}: crm_erp delivered whole, again and again", columns, rows)
+    for number, (_, t) in enumerate(taken, 1):
+        parts = sorted(t.spent, key=lambda s: -s.seconds)[:slowest]
+        if parts:
+            show(
+                f"{engine}, delivery {number}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts]
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("spark", "sail", "both"), default="both")
+    parser.add_argument("--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows for each")
+    parser.add_argument("--deliveries", type=int, default=3)
+    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes")
+    options = parser.parse_args()
+    end_tidily()
+    if options.engine == "both":
+        # A process can be a client of one kind of session only; of an option given twice the last counts.
+        codes = [subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], check=False).returncode for engine in ("sail", "spark")]
+        sys.exit(max(codes))
+    print(machine())
+    with tempfile.TemporaryDirectory(prefix="crm_erp_") as root:
+        taken = measured(options.engine, Firm(customers=options.customers), options.deliveries, Path(root))
+    report(options.engine, taken, options.slowest)
+
+
+if __name__ == "__main__":
+    main()
