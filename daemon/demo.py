@@ -21,7 +21,7 @@ from daemon.shipped import shipped
 from daemon.show import short
 
 EXAMPLE = "landing_zone_example"
-EXPECTED = Counter(ARCHIVED=5, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
+EXPECTED = Counter(ARCHIVED=6, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
 GIVES_UP = ("worker.refused", "worker.not_started", "batch.failed")  # a service would go on; here somebody waits
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
 FINE, A_BATCH_FAILED, USAGE = 0, 1, 2
@@ -31,6 +31,9 @@ SELECT report_date AS "as of", total_orders AS orders, total_revenue AS revenue,
        avg_order_value AS "average order", profit_margin_percentage AS "margin %"
 FROM retail.gold.analytics_summary ORDER BY total_orders, report_date"""
 SEGMENTS = 'SELECT category, orders, revenue, avg_order_value AS "average order" FROM retail.gold.category_analysis ORDER BY revenue DESC, category'
+OFFICE = """
+SELECT coalesce(country, 'of nobody known') AS country, revenue, profit, orders, customers
+FROM crm_erp.gold.revenue_by_country ORDER BY revenue DESC, country"""
 REJECTED_ROWS = """
 SELECT source_file || ':' || record AS "file and record", array_to_string(reasons, ', ') AS why, raw AS "the row"
 FROM ops.quarantine ORDER BY substr(source_file, -14), source_file, record"""
@@ -180,7 +183,13 @@ def _tell(console: Console, settings: config.Config) -> None:
     if "retail.gold.analytics_summary" not in state.versions:
         console.print("\nNothing was published.", style="red")
         return
-    for title, query in (("The shop, batch by batch", FIGURES), ("What sells", SEGMENTS), ("Rows that were rejected", REJECTED_ROWS)):
+    tables = {
+        "The shop, batch by batch": FIGURES,
+        "What sells": SEGMENTS,
+        "Large orders, by the CRM and the ERP": OFFICE,
+        "Rows that were rejected": REJECTED_ROWS,
+    }
+    for title, query in tables.items():
         console.print(f"\n[bold]{title}[/bold]")
         answer = reader.sql(state, query)
         _print_table(console, [c.name for c in answer.columns], [[_shown(v) for v in row] for row in answer.rows])
