@@ -129,7 +129,7 @@ def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
 def work_order(delivery: Delivery) -> WorkOrder:
     """Makes the work order that the daemon would send for a delivery."""
     feeds = {f.name for f in sources.source(delivery.source).feeds}
-    if feeds != set(delivery.files):
+    if not set(delivery.files) <= feeds:
         raise ValueError(f"the delivery holds {sorted(delivery.files)}, the feeds of {delivery.source} are {sorted(feeds)}")
     files = tuple(
         OrderFile(name=path.name, feed=feed, path=str(path), sha256=_sha256(path), bytes=path.stat().st_size) for feed, path in delivery.files.items()

@@ -20,6 +20,8 @@ ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
+# A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
+MANY_VERSIONS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     own = _own(table, feed, judged)
     rows = _concerned_and_own(table, world, touched, own)
     for partner in table.partners:
-        rows = _join(partner, world, rows, world.source.partner_columns(table, partner), _asked(partner, rows, touched, own))
+        given, asked = world.source.partner_columns(table, partner), _asked(partner, rows, touched, own)
+        rows = _as_of(partner, world, rows, given, asked=asked, lake=lake) if isinstance(partner, AsOf) else _join(partner, world, rows, given, asked)
     rows = derive(rows, table.derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(table), "1 AS _sign")
     kept = lake.keep(rows, f"enriched/{table.name}")
     _check(name, table, key, kept)
@@ -204,25 +207,54 @@ def _asked(partner: Partner, rows: DataFrame, touched: Kept | None, own: DataFra
     return (asked if own is None else asked.unionByName(own.select(*on))).distinct()
 
 
-def _join(partner: Partner, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], asked: DataFrame | None) -> DataFrame:
+def _join(partner: Newest | Node, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], asked: DataFrame | None) -> DataFrame:
     """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
-    on, marks = _on(partner), list[str]()
-    same = " AND ".join(f"{c} = _of_{c}" for c in on)
-    of = [F.col(c).alias(f"_of_{c}") for c in on]
-    columns = [F.expr(sql).alias(new) for sql, new, _ in given]
+    on = _on(partner)
     if isinstance(partner, Node):
-        nodes = world.tables[partner.tree].withColumnRenamed(world.source.tree(partner.tree).id, partner.on)
-        answer, when = nodes.select(*of, *columns), same
-    elif isinstance(partner, Newest):
-        found = _newest(partner, world, asked) if partner.by else _of_the_asked(world.current(partner.feed), partner, asked)
-        answer, when = found.select(*of, *columns), same
-    elif partner.totals:
-        answer, when, marks = _totals(partner, rows, _versions(partner, world, asked)), f"{same} AND _at = _of_at", ["_of_at"]
+        found = world.tables[partner.tree].withColumnRenamed(world.source.tree(partner.tree).id, partner.on)
     else:
-        until, marks = f"_{partner.prefix}to", ["_valid_from"]
-        answer = _versions(partner, world, asked).select(*of, "_valid_from", F.col("_valid_to").alias(until), *columns)
-        when = f"{same} AND _at >= _valid_from AND _at < {until}"
-    return rows.join(answer, F.expr(when), "left").drop(*marks, *(f"_of_{c}" for c in on))
+        found = _newest(partner, world, asked) if partner.by else _of_the_asked(world.current(partner.feed), partner, asked)
+    answer = found.select(*(F.col(c).alias(f"_of_{c}") for c in on), *(F.expr(sql).alias(new) for sql, new, _ in given))
+    return rows.join(answer, F.expr(" AND ".join(f"{c} = _of_{c}" for c in on)), "left").drop(*(f"_of_{c}" for c in on))
+
+
+def _as_of(partner: AsOf, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], *, asked: DataFrame | None, lake: Lake) -> DataFrame:
+    """Joins what is valid at the row's instant `_at`."""
+    of = {c: f"_of_{c}" for c in partner.on}
+    same = " AND ".join(f"{c} = {name}" for c, name in of.items())
+    versions = _versions(partner, world, asked)
+    if partner.totals:
+        return rows.join(_totals(partner, rows, versions), F.expr(f"{same} AND _at = _of_at"), "left").drop("_of_at", *of.values())
+    until = f"_{partner.prefix}to"
+    named = [F.col("_valid_to").alias(until), *(F.expr(sql).alias(new) for sql, new, _ in given)]
+    answer = versions.select(*(F.col(c).alias(name) for c, name in of.items()), "_valid_from", *named)
+    when = f"{same} AND _at >= _valid_from AND _at < {until}"
+    busy = _busy_keys(answer, list(of.values()), lake, f"busy/{partner.prefix}{partner.feed}") if asked is None else None
+    if busy is not None:
+        rows = _with_stretch(rows, list(of), busy, f"{_stretch('_at')} AS _stretch")
+        answer = _with_stretch(answer, list(of.values()), busy, f"explode(sequence({_stretch('_valid_from')}, {_stretch(until)})) AS _of_stretch")
+        when = f"{when} AND _stretch = _of_stretch"
+    return rows.join(answer, F.expr(when), "left").drop("_valid_from", "_stretch", "_of_stretch", *of.values())
+
+
+def _busy_keys(versions: DataFrame, key: Sequence[str], lake: Lake, name: str) -> DataFrame | None:
+    """Finds the keys with many versions, whose time is cut into as many stretches of one width; None where there is no such key."""
+    starts = F.expr("unix_micros(CASE WHEN _valid_from > TIMESTAMP '1000-01-01 00:00:00' THEN _valid_from END)")
+    counted = versions.groupBy(*key).agg(F.count(F.lit(1)).alias("_many"), F.min(starts).alias("_low"), F.max(starts).alias("_high"))
+    busy = lake.keep(counted.where(f"_many >= {MANY_VERSIONS}").selectExpr(*key, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), name)
+    return busy.df if busy.rows else None
+
+
+def _stretch(instant: str) -> str:
+    # Any function that never falls as time goes on will do: an instant lies in one of the stretches that its version covers.
+    return f"CASE WHEN _wide IS NULL THEN 0 ELSE least(greatest((unix_micros({instant}) - _low) div _wide, -1), _many) END"
+
+
+def _with_stretch(rows: DataFrame, on: Sequence[str], busy: DataFrame, numbered: str) -> DataFrame:
+    keys = [c for c in busy.columns if c.startswith("_of_")]
+    known = busy.select(*(F.col(c).alias(f"_busy{c}") for c in keys), "_many", "_low", "_wide")
+    when = " AND ".join(f"{c} = _busy{k}" for c, k in zip(on, keys, strict=True))
+    return rows.join(known, F.expr(when), "left").selectExpr(*rows.columns, numbered)
 
 
 def _newest(partner: Newest, world: World, asked: DataFrame | None) -> DataFrame:

@@ -84,6 +84,15 @@ class Kept:
     def rows(self) -> int:
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
+    def least(self, column: str) -> Any:
+        """Tells the lowest value of a column that holds no nulls, from the statistics of its files."""
+        found = []
+        for file in self.files:
+            metadata = pq.read_metadata(file)
+            at = metadata.schema.to_arrow_schema().names.index(column)
+            found += [metadata.row_group(n).column(at).statistics.min for n in range(metadata.num_row_groups)]
+        return min(found)
+
     @cached_property
     def df(self) -> "DataFrame":
         assert self.spark is not None, "rows kept without a session have no DataFrame"
@@ -270,10 +279,10 @@ class Lake:
         """
         if not rows.rows:
             return self.version(table)
+        if rows.least("_sign") > 0:
+            return self.append(table, rows, tag, sorted_by=key)
         signs = rows.arrow([*key, "_sign"])
         old = signs.filter(pc.less(signs["_sign"], 0))
-        if not old.num_rows:
-            return self.append(table, rows, tag, sorted_by=key)
         delta = self._to_write(table)
         schema = _arrow_schema(delta.schema())
         signed = schema.append(pa.field("_sign", pa.int32()))
@@ -391,7 +400,8 @@ class Lake:
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        df.write.mode("overwrite").parquet(str(folder))
+        # Read within the minute and thrown away: an engine's stronger default costs a third of the writing.
+        df.write.mode("overwrite").option("compression", "snappy").parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.

@@ -66,7 +66,9 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
         return _merge_history(judged, order, past, lake, max_shrink)
     if isinstance(judged.feed.keep, Replace):
         return _replace(judged, order, past, lake, max_shrink)
-    before, after = _append(judged, past, lake) if isinstance(judged.feed.keep, Append) else _upsert(judged, past, lake)
+    if isinstance(judged.feed.keep, Append):
+        return Merged(change=_append(judged, past, lake))
+    before, after = _upsert(judged, past, lake)
     return Merged(change=_change(judged.feed, past, lake, before, after))
 
 
@@ -355,16 +357,28 @@ def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
     return first_of(rows, rank)
 
 
-def _append(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
+def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     feed = judged.feed
-    news = judged.accepted.selectExpr(*feed.fact_names, "_event_at", "_batch_date", "_revision", f"sha2({as_one_text(feed.fact_names)}, 256) AS _row")
-    before = None
-    if not past.is_first:
-        before = lake.read(past.silver, past.silver_version).join(news.select("_row").distinct(), ["_row"], "left_semi")
-        news = news.unionByName(before.select(*news.columns))
-    # Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
-    first = Window.partitionBy("_row").orderBy("_batch_date", "_revision")
-    return before, derive(first_of(news, first), feed.derived)
+    # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
+    news = judged.accepted.select(*feed.names, "_batch_date", "_revision").distinct()
+    news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
+    signed = news.selectExpr("*", "1 AS _sign") if past.is_first else _signed(news, past, lake)
+    rows = derive(derive(signed, feed.prepared).selectExpr("*", f"{feed.event_time or 'CAST(_batch_date AS TIMESTAMP)'} AS _event_at"), feed.derived)
+    typed = rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in feed.silver), "_sign")
+    return Change(table=past.silver, key=feed.silver_key, rows=lake.keep(typed, f"changes/{past.silver}"))
+
+
+def _signed(news: DataFrame, past: Past, lake: Lake) -> DataFrame:
+    """Gives the rows that are new, and those that are known from a younger delivery alone, which go (-1) and come (+1).
+
+    Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
+    """
+    known = lake.read(past.silver, past.silver_version, ["_row", "_batch_date", "_revision"]).join(news.select("_row"), ["_row"], "left_semi")
+    met = news.join(known.selectExpr("_row", "_batch_date AS _of_date", "_revision AS _of_revision"), "_row", "left")
+    moved = met.where("_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)")
+    signed = moved.selectExpr("*", "explode(CASE WHEN _of_date IS NULL THEN array(1) ELSE array(1, -1) END) AS _sign")
+    of_then = [f"CASE WHEN _sign > 0 THEN {c} ELSE {then} END AS {c}" for c, then in (("_batch_date", "_of_date"), ("_revision", "_of_revision"))]
+    return signed.selectExpr(*(c for c in news.columns if c not in ("_batch_date", "_revision")), *of_then, "_sign")
 
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:

@@ -1,0 +1,77 @@
+"""Measures clickstream: a first load, and a day's events with late properties onto it, for even keys and for one hot item.
+
+Both run in one process, one after the other, on lakes of their own: what counts is the ratio. The hot item has a fifth of
+all events and five thousand of the property versions.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from clicks_data import Clicks
+from figures import machine, show
+from processes import end_tidily
+from warm_lake import Taken, WarmLake, warm_session
+
+BATCHES = ("first load", "a day onto it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Both batches of one spread of keys."""
+
+    keys: str
+    batches: Sequence[Taken]
+
+
+def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path) -> Run:
+    """Takes the first load and a day onto it."""
+    return Run(keys=name, batches=[lake.take(clicks.write(day, root / f"{name}-{day}")) for day in range(len(BATCHES))])
+
+
+def report(runs: Sequence[Run], slowest: int) -> None:
+    """Prints both batches by stage, and how the hot item compares with even keys."""
+    for n, batch in enumerate(BATCHES):
+        taken = [run.batches[n] for run in runs]
+        figures: dict[str, list[float]] = {"in all": [t.seconds for t in taken], "processor": [t.work_seconds for t in taken]}
+        figures |= {f"  {stage}": [t.stages.get(stage, 0.0) for t in taken] for stage in taken[0].stages}
+        ratio = ["hot / even"] if len(runs) > 1 else []
+        rows = [(name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else [])) for name, seconds in figures.items()]
+        show(f"{batch}, seconds", ("", *(run.keys for run in runs), *ratio), rows)
+        for run in runs if slowest else ():
+            parts = sorted(run.batches[n].spent, key=lambda s: -s.seconds)[:slowest]
+            show(f"{batch}, {run.keys}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("spark", "sail"), default="spark")
+    parser.add_argument("--events", type=int, default=2_000_000, help="in the first load")
+    parser.add_argument("--properties", type=int, default=200_000, help="versions in the first load")
+    parser.add_argument("--events-a-day", type=int, default=20_000)
+    parser.add_argument("--late-properties", type=int, default=500)
+    parser.add_argument("--keys", choices=("even", "hot", "both"), default="both")
+    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes")
+    options = parser.parse_args()
+    end_tidily()
+    print(f"{machine()}, engine {options.engine}", flush=True)
+    runs = []
+    with tempfile.TemporaryDirectory(prefix="clicks_") as folder, warm_session(options.engine, Path(folder)) as (session, settings):
+        small = Clicks(events=500, properties=100, events_a_day=50, late_properties=5)
+        measured("warm-up", small, WarmLake(Path(folder) / "lake-warm-up", session, settings), Path(folder))
+        for name in ("even", "hot") if options.keys == "both" else (options.keys,):
+            clicks = Clicks(
+                events=options.events,
+                properties=options.properties,
+                events_a_day=options.events_a_day,
+                late_properties=options.late_properties,
+                hot=name == "hot",
+            )
+            runs.append(measured(name, clicks, WarmLake(Path(folder) / f"lake-{name}", session, settings), Path(folder)))
+        report(runs, options.slowest)
+
+
+if __name__ == "__main__":
+    main()
