@@ -1,5 +1,6 @@
 """Joins rows to the world of their instant, and restates just the rows whose world has changed."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -150,6 +151,7 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame) -> Da
         which = "is_current" if feed.has_versions and not table.versions else "true"
         parts.append(world.changes[feed.name].rows.df.where(which).select(*columns))
     base = world.rows_of(table).withColumn("_at", F.expr(table.at)).select(*columns, "_at")
+    stretches = defaultdict[tuple[str, ...], list[DataFrame]](list)  # by joined columns: one look at the rows for all partners that share them
     for partner in table.partners:
         change = world.change(partner)
         if change is None:
@@ -158,8 +160,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame) -> Da
             moved = change.rows.df.selectExpr(f"{world.source.tree(partner.tree).id} AS {partner.on}").distinct()
             parts.append(stored.join(moved, partner.on, "left_semi").select(*columns))
         else:
-            stretches = _stretches(partner, world.source.feed(partner.feed), change)
-            parts.append(base.join(stretches, list(partner.on)).where("_at >= _since AND _at < _until").select(*columns))
+            stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
+    for on, some in stretches.items():
+        parts.append(base.join(reduce(DataFrame.unionByName, some), list(on)).where("_at >= _since AND _at < _until").select(*columns))
     if not parts:
         return base.select(*columns).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()

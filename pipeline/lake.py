@@ -508,7 +508,7 @@ def _condition(signs: pa.Table, old: pa.Table, key: Sequence[str]) -> str:
     for name in key:
         nulls = signs[name].null_count > 0
         terms.append(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' if nulls else f't."{name}" = s."{name}"')
-        if not nulls and old[name].type in (pa.string(), pa.int32(), pa.int64(), pa.date32()):
+        if not nulls and old[name].type in (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC")):
             ends = pc.min_max(old[name]).as_py()
             terms.append(f't."{name}" >= {_literal(ends["min"])} AND t."{name}" <= {_literal(ends["max"])}')
     return " AND ".join(terms)
@@ -517,6 +517,8 @@ def _condition(signs: pa.Table, old: pa.Table, key: Sequence[str]) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, dt.datetime):
+        return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
     if isinstance(value, dt.date):
         return f"CAST('{value.isoformat()}' AS DATE)"
     return "'" + str(value).replace("'", "''") + "'"
