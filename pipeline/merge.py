@@ -397,7 +397,8 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
                 f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
             )
         _check_shrink(feed, past, lake, change, max_shrink)
-    return Merged(change=change)
+    events = judged.accepted.withColumn("_event_at", F.col(feed.starts).cast("timestamp")) if feed.starts else judged.accepted
+    return Merged(change=change, checks=_instants(feed, events, order))
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:

@@ -14,7 +14,7 @@ from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
-from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Rule, Severity, columns_of, filled, literal
+from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Replace, Rule, Severity, columns_of, filled, literal
 from pipeline.stage import Staged
 
 BOOKKEEPING = columns_of("_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING")
@@ -230,7 +230,7 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -
     rules: list[tuple[str, Rule | Reference]] = []
     for j in judged:
         rules += [(j.feed.name, r) for r in j.feed.references]
-        rules += [(j.feed.name, ONE_INSTANT)] if isinstance(j.feed.keep, History) else []
+        rules += [(j.feed.name, ONE_INSTANT)] if isinstance(j.feed.keep, History | Replace) else []
     return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
 
 

@@ -211,3 +211,15 @@ def test_a_version_without_a_start_is_rejected(session: Session, tmp_path: Path)
     site = Site(tmp_path, session)
     result = site.deliver("2026-03-01", raw_tariffs="tariff,fee,valid_from\nadult,10,2025-01-01\nchild,5,\n")
     assert (result.rows_rejected, site.broken(result)["valid_from_is_given"]) == (1, (2, 1))
+
+
+@on_sail
+def test_rows_of_one_key_that_differ_within_a_whole_delivery_are_counted(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    doubled = "dish | price\n soup | 4\n pie | 5\n pie | 6\n tea | 1\n tea | 1"
+    result = site.deliver("2026-03-01", menu=doubled)
+    assert site.broken(result)["events_of_one_instant_agree"] == (5, 2)
+    assert site.draw("silver.menu", "dish", "price") == drawn("dish | price\n pie | 6\n soup | 4\n tea | 1")
+
+    listed = "tariff | fee | valid_from\n adult | 1 | 2025-01-01\n adult | 2 | 2026-01-01\n adult | 3 | 2026-01-01\n child | 1 | 2025-01-01"
+    assert site.broken(site.deliver("2026-03-02", tariffs=listed))["events_of_one_instant_agree"] == (4, 2)
