@@ -230,7 +230,7 @@ class Feed:
                 raise ValueError(f"feed {self.name}: aliases are for {name}, which is none of its columns")
         spelt = [folded(header) for _, headers in self.headers for header in headers]
         doubled = sorted({n for n in spelt if spelt.count(n) > 1})
-        if doubled:
+        if self.aliases and doubled:  # two columns of one name have a sentence of their own
             raise ValueError(f"feed {self.name}: a header {', '.join(doubled)} could be either of two columns; headers are matched without case")
 
     @cached_property
