@@ -52,7 +52,7 @@ class Engine(Protocol):
     def spark(self) -> "SparkSession": ...
     @property
     def engine(self) -> str: ...
-    def tune(self, input_bytes: int) -> None: ...
+    def tune(self, input_bytes: int, stored_bytes: int) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +154,10 @@ class Lake:
     def is_empty(self, table: str, version: int) -> bool:
         """Tells whether a version holds no rows."""
         return not self._opened(table, version).file_uris()
+
+    def size(self, table: str, version: int) -> int:
+        """Tells the bytes of a version's files."""
+        return sum(pa.table(self._opened(table, version).get_add_actions())["size_bytes"].to_pylist())
 
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""

@@ -26,7 +26,8 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         source = source_of(order.source) if source_of else sources.source(order.source, settings.source_paths, settings.without)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
         if lake.session:
-            lake.session.tune(sum(f.bytes for f in order.files))
+            stored = sum(lake.size(t, v) for t, v in manifest.versions(source.name).items() if t.startswith(f"{source.name}.silver."))
+            lake.session.tune(sum(f.bytes for f in order.files), stored)
         _notice_changes(order, source, manifest, values, report)
 
         def batch(attempt: Attempt) -> Batch:

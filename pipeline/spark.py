@@ -55,6 +55,7 @@ FOR_ONE_MACHINE = {
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 COMPILED_BYTES = 20_000_000
+COMPILED_STORED_BYTES = 100_000_000  # of the silver tables: half a million orders, which a batch looks through a dozen times
 # Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
 # cores; code that a million rows go through is optimised all the same.
 LATE_OPTIMISATION = (
@@ -84,10 +85,11 @@ class Session:
     close: Callable[[], None]
     tunable: bool = False
 
-    def tune(self, input_bytes: int) -> None:
-        """Sets the session for a batch of this size, where that is ours to set."""
+    def tune(self, input_bytes: int, stored_bytes: int) -> None:
+        """Sets the session for a batch of this size onto tables of this size, where that is ours to set."""
         if self.tunable:
-            for key, value in (COMPILED if input_bytes >= COMPILED_BYTES else UNCOMPILED).items():
+            pays = input_bytes >= COMPILED_BYTES or stored_bytes >= COMPILED_STORED_BYTES
+            for key, value in (COMPILED if pays else UNCOMPILED).items():
                 self.spark.conf.set(key, value)
 
     def stop(self) -> None:
