@@ -21,7 +21,7 @@ from daemon.shipped import shipped
 from daemon.show import short
 
 EXAMPLE = "landing_zone_example"
-EXPECTED = Counter(ARCHIVED=6, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
+EXPECTED = Counter(ARCHIVED=7, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
 GIVES_UP = ("worker.refused", "worker.not_started", "batch.failed")  # a service would go on; here somebody waits
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
 FINE, A_BATCH_FAILED, USAGE = 0, 1, 2
@@ -34,6 +34,10 @@ SEGMENTS = 'SELECT category, orders, revenue, avg_order_value AS "average order"
 OFFICE = """
 SELECT coalesce(country, 'of nobody known') AS country, revenue, profit, orders, customers
 FROM crm_erp.gold.revenue_by_country ORDER BY revenue DESC, country"""
+VISITORS = """
+SELECT itemid AS item, unique_views AS "viewed by", unique_addtocarts AS "put into the cart by", unique_purchases AS "bought by",
+       view_to_cart_rate AS "view to cart", cart_to_purchase_rate AS "cart to purchase"
+FROM clickstream.gold.funnel ORDER BY unique_purchases DESC, itemid"""
 REJECTED_ROWS = """
 SELECT source_file || ':' || record AS "file and record", array_to_string(reasons, ', ') AS why, raw AS "the row"
 FROM ops.quarantine ORDER BY substr(source_file, -14), source_file, record"""
@@ -187,6 +191,7 @@ def _tell(console: Console, settings: config.Config) -> None:
         "The shop, batch by batch": FIGURES,
         "What sells": SEGMENTS,
         "Large orders, by the CRM and the ERP": OFFICE,
+        "What visitors of the web shop did": VISITORS,
         "Rows that were rejected": REJECTED_ROWS,
     }
     for title, query in tables.items():
