@@ -11,7 +11,7 @@ from typing import Any
 from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections, unreadable
 from daemon.mistakes import Mistake, counted, told
 from daemon.shipped import shipped
-from pipeline.contract import Quality, Settings, catalogue
+from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalogue, streaming
 
 PREFIX = "LAKEGATE_"
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -281,6 +281,10 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
         yield "retry", "max_seconds", f"max_seconds is less than initial_seconds ({config.retry.initial_seconds:g})"
     if config.settings.engine == "connect" and not config.settings.remote:
         yield "spark", "engine", 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
+    if config.settings.engine != STREAMING_ENGINE:
+        for source in streaming(catalogue(config.settings.source_paths, config.settings.without), config.settings):
+            need = f"{source.stream} = true needs the engine {STREAMING_ENGINE}, and this is {config.settings.engine}"
+            yield source.name, source.stream, f'{need}; set [spark] engine = "{STREAMING_ENGINE}", or {source.stream} = false and deliver with triggers'
     if unusable := next((c for c in config.settings.lake_path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), ""):
         yield "lake", "path", f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})"
     shipped_sources = [s.name for s in catalogue()]

@@ -14,7 +14,7 @@ from daemon.logs import Log
 from daemon.moves import Pulse, UnsafeError, opened_safely
 from daemon.trigger import LARGEST_BYTES, Document, TriggerError, feeds_of, kinship, parsed, revision_in, snapshot_feeds
 from daemon.wording import amount, printable
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogueSource, streaming
 
 MOST_A_TICK = 50
 
@@ -146,8 +146,7 @@ class Release:
 
     def _streamed(self, sight: Sight) -> list[Touch]:
         # a source that streams has feeds whose files need no touch file: each is its own
-        streaming = {s for s, section in self._config.settings.sources.items() if section.get("stream") is True}
-        feeds = {(s.name, f.name) for s in self._catalogue if s.name in streaming for f in s.feeds if getattr(f, "is_streamed", False)}
+        feeds = {(s.name, f.name) for s in streaming(self._catalogue, self._config.settings) for f in s.feeds if f.is_streamed}
         names = [n for n in self._unclaimed(sight) if feeds & set(feeds_of(n, self._catalogue))] if feeds else []
         return [Touch(spot=sight.data[n][0], names=(n,), is_file=False) for n in names]
 

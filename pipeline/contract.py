@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+STREAMING_ENGINE = "spark"  # the one engine that hands the batches of a streaming query to this process
 
 
 class Outcome(StrEnum):
@@ -205,6 +206,7 @@ class SettingKey:
 class CatalogueFeed:
     name: str
     files: str  # glob, compared as text
+    is_streamed: bool = False  # its files need no trigger while the source streams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +216,7 @@ class CatalogueSource:
     name: str
     feeds: tuple[CatalogueFeed, ...]
     settings: tuple[SettingKey, ...] = ()
+    stream: str = ""  # the key that turns its stream on; empty where it has none
     broken: str = ""
 
 
@@ -228,12 +231,18 @@ def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tup
     usable = tuple(
         CatalogueSource(
             name=s.name,
-            feeds=tuple(CatalogueFeed(name=f.name, files=f.files) for f in s.feeds),
+            feeds=tuple(CatalogueFeed(name=f.name, files=f.files, is_streamed=s.stream is not None and s.stream.feed == f.name) for f in s.feeds),
             settings=tuple(SettingKey(name=k.name, default=k.default, meaning=k.meaning) for k in s.settings),
+            stream=s.stream.setting.name if s.stream else "",
         )
         for s in found.sources
     )
     return (*usable, *(CatalogueSource(name=name, feeds=(), broken=sentence) for name, sentence in found.broken))
+
+
+def streaming(sources: Iterable[CatalogueSource], settings: Settings) -> tuple[CatalogueSource, ...]:
+    """Tells the sources whose stream is turned on."""
+    return tuple(s for s in sources if s.stream and settings.sources.get(s.name, {}).get(s.stream) is True)
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:

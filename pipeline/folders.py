@@ -21,7 +21,7 @@ from pipeline.soundness import flaws
 
 PACKAGE = "lakegate_source_"  # and the folder's name: no module of another program can be meant
 NAME = re.compile(r"[a-z][a-z0-9_]*")
-DECLARATIONS = ("feeds", "enriched", "gold")
+DECLARATIONS = ("feeds", "enriched", "gold", "stream")
 ENGINES = {"pyspark", "pysail", "delta"}
 
 

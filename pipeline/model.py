@@ -478,6 +478,14 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stream:
+    """Lets the files of a feed come without triggers and through a streaming query, where the setting is true."""
+
+    feed: str
+    setting: Setting
+
+
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A system that delivers files: its feeds, trees, enriched tables, settings, and the module that declares its gold tables."""
 
@@ -487,6 +495,7 @@ class Source:
     enriched: tuple[Enriched, ...] = ()
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
+    stream: Stream | None = None  # its setting is one of `settings`
 
     def has_versions(self, table: str) -> bool:
         """Tells whether the rows of a feed or enriched table are versions, of which some hold no more."""

@@ -23,7 +23,7 @@ def flaws(source: Source) -> Iterator[Flaw]:
             yield name, f"two tables of {source.name} have the name {name!r}"
     for feed in source.feeds:
         yield from _of_feed(source, feed)
-    missing = [*_missing_of_trees(source), *_missing_of_enriched(source)]
+    missing = [*_missing_of_stream(source), *_missing_of_trees(source), *_missing_of_enriched(source)]
     if missing:
         yield from missing
         return  # nothing more can be known of the columns
@@ -33,6 +33,13 @@ def flaws(source: Source) -> Iterator[Flaw]:
             yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a partner another prefix"
     for gold in source.gold:
         yield from _of_gold(source, gold, silver)
+
+
+def _missing_of_stream(source: Source) -> Iterator[Flaw]:
+    if source.stream and not _has(source, source.stream.feed):
+        yield source.stream.feed, f"the stream of {source.name}: there is no feed {source.stream.feed!r}"
+    if source.stream and source.stream.setting not in source.settings:
+        yield source.stream.setting.name, f"the stream of {source.name}: its setting {source.stream.setting.name!r} is none of the source's settings"
 
 
 def _missing_of_trees(source: Source) -> Iterator[Flaw]:

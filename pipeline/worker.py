@@ -119,12 +119,12 @@ class Worker:
         return 0
 
     def _take(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
-        from pipeline.run import run
+        from pipeline.stream import take
 
         self._is_busy = True
         try:
             with self._locked(lock):
-                return run(order, settings, lake, self._line.send)
+                return take(order, settings, lake, self._line.send)
         except LakeBusy as error:
             return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=str(error))
         finally:

@@ -312,7 +312,9 @@ class Worker:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
         self._stream = self._socket.makefile("r")
         self._send(settings)
-        assert isinstance(self._hear(), Ready)
+        while isinstance(ready := self._hear(), Progress):  # of what it undoes first
+            pass
+        assert isinstance(ready, Ready), ready
 
     def __enter__(self) -> Self:
         return self
@@ -328,6 +330,13 @@ class Worker:
         while not isinstance(message := self._hear(), Result):
             pass
         return message
+
+    def kill_at(self, order: WorkOrder, event: str) -> None:
+        """Sends a batch and kills the process as soon as it tells of the event; its JVM ends with it."""
+        self._send(order)
+        while not (isinstance(message := self._hear(), Progress) and message.event == event):
+            assert not isinstance(message, Result), f"no {event} before the result: {message}"
+        self._process.kill()
 
     def _send(self, message: Any) -> None:
         self._socket.sendall((to_json(message) + "\n").encode())

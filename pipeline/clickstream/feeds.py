@@ -1,6 +1,7 @@
 """What the web shop's trackers deliver: events, properties of items, the category tree. Declarations only."""
 
 from pipeline.clickstream.enriched import CATEGORIES, ENRICHED_EVENTS, NUMBER, PRICE
+from pipeline.clickstream.stream import EVENTS
 from pipeline.model import HIGH, MEDIUM, REJECT, Append, Derived, Feed, History, Replace, Rule, Setting, Source
 
 # Milliseconds since 1970 up to the year 9999: outside of it there is no time, and no cast that could fail.
@@ -59,5 +60,6 @@ CLICKSTREAM = Source(
     trees=(CATEGORIES,),
     enriched=(ENRICHED_EVENTS,),
     gold_module="pipeline.clickstream.gold",
-    settings=(Setting(name="price_property", default="790", meaning="the property of an item that is its price, as n1234.500"),),
+    settings=(Setting(name="price_property", default="790", meaning="the property of an item that is its price, as n1234.500"), EVENTS.setting),
+    stream=EVENTS,
 )
