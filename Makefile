@@ -24,7 +24,7 @@ demo: $(VENV)/.installed $(VENV)/.jars
 	$(BIN)/lakegate demo --engine $(ENGINE)
 
 test: $(VENV)/.installed-dev $(VENV)/.jars
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,11 +1,17 @@
-"""Two processes share the tests: the JVM's in one, which begins with them, all others file by file in the other."""
+"""Two processes share the tests: those of an engine in one, so that its session is opened once; all others file by file."""
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        # A session is opened once, in the one process that has its tests; so is what the tests of a file share.
-        engine = next((name for name in ("spark", "sail") if item.get_closest_marker(name)), None)
-        item.add_marker(pytest.mark.xdist_group(engine or item.path.name))
-    items.sort(key=lambda item: item.get_closest_marker("spark") is None)  # the longest part first
+class ByEngine(LoadScopeScheduling):
+    """Sends tests that share a session, or else a file, to the same process; the largest of these parts come first."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        return next((engine for engine in ("spark", "sail") if f"[{engine}" in test or f"-{engine}" in test), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByEngine:
+    return ByEngine(config, log)
