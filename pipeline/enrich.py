@@ -13,7 +13,7 @@ from pipeline.contract import Finding
 from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake
-from pipeline.merge import Change, difference, first_of
+from pipeline.merge import Change, between, difference, first_of
 from pipeline.model import AsOf, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, broken, finding, named, tally, when_outside
 
@@ -65,7 +65,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
     before = lake.read(name, version) if version else None
     # Of a table that holds nothing yet every row is news.
-    touched = lake.keep(_touched(table, feed, world, before), f"touched/{table.name}") if before is not None else None
+    touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
     own = _own(table, feed, judged)
     rows = _concerned_and_own(table, world, touched, own)
     for partner in table.partners:
@@ -77,7 +77,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     if touched is None and own is None:
         change = kept
     else:
-        was = before.join(touched.df, key, "left_semi") if before is not None and touched is not None else None
+        was = _of_the_touched(before, key, feed, touched) if before is not None and touched is not None else None
         change = lake.keep(difference(was, kept.df.where("_own = 0"), columns), f"changes/{name}")
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, kept))
 
@@ -105,11 +105,20 @@ def _concerned_and_own(table: Enriched, world: World, touched: Kept | None, own:
     columns = [F.col(old).alias(new) for old, new, _ in world.source.own_columns(table)]
     stored = world.rows_of(table)
     if touched is not None:
-        stored = stored.join(touched.df, list(world.source.enriched_key(table)), "left_semi")
+        stored = _of_the_touched(stored, world.source.enriched_key(table), world.source.feed(table.of), touched)
     rows = stored.select(*columns, F.lit(0).alias("_own"))
     if own is not None:
         rows = rows.unionByName(own.select(*columns, F.lit(1).alias("_own")))
     return rows.withColumn("_at", F.expr(table.at))
+
+
+def _of_the_touched(rows: DataFrame, key: Sequence[str], feed: Feed, touched: Kept) -> DataFrame:
+    near = between(feed.event_time, touched.ends(feed.event_time)) if _lies_by_time(feed) else "true"
+    return rows.where(near).join(touched.df, list(key), "left_semi")
+
+
+def _lies_by_time(feed: Feed) -> bool:
+    return bool(feed.event_time) and feed.event_time in feed.row_key
 
 
 def _verdicts(table: Enriched) -> list[str]:
@@ -141,7 +150,7 @@ def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, .
 # ---- which rows a batch concerns
 
 
-def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame) -> DataFrame:
+def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake: Lake) -> DataFrame:
     """Gives the rows that may have to be restated, by key and joined columns: their own row or their partner at their instant changed."""
     key = world.source.enriched_key(table)
     given = {name for p in table.partners for _, name, _ in world.source.partner_columns(table, p)}
@@ -162,7 +171,11 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame) -> Da
         else:
             stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
     for on, some in stretches.items():
-        parts.append(base.join(reduce(DataFrame.unionByName, some), list(on)).where("_at >= _since AND _at < _until").select(*columns))
+        changed, near = reduce(DataFrame.unionByName, some), "true"
+        if _lies_by_time(feed) and table.at == feed.event_time:
+            kept = lake.keep(changed, f"stretches/{table.name}")
+            changed, near = kept.df, between(table.at, (kept.ends("_since")[0], kept.ends("_until")[1]))
+        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").select(*columns))
     if not parts:
         return base.select(*columns).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()

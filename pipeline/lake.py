@@ -84,14 +84,21 @@ class Kept:
     def rows(self) -> int:
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
-    def least(self, column: str) -> Any:
-        """Tells the lowest value of a column that holds no nulls, from the statistics of its files."""
-        found = []
+    def ends(self, column: str) -> tuple[Any, Any]:
+        """Tells the lowest and the highest value of a column, None where it has none, as a rule from the statistics of its files."""
+        low, high = list[Any](), list[Any]()
         for file in self.files:
             metadata = pq.read_metadata(file)
-            at = metadata.schema.to_arrow_schema().names.index(column)
-            found += [metadata.row_group(n).column(at).statistics.min for n in range(metadata.num_row_groups)]
-        return min(found)
+            at = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == column)
+            for chunk in (metadata.row_group(n).column(at) for n in range(metadata.num_row_groups)):
+                told = chunk.statistics
+                if told is not None and told.has_min_max:
+                    low.append(told.min)
+                    high.append(told.max)
+                elif told is None or told.null_count < chunk.num_values:
+                    read = pc.min_max(self.arrow([column])[column])
+                    return read["min"].as_py(), read["max"].as_py()
+        return min(low, default=None), max(high, default=None)
 
     @cached_property
     def df(self) -> "DataFrame":
@@ -283,7 +290,7 @@ class Lake:
         """
         if not rows.rows:
             return self.version(table)
-        if rows.least("_sign") > 0:
+        if rows.ends("_sign")[0] > 0:
             return self.append(table, rows, tag, sorted_by=key)
         signs = rows.arrow([*key, "_sign"])
         old = signs.filter(pc.less(signs["_sign"], 0))

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
@@ -362,18 +363,31 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
     news = judged.accepted.select(*feed.names, "_batch_date", "_revision").distinct()
     news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
-    signed = news.selectExpr("*", "1 AS _sign") if past.is_first else _signed(news, past, lake)
+    signed = news.selectExpr("*", "1 AS _sign") if past.is_first else _signed(news, _of_the_time(judged, past, lake))
     rows = derive(derive(signed, feed.prepared).selectExpr("*", f"{feed.event_time or 'CAST(_batch_date AS TIMESTAMP)'} AS _event_at"), feed.derived)
     typed = rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in feed.silver), "_sign")
     return Change(table=past.silver, key=feed.silver_key, rows=lake.keep(typed, f"changes/{past.silver}"))
 
 
-def _signed(news: DataFrame, past: Past, lake: Lake) -> DataFrame:
+def _of_the_time(judged: Judged, past: Past, lake: Lake) -> DataFrame:
+    """Gives the known rows between the batch's first and last event: files of other times are not even opened."""
+    time = judged.feed.event_time
+    known = lake.read(past.silver, past.silver_version, ["_row", "_batch_date", "_revision", *([time] if time else [])])
+    return known.where(between(time, judged.rows.ends("_event_at"))) if time else known
+
+
+def between(column: str, ends: tuple[Any, Any]) -> str:
+    """Writes SQL that holds from the lowest to the highest of some values; where there are none, it never does."""
+    low, high = ends
+    return "false" if low is None else f"{column} BETWEEN {literal(low)} AND {literal(high)}"
+
+
+def _signed(news: DataFrame, stored: DataFrame) -> DataFrame:
     """Gives the rows that are new, and those that are known from a younger delivery alone, which go (-1) and come (+1).
 
     Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
     """
-    known = lake.read(past.silver, past.silver_version, ["_row", "_batch_date", "_revision"]).join(news.select("_row"), ["_row"], "left_semi")
+    known = stored.join(news.select("_row"), ["_row"], "left_semi")
     met = news.join(known.selectExpr("_row", "_batch_date AS _of_date", "_revision AS _of_revision"), "_row", "left")
     moved = met.where("_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)")
     signed = moved.selectExpr("*", "explode(CASE WHEN _of_date IS NULL THEN array(1) ELSE array(1, -1) END) AS _sign")

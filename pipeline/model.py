@@ -126,7 +126,11 @@ class Upsert:
 
 @dataclass(frozen=True, kw_only=True)
 class Append:
-    """The set of distinct rows, each named by the hash of its content in the column `_row`; they lie by the column `at`, their event time."""
+    """The set of distinct rows, each named by the hash of its content in the column `_row`.
+
+    They lie in the order of the column `at`, their event time, so that news are looked for among rows of their time: it must
+    follow from the row alone.
+    """
 
     at: str = ""
 
@@ -220,6 +224,8 @@ class Feed:
         for name in (*self.key, *self.optional, *filter(None, (self.starts, self.event_time, *newest_by))):
             if name not in self.fact_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
+        if isinstance(self.keep, Append) and any(p.name == self.keep.at and "_batch_date" in p.sql for p in self.prepared):
+            raise ValueError(f"feed {self.name}: {self.keep.at} depends on _batch_date; the time of a distinct row must follow from the row alone")
         if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
             raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
         self._check_aliases()

@@ -44,22 +44,24 @@ def daily_sales_by_category(sums: "DataFrame") -> "DataFrame":
     return sums
 
 
-@totals(
+@keys(
     of="events",
+    key=("itemid",),
     grain=("itemid",),
     columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
         _views BIGINT""",
-    sums={"_views": "CASE WHEN event = 'view' THEN 1 ELSE 0 END"},
-    distinct={
-        "unique_views": "CASE WHEN event = 'view' THEN visitorid END",
-        "unique_addtocarts": "CASE WHEN event = 'addtocart' THEN visitorid END",
-        "unique_purchases": "CASE WHEN event = 'transaction' THEN visitorid END",
-    },
     checks=(Rule("visitors_are_not_more_than_views", "unique_views <= _views"),),
 )
-def funnel(sums: "DataFrame") -> "DataFrame":
+def funnel(events: "DataFrame") -> "DataFrame":
     """How many visitors viewed an item, put it into the cart and bought it, and the rates from step to step."""
-    return sums.selectExpr(
+    # Nearly every event is a pair of item and visitor of its own: to keep count of the pairs would cost more than to look at them anew.
+    steps = {"view": "unique_views", "addtocart": "unique_addtocarts", "transaction": "unique_purchases"}
+    did = [f"CAST(event = '{event}' AS INT) AS {name}" for event, name in steps.items()]
+    by_visitor = events.selectExpr("itemid", "visitorid", *did).groupBy("itemid", "visitorid").agg(dict.fromkeys(steps.values(), "sum"))
+    once = [f"CASE WHEN `sum({name})` > 0 THEN 1 ELSE 0 END AS {name}" for name in steps.values()]
+    visitors = by_visitor.selectExpr("itemid", "`sum(unique_views)` AS _views", *once).groupBy("itemid")
+    sums = visitors.agg(dict.fromkeys(("_views", *steps.values()), "sum"))
+    return sums.selectExpr("itemid", *(f"`sum({name})` AS {name}" for name in ("_views", *steps.values()))).selectExpr(
         "*",
         f"{rate('unique_addtocarts', 'unique_views')} AS view_to_cart_rate",
         f"{rate('unique_purchases', 'unique_addtocarts')} AS cart_to_purchase_rate",

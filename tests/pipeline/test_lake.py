@@ -317,3 +317,16 @@ def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
     engine_lake.clear_work()
     assert not (engine_lake.path / "_work").exists()
+
+
+def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(lake: Lake) -> None:
+    schema = pa.schema([("extra", pa.map_(pa.string(), pa.string())), ("n", pa.int32()), ("at", pa.timestamp("us", "UTC")), ("nothing", pa.int64())])
+    some = kept(lake, [{"extra": [("a", "b")], "n": 3, "at": AT}, {"n": -1, "at": None}, {"n": None, "at": AT + dt.timedelta(microseconds=1)}], schema)
+    assert (some.ends("n"), some.ends("at"), some.ends("nothing")) == ((-1, 3), (AT, AT + dt.timedelta(microseconds=1)), (None, None))
+    assert kept(lake, [], schema, "none").ends("n") == (None, None)
+
+
+def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
+    path = lake.work / "untold.parquet"
+    pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
+    assert lake.kept(path).ends("n") == (2, 5)
