@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from pipeline.clickstream.feeds import CLICKSTREAM
-from pipeline.contract import Outcome, Result
+from pipeline.contract import Outcome, Quality, Result
 from pipeline.model import HIGH, Rule
 from pipeline.spark import Session
 from pipeline.tree import roots
@@ -420,7 +420,7 @@ def golden(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
     def holds(some: list[Event], others: list[Property], first: dict[int, int | None], then: dict[int, int | None], chance: Random) -> None:
-        site = Site(tmp_path_factory.mktemp("law"), session, CLICKSTREAM)
+        site = Site(tmp_path_factory.mktemp("law"), session, CLICKSTREAM, quality=Quality(max_snapshot_shrink=1.0))
         told = [(at, visitor, kind, item, number if kind == "transaction" else None) for at, visitor, kind, item, number in some]
         cut, split = chance.randrange(len(told) + 1), chance.randrange(len(others) + 1)
         batches = [
