@@ -10,12 +10,11 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
-from pipeline.derive import derive
-from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake
+from pipeline.derive import derive, names_in
+from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, between, difference, first_of
 from pipeline.model import AsOf, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.validate import Judged, broken, finding, named, tally, when_outside
+from pipeline.validate import Judged, broken, check_rows, finding, named, tally, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
@@ -30,16 +29,19 @@ class World:
     """The silver tables of a source with this batch in them, and what it changed: the feeds' and trees' by their names, then the enriched too."""
 
     source: Source
-    tables: Mapping[str, DataFrame]
+    tables: Mapping[str, Stored]
     changes: Mapping[str, Change]
 
-    def current(self, table: str) -> DataFrame:
-        """Gives the rows of a table that hold now."""
-        return self.tables[table].where("is_current") if self.source.has_versions(table) else self.tables[table]
+    def current(self, table: str, columns: Sequence[str] | None = None) -> DataFrame:
+        """Gives the rows of a table that hold now: some columns, by default all."""
+        if not self.source.has_versions(table):
+            return self.tables[table].read(columns)
+        rows = self.tables[table].read(None if columns is None else [*dict.fromkeys((*columns, "is_current"))]).where("is_current")
+        return rows if columns is None else rows.select(*columns)
 
-    def rows_of(self, table: Enriched) -> DataFrame:
-        """Gives the rows of the feed that an enriched table is of."""
-        return self.tables[table.of] if table.versions else self.current(table.of)
+    def rows_of(self, table: Enriched, columns: Sequence[str] | None = None) -> DataFrame:
+        """Gives the rows of the feed that an enriched table is of: some columns, by default all."""
+        return self.tables[table.of].read(columns) if table.versions else self.current(table.of, columns)
 
     def change(self, partner: Partner) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
@@ -55,15 +57,14 @@ class Restated:
     findings: tuple[Finding, ...]
 
 
-def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, *, stored: tuple[str, int], values: Mapping[str, object]) -> Restated:
+def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, *, stored: Stored, values: Mapping[str, object]) -> Restated:
     """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
 
-    `stored` is the table as it stands, by name and version. Raises DataError where a check of the table fails.
+    `stored` is the table as it stands. Raises DataError where a check of the table fails.
     """
-    name, version = stored
-    table = _filled(table, values)
+    name, table = stored.name, _filled(table, values)
     key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
-    before = lake.read(name, version) if version else None
+    before = stored.read() if stored.version else None
     # Of a table that holds nothing yet every row is news.
     touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
     own = _own(table, feed, judged)
@@ -73,7 +74,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
         rows = _as_of(partner, world, rows, given, asked=asked, lake=lake) if isinstance(partner, AsOf) else _join(partner, world, rows, given, asked)
     rows = derive(rows, table.derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(table), "1 AS _sign")
     kept = lake.keep(rows, f"enriched/{table.name}")
-    _check(name, table, key, kept)
+    if table.checks:
+        check_rows(name, key, kept.arrow(["_failed", *key]))
     if touched is None and own is None:
         change = kept
     else:
@@ -94,8 +96,7 @@ def _own(table: Enriched, feed: Feed, judged: Judged | None) -> DataFrame | None
     """Gives the batch's accepted rows, shaped as the feed's silver table, where the table has rules to judge them by."""
     if judged is None or not judged.rows_accepted or not table.rules:
         return None
-    starts = F.col(feed.starts).cast("timestamp") if feed.starts else F.col("_event_at")
-    rows = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", starts), judged.feed.derived)
+    rows = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.begins)), judged.feed.derived)
     later = [f"CAST(NULL AS {c.type}) AS {c.name}" for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
     return rows.selectExpr("*", *later)
 
@@ -127,17 +128,6 @@ def _verdicts(table: Enriched) -> list[str]:
     return [f"{named(cases)} AS _warned", f"{named([when_outside(r) for r in table.rules])} AS _unchecked", f"{named(failed)} AS _failed"]
 
 
-def _check(name: str, table: Enriched, key: Sequence[str], kept: Kept) -> None:
-    if not table.checks:
-        return
-    verdicts = kept.arrow(["_failed", *key])
-    failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
-    if failed.num_rows:
-        first = failed.slice(0, 1).to_pylist()[0]
-        where = ", ".join(f"{c} = {first[c]}" for c in key)
-        raise DataError(f"{name}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
-
-
 def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, ...]:
     if not rules:
         return ()
@@ -159,7 +149,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
     if feed.name in world.changes:
         which = "is_current" if feed.has_versions and not table.versions else "true"
         parts.append(world.changes[feed.name].rows.df.where(which).select(*columns))
-    base = world.rows_of(table).withColumn("_at", F.expr(table.at)).select(*columns, "_at")
+    words = {w.lower() for w in (*columns, *names_in(table.at))}
+    needed = [c.name for c in world.source.silver_columns(table.of) if c.name.lower() in words]
+    base = world.rows_of(table, needed).withColumn("_at", F.expr(table.at))
     stretches = defaultdict[tuple[str, ...], list[DataFrame]](list)  # by joined columns: one look at the rows for all partners that share them
     for partner in table.partners:
         change = world.change(partner)
@@ -227,7 +219,7 @@ def _join(partner: Newest | Node, world: World, rows: DataFrame, given: Sequence
     """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
     on = _on(partner)
     if isinstance(partner, Node):
-        found = world.tables[partner.tree].withColumnRenamed(world.source.tree(partner.tree).id, partner.on)
+        found = world.tables[partner.tree].read().withColumnRenamed(world.source.tree(partner.tree).id, partner.on)
     else:
         found = _newest(partner, world, asked) if partner.by else _of_the_asked(world.current(partner.feed), partner, asked)
     answer = found.select(*(F.col(c).alias(f"_of_{c}") for c in on), *(F.expr(sql).alias(new) for sql, new, _ in given))
@@ -287,7 +279,7 @@ def _of_the_asked(rows: DataFrame, partner: Partner, asked: DataFrame | None) ->
 def _versions(partner: AsOf, world: World, asked: DataFrame | None) -> DataFrame:
     """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
     feed = world.source.feed(partner.feed)
-    versions = _of_the_asked(world.tables[feed.name].where(partner.where or "true"), partner, asked)
+    versions = _of_the_asked(world.tables[feed.name].read().where(partner.where or "true"), partner, asked)
     end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
     if partner.older == "none":
         return versions.select("*", end, F.col("effective_from").alias("_valid_from"))

@@ -13,7 +13,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
@@ -102,13 +102,18 @@ class Kept:
 
     @cached_property
     def df(self) -> "DataFrame":
+        return self.read(self.schema.names)
+
+    def read(self, columns: Sequence[str]) -> "DataFrame":
+        """Reads some columns: an engine plans what it is told of, needed or not."""
         assert self.spark is not None, "rows kept without a session have no DataFrame"
+        schema = _chosen_columns(self.schema, columns)
         if not self.rows:
-            return _no_rows(self.spark, self.schema)
-        return _in_one_task(self.spark.read.schema(_struct(self.schema)).parquet(*map(str, self.files)), sum(f.stat().st_size for f in self.files))
+            return _no_rows(self.spark, schema)
+        return _in_one_task(self.spark.read.schema(_struct(schema)).parquet(*map(str, self.files)), sum(f.stat().st_size for f in self.files))
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
-        schema = self.schema if columns is None else pa.schema([self.schema.field(c) for c in columns])
+        schema = self.schema if columns is None else _chosen_columns(self.schema, columns)
         return pa.Table.from_batches(self.batches(schema), schema)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -164,7 +169,7 @@ class Lake:
 
     def size(self, table: str, version: int) -> int:
         """Tells the bytes of a version's files."""
-        return sum(pa.table(self._opened(table, version).get_add_actions())["size_bytes"].to_pylist())
+        return sum(_sizes(self._opened(table, version)))
 
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""
@@ -187,10 +192,10 @@ class Lake:
             return df.select(*columns) if columns else df
         schema, files = _arrow_schema(delta.schema()), self._files(delta, table)
         if columns:
-            schema = pa.schema([schema.field(c) for c in columns])
+            schema = _chosen_columns(schema, columns)
         if not files:
             return _no_rows(spark, schema)
-        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(pa.table(delta.get_add_actions())["size_bytes"].to_pylist()))
+        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(_sizes(delta)))
 
     def arrow(
         self,
@@ -331,8 +336,7 @@ class Lake:
     def compact(self, table: str, tag: str, small_files: int) -> int:
         """Makes few files of many, where there are that many small ones, and tells the version."""
         delta = DeltaTable(self.location(table))
-        sizes = pa.table(delta.get_add_actions())["size_bytes"].to_pylist()
-        if sum(size < FILE_BYTES // 4 for size in sizes) < small_files:
+        if sum(size < FILE_BYTES // 4 for size in _sizes(delta)) < small_files:
             return int(delta.version())
         delta.optimize.compact(target_size=FILE_BYTES, writer_properties=_WRITER, commit_properties=_tagged(tag))
         return self.version(table)
@@ -430,6 +434,19 @@ class Lake:
         return self.session.spark
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A table of the lake at one version; version 0 holds nothing."""
+
+    lake: Lake
+    name: str
+    version: int
+
+    def read(self, columns: Sequence[str] | None = None) -> "DataFrame":
+        """Reads some columns, by default all, through the engine."""
+        return self.lake.read(self.name, self.version, columns)
+
+
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     """Tells the Arrow schema of declared columns, all nullable."""
     return pa.schema([pa.field(c.name, arrow_type(c.type)) for c in columns])
@@ -448,6 +465,10 @@ def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
 
 
+def _chosen_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([schema.field(c) for c in columns])
+
+
 def _nullable(schema: pa.Schema) -> pa.Schema:
     # Engines leave notes in field metadata, and their own name for the zone.
     utc = pa.timestamp("us", "UTC")
@@ -458,6 +479,7 @@ def _arrow_schema(schema: Schema) -> pa.Schema:
     return _nullable(pa.schema(schema.to_arrow()))
 
 
+@lru_cache(maxsize=1024)
 def _struct(schema: pa.Schema) -> "StructType":
     from pyspark.sql.types import StructType
 
@@ -472,6 +494,10 @@ def _no_rows(spark: "SparkSession", schema: pa.Schema) -> "DataFrame":
 
 def _in_one_task(df: "DataFrame", size: int) -> "DataFrame":
     return df.coalesce(1) if size <= ONE_TASK_BYTES else df
+
+
+def _sizes(delta: DeltaTable) -> list[int]:
+    return pa.table(delta.get_add_actions())["size_bytes"].to_pylist()  # type: ignore[no-any-return]
 
 
 def _tagged(tag: str) -> CommitProperties:

@@ -15,7 +15,7 @@ from pyspark.sql.window import WindowSpec
 from pipeline.contract import WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake
+from pipeline.lake import Kept, Lake, Stored
 from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged
 
@@ -36,10 +36,8 @@ class Delivery:
 class Past:
     """Where the merge of a feed finds what is known: its tables at their versions, and all its whole deliveries, this one included."""
 
-    bronze: str
-    bronze_version: int  # with the rows of this batch
-    silver: str
-    silver_version: int
+    bronze: Stored  # with the rows of this batch
+    silver: Stored
     is_first: bool  # no row of the feed was ever accepted before
     deliveries: tuple[Delivery, ...] = ()
 
@@ -69,7 +67,7 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
         return _replace(judged, order, past, lake, max_shrink)
     if isinstance(judged.feed.keep, Append):
         return Merged(change=_append(judged, past, lake))
-    before, after = _upsert(judged, past, lake)
+    before, after = _upsert(judged, past)
     return Merged(change=_change(judged.feed, past, lake, before, after))
 
 
@@ -82,8 +80,8 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
-def signed(rows: DataFrame, sign: int, columns: Sequence[Column]) -> DataFrame:
-    """Marks rows as they were (-1) or as they are now (+1), each column of its type."""
+def signed(rows: DataFrame, sign: int | str, columns: Sequence[Column]) -> DataFrame:
+    """Marks rows as they were (-1) or as they are now (+1), or as a column of theirs says, each column of its type."""
     return rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns), f"{sign} AS _sign")
 
 
@@ -157,9 +155,9 @@ def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max
     feed = judged.feed
     news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.fact_names, *EVENT)
     rows, checks = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
-    change = Change(table=past.silver, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver}"))
+    change = Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
     if not past.is_first and _this(order, past):
-        _check_shrink(feed, past, lake, change, max_shrink)
+        _check_shrink(feed, past, change, max_shrink)
     return Merged(change=change, checks=checks)
 
 
@@ -191,7 +189,7 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
     of them is folded on top of it; only the others are rebuilt from bronze.
     """
     key = list(feed.key)
-    known = lake.keep(_known(feed, news, past, lake, order), f"known/{feed.name}")
+    known = lake.keep(_known(feed, news, past, order), f"known/{feed.name}")
     marks = known.arrow(["_plain", "_slow", "_first", "is_current"])
     plain = marks.filter(marks["_plain"])
     parts, alone = list[DataFrame](), 0
@@ -200,7 +198,7 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
         alone = plain.filter(pc.and_(pc.is_valid(plain["_first"]), pc.fill_null(plain["is_current"], fill_value=True))).num_rows
         news = news.join(known.df.where("NOT _plain").select(*key).distinct(), key, "left_semi")
     if plain.num_rows < marks.num_rows or not parts:
-        events, after = _folded(feed, known.df, news, past, lake, is_any_slow=bool(pc.any(marks["_slow"]).as_py()))
+        events, after = _folded(feed, known.df, news, past, is_any_slow=bool(pc.any(marks["_slow"]).as_py()))
         before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
         parts.append(difference(before, derive(after, feed.derived), feed.silver))
     else:
@@ -225,7 +223,7 @@ def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | No
     return signed(after, 1, feed.silver).unionByName(signed(current.where("is_current"), -1, feed.silver))
 
 
-def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, lake: Lake, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
+def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
     """Gives the events that decide, and their versions: from bronze only for keys whose news are not all newest."""
     key = list(feed.key)
     events = news.unionByName(
@@ -236,9 +234,9 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, lake: Lak
     if not is_any_slow:
         return events, versions(feed, events)
     slow = known.where("_slow").select(*key).distinct()
-    log = lake.read(past.bronze, past.bronze_version, [*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
+    log = past.bronze.read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
     log = derive(log, feed.prepared).join(slow, key, "left_semi")
-    log = log.withColumn("_event_at", F.expr(feed.event_time or "CAST(_batch_date AS TIMESTAMP)")).withColumn("_at", F.col("_event_at"))
+    log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
     log, fast = log.select(*feed.fact_names, *EVENT), events.join(slow, key, "left_anti")
     if not past.deliveries:
         return fast.unionByName(log), versions(feed, fast.unionByName(log))
@@ -254,7 +252,7 @@ def _end(day: dt.date) -> str:
     return f"CAST({literal(day + dt.timedelta(days=1))} AS TIMESTAMP)"
 
 
-def _known(feed: Feed, news: DataFrame, past: Past, lake: Lake, order: WorkOrder) -> DataFrame:
+def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFrame:
     """Gives every touched key with its versions (nulls for a new one), `_first` (its first news), and by what way it goes on.
 
     `_slow` is one whose news are not newer than all that is known of it, `_plain` one of the others with one event at most.
@@ -262,7 +260,7 @@ def _known(feed: Feed, news: DataFrame, past: Past, lake: Lake, order: WorkOrder
     """
     key, this = list(feed.key), _this(order, past)
     touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends"))
-    silver = lake.read(past.silver, past.silver_version)
+    silver = past.silver.read()
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
     known = touched.join(silver, key, "full" if this else "left")
@@ -316,9 +314,8 @@ def _instants(feed: Feed, events: DataFrame, order: WorkOrder, alone: int = 0) -
     """
     own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
     named = dict.fromkeys((*feed.key, *_newest_by(feed)))
-    groups = events.selectExpr(
-        *named, "_event_at", "_batch_date", "_revision", "_deleted", f"xxhash64({as_one_text(feed.fact_names)}) AS _content", f"{own} AS _own"
-    )
+    content = ", ".join(f"{c}, {c} IS NULL" for c in feed.fact_names)  # a null alone leaves the hash as it is
+    groups = events.selectExpr(*named, "_event_at", "_batch_date", "_revision", "_deleted", f"xxhash64({content}) AS _content", f"{own} AS _own")
     groups = groups.groupBy("_event_at", "_batch_date", "_revision", *named).agg(
         F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
     )
@@ -330,9 +327,9 @@ def _instants(feed: Feed, events: DataFrame, order: WorkOrder, alone: int = 0) -
     )
 
 
-def _check_shrink(feed: Feed, past: Past, lake: Lake, change: Change, max_shrink: float) -> None:
+def _check_shrink(feed: Feed, past: Past, change: Change, max_shrink: float) -> None:
     # A feed without versions has current rows alone.
-    is_current, silver = ("is_current" if feed.has_versions else "true"), lake.read(past.silver, past.silver_version)
+    is_current, silver = ("is_current" if feed.has_versions else "true"), past.silver.read()
     was_open = silver.where(is_current).count()
     keys = change.rows.df.where(is_current).groupBy(*feed.key).agg(F.max("_sign").alias("now"))
     gone = keys.where("now < 0").count()
@@ -343,12 +340,12 @@ def _check_shrink(feed: Feed, past: Past, lake: Lake, change: Change, max_shrink
         )
 
 
-def _upsert(judged: Judged, past: Past, lake: Lake) -> tuple[DataFrame | None, DataFrame]:
+def _upsert(judged: Judged, past: Past) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
     news = judged.accepted.select(*feed.fact_names, "_event_at", "_batch_date", "_revision")
     before = None
     if not past.is_first:
-        before = lake.read(past.silver, past.silver_version).join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
+        before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
         news = news.unionByName(before.select(*news.columns))
     return before, derive(_newest(feed, news), feed.derived)
 
@@ -363,16 +360,15 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
     news = judged.accepted.select(*feed.names, "_batch_date", "_revision").distinct()
     news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
-    signed = news.selectExpr("*", "1 AS _sign") if past.is_first else _signed(news, _of_the_time(judged, past, lake))
-    rows = derive(derive(signed, feed.prepared).selectExpr("*", f"{feed.event_time or 'CAST(_batch_date AS TIMESTAMP)'} AS _event_at"), feed.derived)
-    typed = rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in feed.silver), "_sign")
-    return Change(table=past.silver, key=feed.silver_key, rows=lake.keep(typed, f"changes/{past.silver}"))
+    rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
+    rows = derive(derive(rows, feed.prepared).selectExpr("*", f"{feed.happened} AS _event_at"), feed.derived)
+    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(signed(rows, "_sign", feed.silver), f"changes/{past.silver.name}"))
 
 
-def _of_the_time(judged: Judged, past: Past, lake: Lake) -> DataFrame:
+def _of_the_time(judged: Judged, past: Past) -> DataFrame:
     """Gives the known rows between the batch's first and last event: files of other times are not even opened."""
     time = judged.feed.event_time
-    known = lake.read(past.silver, past.silver_version, ["_row", "_batch_date", "_revision", *([time] if time else [])])
+    known = past.silver.read(["_row", "_batch_date", "_revision", *([time] if time else [])])
     return known.where(between(time, judged.rows.ends("_event_at"))) if time else known
 
 
@@ -382,24 +378,24 @@ def between(column: str, ends: tuple[Any, Any]) -> str:
     return "false" if low is None else f"{column} BETWEEN {literal(low)} AND {literal(high)}"
 
 
-def _signed(news: DataFrame, stored: DataFrame) -> DataFrame:
+def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
     """Gives the rows that are new, and those that are known from a younger delivery alone, which go (-1) and come (+1).
 
     Whatever delivery came first, a row shows the oldest that held it: the table does not depend on the order of arrival.
     """
     known = stored.join(news.select("_row"), ["_row"], "left_semi")
     met = news.join(known.selectExpr("_row", "_batch_date AS _of_date", "_revision AS _of_revision"), "_row", "left")
-    moved = met.where("_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)")
-    signed = moved.selectExpr("*", "explode(CASE WHEN _of_date IS NULL THEN array(1) ELSE array(1, -1) END) AS _sign")
+    older = met.where("_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)")
+    both = older.selectExpr("*", "explode(CASE WHEN _of_date IS NULL THEN array(1) ELSE array(1, -1) END) AS _sign")
     of_then = [f"CASE WHEN _sign > 0 THEN {c} ELSE {then} END AS {c}" for c, then in (("_batch_date", "_of_date"), ("_revision", "_of_revision"))]
-    return signed.selectExpr(*(c for c in news.columns if c not in ("_batch_date", "_revision")), *of_then, "_sign")
+    return both.selectExpr(*(c for c in news.columns if c not in ("_batch_date", "_revision")), *of_then, "_sign")
 
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed, this = judged.feed, (order.batch_date, order.revision)
     news = judged.accepted.select(*feed.fact_names)
     is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
-    before = None if past.is_first or is_outdated else lake.read(past.silver, past.silver_version)
+    before = None if past.is_first or is_outdated else past.silver.read()
     if is_outdated:
         news = news.where("false")
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
@@ -410,9 +406,8 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
                 f"{feed.name}: another whole delivery of {order.batch_date}, revision {order.revision}, is published and differs from this one; "
                 f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
             )
-        _check_shrink(feed, past, lake, change, max_shrink)
-    events = judged.accepted.withColumn("_event_at", F.col(feed.starts).cast("timestamp")) if feed.starts else judged.accepted
-    return Merged(change=change, checks=_instants(feed, events, order))
+        _check_shrink(feed, past, change, max_shrink)
+    return Merged(change=change, checks=_instants(feed, judged.accepted.withColumn("_event_at", F.expr(feed.begins)), order))
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
@@ -420,9 +415,9 @@ def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
     order = by_content(feed.fact_names)
     if not feed.starts:
         return first_of(rows, Window.partitionBy(*feed.key).orderBy(*order))
-    rows = rows.withColumn("effective_from", F.col(feed.starts).cast("timestamp"))
+    rows = rows.withColumn("effective_from", F.expr(feed.begins))
     return _until_the_next(feed, first_of(rows, Window.partitionBy(*feed.key, "effective_from").orderBy(*order)))
 
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
-    return Change(table=past.silver, key=feed.silver_key, rows=lake.keep(difference(before, after, feed.silver), f"changes/{past.silver}"))
+    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(difference(before, after, feed.silver), f"changes/{past.silver.name}"))

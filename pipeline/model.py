@@ -284,6 +284,16 @@ class Feed:
         return self.keep.effective_from if isinstance(self.keep, History) else self.keep.at if isinstance(self.keep, Append) else ""
 
     @property
+    def happened(self) -> str:
+        """SQL for a row's instant: its event time, or the start of its batch date."""
+        return self.event_time or "CAST(_batch_date AS TIMESTAMP)"
+
+    @property
+    def begins(self) -> str:
+        """SQL for the instant from which a row's version holds."""
+        return f"CAST({self.starts or '_event_at'} AS TIMESTAMP)"
+
+    @property
     def has_versions(self) -> bool:
         return isinstance(self.keep, History) or (isinstance(self.keep, Replace) and bool(self.keep.starts))
 
@@ -544,6 +554,12 @@ class Source:
         """The columns of a silver table: a feed's, a tree's or an enriched one."""
         enriched, tree = next((e for e in self.enriched if e.name == table), None), next((t for t in self.trees if t.name == table), None)
         return self.enriched_columns(enriched) if enriched else self.tree_columns(tree) if tree else self.feed(table).silver
+
+    def attribute_columns(self, table: GoldTable) -> tuple[str, ...]:
+        """What a gold table takes of its attributes: the grain, and every column that is not its own."""
+        own = {*table.sums, *table.distinct, *table.lowest, *table.highest}
+        given = {c.name for c in self.silver_columns(table.attributes)}
+        return tuple(dict.fromkeys((*table.grain, *(c.name for c in table.schema if c.name in given - own))))
 
     def enriched_key(self, table: Enriched) -> tuple[str, ...]:
         """The columns that tell the rows of an enriched table apart."""

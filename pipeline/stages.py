@@ -16,13 +16,13 @@ from pyspark.sql import DataFrame
 from pipeline.contract import Finding, Progress, Quality, WorkOrder
 from pipeline.enrich import Restated, World, restate_rows
 from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake
+from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
 from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
-from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, Stored, pairs, restate, with_change
+from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
 from pipeline.tree import grow
 from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
 
@@ -114,7 +114,7 @@ def merge(batch: Batch) -> World:
         seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
         changes |= {t.name: _grow(batch, t) for t in batch.source.trees if t.of in changes}
     wanted: tuple[Feed | Tree, ...] = (*batch.source.feeds, *batch.source.trees)
-    tables = {t.name: batch.lake.read(_silver(batch, t), batch.attempt.version(_silver(batch, t))) for t in wanted}
+    tables = {t.name: _stored(batch, _silver(batch, t)) for t in wanted}
     return World(source=batch.source, tables=tables, changes=changes)
 
 
@@ -127,10 +127,8 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
     if whole(batch, feed):
         deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
     past = Past(
-        bronze=bronze,
-        bronze_version=attempt.version(bronze),
-        silver=silver,
-        silver_version=attempt.version(silver),
+        bronze=_stored(batch, bronze),
+        silver=_stored(batch, silver),
         is_first=is_first,
         deliveries=tuple(deliveries),
     )
@@ -170,13 +168,13 @@ def enrich(batch: Batch, world: World) -> World:
         changes = {name: r.change for name, r in restated.items()}
         counts.update(total=sum(c.rows.rows for c in changes.values()), valid=sum(c.rows.rows for c in changes.values()))
         seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
-    tables = {t.name: batch.lake.read(_silver(batch, t), batch.attempt.version(_silver(batch, t))) for t in batch.source.enriched}
+    tables = {t.name: _stored(batch, _silver(batch, t)) for t in batch.source.enriched}
     return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
 
 
 def _restate_rows(batch: Batch, table: Enriched, world: World) -> Restated:
     name = _silver(batch, table)
-    restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=(name, batch.attempt.version(name)), values=batch.values)
+    restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=_stored(batch, name), values=batch.values)
     batch.attempt.change(name, restated.change.key, restated.change.rows)
     return restated
 
@@ -228,18 +226,17 @@ def _changes_of_gold(batch: Batch, world: World) -> tuple[dict[str, Change], lis
 
 
 def _pairs(batch: Batch, tables: list[GoldTable], change: Change) -> Pairs | None:
-    return pairs(tables, batch.source, change, batch.lake, Stored(name=PAIR_COUNTS, version=batch.attempt.version(PAIR_COUNTS)))
+    return pairs(tables, batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
 def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
     return Gold(
         table=table,
-        stored=Stored(name=name, version=batch.attempt.version(name)),
+        stored=_stored(batch, name),
         change=change,
         effects=effects,
-        attributes=world.current(table.attributes) if table.attributes else None,
-        attribute_names=frozenset(c.name for c in batch.source.silver_columns(table.attributes)) if table.attributes else frozenset(),
+        attributes=world.current(table.attributes, batch.source.attribute_columns(table)) if table.attributes else None,
         attributes_change=world.changes.get(table.attributes),
         source_rows=_rows_of(batch, table.of, world, change) if table.kind is Kind.KEYS else None,
         moment=moment,
@@ -251,9 +248,8 @@ def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *
 def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> DataFrame:
     """Gives all rows of a table as this batch leaves it; of a gold table, which is not yet written, by what changes in it."""
     if table in world.tables:
-        return world.tables[table]
-    name = f"{batch.source.name}.gold.{table}"
-    stored = batch.lake.read(name, batch.attempt.version(name))
+        return world.tables[table].read()
+    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read()
     return with_change(stored, change) if change is not None else stored
 
 
@@ -275,6 +271,10 @@ def _text(value: object) -> str:
 def whole(batch: Batch, feed: Feed) -> bool:
     """Tells whether this batch lists everything that exists of the feed."""
     return feed.whole or feed.name in batch.order.snapshot
+
+
+def _stored(batch: Batch, name: str) -> Stored:
+    return Stored(lake=batch.lake, name=name, version=batch.attempt.version(name))
 
 
 def _silver(batch: Batch, table: Feed | Tree | Enriched) -> str:

@@ -10,9 +10,10 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake
+from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, as_one_text, difference
 from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
+from pipeline.validate import check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
 PAIR_DELTAS = columns_of("source STRING, pair STRING, group_key STRING, member STRING, n BIGINT")
@@ -31,14 +32,6 @@ class Moment:
     @property
     def values(self) -> dict[str, object]:
         return {"batch_id": self.batch_id, "batch_seq": self.batch_seq, "batch_date": self.batch_date, "as_of": self.as_of}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """A table as it stands before this stage: its name in the lake and its version."""
-
-    name: str
-    version: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +70,7 @@ def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lak
     label = f"pairs/{change.table}"
     kept = lake.keep(deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"), f"{label}/deltas")
     extremes = [pair_name(t, column) for t in tables for column in (*t.lowest, *t.highest)]
-    effects = _effects(kept, _state(lake, stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
+    effects = _effects(kept, _state(stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
     return Pairs(deltas=kept, effects=lake.keep(effects, f"{label}/effects"))
 
 
@@ -101,11 +94,11 @@ def _members(table: GoldTable) -> list[tuple[str, str]]:
     return [*table.distinct.items(), *table.lowest.items(), *table.highest.items()]
 
 
-def _state(lake: Lake, stored: Stored, source: Source, names: Sequence[str]) -> DataFrame | None:
+def _state(stored: Stored, source: Source, names: Sequence[str]) -> DataFrame | None:
     if not stored.version:
         return None
     listed = ", ".join(literal(n) for n in names)
-    return lake.read(stored.name, stored.version).where(f"source = {literal(source.name)} AND pair IN ({listed})").drop("source")
+    return stored.read().where(f"source = {literal(source.name)} AND pair IN ({listed})").drop("source")
 
 
 def _effects(deltas: Kept, state: DataFrame | None, extremes: Sequence[str]) -> DataFrame:
@@ -139,8 +132,7 @@ class Gold:
     stored: Stored
     change: Change | None
     effects: Kept | None
-    attributes: DataFrame | None  # current rows of the feed that gives attributes
-    attribute_names: frozenset[str]
+    attributes: DataFrame | None  # of the current rows that give attributes: the grain, and what the table takes
     attributes_change: Change | None
     source_rows: DataFrame | None  # of KEYS: the followed table with this batch in it
     moment: Moment
@@ -152,7 +144,7 @@ class Gold:
 
     @property
     def old(self) -> DataFrame | None:
-        return self.lake.read(self.stored.name, self.stored.version) if self.stored.version else None
+        return self.stored.read() if self.stored.version else None
 
     @property
     def ages(self) -> bool:
@@ -180,11 +172,7 @@ def restate(gold: Gold) -> Change:
 
 def _check(gold: Gold, rows: Kept) -> None:
     verdicts = rows.arrow(["_sign", "_failed", *gold.table.grain])
-    failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
-    if failed.num_rows:
-        first = failed.slice(0, 1).to_pylist()[0]
-        where = ", ".join(f"{c} = {first[c]}" for c in gold.table.grain)
-        raise DataError(f"{gold.stored.name}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
+    check_rows(gold.stored.name, gold.table.grain, verdicts)
     now = verdicts.filter(pc.greater(verdicts["_sign"], 0))
     if gold.table.grain and now.num_rows and pc.max(now.group_by(gold.table.grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1:
         raise DataError(f"{gold.stored.name}: two rows share one {', '.join(gold.table.grain)}, which is its grain; no table was changed")
@@ -314,9 +302,9 @@ def _as_they_were(gold: Gold, before: DataFrame) -> DataFrame:
 
 def _nothing(gold: Gold) -> DataFrame:
     """Gives one row of nulls, so that a batch which changes nothing has its cumulative row all the same."""
-    table, stored = gold.table, gold.stored
+    table = gold.table
     kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
-    row = gold.lake.read(stored.name, stored.version).where("false").agg(*(F.max(c).alias(c) for c in kept))
+    row = gold.stored.read(kept).where("false").agg(*(F.max(c).alias(c) for c in kept))
     return row.selectExpr("'' AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)), _no_row(table))
 
 
@@ -350,11 +338,7 @@ def _grew(gold: Gold) -> str:
 def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
     if gold.attributes is None:
         return rows
-    table = gold.table
-    own = {*table.grain, *table.sums, *table.distinct, *table.lowest, *table.highest}
-    # Asking a DataFrame for its columns would make some engines plan it once more.
-    wanted = [c.name for c in table.schema if c.name not in own and c.name in gold.attribute_names]
-    return rows.join(gold.attributes.select(*table.grain, *wanted), list(table.grain), "left")
+    return rows.join(gold.attributes, list(gold.table.grain), "left")
 
 
 def _aged(gold: Gold, rows: DataFrame) -> DataFrame:

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake
+from pipeline.lake import Kept, Lake, Stored
 from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Replace, Rule, Severity, columns_of, filled, literal
 from pipeline.stage import Staged
 
@@ -88,8 +88,7 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         f"{literal(order.batch_date)} AS _batch_date",
         f"CAST({order.revision} AS INT) AS _revision",
     )
-    event = feed.event_time or "CAST(_batch_date AS TIMESTAMP)"
-    facts = derive(facts, feed.prepared).selectExpr("*", f"coalesce({deleted}, false) AS _deleted", f"{event} AS _event_at")
+    facts = derive(facts, feed.prepared).selectExpr("*", f"coalesce({deleted}, false) AS _deleted", f"{feed.happened} AS _event_at")
     judged = facts.selectExpr(
         *feed.fact_names,
         *(c.name for c in BOOKKEEPING),
@@ -206,18 +205,18 @@ def quarantine(judged: Iterable[Judged], order: WorkOrder) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def reference_counts(judged: Iterable[Judged], keys: Mapping[str, DataFrame]) -> list[DataFrame]:
+def reference_counts(judged: Iterable[Judged], tables: Mapping[str, Stored]) -> list[DataFrame]:
     """Counts lazily, for each reference of each feed, the accepted rows whose partner neither batch nor lake knows.
 
-    `keys` has per feed a DataFrame whose columns include the referenced ones: its silver table with this batch merged.
-    Each DataFrame has one row: `feed, rule, checked, broken`.
+    `tables` has per feed its silver table with this batch merged. Each DataFrame has one row: `feed, rule, checked, broken`.
     """
-    return [_reference_count(j, r, keys[r.feed]) for j in judged if j.rows_accepted for r in j.feed.references]
+    return [_reference_count(j, r, tables[r.feed]) for j in judged if j.rows_accepted for r in j.feed.references]
 
 
-def _reference_count(judged: Judged, reference: Reference, keys: DataFrame) -> DataFrame:
+def _reference_count(judged: Judged, reference: Reference, table: Stored) -> DataFrame:
     on = list(reference.on)
-    unknown = judged.accepted.where("NOT _deleted").select(*on).join(keys.select(*on), on, "left_anti")
+    kept = judged.rows.read([*on, "_deleted", "_reasons"]).where("_reasons IS NULL AND NOT _deleted")
+    unknown = kept.select(*on).join(table.read(on), on, "left_anti")
     return unknown.selectExpr(
         f"{literal(judged.feed.name)} AS feed", f"{literal(reference.name)} AS rule", f"CAST({judged.rows_kept} AS BIGINT) AS checked", "count(*) AS broken"
     )
@@ -232,6 +231,15 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -
         rules += [(j.feed.name, r) for r in j.feed.references]
         rules += [(j.feed.name, ONE_INSTANT)] if isinstance(j.feed.keep, History | Replace) else []
     return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
+
+
+def check_rows(table: str, key: Sequence[str], verdicts: pa.Table) -> None:
+    """Raises DataError where a row breaks a check of its table: `verdicts` has `_failed` (comma-joined names, "" = none) and the key."""
+    failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
+    if failed.num_rows:
+        first = failed.slice(0, 1).to_pylist()[0]
+        where = ", ".join(f"{c} = {first[c]}" for c in key)
+        raise DataError(f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
 
 
 def score(findings: Iterable[Finding]) -> float | None:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, keys, rows, totals
+from pipeline.model import Rule, keys, rows
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -30,18 +30,20 @@ def fact_sales(events: "DataFrame") -> "DataFrame":
     return events
 
 
-@totals(
+@keys(
     of="fact_sales",
-    where="category_id IS NOT NULL",
+    key=("event_date", "category_id"),
     grain=("event_date", "category_id"),
     columns=f"event_date DATE, category_id BIGINT, transactions BIGINT, items_sold BIGINT, revenue {MONEY}",
-    sums={"items_sold": "1", "revenue": "coalesce(price, 0)"},
-    distinct={"transactions": "transactionid"},
     checks=(Rule("transactions_are_not_more_than_items", "transactions <= items_sold"),),
 )
-def daily_sales_by_category(sums: "DataFrame") -> "DataFrame":
+def daily_sales_by_category(sales: "DataFrame") -> "DataFrame":
     """Transactions, items and revenue by day and by the category that an item had when it was sold."""
-    return sums
+    sold = sales.where("category_id IS NOT NULL").selectExpr("event_date", "category_id", "transactionid", "1 AS items", "coalesce(price, 0) AS price")
+    by_transaction = sold.groupBy("event_date", "category_id", "transactionid").agg({"items": "sum", "price": "sum"})
+    by_category = by_transaction.groupBy("event_date", "category_id").agg({"transactionid": "count", "sum(items)": "sum", "sum(price)": "sum"})
+    named = ("`count(transactionid)` AS transactions", "`sum(sum(items))` AS items_sold", "`sum(sum(price))` AS revenue")
+    return by_category.selectExpr("event_date", "category_id", *named)
 
 
 @keys(
@@ -82,16 +84,17 @@ def top_viewed_items(items: "DataFrame") -> "DataFrame":
     return first.selectExpr("*", "row_number() OVER (ORDER BY views DESC, itemid) AS rank")
 
 
-@totals(
+@keys(
     of="fact_sales",
+    key=("visitorid",),
     grain=("visitorid",),
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP",
-    sums={"purchases": "1", "spend": "coalesce(price, 0)"},
-    highest={"last_purchase_at": "event_time"},
 )
-def visitor_purchases(sums: "DataFrame") -> "DataFrame":
+def visitor_purchases(sales: "DataFrame") -> "DataFrame":
     """What each visitor bought: how many items, for how much, and when last."""
-    return sums
+    bought = sales.selectExpr("visitorid", "itemid", "coalesce(price, 0) AS price", "event_time")
+    by_visitor = bought.groupBy("visitorid").agg({"itemid": "count", "price": "sum", "event_time": "max"})
+    return by_visitor.selectExpr("visitorid", "`count(itemid)` AS purchases", "`sum(price)` AS spend", "`max(event_time)` AS last_purchase_at")
 
 
 @keys(
