@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -36,7 +37,7 @@ class Delivery:
 class Past:
     """Where the merge of a feed finds what is known: its tables at their versions, and all its whole deliveries, this one included."""
 
-    bronze: Stored  # with the rows of this batch
+    bronze: Future[Stored]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
     silver: Stored
     is_first: bool  # no row of the feed was ever accepted before
     deliveries: tuple[Delivery, ...] = ()
@@ -234,7 +235,7 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     if not is_any_slow:
         return events, versions(feed, events)
     slow = known.where("_slow").select(*key).distinct()
-    log = past.bronze.read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
+    log = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
     log = derive(log, feed.prepared).join(slow, key, "left_semi")
     log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
     log, fast = log.select(*feed.fact_names, *EVENT), events.join(slow, key, "left_anti")

@@ -122,21 +122,27 @@ def _merge_feed(batch: Batch, judged: Judged) -> Change:
     feed, attempt = judged.feed, batch.attempt
     bronze, silver = f"{batch.source.name}.bronze.{feed.name}", _silver(batch, feed)
     is_first = attempt.version(bronze) == 0
-    attempt.append(bronze, judged.accepted_rows(batch.lake))
     deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
     if whole(batch, feed):
         deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
-    past = Past(
-        bronze=_stored(batch, bronze),
-        silver=_stored(batch, silver),
-        is_first=is_first,
-        deliveries=tuple(deliveries),
-    )
-    merged = merge_feed(judged, batch.order, past, batch.lake, batch.quality.max_snapshot_shrink)
+    with ThreadPoolExecutor(1) as aside:
+        past = Past(
+            bronze=aside.submit(_append_to_bronze, batch, bronze, judged),
+            silver=_stored(batch, silver),
+            is_first=is_first,
+            deliveries=tuple(deliveries),
+        )
+        merged = merge_feed(judged, batch.order, past, batch.lake, batch.quality.max_snapshot_shrink)
+    past.bronze.result()  # raises what went wrong there
     attempt.change(silver, merged.change.key, merged.change.rows)
     if merged.checks is not None:
         judged.checks.append(merged.checks)
     return merged.change
+
+
+def _append_to_bronze(batch: Batch, bronze: str, judged: Judged) -> Stored:
+    batch.attempt.append(bronze, judged.accepted_rows(batch.lake))
+    return _stored(batch, bronze)
 
 
 def _grow(batch: Batch, tree: Tree) -> Change:
