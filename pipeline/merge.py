@@ -265,18 +265,27 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
     known = touched.join(silver, key, "full" if this else "left")
+    if this and _is_everything_slow(feed, past, order):
+        # A key of which nothing stood may stand now: bronze alone knows of it.
+        known = known.join(derive(past.bronze.result().read(feed.names), feed.prepared).select(*key).distinct(), key, "full")
     of_key = Window.partitionBy(*key)
     known = known.withColumn("_open_since", F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(of_key))
     known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn("_slow", F.expr(_slow(feed, past, order)))
     return known.withColumn("_plain", F.expr("NOT _slow AND (_first IS NULL OR (_events = 1 AND NOT _ends))"))
 
 
+def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
+    """Tells whether whole deliveries and deletes, or whole deliveries out of their order, leave no key that could follow from its open version."""
+    this = _this(order, past)
+    return bool(past.deliveries) and (_deletes(feed) or any(d.batch_date >= order.batch_date for d in past.deliveries if d is not this))
+
+
 def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     """Writes SQL that is true for a key which has to be rebuilt from all its events and all whole deliveries."""
+    if _is_everything_slow(feed, past, order):
+        return "true"
     this = _this(order, past)
     others = [d.batch_date for d in past.deliveries if d is not this]
-    if (past.deliveries and _deletes(feed)) or any(date >= order.batch_date for date in others):
-        return "true"
     # What older whole deliveries hold and lack is in silver already, unless news are from before the end of the last.
     is_late = f"_first < {_end(max(others))}" if others else "false"
     # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.

@@ -621,6 +621,24 @@ def test_absence_from_a_whole_delivery_closes_a_key_whatever_arrives_when(sessio
     assert site.draw("silver.members", *VERSION) == drawn(WHOLE_VERSIONS)
 
 
+@pytest.mark.parametrize("arrival", [(1, 2, 4), (2, 4, 1)], ids=["in order", "the first last"])
+@on_sail
+def test_a_late_whole_delivery_gives_a_version_to_a_key_that_had_none(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+    site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=1.0, max_future_hours=100))
+    other = "member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00"
+    # What it tells of m6 happens just when the fourth ends, which lacks the key: alone, the two leave nothing of it.
+    members = {1: other, 2: f"{other}\n m6 | b | U | 2026-03-05 00:00:00", 4: other}
+    for day in arrival:
+        site.deliver(f"2026-03-0{day}", snapshot=["members"], members=members[day])
+    # The first lacks the key, which is to be closed then: that the second holds it opens it.
+    expected = drawn("""
+        member_id | tier | city | effective_from   | effective_to | is_current
+        m1        | a    |      | 2026-03-01 10:00 |              | true
+        m6        | b    |      | 2026-03-03       | 2026-03-05   | false
+    """)
+    assert site.draw("silver.members", *VERSION) == expected
+
+
 def test_a_whole_delivery_closes_what_it_lacks_and_opens_again_what_it_holds(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     site.deliver("2026-03-01", snapshot=["rooms"], rooms="room_id | seats\n r1 | 4\n r2 | 6\n r3 | 8")
