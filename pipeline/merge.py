@@ -235,13 +235,17 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     if not is_any_slow:
         return events, versions(feed, events)
     slow = known.where("_slow").select(*key).distinct()
-    log = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"])
-    log = derive(log, feed.prepared).join(slow, key, "left_semi")
+    log = _log(feed, past).join(slow, key, "left_semi")
     log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
     log, fast = log.select(*feed.fact_names, *EVENT), events.join(slow, key, "left_anti")
     if not past.deliveries:
         return fast.unionByName(log), versions(feed, fast.unionByName(log))
     return fast.unionByName(log), versions(feed, fast).unionByName(_versions_told(feed, log, past.deliveries), allowMissingColumns=True)
+
+
+def _log(feed: Feed, past: Past) -> DataFrame:
+    """Gives every event that was ever accepted, as its row was delivered."""
+    return derive(past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"]), feed.prepared)
 
 
 def _versions_told(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
@@ -267,7 +271,7 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     known = touched.join(silver, key, "full" if this else "left")
     if this and _is_everything_slow(feed, past, order):
         # A key of which nothing stood may stand now: bronze alone knows of it.
-        known = known.join(derive(past.bronze.result().read(feed.names), feed.prepared).select(*key).distinct(), key, "full")
+        known = known.join(_log(feed, past).select(*key).distinct(), key, "full")
     of_key = Window.partitionBy(*key)
     known = known.withColumn("_open_since", F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(of_key))
     known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn("_slow", F.expr(_slow(feed, past, order)))
