@@ -23,7 +23,7 @@ from pipeline.contract import Settings
 FOR_EVERY_ENGINE = {
     "spark.sql.session.timeZone": "UTC",  # a timestamp without a zone means UTC, on whatever machine
     "spark.sql.ansi.enabled": "true",  # a number that does not fit is an error, never a null
-    # Else pyspark looks, at each of a batch's thousand calls, for the line that makes it (and for IPython): a tenth of all the time.
+    # Else pyspark looks, at each of a batch's thousand calls, for the line that makes it, and for IPython, which is not there.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
 FOR_SPARK = {
