@@ -7,6 +7,7 @@ import datetime as dt
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -96,7 +97,9 @@ def published(lake: Path, batch: str | None = None) -> Published:
 
 def tables(state: Published) -> tuple[TableInfo, ...]:
     """Describes every published table at its published version, from the Delta log alone."""
-    return tuple(info for name in state.versions if (info := _info(state, name)) is not None)
+    with ThreadPoolExecutor(4) as pool:  # to open a table is to wait for its log
+        found = list(pool.map(lambda name: _info(state, name), state.versions))
+    return tuple(info for info in found if info is not None)
 
 
 def newer(state: Published) -> dict[str, int]:
