@@ -280,16 +280,18 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
 
 def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
     """Tells whether whole deliveries and deletes, or whole deliveries out of their order, leave no key that could follow from its open version."""
-    this = _this(order, past)
-    return bool(past.deliveries) and (_deletes(feed) or any(d.batch_date >= order.batch_date for d in past.deliveries if d is not this))
+    return bool(past.deliveries) and (_deletes(feed) or any(date >= order.batch_date for date in _other_dates(past, order)))
+
+
+def _other_dates(past: Past, order: WorkOrder) -> list[dt.date]:
+    return [d.batch_date for d in past.deliveries if d.batch_id != order.batch_id]
 
 
 def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     """Writes SQL that is true for a key which has to be rebuilt from all its events and all whole deliveries."""
     if _is_everything_slow(feed, past, order):
         return "true"
-    this = _this(order, past)
-    others = [d.batch_date for d in past.deliveries if d is not this]
+    this, others = _this(order, past), _other_dates(past, order)
     # What older whole deliveries hold and lack is in silver already, unless news are from before the end of the last.
     is_late = f"_first < {_end(max(others))}" if others else "false"
     # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.

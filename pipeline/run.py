@@ -16,6 +16,11 @@ from pipeline.stages import Batch, enrich, judge_as_a_whole, load, merge, summar
 Report = Callable[[Progress], None]
 
 
+def sources_of(settings: Settings) -> Callable[[str], Source]:
+    """Gives the way to a source by its name, which raises LookupError where there is none."""
+    return lambda name: sources.source(name, settings.source_paths, settings.without)
+
+
 def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
     """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
     try:
@@ -23,7 +28,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
         if published:
             return outcome.duplicate(order, published)
-        source = source_of(order.source) if source_of else sources.source(order.source, settings.source_paths, settings.without)
+        source = (source_of or sources_of(settings))(order.source)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
         if lake.session:
             stored = sum(lake.size(t, v) for t, v in manifest.versions(source.name).items() if t.startswith(f"{source.name}.silver."))

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline import sources
 from pipeline.contract import STREAMING_ENGINE, Outcome, Result, Settings, WorkOrder
 from pipeline.lake import Lake
 from pipeline.model import Source
-from pipeline.run import Report, run
+from pipeline.run import Report, run, sources_of
 
 FOLDER = "_stream"
 LIST = "list STRING, path STRING"
@@ -31,7 +30,7 @@ def take(order: WorkOrder, settings: Settings, lake: Lake, report: Report, sourc
         return run(order, settings, lake, report, source_of)
 
     try:
-        source = source_of(order.source) if source_of else sources.source(order.source, settings.source_paths, settings.without)
+        source = (source_of or sources_of(settings))(order.source)
     except LookupError:
         return straight()  # it tells which there are
     stream = source.stream

@@ -67,7 +67,7 @@ def pair_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
 @on_spark
 def test_engines_give_equal_tables_and_go_on_with_each_others(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
-    batches = history(Random(7))[:2]
+    batches = history(Random(7))[:3]
     bad = """
         order_id | order_date | order_amount | currency
         o90      | 2026-01-02 | -1           | USD

@@ -11,7 +11,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from factories_pipeline import SHOP, Site, on_sail
+from factories_pipeline import SHOP, Site
 
 from pipeline.contract import OrderFile, Outcome, WorkOrder
 from pipeline.model import Csv
@@ -91,7 +91,6 @@ def test_a_german_export_of_the_orders_leads_to_the_same_figures(session: Sessio
     assert {"type:order_amount", "type:order_date", "record_is_well_formed"} <= {r for _, _, reasons in quarantined[0] for r in reasons}
 
 
-@on_sail
 @pytest.mark.parametrize("content", [b"cut off", b""], ids=["cut off", "gone"])
 def test_a_packed_claim_that_changes_under_the_attempt_voids_it(session: Session, tmp_path: Path, content: bytes) -> None:
     site = Site(tmp_path, session, GERMAN, fill=SHOP)
