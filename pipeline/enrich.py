@@ -14,7 +14,7 @@ from pipeline.derive import derive, names_in
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, between, difference, first_of
 from pipeline.model import AsOf, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.validate import Judged, broken, check_rows, finding, named, tally, when_outside
+from pipeline.validate import Judged, check_rows, finding, tally, when_broken, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
@@ -26,7 +26,7 @@ MANY_VERSIONS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The silver tables of a source with this batch in them, and what it changed: the feeds' and trees' by their names, then the enriched too."""
+    """The silver tables of a source with this batch in them, and what it changed, by name: the feeds' and trees', and the enriched when they are there."""
 
     source: Source
     tables: Mapping[str, Stored]
@@ -64,7 +64,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     """
     name, table = stored.name, _filled(table, values)
     key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
-    before = stored.read() if stored.version else None
+    before = stored.read([c.name for c in columns]) if stored.version else None
     # Of a table that holds nothing yet every row is news.
     touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
     own = _own(table, feed, judged)
@@ -80,7 +80,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
         change = kept
     else:
         was = _of_the_touched(before, key, feed, touched) if before is not None and touched is not None else None
-        change = lake.keep(difference(was, kept.df.where("_own = 0"), columns), f"changes/{name}")
+        now = kept.read([*(c.name for c in columns), "_own"]).where("_own = 0").drop("_own")
+        change = lake.keep(difference(was, now, columns), f"changes/{name}")
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, kept))
 
 
@@ -96,7 +97,8 @@ def _own(table: Enriched, feed: Feed, judged: Judged | None) -> DataFrame | None
     """Gives the batch's accepted rows, shaped as the feed's silver table, where the table has rules to judge them by."""
     if judged is None or not judged.rows_accepted or not table.rules:
         return None
-    rows = derive(judged.accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.begins)), judged.feed.derived)
+    accepted = judged.accepted([*feed.fact_names, "_event_at", "_batch_date", "_revision", "_deleted"])
+    rows = derive(accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.begins)), judged.feed.derived)
     later = [f"CAST(NULL AS {c.type}) AS {c.name}" for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
     return rows.selectExpr("*", *later)
 
@@ -123,9 +125,8 @@ def _lies_by_time(feed: Feed) -> bool:
 
 
 def _verdicts(table: Enriched) -> list[str]:
-    cases = [f"CASE WHEN {broken(r)} THEN '{r.name}' END" for r in table.rules]
-    failed = [f"CASE WHEN _own = 0 AND {broken(c)} THEN '{c.name}' END" for c in table.checks]
-    return [f"{named(cases)} AS _warned", f"{named([when_outside(r) for r in table.rules])} AS _unchecked", f"{named(failed)} AS _failed"]
+    failed = when_broken(table.checks, "_own = 0")
+    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS _failed"]
 
 
 def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, ...]:

@@ -21,7 +21,8 @@ from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged
 
 MANY = 10_000  # rows of a batch from which counting the events of each key costs less than sorting them
-EVENT = ("_at", "_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
+ABOUT = ("_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
+EVENT = ("_at", *ABOUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,17 +74,20 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
 
 
 def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Column]) -> DataFrame:
-    """Tells the rows of `before` (`_sign` -1) and `after` (+1) that are not in both."""
-    now = signed(after, 1, columns)
+    """Tells the rows of `before` (`_sign` -1) and `after` (+1) that are not in both; they have these columns and no others."""
+    now = after.selectExpr("*", "1 AS _sign")
     if before is None:
         return now
-    both = now.unionByName(signed(before, -1, columns))
+    both = now.unionByName(before.selectExpr("*", "-1 AS _sign"))
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
-def signed(rows: DataFrame, sign: int | str, columns: Sequence[Column]) -> DataFrame:
-    """Marks rows as they were (-1) or as they are now (+1), or as a column of theirs says, each column of its type."""
-    return rows.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns), f"{sign} AS _sign")
+def _silver(feed: Feed, rows: DataFrame) -> DataFrame:
+    return rows.selectExpr(*(c.name for c in feed.silver))
+
+
+def _signed(feed: Feed, rows: DataFrame, sign: int | str) -> DataFrame:
+    return rows.selectExpr(*(c.name for c in feed.silver), f"{sign} AS _sign")
 
 
 def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
@@ -154,7 +158,7 @@ def as_one_text(names: Sequence[str]) -> str:
 
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
-    news = judged.accepted.withColumn("_at", F.col("_event_at")).select(*feed.fact_names, *EVENT)
+    news = judged.accepted([*feed.fact_names, *ABOUT]).withColumn("_at", F.col("_event_at"))
     rows, checks = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
     change = Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
     if not past.is_first and _this(order, past):
@@ -167,20 +171,16 @@ def _this(order: WorkOrder, past: Past) -> Delivery | None:
     return next((d for d in past.deliveries if d.batch_id == order.batch_id), None)
 
 
-def _deletes(feed: Feed) -> bool:
-    return isinstance(feed.keep, History) and bool(feed.keep.delete_when)
-
-
 def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Past) -> tuple[DataFrame, DataFrame]:
     """Gives the versions of a feed that had none, and the check of its events."""
     feed = judged.feed
     # The one delivery that there ever was lacks no key and, where no row deletes one, finds none closed.
-    is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not _deletes(feed)
+    is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not feed.deletes
     if past.deliveries and not is_alone:
         after = _versions_told(feed, news, past.deliveries)
     else:
         after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, news)
-    return difference(None, derive(after, feed.derived), feed.silver), _instants(feed, news, order)
+    return _signed(feed, derive(after, feed.derived), 1), _instants(feed, news, order)
 
 
 def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame]:
@@ -201,7 +201,7 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
     if plain.num_rows < marks.num_rows or not parts:
         events, after = _folded(feed, known.df, news, past, is_any_slow=bool(pc.any(marks["_slow"]).as_py()))
         before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
-        parts.append(difference(before, derive(after, feed.derived), feed.silver))
+        parts.append(difference(_silver(feed, before), _silver(feed, derive(after, feed.derived)), feed.silver))
     else:
         events = news.where("false")
     return reduce(DataFrame.unionByName, parts), _instants(feed, events, order, alone)
@@ -210,18 +210,18 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
 def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | None) -> DataFrame:
     """Gives what changes for keys of one event, newer than their open version, and for those that the whole delivery `this` lacks."""
     facts = (*feed.fact_names, "_event_at", "_batch_date", "_revision")
-    fresh = news.select(*(F.col(c).alias(f"_new_{c}") for c in facts))
+    fresh = news.selectExpr(*(f"{k} AS _of_{k}" for k in feed.key), f"struct({', '.join(facts)}) AS _new")
     current = known.where("is_current OR effective_from IS NULL")
-    met = current.join(fresh, F.expr(" AND ".join(f"{k} = _new_{k}" for k in feed.key)), "left")
-    same = " AND ".join(f"{c} <=> _new_{c}" for c in feed.tracked) or "true"
+    met = current.join(fresh, F.expr(" AND ".join(f"{k} = _of_{k}" for k in feed.key)), "left")
+    same = " AND ".join(f"{c} <=> _new.{c}" for c in feed.tracked) or "true"
     met = met.withColumn("_same", F.expr(f"coalesce(is_current, false) AND _first IS NOT NULL AND {same}"))
     starts = "CASE WHEN _same THEN effective_from ELSE _first END AS effective_from"
-    opened = met.where("_first IS NOT NULL").selectExpr(*(f"_new_{c} AS {c}" for c in facts), starts, "CAST(NULL AS TIMESTAMP) AS effective_to")
+    opened = met.where("_first IS NOT NULL").selectExpr("_new.*", starts, "CAST(NULL AS TIMESTAMP) AS effective_to")
     ends = f"coalesce(_first, {_end(this.batch_date)}) AS effective_to" if this else "_first AS effective_to"
     ended = met.where("is_current AND NOT _same").selectExpr(*facts, "effective_from", ends)
     after = derive(opened.unionByName(ended).selectExpr("*", "effective_to IS NULL AS is_current"), feed.derived)
     # Every one of them differs from what it was, if only by its newest event.
-    return signed(after, 1, feed.silver).unionByName(signed(current.where("is_current"), -1, feed.silver))
+    return _signed(feed, after, 1).unionByName(_signed(feed, current.where("is_current"), -1))
 
 
 def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
@@ -280,7 +280,7 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
 
 def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
     """Tells whether whole deliveries and deletes, or whole deliveries out of their order, leave no key that could follow from its open version."""
-    return bool(past.deliveries) and (_deletes(feed) or any(date >= order.batch_date for date in _other_dates(past, order)))
+    return bool(past.deliveries) and (bool(feed.deletes) or any(date >= order.batch_date for date in _other_dates(past, order)))
 
 
 def _other_dates(past: Past, order: WorkOrder) -> list[dt.date]:
@@ -295,7 +295,7 @@ def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     # What older whole deliveries hold and lack is in silver already, unless news are from before the end of the last.
     is_late = f"_first < {_end(max(others))}" if others else "false"
     # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.
-    cases = [f"WHEN effective_from IS NULL THEN {literal(_deletes(feed))} OR {is_late}"]
+    cases = [f"WHEN effective_from IS NULL THEN {literal(bool(feed.deletes))} OR {is_late}"]
     if this:
         end = _end(this.batch_date)
         cases.append(f"WHEN _first IS NULL THEN coalesce(_open_since >= {end}, false) OR coalesce(_closed_at > {end}, false)")
@@ -358,7 +358,7 @@ def _check_shrink(feed: Feed, past: Past, change: Change, max_shrink: float) -> 
 
 def _upsert(judged: Judged, past: Past) -> tuple[DataFrame | None, DataFrame]:
     feed = judged.feed
-    news = judged.accepted.select(*feed.fact_names, "_event_at", "_batch_date", "_revision")
+    news = judged.accepted([*feed.fact_names, "_event_at", "_batch_date", "_revision"])
     before = None
     if not past.is_first:
         before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
@@ -374,11 +374,11 @@ def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
 def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     feed = judged.feed
     # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
-    news = judged.accepted.select(*feed.names, "_batch_date", "_revision").distinct()
+    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).distinct()
     news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
     rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
     rows = derive(derive(rows, feed.prepared).selectExpr("*", f"{feed.happened} AS _event_at"), feed.derived)
-    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(signed(rows, "_sign", feed.silver), f"changes/{past.silver.name}"))
+    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(_signed(feed, rows, "_sign"), f"changes/{past.silver.name}"))
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
@@ -409,7 +409,8 @@ def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed, this = judged.feed, (order.batch_date, order.revision)
-    news = judged.accepted.select(*feed.fact_names)
+    accepted = judged.accepted([*feed.fact_names, *ABOUT])
+    news = accepted.select(*feed.fact_names)
     is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
     before = None if past.is_first or is_outdated else past.silver.read()
     if is_outdated:
@@ -423,7 +424,7 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
                 f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
             )
         _check_shrink(feed, past, change, max_shrink)
-    return Merged(change=change, checks=_instants(feed, judged.accepted.withColumn("_event_at", F.expr(feed.begins)), order))
+    return Merged(change=change, checks=_instants(feed, accepted.withColumn("_event_at", F.expr(feed.begins)), order))
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
@@ -436,4 +437,5 @@ def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
 
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
-    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(difference(before, after, feed.silver), f"changes/{past.silver.name}"))
+    rows = difference(before, _silver(feed, after), feed.silver)
+    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))

@@ -279,6 +279,11 @@ class Feed:
         return ""
 
     @property
+    def deletes(self) -> str:
+        """SQL that tells the rows which delete their key; empty where none does."""
+        return self.keep.delete_when if isinstance(self.keep, History) else ""
+
+    @property
     def event_time(self) -> str:
         """The column that says when a row happened; empty where the batch date does."""
         return self.keep.effective_from if isinstance(self.keep, History) else self.keep.at if isinstance(self.keep, Append) else ""

@@ -11,7 +11,7 @@ from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.model import Source
 from pipeline.publish import Attempt
-from pipeline.stages import Batch, enrich, judge_as_a_whole, load, merge, summarise, validate
+from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
 
@@ -55,9 +55,10 @@ def _attempt(batch: Batch) -> Result:
     try:
         staged = load(batch)
         validate(batch, staged)
-        world = enrich(batch, merge(batch))
-        judge_as_a_whole(batch)
-        summarise(batch, world)
+        with begun(batch, merge(batch)) as work:
+            enrich(batch, work)
+            judge_as_a_whole(batch)
+            summarise(batch, work)
         return outcome.publish(batch)
     except DataError as error:
         return outcome.verdict(batch, "rejected", str(error))

@@ -3,7 +3,9 @@
 Every record that is not a blank line is a row of it, with its raw text and, where it does not fit, the reasons.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,10 +79,11 @@ def stage(
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{feed.name}.parquet"
-    # Raw text and record numbers hardly repeat: a dictionary of them costs time and saves nothing.
+    # Read within the minute and thrown away: stronger compression costs more than it saves. Raw text and record numbers hardly
+    # repeat: nor does a dictionary of them pay.
     repeating = [*feed.names, "_source_file", "_reasons"]
-    with pq.ParquetWriter(path, staged_schema(feed), compression="zstd", use_dictionary=repeating) as writer:
-        staged = [_stage_file(feed, file, writer.write_batch, block_bytes, report) for file in files]
+    with pq.ParquetWriter(path, staged_schema(feed), compression="snappy", use_dictionary=repeating) as writer, _behind(writer.write_batch) as write:
+        staged = [_stage_file(feed, file, write, block_bytes, report) for file in files]
     for file in staged:
         promised = declared_rows.get(file.name, file.rows)
         if promised != file.rows:
@@ -93,6 +96,23 @@ def stage(
         blank_lines=sum(f.blank_lines for f in staged),
         files=tuple(staged),
     )
+
+
+@contextmanager
+def _behind(write: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Writes one piece in a thread of its own while the next is being read."""
+    with ThreadPoolExecutor(1) as aside:
+        last: Future[None] | None = None
+
+        def put(piece: Any) -> None:
+            nonlocal last
+            if last is not None:
+                last.result()
+            last = aside.submit(write, piece)
+
+        yield put
+        if last is not None:
+            last.result()
 
 
 def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block_bytes: int, report: Callable[[int], None]) -> StagedFile:

@@ -22,7 +22,7 @@ from pipeline.merge import Change, Delivery, Past, merge_feed
 from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
-from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
+from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, gold_columns, pairs, restate, with_change
 from pipeline.tree import grow
 from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
 
@@ -159,30 +159,103 @@ def _grow(batch: Batch, tree: Tree) -> Change:
     return Change(table=name, key=(tree.id,), rows=grown.rows)
 
 
-def enrich(batch: Batch, world: World) -> World:
-    """Restates the enriched rows that the news concern, and tells the world with the enriched tables in it.
+@dataclass(kw_only=True)
+class Underway:
+    """The enriched and gold tables of a batch while they are computed; `world` has the tables of feeds and trees."""
+
+    batch: Batch
+    world: World
+    hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))  # who waits for another's result has no hand on the work
+    counting: Future[tuple[Finding, ...]] = field(init=False)
+    restated: dict[str, Future[Restated]] = field(default_factory=dict)  # by enriched table, as are those written
+    written: dict[str, Future[Stored]] = field(default_factory=dict)
+    pairs: dict[str, Future[Pairs | None]] = field(default_factory=dict)  # by the table that is followed
+    gold: dict[str, Future[Change | None]] = field(default_factory=dict)
+
+    def followed(self, table: str) -> Change | None:
+        """Waits for what the batch changes in a table, and tells it if it is anything."""
+        if table in self.gold:
+            change = self.gold[table].result()
+        else:
+            change = self.restated[table].result().change if table in self.restated else self.world.changes.get(table)
+        return change if change is not None and change.rows.rows else None
+
+    def world_of(self, table: GoldTable) -> World:
+        """Waits for what a gold table sees of enriched tables, and gives the world with that in it."""
+        seen = {name for name in (table.of, table.attributes) if name in self.restated}
+        read = seen if table.kind is Kind.KEYS else seen - {table.of}
+        changes = {name: self.restated[name].result().change for name in seen}
+        tables = {name: self.written[name].result() for name in read}
+        return replace(self.world, tables={**self.world.tables, **tables}, changes={**self.world.changes, **changes})
+
+
+@contextmanager
+def begun(batch: Batch, world: World) -> Iterator[Underway]:
+    """Begins all that follows the merged feeds, each table as soon as what it follows is there; ends when all of it has ended.
 
     Meanwhile it counts what only batch and lake together can tell, which needs nothing of what is enriched.
     """
+    work, gold = Underway(batch=batch, world=world), batch.source.gold
+    with ThreadPoolExecutor(2 * (len(batch.source.enriched) + len(gold)) + 1) as pool:
+        for enriched in batch.source.enriched:
+            work.restated[enriched.name] = pool.submit(_restate_rows, work, enriched)
+            work.written[enriched.name] = pool.submit(_write_enriched, work, enriched)
+        work.counting = pool.submit(_count, work)
+        moment = _moment(batch)
+        for table in gold:
+            if table.of not in work.pairs:
+                work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
+            work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
+        yield work
+
+
+def _restate_rows(work: Underway, table: Enriched) -> Restated:
+    batch = work.batch
+    with work.hands:
+        stored = _stored(batch, _silver(batch, table))
+        return restate_rows(table, work.world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
+
+
+def _write_enriched(work: Underway, table: Enriched) -> Stored:
+    change = work.restated[table.name].result().change
+    with work.hands:
+        work.batch.attempt.change(change.table, change.key, change.rows)
+        return _stored(work.batch, change.table)
+
+
+def _count(work: Underway) -> tuple[Finding, ...]:
+    judged = list(work.batch.judged.values())
+    with work.hands:
+        lazy = [*reference_counts(judged, work.world.tables), *(c for j in judged for c in j.checks)]
+        return counted(judged, lazy, work.batch.lake)
+
+
+def _count_pairs(work: Underway, of: str) -> Pairs | None:
+    batch, change = work.batch, work.followed(of)
+    if change is None:
+        return None
+    with work.hands:
+        return pairs([t for t in batch.source.gold if t.of == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
+
+
+def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
+    change, world = work.followed(table.of), work.world_of(table)
+    moved = work.pairs[table.of].result() if table.distinct or table.lowest or table.highest else None
+    with work.hands:
+        one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
+        return restate(one) if one.has_news else None
+
+
+def enrich(batch: Batch, work: Underway) -> None:
+    """Waits until the enriched rows that the news concern are restated, and the references counted."""
     with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
-        judged = list(batch.judged.values())
-        lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
-        with ThreadPoolExecutor(1) as aside:
-            counting = aside.submit(counted, judged, lazy, batch.lake)
-            restated = dict(side_by_side(lambda table: (table.name, _restate_rows(batch, table, world)), batch.source.enriched))
-        batch.findings += [*(f for r in restated.values() for f in r.findings), *counting.result()]
-        changes = {name: r.change for name, r in restated.items()}
-        counts.update(total=sum(c.rows.rows for c in changes.values()), valid=sum(c.rows.rows for c in changes.values()))
-        seen.update(rows_restated=sum(c.rows.rows for c in changes.values()))
-    tables = {t.name: _stored(batch, _silver(batch, t)) for t in batch.source.enriched}
-    return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
-
-
-def _restate_rows(batch: Batch, table: Enriched, world: World) -> Restated:
-    name = _silver(batch, table)
-    restated = restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=_stored(batch, name), values=batch.values)
-    batch.attempt.change(name, restated.change.key, restated.change.rows)
-    return restated
+        restated = [r.result() for r in work.restated.values()]
+        for written in work.written.values():
+            written.result()  # raises what went wrong there
+        batch.findings += [*(f for r in restated for f in r.findings), *work.counting.result()]
+        rows = sum(r.change.rows.rows for r in restated)
+        counts.update(total=rows, valid=rows)
+        seen.update(rows_restated=rows)
 
 
 def judge_as_a_whole(batch: Batch) -> None:
@@ -190,49 +263,16 @@ def judge_as_a_whole(batch: Batch) -> None:
     check_quality(batch.quality, batch.findings, [f for j in batch.judged.values() for f in j.files])
 
 
-def summarise(batch: Batch, world: World) -> None:
+def summarise(batch: Batch, work: Underway) -> None:
     """Brings the gold tables up to date; all are computed and checked before the first is written."""
     with timed(batch, "summarise") as seen, _task(batch, "summary"):
-        changes, logs = _changes_of_gold(batch, world)
+        changes = {name: change for name, future in work.gold.items() if (change := future.result()) is not None}
+        logs = [p for future in work.pairs.values() if (p := future.result())]
         side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), changes.values())
         for log in logs:
             batch.attempt.append(PAIR_COUNTS, log.deltas)
         batch.task_values |= _task_values(changes[t.name] for t in batch.source.gold if t.per_batch and t.name in changes)
         seen.update(rows_changed=sum(change.rows.rows for change in changes.values()))
-
-
-def _changes_of_gold(batch: Batch, world: World) -> tuple[dict[str, Change], list[Pairs]]:
-    """Computes every gold table that has news, each as soon as what it follows is there, and the pair counts behind them."""
-    gold, moment, hands = batch.source.gold, _moment(batch), Semaphore(SIDE_BY_SIDE)
-    effects, changes = dict[str, Future[Pairs | None]](), dict[str, Future[Change | None]]()
-
-    def followed(name: str) -> Change | None:
-        change = changes[name].result() if name in changes else world.changes.get(name)
-        return change if change is not None and change.rows.rows else None
-
-    def count_pairs(of: str) -> Pairs | None:
-        change = followed(of)
-        with hands:
-            return _pairs(batch, [t for t in gold if t.of == of], change) if change else None
-
-    def change_of(table: GoldTable) -> Change | None:
-        change = followed(table.of)
-        moved = effects[table.of].result() if table.distinct or table.lowest or table.highest else None
-        with hands:
-            one = _gold(batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
-            return restate(one) if one.has_news else None
-
-    with ThreadPoolExecutor(2 * len(gold) + 1) as pool:  # a thread that waits for another's result has no hand on the work
-        for table in gold:
-            if table.of not in effects:
-                effects[table.of] = pool.submit(count_pairs, table.of)
-            changes[table.name] = pool.submit(change_of, table)
-    found = {name: change for name, future in changes.items() if (change := future.result()) is not None}
-    return found, [p for future in effects.values() if (p := future.result())]
-
-
-def _pairs(batch: Batch, tables: list[GoldTable], change: Change) -> Pairs | None:
-    return pairs(tables, batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
 def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
@@ -255,7 +295,8 @@ def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> D
     """Gives all rows of a table as this batch leaves it; of a gold table, which is not yet written, by what changes in it."""
     if table in world.tables:
         return world.tables[table].read()
-    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read()
+    columns = [c.name for c in gold_columns(next(t for t in batch.source.gold if t.name == table))]
+    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read(columns)
     return with_change(stored, change) if change is not None else stored
 
 

@@ -144,7 +144,7 @@ class Gold:
 
     @property
     def old(self) -> DataFrame | None:
-        return self.stored.read() if self.stored.version else None
+        return self.stored.read([c.name for c in gold_columns(self.table)]) if self.stored.version else None
 
     @property
     def ages(self) -> bool:
@@ -179,36 +179,40 @@ def _check(gold: Gold, rows: Kept) -> None:
 
 
 def _rows(gold: Gold) -> DataFrame:
-    table, old, columns = gold.table, gold.old, gold_columns(gold.table)
+    table, old = gold.table, gold.old
     if not table.ages:
-        return difference(_built(gold, -1), _built(gold, 1), columns)
+        return difference(_built(gold, -1), _built(gold, 1), table.schema)
     if old is None:
-        return difference(None, _aged(gold, _built(gold, 1)), columns)
+        return difference(None, _aged(gold, _built(gold, 1)), table.schema)
     before = _touched_or_grown(gold, old, _built(gold, -1) if gold.change is not None else None)
     # A row that only grew older is in no change: it is made anew of itself.
-    plain = [c.name for c in table.schema if c.name not in table.ages]
-    after = before.where("_touched IS NULL").select(*plain)
+    after = before.where("_touched IS NULL").drop("_touched", *table.ages)
     if gold.change is not None:
-        after = after.unionByName(_built(gold, 1).select(*plain))
-    return difference(before.drop("_touched"), _aged(gold, after), columns)
+        after = after.unionByName(_built(gold, 1))
+    return difference(before.drop("_touched"), _aged(gold, after), table.schema)
 
 
 def _built(gold: Gold, sign: int) -> DataFrame:
-    """Makes rows of the gold table from what went (-1) or came (+1)."""
+    """Makes rows of the gold table from what went (-1) or came (+1), without their ages."""
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    return gold.table.build(rows.where(f"_sign = {sign}"))
+    return _typed(gold.table.build(rows.where(f"_sign = {sign}")), [c for c in gold.table.schema if c.name not in gold.table.ages])
+
+
+def _typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:
+    """Takes of what a table's function makes the declared columns, each of its type."""
+    return built.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns))
 
 
 def _keys(gold: Gold) -> DataFrame:
     assert gold.change is not None
     assert gold.source_rows is not None
-    key = list(gold.table.key)
-    if not key:
-        return difference(gold.old, gold.table.build(gold.source_rows), gold_columns(gold.table))
-    touched = gold.change.rows.df.select(*key).distinct()
-    after = gold.table.build(gold.source_rows.join(touched, key, "left_semi"))
-    return difference(gold.old.join(touched, key, "left_semi") if gold.old is not None else None, after, gold_columns(gold.table))
+    key, rows, old = list(gold.table.key), gold.source_rows, gold.old
+    if key:
+        touched = gold.change.rows.df.select(*key).distinct()
+        rows = rows.join(touched, key, "left_semi")
+        old = old.join(touched, key, "left_semi") if old is not None else None
+    return difference(old, _typed(gold.table.build(rows), gold.table.schema), gold.table.schema)
 
 
 def with_change(stored: DataFrame, change: Change) -> DataFrame:
@@ -221,103 +225,69 @@ def with_change(stored: DataFrame, change: Change) -> DataFrame:
 
 def _totals(gold: Gold) -> DataFrame:
     """Adds up what was, what came and what went, per group; each group carries its stored row along, to tell whether it changed."""
-    table = gold.table
-    parts = [_came_and_went(gold)] if gold.change is not None else []
-    touched = _touched_rows(gold)
-    if touched is not None:
-        parts.append(_as_they_were(gold, touched))
+    table, columns = gold.table, gold_columns(gold.table)
+    parts = [_as_they_were(gold)]
+    if gold.change is not None:
+        parts.append(_came_and_went(gold, gold.change))
     if gold.effects is not None:
         parts.append(_members_moved(gold, gold.effects))
-    if table.per_batch:
-        parts.append(_nothing(gold))
-    types = {c.name: c.type for c in gold_columns(table)}
+    types = {c.name: c.type for c in columns}
     sums = [f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *table.sums, *table.distinct)]
-    ends = [f"coalesce(CAST({f}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for f, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
-    grain = [f"max({c}) AS {c}" for c in grain_of(table)]
-    rows = (
-        reduce(DataFrame.unionByName, parts)
-        .groupBy("_group")
-        .agg(*(F.expr(e) for e in (*grain, *sums, *ends)), F.first("_old", ignorenulls=True).alias("_old"))
-    )
-    if table.per_batch:
-        rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))))
-        rows = rows.withColumn("_batch_seq", F.lit(gold.moment.batch_seq).cast("bigint"))
-    return _moved(gold, table.build(_aged(gold, _with_attributes(gold, rows))))
+    ends = [(end, c) for end, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
+    now = [f"max({c}) AS {c}" if gold.effects is None else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for end, c in ends]
+    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.per_batch else ["first(_old, true) AS _old"]
+    together = reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)  # a part tells what it has
+    rows = together.groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *now, *old)))
+    if not table.per_batch:
+        return _moved(columns, table.build(_aged(gold, _with_attributes(gold, rows))))
+    of_batch = (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))
+    rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq")
+    return _typed(table.build(_aged(gold, _with_attributes(gold, rows))), columns).selectExpr("*", "1 AS _sign")
 
 
-def _moved(gold: Gold, rows: DataFrame) -> DataFrame:
+def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
     """Tells, of groups that carry their stored row in `_old`, the rows that differ: as they were (`_sign` -1) and as they are (+1)."""
-    columns = gold_columns(gold.table)
-    lives = "true" if gold.table.per_batch else "_rows > 0"
     now = ", ".join(f"'{c.name}', CAST({c.name} AS {c.type})" for c in columns)
-    pairs = rows.selectExpr("_old", f"CASE WHEN {lives} THEN named_struct({now}) END AS _now").where("NOT (_old <=> _now)")
+    pairs = rows.selectExpr("_old", f"CASE WHEN _rows > 0 THEN named_struct({now}) END AS _now").where("NOT (_old <=> _now)")
     signed = pairs.selectExpr("explode(array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))) AS _pair")
-    return signed.where("_pair._row IS NOT NULL").selectExpr(*(f"_pair._row.{c.name} AS {c.name}" for c in columns), "_pair._sign AS _sign")
+    return signed.where("_pair._row IS NOT NULL").selectExpr("_pair._row.*", "_pair._sign AS _sign")
 
 
-def _came_and_went(gold: Gold) -> DataFrame:
+def _as_they_were(gold: Gold) -> DataFrame:
+    """Gives, per group that may change, its stored row: in `_old`, and what of it goes on."""
+    table, stored = gold.table, gold.stored.read([c.name for c in gold_columns(gold.table)])
+    kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
+    if table.per_batch:
+        # The newest row goes on; a row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
+        newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
+        return newest.unionByName(stored.where("false").agg(*(F.max(c).alias(c) for c in kept))).selectExpr("'' AS _group", "*")
+    return _touched(gold, stored).selectExpr(f"{group_key(table)} AS _group", *grain_of(table), *kept, "struct(*) AS _old")
+
+
+def _came_and_went(gold: Gold, change: Change) -> DataFrame:
     """Gives, per group, what the changed rows add to each sum: new rows count, old rows count back."""
     table, types = gold.table, {c.name: c.type for c in gold.table.schema}
-    assert gold.change is not None
     grain = grain_of(table)
     sums = [F.sum(F.expr(f"_sign * ({gold.sql(sql)})")).alias(c) for c, sql in table.sums.items()]
-    moved = gold.change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
-    typed = [f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
-    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *typed, *_no_members(table), _no_row(table))
-
-
-def _no_members(table: GoldTable) -> list[str]:
-    types = {c.name: c.type for c in table.schema}
-    ends = (*table.lowest, *table.highest)
-    return [
-        *(f"CAST(0 AS BIGINT) AS {c}" for c in table.distinct),
-        *(f"CAST(NULL AS {types[c]}) AS {c}" for c in ends),
-        *(f"CAST(NULL AS STRING) AS _new_{c}" for c in ends),
-    ]
-
-
-def _no_row(table: GoldTable) -> str:
-    return f"CAST(NULL AS STRUCT<{', '.join(f'{c.name}: {c.type}' for c in gold_columns(table))}>) AS _old"
+    moved = change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
+    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)))
 
 
 def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
     """Gives, per group, how its distinct counts changed and its new extremes."""
-    table, types = gold.table, {c.name: c.type for c in gold.table.schema}
+    table = gold.table
     pair = {c: literal(pair_name(table, c)) for c in (*table.distinct, *table.lowest, *table.highest)}
     counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.distinct]
     ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.lowest), ("high", table.highest)) for c in cs]
-    moved = effects.df.where(f"pair IN ({', '.join(pair.values())})").groupBy("group_key").agg(*(F.expr(e) for e in (*counts, *ends)))
-    nothing = [f"CAST(NULL AS {types[c]}) AS {c}" for c in (*grain_of(table), *table.lowest, *table.highest)]
-    zeros = [f"CAST(0 AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)]
-    return moved.selectExpr("group_key AS _group", *nothing, *zeros, *table.distinct, *(f"_new_{c}" for c in (*table.lowest, *table.highest)), _no_row(table))
+    mine = effects.df.where(f"pair IN ({', '.join(pair.values())})").withColumnRenamed("group_key", "_group")
+    return mine.groupBy("_group").agg(*(F.expr(e) for e in (*counts, *ends)))
 
 
-def _as_they_were(gold: Gold, before: DataFrame) -> DataFrame:
-    table = gold.table
-    kept = (*grain_of(table), "_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
-    stored = ", ".join(f"'{c.name}', {c.name}" for c in gold_columns(table))
-    old = _no_row(table) if table.per_batch else f"named_struct({stored}) AS _old"
-    return before.selectExpr(f"{group_key(table)} AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)), old)
-
-
-def _nothing(gold: Gold) -> DataFrame:
-    """Gives one row of nulls, so that a batch which changes nothing has its cumulative row all the same."""
-    table = gold.table
-    kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
-    row = gold.stored.read(kept).where("false").agg(*(F.max(c).alias(c) for c in kept))
-    return row.selectExpr("'' AS _group", *kept, *(f"CAST(NULL AS STRING) AS _new_{c}" for c in (*table.lowest, *table.highest)), _no_row(table))
-
-
-def _touched_rows(gold: Gold) -> DataFrame | None:
+def _touched(gold: Gold, stored: DataFrame) -> DataFrame:
     """Gives the stored rows that may change: those of touched groups, of changed attributes, and those that only grew older."""
-    table, old = gold.table, gold.old
-    if old is None:
-        return None
-    if table.per_batch:
-        return old.orderBy(F.col("_batch_seq").desc()).limit(1)
     changes = [c.rows for c in (gold.change, gold.attributes_change) if c is not None]
-    touched = reduce(DataFrame.unionByName, [rows.df.select(*table.grain) for rows in changes]) if changes else None
-    return _touched_or_grown(gold, old, touched).drop("_touched")
+    touched = reduce(DataFrame.unionByName, [rows.df.select(*gold.table.grain) for rows in changes]) if changes else None
+    return _touched_or_grown(gold, stored, touched).drop("_touched")
 
 
 def _touched_or_grown(gold: Gold, old: DataFrame, touched: DataFrame | None) -> DataFrame:

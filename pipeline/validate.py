@@ -35,16 +35,16 @@ class Judged:
     files: tuple[FileCounts, ...]
     checks: list[DataFrame] = field(default_factory=list)  # counts that only the merge can see, not yet run
 
-    @property
-    def accepted(self) -> DataFrame:
-        return self.rows.df.where("_reasons IS NULL")
+    def accepted(self, columns: Sequence[str]) -> DataFrame:
+        """Reads some columns of the accepted rows."""
+        return self.rows.read([*columns, "_reasons"]).where("_reasons IS NULL").drop("_reasons")
 
     def accepted_rows(self, lake: Lake) -> Kept | pa.Table:
         """The accepted rows as they go to bronze."""
         if self.rows_accepted == self.rows.rows:
             return self.rows
         if self.rows_accepted > IN_MEMORY:
-            return lake.keep(self.accepted, f"accepted/{self.feed.name}")
+            return lake.keep(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
 
     @cached_property
@@ -59,9 +59,9 @@ class Judged:
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
-    event, needed = feed.event_time, (*feed.key, feed.starts, feed.event_time)
+    event, needed, unless = feed.event_time, (*feed.key, feed.starts, feed.event_time), "NOT _deleted" if feed.deletes else ""
     given = [
-        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else "NOT _deleted")
+        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else unless)
         for c in feed.facts
         if c.required or c.name in needed
     ]
@@ -73,14 +73,14 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
         where=f"{event} IS NOT NULL",
         description=f"at most {quality.max_future_hours:g} hours after the end of the batch date",
     )
-    declared = [replace(r, where=f"NOT _deleted AND ({r.where})" if r.where else "NOT _deleted") for r in feed.rules]
+    declared = [replace(r, where=f"{unless} AND ({r.where})" if unless and r.where else unless or r.where) for r in feed.rules]
     return (*given, *([future] if event else []), *declared)
 
 
 def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
     """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows."""
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
-    deleted = filled(feed.keep.delete_when, values) if isinstance(feed.keep, History) and feed.keep.delete_when else "false"
+    deleted = f"coalesce({filled(feed.deletes, values)}, false)" if feed.deletes else "false"
     facts = lake.kept(staged.path).df.withColumnRenamed("_reasons", "_unfit")
     facts = facts.selectExpr(
         "*",
@@ -88,15 +88,16 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         f"{literal(order.batch_date)} AS _batch_date",
         f"CAST({order.revision} AS INT) AS _revision",
     )
-    facts = derive(facts, feed.prepared).selectExpr("*", f"coalesce({deleted}, false) AS _deleted", f"{feed.happened} AS _event_at")
+    facts = derive(facts, feed.prepared).selectExpr("*", f"{deleted} AS _deleted", f"{feed.happened} AS _event_at")
     judged = facts.selectExpr(
         *feed.fact_names,
         *(c.name for c in BOOKKEEPING),
         "_extra",
         "_event_at",
-        f"nullif({named(['_unfit', *(_when_broken(r) for r in rules if r.action is REJECT)])}, '') AS _reasons",
-        f"{named([_when_broken(r) for r in rules if r.action is not REJECT])} AS _warned",
-        f"{named([when_outside(r) for r in rules])} AS _unchecked",
+        # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
+        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in rules if r.action is REJECT)}, '') ELSE _unfit END AS _reasons",
+        f"{when_broken(r for r in rules if r.action is not REJECT)} AS _warned",
+        f"{when_outside(rules)} AS _unchecked",
     )
     rows = lake.keep(judged, f"judged/{feed.name}")
     return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules), files=_file_counts(feed, rows, staged))
@@ -107,20 +108,15 @@ def named(cases: Sequence[str]) -> str:
     return f"concat_ws(',', {', '.join(cases)})" if cases else "''"
 
 
-def _when_broken(rule: Rule) -> str:
-    # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
-    return f"CASE WHEN _unfit IS NULL AND {broken(rule)} THEN '{rule.name}' END"
+def when_broken(rules: Iterable[Rule], where: str = "") -> str:
+    """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where`, and outside this one, do not."""
+    insides = ((r, [where] * bool(where) + [f"coalesce({r.where}, false)"] * bool(r.where)) for r in rules)
+    return named([f"CASE WHEN {' AND '.join([*inside, f'NOT coalesce({r.holds}, false)'])} THEN '{r.name}' END" for r, inside in insides])
 
 
-def broken(rule: Rule) -> str:
-    """Writes SQL that is true where the rule is broken; NULL breaks it, rows outside its `where` do not."""
-    inside = f"coalesce({rule.where}, false) AND " if rule.where else ""
-    return f"{inside}NOT coalesce({rule.holds}, false)"
-
-
-def when_outside(rule: Rule) -> str:
-    """Writes SQL that names the rule where it is not checked."""
-    return f"CASE WHEN NOT coalesce({rule.where or 'true'}, false) THEN '{rule.name}' END"
+def when_outside(rules: Iterable[Rule]) -> str:
+    """Writes SQL that names the rules which a row is not checked by."""
+    return named([f"CASE WHEN NOT coalesce({r.where}, false) THEN '{r.name}' END" for r in rules if r.where])
 
 
 def tally(names: pa.ChunkedArray) -> Counter[str]:
