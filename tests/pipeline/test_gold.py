@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from drawing import draw, drawn
 from factories_pipeline import SHOP, TILL, Site, on_sail
+from factories_source import changed, kiosk
 from retail_anew import enriched_orders, gold, history, key_figures, public
 
 from pipeline.contract import Outcome, Quality, Result
+from pipeline.folders import load
 from pipeline.model import totals
 from pipeline.retail.feeds import RETAIL
 from pipeline.spark import Session
@@ -66,6 +68,37 @@ def test_a_check_that_fails_rejects_the_batch(session: Session, tmp_path: Path) 
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):
         totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
+
+
+GOLD = """
+from pipeline.model import keys, totals
+
+@totals(of="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sums={"receipts": "1"})
+def by_stall(sums):
+    return sums
+
+@keys(of="by_stall", key=(), grain=("stall",), columns="stall STRING, receipts BIGINT")
+def busy(stalls):
+    return stalls.where("receipts > 1")
+"""
+RECOUNTED = changed(
+    changed(GOLD, 'totals(of="takings", grain', 'keys(of="takings", key=("stall",), grain'), 'receipts BIGINT", sums={"receipts": "1"})', 'receipts BIGINT")'
+)
+RECOUNTED = changed(
+    RECOUNTED,
+    "(sums):\n    return sums",
+    '(takings):\n    return takings.groupBy("stall").agg({"receipt": "count"}).withColumnRenamed("count(receipt)", "receipts")',
+)
+
+
+@on_sail
+def test_a_table_that_becomes_one_of_another_kind_goes_on_with_what_it_holds(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "before", gold=GOLD)))
+    site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 1 | 2026-03-01 11:00:00")
+    site.source = load(kiosk(tmp_path / "after", gold=RECOUNTED))
+    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 2 | 2026-03-02 10:00:00")
+    assert site.draw("gold.by_stall", "stall", "receipts") == drawn("stall | receipts\n north | 2\n south | 1")
+    assert site.draw("gold.busy", "stall", "receipts") == drawn("stall | receipts\n north | 2")
 
 
 # ---- retail: difference and recomputation agree
