@@ -49,9 +49,10 @@ def name_of(pid: int) -> str:
 def descendants(pid: int) -> list[int]:
     """Tells every process below this one, nearest first."""
     children: list[int] = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            children += map(int, task.read_text().split())
+    with contextlib.suppress(OSError):  # it may be gone any moment
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                children += map(int, task.read_text().split())
     return children + [d for child in children for d in descendants(child)]
 
 
