@@ -26,7 +26,7 @@ MANY_VERSIONS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The silver tables of a source with this batch in them, and what it changed, by name: the feeds' and trees', and the enriched when they are there."""
+    """The silver tables of a source with this batch in them, and what it changed, by name: of enriched ones what gold asks for."""
 
     source: Source
     tables: Mapping[str, Stored]

@@ -82,6 +82,11 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
+def _stood(feed: Feed, past: Past) -> DataFrame:
+    # The table may have columns that were declared once.
+    return past.silver.read([c.name for c in feed.silver])
+
+
 def _silver(feed: Feed, rows: DataFrame) -> DataFrame:
     return rows.selectExpr(*(c.name for c in feed.silver))
 
@@ -265,7 +270,7 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     """
     key, this = list(feed.key), _this(order, past)
     touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends"))
-    silver = past.silver.read()
+    silver = _stood(feed, past)
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
     known = touched.join(silver, key, "full" if this else "left")
@@ -361,7 +366,7 @@ def _upsert(judged: Judged, past: Past) -> tuple[DataFrame | None, DataFrame]:
     news = judged.accepted([*feed.fact_names, "_event_at", "_batch_date", "_revision"])
     before = None
     if not past.is_first:
-        before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
+        before = _stood(feed, past).join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
         news = news.unionByName(before.select(*news.columns))
     return before, derive(_newest(feed, news), feed.derived)
 
@@ -412,7 +417,7 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
     accepted = judged.accepted([*feed.fact_names, *ABOUT])
     news = accepted.select(*feed.fact_names)
     is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
-    before = None if past.is_first or is_outdated else past.silver.read()
+    before = None if past.is_first or is_outdated else _stood(feed, past)
     if is_outdated:
         news = news.where("false")
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))

@@ -291,7 +291,7 @@ class Feed:
     @property
     def happened(self) -> str:
         """SQL for a row's instant: its event time, or the start of its batch date."""
-        return self.event_time or "CAST(_batch_date AS TIMESTAMP)"
+        return f"CAST({self.event_time or '_batch_date'} AS TIMESTAMP)"
 
     @property
     def begins(self) -> str:

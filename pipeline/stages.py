@@ -3,7 +3,7 @@
 import datetime as dt
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -165,12 +165,21 @@ class Underway:
 
     batch: Batch
     world: World
-    hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))  # who waits for another's result has no hand on the work
+    is_void: bool = False  # nobody will ask for what is not yet computed
+    _hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))
     counting: Future[tuple[Finding, ...]] = field(init=False)
     restated: dict[str, Future[Restated]] = field(default_factory=dict)  # by enriched table, as are those written
     written: dict[str, Future[Stored]] = field(default_factory=dict)
     pairs: dict[str, Future[Pairs | None]] = field(default_factory=dict)  # by the table that is followed
     gold: dict[str, Future[Change | None]] = field(default_factory=dict)
+
+    @contextmanager
+    def hand(self) -> Iterator[None]:
+        """Waits for one of a few hands. Who waits for another's result must not have one. Raises CancelledError when the work is void."""
+        with self._hands:
+            if self.is_void:
+                raise CancelledError
+            yield
 
     def followed(self, table: str) -> Change | None:
         """Waits for what the batch changes in a table, and tells it if it is anything."""
@@ -183,7 +192,7 @@ class Underway:
     def world_of(self, table: GoldTable) -> World:
         """Waits for what a gold table sees of enriched tables, and gives the world with that in it."""
         seen = {name for name in (table.of, table.attributes) if name in self.restated}
-        read = seen if table.kind is Kind.KEYS else seen - {table.of}
+        read = {name for name in seen if name == table.attributes or table.kind is Kind.KEYS}
         changes = {name: self.restated[name].result().change for name in seen}
         tables = {name: self.written[name].result() for name in read}
         return replace(self.world, tables={**self.world.tables, **tables}, changes={**self.world.changes, **changes})
@@ -191,9 +200,10 @@ class Underway:
 
 @contextmanager
 def begun(batch: Batch, world: World) -> Iterator[Underway]:
-    """Begins all that follows the merged feeds, each table as soon as what it follows is there; ends when all of it has ended.
+    """Begins all that follows the merged feeds, each table as soon as what it follows is there, gold before the batch is judged as a whole.
 
-    Meanwhile it counts what only batch and lake together can tell, which needs nothing of what is enriched.
+    Meanwhile it counts what only batch and lake together can tell, which needs nothing of what is enriched. It ends when all
+    of it has ended; after an error, when what is under the hands has.
     """
     work, gold = Underway(batch=batch, world=world), batch.source.gold
     with ThreadPoolExecutor(2 * (len(batch.source.enriched) + len(gold)) + 1) as pool:
@@ -206,52 +216,58 @@ def begun(batch: Batch, world: World) -> Iterator[Underway]:
             if table.of not in work.pairs:
                 work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
             work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
-        yield work
+        try:
+            yield work
+        except BaseException:
+            work.is_void = True
+            raise
 
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch = work.batch
-    with work.hands:
+    with work.hand():
         stored = _stored(batch, _silver(batch, table))
         return restate_rows(table, work.world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
 
 def _write_enriched(work: Underway, table: Enriched) -> Stored:
     change = work.restated[table.name].result().change
-    with work.hands:
-        work.batch.attempt.change(change.table, change.key, change.rows)
-        return _stored(work.batch, change.table)
+    work.batch.attempt.change(change.table, change.key, change.rows)
+    return _stored(work.batch, change.table)
 
 
 def _count(work: Underway) -> tuple[Finding, ...]:
     judged = list(work.batch.judged.values())
-    with work.hands:
-        lazy = [*reference_counts(judged, work.world.tables), *(c for j in judged for c in j.checks)]
-        return counted(judged, lazy, work.batch.lake)
+    lazy = [*reference_counts(judged, work.world.tables), *(c for j in judged for c in j.checks)]
+    return counted(judged, lazy, work.batch.lake)
 
 
 def _count_pairs(work: Underway, of: str) -> Pairs | None:
     batch, change = work.batch, work.followed(of)
     if change is None:
         return None
-    with work.hands:
+    with work.hand():
         return pairs([t for t in batch.source.gold if t.of == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
 def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
     change, world = work.followed(table.of), work.world_of(table)
     moved = work.pairs[table.of].result() if table.distinct or table.lowest or table.highest else None
-    with work.hands:
+    with work.hand():
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
 
 
 def enrich(batch: Batch, work: Underway) -> None:
-    """Waits until the enriched rows that the news concern are restated, and the references counted."""
+    """Waits until the enriched rows that the news concern are restated and written, and the references counted.
+
+    Gold tables are begun meanwhile: their work is in these seconds, too, and `summarise` tells of the rest.
+    """
     with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
-        restated = [r.result() for r in work.restated.values()]
-        for written in work.written.values():
-            written.result()  # raises what went wrong there
+        restated = list[Restated]()
+        for name, future in work.restated.items():
+            restated.append(future.result())
+            work.written[name].result()  # raises what went wrong there
         batch.findings += [*(f for r in restated for f in r.findings), *work.counting.result()]
         rows = sum(r.change.rows.rows for r in restated)
         counts.update(total=rows, valid=rows)

@@ -143,8 +143,13 @@ class Gold:
         return filled(text, {**self.values, **self.moment.values, **more})
 
     @property
+    def rows(self) -> DataFrame:
+        """The stored rows; the table may have columns that were declared once."""
+        return self.stored.read([c.name for c in gold_columns(self.table)])
+
+    @property
     def old(self) -> DataFrame | None:
-        return self.stored.read([c.name for c in gold_columns(self.table)]) if self.stored.version else None
+        return self.rows if self.stored.version else None
 
     @property
     def ages(self) -> bool:
@@ -224,7 +229,7 @@ def with_change(stored: DataFrame, change: Change) -> DataFrame:
 
 
 def _totals(gold: Gold) -> DataFrame:
-    """Adds up what was, what came and what went, per group; each group carries its stored row along, to tell whether it changed."""
+    """Adds up what was, what came and what went, per group; what has no row for each batch carries its stored row along, to tell whether it changed."""
     table, columns = gold.table, gold_columns(gold.table)
     parts = [_as_they_were(gold)]
     if gold.change is not None:
@@ -254,11 +259,11 @@ def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
 
 
 def _as_they_were(gold: Gold) -> DataFrame:
-    """Gives, per group that may change, its stored row: in `_old`, and what of it goes on."""
-    table, stored = gold.table, gold.stored.read([c.name for c in gold_columns(gold.table)])
+    """Gives, per group that may change, what of its stored row goes on, and in `_old` all of it; per batch, the newest row goes on."""
+    table, stored = gold.table, gold.rows
     kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
     if table.per_batch:
-        # The newest row goes on; a row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
+        # A row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
         newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
         return newest.unionByName(stored.where("false").agg(*(F.max(c).alias(c) for c in kept))).selectExpr("'' AS _group", "*")
     return _touched(gold, stored).selectExpr(f"{group_key(table)} AS _group", *grain_of(table), *kept, "struct(*) AS _old")

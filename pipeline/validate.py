@@ -73,7 +73,7 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
         where=f"{event} IS NOT NULL",
         description=f"at most {quality.max_future_hours:g} hours after the end of the batch date",
     )
-    declared = [replace(r, where=f"{unless} AND ({r.where})" if unless and r.where else unless or r.where) for r in feed.rules]
+    declared = [replace(r, where=" AND ".join(filter(None, (unless, r.where and f"({r.where})")))) for r in feed.rules]
     return (*given, *([future] if event else []), *declared)
 
 
@@ -96,7 +96,7 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         "_event_at",
         # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
         f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in rules if r.action is REJECT)}, '') ELSE _unfit END AS _reasons",
-        f"{when_broken(r for r in rules if r.action is not REJECT)} AS _warned",
+        f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
         f"{when_outside(rules)} AS _unchecked",
     )
     rows = lake.keep(judged, f"judged/{feed.name}")
@@ -110,8 +110,8 @@ def named(cases: Sequence[str]) -> str:
 
 def when_broken(rules: Iterable[Rule], where: str = "") -> str:
     """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where`, and outside this one, do not."""
-    insides = ((r, [where] * bool(where) + [f"coalesce({r.where}, false)"] * bool(r.where)) for r in rules)
-    return named([f"CASE WHEN {' AND '.join([*inside, f'NOT coalesce({r.holds}, false)'])} THEN '{r.name}' END" for r, inside in insides])
+    terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.holds}, false)")) for r in rules)
+    return named([f"CASE WHEN {' AND '.join(filter(None, told))} THEN '{r.name}' END" for r, told in terms])
 
 
 def when_outside(rules: Iterable[Rule]) -> str:

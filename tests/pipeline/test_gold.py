@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from drawing import draw, drawn
 from factories_pipeline import SHOP, TILL, Site, on_sail
-from factories_source import changed, kiosk
+from factories_source import FEEDS, changed, kiosk
 from retail_anew import enriched_orders, gold, history, key_figures, public
 
 from pipeline.contract import Outcome, Quality, Result
@@ -70,6 +70,8 @@ def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
         totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
 
 
+# ---- tables whose declaration is unusual, or was another
+
 GOLD = """
 from pipeline.model import keys, totals
 
@@ -81,24 +83,67 @@ def by_stall(sums):
 def busy(stalls):
     return stalls.where("receipts > 1")
 """
-RECOUNTED = changed(
-    changed(GOLD, 'totals(of="takings", grain', 'keys(of="takings", key=("stall",), grain'), 'receipts BIGINT", sums={"receipts": "1"})', 'receipts BIGINT")'
-)
-RECOUNTED = changed(
-    RECOUNTED,
+BY_KEY = changed(GOLD, 'totals(of="takings", grain', 'keys(of="takings", key=("stall",), grain')
+BY_KEY = changed(BY_KEY, 'receipts BIGINT", sums={"receipts": "1"})', 'receipts BIGINT")')
+BY_KEY = changed(
+    BY_KEY,
     "(sums):\n    return sums",
     '(takings):\n    return takings.groupBy("stall").agg({"receipt": "count"}).withColumnRenamed("count(receipt)", "receipts")',
 )
+LOUD = changed(FEEDS, 'key=("stall",), keep=Upsert()', 'key=("stall",), keep=Upsert(), derived=(Derived("loud", "STRING", "upper(place)"),)')
+LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
+
+
+def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "before", feeds=LOUD, gold=GOLD)))
+    site.deliver(
+        "2026-03-01",
+        stalls="stall | place\n north | gate\n south | hall",
+        takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 1 | 2026-03-01 11:00:00",
+    )
+    site.source = load(kiosk(tmp_path / "after", gold=BY_KEY))
+    site.deliver(
+        "2026-03-02",
+        stalls="stall | place\n north | yard",
+        takings="receipt | stall | quantity | sold_at\n r3 | north | 2 | 2026-03-02 10:00:00",
+    )
+    assert site.draw("silver.stalls", "stall", "place") == drawn("stall | place\n north | yard\n south | hall")
+    assert site.draw("gold.by_stall", "stall", "receipts") == drawn("stall | receipts\n north | 2\n south | 1")
+    assert site.draw("gold.busy", "stall", "receipts") == drawn("stall | receipts\n north | 2")
 
 
 @on_sail
-def test_a_table_that_becomes_one_of_another_kind_goes_on_with_what_it_holds(session: Session, tmp_path: Path) -> None:
-    site = Site(tmp_path, session, load(kiosk(tmp_path / "before", gold=GOLD)))
-    site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 1 | 2026-03-01 11:00:00")
-    site.source = load(kiosk(tmp_path / "after", gold=RECOUNTED))
-    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 2 | 2026-03-02 10:00:00")
-    assert site.draw("gold.by_stall", "stall", "receipts") == drawn("stall | receipts\n north | 2\n south | 1")
-    assert site.draw("gold.busy", "stall", "receipts") == drawn("stall | receipts\n north | 2")
+def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows(session: Session, tmp_path: Path) -> None:
+    sold = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
+    feeds = changed(changed(FEEDS, "settings=", sold), "import HIGH", "import Enriched, Newest, HIGH")
+    gold = """
+from pipeline.model import totals
+
+@totals(
+    of="sold", grain=("receipt",), attributes="sold", columns="receipt STRING, pieces BIGINT, place STRING", sums={"pieces": "quantity"}
+)
+def receipts(sums):
+    return sums
+"""
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=gold)))
+    site.deliver("2026-03-01", stalls="stall | place\n north | gate", takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-01 10:00:00")
+    site.deliver("2026-03-02", stalls="stall | place\n north | yard")
+    assert site.draw("gold.receipts", "receipt", "pieces", "place") == drawn("receipt | pieces | place\n r1 | 2 | yard")
+
+
+@on_sail
+def test_an_event_time_that_is_a_date_is_the_start_of_that_day_from_the_first_batch_on(session: Session, tmp_path: Path) -> None:
+    gold = """
+from pipeline.model import totals
+
+@totals(of="takings", grain=("stall",), columns="stall STRING, since TIMESTAMP", where="is_current", lowest={"since": "effective_from"})
+def oldest(sums):
+    return sums
+"""
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=changed(FEEDS, "sold_at TIMESTAMP", "sold_at DATE"), gold=gold)))
+    site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01")
+    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-02")
+    assert site.draw("gold.oldest", "stall", "since") == drawn("stall | since\n north | 2026-03-02")
 
 
 # ---- retail: difference and recomputation agree
