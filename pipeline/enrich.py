@@ -64,7 +64,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     """
     name, table = stored.name, _filled(table, values)
     key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
-    before = stored.read([c.name for c in columns]) if stored.version else None
+    before = stored.read() if stored.version else None
     # Of a table that holds nothing yet every row is news.
     touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
     own = _own(table, feed, judged)

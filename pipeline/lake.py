@@ -436,15 +436,16 @@ class Lake:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A table of the lake at one version; version 0 holds nothing."""
+    """A table of the lake at one version; version 0 holds nothing. `columns` are those declared: it may have others, which once were."""
 
     lake: Lake
     name: str
     version: int
+    columns: tuple[str, ...]
 
     def read(self, columns: Sequence[str] | None = None) -> "DataFrame":
-        """Reads some columns, by default all, through the engine."""
-        return self.lake.read(self.name, self.version, columns)
+        """Reads some columns, by default all that are declared, through the engine."""
+        return self.lake.read(self.name, self.version, columns or self.columns)
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:

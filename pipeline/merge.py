@@ -82,17 +82,8 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
     return both.groupBy(*(c.name for c in columns)).agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
 
 
-def _stood(feed: Feed, past: Past) -> DataFrame:
-    # The table may have columns that were declared once.
-    return past.silver.read([c.name for c in feed.silver])
-
-
-def _silver(feed: Feed, rows: DataFrame) -> DataFrame:
-    return rows.selectExpr(*(c.name for c in feed.silver))
-
-
-def _signed(feed: Feed, rows: DataFrame, sign: int | str) -> DataFrame:
-    return rows.selectExpr(*(c.name for c in feed.silver), f"{sign} AS _sign")
+def _silver(feed: Feed, rows: DataFrame, *sign: str) -> DataFrame:
+    return rows.selectExpr(*(c.name for c in feed.silver), *sign)
 
 
 def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
@@ -185,7 +176,7 @@ def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Pas
         after = _versions_told(feed, news, past.deliveries)
     else:
         after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, news)
-    return _signed(feed, derive(after, feed.derived), 1), _instants(feed, news, order)
+    return _silver(feed, derive(after, feed.derived), "1 AS _sign"), _instants(feed, news, order)
 
 
 def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame]:
@@ -226,7 +217,7 @@ def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | No
     ended = met.where("is_current AND NOT _same").selectExpr(*facts, "effective_from", ends)
     after = derive(opened.unionByName(ended).selectExpr("*", "effective_to IS NULL AS is_current"), feed.derived)
     # Every one of them differs from what it was, if only by its newest event.
-    return _signed(feed, after, 1).unionByName(_signed(feed, current.where("is_current"), -1))
+    return _silver(feed, after, "1 AS _sign").unionByName(_silver(feed, current.where("is_current"), "-1 AS _sign"))
 
 
 def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
@@ -270,7 +261,7 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     """
     key, this = list(feed.key), _this(order, past)
     touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends"))
-    silver = _stood(feed, past)
+    silver = past.silver.read()
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
     known = touched.join(silver, key, "full" if this else "left")
@@ -366,7 +357,7 @@ def _upsert(judged: Judged, past: Past) -> tuple[DataFrame | None, DataFrame]:
     news = judged.accepted([*feed.fact_names, "_event_at", "_batch_date", "_revision"])
     before = None
     if not past.is_first:
-        before = _stood(feed, past).join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
+        before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
         news = news.unionByName(before.select(*news.columns))
     return before, derive(_newest(feed, news), feed.derived)
 
@@ -383,7 +374,7 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
     rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
     rows = derive(derive(rows, feed.prepared).selectExpr("*", f"{feed.happened} AS _event_at"), feed.derived)
-    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(_signed(feed, rows, "_sign"), f"changes/{past.silver.name}"))
+    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"))
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
@@ -414,10 +405,9 @@ def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed, this = judged.feed, (order.batch_date, order.revision)
-    accepted = judged.accepted([*feed.fact_names, *ABOUT])
-    news = accepted.select(*feed.fact_names)
+    news = judged.accepted(feed.fact_names)
     is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
-    before = None if past.is_first or is_outdated else _stood(feed, past)
+    before = None if past.is_first or is_outdated else past.silver.read()
     if is_outdated:
         news = news.where("false")
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
@@ -429,7 +419,8 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
                 f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
             )
         _check_shrink(feed, past, change, max_shrink)
-    return Merged(change=change, checks=_instants(feed, accepted.withColumn("_event_at", F.expr(feed.begins)), order))
+    events = judged.accepted([*feed.fact_names, *ABOUT]).withColumn("_event_at", F.expr(feed.begins))
+    return Merged(change=change, checks=_instants(feed, events, order))
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:

@@ -466,6 +466,11 @@ class GoldTable:
     def schema(self) -> tuple[Column, ...]:
         return columns_of(self.columns)
 
+    @property
+    def members(self) -> Mapping[str, str]:
+        """The columns that count or compare members of a group, each with the SQL of a member."""
+        return {**self.distinct, **self.lowest, **self.highest}
+
 
 def totals(**declared: Any) -> Callable[[Build], GoldTable]:
     """Declares a gold table of sums, counts and extremes per grain, kept by difference; the function finishes its rows."""
@@ -562,7 +567,7 @@ class Source:
 
     def attribute_columns(self, table: GoldTable) -> tuple[str, ...]:
         """What a gold table takes of its attributes: the grain, and every column that is not its own."""
-        own = {*table.sums, *table.distinct, *table.lowest, *table.highest}
+        own = {*table.sums, *table.members}
         given = {c.name for c in self.silver_columns(table.attributes)}
         return tuple(dict.fromkeys((*table.grain, *(c.name for c in table.schema if c.name in given - own))))
 

@@ -41,6 +41,7 @@ class Attempt:
     report: Report = silent
     versions: dict[str, int] = field(default_factory=dict)
     appended: Counter[str] = field(default_factory=Counter)
+    columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as declared, by table
     _journal: Journal | None = None
 
     def __enter__(self) -> Self:
@@ -54,6 +55,7 @@ class Attempt:
                 self.lake.create(name, schema)
                 self._say("table.created", table=name)
         self.versions = {name: published.get(name, 0) for name in wanted}
+        self.columns = {name: tuple(schema.names) for name, schema in wanted.items()}
         self.lake.open_work(journal.checked(self.order.batch_id))
         self._journal = Journal(
             batch_id=self.order.batch_id,

@@ -141,7 +141,7 @@ def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterato
     if table.attributes and table.attributes not in silver:
         yield table.name, f"gold table {table.name}: there is no silver table {table.attributes!r}"
     columns = {c.name for c in table.schema}
-    for column in (*table.grain, *table.sums, *table.distinct, *table.lowest, *table.highest, *table.ages):
+    for column in (*table.grain, *table.sums, *table.members, *table.ages):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
 

@@ -22,7 +22,7 @@ from pipeline.merge import Change, Delivery, Past, merge_feed
 from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
-from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, gold_columns, pairs, restate, with_change
+from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
 from pipeline.tree import grow
 from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
 
@@ -252,7 +252,7 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
 
 def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
     change, world = work.followed(table.of), work.world_of(table)
-    moved = work.pairs[table.of].result() if table.distinct or table.lowest or table.highest else None
+    moved = work.pairs[table.of].result() if table.members else None
     with work.hand():
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
@@ -311,8 +311,7 @@ def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> D
     """Gives all rows of a table as this batch leaves it; of a gold table, which is not yet written, by what changes in it."""
     if table in world.tables:
         return world.tables[table].read()
-    columns = [c.name for c in gold_columns(next(t for t in batch.source.gold if t.name == table))]
-    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read(columns)
+    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read()
     return with_change(stored, change) if change is not None else stored
 
 
@@ -337,7 +336,7 @@ def whole(batch: Batch, feed: Feed) -> bool:
 
 
 def _stored(batch: Batch, name: str) -> Stored:
-    return Stored(lake=batch.lake, name=name, version=batch.attempt.version(name))
+    return Stored(lake=batch.lake, name=name, version=batch.attempt.version(name), columns=batch.attempt.columns[name])
 
 
 def _silver(batch: Batch, table: Feed | Tree | Enriched) -> str:

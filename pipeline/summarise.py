@@ -57,7 +57,7 @@ def gold_columns(table: GoldTable) -> tuple[Column, ...]:
 
 def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: Stored) -> Pairs | None:
     """Counts members per group for every distinct, lowest and highest column of the tables that follow one changed table."""
-    wanted = [(t, column, sql) for t in tables for column, sql in _members(t)]
+    wanted = [(t, column, sql) for t in tables for column, sql in t.members.items()]
     if not wanted:
         return None
     entries = ", ".join(
@@ -88,10 +88,6 @@ def group_key(table: GoldTable) -> str:
 def grain_of(table: GoldTable) -> tuple[str, ...]:
     """Tells by what rows are grouped: the grain, but nothing for a table that has one cumulative row per batch."""
     return () if table.per_batch else table.grain
-
-
-def _members(table: GoldTable) -> list[tuple[str, str]]:
-    return [*table.distinct.items(), *table.lowest.items(), *table.highest.items()]
 
 
 def _state(stored: Stored, source: Source, names: Sequence[str]) -> DataFrame | None:
@@ -143,13 +139,8 @@ class Gold:
         return filled(text, {**self.values, **self.moment.values, **more})
 
     @property
-    def rows(self) -> DataFrame:
-        """The stored rows; the table may have columns that were declared once."""
-        return self.stored.read([c.name for c in gold_columns(self.table)])
-
-    @property
     def old(self) -> DataFrame | None:
-        return self.rows if self.stored.version else None
+        return self.stored.read() if self.stored.version else None
 
     @property
     def ages(self) -> bool:
@@ -260,8 +251,8 @@ def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
 
 def _as_they_were(gold: Gold) -> DataFrame:
     """Gives, per group that may change, what of its stored row goes on, and in `_old` all of it; per batch, the newest row goes on."""
-    table, stored = gold.table, gold.rows
-    kept = ("_rows", *table.sums, *table.distinct, *table.lowest, *table.highest)
+    table, stored = gold.table, gold.stored.read()
+    kept = ("_rows", *table.sums, *table.members)
     if table.per_batch:
         # A row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
         newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
@@ -281,7 +272,7 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
 def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
     """Gives, per group, how its distinct counts changed and its new extremes."""
     table = gold.table
-    pair = {c: literal(pair_name(table, c)) for c in (*table.distinct, *table.lowest, *table.highest)}
+    pair = {c: literal(pair_name(table, c)) for c in table.members}
     counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.distinct]
     ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.lowest), ("high", table.highest)) for c in cs]
     mine = effects.df.where(f"pair IN ({', '.join(pair.values())})").withColumnRenamed("group_key", "_group")
