@@ -97,6 +97,7 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
             yield "engine", OK, f"spark, master {settings.master}, {settings.driver_memory} for the driver"
             yield from _java(environ)
             yield from _jars(settings.jars_path)
+            yield from _class_data(environ, settings.jars_path)
         case "sail":
             yield "engine", OK, "sail, inside the worker; no Java"
             yield "engine", NOTE, 'sail cannot stream (a source with stream = true) nor run on a cluster; for these set [spark] engine = "spark"'
@@ -124,6 +125,16 @@ def _jars(jars_path: str) -> Told:
         yield "jars", BAD, str(error)
         return
     yield "jars", OK, f"{plural(len(found), 'jar')} of Delta in {found[0].parent}"
+
+
+def _class_data(environ: Mapping[str, str], jars_path: str) -> Told:
+    java, jars = importlib.import_module("pipeline.java"), importlib.import_module("pipeline.jars")
+    try:
+        saved = java.class_data(java.find_java(environ), jars.find_jars(jars_path)).is_file()
+    except (java.NoJava, jars.NoJars):  # which is told already
+        return
+    if not saved:
+        yield "java", NOTE, "its class data is not saved; `python -m pipeline.classdata` does it, once, and sessions start in half the time"
 
 
 def _remote(remote: str) -> Told:

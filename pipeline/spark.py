@@ -113,12 +113,12 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
             return _spark(settings, inherit_fds)
 
 
-def spark_conf(settings: Settings, delta_jars: tuple[Path, ...]) -> dict[str, str]:
-    """Tells every setting of a session on Spark, ours and the user's."""
+def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | None = None) -> dict[str, str]:
+    """Tells every setting of a session on Spark, ours and the user's. `saved` is class data for its Java."""
     local = settings.master.startswith("local")
     conf = {**FOR_EVERY_ENGINE, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
     conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
-    conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings))
+    conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved))
     conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
     if local:
         conf |= {**FOR_ONE_MACHINE, "spark.sql.shuffle.partitions": str(min(max(_cores(settings.master), 2), 8))}
@@ -131,11 +131,14 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...]) -> dict[str, st
     return conf
 
 
-def _java_options(settings: Settings) -> list[str]:
+def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
     options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
     if settings.master.startswith("local"):
         options += LATE_OPTIMISATION
+        if saved is not None and "spark.driver.extraClassPath" not in settings.conf:
+            # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
+            options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
         if _cores(settings.master) <= FEW_CORES and "GC" not in settings.conf.get("spark.driver.extraJavaOptions", ""):
             options.append("-XX:+UseSerialGC")
     return options
@@ -149,8 +152,10 @@ def _cores(master: str) -> int:
 def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
     from pyspark import SparkConf, SparkContext
 
-    conf = spark_conf(settings, jars.find_jars(settings.jars_path))
-    _prepare_environment(java.find_java(os.environ), local=settings.master.startswith("local"))
+    found, delta_jars = java.find_java(os.environ), jars.find_jars(settings.jars_path)
+    saved = java.class_data(found, delta_jars)
+    conf = spark_conf(settings, delta_jars, saved if saved.is_file() else None)
+    _prepare_environment(found, local=settings.master.startswith("local"))
     gateway = _launch(SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if k.startswith(NEEDED_AT_LAUNCH)]), settings, inherit_fds)
     context = SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
     session = SparkSession(context)

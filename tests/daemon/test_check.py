@@ -11,6 +11,7 @@ from factories_published import PublishedLake, sale
 
 from daemon.check import BAD, NOTE, OK, Finding, check, file_system
 from daemon.cli import main
+from pipeline.jars import JARS
 
 DAILY = "retail.gold.daily_sales"
 SAIL = '[spark]\nengine = "sail"\n'
@@ -84,6 +85,14 @@ def test_without_a_java_the_engine_spark_is_bad_and_says_what_to_do(tmp_path: Pa
     assert any("Java 11 is too old" in says for _, says in told)
     [(verdict, says)] = found(site, "jars")
     assert (verdict, "[spark] jars_path" in says) == (BAD, True)
+
+
+def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", f'[spark]\njars_path = "{tmp_path}/jars"\n')
+    (tmp_path / "jars").mkdir()
+    for name in JARS:
+        (tmp_path / "jars" / name).touch()
+    assert any(verdict == NOTE and "`python -m pipeline.classdata` does it" in says for verdict, says in found(site, "java"))
 
 
 def test_a_server_that_does_not_answer_is_bad(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from pipeline.contract import Settings
+from pipeline.jars import find_jars
+from pipeline.java import class_data, find_java
 from pipeline.spark import spark_conf
 
 SESSION = """
@@ -101,6 +103,12 @@ def test_spark_writes_nothing_to_the_current_folder_and_its_chatter_to_the_log(o
 
 
 @pytest.mark.spark
+def test_java_starts_from_the_class_data_that_the_installation_saved(on_spark: Opened) -> None:
+    saved = class_data(find_java(os.environ), find_jars())
+    assert str(saved) in (Path("/proc") / str(on_spark.facts["jvm"]) / "maps").read_text(), "`python -m pipeline.classdata` saves it, which `make` does"
+
+
+@pytest.mark.spark
 def test_the_lock_is_free_only_when_the_jvm_of_a_killed_process_is_gone_and_it_goes_by_itself(on_spark: Opened) -> None:
     jvm = Path("/proc") / str(on_spark.facts["jvm"])
     assert str(on_spark.root / "lock") in {str(fd.readlink()) for fd in (jvm / "fd").iterdir()}
@@ -171,6 +179,14 @@ def test_a_shuffle_on_one_machine_has_few_partitions(master: str, partitions: st
     if master == "local":
         partitions = str(min(max(os.cpu_count() or 1, 2), 8))
     assert conf_of(master=master)["spark.sql.shuffle.partitions"] == partitions
+
+
+def test_class_data_is_taken_with_the_class_path_that_it_is_for() -> None:
+    def options(**conf: str) -> str:
+        return spark_conf(Settings(lake_path="/lake", conf=conf), (Path("/jars/a.jar"),), Path("/saved.jsa"))["spark.driver.extraJavaOptions"]
+
+    assert "-XX:SharedArchiveFile=/saved.jsa" in options()
+    assert "-XX:SharedArchiveFile" not in options(**{"spark.driver.extraClassPath": "/more.jar"})
 
 
 def test_the_users_garbage_collector_stands_alone() -> None:
