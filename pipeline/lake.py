@@ -11,7 +11,9 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,8 +23,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties
+from deltalake.transaction import AddAction, RemoveAction
 
+from pipeline import datafiles
+from pipeline.datafiles import DataFile, shaped
 from pipeline.grammar import arrow_type
 from pipeline.model import Column
 
@@ -38,10 +43,16 @@ SORTED_ROWS = 50_000
 ONE_TASK_BYTES = 8 << 20
 # From here on a cluster's many writers beat this process's one.
 ENGINE_ROWS = 20_000_000
+WRITERS = 2  # files that are written side by side: each is held in memory meanwhile
 TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
 
 _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
+# The ends of other types are not told, or not exactly.
+_ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
+# Read within the minute and thrown away: an engine's stronger compression, and dictionaries of what hardly repeats, cost a third of the
+# writing. Each engine takes the words that it knows.
+_KEPT = {"compression": "snappy", "parquet.enable.dictionary": "false", "dictionary_enabled": "false", "statistics_enabled": "chunk"}
 _WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=256 * 1024)
 
 
@@ -277,48 +288,50 @@ class Lake:
             batches = self._sorted(rows, schema, sorted_by)
         else:
             batches = rows.batches(schema) if isinstance(rows, Kept) else iter(shaped(rows, schema).to_batches())
-        write_deltalake(
-            delta,
-            pa.RecordBatchReader.from_batches(schema, batches),
-            mode="append",
-            target_file_size=FILE_BYTES,
-            writer_properties=_WRITER,
-            commit_properties=_tagged(tag),
-        )
-        return self._wrote(table, delta)
+        return self._commit(table, delta, datafiles.write(self.location(table), batches, schema, FILE_BYTES), [], tag)
 
     def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
 
         `rows` have `_sign`: -1 is a row as it was, +1 a row as it is now. A key that comes only with -1 goes, a +1 row
-        takes the place of its key's row or is new. Raises ValueError when a key has two rows.
+        takes the place of its key's row or is new. Files that hold none of the keys stay. Raises ValueError when a key has two rows.
         """
         if not rows.rows:
             return self.version(table)
         if rows.ends("_sign")[0] > 0:
             return self.append(table, rows, tag, sorted_by=key)
-        signs = rows.arrow([*key, "_sign"])
-        old = signs.filter(pc.less(signs["_sign"], 0))
         delta = self._to_write(table)
         schema = _arrow_schema(delta.schema())
-        signed = schema.append(pa.field("_sign", pa.int32()))
-        survivors = _one_row_a_key(signs, key, table)
-        source = pa.RecordBatchReader.from_batches(signed, _chosen(rows.batches(signed), survivors))
-        everything = {f'"{name}"': f's."{name}"' for name in schema.names}
-        (
-            delta.merge(
-                source,
-                _condition(signs, old, key),
-                source_alias="s",
-                target_alias="t",
-                writer_properties=_WRITER,
-                commit_properties=_tagged(tag),
-            )
-            .when_matched_delete("s._sign < 0")
-            .when_matched_update(everything)
-            .when_not_matched_insert(everything, "s._sign > 0")
-            .execute()
-        )
+        signs = rows.arrow([*key, "_sign"])
+        is_new = pc.greater(signs["_sign"], 0).combine_chunks()
+        keys = shaped(signs, _chosen_columns(schema, key))
+        news = datafiles.News(keys, pa.Table.from_batches(_chosen(rows.batches(schema), is_new), schema))
+        if not news.is_distinct:
+            raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
+        folder = self.location(table)
+        with ThreadPoolExecutor(WRITERS) as pool:
+            near = _files_within(delta, keys.filter(pc.invert(is_new)))
+            found = list(pool.map(lambda file: news.found_in(folder / unquote(file[0])), near))
+            touched = [(file, rows) for file, rows in zip(near, found, strict=True) if rows.null_count < len(rows)]
+            new, last = news.not_in(rows for _, rows in touched), max(len(touched) - 1, 0)
+
+            def write(number: int) -> list[DataFile]:
+                parts = [news.applied_to(folder / unquote(path), rows) for (path, _), rows in touched[number : number + 1]]
+                if number == last:  # new rows join a file that is written anyway: small tables stay one file
+                    parts.append(new)
+                return datafiles.write(folder, pa.concat_tables(parts).to_batches(), schema, FILE_BYTES)
+
+            files = [file for some in pool.map(write, range(last + 1)) for file in some]
+        return self._commit(table, delta, files, [file for file, _ in touched], tag)
+
+    def _commit(self, table: str, delta: DeltaTable, files: Iterable[DataFile], gone: Iterable[tuple[str, int]], tag: str) -> int:
+        now = time.time_ns() // 1_000_000
+        actions: list[AddAction | RemoveAction] = [
+            AddAction(path=f.name, size=f.size, partition_values={}, modification_time=now, data_change=True, stats=f.statistics) for f in files
+        ]
+        actions += [RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={}) for path, size in gone]
+        delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=_tagged(tag))
+        delta.update_incremental()
         return self._wrote(table, delta)
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
@@ -415,8 +428,7 @@ class Lake:
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        # Read within the minute and thrown away: an engine's stronger default costs a third of the writing.
-        df.write.mode("overwrite").option("compression", "snappy").parquet(str(folder))
+        df.write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
@@ -451,19 +463,6 @@ class Stored:
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
     """Tells the Arrow schema of declared columns, all nullable."""
     return pa.schema([pa.field(c.name, arrow_type(c.type)) for c in columns])
-
-
-def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Brings rows to a schema by column name: cast exactly or fail, null where a column is absent, surplus dropped."""
-    present = set(rows.column_names)
-
-    def column(field: pa.Field) -> pa.ChunkedArray:
-        if field.name not in present:
-            return pa.chunked_array([pa.nulls(rows.num_rows, field.type)], field.type)
-        found = rows[field.name]
-        return found if found.type == field.type else found.cast(field.type)
-
-    return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
 
 
 def _chosen_columns(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
@@ -518,21 +517,6 @@ def _commit(entry: dict[str, Any]) -> Commit:
     )
 
 
-def _one_row_a_key(signs: pa.Table, key: Sequence[str], table: str) -> pa.Array:
-    """Marks, for each key, the one row that decides: the +1 row where there is one, else a -1 row."""
-    count = signs.num_rows
-    is_new = pc.greater(signs["_sign"], 0)
-    at = pa.array(range(count), pa.int64())
-    ranked = signs.select(list(key)).append_column("_rank", pc.add(at, pc.multiply(is_new.cast(pa.int64()), count)))
-    winners = ranked.group_by(list(key), use_threads=False).aggregate([("_rank", "max")])["_rank_max"]
-    new = pc.greater_equal(winners, count)
-    if pc.sum(new).as_py() != pc.sum(is_new).as_py():
-        raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
-    places = pc.if_else(new, pc.subtract(winners, count), winners)
-    mask = pc.is_in(at, value_set=places.combine_chunks())
-    return mask.combine_chunks() if isinstance(mask, pa.ChunkedArray) else mask
-
-
 def _chosen(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.RecordBatch]:
     at = 0
     for batch in batches:
@@ -540,23 +524,14 @@ def _chosen(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.Re
         at += batch.num_rows
 
 
-def _condition(signs: pa.Table, old: pa.Table, key: Sequence[str]) -> str:
-    # The range of the keys that are there already lets delta-rs leave other files unread; new keys need no match.
-    terms = []
-    for name in key:
-        nulls = signs[name].null_count > 0
-        terms.append(f'(t."{name}" IS NOT DISTINCT FROM s."{name}")' if nulls else f't."{name}" = s."{name}"')
-        if not nulls and old[name].type in (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC")):
-            ends = pc.min_max(old[name]).as_py()
-            terms.append(f't."{name}" >= {_literal(ends["min"])} AND t."{name}" <= {_literal(ends["max"])}')
-    return " AND ".join(terms)
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, dt.datetime):
-        return f"arrow_cast('{value.isoformat()}', 'Timestamp(Microsecond, Some(\"UTC\"))')"
-    if isinstance(value, dt.date):
-        return f"CAST('{value.isoformat()}' AS DATE)"
-    return "'" + str(value).replace("'", "''") + "'"
+def _files_within(delta: DeltaTable, keys: pa.Table) -> list[tuple[str, int]]:
+    """Tells path and size of the files that may hold one of the keys, by the ends that the log tells of their columns."""
+    files = pa.table(delta.get_add_actions(flatten=True))
+    for name in keys.column_names:
+        low, high = f"min.{name}", f"max.{name}"
+        if keys[name].null_count or low not in files.column_names or keys[name].type not in _ORDERED:
+            continue
+        ends = pc.min_max(keys[name])
+        outside = pc.or_(pc.less(files[high], ends["min"]), pc.greater(files[low], ends["max"]))
+        files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: untold
+    return list(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake import Lake, shaped
+from pipeline.datafiles import shaped
+from pipeline.lake import Lake
 
 BATCHES = "ops.batches"
 _AT = pa.timestamp("us", "UTC")

@@ -273,7 +273,7 @@ def test_every_commit_carries_its_tag_and_a_restore_says_which_version_it_brough
     assert lake.restore(ORDERS, 1, "lakegate b1/3") == 3
     DeltaTable(lake.location(ORDERS)).delete()
     seen = [(c.version, c.operation, c.tag, c.restored) for c in lake.commits(ORDERS, 0)]
-    assert seen == [(1, "WRITE", "lakegate b1/1", None), (2, "MERGE", "lakegate b1/2", None), (3, "RESTORE", "lakegate b1/3", 1), (4, "DELETE", None, None)]
+    assert seen == [(1, "WRITE", "lakegate b1/1", None), (2, "WRITE", "lakegate b1/2", None), (3, "RESTORE", "lakegate b1/3", 1), (4, "DELETE", None, None)]
     assert [c.version for c in lake.commits(ORDERS, 3)] == [4]
     assert lake.commits(ORDERS, 4) == []
     assert [lake.is_at(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
