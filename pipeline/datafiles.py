@@ -132,9 +132,13 @@ class News:
         self._places = places(rows.select(keys.column_names), self._keys)
 
     @property
+    def count(self) -> int:
+        return int(self._rows.num_rows)
+
+    @property
     def is_distinct(self) -> bool:
         """Tells whether each key has one row at most."""
-        return bool(len(self._places.unique()) == self._rows.num_rows)
+        return bool(len(self._places.unique()) == self.count)
 
     def found_in(self, path: Path) -> pa.Array:
         """Tells, for each row of a file, which of the keys it has; null for none."""

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -288,7 +288,7 @@ class Lake:
             batches = self._sorted(rows, schema, sorted_by)
         else:
             batches = rows.batches(schema) if isinstance(rows, Kept) else iter(shaped(rows, schema).to_batches())
-        return self._commit(table, delta, datafiles.write(self.location(table), batches, schema, FILE_BYTES), [], tag)
+        return self._commit(table, delta, datafiles.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count})
 
     def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
@@ -322,15 +322,21 @@ class Lake:
                 return datafiles.write(folder, pa.concat_tables(parts).to_batches(), schema, FILE_BYTES)
 
             files = [file for some in pool.map(write, range(last + 1)) for file in some]
-        return self._commit(table, delta, files, [file for file, _ in touched], tag)
+        updated, met = news.count - new.num_rows, sum(len(rows) - rows.null_count for _, rows in touched)
+        metrics = {"num_target_rows_inserted": new.num_rows, "num_target_rows_updated": updated, "num_target_rows_deleted": met - updated}
+        return self._commit(table, delta, files, tag, metrics, gone=[file for file, _ in touched])
 
-    def _commit(self, table: str, delta: DeltaTable, files: Iterable[DataFile], gone: Iterable[tuple[str, int]], tag: str) -> int:
+    def _commit(
+        self, table: str, delta: DeltaTable, files: Sequence[DataFile], tag: str, metrics: Mapping[str, int], *, gone: Sequence[tuple[str, int]] = ()
+    ) -> int:
+        """Adds files in the place of others, of which path and size are given. `metrics` are for readers of the table's history."""
         now = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [
             AddAction(path=f.name, size=f.size, partition_values={}, modification_time=now, data_change=True, stats=f.statistics) for f in files
         ]
         actions += [RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={}) for path, size in gone]
-        delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=_tagged(tag))
+        told = {**metrics, "num_added_files": len(files), "num_removed_files": len(gone)}
+        delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=_tagged(tag, operationMetrics=told))
         delta.update_incremental()
         return self._wrote(table, delta)
 
@@ -500,9 +506,9 @@ def _sizes(delta: DeltaTable) -> list[int]:
     return pa.table(delta.get_add_actions())["size_bytes"].to_pylist()  # type: ignore[no-any-return]
 
 
-def _tagged(tag: str) -> CommitProperties:
+def _tagged(tag: str, **more: Any) -> CommitProperties:
     # No silent retry: when somebody else has taken the next version, the attempt must see it.
-    return CommitProperties(custom_metadata={TAG: tag}, max_commit_retries=0)
+    return CommitProperties(custom_metadata={TAG: tag, **more}, max_commit_retries=0)
 
 
 def _commit(entry: dict[str, Any]) -> Commit:
