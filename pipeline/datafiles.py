@@ -2,7 +2,9 @@
 
 import datetime as dt
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import pyarrow.parquet as pq
 
 # A group of rows is written, and read, as one: so many pay the effort, and fit into memory.
 GROUP_ROWS = 256 * 1024
+ARROWS_SHARE = 2  # rows in memory take so many times the bytes that they take in a file, about
+WRITERS = 2  # files that are written side by side: the rows of each are held in memory meanwhile
 LONGEST_TEXT = 64  # of a text column with a longer end the statistics say nothing
 
 
@@ -27,51 +31,38 @@ class DataFile:
 
 
 def write(folder: Path, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:
-    """Writes rows of this schema into new files of about this size, in their order."""
-    files, open_file = list[Path](), None
-    try:
-        for group in _groups(rows, schema):
-            if open_file is None or open_file.tell() >= file_bytes:
-                if open_file is not None:
-                    open_file.close()
-                files.append(folder / f"{uuid4()}.parquet")
-                open_file = _File(files[-1], schema)
-            open_file.write(group)
-    finally:
-        if open_file is not None:
-            open_file.close()
-    return [data_file(f) for f in files]
+    """Writes rows of this schema into new files of about this size, in their order, two at a time."""
+    files, under_way = list[DataFile](), deque[Future[DataFile]]()
+    with ThreadPoolExecutor(WRITERS) as pool:
+        for piece in _pieces(rows, schema, ARROWS_SHARE * file_bytes):
+            under_way.append(pool.submit(_write_file, folder, piece))
+            if len(under_way) > WRITERS:
+                files.append(under_way.popleft().result())
+        return [*files, *(f.result() for f in under_way)]
 
 
-class _File:
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._sink = pa.OSFile(str(path), "wb")
-        # A dictionary of each column is half of the effort, and compression finds what repeats as well.
-        self._writer = pq.ParquetWriter(self._sink, schema, compression="snappy", use_dictionary=False)
-
-    def tell(self) -> int:
-        return int(self._sink.tell())
-
-    def write(self, group: pa.Table) -> None:
-        self._writer.write_table(group, row_group_size=GROUP_ROWS)
-
-    def close(self) -> None:
-        self._writer.close()
-        self._sink.close()
-
-
-def _groups(rows: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    waiting, count = list[pa.RecordBatch](), 0
-    for batch in rows:
+def _pieces(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iterator[pa.Table]:
+    """Cuts a stream into pieces of so many bytes in memory; the last one has half as many at least, unless it is the only one."""
+    ready, waiting, waits = list[pa.RecordBatch](), list[pa.RecordBatch](), 0
+    for batch in (b for b in rows if b.num_rows):
         waiting.append(batch)
-        count += batch.num_rows
-        while count >= GROUP_ROWS:
-            table = pa.Table.from_batches(waiting, schema)
-            yield table.slice(0, GROUP_ROWS)
-            waiting = table.slice(GROUP_ROWS).to_batches()
-            count -= GROUP_ROWS
-    if count:
-        yield pa.Table.from_batches(waiting, schema)
+        waits += batch.nbytes
+        if waits >= size:
+            if ready:
+                yield pa.Table.from_batches(ready, schema)
+            ready, waiting, waits = waiting, [], 0
+    if ready and waits >= size // 2:
+        yield pa.Table.from_batches(ready, schema)
+        ready = []
+    if ready or waiting:
+        yield pa.Table.from_batches([*ready, *waiting], schema)
+
+
+def _write_file(folder: Path, rows: pa.Table) -> DataFile:
+    path = folder / f"{uuid4()}.parquet"
+    # A dictionary of each column is half of the effort, and compression finds what repeats as well.
+    pq.write_table(rows, path, row_group_size=GROUP_ROWS, compression="snappy", use_dictionary=False)
+    return data_file(path)
 
 
 def data_file(path: Path) -> DataFile:

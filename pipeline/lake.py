@@ -43,7 +43,6 @@ SORTED_ROWS = 50_000
 ONE_TASK_BYTES = 8 << 20
 # From here on a cluster's many writers beat this process's one.
 ENGINE_ROWS = 20_000_000
-WRITERS = 2  # files that are written side by side: each is held in memory meanwhile
 TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
 
 _NAME = re.compile(r"\w+(\.\w+)+")
@@ -309,7 +308,7 @@ class Lake:
         if not news.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
         folder = self.location(table)
-        with ThreadPoolExecutor(WRITERS) as pool:
+        with ThreadPoolExecutor(datafiles.WRITERS) as pool:
             near = _files_within(delta, keys.filter(pc.invert(is_new)))
             found = list(pool.map(lambda file: news.found_in(folder / unquote(file[0])), near))
             touched = [(file, rows) for file, rows in zip(near, found, strict=True) if rows.null_count < len(rows)]
