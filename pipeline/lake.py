@@ -1,7 +1,7 @@
 """The lake: Delta tables under one folder. The only file that speaks Delta; it decides nothing about batches.
 
 Tables have no partitions, no deletion vectors and no column mapping, so the file list of a version *is* the version: the
-engine reads plain Parquet, and delta-rs writes and administers, the same for every engine and in milliseconds.
+engine reads plain Parquet, this process writes it, and delta-rs commits and administers, the same for every engine and in milliseconds.
 """
 
 import ctypes
