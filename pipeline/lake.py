@@ -310,7 +310,7 @@ class Lake:
         folder = self.location(table)
         with ThreadPoolExecutor(datafiles.WRITERS) as pool:
             near = _files_within(delta, keys.filter(pc.invert(is_new)))
-            found = list(pool.map(lambda file: news.found_in(folder / unquote(file[0])), near))
+            found = pool.map(lambda file: news.found_in(folder / unquote(file[0])), near)
             touched = [(file, rows) for file, rows in zip(near, found, strict=True) if rows.null_count < len(rows)]
             new, last = news.not_in(rows for _, rows in touched), max(len(touched) - 1, 0)
 
