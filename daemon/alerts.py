@@ -15,7 +15,7 @@ class Alerts:
     def __init__(self, urls: Sequence[str], log: Log) -> None:
         self._urls, self._log = tuple(urls), log
         self._queue: SimpleQueue[tuple[str, str]] = SimpleQueue()
-        self._pending = 0
+        self._pending: list[str] = []  # titles
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._services: Any = None
@@ -25,7 +25,7 @@ class Alerts:
         if not self._urls:
             return
         with self._lock:
-            self._pending += 1
+            self._pending.append(title)
         self._queue.put((title, body))
         if self._thread is None:
             self._thread = threading.Thread(target=self._deliver, name="alerts", daemon=True)
@@ -34,13 +34,17 @@ class Alerts:
     def is_quiet(self) -> bool:
         """Whether every alert has been sent or has failed."""
         with self._lock:
-            return self._pending == 0
+            return not self._pending
 
     def finish(self, patience_seconds: float) -> None:
-        """Waits for alerts that are on their way."""
+        """Waits for alerts that are on their way, and tells of each that nobody can wait for any longer."""
         until = time.monotonic() + patience_seconds
         while not self.is_quiet() and time.monotonic() < until:
             time.sleep(0.02)
+        with self._lock:
+            late = tuple(self._pending)
+        for title in late:
+            self._log.error("alert.failed", title=title, reason="the daemon ended before a service had taken it")
 
     def _deliver(self) -> None:
         while True:
@@ -54,7 +58,7 @@ class Alerts:
             else:
                 self._log.info("alert.sent", title=title)
             with self._lock:
-                self._pending -= 1
+                self._pending.remove(title)
 
     def _loaded(self) -> Any:
         if self._services is None:
