@@ -149,9 +149,8 @@ class Lake:
         self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
-        # Opening a table reads a checkpoint and the commits after it. Those that readers share never change; a writer's moves on.
-        self._readable: dict[str, DeltaTable] = {}
-        self._writable: dict[str, DeltaTable] = {}
+        # Opening a table reads a checkpoint and the commits after it. What is opened never changes: threads share it, and commits start from it.
+        self._known: dict[str, DeltaTable] = {}
         self._pieces: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     # ---- names
@@ -188,9 +187,7 @@ class Lake:
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
         """Tells the columns of a version, the newest by default."""
-        version = self.version(table) if version is None else version
-        known = self._writable.get(table)
-        return _arrow_schema((known if known is not None and known.version() == version else self._opened(table, version)).schema())
+        return _arrow_schema((self._newest(table) if version is None else self._opened(table, version)).schema())
 
     # ---- reading
 
@@ -236,19 +233,15 @@ class Lake:
 
     def _opened(self, table: str, version: int | None = None) -> DeltaTable:
         version = self.version(table) if version is None else version
-        known = self._readable.get(table)
+        known = self._known.get(table)
         if known is None or known.version() != version:
             known = DeltaTable(self.location(table), version=version)
-            self._readable[table] = known
+            self._known[table] = known
         return known
 
-    def _to_write(self, table: str) -> DeltaTable:
-        known = self._writable.pop(table, None)  # back only when it is known how the write went
-        return known if known is not None and self.is_at(table, known.version()) else DeltaTable(self.location(table))
-
-    def _wrote(self, table: str, delta: DeltaTable) -> int:
-        self._writable[table] = delta
-        return int(delta.version())
+    def _newest(self, table: str) -> DeltaTable:
+        known = self._known.get(table)
+        return known if known is not None and self.is_at(table, known.version()) else self._opened(table)
 
     def _files(self, delta: DeltaTable, table: str) -> list[str]:
         paths = pa.table(delta.get_add_actions())["path"].to_pylist()
@@ -279,7 +272,7 @@ class Lake:
         count = rows.rows if isinstance(rows, Kept) else rows.num_rows
         if not count:
             return self.version(table)
-        delta = self._to_write(table)
+        delta = self._newest(table)
         schema = _arrow_schema(delta.schema())
         if isinstance(rows, Kept) and count >= self._engine_rows and self.session and self.session.engine != "sail":
             return self._append_by_engine(table, rows, schema, tag)
@@ -287,7 +280,7 @@ class Lake:
             batches = self._sorted(rows, schema, sorted_by)
         else:
             batches = rows.batches(schema) if isinstance(rows, Kept) else iter(shaped(rows, schema).to_batches())
-        return self._commit(table, delta, datafiles.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count})
+        return self._commit(delta, datafiles.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count})
 
     def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
@@ -299,7 +292,7 @@ class Lake:
             return self.version(table)
         if rows.ends("_sign")[0] > 0:
             return self.append(table, rows, tag, sorted_by=key)
-        delta = self._to_write(table)
+        delta = self._newest(table)
         schema = _arrow_schema(delta.schema())
         signs = rows.arrow([*key, "_sign"])
         is_new = pc.greater(signs["_sign"], 0).combine_chunks()
@@ -323,11 +316,9 @@ class Lake:
             files = [file for some in pool.map(write, range(last + 1)) for file in some]
         updated, met = news.count - new.num_rows, sum(len(rows) - rows.null_count for _, rows in touched)
         metrics = {"num_target_rows_inserted": new.num_rows, "num_target_rows_updated": updated, "num_target_rows_deleted": met - updated}
-        return self._commit(table, delta, files, tag, metrics, gone=[file for file, _ in touched])
+        return self._commit(delta, files, tag, metrics, gone=[file for file, _ in touched])
 
-    def _commit(
-        self, table: str, delta: DeltaTable, files: Sequence[DataFile], tag: str, metrics: Mapping[str, int], *, gone: Sequence[tuple[str, int]] = ()
-    ) -> int:
+    def _commit(self, delta: DeltaTable, files: Sequence[DataFile], tag: str, metrics: Mapping[str, int], *, gone: Sequence[tuple[str, int]] = ()) -> int:
         """Adds files in the place of others, of which path and size are given. `metrics` are for readers of the table's history."""
         now = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [
@@ -336,8 +327,7 @@ class Lake:
         actions += [RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={}) for path, size in gone]
         told = {**metrics, "num_added_files": len(files), "num_removed_files": len(gone)}
         delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=_tagged(tag, operationMetrics=told))
-        delta.update_incremental()
-        return self._wrote(table, delta)
+        return int(delta.version()) + 1  # what is opened stays what it was, for others read it
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every row that is there, and tells the new version."""
