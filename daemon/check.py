@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ _COLOURS = {OK: "ARCHIVED", NOTE: "WAITING", BAD: "FAILED"}
 
 
 Told = Iterator[tuple[str, str, str]]  # subject, verdict, what it says
+Looked = Generator[tuple[str, str, str], None, Any]  # and then what was found, None where it is bad
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +96,10 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
     match settings.engine:
         case "spark":
             yield "engine", OK, f"spark, master {settings.master}, {settings.driver_memory} for the driver"
-            yield from _java(environ)
-            yield from _jars(settings.jars_path)
-            yield from _class_data(environ, settings.jars_path)
+            java = yield from _java(environ)
+            jars = yield from _jars(settings.jars_path)
+            if java and jars and not importlib.import_module("pipeline.java").class_data(java, jars).is_file():
+                yield "java", NOTE, "its class data is not saved; `python -m pipeline.classdata` does it, once, and sessions start in half the time"
         case "sail":
             yield "engine", OK, "sail, inside the worker; no Java"
             yield "engine", NOTE, 'sail cannot stream (a source with stream = true) nor run on a cluster; for these set [spark] engine = "spark"'
@@ -105,36 +107,28 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
             yield from _remote(settings.remote)
 
 
-def _java(environ: Mapping[str, str]) -> Told:
+def _java(environ: Mapping[str, str]) -> Looked:
     java = importlib.import_module("pipeline.java")
     try:
         found = java.find_java(environ)
     except java.NoJava as error:
         yield "java", BAD, str(error)
-        return
+        return None
     yield "java", OK, f"Java {found.version} from {found.origin}, {found.home}"
     for other in found.passed_over:
         yield "java", NOTE, f"passed over: {other}"
+    return found
 
 
-def _jars(jars_path: str) -> Told:
+def _jars(jars_path: str) -> Looked:
     jars = importlib.import_module("pipeline.jars")
     try:
         found = jars.find_jars(jars_path)
     except jars.NoJars as error:
         yield "jars", BAD, str(error)
-        return
+        return None
     yield "jars", OK, f"{plural(len(found), 'jar')} of Delta in {found[0].parent}"
-
-
-def _class_data(environ: Mapping[str, str], jars_path: str) -> Told:
-    java, jars = importlib.import_module("pipeline.java"), importlib.import_module("pipeline.jars")
-    try:
-        saved = java.class_data(java.find_java(environ), jars.find_jars(jars_path)).is_file()
-    except (java.NoJava, jars.NoJars):  # which is told already
-        return
-    if not saved:
-        yield "java", NOTE, "its class data is not saved; `python -m pipeline.classdata` does it, once, and sessions start in half the time"
+    return found
 
 
 def _remote(remote: str) -> Told:

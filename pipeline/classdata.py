@@ -17,18 +17,18 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Settings
 from pipeline.jars import NoJars, find_jars
-from pipeline.java import SHARE, NoJava, class_data, find_java
+from pipeline.java import NoJava, class_data, find_java
 from pipeline.spark import open_session
 
 
-def save(jars_path: str = "", share: Path = SHARE) -> Path:
+def save(jars_path: str = "") -> Path:
     """Makes the file in the place of all former ones and gives its path.
 
     A session is opened and tried out with a few rows, and Java saves what that loaded. Raises NoJava, NoJars, PySparkException when no
     session opens, and SubprocessError when Java does not save.
     """
     java, delta_jars = find_java(os.environ), find_jars(jars_path)
-    data = class_data(java, delta_jars, share)
+    data = class_data(java, delta_jars)
     data.parent.mkdir(parents=True, exist_ok=True)
     data.unlink(missing_ok=True)  # else the session below would start from it
     with tempfile.TemporaryDirectory(dir=data.parent, prefix=".classdata-") as scratch:

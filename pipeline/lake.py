@@ -52,7 +52,7 @@ _ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us",
 # Read within the minute and thrown away: an engine's stronger compression, and dictionaries of what hardly repeats, cost a third of the
 # writing. Each engine takes the words that it knows.
 _KEPT = {"compression": "snappy", "parquet.enable.dictionary": "false", "dictionary_enabled": "false", "statistics_enabled": "chunk"}
-_WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=256 * 1024)
+_WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=datafiles.GROUP_ROWS)
 
 
 class Engine(Protocol):
@@ -187,7 +187,7 @@ class Lake:
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
         """Tells the columns of a version, the newest by default."""
-        return _arrow_schema((self._newest(table) if version is None else self._opened(table, version)).schema())
+        return _arrow_schema(self._opened(table, version).schema())
 
     # ---- reading
 
@@ -202,7 +202,7 @@ class Lake:
             schema = _chosen_columns(schema, columns)
         if not files:
             return _no_rows(spark, schema)
-        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(_sizes(delta)))
+        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(files.values()))
 
     def arrow(
         self,
@@ -229,27 +229,22 @@ class Lake:
         """Tells the commits after a version, oldest first."""
         news = self.version(table) - after
         history = self._opened(table).history(news) if news > 0 else []
-        return [_commit(entry) for entry in reversed(history) if entry["version"] > after]
+        return [_as_commit(entry) for entry in reversed(history) if entry["version"] > after]
 
     def _opened(self, table: str, version: int | None = None) -> DeltaTable:
-        version = self.version(table) if version is None else version
         known = self._known.get(table)
-        if known is None or known.version() != version:
-            known = DeltaTable(self.location(table), version=version)
-            self._known[table] = known
+        if known is None or not (self.is_at(table, known.version()) if version is None else known.version() == version):
+            known = self._known[table] = DeltaTable(self.location(table), version=version)
         return known
 
-    def _newest(self, table: str) -> DeltaTable:
-        known = self._known.get(table)
-        return known if known is not None and self.is_at(table, known.version()) else self._opened(table)
-
-    def _files(self, delta: DeltaTable, table: str) -> list[str]:
-        paths = pa.table(delta.get_add_actions())["path"].to_pylist()
-        files = [self.location(table) / unquote(p) for p in paths]
+    def _files(self, delta: DeltaTable, table: str) -> dict[str, int]:
+        """Tells the files of an opened table, each with its bytes."""
+        listed = pa.table(delta.get_add_actions())
+        files = {self.location(table) / unquote(path): size for path, size in _pairs(listed)}
         for file in files:
             if not file.exists():  # an engine may read a missing file as no rows
                 raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
-        return [str(f) for f in files]
+        return {str(file): size for file, size in files.items()}
 
     # ---- writing
 
@@ -272,7 +267,7 @@ class Lake:
         count = rows.rows if isinstance(rows, Kept) else rows.num_rows
         if not count:
             return self.version(table)
-        delta = self._newest(table)
+        delta = self._opened(table)
         schema = _arrow_schema(delta.schema())
         if isinstance(rows, Kept) and count >= self._engine_rows and self.session and self.session.engine != "sail":
             return self._append_by_engine(table, rows, schema, tag)
@@ -292,7 +287,7 @@ class Lake:
             return self.version(table)
         if rows.ends("_sign")[0] > 0:
             return self.append(table, rows, tag, sorted_by=key)
-        delta = self._newest(table)
+        delta = self._opened(table)
         schema = _arrow_schema(delta.schema())
         signs = rows.arrow([*key, "_sign"])
         is_new = pc.greater(signs["_sign"], 0).combine_chunks()
@@ -500,7 +495,7 @@ def _tagged(tag: str, **more: Any) -> CommitProperties:
     return CommitProperties(custom_metadata={TAG: tag, **more}, max_commit_retries=0)
 
 
-def _commit(entry: dict[str, Any]) -> Commit:
+def _as_commit(entry: dict[str, Any]) -> Commit:
     at = entry.get("timestamp")
     restored = entry.get("operationParameters", {}).get("version") if entry.get("operation") == "RESTORE" else None
     return Commit(
@@ -529,4 +524,8 @@ def _files_within(delta: DeltaTable, keys: pa.Table) -> list[tuple[str, int]]:
         ends = pc.min_max(keys[name])
         outside = pc.or_(pc.less(files[high], ends["min"]), pc.greater(files[low], ends["max"]))
         files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: untold
+    return _pairs(files)
+
+
+def _pairs(files: pa.Table) -> list[tuple[str, int]]:
     return list(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
