@@ -49,6 +49,8 @@ _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
 # The ends of other types are not told, or not exactly.
 _ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
+# Spark's Delta writer, and so somebody else's commit, tells of a time what is left when all below a millisecond is cut off.
+_A_MILLISECOND = pa.scalar(1000, pa.duration("us"))
 # Read within the minute and thrown away: an engine's stronger compression, and dictionaries of what hardly repeats, cost a third of the
 # writing. Each engine takes the words that it knows.
 _KEPT = {"compression": "snappy", "parquet.enable.dictionary": "false", "dictionary_enabled": "false", "statistics_enabled": "chunk"}
@@ -521,8 +523,10 @@ def _files_within(delta: DeltaTable, keys: pa.Table) -> list[tuple[str, int]]:
         low, high = f"min.{name}", f"max.{name}"
         if keys[name].null_count or low not in files.column_names or keys[name].type not in _ORDERED:
             continue
-        ends = pc.min_max(keys[name])
-        outside = pc.or_(pc.less(files[high], ends["min"]), pc.greater(files[low], ends["max"]))
+        ends, highest = pc.min_max(keys[name]), files[high]
+        if pa.types.is_timestamp(keys[name].type):
+            highest = pc.add(highest, _A_MILLISECOND)
+        outside = pc.or_(pc.less(highest, ends["min"]), pc.greater(files[low], ends["max"]))
         files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: untold
     return _pairs(files)
 

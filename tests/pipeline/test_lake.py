@@ -191,6 +191,17 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
     assert lake.read(ORDERS, 1).where("seen = timestamp'2026-03-02 10:30:00'").count() == 1
 
 
+@pytest.mark.parametrize("session", [pytest.param("spark", marks=pytest.mark.spark)], indirect=True)
+def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(session: Session, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", session, engine_rows=1)
+    lake.open_work("b1")
+    lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
+    row = "select timestamp'2026-03-02 10:30:00.000999' seen"
+    lake.append("a.t", lake.keep(session.spark.sql(f"{row}, 1 n"), "first"), "t")
+    lake.change("a.t", ["seen"], lake.keep(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"), "t")
+    assert rows_of(lake, "a.t") == [{"seen": AT.replace(microsecond=999), "n": 2}]
+
+
 # ---- changing
 
 
