@@ -82,7 +82,8 @@ def data_file(path: Path) -> DataFile:
             if low is not None and high is not None:
                 lows[name], highs[name] = low, high
     facts = {"numRecords": metadata.num_rows, "minValues": lows, "maxValues": highs, "nullCount": nulls}
-    return DataFile(name=path.name, size=path.stat().st_size, statistics=json.dumps(facts))
+    # As it is, not escaped: delta-rs reads an escaped character above U+1FFFF as another one.
+    return DataFile(name=path.name, size=path.stat().st_size, statistics=json.dumps(facts, ensure_ascii=False))
 
 
 def _as_json(value: object) -> object:

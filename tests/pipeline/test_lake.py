@@ -234,6 +234,15 @@ def test_two_new_rows_for_one_key_are_refused(lake: Lake) -> None:
         lake.change(ORDERS, ["order_id"], signed(lake, ORDERS, *rows), "t")
 
 
+@pytest.mark.parametrize("text", ["a\tb", "\x00", "ü", "￿", "🛒", "𠮷野家", "\U0010ffff"])
+def test_a_row_is_found_by_a_key_of_any_character(lake: Lake, text: str) -> None:
+    schema = pa.schema([("text", pa.string()), ("_sign", pa.int32())])
+    lake.create("a.t", columns_of("text STRING"))
+    lake.change("a.t", ["text"], kept(lake, [{"text": text, "_sign": 1}], schema, "new"), "t")
+    lake.change("a.t", ["text"], kept(lake, [{"text": text, "_sign": -1}], schema, "gone"), "t")
+    assert lake.arrow("a.t").num_rows == 0
+
+
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=3) | st.sampled_from(["a'b", 'a"b', "a\\b", "\n", "%", "ü", ""])
 KEYS = {
     "text STRING": st.none() | TEXTS,
