@@ -1,10 +1,11 @@
-"""Measures clickstream: a first load, and a day's events with late properties onto it, for even keys and for one hot item.
+"""Measures clickstream: a first load, and days of events with late properties onto it, for even keys and for one hot item.
 
 Both run in one process, one after the other, on lakes of their own: what counts is the ratio. The hot item has a fifth of
 all events and five thousand of the property versions.
 """
 
 import argparse
+import statistics
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,34 +16,41 @@ from figures import machine, show
 from processes import end_tidily
 from warm_lake import Taken, WarmLake, warm_session
 
-BATCHES = ("first load", "a day onto it")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Both batches of one spread of keys."""
+    """The batches of one spread of keys: the first load, and the days onto it."""
 
     keys: str
     batches: Sequence[Taken]
 
+    @property
+    def parts(self) -> dict[str, Sequence[Taken]]:
+        """Gives the batches by what is told of them: an engine takes the first day more slowly than those after it."""
+        first, day, *days = self.batches
+        return {"first load": [first], "the first day onto it": [day]} | ({f"median of {len(days)} days after it": days} if days else {})
 
-def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path) -> Run:
-    """Takes the first load and a day onto it."""
-    return Run(keys=name, batches=[lake.take(clicks.write(day, root / f"{name}-{day}")) for day in range(len(BATCHES))])
+
+def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path, days: int) -> Run:
+    """Takes the first load and days onto it."""
+    return Run(keys=name, batches=[lake.take(clicks.write(day, root / f"{name}-{day}")) for day in range(1 + days)])
 
 
 def report(runs: Sequence[Run], slowest: int) -> None:
-    """Prints both batches by stage, and how the hot item compares with even keys."""
-    for n, batch in enumerate(BATCHES):
-        taken = [run.batches[n] for run in runs]
-        figures: dict[str, list[float]] = {"in all": [t.seconds for t in taken], "processor": [t.work_seconds for t in taken]}
-        figures |= {f"  {stage}": [t.stages.get(stage, 0.0) for t in taken] for stage in taken[0].stages}
+    """Prints the batches by stage, and how the hot item compares with even keys."""
+    for part in runs[0].parts:
+        taken = [run.parts[part] for run in runs]
+        figures: dict[str, list[float]] = {
+            "in all": [statistics.median(t.seconds for t in some) for some in taken],
+            "processor": [statistics.median(t.work_seconds for t in some) for some in taken],
+        }
+        figures |= {f"  {stage}": [statistics.median(t.stages.get(stage, 0.0) for t in some) for some in taken] for stage in taken[0][0].stages}
         ratio = ["hot / even"] if len(runs) > 1 else []
         rows = [(name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else [])) for name, seconds in figures.items()]
-        show(f"{batch}, seconds", ("", *(run.keys for run in runs), *ratio), rows)
+        show(f"{part}, seconds", ("", *(run.keys for run in runs), *ratio), rows)
         for run in runs if slowest else ():
-            parts = sorted(run.batches[n].spent, key=lambda s: -s.seconds)[:slowest]
-            show(f"{batch}, {run.keys}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
+            parts = sorted(run.parts[part][-1].spent, key=lambda s: -s.seconds)[:slowest]
+            show(f"{part}, {run.keys}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
 
 
 def main() -> None:
@@ -50,6 +58,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("spark", "sail"), default="spark")
     parser.add_argument("--events", type=int, default=2_000_000, help="in the first load")
     parser.add_argument("--properties", type=int, default=200_000, help="versions in the first load")
+    parser.add_argument("--days", type=int, default=6)
     parser.add_argument("--events-a-day", type=int, default=20_000)
     parser.add_argument("--late-properties", type=int, default=500)
     parser.add_argument("--keys", choices=("even", "hot", "both"), default="both")
@@ -60,7 +69,7 @@ def main() -> None:
     runs = []
     with tempfile.TemporaryDirectory(prefix="clicks_") as folder, warm_session(options.engine, Path(folder)) as (session, settings):
         small = Clicks(events=500, properties=100, events_a_day=50, late_properties=5)
-        measured("warm-up", small, WarmLake(Path(folder) / "lake-warm-up", session, settings), Path(folder))
+        measured("warm-up", small, WarmLake(Path(folder) / "lake-warm-up", session, settings), Path(folder), days=1)
         for name in ("even", "hot") if options.keys == "both" else (options.keys,):
             clicks = Clicks(
                 events=options.events,
@@ -69,7 +78,7 @@ def main() -> None:
                 late_properties=options.late_properties,
                 hot=name == "hot",
             )
-            runs.append(measured(name, clicks, WarmLake(Path(folder) / f"lake-{name}", session, settings), Path(folder)))
+            runs.append(measured(name, clicks, WarmLake(Path(folder) / f"lake-{name}", session, settings), Path(folder), options.days))
         report(runs, options.slowest)
 
 

@@ -40,6 +40,8 @@ FOR_SPARK = {
     "spark.ui.retainedStages": "20",
     "spark.ui.retainedTasks": "1000",
     "spark.sql.ui.retainedExecutions": "5",
+    # A batch of a large source compiles four hundred pieces of code. Of a cache for a hundred, Spark's default, no batch finds any again.
+    "spark.sql.codegen.cache.maxEntries": "2000",
     # Plans of wide tables are cut in the log, and building the long text costs time even where nobody reads it.
     "spark.sql.maxPlanStringLength": "2000",
 }
