@@ -36,21 +36,24 @@ def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path, days: int) -
     return Run(keys=name, batches=[lake.take(clicks.write(day, root / f"{name}-{day}")) for day in range(1 + days)])
 
 
+def figures(taken: Taken) -> dict[str, float]:
+    """Tells the seconds of one batch: in all, of the processor, and by stage."""
+    return {"in all": taken.seconds, "processor": taken.work_seconds, **{f"  {stage}": seconds for stage, seconds in taken.stages.items()}}
+
+
 def report(runs: Sequence[Run], slowest: int) -> None:
     """Prints the batches by stage, and how the hot item compares with even keys."""
     for part in runs[0].parts:
         taken = [run.parts[part] for run in runs]
-        figures: dict[str, list[float]] = {
-            "in all": [statistics.median(t.seconds for t in some) for some in taken],
-            "processor": [statistics.median(t.work_seconds for t in some) for some in taken],
-        }
-        figures |= {f"  {stage}": [statistics.median(t.stages.get(stage, 0.0) for t in some) for some in taken] for stage in taken[0][0].stages}
+        names = figures(taken[0][0])
+        medians = {name: [statistics.median(figures(t).get(name, 0.0) for t in some) for some in taken] for name in names}
         ratio = ["hot / even"] if len(runs) > 1 else []
-        rows = [(name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else [])) for name, seconds in figures.items()]
+        rows = [(name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else [])) for name, seconds in medians.items()]
         show(f"{part}, seconds", ("", *(run.keys for run in runs), *ratio), rows)
         for run in runs if slowest else ():
             parts = sorted(run.parts[part][-1].spent, key=lambda s: -s.seconds)[:slowest]
-            show(f"{part}, {run.keys}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
+            title = f"{part}, {run.keys}: the slowest parts of the last batch (some run side by side)"
+            show(title, ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
 
 
 def main() -> None:
@@ -58,7 +61,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("spark", "sail"), default="spark")
     parser.add_argument("--events", type=int, default=2_000_000, help="in the first load")
     parser.add_argument("--properties", type=int, default=200_000, help="versions in the first load")
-    parser.add_argument("--days", type=int, default=6)
+    parser.add_argument("--days", type=int, default=6, help="onto the first load, 1 at least")
     parser.add_argument("--events-a-day", type=int, default=20_000)
     parser.add_argument("--late-properties", type=int, default=500)
     parser.add_argument("--keys", choices=("even", "hot", "both"), default="both")

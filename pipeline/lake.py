@@ -204,7 +204,7 @@ class Lake:
             schema = _chosen_columns(schema, columns)
         if not files:
             return _no_rows(spark, schema)
-        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*files), sum(files.values()))
+        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*map(str, files)), sum(files.values()))
 
     def arrow(
         self,
@@ -218,7 +218,7 @@ class Lake:
 
     def pieces(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Reads the newest version file by file. Files never change: what was read of one is not read again."""
-        wanted = {Path(f): (Path(f), tuple(columns)) for f in self._files(self._opened(table), table)}
+        wanted = {path: (path, tuple(columns)) for path in self._files(self._opened(table), table)}
         found = {path: self._pieces[key] if key in self._pieces else pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
         folder = self.location(table)
         gone = [k for k in self._pieces if k[1] == tuple(columns) and k[0].parent == folder and k[0] not in found]
@@ -239,14 +239,13 @@ class Lake:
             known = self._known[table] = DeltaTable(self.location(table), version=version)
         return known
 
-    def _files(self, delta: DeltaTable, table: str) -> dict[str, int]:
+    def _files(self, delta: DeltaTable, table: str) -> dict[Path, int]:
         """Tells the files of an opened table, each with its bytes."""
-        listed = pa.table(delta.get_add_actions())
-        files = {self.location(table) / unquote(path): size for path, size in _pairs(listed)}
+        files = {self.location(table) / unquote(path): size for path, size in _pairs(pa.table(delta.get_add_actions()))}
         for file in files:
             if not file.exists():  # an engine may read a missing file as no rows
                 raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
-        return {str(file): size for file, size in files.items()}
+        return files
 
     # ---- writing
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from factories_pipeline import on_spark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -179,7 +180,7 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     assert found == sorted(ids)
 
 
-@pytest.mark.parametrize("session", [pytest.param("spark", marks=pytest.mark.spark)], indirect=True)
+@on_spark
 def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.open_work("b1")
@@ -191,7 +192,7 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
     assert lake.read(ORDERS, 1).where("seen = timestamp'2026-03-02 10:30:00'").count() == 1
 
 
-@pytest.mark.parametrize("session", [pytest.param("spark", marks=pytest.mark.spark)], indirect=True)
+@on_spark
 def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.open_work("b1")
@@ -236,10 +237,9 @@ def test_two_new_rows_for_one_key_are_refused(lake: Lake) -> None:
 
 @pytest.mark.parametrize("text", ["a\tb", "\x00", "ü", "￿", "🛒", "𠮷野家", "\U0010ffff"])
 def test_a_row_is_found_by_a_key_of_any_character(lake: Lake, text: str) -> None:
-    schema = pa.schema([("text", pa.string()), ("_sign", pa.int32())])
     lake.create("a.t", columns_of("text STRING"))
-    lake.change("a.t", ["text"], kept(lake, [{"text": text, "_sign": 1}], schema, "new"), "t")
-    lake.change("a.t", ["text"], kept(lake, [{"text": text, "_sign": -1}], schema, "gone"), "t")
+    for sign in (1, -1):
+        lake.change("a.t", ["text"], signed(lake, "a.t", {"text": text, "_sign": sign}), "t")
     assert lake.arrow("a.t").num_rows == 0
 
 
