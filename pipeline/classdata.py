@@ -47,7 +47,6 @@ def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
     listing = {"spark.driver.extraJavaOptions": f"-XX:DumpLoadedClassList={seen}"}
     session = open_session(Settings(lake_path=str(scratch / "lake"), engine="spark", jars_path=jars_path, conf=listing, log_path=str(scratch / "log")))
     try:
-        session.tune(0, 0)
         _use(session.spark, scratch / "rows")
         row = session.spark.sql("SELECT reflect('java.lang.System', 'getProperty', 'java.class.path')").first()
         assert row is not None

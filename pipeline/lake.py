@@ -64,7 +64,7 @@ class Engine(Protocol):
     def spark(self) -> "SparkSession": ...
     @property
     def engine(self) -> str: ...
-    def tune(self, input_bytes: int, stored_bytes: int) -> None: ...
+    def suited(self, df: "DataFrame") -> "DataFrame": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,7 @@ class Kept:
         """Reads some columns: an engine plans what it is told of, needed or not."""
         assert self.spark is not None, "rows kept without a session have no DataFrame"
         schema = _chosen_columns(self.schema, columns)
-        if not self.rows:
-            return _no_rows(self.spark, schema)
-        return _in_one_task(self.spark.read.schema(_struct(schema)).parquet(*map(str, self.files)), sum(f.stat().st_size for f in self.files))
+        return _parquet(self.spark, schema, {f: f.stat().st_size for f in self.files} if self.rows else {})
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         schema = self.schema if columns is None else _chosen_columns(self.schema, columns)
@@ -178,10 +176,6 @@ class Lake:
         """Tells whether a version holds no rows."""
         return not self._opened(table, version).file_uris()
 
-    def size(self, table: str, version: int) -> int:
-        """Tells the bytes of a version's files."""
-        return sum(_sizes(self._opened(table, version)))
-
     def tables(self) -> tuple[str, ...]:
         """Tells every table that lies in the lake."""
         logs = [*self.path.glob("ops/*/_delta_log"), *self.path.glob("[!_.]*/*/*/_delta_log")]
@@ -202,9 +196,7 @@ class Lake:
         schema, files = _arrow_schema(delta.schema()), self._files(delta, table)
         if columns:
             schema = _chosen_columns(schema, columns)
-        if not files:
-            return _no_rows(spark, schema)
-        return _in_one_task(spark.read.schema(_struct(schema)).parquet(*map(str, files)), sum(files.values()))
+        return _parquet(spark, schema, files)
 
     def arrow(
         self,
@@ -419,11 +411,12 @@ class Lake:
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        df.write.mode("overwrite").options(**_KEPT).parquet(str(folder))
+        assert self.session is not None, "this lake was opened for administration, without an engine"
+        self.session.suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
-        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), spark=self._spark())
+        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), spark=self.session.spark)
 
     def kept(self, path: Path | str) -> Kept:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
@@ -478,13 +471,10 @@ def _struct(schema: pa.Schema) -> "StructType":
     return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
 
 
-def _no_rows(spark: "SparkSession", schema: pa.Schema) -> "DataFrame":
+def _parquet(spark: "SparkSession", schema: pa.Schema, files: Mapping[Path, int]) -> "DataFrame":
     # From an empty list Spark would make tasks that find nothing; from Arrow it knows that there is nothing.
-    return _in_one_task(spark.createDataFrame(schema.empty_table(), schema=_struct(schema)), 0)
-
-
-def _in_one_task(df: "DataFrame", size: int) -> "DataFrame":
-    return df.coalesce(1) if size <= ONE_TASK_BYTES else df
+    df = spark.read.schema(_struct(schema)).parquet(*map(str, files)) if files else spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
+    return df.coalesce(1) if sum(files.values()) <= ONE_TASK_BYTES else df
 
 
 def _sizes(delta: DeltaTable) -> list[int]:

@@ -30,9 +30,6 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
             return outcome.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
-        if lake.session:
-            stored = sum(lake.size(t, v) for t, v in manifest.versions(source.name).items() if t.startswith(f"{source.name}.silver."))
-            lake.session.tune(sum(f.bytes for f in order.files), stored)
         _notice_changes(order, source, manifest, values, report)
 
         def batch(attempt: Attempt) -> Batch:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from pipeline import jars, java
 from pipeline.contract import Settings
@@ -40,7 +40,7 @@ FOR_SPARK = {
     "spark.ui.retainedStages": "20",
     "spark.ui.retainedTasks": "1000",
     "spark.sql.ui.retainedExecutions": "5",
-    # A batch of a large source compiles four hundred pieces of code. Of a cache for a hundred, Spark's default, no batch finds any again.
+    # A first load compiles some hundred pieces of code. Of a cache for a hundred, Spark's default, no batch finds any again.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Plans of wide tables are cut in the log, and building the long text costs time even where nobody reads it.
     "spark.sql.maxPlanStringLength": "2000",
@@ -55,11 +55,9 @@ FOR_ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
 }
 # Compiling a query to bytecode costs more than a small batch's rows do: without it, a warm batch of 200 rows takes a third of
-# the time. Above `COMPILED_BYTES` of input the compiled loops win.
+# the time. For a query that looks through `COMPILED_BYTES` of Parquet, some hundred thousand rows, the compiled loops win.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
-COMPILED_BYTES = 20_000_000
-COMPILED_STORED_BYTES = 100_000_000  # of the silver tables: half a million orders, which a batch looks through a dozen times
+COMPILED_BYTES = 8 << 20
 # Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
 # cores; code that a million rows go through is optimised all the same.
 LATE_OPTIMISATION = (
@@ -87,14 +85,19 @@ class Session:
     spark: SparkSession
     engine: str
     close: Callable[[], None]
-    tunable: bool = False
+    compiling: SparkSession | None = None  # the same engine, set to compile, where `spark` is set not to
 
-    def tune(self, input_bytes: int, stored_bytes: int) -> None:
-        """Sets the session for a batch of this size onto tables of this size, where that is ours to set."""
-        if self.tunable:
-            pays = input_bytes >= COMPILED_BYTES or stored_bytes >= COMPILED_STORED_BYTES
-            for key, value in (COMPILED if pays else UNCOMPILED).items():
-                self.spark.conf.set(key, value)
+    def suited(self, df: DataFrame) -> DataFrame:
+        """Gives the same query, to be compiled if it looks through large files."""
+        if self.compiling is None:
+            return df
+        plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001
+        leaves = plan.collectLeaves()
+        if all(leaves.apply(n).stats().sizeInBytes() < COMPILED_BYTES for n in range(leaves.size())):
+            return df
+        # Spark plans a query as the session is set that it belongs to.
+        jvm: Any = self.compiling._jvm  # noqa: SLF001
+        return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(self.compiling._jsparkSession, plan), self.compiling)  # noqa: SLF001
 
     def stop(self) -> None:
         self.close()
@@ -166,8 +169,12 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
         session.stop()
         _end_jvm(gateway)
 
-    tunable = settings.master.startswith("local") and not any(key in settings.conf for key in COMPILED)
-    return Session(spark=session, engine="spark", close=close, tunable=tunable)
+    if not settings.master.startswith("local") or any(key in settings.conf for key in UNCOMPILED):
+        return Session(spark=session, engine="spark", close=close)
+    compiling = session.newSession()
+    for key, value in UNCOMPILED.items():
+        session.conf.set(key, value)
+    return Session(spark=session, engine="spark", close=close, compiling=compiling)
 
 
 def _prepare_environment(found: java.JavaFound, *, local: bool) -> None:

@@ -33,11 +33,18 @@ session = spark.open_session(settings, inherit_fds=(lock,))
 table = f"{root}/lake/table"
 session.spark.sql("SELECT id, TIMESTAMP '2026-03-02 10:00:00' AS at FROM range(5)").write.format("delta").save(table)
 conf = session.spark.conf
+rows = {"small": session.spark.sql("SELECT 5L AS id"), "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(1000000)")}
+for name, df in rows.items():
+    df.write.parquet(f"{root}/{name}")
+small, large = (session.spark.read.parquet(f"{root}/{name}") for name in rows)
+queries = {"small": small, "large": large, "small and large": small.join(large, "id")}
 print(json.dumps({
     "engine": session.engine,
     "count": session.spark.read.format("delta").load(table).count(),
     "at": session.spark.read.format("delta").load(table).selectExpr("CAST(first(at) AS STRING) AS at").first()["at"],
     "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
+    "rows": {name: session.suited(df).count() for name, df in queries.items()},
+    "compiled": {name: session.suited(df).sparkSession.conf.get("spark.sql.codegen.wholeStage", "true") for name, df in queries.items()},
     "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
     "idle_seconds": int(os.environ.get("SAIL_SPARK__SESSION_TIMEOUT_SECS", 0)),
     "here": os.listdir("."),
@@ -93,6 +100,12 @@ def on_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
 def test_a_session_on_spark_reads_and_writes_delta_in_utc_with_ansi_and_the_users_settings(on_spark: Opened) -> None:
     assert (on_spark.facts["engine"], on_spark.facts["count"], on_spark.facts["at"]) == ("spark", 5, "2026-03-02 10:00:00")
     assert list(on_spark.facts["conf"].values()) == ["UTC", "true", "3"]
+
+
+@pytest.mark.spark
+def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opened) -> None:
+    assert on_spark.facts["rows"] == {"small": 1, "large": 1_000_000, "small and large": 1}
+    assert on_spark.facts["compiled"] == {"small": "false", "large": "true", "small and large": "true"}
 
 
 @pytest.mark.spark
