@@ -106,9 +106,7 @@ def _own(table: Enriched, feed: Feed, judged: Judged | None) -> DataFrame | None
 def _concerned_and_own(table: Enriched, world: World, touched: Kept | None, own: DataFrame | None) -> DataFrame:
     """Gives the touched rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
     columns = [F.col(old).alias(new) for old, new, _ in world.source.own_columns(table)]
-    stored = world.rows_of(table)
-    if touched is not None:
-        stored = _of_the_touched(stored, world.source.enriched_key(table), world.source.feed(table.of), touched)
+    stored = world.rows_of(table) if touched is None else touched.df.where("_lives")
     rows = stored.select(*columns, F.lit(0).alias("_own"))
     if own is not None:
         rows = rows.unionByName(own.select(*columns, F.lit(1).alias("_own")))
@@ -142,14 +140,12 @@ def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, .
 
 
 def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake: Lake) -> DataFrame:
-    """Gives the rows that may have to be restated, by key and joined columns: their own row or their partner at their instant changed."""
-    key = world.source.enriched_key(table)
-    given = {name for p in table.partners for _, name, _ in world.source.partner_columns(table, p)}
-    columns = list(dict.fromkeys([*key, *(c for p in table.partners for c in _on(p) if c not in given)]))
+    """Gives the rows that may have to be restated: they or their partner at their instant changed. Not `_lives` what is no row any more."""
+    key, columns = world.source.enriched_key(table), [old for old, _, _ in world.source.own_columns(table)]
     parts = []
     if feed.name in world.changes:
         which = "is_current" if feed.has_versions and not table.versions else "true"
-        parts.append(world.changes[feed.name].rows.df.where(which).select(*columns))
+        parts.append(world.changes[feed.name].rows.df.where(which).selectExpr(*columns, "_sign > 0 AS _lives"))
     words = {w.lower() for w in (*columns, *names_in(table.at))}
     needed = [c.name for c in world.source.silver_columns(table.of) if c.name.lower() in words]
     base = world.rows_of(table, needed).withColumn("_at", F.expr(table.at))
@@ -160,7 +156,8 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
             continue
         if isinstance(partner, Node):
             moved = change.rows.df.selectExpr(f"{world.source.tree(partner.tree).id} AS {partner.on}").distinct()
-            parts.append(stored.join(moved, partner.on, "left_semi").select(*columns))
+            there = stored.join(moved, partner.on, "left_semi").select(*key)
+            parts.append(base.join(there, list(key), "left_semi").selectExpr(*columns, "true AS _lives"))
         else:
             stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
     for on, some in stretches.items():
@@ -168,9 +165,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
         if _lies_by_time(feed) and table.at == feed.event_time:
             kept = lake.keep(changed, f"stretches/{table.name}")
             changed, near = kept.df, between(table.at, (kept.ends("_since")[0], kept.ends("_until")[1]))
-        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").select(*columns))
+        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").selectExpr(*columns, "true AS _lives"))
     if not parts:
-        return base.select(*columns).where("false")
+        return base.selectExpr(*columns, "true AS _lives").where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 
