@@ -13,11 +13,12 @@ from pipeline.contract import Finding
 from pipeline.derive import derive, names_in
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, between, difference, first_of
-from pipeline.model import AsOf, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
+from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, check_rows, finding, tally, when_broken, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
+FAILED = Column("_failed", "STRING")  # the checks that a row breaks
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
@@ -63,7 +64,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     `stored` is the table as it stands. Raises DataError where a check of the table fails.
     """
     name, table = stored.name, _filled(table, values)
-    key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), world.source.enriched_columns(table)
+    key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), (*world.source.enriched_columns(table), FAILED)
+    names = [c.name for c in columns]
     before = stored.read() if stored.version else None
     # Of a table that holds nothing yet every row is news.
     touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
@@ -72,17 +74,13 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     for partner in table.partners:
         given, asked = world.source.partner_columns(table, partner), _asked(partner, rows, touched, own)
         rows = _as_of(partner, world, rows, given, asked=asked, lake=lake) if isinstance(partner, AsOf) else _join(partner, world, rows, given, asked)
-    rows = derive(rows, table.derived).selectExpr(*(c.name for c in columns), "_own", *_verdicts(table), "1 AS _sign")
-    kept = lake.keep(rows, f"enriched/{table.name}")
-    if table.checks:
-        check_rows(name, key, kept.arrow(["_failed", *key]))
-    if touched is None and own is None:
-        change = kept
-    else:
-        was = _of_the_touched(before, key, feed, touched) if before is not None and touched is not None else None
-        now = kept.read([*(c.name for c in columns), "_own"]).where("_own = 0").drop("_own")
-        change = lake.keep(difference(was, now, columns), f"changes/{name}")
-    return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, kept))
+    rows = derive(rows, table.derived).selectExpr("*", *_verdicts(table))
+    seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
+    now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
+    was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", f"'' AS {FAILED.name}")
+    change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
+    check_rows(name, key, change.arrow([FAILED.name, *key]))
+    return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
 
 
 def _filled(table: Enriched, values: Mapping[str, object]) -> Enriched:
@@ -124,13 +122,13 @@ def _lies_by_time(feed: Feed) -> bool:
 
 def _verdicts(table: Enriched) -> list[str]:
     failed = when_broken(table.checks, "_own = 0")
-    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS _failed"]
+    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS {FAILED.name}"]
 
 
-def _findings(feed: Feed, rules: Sequence[Rule], kept: Kept) -> tuple[Finding, ...]:
-    if not rules:
-        return ()
-    verdicts = kept.arrow(["_own", "_warned", "_unchecked"])
+def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Finding, ...]:
+    if seen is None:
+        return tuple(finding(feed.name, r, 0, 0) for r in rules)
+    verdicts = seen.arrow(["_own", "_warned", "_unchecked"])
     own = verdicts.filter(pc.equal(verdicts["_own"], 1))
     warned, outside = tally(own["_warned"]), tally(own["_unchecked"])
     return tuple(finding(feed.name, r, own.num_rows - outside[r.name], warned[r.name]) for r in rules)
