@@ -18,7 +18,7 @@ from pipeline.validate import Judged, check_rows, finding, tally, when_broken, w
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
-FAILED = Column("_failed", "STRING")  # the checks that a row breaks
+FAILED = Column("_failed", "STRING")  # the checks that a row breaks; one that breaks any is another than it was
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
@@ -75,6 +75,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
         given, asked = world.source.partner_columns(table, partner), _asked(partner, rows, touched, own)
         rows = _as_of(partner, world, rows, given, asked=asked, lake=lake) if isinstance(partner, AsOf) else _join(partner, world, rows, given, asked)
     rows = derive(rows, table.derived).selectExpr("*", *_verdicts(table))
+    # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
     seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
     now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
     was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", f"'' AS {FAILED.name}")

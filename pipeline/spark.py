@@ -55,9 +55,10 @@ FOR_ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
 }
 # Compiling a query to bytecode costs more than a small batch's rows do: without it, a warm batch of 200 rows takes a third of
-# the time. For a query that looks through `COMPILED_BYTES` of Parquet, some hundred thousand rows, the compiled loops win.
+# the time. For a query that looks through a table of `COMPILED_BYTES`, some fifty thousand rows, the compiled loops win from the second
+# batch on; the first of a worker's life pays for the compiling.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-COMPILED_BYTES = 8 << 20
+COMPILED_BYTES = 4 << 20
 # Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
 # cores; code that a million rows go through is optimised all the same.
 LATE_OPTIMISATION = (
