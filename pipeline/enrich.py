@@ -18,7 +18,7 @@ from pipeline.validate import Judged, check_rows, finding, tally, when_broken, w
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
-FAILED = Column("_failed", "STRING")  # the checks that a row breaks; one that breaks any is another than it was
+FAILED = Column("_failed", "STRING")  # the checks that a row breaks; compared like the rest, so that no such row is taken for unchanged
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
@@ -80,7 +80,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
     was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", f"'' AS {FAILED.name}")
     change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
-    check_rows(name, key, change.arrow([FAILED.name, *key]))
+    if table.checks:
+        check_rows(name, key, change.arrow([FAILED.name, *key]))
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
 
 
@@ -139,7 +140,7 @@ def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Fin
 
 
 def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake: Lake) -> DataFrame:
-    """Gives the rows that may have to be restated: they or their partner at their instant changed. Not `_lives` what is no row any more."""
+    """Gives the rows that may have to be restated: they or their partner at their instant changed. `_lives` is false for a row as it was."""
     key, columns = world.source.enriched_key(table), [old for old, _, _ in world.source.own_columns(table)]
     parts = []
     if feed.name in world.changes:

@@ -64,6 +64,7 @@ class Engine(Protocol):
     def spark(self) -> "SparkSession": ...
     @property
     def engine(self) -> str: ...
+    def for_bytes(self, size: int) -> "SparkSession": ...
     def suited(self, df: "DataFrame") -> "DataFrame": ...
 
 
@@ -84,7 +85,7 @@ class Kept:
 
     path: Path
     schema: pa.Schema
-    spark: "SparkSession | None" = None
+    session: Engine | None = None
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -118,9 +119,8 @@ class Kept:
 
     def read(self, columns: Sequence[str]) -> "DataFrame":
         """Reads some columns: an engine plans what it is told of, needed or not."""
-        assert self.spark is not None, "rows kept without a session have no DataFrame"
-        schema = _chosen_columns(self.schema, columns)
-        return _parquet(self.spark, schema, {f: f.stat().st_size for f in self.files} if self.rows else {})
+        assert self.session is not None, "rows kept without a session have no DataFrame"
+        return _parquet(self.session, _chosen_columns(self.schema, columns), {f: f.stat().st_size for f in self.files} if self.rows else {})
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         schema = self.schema if columns is None else _chosen_columns(self.schema, columns)
@@ -189,14 +189,14 @@ class Lake:
 
     def read(self, table: str, version: int, columns: Sequence[str] | None = None) -> "DataFrame":
         """Reads one version through the engine."""
-        spark, delta = self._spark(), self._opened(table, version)
-        if self.session and self.session.engine == "connect":
-            df = spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
+        session, delta = self._engine(), self._opened(table, version)
+        if session.engine == "connect":
+            df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
             return df.select(*columns) if columns else df
         schema, files = _arrow_schema(delta.schema()), self._files(delta, table)
         if columns:
             schema = _chosen_columns(schema, columns)
-        return _parquet(spark, schema, files)
+        return _parquet(session, schema, files)
 
     def arrow(
         self,
@@ -411,23 +411,21 @@ class Lake:
     def keep(self, df: "DataFrame", name: str) -> Kept:
         """Computes a DataFrame once, as Parquet in the work folder."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        assert self.session is not None, "this lake was opened for administration, without an engine"
-        self.session.suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
+        self._engine().suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
-        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), spark=self.session.spark)
+        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), session=self.session)
 
     def kept(self, path: Path | str) -> Kept:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
-        spark = self.session.spark if self.session else None
-        return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), spark=spark)
+        return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), session=self.session)
 
-    def _spark(self) -> "SparkSession":
+    def _engine(self) -> Engine:
         assert self.session is not None, "this lake was opened for administration, without an engine"
-        return self.session.spark
+        return self.session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -471,10 +469,12 @@ def _struct(schema: pa.Schema) -> "StructType":
     return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
 
 
-def _parquet(spark: "SparkSession", schema: pa.Schema, files: Mapping[Path, int]) -> "DataFrame":
+def _parquet(session: Engine, schema: pa.Schema, files: Mapping[Path, int]) -> "DataFrame":
+    size = sum(files.values())
+    spark = session.for_bytes(size)
     # From an empty list Spark would make tasks that find nothing; from Arrow it knows that there is nothing.
     df = spark.read.schema(_struct(schema)).parquet(*map(str, files)) if files else spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
-    return df.coalesce(1) if sum(files.values()) <= ONE_TASK_BYTES else df
+    return df.coalesce(1) if size <= ONE_TASK_BYTES else df
 
 
 def _sizes(delta: DeltaTable) -> list[int]:

@@ -40,7 +40,7 @@ FOR_SPARK = {
     "spark.ui.retainedStages": "20",
     "spark.ui.retainedTasks": "1000",
     "spark.sql.ui.retainedExecutions": "5",
-    # A first load compiles some hundred pieces of code. Of a cache for a hundred, Spark's default, no batch finds any again.
+    # A batch onto large tables compiles hundreds of pieces of code. In a cache of a hundred, Spark's default, the next one finds none of them.
     "spark.sql.codegen.cache.maxEntries": "2000",
     # Plans of wide tables are cut in the log, and building the long text costs time even where nobody reads it.
     "spark.sql.maxPlanStringLength": "2000",
@@ -55,8 +55,8 @@ FOR_ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
 }
 # Compiling a query to bytecode costs more than a small batch's rows do: without it, a warm batch of 200 rows takes a third of
-# the time. For a query that looks through a table of `COMPILED_BYTES`, some fifty thousand rows, the compiled loops win from the second
-# batch on; the first of a worker's life pays for the compiling.
+# the time. For a query that looks through a table of `COMPILED_BYTES`, some fifty thousand rows, compiled loops over columns win from the
+# second batch on; the first of a worker's life pays for most of the compiling.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
 COMPILED_BYTES = 4 << 20
 # Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
@@ -88,8 +88,12 @@ class Session:
     close: Callable[[], None]
     compiling: SparkSession | None = None  # the same engine, set to compile, where `spark` is set not to
 
+    def for_bytes(self, size: int) -> SparkSession:
+        """Gives the session to read files of so many bytes with: Spark reads them in rows or columns as that one is set."""
+        return self.spark if self.compiling is None or size < COMPILED_BYTES else self.compiling
+
     def suited(self, df: DataFrame) -> DataFrame:
-        """Gives the same query, to be compiled if it looks through large files."""
+        """Gives the same query, to be compiled if it looks through large files, wherever they stand in it."""
         if self.compiling is None:
             return df
         plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001

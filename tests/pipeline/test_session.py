@@ -36,7 +36,7 @@ conf = session.spark.conf
 rows = {"small": session.spark.sql("SELECT 5L AS id"), "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(1000000)")}
 for name, df in rows.items():
     df.write.parquet(f"{root}/{name}")
-small, large = (session.spark.read.parquet(f"{root}/{name}") for name in rows)
+small, large = (session.for_bytes(size).read.parquet(f"{root}/{name}") for name, size in (("small", 1000), ("large", 10_000_000)))
 queries = {"small": small, "large": large, "small and large": small.join(large, "id")}
 print(json.dumps({
     "engine": session.engine,
@@ -44,7 +44,7 @@ print(json.dumps({
     "at": session.spark.read.format("delta").load(table).selectExpr("CAST(first(at) AS STRING) AS at").first()["at"],
     "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
     "rows": {name: session.suited(df).count() for name, df in queries.items()},
-    "compiled": {name: session.suited(df).sparkSession.conf.get("spark.sql.codegen.wholeStage", "true") for name, df in queries.items()},
+    "plans": {name: session.suited(df)._jdf.queryExecution().executedPlan().toString() for name, df in queries.items()} if engine == "spark" else {},
     "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
     "idle_seconds": int(os.environ.get("SAIL_SPARK__SESSION_TIMEOUT_SECS", 0)),
     "here": os.listdir("."),
@@ -105,7 +105,8 @@ def test_a_session_on_spark_reads_and_writes_delta_in_utc_with_ansi_and_the_user
 @pytest.mark.spark
 def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opened) -> None:
     assert on_spark.facts["rows"] == {"small": 1, "large": 1_000_000, "small and large": 1}
-    assert on_spark.facts["compiled"] == {"small": "false", "large": "true", "small and large": "true"}
+    compiled = {name: [sign in plan for sign in ("*(1) ", "ColumnarToRow")] for name, plan in on_spark.facts["plans"].items()}
+    assert compiled == {"small": [False, False], "large": [True, True], "small and large": [True, True]}
 
 
 @pytest.mark.spark
