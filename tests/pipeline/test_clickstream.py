@@ -274,6 +274,12 @@ def test_a_check_of_the_enriched_table_that_fails_rejects_the_batch(session: Ses
     assert result.outcome == Outcome.REJECTED
     assert "clickstream.silver.enriched_events: 1 rows break its check price_is_small, the first where event_time" in result.reason
     assert site.versions().get("clickstream.silver.events", 0) == 0 or not site.rows("silver.events")
+    cheap = timed("at | itemid | property | value\n 1 | 1 | 790 | n9.000")
+    site.deliver("2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=cheap)
+    late = site.attempt("2026-03-03", item_properties=timed("at | itemid | property | value\n 2 | 1 | 790 | n11.000"))
+    assert late.outcome == Outcome.REJECTED
+    assert "clickstream.silver.enriched_events: 1 rows break its check price_is_small" in late.reason
+    assert seen(site, "price") == drawn("at | price\n 5 | 9")
 
 
 @on_sail

@@ -35,6 +35,7 @@ NEWS = {
         ship-1   | calm        | lamp       | 2026-03-02
         ship-2   | calm        | lamp       | 2026-03-02
         fix-1    | calm        | lamp       | 2026-03-02
+        both-1   | late        | lamp       | 2026-03-04
         """,
     "customers": """
         customer_id | customer_tier | created_timestamp
@@ -73,6 +74,7 @@ LATE_NEWS = {
         order_id | customer_id | product_id | order_date | order_amount | created_timestamp
         fix-1    | calm        | lamp       | 2026-03-02 | 80.00        | 2026-03-03 09:00:00
         late-1   | late        | lamp       | 2026-03-02 | 100.00       | 2026-03-01 10:00:00
+        both-1   | late        | lamp       | 2026-03-04 | 80.00        | 2026-03-05 09:00:00
         """,
     "customers": """
         customer_id | customer_tier | last_login          | created_timestamp
@@ -96,7 +98,7 @@ LATE_NEWS = {
         s1          | ship-1   | Post    | delivered       | 2026-03-05 10:00:00
         """,
 }
-RESTATED = {"late-2", "brink-1", "young-1", "wait-1", "price-2", "desk-2", "ship-1", "fix-1"}
+RESTATED = {"late-2", "brink-1", "young-1", "wait-1", "price-2", "desk-2", "ship-1", "fix-1", "both-1"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,14 @@ def test_late_news_restate_the_orders_that_they_concern_and_no_other(told: Told)
     assert {key for key, row in after.items() if row != before[key]} == RESTATED
     # Not even written again: rows that come out as they were stay untouched.
     assert told.site.written("silver.enriched_orders", told.then) == len(RESTATED)
+
+
+def test_an_order_that_changes_together_with_its_customer_is_restated_once(told: Told) -> None:
+    assert told.draw("both", "customer_tier", "order_amount") == drawn("""
+        order_id | after | customer_tier | order_amount
+        both-1   | first | basic         | 100
+        both-1   | then  | silver        | 80
+    """)
 
 
 def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(told: Told) -> None:
@@ -216,9 +226,9 @@ def test_a_corrected_order_is_restated_with_all_that_follows_from_it(told: Told)
 
 def test_rules_over_the_enriched_table_judge_the_batchs_own_rows(told: Told) -> None:
     first, then = told.site.broken(told.first), told.site.broken(told.then)
-    # Of the second batch's two orders one costs another amount than the lamp; restated orders of old batches are not judged again.
-    assert (first["order_amount_is_the_price"], then["order_amount_is_the_price"]) == ((16, 0), (2, 1))
-    assert first["stock_agrees_with_product"] == (14, 0)
+    # Of the second batch's three orders two cost another amount than the lamp; restated orders of old batches are not judged again.
+    assert (first["order_amount_is_the_price"], then["order_amount_is_the_price"]) == ((17, 0), (3, 2))
+    assert first["stock_agrees_with_product"] == (15, 0)
 
 
 @on_sail
