@@ -7,9 +7,14 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 # Nothing here runs long enough in one JVM for Java's second compiler to pay: without it the tests take a fifth less of the processor.
-QUICK_JAVA = "-XX:TieredStopAtLevel=1"
+# Java then keeps a fifth of the usual room for compiled code, and the JVM that all tests of an engine share fills it.
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 if QUICK_JAVA not in os.environ.get("JAVA_TOOL_OPTIONS", ""):
     os.environ["JAVA_TOOL_OPTIONS"] = f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {QUICK_JAVA}".strip()
+
+# A test process may have talked to Sail before it starts a worker: gRPC would begin its threads anew in the fork, whose files are closed,
+# and one such start in ten ends by SIGABRT. A daemon of its own never loads gRPC.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 class ByEngine(LoadScopeScheduling):
