@@ -10,7 +10,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
-from pipeline.derive import derive, names_in
+from pipeline.derive import derive
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, between, difference, first_of
 from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
@@ -18,7 +18,6 @@ from pipeline.validate import Judged, check_rows, finding, tally, when_broken, w
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
-FAILED = Column("_failed", "STRING")  # the checks that a row breaks; compared like the rest, so that no such row is taken for unchanged
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
@@ -64,7 +63,9 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     `stored` is the table as it stands. Raises DataError where a check of the table fails.
     """
     name, table = stored.name, _filled(table, values)
-    key, feed, columns = list(world.source.enriched_key(table)), world.source.feed(table.of), (*world.source.enriched_columns(table), FAILED)
+    key, feed = list(world.source.enriched_key(table)), world.source.feed(table.of)
+    # The checks that a row breaks are compared like the rest of it, so that no such row is taken for unchanged.
+    columns = (*world.source.enriched_columns(table), Column("_failed", "STRING"))
     names = [c.name for c in columns]
     before = stored.read() if stored.version else None
     # Of a table that holds nothing yet every row is news.
@@ -78,10 +79,10 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
     seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
     now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
-    was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", f"'' AS {FAILED.name}")
+    was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", "'' AS _failed")
     change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
     if table.checks:
-        check_rows(name, key, change.arrow([FAILED.name, *key]))
+        check_rows(name, key, change.arrow(["_failed", *key]))
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
 
 
@@ -124,7 +125,7 @@ def _lies_by_time(feed: Feed) -> bool:
 
 def _verdicts(table: Enriched) -> list[str]:
     failed = when_broken(table.checks, "_own = 0")
-    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS {FAILED.name}"]
+    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS _failed"]
 
 
 def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Finding, ...]:
@@ -141,14 +142,13 @@ def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Fin
 
 def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake: Lake) -> DataFrame:
     """Gives the rows that may have to be restated: they or their partner at their instant changed. `_lives` is false for a row as it was."""
-    key, columns = world.source.enriched_key(table), [old for old, _, _ in world.source.own_columns(table)]
+    key, columns = list(world.source.enriched_key(table)), [old for old, _, _ in world.source.own_columns(table)]
+    shown = [*columns, "_lives"]
     parts = []
     if feed.name in world.changes:
         which = "is_current" if feed.has_versions and not table.versions else "true"
-        parts.append(world.changes[feed.name].rows.df.where(which).selectExpr(*columns, "_sign > 0 AS _lives"))
-    words = {w.lower() for w in (*columns, *names_in(table.at))}
-    needed = [c.name for c in world.source.silver_columns(table.of) if c.name.lower() in words]
-    base = world.rows_of(table, needed).withColumn("_at", F.expr(table.at))
+        parts.append(world.changes[feed.name].rows.df.where(which).withColumn("_lives", F.expr("_sign > 0")).select(*shown))
+    base = world.rows_of(table, columns).selectExpr("*", "true AS _lives", f"{table.at} AS _at")
     stretches = defaultdict[tuple[str, ...], list[DataFrame]](list)  # by joined columns: one look at the rows for all partners that share them
     for partner in table.partners:
         change = world.change(partner)
@@ -157,7 +157,7 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
         if isinstance(partner, Node):
             moved = change.rows.df.selectExpr(f"{world.source.tree(partner.tree).id} AS {partner.on}").distinct()
             there = stored.join(moved, partner.on, "left_semi").select(*key)
-            parts.append(base.join(there, list(key), "left_semi").selectExpr(*columns, "true AS _lives"))
+            parts.append(base.join(there, key, "left_semi").select(*shown))
         else:
             stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
     for on, some in stretches.items():
@@ -165,9 +165,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
         if _lies_by_time(feed) and table.at == feed.event_time:
             kept = lake.keep(changed, f"stretches/{table.name}")
             changed, near = kept.df, between(table.at, (kept.ends("_since")[0], kept.ends("_until")[1]))
-        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").selectExpr(*columns, "true AS _lives"))
+        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
     if not parts:
-        return base.selectExpr(*columns, "true AS _lives").where("false")
+        return base.select(*shown).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 

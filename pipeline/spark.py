@@ -94,11 +94,11 @@ class Session:
 
     def suited(self, df: DataFrame) -> DataFrame:
         """Gives the same query, to be compiled if it looks through large files, wherever they stand in it."""
-        if self.compiling is None:
+        if self.compiling is None or df.sparkSession is self.compiling:
             return df
         plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001
         leaves = plan.collectLeaves()
-        if all(leaves.apply(n).stats().sizeInBytes() < COMPILED_BYTES for n in range(leaves.size())):
+        if self.for_bytes(max((leaves.apply(n).stats().sizeInBytes() for n in range(leaves.size())), default=0)) is self.spark:
             return df
         # Spark plans a query as the session is set that it belongs to.
         jvm: Any = self.compiling._jvm  # noqa: SLF001
