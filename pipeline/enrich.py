@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
 from pipeline.derive import derive
-from pipeline.lake import Kept, Lake, Stored
-from pipeline.merge import Change, between, difference, first_of
+from pipeline.lake import Ends, Kept, Lake, Stored
+from pipeline.merge import Change, difference, first_of
 from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, check_rows, finding, tally, when_broken, when_outside
 
@@ -32,16 +32,16 @@ class World:
     tables: Mapping[str, Stored]
     changes: Mapping[str, Change]
 
-    def current(self, table: str, columns: Sequence[str] | None = None) -> DataFrame:
-        """Gives the rows of a table that hold now: some columns, by default all."""
+    def current(self, table: str, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> DataFrame:
+        """Gives the rows of a table that hold now: some columns, by default all; see `Lake.read` for `within`."""
         if not self.source.has_versions(table):
-            return self.tables[table].read(columns)
-        rows = self.tables[table].read(None if columns is None else [*dict.fromkeys((*columns, "is_current"))]).where("is_current")
+            return self.tables[table].read(columns, within=within)
+        rows = self.tables[table].read(None if columns is None else [*dict.fromkeys((*columns, "is_current"))], within=within).where("is_current")
         return rows if columns is None else rows.select(*columns)
 
-    def rows_of(self, table: Enriched, columns: Sequence[str] | None = None) -> DataFrame:
-        """Gives the rows of the feed that an enriched table is of: some columns, by default all."""
-        return self.tables[table.of].read(columns) if table.versions else self.current(table.of, columns)
+    def rows_of(self, table: Enriched, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> DataFrame:
+        """Gives the rows of the feed that an enriched table is of: some columns, by default all; see `Lake.read` for `within`."""
+        return self.tables[table.of].read(columns, within=within) if table.versions else self.current(table.of, columns, within=within)
 
     def change(self, partner: Partner) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
@@ -67,9 +67,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     # The checks that a row breaks are compared like the rest of it, so that no such row is taken for unchanged.
     columns = (*world.source.enriched_columns(table), Column("_failed", "STRING"))
     names = [c.name for c in columns]
-    before = stored.read() if stored.version else None
     # Of a table that holds nothing yet every row is news.
-    touched = lake.keep(_touched(table, feed, world, before, lake), f"touched/{table.name}") if before is not None else None
+    touched = lake.keep(_touched(table, feed, world, stored, lake), f"touched/{table.name}") if stored.version else None
     own = _own(table, feed, judged)
     rows = _concerned_and_own(table, world, touched, own)
     for partner in table.partners:
@@ -79,7 +78,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
     seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
     now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
-    was = None if before is None or touched is None else _of_the_touched(before, key, feed, touched).selectExpr("*", "'' AS _failed")
+    was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
     change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
     if table.checks:
         check_rows(name, key, change.arrow(["_failed", *key]))
@@ -114,9 +113,9 @@ def _concerned_and_own(table: Enriched, world: World, touched: Kept | None, own:
     return rows.withColumn("_at", F.expr(table.at))
 
 
-def _of_the_touched(rows: DataFrame, key: Sequence[str], feed: Feed, touched: Kept) -> DataFrame:
-    near = between(feed.event_time, touched.ends(feed.event_time)) if _lies_by_time(feed) else "true"
-    return rows.where(near).join(touched.df, list(key), "left_semi")
+def _of_the_touched(stored: Stored, key: Sequence[str], feed: Feed, touched: Kept) -> DataFrame:
+    within = {feed.event_time: touched.ends(feed.event_time)} if _lies_by_time(feed) else None
+    return stored.read(within=within).join(touched.df, list(key), "left_semi")
 
 
 def _lies_by_time(feed: Feed) -> bool:
@@ -140,7 +139,7 @@ def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Fin
 # ---- which rows a batch concerns
 
 
-def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake: Lake) -> DataFrame:
+def _touched(table: Enriched, feed: Feed, world: World, stored: Stored, lake: Lake) -> DataFrame:
     """Gives the rows that may have to be restated: they or their partner at their instant changed. `_lives` is false for a row as it was."""
     key, columns = list(world.source.enriched_key(table)), [old for old, _, _ in world.source.own_columns(table)]
     shown = [*columns, "_lives"]
@@ -148,7 +147,6 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
     if feed.name in world.changes:
         which = "is_current" if feed.has_versions and not table.versions else "true"
         parts.append(world.changes[feed.name].rows.df.where(which).withColumn("_lives", F.expr("_sign > 0")).select(*shown))
-    base = world.rows_of(table, columns).selectExpr("*", "true AS _lives", f"{table.at} AS _at")
     stretches = defaultdict[tuple[str, ...], list[DataFrame]](list)  # by joined columns: one look at the rows for all partners that share them
     for partner in table.partners:
         change = world.change(partner)
@@ -156,18 +154,19 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: DataFrame, lake:
             continue
         if isinstance(partner, Node):
             moved = change.rows.df.selectExpr(f"{world.source.tree(partner.tree).id} AS {partner.on}").distinct()
-            there = stored.join(moved, partner.on, "left_semi").select(*key)
-            parts.append(base.join(there, key, "left_semi").select(*shown))
+            there = stored.read([*dict.fromkeys((*key, partner.on))]).join(moved, partner.on, "left_semi").select(*key)
+            parts.append(world.rows_of(table, columns).join(there, key, "left_semi").selectExpr(*columns, "true AS _lives"))
         else:
             stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
     for on, some in stretches.items():
-        changed, near = reduce(DataFrame.unionByName, some), "true"
+        changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.at == feed.event_time:
             kept = lake.keep(changed, f"stretches/{table.name}")
-            changed, near = kept.df, between(table.at, (kept.ends("_since")[0], kept.ends("_until")[1]))
-        parts.append(base.where(near).join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
+            changed, within = kept.df, {table.at: (kept.ends("_since")[0], kept.ends("_until")[1])}
+        rows = world.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.at} AS _at")
+        parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
     if not parts:
-        return base.select(*shown).where("false")
+        return world.rows_of(table, columns).selectExpr(*columns, "true AS _lives").where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 

@@ -45,6 +45,8 @@ ONE_TASK_BYTES = 8 << 20
 ENGINE_ROWS = 20_000_000
 TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
 
+Ends = tuple[Any, Any]  # the lowest and the highest of some values; without any, None
+
 _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
 # The ends of other types are not told, or not exactly.
@@ -97,8 +99,8 @@ class Kept:
     def rows(self) -> int:
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
-    def ends(self, column: str) -> tuple[Any, Any]:
-        """Tells the lowest and the highest value of a column, None where it has none, as a rule from the statistics of its files."""
+    def ends(self, column: str) -> Ends:
+        """Tells the ends of a column, as a rule from the statistics of its files."""
         low, high = list[Any](), list[Any]()
         for file in self.files:
             metadata = pq.read_metadata(file)
@@ -109,8 +111,7 @@ class Kept:
                     low.append(told.min)
                     high.append(told.max)
                 elif told is None or told.null_count < chunk.num_values:
-                    read = pc.min_max(self.arrow([column])[column])
-                    return read["min"].as_py(), read["max"].as_py()
+                    return _ends(self.arrow([column])[column])
         return min(low, default=None), max(high, default=None)
 
     @cached_property
@@ -187,13 +188,13 @@ class Lake:
 
     # ---- reading
 
-    def read(self, table: str, version: int, columns: Sequence[str] | None = None) -> "DataFrame":
-        """Reads one version through the engine."""
+    def read(self, table: str, version: int, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> "DataFrame":
+        """Reads one version through the engine: of what lies outside of some columns' `within` only what shares a file with what does not."""
         session, delta = self._engine(), self._opened(table, version)
         if session.engine == "connect":
             df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
             return df.select(*columns) if columns else df
-        schema, files = _arrow_schema(delta.schema()), self._files(delta, table)
+        schema, files = _arrow_schema(delta.schema()), self._files(delta, table, within or {})
         if columns:
             schema = _chosen_columns(schema, columns)
         return _parquet(session, schema, files)
@@ -210,7 +211,7 @@ class Lake:
 
     def pieces(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Reads the newest version file by file. Files never change: what was read of one is not read again."""
-        wanted = {path: (path, tuple(columns)) for path in self._files(self._opened(table), table)}
+        wanted = {path: (path, tuple(columns)) for path in self._files(self._opened(table), table, {})}
         found = {path: self._pieces[key] if key in self._pieces else pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
         folder = self.location(table)
         gone = [k for k in self._pieces if k[1] == tuple(columns) and k[0].parent == folder and k[0] not in found]
@@ -231,9 +232,9 @@ class Lake:
             known = self._known[table] = DeltaTable(self.location(table), version=version)
         return known
 
-    def _files(self, delta: DeltaTable, table: str) -> dict[Path, int]:
+    def _files(self, delta: DeltaTable, table: str, within: Mapping[str, Ends]) -> dict[Path, int]:
         """Tells the files of an opened table, each with its bytes."""
-        files = {self.location(table) / unquote(path): size for path, size in _pairs(pa.table(delta.get_add_actions()))}
+        files = {self.location(table) / unquote(path): size for path, size in _files_within(delta, within)}
         for file in files:
             if not file.exists():  # an engine may read a missing file as no rows
                 raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
@@ -290,7 +291,8 @@ class Lake:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
         folder = self.location(table)
         with ThreadPoolExecutor(datafiles.WRITERS) as pool:
-            near = _files_within(delta, keys.filter(pc.invert(is_new)))
+            olds = keys.filter(pc.invert(is_new))
+            near = _files_within(delta, {c: _ends(olds[c]) for c in key if not olds[c].null_count})
             found = pool.map(lambda file: news.found_in(folder / unquote(file[0])), near)
             touched = [(file, rows) for file, rows in zip(near, found, strict=True) if rows.null_count < len(rows)]
             new, last = news.not_in(rows for _, rows in touched), max(len(touched) - 1, 0)
@@ -437,9 +439,9 @@ class Stored:
     version: int
     columns: tuple[str, ...]
 
-    def read(self, columns: Sequence[str] | None = None) -> "DataFrame":
-        """Reads some columns, by default all that are declared, through the engine."""
-        return self.lake.read(self.name, self.version, columns or self.columns)
+    def read(self, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> "DataFrame":
+        """Reads some columns, by default all that are declared, through the engine; see `Lake.read`."""
+        return self.lake.read(self.name, self.version, columns or self.columns, within=within)
 
 
 def arrow_schema(columns: Iterable[Column]) -> pa.Schema:
@@ -505,17 +507,23 @@ def _chosen(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.Re
         at += batch.num_rows
 
 
-def _files_within(delta: DeltaTable, keys: pa.Table) -> list[tuple[str, int]]:
-    """Tells path and size of the files that may hold one of the keys, by the ends that the log tells of their columns."""
-    files = pa.table(delta.get_add_actions(flatten=True))
-    for name in keys.column_names:
-        low, high = f"min.{name}", f"max.{name}"
-        if keys[name].null_count or low not in files.column_names or keys[name].type not in _ORDERED:
+def _ends(values: pa.ChunkedArray) -> Ends:
+    found = pc.min_max(values)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def _files_within(delta: DeltaTable, within: Mapping[str, Ends]) -> list[tuple[str, int]]:
+    """Tells path and size of the files that may hold a row between these ends, by those that the log tells of their columns."""
+    files, schema = pa.table(delta.get_add_actions(flatten=True)), _arrow_schema(delta.schema())
+    for name, ends in within.items():
+        low, high, kind = f"min.{name}", f"max.{name}", schema.field(name).type
+        if low not in files.column_names or kind not in _ORDERED:
             continue
-        ends, highest = pc.min_max(keys[name]), files[high]
-        if pa.types.is_timestamp(keys[name].type):
-            highest = pc.add(highest, _A_MILLISECOND)
-        outside = pc.or_(pc.less(highest, ends["min"]), pc.greater(files[low], ends["max"]))
+        if None in ends:
+            return []  # between no values lies nothing
+        first, last = (pa.scalar(end, kind) for end in ends)
+        highest = pc.add(files[high], _A_MILLISECOND) if pa.types.is_timestamp(kind) else files[high]
+        outside = pc.or_(pc.less(highest, first), pc.greater(files[low], last))
         files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: untold
     return _pairs(files)
 

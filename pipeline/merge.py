@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
@@ -378,16 +377,9 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
-    """Gives the known rows between the batch's first and last event: files of other times are not even opened."""
+    """Gives the known rows between the batch's first and last event, and some others: files of other times are not even opened."""
     time = judged.feed.event_time
-    known = past.silver.read(["_row", "_batch_date", "_revision", *([time] if time else [])])
-    return known.where(between(time, judged.rows.ends("_event_at"))) if time else known
-
-
-def between(column: str, ends: tuple[Any, Any]) -> str:
-    """Writes SQL that holds from the lowest to the highest of some values; where there are none, it never does."""
-    low, high = ends
-    return "false" if low is None else f"{column} BETWEEN {literal(low)} AND {literal(high)}"
+    return past.silver.read(["_row", "_batch_date", "_revision"], within={time: judged.rows.ends("_event_at")} if time else None)
 
 
 def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:

@@ -435,7 +435,11 @@ Build = Callable[["DataFrame"], "DataFrame"]
 
 @dataclass(frozen=True, kw_only=True)
 class GoldTable:
-    """A gold table: what it follows (`of`), its grain, its columns, how it is kept, and what must hold of it."""
+    """A gold table: what it follows (`of`), its grain, its columns, how it is kept, and what must hold of it.
+
+    `sums` give SQL for what one row adds. With `each` it is SQL of an aggregate, for what all rows of one visitor, day or whatever these
+    columns tell apart add together: then the rows of touched ones are looked up, no others.
+    """
 
     name: str
     kind: Kind
@@ -445,7 +449,8 @@ class GoldTable:
     build: Build
     checks: tuple[Rule, ...] = ()
     where: str = ""
-    sums: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of one row's contribution
+    sums: Mapping[str, str] = field(default_factory=dict)  # column -> SQL
+    each: tuple[str, ...] = ()
     distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
     lowest: Mapping[str, str] = field(default_factory=dict)
     highest: Mapping[str, str] = field(default_factory=dict)

@@ -42,6 +42,7 @@ class Attempt:
     versions: dict[str, int] = field(default_factory=dict)
     appended: Counter[str] = field(default_factory=Counter)
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as declared, by table
+    began: dict[str, int] = field(default_factory=dict)  # the versions before the first row was written
     _journal: Journal | None = None
 
     def __enter__(self) -> Self:
@@ -74,6 +75,7 @@ class Attempt:
         except BaseException as error:
             self.__exit__(type(error), error, None)
             raise
+        self.began = dict(self.versions)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -300,7 +300,7 @@ def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *
         effects=effects,
         attributes=world.current(table.attributes, batch.source.attribute_columns(table)) if table.attributes else None,
         attributes_change=world.changes.get(table.attributes),
-        source_rows=_rows_of(batch, table.of, world, change) if table.kind is Kind.KEYS else None,
+        source_rows=_rows_before(batch, table.of) if table.each else _rows_of(batch, table.of, world, change) if table.kind is Kind.KEYS else None,
         moment=moment,
         values=batch.values,
         lake=batch.lake,
@@ -313,6 +313,13 @@ def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> D
         return world.tables[table].read()
     stored = _stored(batch, f"{batch.source.name}.gold.{table}").read()
     return with_change(stored, change) if change is not None else stored
+
+
+def _rows_before(batch: Batch, table: str) -> DataFrame | None:
+    """Gives all rows of a table as this batch found it, if there were any."""
+    name = f"{batch.source.name}.{'gold' if any(g.name == table for g in batch.source.gold) else 'silver'}.{table}"
+    version = batch.attempt.began[name]
+    return replace(_stored(batch, name), version=version).read() if version else None
 
 
 def _moment(batch: Batch) -> Moment:

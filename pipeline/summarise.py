@@ -130,7 +130,7 @@ class Gold:
     effects: Kept | None
     attributes: DataFrame | None  # of the current rows that give attributes: the grain, and what the table takes
     attributes_change: Change | None
-    source_rows: DataFrame | None  # of KEYS: the followed table with this batch in it
+    source_rows: DataFrame | None  # of KEYS the followed table with this batch in it, of TOTALS with `each` without it
     moment: Moment
     values: Mapping[str, object]
     lake: Lake
@@ -263,10 +263,32 @@ def _as_they_were(gold: Gold) -> DataFrame:
 def _came_and_went(gold: Gold, change: Change) -> DataFrame:
     """Gives, per group, what the changed rows add to each sum: new rows count, old rows count back."""
     table, types = gold.table, {c.name: c.type for c in gold.table.schema}
-    grain = grain_of(table)
-    sums = [F.sum(F.expr(f"_sign * ({gold.sql(sql)})")).alias(c) for c, sql in table.sums.items()]
-    moved = change.rows.df.where(gold.sql(table.where or "true")).groupBy(*grain).agg(F.sum("_sign").alias("_rows"), *sums)
-    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in ("_rows", *table.sums)))
+    grain, rows = grain_of(table), change.rows.df.where(gold.sql(table.where or "true"))
+    sums = {"_rows": "1", **{c: gold.sql(sql) for c, sql in table.sums.items()}}
+    if table.each:
+        one = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
+        rows, sums = _parts(gold, change).groupBy(*grain, *table.each, "_sign").agg(*one), {c: c for c in sums}
+    moved = rows.groupBy(*grain).agg(*(F.sum(F.expr(f"_sign * ({sql})")).alias(c) for c, sql in sums.items()))
+    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums))
+
+
+def _parts(gold: Gold, change: Change) -> DataFrame:
+    """Gives all rows of the touched parts of groups, as they were (`_sign` -1) and as they are (+1)."""
+    table, where = gold.table, gold.sql(gold.table.where or "true")
+    news, before = change.rows.df.where(where), gold.source_rows
+    came = news.where("_sign > 0")
+    if before is None:
+        return came
+    # By a number, since no join finds a null. Of a part that only shares it with a touched one nothing changes.
+    part = f"xxhash64({', '.join((*grain_of(table), *table.each))}) AS _part"
+    known = before.where(where).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
+    goes = "false"
+    if change.rows.ends("_sign")[0] < 0:
+        key = f"{as_one_text(change.key)} AS _key"
+        gone = news.where("_sign < 0").selectExpr(key, "true AS _goes").distinct()
+        known, goes = known.selectExpr("*", key).join(gone, "_key", "left"), "_goes"
+    signed = known.selectExpr("*", f"explode(CASE WHEN {goes} THEN array(-1) ELSE array(-1, 1) END) AS _sign")
+    return signed.select(*came.columns).unionByName(came)
 
 
 def _members_moved(gold: Gold, effects: Kept) -> DataFrame:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, keys, rows
+from pipeline.model import Rule, keys, rows, totals
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -46,28 +46,30 @@ def daily_sales_by_category(sales: "DataFrame") -> "DataFrame":
     return by_category.selectExpr("event_date", "category_id", *named)
 
 
-@keys(
+def whether(event: str) -> str:
+    """Writes SQL for 1 where one event at least is of this kind, else 0."""
+    return f"max(CASE WHEN event = '{event}' THEN 1 ELSE 0 END)"
+
+
+@totals(
     of="events",
-    key=("itemid",),
     grain=("itemid",),
+    each=("visitorid",),
     columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
         _views BIGINT""",
+    # Nearly every event is a pair of item and visitor of its own: to keep count of the pairs would cost more than to look at the touched ones.
+    sums={
+        "unique_views": whether("view"),
+        "unique_addtocarts": whether("addtocart"),
+        "unique_purchases": whether("transaction"),
+        "_views": "sum(CASE WHEN event = 'view' THEN 1 ELSE 0 END)",
+    },
     checks=(Rule("visitors_are_not_more_than_views", "unique_views <= _views"),),
 )
-def funnel(events: "DataFrame") -> "DataFrame":
+def funnel(sums: "DataFrame") -> "DataFrame":
     """How many visitors viewed an item, put it into the cart and bought it, and the rates from step to step."""
-    # Nearly every event is a pair of item and visitor of its own: to keep count of the pairs would cost more than to look at them anew.
-    steps = {"view": "unique_views", "addtocart": "unique_addtocarts", "transaction": "unique_purchases"}
-    did = [f"CAST(event = '{event}' AS INT) AS {name}" for event, name in steps.items()]
-    by_visitor = events.selectExpr("itemid", "visitorid", *did).groupBy("itemid", "visitorid").agg(dict.fromkeys(steps.values(), "sum"))
-    once = [f"CASE WHEN `sum({name})` > 0 THEN 1 ELSE 0 END AS {name}" for name in steps.values()]
-    visitors = by_visitor.selectExpr("itemid", "`sum(unique_views)` AS _views", *once).groupBy("itemid")
-    sums = visitors.agg(dict.fromkeys(("_views", *steps.values()), "sum"))
-    return sums.selectExpr("itemid", *(f"`sum({name})` AS {name}" for name in ("_views", *steps.values()))).selectExpr(
-        "*",
-        f"{rate('unique_addtocarts', 'unique_views')} AS view_to_cart_rate",
-        f"{rate('unique_purchases', 'unique_addtocarts')} AS cart_to_purchase_rate",
-    )
+    rates = {"view_to_cart_rate": rate("unique_addtocarts", "unique_views"), "cart_to_purchase_rate": rate("unique_purchases", "unique_addtocarts")}
+    return sums.selectExpr("*", *(f"{sql} AS {name}" for name, sql in rates.items()))
 
 
 @keys(
