@@ -52,7 +52,8 @@ def _attempt(batch: Batch) -> Result:
     try:
         staged = load(batch)
         validate(batch, staged)
-        with begun(batch, merge(batch)) as work:
+        with begun(batch) as work:
+            merge(batch, work)
             enrich(batch, work)
             judge_as_a_whole(batch)
             summarise(batch, work)

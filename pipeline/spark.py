@@ -55,10 +55,10 @@ FOR_ONE_MACHINE = {
     "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
 }
 # Compiling a query to bytecode costs more than a small batch's rows do: without it, a warm batch of 200 rows takes a third of
-# the time. For a query that looks through a table of `COMPILED_BYTES`, some fifty thousand rows, compiled loops over columns win from the
+# the time. For a query that looks through a table of `COMPILED_BYTES`, some two hundred thousand rows, compiled loops over columns win from the
 # second batch on; the first of a worker's life pays for most of the compiling.
 UNCOMPILED = {"spark.sql.codegen.wholeStage": "false", "spark.sql.codegen.factoryMode": "NO_CODEGEN"}
-COMPILED_BYTES = 4 << 20
+COMPILED_BYTES = 12 << 20
 # Ten times Java's thresholds: optimising code that runs for one small batch costs more than it gains, a fifth of all the time on two
 # cores; code that a million rows go through is optimised all the same.
 LATE_OPTIMISATION = (

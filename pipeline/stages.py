@@ -105,20 +105,102 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         seen.update(rows_in=counts["total"], accepted=counts["valid"], rejected=counts["invalid"])
 
 
-def merge(batch: Batch) -> World:
-    """Appends the accepted rows to bronze and merges them into silver."""
+@dataclass(kw_only=True)
+class Underway:
+    """The tables of a batch while they are computed, each as soon as what it follows is there."""
+
+    batch: Batch
+    is_void: bool = False  # nobody will ask for what is not yet computed
+    _hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))
+    merged: dict[str, Future[Change]] = field(default_factory=dict)  # by feed, of those that have news
+    world: Future[World] = field(init=False)  # all feeds and trees
+    counting: Future[tuple[Finding, ...]] = field(init=False)
+    restated: dict[str, Future[Restated]] = field(default_factory=dict)  # by enriched table, as are those written
+    written: dict[str, Future[Stored]] = field(default_factory=dict)
+    pairs: dict[str, Future[Pairs | None]] = field(default_factory=dict)  # by the table that is followed
+    gold: dict[str, Future[Change | None]] = field(default_factory=dict)
+
+    @contextmanager
+    def hand(self) -> Iterator[None]:
+        """Waits for one of a few hands. Who waits for another's result must not have one. Raises CancelledError when the work is void."""
+        with self._hands:
+            if self.is_void:
+                raise CancelledError
+            yield
+
+    def followed(self, table: str) -> Change | None:
+        """Waits for what the batch changes in a table, and tells it if it is anything."""
+        if table in self.gold:
+            change = self.gold[table].result()
+        elif table in self.restated:
+            change = self.restated[table].result().change
+        else:
+            change = self.merged[table].result() if table in self.merged else self.world.result().changes.get(table)
+        return change if change is not None and change.rows.rows else None
+
+    def world_of(self, table: GoldTable) -> World:
+        """Waits for what a gold table reads, and gives the world with that in it."""
+        world = self.world.result()
+        seen = {name for name in (table.of, table.attributes) if name in self.restated}
+        read = {name for name in seen if name == table.attributes or table.kind is Kind.KEYS}
+        changes = {name: self.restated[name].result().change for name in seen}
+        tables = {name: self.written[name].result() for name in read}
+        return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
+
+
+@contextmanager
+def begun(batch: Batch) -> Iterator[Underway]:
+    """Begins all that follows the judged rows, each table as soon as what it follows is there, gold before the batch is judged as a whole.
+
+    It ends when all of it has ended; after an error, when what is under the hands has.
+    """
+    work, gold = Underway(batch=batch), batch.source.gold
+    news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
+    with ThreadPoolExecutor(len(news) + 2 * (len(batch.source.enriched) + len(gold) + 1)) as pool:
+        for judged in news:
+            work.merged[judged.feed.name] = pool.submit(_merge_feed, work, judged)
+        work.world = pool.submit(_world, work)
+        for enriched in batch.source.enriched:
+            work.restated[enriched.name] = pool.submit(_restate_rows, work, enriched)
+            work.written[enriched.name] = pool.submit(_write_enriched, work, enriched)
+        work.counting = pool.submit(_count, work)
+        moment = _moment(batch)
+        for table in gold:
+            if table.of not in work.pairs:
+                work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
+            work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
+        try:
+            yield work
+        except BaseException:
+            work.is_void = True
+            raise
+
+
+def merge(batch: Batch, work: Underway) -> None:
+    """Waits until the accepted rows are in bronze and merged into silver, and the trees are grown.
+
+    What follows a feed is begun meanwhile, as in the stages after this one: its work is in these seconds, too.
+    """
     with timed(batch, "merge") as seen, _task(batch, "merge") as counts:
-        news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
-        changes = dict(side_by_side(lambda j: (j.feed.name, _merge_feed(batch, j)), news))
+        world = work.world.result()
         counts.update(_row_counts(batch))
-        seen.update(versions_changed=sum(c.rows.rows for c in changes.values()))
-        changes |= {t.name: _grow(batch, t) for t in batch.source.trees if t.of in changes}
+        seen.update(versions_changed=sum(world.changes[name].rows.rows for name in work.merged))
+
+
+def _world(work: Underway) -> World:
+    batch = work.batch
+    changes = {name: future.result() for name, future in work.merged.items()}
+    changes |= {t.name: _grow(batch, t) for t in batch.source.trees if t.of in changes}
     wanted: tuple[Feed | Tree, ...] = (*batch.source.feeds, *batch.source.trees)
-    tables = {t.name: _stored(batch, _silver(batch, t)) for t in wanted}
-    return World(source=batch.source, tables=tables, changes=changes)
+    return World(source=batch.source, tables={t.name: _stored(batch, _silver(batch, t)) for t in wanted}, changes=changes)
 
 
-def _merge_feed(batch: Batch, judged: Judged) -> Change:
+def _merge_feed(work: Underway, judged: Judged) -> Change:
+    with work.hand():
+        return _merged(work.batch, judged)
+
+
+def _merged(batch: Batch, judged: Judged) -> Change:
     feed, attempt = judged.feed, batch.attempt
     bronze, silver = f"{batch.source.name}.bronze.{feed.name}", _silver(batch, feed)
     is_first = attempt.version(bronze) == 0
@@ -159,75 +241,11 @@ def _grow(batch: Batch, tree: Tree) -> Change:
     return Change(table=name, key=(tree.id,), rows=grown.rows)
 
 
-@dataclass(kw_only=True)
-class Underway:
-    """The enriched and gold tables of a batch while they are computed; `world` has the tables of feeds and trees."""
-
-    batch: Batch
-    world: World
-    is_void: bool = False  # nobody will ask for what is not yet computed
-    _hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))
-    counting: Future[tuple[Finding, ...]] = field(init=False)
-    restated: dict[str, Future[Restated]] = field(default_factory=dict)  # by enriched table, as are those written
-    written: dict[str, Future[Stored]] = field(default_factory=dict)
-    pairs: dict[str, Future[Pairs | None]] = field(default_factory=dict)  # by the table that is followed
-    gold: dict[str, Future[Change | None]] = field(default_factory=dict)
-
-    @contextmanager
-    def hand(self) -> Iterator[None]:
-        """Waits for one of a few hands. Who waits for another's result must not have one. Raises CancelledError when the work is void."""
-        with self._hands:
-            if self.is_void:
-                raise CancelledError
-            yield
-
-    def followed(self, table: str) -> Change | None:
-        """Waits for what the batch changes in a table, and tells it if it is anything."""
-        if table in self.gold:
-            change = self.gold[table].result()
-        else:
-            change = self.restated[table].result().change if table in self.restated else self.world.changes.get(table)
-        return change if change is not None and change.rows.rows else None
-
-    def world_of(self, table: GoldTable) -> World:
-        """Waits for what a gold table sees of enriched tables, and gives the world with that in it."""
-        seen = {name for name in (table.of, table.attributes) if name in self.restated}
-        read = {name for name in seen if name == table.attributes or table.kind is Kind.KEYS}
-        changes = {name: self.restated[name].result().change for name in seen}
-        tables = {name: self.written[name].result() for name in read}
-        return replace(self.world, tables={**self.world.tables, **tables}, changes={**self.world.changes, **changes})
-
-
-@contextmanager
-def begun(batch: Batch, world: World) -> Iterator[Underway]:
-    """Begins all that follows the merged feeds, each table as soon as what it follows is there, gold before the batch is judged as a whole.
-
-    Meanwhile it counts what only batch and lake together can tell, which needs nothing of what is enriched. It ends when all
-    of it has ended; after an error, when what is under the hands has.
-    """
-    work, gold = Underway(batch=batch, world=world), batch.source.gold
-    with ThreadPoolExecutor(2 * (len(batch.source.enriched) + len(gold)) + 1) as pool:
-        for enriched in batch.source.enriched:
-            work.restated[enriched.name] = pool.submit(_restate_rows, work, enriched)
-            work.written[enriched.name] = pool.submit(_write_enriched, work, enriched)
-        work.counting = pool.submit(_count, work)
-        moment = _moment(batch)
-        for table in gold:
-            if table.of not in work.pairs:
-                work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
-            work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
-        try:
-            yield work
-        except BaseException:
-            work.is_void = True
-            raise
-
-
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
-    batch = work.batch
+    batch, world = work.batch, work.world.result()
     with work.hand():
         stored = _stored(batch, _silver(batch, table))
-        return restate_rows(table, work.world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
+        return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
 
 def _write_enriched(work: Underway, table: Enriched) -> Stored:
@@ -237,8 +255,8 @@ def _write_enriched(work: Underway, table: Enriched) -> Stored:
 
 
 def _count(work: Underway) -> tuple[Finding, ...]:
-    judged = list(work.batch.judged.values())
-    lazy = [*reference_counts(judged, work.world.tables), *(c for j in judged for c in j.checks)]
+    judged, world = list(work.batch.judged.values()), work.world.result()
+    lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
     return counted(judged, lazy, work.batch.lake)
 
 
@@ -251,7 +269,8 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
 
 
 def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
-    change, world = work.followed(table.of), work.world_of(table)
+    change = work.followed(table.of)
+    world = work.world_of(table) if table.kind is Kind.KEYS or table.attributes else None
     moved = work.pairs[table.of].result() if table.members else None
     with work.hand():
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
@@ -291,35 +310,34 @@ def summarise(batch: Batch, work: Underway) -> None:
         seen.update(rows_changed=sum(change.rows.rows for change in changes.values()))
 
 
-def _gold(batch: Batch, table: GoldTable, world: World, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
+def _gold(batch: Batch, table: GoldTable, world: World | None, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
     return Gold(
         table=table,
         stored=_stored(batch, name),
         change=change,
         effects=effects,
-        attributes=world.current(table.attributes, batch.source.attribute_columns(table)) if table.attributes else None,
-        attributes_change=world.changes.get(table.attributes),
-        source_rows=_rows_before(batch, table.of) if table.each else _rows_of(batch, table.of, world, change) if table.kind is Kind.KEYS else None,
+        attributes=world.current(table.attributes, batch.source.attribute_columns(table)) if world and table.attributes else None,
+        attributes_change=world.changes.get(table.attributes) if world else None,
+        source_rows=_source_rows(batch, table, world, change),
         moment=moment,
         values=batch.values,
         lake=batch.lake,
     )
 
 
-def _rows_of(batch: Batch, table: str, world: World, change: Change | None) -> DataFrame:
-    """Gives all rows of a table as this batch leaves it; of a gold table, which is not yet written, by what changes in it."""
-    if table in world.tables:
-        return world.tables[table].read()
-    stored = _stored(batch, f"{batch.source.name}.gold.{table}").read()
+def _source_rows(batch: Batch, table: GoldTable, world: World | None, change: Change | None) -> DataFrame | None:
+    """Gives all rows of the table that a gold table follows: as this batch leaves it, or with `each` as the batch found it."""
+    if table.each:
+        name = f"{batch.source.name}.{'gold' if any(g.name == table.of for g in batch.source.gold) else 'silver'}.{table.of}"
+        before = replace(_stored(batch, name), version=batch.attempt.began[name])
+        return before.read() if before.version else None
+    if world is None or table.kind is not Kind.KEYS:
+        return None
+    if table.of in world.tables:
+        return world.tables[table.of].read()
+    stored = _stored(batch, f"{batch.source.name}.gold.{table.of}").read()  # not yet written
     return with_change(stored, change) if change is not None else stored
-
-
-def _rows_before(batch: Batch, table: str) -> DataFrame | None:
-    """Gives all rows of a table as this batch found it, if there were any."""
-    name = f"{batch.source.name}.{'gold' if any(g.name == table for g in batch.source.gold) else 'silver'}.{table}"
-    version = batch.attempt.began[name]
-    return replace(_stored(batch, name), version=version).read() if version else None
 
 
 def _moment(batch: Batch) -> Moment:

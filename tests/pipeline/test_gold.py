@@ -64,6 +64,42 @@ def test_a_check_that_fails_rejects_the_batch(session: Session, tmp_path: Path) 
     assert site.draw("gold.takings", "note", "items", "total", "names") == drawn("note | items | total | names\n drink | 2 | 99.99 | 2")
 
 
+BUSY = """
+from pipeline.model import totals
+
+@totals(
+    of="takings", where="is_current", grain=("quantity",), each=("stall",), columns="quantity INT, receipts BIGINT, stalls BIGINT, busy_stalls BIGINT",
+    sums={"receipts": "count(*)", "stalls": "max(1)", "busy_stalls": "CASE WHEN count(*) > 1 THEN 1 ELSE 0 END"},
+)
+def by_quantity(sums):
+    return sums
+"""
+
+
+def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=changed(FEEDS, "stall STRING NOT NULL, quantity", "stall STRING, quantity"), gold=BUSY)))
+    columns = ("quantity", "receipts", "stalls", "busy_stalls")
+    site.deliver(
+        "2026-03-01",
+        takings="""
+            receipt | stall | quantity | sold_at
+            r1      | north | 1        | 2026-03-01 10:00:00
+            r2      | south | 1        | 2026-03-01 10:00:00
+            r3      |       | 1        | 2026-03-01 10:00:00
+            r4      | north | 2        | 2026-03-01 10:00:00
+        """,
+    )
+    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 3 | 3 | 0\n 2 | 1 | 1 | 0")
+
+    more = site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r5 | north | 1 | 2026-03-02 10:00:00\n r6 | | 1 | 2026-03-02 10:00:00")
+    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 2 | 1 | 1 | 0")
+    assert site.written("gold.by_quantity", more) == 1
+
+    moved = "receipt | stall | quantity | sold_at\n r1 | south | 1 | 2026-03-03 10:00:00\n r4 | north | 3 | 2026-03-03 10:00:00"
+    site.deliver("2026-03-03", takings=moved)
+    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 3 | 1 | 1 | 0")
+
+
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "DECIMAL(8,2)"])
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):

@@ -91,6 +91,29 @@ def test_the_engine_reads_only_the_columns_that_are_asked_for_in_their_order(eng
     assert [tuple(r) for r in engine_lake.read(ORDERS, 1, ["items", "order_id"]).collect()] == [(2, "O1")]
 
 
+def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: Lake) -> None:
+    engine_lake.create(ORDERS, COLUMNS)
+    days = [AT + dt.timedelta(days=n) for n in range(4)]
+    for n, seen in enumerate(days):
+        engine_lake.append(ORDERS, pa.table({"order_id": [f"O{n}", f"P{n}"], "seen": [seen, None if n == 3 else seen + dt.timedelta(hours=1)]}), "t")
+
+    def read(low: dt.datetime | None, high: dt.datetime | None) -> list[str]:
+        return sorted(row[0] for row in engine_lake.read(ORDERS, 4, ["order_id"], within={"seen": (low, high)}).collect())
+
+    assert read(days[1] + dt.timedelta(hours=1), days[2]) == ["O1", "O2", "P1", "P2"]
+    assert read(days[3], days[3]) == ["O3", "P3"]  # of a file that is read every row is
+    assert read(days[3] + dt.timedelta(hours=2), days[3] + dt.timedelta(hours=3)) == []
+    assert read(None, None) == []
+
+
+@pytest.mark.parametrize("column", ["amount", "is_open"])
+def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column(engine_lake: Lake, column: str) -> None:
+    engine_lake.create(ORDERS, COLUMNS)
+    engine_lake.append(ORDERS, pa.Table.from_pylist([ROW], schema=engine_lake.schema(ORDERS)), "t")
+    low = {"amount": Decimal(5), "is_open": False}[column]
+    assert engine_lake.read(ORDERS, 1, within={column: (low, low)}).count() == 1
+
+
 def test_a_file_that_is_gone_is_an_error_and_never_no_rows(engine_lake: Lake) -> None:
     engine_lake.create(ORDERS, COLUMNS)
     engine_lake.append(ORDERS, pa.Table.from_pylist([ROW]), "t")

@@ -33,10 +33,10 @@ session = spark.open_session(settings, inherit_fds=(lock,))
 table = f"{root}/lake/table"
 session.spark.sql("SELECT id, TIMESTAMP '2026-03-02 10:00:00' AS at FROM range(5)").write.format("delta").save(table)
 conf = session.spark.conf
-rows = {"small": session.spark.sql("SELECT 5L AS id"), "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(1000000)")}
+rows = {"small": session.spark.sql("SELECT 5L AS id"), "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(2000000)")}
 for name, df in rows.items():
     df.write.parquet(f"{root}/{name}")
-small, large = (session.for_bytes(size).read.parquet(f"{root}/{name}") for name, size in (("small", 1000), ("large", 10_000_000)))
+small, large = (session.for_bytes(size).read.parquet(f"{root}/{name}") for name, size in (("small", 1000), ("large", 20_000_000)))
 queries = {"small": small, "large": large, "small and large": small.join(large, "id")}
 print(json.dumps({
     "engine": session.engine,
@@ -104,7 +104,7 @@ def test_a_session_on_spark_reads_and_writes_delta_in_utc_with_ansi_and_the_user
 
 @pytest.mark.spark
 def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opened) -> None:
-    assert on_spark.facts["rows"] == {"small": 1, "large": 1_000_000, "small and large": 1}
+    assert on_spark.facts["rows"] == {"small": 1, "large": 2_000_000, "small and large": 1}
     compiled = {name: [sign in plan for sign in ("*(1) ", "ColumnarToRow")] for name, plan in on_spark.facts["plans"].items()}
     assert compiled == {"small": [False, False], "large": [True, True], "small and large": [True, True]}
 
