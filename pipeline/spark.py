@@ -67,6 +67,7 @@ LATE_OPTIMISATION = (
     "-XX:Tier4CompileThreshold=150000",
     "-XX:Tier4BackEdgeThreshold=400000",
 )
+LOOKS_AT_CLASSES = re.compile("FlightRecord|agent")  # Java 17 dies of saved class data when its flight recorder is on; tried
 FEW_CORES = 2  # on these the threads of a concurrent collector take the work's place
 # These shape the JVM or its class path and must be known before it starts. All others go in through the session:
 # a command line is everybody's to read, and `conf` may hold the key of an object store.
@@ -143,13 +144,13 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
-    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
+    options, own = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"], settings.conf.get("spark.driver.extraJavaOptions", "")
     if settings.master.startswith("local"):
         options += LATE_OPTIMISATION
-        if saved is not None and "spark.driver.extraClassPath" not in settings.conf:
+        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(own):
             # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
             options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
-        if _cores(settings.master) <= FEW_CORES and "GC" not in settings.conf.get("spark.driver.extraJavaOptions", ""):
+        if _cores(settings.master) <= FEW_CORES and "GC" not in own:
             options.append("-XX:+UseSerialGC")
     return options
 
