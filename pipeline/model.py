@@ -461,6 +461,8 @@ class GoldTable:
     description: str = ""
 
     def __post_init__(self) -> None:
+        if self.each and self.kind is not Kind.TOTALS:
+            raise ValueError(f"gold table {self.name}: `each` is for totals; a table of {self.kind} has no sums")
         types = {c.name: c.type for c in self.schema}
         for name in (*self.lowest, *self.highest):
             if types[name] not in ("STRING", "DATE", "TIMESTAMP"):

@@ -1,6 +1,7 @@
 """Gold is kept by difference; here it is computed anew from silver, in plain Python, and compared."""
 
 import datetime as dt
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,6 +12,7 @@ from factories_pipeline import SHOP, TILL, Site, on_sail
 from factories_source import FEEDS, changed, kiosk
 from retail_anew import enriched_orders, gold, history, key_figures, public
 
+from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
 from pipeline.folders import load
 from pipeline.model import totals
@@ -104,6 +106,15 @@ def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, 
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):
         totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
+
+
+@pytest.mark.parametrize("declare", [model.rows, model.keys])
+def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="gold table visits: `each` is for totals"):
+
+        @declare(of="takings", grain=("stall",), columns="stall STRING", each=("item",))
+        def visits(takings: object) -> object:
+            return takings
 
 
 # ---- tables whose declaration is unusual, or was another
