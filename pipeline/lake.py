@@ -29,7 +29,7 @@ from deltalake.transaction import AddAction, RemoveAction
 from pipeline import datafiles
 from pipeline.datafiles import DataFile, shaped
 from pipeline.grammar import arrow_type
-from pipeline.model import Column
+from pipeline.model import Column, literal
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -189,10 +189,12 @@ class Lake:
     # ---- reading
 
     def read(self, table: str, version: int, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> "DataFrame":
-        """Reads one version through the engine: of what lies outside of some columns' `within` only what shares a file with what does not."""
+        """Reads one version through the engine. Of rows that lie outside of some columns' `within` it may leave out any."""
         session, delta = self._engine(), self._opened(table, version)
         if session.engine == "connect":
             df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
+            for name, (low, high) in (within or {}).items():
+                df = df.where("false" if low is None else f"{name} BETWEEN {literal(low)} AND {literal(high)}")
             return df.select(*columns) if columns else df
         schema, files = _arrow_schema(delta.schema()), self._files(delta, table, within or {})
         if columns:
@@ -521,7 +523,10 @@ def _files_within(delta: DeltaTable, within: Mapping[str, Ends]) -> list[tuple[s
             continue
         if None in ends:
             return []  # between no values lies nothing
-        first, last = (pa.scalar(end, kind) for end in ends)
+        try:
+            first, last = (pa.scalar(end, kind) for end in ends)
+        except pa.ArrowException:
+            continue  # a time written as text: its order is none of time's
         highest = pc.add(files[high], _A_MILLISECOND) if pa.types.is_timestamp(kind) else files[high]
         outside = pc.or_(pc.less(highest, first), pc.greater(files[low], last))
         files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: untold

@@ -144,6 +144,10 @@ def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterato
     for column in (*table.grain, *table.sums, *table.members, *table.ages):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
+    followed = source.silver_columns(table.of) if table.of in silver else next((g.schema for g in source.gold if g.name == table.of), ())
+    for column in table.each:
+        if column in table.grain or column not in {c.name for c in followed}:
+            yield table.name, f"gold table {table.name}: `each` names columns of {table.of} beside the grain, and {column} is none"
 
 
 def _has(source: Source, feed: str) -> bool:

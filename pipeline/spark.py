@@ -144,10 +144,12 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
-    options, own = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"], settings.conf.get("spark.driver.extraJavaOptions", "")
+    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
+    own = settings.conf.get("spark.driver.extraJavaOptions", "")
+    others = [settings.conf.get("spark.driver.defaultJavaOptions", ""), *(os.environ.get(n, "") for n in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"))]
     if settings.master.startswith("local"):
         options += LATE_OPTIMISATION
-        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(own):
+        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(" ".join([own, *others])):
             # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
             options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
         if _cores(settings.master) <= FEW_CORES and "GC" not in own:

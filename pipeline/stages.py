@@ -157,19 +157,19 @@ def begun(batch: Batch) -> Iterator[Underway]:
     work, gold = Underway(batch=batch), batch.source.gold
     news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
     with ThreadPoolExecutor(len(news) + 2 * (len(batch.source.enriched) + len(gold) + 1)) as pool:
-        for judged in news:
-            work.merged[judged.feed.name] = pool.submit(_merge_feed, work, judged)
-        work.world = pool.submit(_world, work)
-        for enriched in batch.source.enriched:
-            work.restated[enriched.name] = pool.submit(_restate_rows, work, enriched)
-            work.written[enriched.name] = pool.submit(_write_enriched, work, enriched)
-        work.counting = pool.submit(_count, work)
-        moment = _moment(batch)
-        for table in gold:
-            if table.of not in work.pairs:
-                work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
-            work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
         try:
+            for judged in news:
+                work.merged[judged.feed.name] = pool.submit(_merge_feed, work, judged)
+            work.world = pool.submit(_world, work)
+            for enriched in batch.source.enriched:
+                work.restated[enriched.name] = pool.submit(_restate_rows, work, enriched)
+                work.written[enriched.name] = pool.submit(_write_enriched, work, enriched)
+            work.counting = pool.submit(_count, work)
+            moment = _moment(batch)
+            for table in gold:
+                if table.of not in work.pairs:
+                    work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
+                work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
             yield work
         except BaseException:
             work.is_void = True
@@ -250,14 +250,16 @@ def _restate_rows(work: Underway, table: Enriched) -> Restated:
 
 def _write_enriched(work: Underway, table: Enriched) -> Stored:
     change = work.restated[table.name].result().change
-    work.batch.attempt.change(change.table, change.key, change.rows)
+    with work.hand():
+        work.batch.attempt.change(change.table, change.key, change.rows)
     return _stored(work.batch, change.table)
 
 
 def _count(work: Underway) -> tuple[Finding, ...]:
     judged, world = list(work.batch.judged.values()), work.world.result()
-    lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
-    return counted(judged, lazy, work.batch.lake)
+    with work.hand():
+        lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
+        return counted(judged, lazy, work.batch.lake)
 
 
 def _count_pairs(work: Underway, of: str) -> Pairs | None:
@@ -280,7 +282,7 @@ def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | 
 def enrich(batch: Batch, work: Underway) -> None:
     """Waits until the enriched rows that the news concern are restated and written, and the references counted.
 
-    Gold tables are begun meanwhile: their work is in these seconds, too, and `summarise` tells of the rest.
+    The work on gold tables that goes on meanwhile is in these seconds, too, and `summarise` tells of the rest.
     """
     with timed(batch, "enrich") as seen, _task(batch, "enrichment") as counts:
         restated = list[Restated]()
@@ -331,7 +333,9 @@ def _source_rows(batch: Batch, table: GoldTable, world: World | None, change: Ch
     if table.each:
         name = f"{batch.source.name}.{'gold' if any(g.name == table.of for g in batch.source.gold) else 'silver'}.{table.of}"
         before = replace(_stored(batch, name), version=batch.attempt.began[name])
-        return before.read() if before.version else None
+        # What a table that is new to the lake never counted does not count back either.
+        own = f"{batch.source.name}.gold.{table.name}"
+        return before.read() if before.version and not batch.lake.is_empty(own, batch.attempt.version(own)) else None
     if world is None or table.kind is not Kind.KEYS:
         return None
     if table.of in world.tables:

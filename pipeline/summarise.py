@@ -279,6 +279,7 @@ def _parts(gold: Gold, change: Change) -> DataFrame:
     came = news.where("_sign > 0")
     if before is None:
         return came
+    columns = [*before.columns, "_sign"]  # of the change there may be more
     # By a number, since no join finds a null. Of a part that only shares it with a touched one nothing changes.
     part = f"xxhash64({', '.join((*grain_of(table), *table.each))}) AS _part"
     known = before.where(where).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
@@ -288,7 +289,7 @@ def _parts(gold: Gold, change: Change) -> DataFrame:
         gone = news.where("_sign < 0").selectExpr(key, "true AS _goes").distinct()
         known, goes = known.selectExpr("*", key).join(gone, "_key", "left"), "_goes"
     signed = known.selectExpr("*", f"explode(CASE WHEN {goes} THEN array(-1) ELSE array(-1, 1) END) AS _sign")
-    return signed.select(*came.columns).unionByName(came)
+    return signed.select(*columns).unionByName(came.select(*columns))
 
 
 def _members_moved(gold: Gold, effects: Kept) -> DataFrame:

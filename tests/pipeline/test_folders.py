@@ -107,6 +107,8 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
         ('of="takings"', 'of="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
         ('sums={"receipts"', 'sums={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
+        ("sums={", 'each=("till",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and till is none"),
+        ("sums={", 'each=("stall",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and stall is none"),
         ("from pipeline.model import totals", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
         ("receipts BIGINT", "receipts LONG", "LONG is not a type of this lake"),
         ("return sums", "return (", "kiosk/gold.py:14: '(' was never closed"),

@@ -108,6 +108,45 @@ def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
         totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
 
 
+FURTHER = """
+from pipeline.model import totals
+
+@totals(
+    of="sold", grain=("place",), each=("stall",), columns="place STRING, stalls BIGINT, pieces BIGINT",
+    sums={"stalls": "max(1)", "pieces": "sum(quantity)"},
+)
+def by_place(sums):
+    return sums
+
+@totals(of="by_place", grain=("stalls",), each=("place",), columns="stalls BIGINT, places BIGINT", sums={"places": "max(1)"})
+def by_stalls(sums):
+    return sums
+"""
+
+
+def test_sums_add_up_over_rows_of_enriched_and_of_gold_tables_too(session: Session, tmp_path: Path) -> None:
+    sold = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
+    feeds = changed(changed(FEEDS, "settings=", sold), "import HIGH", "import Enriched, Newest, HIGH")
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=FURTHER)))
+    takings = "receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00"
+    site.deliver("2026-03-01", stalls="stall | place\n north | gate\n south | gate\n west | hall", takings=takings)
+    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | west | 1 | 2026-03-02 10:00:00\n r4 | north | 3 | 2026-03-02 10:00:00")
+    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn("place | stalls | pieces\n gate | 2 | 6\n hall | 1 | 1")
+    assert site.draw("gold.by_stalls", "stalls", "places") == drawn("stalls | places\n 1 | 1\n 2 | 1")
+    site.deliver("2026-03-03", stalls="stall | place\n south | hall")
+    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn("place | stalls | pieces\n gate | 1 | 4\n hall | 2 | 3")
+    assert site.draw("gold.by_stalls", "stalls", "places") == drawn("stalls | places\n 1 | 1\n 2 | 1")
+
+
+@on_sail
+def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "before")))
+    site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 1 | 2026-03-01 10:00:00")
+    site.source = load(kiosk(tmp_path / "after", gold=BUSY))
+    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 1 | 2026-03-02 10:00:00")
+    assert site.draw("gold.by_quantity", "quantity", "receipts", "stalls", "busy_stalls") == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 1 | 1 | 0")
+
+
 @pytest.mark.parametrize("declare", [model.rows, model.keys])
 def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="gold table visits: `each` is for totals"):

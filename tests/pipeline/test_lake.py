@@ -106,11 +106,11 @@ def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: L
     assert read(None, None) == []
 
 
-@pytest.mark.parametrize("column", ["amount", "is_open"])
-def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column(engine_lake: Lake, column: str) -> None:
+@pytest.mark.parametrize("column", ["amount", "is_open", "order_id"])
+def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column_or_ends_of_another_type(engine_lake: Lake, column: str) -> None:
     engine_lake.create(ORDERS, COLUMNS)
     engine_lake.append(ORDERS, pa.Table.from_pylist([ROW], schema=engine_lake.schema(ORDERS)), "t")
-    low = {"amount": Decimal(5), "is_open": False}[column]
+    low = {"amount": Decimal(5), "is_open": False, "order_id": AT}[column]
     assert engine_lake.read(ORDERS, 1, within={column: (low, low)}).count() == 1
 
 

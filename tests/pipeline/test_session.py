@@ -195,14 +195,17 @@ def test_a_shuffle_on_one_machine_has_few_partitions(master: str, partitions: st
     assert conf_of(master=master)["spark.sql.shuffle.partitions"] == partitions
 
 
-def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_else_looks_at_classes() -> None:
+def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_else_looks_at_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     def options(**conf: str) -> str:
         return spark_conf(Settings(lake_path="/lake", conf=conf), (Path("/jars/a.jar"),), Path("/saved.jsa"))["spark.driver.extraJavaOptions"]
 
     assert "-XX:SharedArchiveFile=/saved.jsa" in options()
     assert "-XX:SharedArchiveFile" not in options(**{"spark.driver.extraClassPath": "/more.jar"})
-    for looks_at_classes in ("-XX:StartFlightRecording=filename=a.jfr", "-javaagent:/metrics.jar=9090"):
-        assert "-XX:SharedArchiveFile" not in options(**{"spark.driver.extraJavaOptions": looks_at_classes})
+    for key in ("spark.driver.extraJavaOptions", "spark.driver.defaultJavaOptions"):
+        for looks_at_classes in ("-XX:StartFlightRecording=filename=a.jfr", "-javaagent:/metrics.jar=9090"):
+            assert "-XX:SharedArchiveFile" not in options(**{key: looks_at_classes})
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-javaagent:/metrics.jar=9090")
+    assert "-XX:SharedArchiveFile" not in options()
 
 
 def test_the_users_garbage_collector_stands_alone() -> None:
