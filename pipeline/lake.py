@@ -516,10 +516,10 @@ def _ends(values: pa.ChunkedArray) -> Ends:
 
 def _files_within(delta: DeltaTable, within: Mapping[str, Ends]) -> list[tuple[str, int]]:
     """Tells path and size of the files that may hold a row between these ends, by those that the log tells of their columns."""
-    files, schema = pa.table(delta.get_add_actions(flatten=True)), _arrow_schema(delta.schema())
+    files = pa.table(delta.get_add_actions(flatten=True))
     for name, ends in within.items():
-        low, high, kind = f"min.{name}", f"max.{name}", schema.field(name).type
-        if low not in files.column_names or kind not in _ORDERED:
+        low, high = f"min.{name}", f"max.{name}"
+        if low not in files.column_names or (kind := files[low].type) not in _ORDERED:
             continue
         if None in ends:
             return []  # between no values lies nothing

@@ -267,22 +267,21 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
     sums = {"_rows": "1", **{c: gold.sql(sql) for c, sql in table.sums.items()}}
     if table.each:
         one = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
-        rows, sums = _parts(gold, change).groupBy(*grain, *table.each, "_sign").agg(*one), {c: c for c in sums}
+        rows, sums = _parts(gold, change, rows).groupBy(*grain, *table.each, "_sign").agg(*one), {c: c for c in sums}
     moved = rows.groupBy(*grain).agg(*(F.sum(F.expr(f"_sign * ({sql})")).alias(c) for c, sql in sums.items()))
     return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums))
 
 
-def _parts(gold: Gold, change: Change) -> DataFrame:
-    """Gives all rows of the touched parts of groups, as they were (`_sign` -1) and as they are (+1)."""
-    table, where = gold.table, gold.sql(gold.table.where or "true")
-    news, before = change.rows.df.where(where), gold.source_rows
+def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
+    """Gives all rows of the parts of groups that changed rows (`news`, those that count) touch: as they were (`_sign` -1) and as they are (+1)."""
+    table, before = gold.table, gold.source_rows
     came = news.where("_sign > 0")
     if before is None:
         return came
     columns = [*before.columns, "_sign"]  # of the change there may be more
     # By a number, since no join finds a null. Of a part that only shares it with a touched one nothing changes.
     part = f"xxhash64({', '.join((*grain_of(table), *table.each))}) AS _part"
-    known = before.where(where).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
+    known = before.where(gold.sql(table.where or "true")).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
     goes = "false"
     if change.rows.ends("_sign")[0] < 0:
         key = f"{as_one_text(change.key)} AS _key"

@@ -108,6 +108,8 @@ def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
         totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
 
 
+SOLD = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
+SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, Newest, HIGH")
 FURTHER = """
 from pipeline.model import totals
 
@@ -125,9 +127,7 @@ def by_stalls(sums):
 
 
 def test_sums_add_up_over_rows_of_enriched_and_of_gold_tables_too(session: Session, tmp_path: Path) -> None:
-    sold = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
-    feeds = changed(changed(FEEDS, "settings=", sold), "import HIGH", "import Enriched, Newest, HIGH")
-    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=FURTHER)))
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=SOLD, gold=FURTHER)))
     takings = "receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00"
     site.deliver("2026-03-01", stalls="stall | place\n north | gate\n south | gate\n west | hall", takings=takings)
     site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | west | 1 | 2026-03-02 10:00:00\n r4 | north | 3 | 2026-03-02 10:00:00")
@@ -200,8 +200,6 @@ def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: 
 
 @on_sail
 def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows(session: Session, tmp_path: Path) -> None:
-    sold = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
-    feeds = changed(changed(FEEDS, "settings=", sold), "import HIGH", "import Enriched, Newest, HIGH")
     gold = """
 from pipeline.model import totals
 
@@ -211,7 +209,7 @@ from pipeline.model import totals
 def receipts(sums):
     return sums
 """
-    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=gold)))
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=SOLD, gold=gold)))
     site.deliver("2026-03-01", stalls="stall | place\n north | gate", takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-01 10:00:00")
     site.deliver("2026-03-02", stalls="stall | place\n north | yard")
     assert site.draw("gold.receipts", "receipt", "pieces", "place") == drawn("receipt | pieces | place\n r1 | 2 | yard")
