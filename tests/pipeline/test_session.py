@@ -45,6 +45,7 @@ print(json.dumps({
     "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
     "rows": {name: session.suited(df).count() for name, df in queries.items()},
     "plans": {name: session.suited(df)._jdf.queryExecution().executedPlan().toString() for name, df in queries.items()} if engine == "spark" else {},
+    "page": session.spark._jvm.System.getProperty("spark.buffer.pageSize") if engine == "spark" else None,
     "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
     "idle_seconds": int(os.environ.get("SAIL_SPARK__SESSION_TIMEOUT_SECS", 0)),
     "here": os.listdir("."),
@@ -107,6 +108,11 @@ def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opene
     assert on_spark.facts["rows"] == {"small": 1, "large": 2_000_000, "small and large": 1}
     compiled = {name: [sign in plan for sign in ("*(1) ", "ColumnarToRow")] for name, plan in on_spark.facts["plans"].items()}
     assert compiled == {"small": [False, False], "large": [True, True], "small and large": [True, True]}
+
+
+@pytest.mark.spark
+def test_broadcast_joins_which_read_what_java_was_started_with_take_small_pages(on_spark: Opened) -> None:
+    assert on_spark.facts["page"] == "4m"
 
 
 @pytest.mark.spark
@@ -206,6 +212,11 @@ def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_el
             assert "-XX:SharedArchiveFile" not in options(**{key: looks_at_classes})
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-javaagent:/metrics.jar=9090")
     assert "-XX:SharedArchiveFile" not in options()
+
+
+def test_the_heap_of_one_machine_has_its_full_size_from_the_start() -> None:
+    assert "-Xms3g" in conf_of(driver_memory="3g")["spark.driver.extraJavaOptions"].split()
+    assert "-Xms1g" in conf_of(driver_memory="3g", conf={"spark.driver.memory": "1g"})["spark.driver.extraJavaOptions"].split()
 
 
 def test_the_users_garbage_collector_stands_alone() -> None:
