@@ -1,7 +1,7 @@
 """Merges a batch's accepted rows into the silver tables: history as a pure function of a key's events, upsert, append, replace."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import reduce
@@ -15,7 +15,7 @@ from pyspark.sql.window import WindowSpec
 from pipeline.contract import WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
-from pipeline.lake import Kept, Lake, Stored
+from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.model import Append, Column, Feed, History, Replace, literal
 from pipeline.validate import ONE_INSTANT, Judged
 
@@ -193,12 +193,16 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
         parts.append(_followed(feed, known.df.where("_plain"), news, _this(order, past)))
         alone = plain.filter(pc.and_(pc.is_valid(plain["_first"]), pc.fill_null(plain["is_current"], fill_value=True))).num_rows
         news = news.join(known.df.where("NOT _plain").select(*key).distinct(), key, "left_semi")
+    events = news
     if plain.num_rows < marks.num_rows or not parts:
-        events, after = _folded(feed, known.df, news, past, is_any_slow=bool(pc.any(marks["_slow"]).as_py()))
+        is_any_slow = bool(pc.any(marks["_slow"]).as_py())
+        after = _folded(feed, known.df, news, past, is_any_slow=is_any_slow)
         before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
         parts.append(difference(_silver(feed, before), _silver(feed, derive(after, feed.derived)), feed.silver))
+        if is_any_slow:  # all others are newer than what is known of their key, and share no instant with it
+            events = events.unionByName(_others_of_the_date(feed, news, order, past))
     else:
-        events = news.where("false")
+        events = events.where("false")
     return reduce(DataFrame.unionByName, parts), _instants(feed, events, order, alone)
 
 
@@ -219,8 +223,8 @@ def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | No
     return _silver(feed, after, "1 AS _sign").unionByName(_silver(feed, current.where("is_current"), "-1 AS _sign"))
 
 
-def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any_slow: bool) -> tuple[DataFrame, DataFrame]:
-    """Gives the events that decide, and their versions: from bronze only for keys whose news are not all newest."""
+def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any_slow: bool) -> DataFrame:
+    """Gives the versions of keys whose news are folded on top of their open version, or that are rebuilt from bronze: where not all news are newest."""
     key = list(feed.key)
     events = news.unionByName(
         known.where("NOT _plain AND NOT _slow AND is_current").selectExpr(
@@ -228,19 +232,26 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
         )
     )
     if not is_any_slow:
-        return events, versions(feed, events)
+        return versions(feed, events)
     slow = known.where("_slow").select(*key).distinct()
-    log = _log(feed, past).join(slow, key, "left_semi")
-    log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
-    log, fast = log.select(*feed.fact_names, *EVENT), events.join(slow, key, "left_anti")
+    log, fast = _log(feed, past).join(slow, key, "left_semi"), events.join(slow, key, "left_anti")
     if not past.deliveries:
-        return fast.unionByName(log), versions(feed, fast.unionByName(log))
-    return fast.unionByName(log), versions(feed, fast).unionByName(_versions_told(feed, log, past.deliveries), allowMissingColumns=True)
+        return versions(feed, fast.unionByName(log))
+    return versions(feed, fast).unionByName(_versions_told(feed, log, past.deliveries), allowMissingColumns=True)
 
 
-def _log(feed: Feed, past: Past) -> DataFrame:
-    """Gives every event that was ever accepted, as its row was delivered."""
-    return derive(past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"]), feed.prepared)
+def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, Ends] | None = None) -> DataFrame:
+    """Gives every event that was ever accepted, as its row was delivered; see `Lake.read` for `within`."""
+    stored = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"], within=within)
+    log = derive(stored.where(where), feed.prepared).withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
+    return log.select(*feed.fact_names, *EVENT)
+
+
+def _others_of_the_date(feed: Feed, news: DataFrame, order: WorkOrder, past: Past) -> DataFrame:
+    """Gives the events of the batch's keys that other batches of its date and revision brought."""
+    day = order.batch_date
+    others = f"_batch_date = {literal(day)} AND _revision = {order.revision} AND _batch_id <> {literal(order.batch_id)}"
+    return _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
 
 
 def _versions_told(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
