@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -14,7 +13,7 @@ from pipeline.derive import derive
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.merge import Change, difference, first_of
 from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.validate import Judged, check_rows, finding, tally, when_broken, when_outside
+from pipeline.validate import Judged, check_rows, combinations, finding, tally, when_broken, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
@@ -71,17 +70,21 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     touched = lake.keep(_touched(table, feed, world, stored, lake), f"touched/{table.name}") if stored.version else None
     own = _own(table, feed, judged)
     rows = _concerned_and_own(table, world, touched, own)
+    few = touched if touched is not None and touched.rows <= ASKED_ROWS else None
+    busy = _busy_keys(table, world, lake) if few is None else {}
     for partner in table.partners:
-        given, asked = world.source.partner_columns(table, partner), _asked(partner, rows, touched, own)
-        rows = _as_of(partner, world, rows, given, asked=asked, lake=lake) if isinstance(partner, AsOf) else _join(partner, world, rows, given, asked)
+        given, asked = world.source.partner_columns(table, partner), None if few is None else _asked(partner, rows, few, own)
+        if isinstance(partner, AsOf):
+            rows = _as_of(partner, world, rows, given, asked=asked, busy=busy.get((partner.feed, partner.on)))
+        else:
+            rows = _join(partner, world, rows, given, asked)
     rows = derive(rows, table.derived).selectExpr("*", *_verdicts(table))
     # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
     seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
     now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
     was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
     change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
-    if table.checks:
-        check_rows(name, key, change.arrow(["_failed", *key]))
+    check_rows(name, key, change)
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
 
 
@@ -130,10 +133,9 @@ def _verdicts(table: Enriched) -> list[str]:
 def _findings(feed: Feed, rules: Sequence[Rule], seen: Kept | None) -> tuple[Finding, ...]:
     if seen is None:
         return tuple(finding(feed.name, r, 0, 0) for r in rules)
-    verdicts = seen.arrow(["_own", "_warned", "_unchecked"])
-    own = verdicts.filter(pc.equal(verdicts["_own"], 1))
-    warned, outside = tally(own["_warned"]), tally(own["_unchecked"])
-    return tuple(finding(feed.name, r, own.num_rows - outside[r.name], warned[r.name]) for r in rules)
+    own = [v for v in combinations(seen.arrow(["_own", "_warned", "_unchecked"])) if v["_own"]]
+    judged, warned, outside = sum(v["count_all"] for v in own), tally(own, "_warned"), tally(own, "_unchecked")
+    return tuple(finding(feed.name, r, judged - outside[r.name], warned[r.name]) for r in rules)
 
 
 # ---- which rows a batch concerns
@@ -201,11 +203,9 @@ def _stretches(partner: AsOf | Newest, feed: Feed, change: Change) -> DataFrame:
 # ---- the joins: each gives an answer whose columns are named apart from the rows', so that no name is ambiguous
 
 
-def _asked(partner: Partner, rows: DataFrame, touched: Kept | None, own: DataFrame | None) -> DataFrame | None:
-    """Gives the joined columns of the rows that ask; None where nearly everything is asked for."""
+def _asked(partner: Partner, rows: DataFrame, touched: Kept, own: DataFrame | None) -> DataFrame:
+    """Gives the joined columns of the rows that ask."""
     on = list(_on(partner))
-    if touched is None or touched.rows > ASKED_ROWS:
-        return None
     if not set(on) <= set(touched.schema.names):
         return rows.select(*on).distinct()
     asked = touched.df.select(*on)
@@ -223,7 +223,9 @@ def _join(partner: Newest | Node, world: World, rows: DataFrame, given: Sequence
     return rows.join(answer, F.expr(" AND ".join(f"{c} = _of_{c}" for c in on)), "left").drop(*(f"_of_{c}" for c in on))
 
 
-def _as_of(partner: AsOf, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], *, asked: DataFrame | None, lake: Lake) -> DataFrame:
+def _as_of(
+    partner: AsOf, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], *, asked: DataFrame | None, busy: DataFrame | None
+) -> DataFrame:
     """Joins what is valid at the row's instant `_at`."""
     of = {c: f"_of_{c}" for c in partner.on}
     same = " AND ".join(f"{c} = {name}" for c, name in of.items())
@@ -234,7 +236,6 @@ def _as_of(partner: AsOf, world: World, rows: DataFrame, given: Sequence[tuple[s
     named = [F.col("_valid_to").alias(until), *(F.expr(sql).alias(new) for sql, new, _ in given)]
     answer = versions.select(*(F.col(c).alias(name) for c, name in of.items()), "_valid_from", *named)
     when = f"{same} AND _at >= _valid_from AND _at < {until}"
-    busy = _busy_keys(answer, list(of.values()), lake, f"busy/{partner.prefix}{partner.feed}") if asked is None else None
     if busy is not None:
         rows = _with_stretch(rows, list(of), busy, f"{_stretch('_at')} AS _stretch")
         answer = _with_stretch(answer, list(of.values()), busy, f"explode(sequence({_stretch('_valid_from')}, {_stretch(until)})) AS _of_stretch")
@@ -242,12 +243,17 @@ def _as_of(partner: AsOf, world: World, rows: DataFrame, given: Sequence[tuple[s
     return rows.join(answer, F.expr(when), "left").drop("_valid_from", "_stretch", "_of_stretch", *of.values())
 
 
-def _busy_keys(versions: DataFrame, key: Sequence[str], lake: Lake, name: str) -> DataFrame | None:
-    """Finds the keys with many versions, whose time is cut into as many stretches of one width; None where there is no such key."""
-    starts = F.expr("unix_micros(CASE WHEN _valid_from > TIMESTAMP '1000-01-01 00:00:00' THEN _valid_from END)")
-    counted = versions.groupBy(*key).agg(F.count(F.lit(1)).alias("_many"), F.min(starts).alias("_low"), F.max(starts).alias("_high"))
-    busy = lake.keep(counted.where(f"_many >= {MANY_VERSIONS}").selectExpr(*key, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), name)
-    return busy.df if busy.rows else None
+def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[tuple[str, tuple[str, ...]], DataFrame]:
+    """Finds the keys with many versions, by feed and joined columns where there are such keys; their time is cut into as many stretches of one width."""
+    busy = {}
+    for feed, on in dict.fromkeys((p.feed, p.on) for p in table.partners if isinstance(p, AsOf) and not p.totals):
+        starts, versions = F.expr("unix_micros(effective_from)"), world.tables[feed].read([*dict.fromkeys((*on, "effective_from"))])
+        counted = versions.groupBy(*on).agg(F.count(F.lit(1)).alias("_many"), F.min(starts).alias("_low"), F.max(starts).alias("_high"))
+        many = counted.where(f"_many >= {MANY_VERSIONS}")
+        kept = lake.keep(many.selectExpr(*(f"{c} AS _busy_{c}" for c in on), "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), f"busy/{feed}")
+        if kept.rows:
+            busy[feed, on] = kept.df
+    return busy
 
 
 def _stretch(instant: str) -> str:
@@ -256,10 +262,8 @@ def _stretch(instant: str) -> str:
 
 
 def _with_stretch(rows: DataFrame, on: Sequence[str], busy: DataFrame, numbered: str) -> DataFrame:
-    keys = [c for c in busy.columns if c.startswith("_of_")]
-    known = busy.select(*(F.col(c).alias(f"_busy{c}") for c in keys), "_many", "_low", "_wide")
-    when = " AND ".join(f"{c} = _busy{k}" for c, k in zip(on, keys, strict=True))
-    return rows.join(known, F.expr(when), "left").selectExpr(*rows.columns, numbered)
+    when = " AND ".join(f"{c} = _busy_{c.removeprefix('_of_')}" for c in on)
+    return rows.join(busy, F.expr(when), "left").selectExpr(*rows.columns, numbered)
 
 
 def _newest(partner: Newest, world: World, asked: DataFrame | None) -> DataFrame:

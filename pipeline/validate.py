@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -119,16 +120,24 @@ def when_outside(rules: Iterable[Rule]) -> str:
     return named([f"CASE WHEN NOT coalesce({r.where}, false) THEN '{r.name}' END" for r in rules if r.where])
 
 
-def tally(names: pa.ChunkedArray) -> Counter[str]:
-    """Counts each name in a column of comma-joined names."""
-    flat = pc.list_flatten(pc.split_pattern(pc.drop_null(names), ","))
-    return Counter({v["values"]: v["counts"] for v in pc.value_counts(flat).to_pylist() if v["values"]})
+def combinations(rows: pa.Table) -> list[dict[str, Any]]:
+    """Tells which values stand together in the rows of a table, and in how many (`count_all`)."""
+    return rows.group_by(rows.column_names).aggregate([([], "count_all")]).to_pylist()  # type: ignore[no-any-return]
+
+
+def tally(found: Iterable[Mapping[str, Any]], column: str) -> Counter[str]:
+    """Counts in how many rows each name stands, of `combinations` with a column of comma-joined names."""
+    names = Counter[str]()
+    for one in found:
+        names.update(dict.fromkeys(filter(None, (one[column] or "").split(",")), one["count_all"]))
+    return names
 
 
 def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, ...]:
-    verdicts = rows.arrow(["_reasons", "_warned", "_unchecked"])
-    good = verdicts.filter(pc.is_null(verdicts["_reasons"]))
-    reasons, warned, outside = tally(verdicts["_reasons"]), tally(good["_warned"]), tally(good["_unchecked"])
+    verdicts = combinations(rows.arrow(["_reasons", "_warned", "_unchecked"]))
+    good = [v for v in verdicts if v["_reasons"] is None]
+    accepted = sum(v["count_all"] for v in good)
+    reasons, warned, outside = tally(verdicts, "_reasons"), tally(good, "_warned"), tally(good, "_unchecked")
     repaired = {r.name for r in rules if r.action is REPAIR}
     examples = _examples(rejects(rows, ["_reasons", "_raw"])) if reasons else {}
     if repaired & set(warned):
@@ -139,7 +148,7 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]
         # A rejecting rule was checked over what it let pass and what it turned away.
-        checked = good.num_rows - outside[rule.name] + (count if rule.action is REJECT else 0)
+        checked = accepted - outside[rule.name] + (count if rule.action is REJECT else 0)
         found.append(finding(feed.name, rule, checked, count, tuple(examples.get(rule.name, ()))))
     return tuple(found)
 
@@ -229,13 +238,15 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -
     return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
 
 
-def check_rows(table: str, key: Sequence[str], verdicts: pa.Table) -> None:
-    """Raises DataError where a row breaks a check of its table: `verdicts` has `_failed` (comma-joined names, "" = none) and the key."""
+def check_rows(table: str, key: Sequence[str], rows: Kept) -> None:
+    """Raises DataError where a row breaks a check of its table: `rows` have `_failed` (comma-joined names, "" = none) and the key."""
+    if not rows.ends("_failed")[1]:
+        return
+    verdicts = rows.arrow(["_failed", *key])
     failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
-    if failed.num_rows:
-        first = failed.slice(0, 1).to_pylist()[0]
-        where = ", ".join(f"{c} = {first[c]}" for c in key)
-        raise DataError(f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
+    first = failed.slice(0, 1).to_pylist()[0]
+    where = ", ".join(f"{c} = {first[c]}" for c in key)
+    raise DataError(f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
 
 
 def score(findings: Iterable[Finding]) -> float | None:
