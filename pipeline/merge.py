@@ -115,10 +115,10 @@ def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFr
     content = F.struct(*(F.col(c) for c in feed.tracked or feed.key))
     events = events.withColumn("_was_deleted", F.lag("_deleted").over(order)).withColumn("_same", content.eqNullSafe(F.lag(content).over(order)))
     events = events.withColumn("_opens", F.expr("CASE WHEN _was_deleted = _deleted AND (_deleted OR _same) THEN 0 ELSE 1 END"))
-    events = events.withColumn("_version", F.sum("_opens").over(order))
-    version = Window.partitionBy(*feed.key, "_version")
-    events = events.withColumn("effective_from", F.min("_at").over(version))
-    return _until_the_next(feed, first_of(events, version.orderBy(F.col("_at").desc()))).where("NOT _deleted")
+    events = events.withColumn("effective_from", F.max(F.expr("CASE WHEN _opens = 1 THEN _at END")).over(order))
+    # Behind the newest event of a version lies the first of the next.
+    events = events.withColumn("effective_to", F.lead("_at").over(order)).withColumn("_next_opens", F.lead("_opens", 1, 1).over(order))
+    return events.where("_next_opens = 1 AND NOT _deleted").withColumn("is_current", F.col("effective_to").isNull())
 
 
 def first_of(rows: DataFrame, order: WindowSpec) -> DataFrame:
