@@ -451,6 +451,18 @@ def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(ses
     settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(given(*given_as)(holds))()
 
 
+def test_an_event_of_an_item_with_many_versions_sees_what_one_of_few_does(session: Session, tmp_path: Path) -> None:
+    prices = [(1000 + 7 * n, 1, "790", f"n{n}.500") for n in range(150)]
+    others = [(1003, 1, "available", "1"), (1700, 1, "available", None), (1701, 1, "available", "0"), (1400, 1, "categoryid", "2"), (1200, 2, "790", "n9")]
+    instants = sorted({at + by for at, item, _, _ in (*prices, *others) if item == 1 for by in (-1, 0)} | {0, 999_999})
+    clicks = [(at, n, "view", item, None) for n, at in enumerate(instants) for item in (1, 2)]
+    batch = Batch(day=2, events=tuple(clicks), properties=(*prices, *others), tree=((2, None),))
+    site = Site(tmp_path, session, WITHOUT_GOLD)
+    batch.deliver(site)
+    expected = enriched([batch])
+    assert seen(site, *list(expected[0])[1:]) == draw(expected, *expected[0])
+
+
 @on_sail
 def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Session, tmp_path: Path, told: Told) -> None:
     site = Site(tmp_path, session, CLICKSTREAM)
