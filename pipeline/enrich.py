@@ -75,7 +75,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     for partner in table.partners:
         given, asked = world.source.partner_columns(table, partner), None if few is None else _asked(partner, rows, few, own)
         if isinstance(partner, AsOf):
-            rows = _as_of(partner, world, rows, given, asked=asked, busy=busy.get((partner.feed, partner.on)))
+            rows = _as_of(partner, world, rows, given, asked=asked, busy=busy.get(partner))
         else:
             rows = _join(partner, world, rows, given, asked)
     rows = derive(rows, table.derived).selectExpr("*", *_verdicts(table))
@@ -243,16 +243,25 @@ def _as_of(
     return rows.join(answer, F.expr(when), "left").drop("_valid_from", "_stretch", "_of_stretch", *of.values())
 
 
-def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[tuple[str, tuple[str, ...]], DataFrame]:
-    """Finds the keys with many versions, by feed and joined columns where there are such keys; their time is cut into as many stretches of one width."""
+def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[AsOf, DataFrame]:
+    """Finds, for each partner that has some, the keys of which it has many versions. Their time is cut into as many stretches of one width."""
+    alike = defaultdict[tuple[str, tuple[str, ...]], list[AsOf]](list)  # one look at the versions for all partners that share feed and joined columns
+    for partner in table.partners:
+        if isinstance(partner, AsOf) and not partner.totals:
+            alike[partner.feed, partner.on].append(partner)
     busy = {}
-    for feed, on in dict.fromkeys((p.feed, p.on) for p in table.partners if isinstance(p, AsOf) and not p.totals):
-        starts, versions = F.expr("unix_micros(effective_from)"), world.tables[feed].read([*dict.fromkeys((*on, "effective_from"))])
-        counted = versions.groupBy(*on).agg(F.count(F.lit(1)).alias("_many"), F.min(starts).alias("_low"), F.max(starts).alias("_high"))
-        many = counted.where(f"_many >= {MANY_VERSIONS}")
-        kept = lake.keep(many.selectExpr(*(f"{c} AS _busy_{c}" for c in on), "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), f"busy/{feed}")
-        if kept.rows:
-            busy[feed, on] = kept.df
+    for (feed, on), partners in alike.items():
+        told = list[str]()
+        for n, partner in enumerate(partners):
+            where = partner.where or "true"
+            start = f"CASE WHEN {where} AND effective_from > TIMESTAMP '1000-01-01 00:00:00' THEN unix_micros(effective_from) END"  # else it stands for always
+            told += [f"sum(CASE WHEN {where} THEN 1 ELSE 0 END) AS _many_{n}", f"min({start}) AS _low_{n}", f"max({start}) AS _high_{n}"]
+        counted = world.tables[feed].read().groupBy(*on).agg(*map(F.expr, told))
+        kept = lake.keep(counted.where(" OR ".join(f"_many_{n} >= {MANY_VERSIONS}" for n in range(len(partners)))), f"busy/{feed}")
+        for n, partner in enumerate(partners):
+            if (kept.ends(f"_many_{n}")[1] or 0) >= MANY_VERSIONS:
+                stretches = (f"_many_{n} AS _many", f"_low_{n} AS _low", f"(_high_{n} - _low_{n}) div _many_{n} + 1 AS _wide")
+                busy[partner] = kept.df.where(f"_many_{n} >= {MANY_VERSIONS}").selectExpr(*(f"{c} AS _busy_{c}" for c in on), *stretches)
     return busy
 
 

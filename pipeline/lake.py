@@ -100,7 +100,7 @@ class Kept:
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
     def ends(self, column: str) -> Ends:
-        """Tells the ends of a column, as a rule from the statistics of its files."""
+        """Tells the ends of a column, as a rule from the statistics of its files: of a long text they may tell the beginning, and a higher one."""
         low, high = list[Any](), list[Any]()
         for file in self.files:
             metadata = pq.read_metadata(file)
@@ -110,7 +110,7 @@ class Kept:
                 if told is not None and told.has_min_max:
                     low.append(told.min)
                     high.append(told.max)
-                elif told is None or told.null_count < chunk.num_values:
+                elif told is None or told.null_count is None or told.null_count < chunk.num_values:
                     return _ends(self.arrow([column])[column])
         return min(low, default=None), max(high, default=None)
 

@@ -250,7 +250,7 @@ def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, En
 def _others_of_the_date(feed: Feed, news: DataFrame, order: WorkOrder, past: Past) -> DataFrame:
     """Gives the events of the batch's keys that other batches of its date and revision brought."""
     day = order.batch_date
-    others = f"_batch_date = {literal(day)} AND _revision = {order.revision} AND _batch_id <> {literal(order.batch_id)}"
+    others = f"_batch_date = {literal(day)} AND _revision = {order.revision} AND NOT (_batch_id <=> {literal(order.batch_id)})"
     return _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
 
 

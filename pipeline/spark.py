@@ -53,7 +53,7 @@ FOR_ONE_MACHINE = {
     "spark.locality.wait": "0",  # there is no better place to wait for
     "spark.driver.host": "127.0.0.1",
     "spark.driver.bindAddress": "127.0.0.1",  # nobody else has business with this JVM
-    # Every hash table of a join or an aggregate takes a page at least, and Java fills it with zeros: 64 MB, Spark's choice, for a few rows.
+    # Every hash table of a join or an aggregate takes a page at least, and Java fills it with zeros: on two cores 64 MB, for a few rows.
     "spark.buffer.pageSize": "4m",
 }
 # Compiling a query to bytecode costs more than a small batch's rows do: without it, a warm batch of 200 rows takes a third of
@@ -70,10 +70,11 @@ LATE_OPTIMISATION = (
     "-XX:Tier4BackEdgeThreshold=400000",
 )
 LOOKS_AT_CLASSES = re.compile("FlightRecord|agent")  # Java 17 dies of saved class data when its flight recorder is on; tried
+SETS_THE_HEAP = re.compile("-Xm[sx]|HeapSize")  # Java refuses a heap that starts larger than it may become
 FEW_CORES = 2  # on these the threads of a concurrent collector take the work's place
 # These shape the JVM or its class path and must be known before it starts. All others go in through the session:
 # a command line is everybody's to read, and `conf` may hold the key of an object store.
-# Broadcast joins read the size of a page from the settings of the JVM alone.
+# Broadcast joins by a whole number take the size of a page from what the JVM was started with.
 NEEDED_AT_LAUNCH = ("spark.driver.", "spark.jars", "spark.submit.", "spark.master", "spark.yarn.", "spark.kubernetes.", "spark.buffer.pageSize")
 # What both we and the user may give: one does not take the place of the other.
 JOINED_BY = {"spark.sql.extensions": ",", "spark.jars": ",", "spark.driver.extraClassPath": ":", "spark.driver.extraJavaOptions": " "}
@@ -149,11 +150,14 @@ def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
     options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
     own = settings.conf.get("spark.driver.extraJavaOptions", "")
-    others = [settings.conf.get("spark.driver.defaultJavaOptions", ""), *(os.environ.get(n, "") for n in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS"))]
+    of_the_environment = (os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
+    told = " ".join([own, settings.conf.get("spark.driver.defaultJavaOptions", ""), *of_the_environment])
     if settings.master.startswith("local"):
         # A heap that starts small and grows is searched through whole at every step, and so it is for the first classes loaded.
-        options += [*LATE_OPTIMISATION, f"-Xms{settings.conf.get('spark.driver.memory', settings.driver_memory)}", "-XX:MetaspaceSize=256m"]
-        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(" ".join([own, *others])):
+        options += [*LATE_OPTIMISATION, "-XX:MetaspaceSize=256m"]
+        if not SETS_THE_HEAP.search(told):
+            options.append(f"-Xms{settings.conf.get('spark.driver.memory', settings.driver_memory)}")
+        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(told):
             # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
             options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
         if _cores(settings.master) <= FEW_CORES and "GC" not in own:

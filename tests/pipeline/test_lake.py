@@ -373,3 +373,10 @@ def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
     path = lake.work / "untold.parquet"
     pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
     assert lake.kept(path).ends("n") == (2, 5)
+
+
+def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
+    rows = engine_lake.keep(engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long")  # type: ignore[union-attr]
+    low, high = rows.ends("text")
+    assert low == ""
+    assert high.startswith("x")

@@ -111,7 +111,7 @@ def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opene
 
 
 @pytest.mark.spark
-def test_broadcast_joins_which_read_what_java_was_started_with_take_small_pages(on_spark: Opened) -> None:
+def test_java_is_started_with_small_pages_which_broadcast_joins_take_from_nowhere_else(on_spark: Opened) -> None:
     assert on_spark.facts["page"] == "4m"
 
 
@@ -214,9 +214,17 @@ def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_el
     assert "-XX:SharedArchiveFile" not in options()
 
 
-def test_the_heap_of_one_machine_has_its_full_size_from_the_start() -> None:
-    assert "-Xms3g" in conf_of(driver_memory="3g")["spark.driver.extraJavaOptions"].split()
-    assert "-Xms1g" in conf_of(driver_memory="3g", conf={"spark.driver.memory": "1g"})["spark.driver.extraJavaOptions"].split()
+def test_the_heap_of_one_machine_has_its_full_size_from_the_start_unless_the_user_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def heap(**conf: str) -> list[str]:
+        options = conf_of(driver_memory="3g", conf=conf)["spark.driver.extraJavaOptions"].split()
+        return [o for o in options if o.startswith("-Xms")]
+
+    assert heap() == ["-Xms3g"]
+    assert heap(**{"spark.driver.memory": "1g"}) == ["-Xms1g"]
+    assert heap(**{"spark.driver.extraJavaOptions": "-Xms512m"}) == ["-Xms512m"]
+    assert heap(**{"spark.driver.defaultJavaOptions": "-XX:InitialHeapSize=512m"}) == []
+    monkeypatch.setenv("_JAVA_OPTIONS", "-Xmx1g")
+    assert heap() == []
 
 
 def test_the_users_garbage_collector_stands_alone() -> None:
