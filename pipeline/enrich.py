@@ -253,7 +253,7 @@ def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[AsOf, DataFram
     for (feed, on), partners in alike.items():
         told = list[str]()
         for n, partner in enumerate(partners):
-            where = partner.where or "true"
+            where = f"({partner.where or 'true'})"
             start = f"CASE WHEN {where} AND effective_from > TIMESTAMP '1000-01-01 00:00:00' THEN unix_micros(effective_from) END"  # else it stands for always
             told += [f"sum(CASE WHEN {where} THEN 1 ELSE 0 END) AS _many_{n}", f"min({start}) AS _low_{n}", f"max({start}) AS _high_{n}"]
         counted = world.tables[feed].read().groupBy(*on).agg(*map(F.expr, told))

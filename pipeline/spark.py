@@ -149,9 +149,9 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
     options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
-    own = settings.conf.get("spark.driver.extraJavaOptions", "")
+    of_conf = (settings.conf.get(f"spark.driver.{name}", "") for name in ("extraJavaOptions", "defaultJavaOptions"))
     of_the_environment = (os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
-    told = " ".join([own, settings.conf.get("spark.driver.defaultJavaOptions", ""), *of_the_environment])
+    told = " ".join([*of_conf, *of_the_environment])
     if settings.master.startswith("local"):
         # A heap that starts small and grows is searched through whole at every step, and so it is for the first classes loaded.
         options += [*LATE_OPTIMISATION, "-XX:MetaspaceSize=256m"]
@@ -160,7 +160,7 @@ def _java_options(settings: Settings, saved: Path | None) -> list[str]:
         if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(told):
             # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
             options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
-        if _cores(settings.master) <= FEW_CORES and "GC" not in own:
+        if _cores(settings.master) <= FEW_CORES and "GC" not in told:
             options.append("-XX:+UseSerialGC")
     return options
 

@@ -227,8 +227,10 @@ def test_the_heap_of_one_machine_has_its_full_size_from_the_start_unless_the_use
     assert heap() == []
 
 
-def test_the_users_garbage_collector_stands_alone() -> None:
+def test_the_users_garbage_collector_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "-XX:+UseSerialGC" in conf_of(master="local[2]")["spark.driver.extraJavaOptions"]
     options = conf_of(master="local[2]", conf={"spark.driver.extraJavaOptions": "-XX:+UseZGC"})["spark.driver.extraJavaOptions"].split()
     assert [o for o in options if o.endswith("GC")] == ["-XX:+UseZGC"]
     assert "-XX:+UseSerialGC" not in conf_of(master="local[8]")["spark.driver.extraJavaOptions"]
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:+UseG1GC")
+    assert "-XX:+UseSerialGC" not in conf_of(master="local[2]")["spark.driver.extraJavaOptions"]
