@@ -250,18 +250,17 @@ def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[AsOf, DataFram
         if isinstance(partner, AsOf) and not partner.totals:
             alike[partner.feed, partner.on].append(partner)
     busy = {}
+    start = "CASE WHEN effective_from > TIMESTAMP '1000-01-01 00:00:00' THEN unix_micros(effective_from) END AS _start"  # an older one stands for always
     for (feed, on), partners in alike.items():
-        told = list[str]()
-        for n, partner in enumerate(partners):
-            where = f"({partner.where or 'true'})"
-            start = f"CASE WHEN {where} AND effective_from > TIMESTAMP '1000-01-01 00:00:00' THEN unix_micros(effective_from) END"  # else it stands for always
-            told += [f"sum(CASE WHEN {where} THEN 1 ELSE 0 END) AS _many_{n}", f"min({start}) AS _low_{n}", f"max({start}) AS _high_{n}"]
-        counted = world.tables[feed].read().groupBy(*on).agg(*map(F.expr, told))
-        kept = lake.keep(counted.where(" OR ".join(f"_many_{n} >= {MANY_VERSIONS}" for n in range(len(partners)))), f"busy/{feed}")
-        for n, partner in enumerate(partners):
-            if (kept.ends(f"_many_{n}")[1] or 0) >= MANY_VERSIONS:
-                stretches = (f"_many_{n} AS _many", f"_low_{n} AS _low", f"(_high_{n} - _low_{n}) div _many_{n} + 1 AS _wide")
-                busy[partner] = kept.df.where(f"_many_{n} >= {MANY_VERSIONS}").selectExpr(*(f"{c} AS _busy_{c}" for c in on), *stretches)
+        numbers = ", ".join(f"CASE WHEN {p.where or 'true'} THEN {n} END" for n, p in enumerate(partners))
+        named = [f"_busy_{c}" for c in on]
+        key = (f"{c} AS {name}" for c, name in zip(on, named, strict=True))
+        versions = world.tables[feed].read().selectExpr(*key, start, f"explode(array({numbers})) AS _partner")
+        counted = versions.groupBy(*named, "_partner").agg(F.expr("count(*) AS _many"), F.expr("min(_start) AS _low"), F.expr("max(_start) AS _high"))
+        many = counted.where(f"_many >= {MANY_VERSIONS} AND _partner IS NOT NULL")
+        kept = lake.keep(many.selectExpr("_partner", *named, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), f"busy/{feed}")
+        for n in kept.arrow(["_partner"])["_partner"].unique().to_pylist():
+            busy[partners[n]] = kept.df.where(f"_partner = {n}").drop("_partner")
     return busy
 
 
