@@ -93,10 +93,12 @@ def top_viewed_items(items: "DataFrame") -> "DataFrame":
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP",
 )
 def visitor_purchases(sales: "DataFrame") -> "DataFrame":
-    """What each visitor bought: how many items, for how much, and when last."""
-    bought = sales.selectExpr("visitorid", "itemid", "coalesce(price, 0) AS price", "event_time")
-    by_visitor = bought.groupBy("visitorid").agg({"itemid": "count", "price": "sum", "event_time": "max"})
-    return by_visitor.selectExpr("visitorid", "`count(itemid)` AS purchases", "`sum(price)` AS spend", "`max(event_time)` AS last_purchase_at")
+    """What each visitor bought: in how many transactions, for how much, and when last."""
+    bought = sales.selectExpr("visitorid", "transactionid", "coalesce(price, 0) AS price", "event_time")
+    by_transaction = bought.groupBy("visitorid", "transactionid").agg({"price": "sum", "event_time": "max"})
+    by_visitor = by_transaction.groupBy("visitorid").agg({"transactionid": "count", "sum(price)": "sum", "max(event_time)": "max"})
+    named = ("`count(transactionid)` AS purchases", "`sum(sum(price))` AS spend", "`max(max(event_time))` AS last_purchase_at")
+    return by_visitor.selectExpr("visitorid", *named)
 
 
 @keys(

@@ -210,6 +210,16 @@ def test_the_lists_rank_by_views_and_by_spend(told: Told) -> None:
     """)
 
 
+@on_sail
+def test_one_purchase_of_three_items_is_one_purchase(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, CLICKSTREAM)
+    bought = "at | visitorid | event | itemid | transactionid\n 1 | 1 | transaction | 1 | 70\n 2 | 1 | transaction | 2 | 70\n 3 | 1 | transaction | 3 | 70"
+    site.deliver("2026-03-02", events=timed(bought))
+    assert site.draw("gold.visitor_segments", "visitorid", "purchases") == drawn("visitorid | purchases\n 1 | 1")
+    site.deliver("2026-03-02", events=timed("at | visitorid | event | itemid | transactionid\n 4 | 1 | transaction | 1 | 71\n 5 | 1 | transaction | 4 | 70"))
+    assert site.draw("gold.visitor_segments", "visitorid", "purchases") == drawn("visitorid | purchases\n 1 | 2")
+
+
 # ---- what else may come
 
 
@@ -404,7 +414,7 @@ def golden(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         for c, some in days.items()
     ]
     visitors = [
-        {"visitorid": v, "purchases": len(some), "spend": sum((r["price"] or 0) for r in some)}
+        {"visitorid": v, "purchases": len({r["transactionid"] for r in some}), "spend": sum((r["price"] or 0) for r in some)}
         for v in {r["visitorid"] for r in sales}
         if (some := [r for r in sales if r["visitorid"] == v])
     ]
