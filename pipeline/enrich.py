@@ -159,7 +159,7 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: Stored, lake: La
             there = stored.read([*dict.fromkeys((*key, partner.on))]).join(moved, partner.on, "left_semi").select(*key)
             parts.append(world.rows_of(table, columns).join(there, key, "left_semi").selectExpr(*columns, "true AS _lives"))
         else:
-            stretches[partner.on].append(_stretches(partner, world.source.feed(partner.feed), change))
+            stretches[partner.on].append(_stretches(partner, world, change))
     for on, some in stretches.items():
         changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.at == feed.event_time:
@@ -176,8 +176,9 @@ def _on(partner: Partner) -> tuple[str, ...]:
     return (partner.on,) if isinstance(partner, Node) else partner.on
 
 
-def _stretches(partner: AsOf | Newest, feed: Feed, change: Change) -> DataFrame:
+def _stretches(partner: AsOf | Newest, world: World, change: Change) -> DataFrame:
     """Gives, for the joined columns, the stretches `_since` up to `_until` in which the partner's history is another than before."""
+    feed = world.source.feed(partner.feed)
     given = partner.columns or (*feed.tracked, *(d.name for d in feed.derived))
     if isinstance(partner, Newest):
         current = change.rows.df.where("is_current" if feed.has_versions else "true")
@@ -196,8 +197,13 @@ def _stretches(partner: AsOf | Newest, feed: Feed, change: Change) -> DataFrame:
     firsts = moved.groupBy(*feed.key).agg(
         F.min(F.expr("CASE WHEN _net <> 0 THEN effective_from END")).alias("_new"), F.min(F.expr("CASE WHEN _net = 0 THEN effective_from END")).alias("_old")
     )
-    older = firsts.where("_new IS NOT NULL AND (_old IS NULL OR _new < _old)").selectExpr(*partner.on, f"{ALWAYS} AS _since", f"{NEVER} AS _until")
-    return stretches.unionByName(older)
+    firsts = firsts.where("_new IS NOT NULL AND (_old IS NULL OR _new < _old)")
+    if not set(partner.on) <= set(feed.key):
+        # The joined columns may differ from version to version: the one that was first, or is, may stand under others.
+        columns = [*dict.fromkeys((*feed.key, *partner.on))]
+        versions = change.rows.df.select(*columns).unionByName(world.tables[feed.name].read(columns))
+        firsts = versions.join(firsts, list(feed.key), "left_semi").distinct()
+    return stretches.unionByName(firsts.selectExpr(*partner.on, f"{ALWAYS} AS _since", f"{NEVER} AS _until"))
 
 
 # ---- the joins: each gives an answer whose columns are named apart from the rows', so that no name is ambiguous
@@ -288,13 +294,17 @@ def _of_the_asked(rows: DataFrame, partner: Partner, asked: DataFrame | None) ->
 def _versions(partner: AsOf, world: World, asked: DataFrame | None) -> DataFrame:
     """Gives the versions of the asked keys with the stretch in which each answers: `_valid_from` up to, not including, `_valid_to`."""
     feed = world.source.feed(partner.feed)
-    versions = _of_the_asked(world.tables[feed.name].read().where(partner.where or "true"), partner, asked)
+    versions = world.tables[feed.name].read().where(partner.where or "true")
     end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
     if partner.older == "none":
-        return versions.select("*", end, F.col("effective_from").alias("_valid_from"))
+        return _of_the_asked(versions.select("*", end, F.col("effective_from").alias("_valid_from")), partner, asked)
+    # A key's first version is the first of all that it has: those that are not asked for may go beforehand only where they are of other keys.
+    is_whole_keys = set(partner.on) <= set(feed.key)
+    versions = _of_the_asked(versions, partner, asked) if is_whole_keys else versions
     first = F.min("effective_from").over(Window.partitionBy(*feed.key))
     start = F.when(F.col("effective_from") == first, F.expr(ALWAYS)).otherwise(F.col("effective_from")).alias("_valid_from")
-    return versions.select("*", end, start)
+    versions = versions.select("*", end, start)
+    return versions if is_whole_keys else _of_the_asked(versions, partner, asked)
 
 
 def _totals(partner: AsOf, rows: DataFrame, versions: DataFrame) -> DataFrame:

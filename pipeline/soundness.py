@@ -18,9 +18,9 @@ def flaws(source: Source) -> Iterator[Flaw]:
     if not source.feeds:
         yield source.name, f"the source {source.name} has no feed"
     silver = [*(f.name for f in source.feeds), *(t.name for t in source.trees), *(e.name for e in source.enriched)]
-    for names in (silver, [g.name for g in source.gold]):
-        for name in _doubles(names):
-            yield name, f"two tables of {source.name} have the name {name!r}"
+    # Whether silver or gold: `of` names a table by this name alone.
+    for name in _doubles([*silver, *(g.name for g in source.gold)]):
+        yield name, f"two tables of {source.name} have the name {name!r}; give one another name"
     for feed in source.feeds:
         yield from _of_feed(source, feed)
     missing = [*_missing_of_stream(source), *_missing_of_trees(source), *_missing_of_enriched(source)]
@@ -129,6 +129,8 @@ def _of_partners(source: Source, table: Enriched) -> Iterator[Flaw]:
         yield table.of, f"enriched table {table.name}: {table.of} has no versions to show"
     for partner in (p for p in table.partners if isinstance(p, AsOf | Newest)):
         feed = source.feed(partner.feed)
+        if isinstance(partner, AsOf) and not feed.has_versions:
+            yield feed.name, f"enriched table {table.name}: {feed.name} has no versions that AsOf could choose from; join it with Newest"
         for column in {*partner.columns, *partner.on} - {c.name for c in feed.silver}:
             yield column, f"enriched table {table.name}: {column} is none of the columns of {feed.name}"
         if isinstance(partner, Newest) and not partner.by and set(partner.on) != set(feed.key):
@@ -141,7 +143,7 @@ def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterato
     if table.attributes and table.attributes not in silver:
         yield table.name, f"gold table {table.name}: there is no silver table {table.attributes!r}"
     columns = {c.name for c in table.schema}
-    for column in (*table.grain, *table.sums, *table.members, *table.ages):
+    for column in (*table.grain, *table.key, *table.sums, *table.members, *table.ages):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
     followed = source.silver_columns(table.of) if table.of in silver else next((g.schema for g in source.gold if g.name == table.of), ())

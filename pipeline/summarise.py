@@ -205,9 +205,10 @@ def _keys(gold: Gold) -> DataFrame:
     assert gold.source_rows is not None
     key, rows, old = list(gold.table.key), gold.source_rows, gold.old
     if key:
-        touched = gold.change.rows.df.select(*key).distinct()
-        rows = rows.join(touched, key, "left_semi")
-        old = old.join(touched, key, "left_semi") if old is not None else None
+        touched = gold.change.rows.df.selectExpr(*(f"{k} AS _of_{k}" for k in key)).distinct()
+        same = F.expr(" AND ".join(f"{k} <=> _of_{k}" for k in key))  # rows without a key are a group, too
+        rows = rows.join(touched, same, "left_semi")
+        old = old.join(touched, same, "left_semi") if old is not None else None
     return difference(old, _typed(gold.table.build(rows), gold.table.schema), gold.table.schema)
 
 

@@ -9,6 +9,7 @@ from drawing import draw, drawn
 from factories_pipeline import SHOP, Site, on_sail
 
 from pipeline.contract import Quality, Result
+from pipeline.model import AsOf, Derived, Enriched, Feed, History, Source
 from pipeline.retail.feeds import RETAIL
 from pipeline.spark import Session
 
@@ -265,3 +266,48 @@ def test_in_the_gap_after_a_delete_an_order_has_no_customer(session: Session, tm
         o3       |               |
         o4       | basic         | 2026-03-06
     """)
+
+
+# ---- a partner that is joined by columns which are not its key
+
+BASKETS = Source(
+    name="shop",
+    feeds=(
+        Feed(
+            name="baskets",
+            files="baskets_*.csv",
+            columns="basket STRING NOT NULL, sold_at TIMESTAMP NOT NULL",
+            key=("basket",),
+            keep=History(effective_from="sold_at"),
+        ),
+        Feed(
+            name="lines",
+            files="lines_*.csv",
+            columns="line STRING NOT NULL, basket STRING, price INT, put_at TIMESTAMP NOT NULL",
+            key=("line",),
+            keep=History(effective_from="put_at"),
+        ),
+    ),
+    enriched=(
+        Enriched(
+            name="summed",
+            of="baskets",
+            at="sold_at",
+            partners=(AsOf(feed="lines", on=("basket",), prefix="line_", totals=(Derived("total", "BIGINT", "sum(price)"),)),),
+        ),
+    ),
+)
+
+
+def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, BASKETS)
+    lines = "line | basket | price | put_at"
+    baskets = "basket | sold_at\n b1 | 2026-03-01 10:00:00\n b2 | 2026-03-01 10:00:00\n b3 | 2026-03-01 10:00:00"
+    site.deliver("2026-03-01", baskets=baskets, lines=f"{lines}\n l1 | b1 | 1 | 2026-03-01 09:00:00\n l2 | b1 | 2 | 2026-03-01 11:00:00")
+    assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 3\n b2 |\n b3 |")
+    # A later batch: a new line, and one that moves; of a line that moved after the sale, the first version counts.
+    site.deliver("2026-03-02", lines=f"{lines}\n l3 | b2 | 5 | 2026-03-01 09:00:00\n l2 | b3 | 2 | 2026-03-02 09:00:00")
+    assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 3\n b2 | 5\n b3 |")
+    # Late news: the line lay in another basket at first, which takes it from the basket that had it.
+    site.deliver("2026-03-03", lines=f"{lines}\n l2 | b3 | 4 | 2026-03-01 10:30:00")
+    assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 1\n b2 | 5\n b3 | 4")

@@ -86,6 +86,10 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
         ("quantity INT NOT NULL", "_batch_id INT NOT NULL", "kiosk/feeds.py:8: feed takings: _batch_id starts with _"),
         ("quantity INT NOT NULL", "Stall INT NOT NULL", "two columns of its table have the name 'Stall'"),
         ('name="kiosk",', 'name="kiosk", gold_module="pipeline.retail.gold",', "kiosk/feeds.py:17: pipeline.retail.gold lies outside of the folder"),
+        ("action=REJECT", 'action="reject"', "kiosk/feeds.py:13: rule something_was_sold: action is 'reject'; import one of REJECT, WARN, REPAIR"),
+        ("action=REJECT", 'action="REJECT"', "kiosk/feeds.py:13: rule something_was_sold: action is 'REJECT'; import one of REJECT, WARN, REPAIR"),
+        ("severity=HIGH", 'severity="high"', "kiosk/feeds.py:13: rule something_was_sold: severity is 'high'; import one of HIGH, MEDIUM, LOW"),
+        ('("stall",)),)', '("stall",), severity="LOW"),)', "kiosk/feeds.py:14: rule taking_has_stall: severity is 'LOW'; import one of HIGH, MEDIUM, LOW"),
         ("default=50", "default=1 / 0", "kiosk/feeds.py:17: ZeroDivisionError: division by zero"),
         ("default=50", "default=exit(3)", "kiosk/feeds.py:17: SystemExit: 3"),
         ("from pipeline", "import pyspark\nfrom pipeline", "kiosk/feeds.py:3: pyspark is imported where no engine is"),
@@ -107,6 +111,10 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
         ('of="takings"', 'of="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
         ('sums={"receipts"', 'sums={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
+        ("def by_stall", "def stalls", "kiosk/feeds.py:5: two tables of kiosk have the name 'stalls'; give one another name"),
+        ("def by_stall", "def takings", "kiosk/feeds.py:8: two tables of kiosk have the name 'takings'; give one another name"),
+        ("def by_stall", "def Takings", "kiosk/gold.py:12: two tables of kiosk have the name 'Takings'; give one another name"),
+        ("sums={", 'key=("place",), sums={', "kiosk/gold.py:12: gold table by_stall: place is none of its columns"),
         ("sums={", 'each=("till",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and till is none"),
         ("sums={", 'each=("stall",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and stall is none"),
         ("from pipeline.model import totals", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
@@ -117,6 +125,12 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
 )
 def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str, new: str, says: str) -> None:
     assert says in told(kiosk(tmp_path, gold=changed(GOLD, old, new)))
+
+
+def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
+    joined = 'enriched=(Enriched(name="sold", of="takings", partners=(AsOf(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
+    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import AsOf, Enriched, HIGH")
+    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(kiosk(tmp_path, feeds))
 
 
 def test_a_folder_that_is_not_there_empty_or_called_as_no_source_can_be(tmp_path: Path) -> None:

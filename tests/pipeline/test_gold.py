@@ -102,6 +102,30 @@ def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, 
     assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 3 | 1 | 1 | 0")
 
 
+WITHOUT_KEY = """
+from pipeline.model import keys
+
+@keys(of="takings", key=("stall",), grain=("stall",), columns="stall STRING, pieces BIGINT")
+def by_stall(takings):
+    return takings.where("is_current").groupBy("stall").agg({"quantity": "sum"}).selectExpr("stall", "`sum(quantity)` AS pieces")
+
+@keys(of="by_stall", key=("stall", "pieces"), grain=("stall", "pieces"), columns="stall STRING, pieces BIGINT, twice BIGINT")
+def twice(stalls):
+    return stalls.selectExpr("stall", "pieces", "pieces * 2 AS twice")
+"""
+
+
+def test_rows_without_a_key_are_a_group_of_a_keys_table(session: Session, tmp_path: Path) -> None:
+    feeds = changed(changed(FEEDS, "stall STRING NOT NULL, quantity INT NOT NULL", "stall STRING, quantity INT"), "quantity <=", "coalesce(quantity, 0) <=")
+    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=WITHOUT_KEY)))
+    head = "receipt | stall | quantity | sold_at"
+    site.deliver("2026-03-01", takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00\n r3 | east | | 2026-03-01 10:00:00")
+    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn("stall | pieces | twice\n | 1 | 2\n east | | \n north | 2 | 4")
+    site.deliver("2026-03-02", takings=f"{head}\n r4 | | 3 | 2026-03-02 10:00:00\n r3 | north | | 2026-03-02 10:00:00")
+    assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n | 4\n north | 2")
+    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn("stall | pieces | twice\n | 4 | 8\n north | 2 | 4")
+
+
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "DECIMAL(8,2)"])
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):
