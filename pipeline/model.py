@@ -84,7 +84,8 @@ def _check_word(rule: str, name: str, value: object, words: type[StrEnum]) -> No
     # A text that looks alike is compared by identity further on, and would mean another word in silence.
     if not isinstance(value, words):
         names = ", ".join(words.__members__)
-        raise ValueError(f"rule {rule}: {name} is {value!r}; import one of {names} from pipeline.model")
+        # A ValueError, as of every declaration that cannot stand: the loader prints its sentence without the class.
+        raise ValueError(f"rule {rule}: {name} is {value!r}; import one of {names} from pipeline.model")  # noqa: TRY004
 
 
 @dataclass(frozen=True)
