@@ -10,14 +10,13 @@ from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
 from daemon.wording import listed, printable
-from pipeline.contract import CatalogueSource, plain_name
+from pipeline.contract import CatalogueSource, named_revision, plain_name
 
 LARGEST_BYTES = 1 << 20
 MOST_FILES = 10_000
 MOST_REVISIONS = 1_000_000
 
 DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
-REVISION = re.compile(r"_[vr](\d{1,6})(?=[_.\-]|$)")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -112,7 +111,7 @@ def date_in(name: str) -> dt.date | None:
 
 def revision_in(names: Sequence[str]) -> int:
     """The highest `_v2` or `_r2` in the names, else 0."""
-    return max((int(n) for name in names for n in REVISION.findall(name)), default=0)
+    return max((named_revision(name)[1] for name in names), default=0)
 
 
 def wrong_with(name: str) -> str:

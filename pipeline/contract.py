@@ -7,6 +7,7 @@ object a line.
 import datetime as dt
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ __all__ = [
     "MESSAGES",
     "CatalogueFeed",
     "CatalogueSource",
+    "Correction",
     "Digest",
     "FileCounts",
     "Finding",
@@ -38,11 +40,13 @@ __all__ = [
     "digest",
     "from_json",
     "identity",
+    "named_revision",
     "plain_name",
     "to_json",
 ]
 
 T = TypeVar("T")
+REVISION = re.compile(r"_[vr](\d{1,6})(?=[_.\-]|$)")
 STREAMING_ENGINE = "spark"  # the one engine that hands the batches of a streaming query to this process
 
 
@@ -59,7 +63,8 @@ class Outcome(StrEnum):
 class OrderFile:
     """One claimed file. `name` is what the sender called it, `path` the private copy under an opaque name.
 
-    `sha256` and `bytes` are those of what it holds, unpacked where the name says that it is packed.
+    `sha256` and `bytes` are those of what it holds, unpacked where the name says that it is packed. `revision` is above 0
+    where the ledger knows the file as sent again: other content came for this date under this name before.
     """
 
     name: str
@@ -67,6 +72,7 @@ class OrderFile:
     path: str
     sha256: str
     bytes: int
+    revision: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +89,7 @@ class WorkOrder:
     snapshot: tuple[str, ...] = ()  # feeds that this batch delivers whole
     rows: Mapping[str, int] = field(default_factory=dict)  # file name -> number of records that the sender promises
     trigger: str = ""
+    received_at: str = ""  # RFC 3339; what was published before that came before this batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +105,7 @@ class FileCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """How a rule fared; where rows were rejected by it, up to three of them as raw text."""
+    """How a rule fared; where rows were rejected by it, up to three of them as raw text. `advice` says what to do."""
 
     feed: str
     rule: str
@@ -108,6 +115,16 @@ class Finding:
     broken: int
     description: str = ""
     examples: tuple[str, ...] = ()
+    advice: str = ""  # of a rule that a person has to see to: shown before all others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    """A file that was sent again: batch `of` published other content of this name for the same date."""
+
+    name: str
+    revision: int
+    of: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +146,7 @@ class Result:
     validation_status: str = ""
     files: tuple[FileCounts, ...] = ()
     findings: tuple[Finding, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
@@ -243,6 +261,12 @@ def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tup
 def streaming(sources: Iterable[CatalogueSource], settings: Settings) -> tuple[CatalogueSource, ...]:
     """Tells the sources whose stream is turned on."""
     return tuple(s for s in sources if s.stream and settings.sources.get(s.name, {}).get(s.stream) is True)
+
+
+def named_revision(name: str) -> tuple[str, int]:
+    """Returns a file's name without its `_v2` or `_r2`, and that number; 0 where the name gives none."""
+    found = [int(n) for n in REVISION.findall(name)]
+    return REVISION.sub("", plain_name(name)), max(found, default=0)
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:

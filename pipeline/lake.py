@@ -427,6 +427,10 @@ class Lake:
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
         return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), session=self.session)
 
+    def given(self, rows: pa.Table) -> "DataFrame":
+        """Hands a few rows of this process to the engine."""
+        return self._engine().spark.createDataFrame(rows, schema=_struct(rows.schema))
+
     def _engine(self) -> Engine:
         assert self.session is not None, "this lake was opened for administration, without an engine"
         return self.session

@@ -14,6 +14,7 @@ from pipeline.datafiles import shaped
 from pipeline.lake import Lake
 
 BATCHES = "ops.batches"
+REJECTED_KEYS = "ops.rejected_keys"
 _AT = pa.timestamp("us", "UTC")
 _FILE = pa.struct(
     [("name", pa.string()), ("feed", pa.string()), ("sha256", pa.string())]
@@ -43,6 +44,7 @@ OPS: Mapping[str, pa.Schema] = {
             ("task_values", pa.map_(pa.string(), pa.string())),
             ("table_versions", pa.map_(pa.string(), pa.int64())),
             ("reason", pa.string()),
+            ("file_revisions", pa.map_(pa.string(), pa.int64())),  # of files whose revision is not the batch's
         ]
     ),
     "ops.validation_results": pa.schema(
@@ -58,6 +60,8 @@ OPS: Mapping[str, pa.Schema] = {
         + [("started_at", _AT), ("finished_at", _AT)]
         + [(n, pa.int64()) for n in ("total_records", "valid_records", "invalid_records", "archived_files")]
     ),
+    # Of whole deliveries, what rejected rows hide: the key of such a row, or null where it cannot be read.
+    REJECTED_KEYS: pa.schema([(n, pa.string()) for n in ("batch_id", "source", "feed", "key")]),
     # A signed log: its sums say how often a member occurs in a group, so that distinct counts go by difference.
     "ops.pair_counts": pa.schema([(n, pa.string()) for n in ("source", "pair", "group_key", "member")] + [("n", pa.int64())]),
 }
@@ -99,6 +103,7 @@ class Entry:
     batch_seq: int = 0
     published_at: dt.datetime | None = None
     table_versions: Mapping[str, int] = field(default_factory=dict)
+    file_revisions: Mapping[str, int] = field(default_factory=dict)
 
 
 def utc_now() -> dt.datetime:
@@ -151,6 +156,22 @@ class Manifest:
         rows = self._where(source=source, kind="batch").sort_by("batch_seq").to_pylist()
         return [(r["batch_id"], r["batch_date"], r["revision"]) for r in rows if feed in (r["whole_feeds"] or ())]
 
+    def has_date(self, source: str, batch_date: dt.date) -> bool:
+        """Returns whether a batch was published for a date."""
+        rows = self._where(source=source, kind="batch")
+        return bool(pc.any(pc.equal(rows["batch_date"], pa.scalar(batch_date))).as_py())
+
+    def of_date(self, source: str, batch_date: dt.date) -> list[Entry]:
+        """Returns the rows of the batches that were published for a date."""
+        rows = self._where(source=source, kind="batch")
+        return self._entries(rows.filter(pc.equal(rows["batch_date"], pa.scalar(batch_date))))
+
+    def of_corrected_dates(self, source: str, *, and_of: dt.date | None = None) -> list[Entry]:
+        """Returns the rows of all batches of the dates for which one has a revision, and of a date more where it is given."""
+        rows = self._where(source=source, kind="batch")
+        dates = pa.chunked_array([rows.filter(pc.greater(rows["revision"], 0))["batch_date"].combine_chunks(), pa.array([and_of], pa.date32())])
+        return self._entries(rows.filter(pc.is_in(rows["batch_date"], value_set=dates.drop_null().combine_chunks())))
+
     def since(self, moment: dt.datetime) -> list[Entry]:
         """Tells the rows written since a moment."""
         table = self._lake.arrow(BATCHES, filter=pc.field("published_at") >= pa.scalar(moment, _AT)) if self._lake.exists(BATCHES) else None
@@ -160,6 +181,9 @@ class Manifest:
         """Appends a row that names these versions: the commit that publishes. Tells the row as written."""
         if not self._lake.exists(BATCHES):
             self._lake.create(BATCHES, OPS[BATCHES])
+        missing = [f for f in OPS[BATCHES] if f.name not in self._lake.schema(BATCHES).names]
+        if missing:
+            self._lake.add_columns(BATCHES, pa.schema(missing), f"lakegate {entry.batch_id} {entry.kind}")
         written = replace(entry, batch_seq=self.newest_seq() + 1, published_at=self._now(), table_versions=dict(sorted(versions.items())))
         self._lake.append(BATCHES, pa.Table.from_pylist([_to_row(written)], schema=OPS[BATCHES]), f"lakegate {entry.batch_id} {entry.kind}")
         return written
@@ -181,17 +205,24 @@ class Manifest:
         return rows
 
     def _entry(self, found: pa.Table) -> Entry | None:
+        newest = self._entries(found.filter(pc.equal(found["batch_seq"], pc.max(found["batch_seq"]))))
+        return newest[0] if newest else None
+
+    def _entries(self, found: pa.Table) -> list[Entry]:
+        """Reads rows of which the brief is known, oldest first: only the files that hold them."""
         if not found.num_rows:
-            return None
-        seq = pc.max(found["batch_seq"])
-        path = next(path for path, rows in self._pieces if pc.is_in(seq, value_set=rows["batch_seq"]).as_py())
-        row = pq.read_table(path, filters=pc.field("batch_seq") == seq)
-        return _from_row(shaped(row, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")[0])
+            return []
+        wanted = found["batch_seq"].combine_chunks()
+        paths = [path for path, rows in self._pieces if pc.any(pc.is_in(rows["batch_seq"], value_set=wanted)).as_py()]
+        rows = [pq.read_table(path, filters=pc.field("batch_seq").isin(wanted)) for path in paths]
+        read = [_from_row(row) for some in rows for row in shaped(some, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")]
+        return sorted(read, key=lambda e: e.batch_seq)
 
 
 def _to_row(entry: Entry) -> dict[str, Any]:
     # Maps are lists of pairs in Arrow.
-    return {**asdict(entry), "task_values": list(entry.task_values.items()), "table_versions": list(entry.table_versions.items())}
+    maps = ("task_values", "table_versions", "file_revisions")
+    return {**asdict(entry), **{name: list(getattr(entry, name).items()) for name in maps}}
 
 
 def _from_row(row: Mapping[str, Any]) -> Entry:

@@ -1,11 +1,12 @@
 """Merges a batch's accepted rows into the silver tables: history as a pure function of a key's events, upsert, append, replace."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame, Window
@@ -16,11 +17,15 @@ from pipeline.contract import WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Ends, Kept, Lake, Stored
+from pipeline.manifest import OPS, REJECTED_KEYS
 from pipeline.model import Append, Column, Feed, History, Replace, literal
-from pipeline.validate import ONE_INSTANT, Judged
+from pipeline.revisions import Superseded
+from pipeline.ties import newest_by
+from pipeline.validate import Judged, as_one_text
 
 MANY = 10_000  # rows of a batch from which counting the events of each key costs less than sorting them
 ABOUT = ("_event_at", "_batch_date", "_revision", "_deleted", "_batch_id")
+ROW = ("_source_file", "_record", "_raw")  # which record it was
 EVENT = ("_at", *ABOUT)
 
 
@@ -35,12 +40,19 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Past:
-    """Where the merge of a feed finds what is known: its tables at their versions, and all its whole deliveries, this one included."""
+    """Where the merge of a feed finds what is known: its tables at their versions, and all its whole deliveries, this one included.
+
+    `rejected_keys` are the rows of `ops.rejected_keys` about those deliveries: such a delivery says nothing of these keys, and
+    nothing of any key that it lacks where one could not be read (`key` null).
+    """
 
     bronze: Future[Stored]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
     silver: Stored
     is_first: bool  # no row of the feed was ever accepted before
+    is_first_of_date: bool = False  # no other batch of this date was ever published for the source
     deliveries: tuple[Delivery, ...] = ()
+    rejected_keys: pa.Table = field(default_factory=OPS[REJECTED_KEYS].empty_table)
+    superseded: Superseded | None = None  # of an Append
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +66,10 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """A feed's change, and a lazy one-row DataFrame `feed, rule, checked, broken` of what only the merge can see."""
+    """A feed's change and, not yet run, the batch's own rows (`ROW`) that tie with a row of another batch."""
 
     change: Change
-    checks: DataFrame | None = None
+    others: DataFrame | None = None
 
 
 def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
@@ -68,8 +80,7 @@ def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shr
         return _replace(judged, order, past, lake, max_shrink)
     if isinstance(judged.feed.keep, Append):
         return Merged(change=_append(judged, past, lake))
-    before, after = _upsert(judged, past)
-    return Merged(change=_change(judged.feed, past, lake, before, after))
+    return _upsert(judged, past, lake)
 
 
 def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Column]) -> DataFrame:
@@ -138,27 +149,17 @@ def by_content(names: Sequence[str]) -> list[SparkColumn]:
 
 def _last_word(feed: Feed) -> list[SparkColumn]:
     """Orders rows of one instant between which neither batch date nor revision decides, the one that stands first."""
-    return [*(F.col(c).desc_nulls_last() for c in _newest_by(feed)), *by_content(feed.fact_names)]
-
-
-def _newest_by(feed: Feed) -> tuple[str, ...]:
-    return feed.keep.newest_by if isinstance(feed.keep, History) else ()
-
-
-def as_one_text(names: Sequence[str]) -> str:
-    """Writes SQL for a row's content as one text: each value after its length, so that rows which differ have texts that differ."""
-    values = [f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names]
-    return f"concat({', '.join(values)})"
+    return [*(F.col(c).desc_nulls_last() for c in newest_by(feed)), *by_content(feed.fact_names)]
 
 
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
-    news = judged.accepted([*feed.fact_names, *ABOUT]).withColumn("_at", F.col("_event_at"))
-    rows, checks = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
+    news = judged.standing([*feed.fact_names, *ABOUT, *ROW]).withColumn("_at", F.col("_event_at"))
+    rows, others = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
     change = Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
     if not past.is_first and _this(order, past):
         _check_shrink(feed, past, change, max_shrink)
-    return Merged(change=change, checks=checks)
+    return Merged(change=change, others=others)
 
 
 def _this(order: WorkOrder, past: Past) -> Delivery | None:
@@ -166,44 +167,40 @@ def _this(order: WorkOrder, past: Past) -> Delivery | None:
     return next((d for d in past.deliveries if d.batch_id == order.batch_id), None)
 
 
-def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Past) -> tuple[DataFrame, DataFrame]:
-    """Gives the versions of a feed that had none, and the check of its events."""
+def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Past) -> tuple[DataFrame, None]:
+    """Gives the versions of a feed that had none: no other batch has a row that could tie with one of these."""
     feed = judged.feed
     # The one delivery that there ever was lacks no key and, where no row deletes one, finds none closed.
     is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not feed.deletes
     if past.deliveries and not is_alone:
-        after = _versions_told(feed, news, past.deliveries)
+        after = _versions_told(feed, news.select(*feed.fact_names, *EVENT), past)
     else:
         after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, news)
-    return _silver(feed, derive(after, feed.derived), "1 AS _sign"), _instants(feed, news, order)
+    return _silver(feed, derive(after, feed.derived), "1 AS _sign"), None
 
 
-def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame]:
-    """Gives what changes in the versions of touched keys, and the check of the batch's events.
+def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame | None]:
+    """Gives what changes in the versions of touched keys, and the batch's own rows that tie with one of another batch.
 
     A key with one event, newer than all that is known of it, follows from its open version without being sorted; one with more
     of them is folded on top of it; only the others are rebuilt from bronze.
     """
     key = list(feed.key)
     known = lake.keep(_known(feed, news, past, order), f"known/{feed.name}")
-    marks = known.arrow(["_plain", "_slow", "_first", "is_current"])
+    marks = known.arrow(["_plain", "_slow"])
     plain = marks.filter(marks["_plain"])
-    parts, alone = list[DataFrame](), 0
+    parts, others = list[DataFrame](), None
     if plain.num_rows:
         parts.append(_followed(feed, known.df.where("_plain"), news, _this(order, past)))
-        alone = plain.filter(pc.and_(pc.is_valid(plain["_first"]), pc.fill_null(plain["is_current"], fill_value=True))).num_rows
         news = news.join(known.df.where("NOT _plain").select(*key).distinct(), key, "left_semi")
-    events = news
     if plain.num_rows < marks.num_rows or not parts:
         is_any_slow = bool(pc.any(marks["_slow"]).as_py())
-        after = _folded(feed, known.df, news, past, is_any_slow=is_any_slow)
+        after = _folded(feed, known.df, news.select(*feed.fact_names, *EVENT), past, is_any_slow=is_any_slow)
         before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
         parts.append(difference(_silver(feed, before), _silver(feed, derive(after, feed.derived)), feed.silver))
-        if is_any_slow:  # all others are newer than what is known of their key, and share no instant with it
-            events = events.unionByName(_others_of_the_date(feed, news, order, past))
-    else:
-        events = events.where("false")
-    return reduce(DataFrame.unionByName, parts), _instants(feed, events, order, alone)
+        # All others are newer than what is known of their key, and share no instant with it.
+        others = _tied_with_others(feed, news, order, past) if is_any_slow and not past.is_first_of_date else None
+    return reduce(DataFrame.unionByName, parts), others
 
 
 def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | None) -> DataFrame:
@@ -237,26 +234,39 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     log, fast = _log(feed, past).join(slow, key, "left_semi"), events.join(slow, key, "left_anti")
     if not past.deliveries:
         return versions(feed, fast.unionByName(log))
-    return versions(feed, fast).unionByName(_versions_told(feed, log, past.deliveries), allowMissingColumns=True)
+    return versions(feed, fast).unionByName(_versions_told(feed, log, past), allowMissingColumns=True)
 
 
 def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, Ends] | None = None) -> DataFrame:
-    """Gives every event that was ever accepted, as its row was delivered; see `Lake.read` for `within`."""
-    stored = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_batch_id"], within=within)
-    log = derive(stored.where(where), feed.prepared).withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
+    """Gives every event that was ever accepted and that no later record of its file stands for; see `Lake.read` for `within`."""
+    stored = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_superseded", "_batch_id"], within=within)
+    # Rows of a lake that was written before have no mark.
+    log = derive(stored.where(where).where("NOT coalesce(_superseded, false)"), feed.prepared)
+    log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
     return log.select(*feed.fact_names, *EVENT)
 
 
-def _others_of_the_date(feed: Feed, news: DataFrame, order: WorkOrder, past: Past) -> DataFrame:
-    """Gives the events of the batch's keys that other batches of its date and revision brought."""
-    day = order.batch_date
-    others = f"_batch_date = {literal(day)} AND _revision = {order.revision} AND NOT (_batch_id <=> {literal(order.batch_id)})"
-    return _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
+def _tied_with_others(feed: Feed, news: DataFrame, order: WorkOrder, past: Past) -> DataFrame:
+    """Gives the batch's own rows that only content can tell from a row which another batch of its date and revision brought."""
+    day, same = order.batch_date, list(dict.fromkeys((*feed.key, "_event_at", "_revision", *newest_by(feed))))
+    others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(order.batch_id)})"
+    log = _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
+    groups = log.selectExpr(*(f"{c} AS _of_{c}" for c in same), "_deleted", f"{_content(feed)} AS _content").groupBy(*(f"_of_{c}" for c in same))
+    there = groups.agg(F.max("_deleted").alias("_ends"), F.min("_content").alias("_low"), F.max("_content").alias("_high"))
+    own = news.where("NOT _deleted").selectExpr(*same, *ROW, f"{_content(feed)} AS _content")
+    met = own.join(there, F.expr(" AND ".join(f"{c} <=> _of_{c}" for c in same)))
+    # A delete decides by itself, whatever the rows beside it hold.
+    return met.where("NOT _ends AND (_low <> _content OR _high <> _content)").select(*ROW)
 
 
-def _versions_told(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
+def _content(feed: Feed) -> str:
+    # A null alone leaves the hash as it is.
+    return f"xxhash64({', '.join(f'{c}, {c} IS NULL' for c in feed.fact_names)})"
+
+
+def _versions_told(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     """Folds all events of keys, with what whole deliveries say of them."""
-    return versions(feed, events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, deliveries)), reopened=True)
+    return versions(feed, events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, past)), reopened=True)
 
 
 def _end(day: dt.date) -> str:
@@ -274,7 +284,12 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     silver = past.silver.read()
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
-    known = touched.join(silver, key, "full" if this else "left")
+    # A delivery with a record whose key cannot be read says nothing of the keys that it lacks.
+    is_complete = this is not None and this.batch_id not in _incomplete(past)
+    known = touched.join(silver, key, "full" if is_complete else "left")
+    if this and is_complete and (hidden := _hidden(past, this.batch_id)) is not None:
+        known = known.withColumn("_key", F.expr(as_one_text(key))).join(hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left")
+        known = known.where("_first IS NOT NULL OR _is_hidden IS NULL").drop("_key", "_is_hidden")
     if this and _is_everything_slow(feed, past, order):
         # A key of which nothing stood may stand now: bronze alone knows of it.
         known = known.join(_log(feed, past).select(*key).distinct(), key, "full")
@@ -308,14 +323,39 @@ def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     return f"CASE {' '.join(cases)} ELSE _open_since IS NULL OR _first <= _open_since OR {is_late} END"
 
 
-def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) -> DataFrame:
-    """Gives, for each key and whole delivery, a delete where the delivery lacks the key, a reopening with its row where it holds it."""
+def _incomplete(past: Past) -> list[str]:
+    """Returns the whole deliveries with a record whose key could not be read."""
+    unread = past.rejected_keys.filter(pc.is_null(past.rejected_keys["key"]))
+    return pc.unique(unread["batch_id"]).to_pylist()  # type: ignore[no-any-return]
+
+
+def _hidden(past: Past, batch_id: str | None = None) -> DataFrame | None:
+    """Gives the keys (`_key`, one text) of rejected rows of whole deliveries, with `_of` of which; of one where it is given."""
+    rows = past.rejected_keys.filter(pc.is_valid(past.rejected_keys["key"]))
+    rows = rows if batch_id is None else rows.filter(pc.equal(rows["batch_id"], batch_id))
+    if not rows.num_rows:
+        return None
+    named = {"_key": rows["key"]} | ({"_of": rows["batch_id"]} if batch_id is None else {})
+    return past.silver.lake.given(pa.table(named)).distinct()
+
+
+def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
+    """Gives, for each key and whole delivery, a delete where the delivery lacks the key, a reopening with its row where it holds it.
+
+    Where it has the key in a rejected row, or a row whose key cannot be read, it says nothing of a key that it does not hold.
+    """
     key = list(feed.key)
-    rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in deliveries)
+    rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in past.deliveries)
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *_last_word(feed))
     held = first_of(events.where("NOT _deleted"), newest).select(*feed.fact_names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
+    if incomplete := _incomplete(past):
+        grid = grid.where(f"_reopens OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
+    if (hidden := _hidden(past)) is not None:
+        grid = (
+            grid.withColumn("_own", F.expr(as_one_text(key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left").where("_reopens OR _of IS NULL")
+        )
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(
         *feed.fact_names,
@@ -326,26 +366,6 @@ def _memberships(feed: Feed, events: DataFrame, deliveries: Sequence[Delivery]) 
         "_reopens IS NULL AS _deleted",
         "_batch_id",
         "coalesce(_reopens, false) AS _reopens",
-    )
-
-
-def _instants(feed: Feed, events: DataFrame, order: WorkOrder, alone: int = 0) -> DataFrame:
-    """Counts the batch's own rows, and those of them that only content can tell from another: a delete stands by itself.
-
-    `alone` are further rows of which it is known that they share their instant with none.
-    """
-    own = f"CASE WHEN _batch_id = {literal(order.batch_id)} THEN 1 ELSE 0 END"
-    named = dict.fromkeys((*feed.key, *_newest_by(feed)))
-    content = ", ".join(f"{c}, {c} IS NULL" for c in feed.fact_names)  # a null alone leaves the hash as it is
-    groups = events.selectExpr(*named, "_event_at", "_batch_date", "_revision", "_deleted", f"xxhash64({content}) AS _content", f"{own} AS _own")
-    groups = groups.groupBy("_event_at", "_batch_date", "_revision", *named).agg(
-        F.sum("_own").alias("own"), F.max("_deleted").alias("deleted"), F.min("_content").alias("low"), F.max("_content").alias("high")
-    )
-    return groups.selectExpr("own", "CASE WHEN low <> high AND NOT deleted THEN own ELSE 0 END AS torn").selectExpr(
-        f"{literal(feed.name)} AS feed",
-        f"{literal(ONE_INSTANT.name)} AS rule",
-        f"CAST(coalesce(sum(own), 0) + {alone} AS BIGINT) AS checked",
-        "CAST(coalesce(sum(torn), 0) AS BIGINT) AS broken",
     )
 
 
@@ -362,14 +382,23 @@ def _check_shrink(feed: Feed, past: Past, change: Change, max_shrink: float) -> 
         )
 
 
-def _upsert(judged: Judged, past: Past) -> tuple[DataFrame | None, DataFrame]:
-    feed = judged.feed
-    news = judged.accepted([*feed.fact_names, "_event_at", "_batch_date", "_revision"])
-    before = None
+def _upsert(judged: Judged, past: Past, lake: Lake) -> Merged:
+    feed, about = judged.feed, ("_event_at", "_batch_date", "_revision")
+    news, before, others = judged.standing([*feed.fact_names, *about, *ROW]), None, None
+    rows = news.select(*feed.fact_names, *about)
     if not past.is_first:
         before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
-        news = news.unionByName(before.select(*news.columns))
-    return before, derive(_newest(feed, news), feed.derived)
+        rows = rows.unionByName(before.select(*rows.columns))
+        others = None if past.is_first_of_date else _tied_with_stored(feed, news, before)
+    return Merged(change=_change(feed, past, lake, before, derive(_newest(feed, rows), feed.derived)), others=others)
+
+
+def _tied_with_stored(feed: Feed, news: DataFrame, stored: DataFrame) -> DataFrame:
+    """Gives the batch's own rows that only content can tell from the row which stood for their key, of their date and revision."""
+    same = (*feed.key, "_batch_date", "_revision")
+    there = stored.selectExpr(*(f"{c} AS _of_{c}" for c in same), f"{_content(feed)} AS _of_content")
+    own = news.selectExpr(*same, *ROW, f"{_content(feed)} AS _content")
+    return own.join(there, F.expr(" AND ".join(f"{c} = _of_{c}" for c in same))).where("_content <> _of_content").select(*ROW)
 
 
 def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
@@ -380,11 +409,37 @@ def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
 def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     feed = judged.feed
     # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
-    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).distinct()
-    news = news.selectExpr("*", f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32) AS _row")  # 128 bits tell any number of rows apart
-    rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
+    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).distinct().selectExpr("*", f"{_row_hash(feed)} AS _row")
+    if past.superseded is not None:
+        rows = _corrected(feed, news, past, past.superseded)
+    else:
+        rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
     rows = derive(derive(rows, feed.prepared).selectExpr("*", f"{feed.happened} AS _event_at"), feed.derived)
     return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"))
+
+
+def _row_hash(feed: Feed) -> str:
+    return f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32)"  # 128 bits tell any number of rows apart
+
+
+def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: Superseded) -> DataFrame:
+    """Gives what changes where a stated revision replaces files: the set of rows of all files but those, for the rows concerned."""
+    columns = [*feed.names, "_batch_date", "_revision"]
+    log = past.bronze.result().read([*columns, "_batch_id", "_source_file"]).selectExpr("*", f"{_row_hash(feed)} AS _row")
+    of_file = F.expr("_batch_id = _of_batch AND _source_file = _of_file")
+    replaced, moved = (_files(past, files) for files in (superseded.every, superseded.moved))
+    touched = news.select("_row").unionByName(log.join(moved, of_file, "left_semi").select("_row")).distinct()
+    kept = log.join(replaced, of_file, "left_anti").join(touched, "_row", "left_semi").select(*columns, "_row")
+    oldest = first_of(kept, Window.partitionBy("_row").orderBy("_batch_date", "_revision")).select(*columns, "_row")
+    before = past.silver.read([*columns, "_row"]).join(touched, "_row", "left_semi").select(*columns, "_row")
+    both = oldest.selectExpr("*", "1 AS _sign").unionByName(before.selectExpr("*", "-1 AS _sign"))
+    return both.groupBy(*columns, "_row").agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
+
+
+def _files(past: Past, files: Iterable[tuple[str, str]]) -> DataFrame:
+    ids = sorted(files)
+    named = {"_of_batch": pa.array([batch for batch, _ in ids], pa.string()), "_of_file": pa.array([name for _, name in ids], pa.string())}
+    return past.silver.lake.given(pa.table(named))
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
@@ -408,11 +463,15 @@ def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed, this = judged.feed, (order.batch_date, order.revision)
-    news = judged.accepted(feed.fact_names)
-    is_outdated = any((d.batch_date, d.revision) > this for d in past.deliveries)
-    before = None if past.is_first or is_outdated else past.silver.read()
-    if is_outdated:
-        news = news.where("false")
+    newest = max(past.deliveries, key=lambda d: (d.batch_date, d.revision, d.batch_id == order.batch_id))
+    is_outdated = newest.batch_id != order.batch_id
+    says_nothing_of_some = newest.batch_id in past.rejected_keys["batch_id"].to_pylist() and len(past.deliveries) > 1
+    before = None if past.is_first or (is_outdated and not says_nothing_of_some) else past.silver.read()
+    if says_nothing_of_some:
+        news = _as_last_told(feed, past)
+    else:
+        news = judged.standing(feed.fact_names)
+        news = news.where("false") if is_outdated else news
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
     if before is not None:
         if change.rows.rows and any((d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id):
@@ -422,8 +481,25 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
                 f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
             )
         _check_shrink(feed, past, change, max_shrink)
-    events = judged.accepted([*feed.fact_names, *ABOUT]).withColumn("_event_at", F.expr(feed.begins))
-    return Merged(change=change, checks=_instants(feed, events, order))
+    return Merged(change=change)
+
+
+def _as_last_told(feed: Feed, past: Past) -> DataFrame:
+    """Gives each key's rows of the newest whole delivery that says something of the key: that holds it, or lacks it for certain."""
+    key = list(feed.key)
+    turns = sorted({(d.batch_date, d.revision) for d in past.deliveries})
+    rows = ", ".join(f"({literal(d.batch_id)}, {turns.index((d.batch_date, d.revision))})" for d in past.deliveries)
+    log = _log(feed, past).select(*feed.fact_names, "_batch_id")
+    listed = log.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _turn)")
+    held = log.join(listed, "_batch_id")
+    holds = held.select(*key, "_batch_id").distinct().withColumn("_held", F.expr("true"))
+    grid = held.select(*key).distinct().crossJoin(listed).join(holds, [*key, "_batch_id"], "left")
+    if incomplete := _incomplete(past):
+        grid = grid.where(f"_held OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
+    if (hidden := _hidden(past)) is not None:
+        grid = grid.withColumn("_own", F.expr(as_one_text(key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left").where("_held OR _of IS NULL")
+    last = grid.groupBy(*key).agg(F.max("_turn").alias("_turn"))
+    return held.join(last, [*key, "_turn"], "left_semi").select(*feed.fact_names)
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:

@@ -568,7 +568,8 @@ class Source:
         module = importlib.import_module(self.gold_module)
         waiting = [t for t in vars(module).values() if isinstance(t, GoldTable)]
         # A gold table that takes a silver table's name is told by `flaws`, not taken for a table that follows itself.
-        names, ordered = {t.name for t in waiting} - {t.name for t in (*self.feeds, *self.trees, *self.enriched)}, list[GoldTable]()
+        silver = {*(f.name for f in self.feeds), *(t.name for t in self.trees), *(e.name for e in self.enriched)}
+        names, ordered = {t.name for t in waiting} - silver, list[GoldTable]()
         while waiting:
             ready = [t for t in waiting if t.of not in names or t.of in {o.name for o in ordered}]
             if not ready:

@@ -98,6 +98,7 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.judged and whole(batch, f)),
         task_values=_task_values(batch),
         reason=reason,
+        file_revisions={f.name: f.revision for f in order.files if f.revision != order.revision},
     )
 
 
@@ -173,6 +174,7 @@ def _result(batch: Batch, kind: Outcome, written: Entry) -> Result:
         validation_status=written.validation_status,
         files=tuple(_files(batch)),
         findings=tuple(f for f in batch.findings if f.broken),
+        corrections=batch.corrections,
         task_values=dict(written.task_values),
         table_versions=dict(written.table_versions),
         seconds=dict(batch.seconds),

@@ -11,6 +11,7 @@ from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.model import Source
 from pipeline.publish import Attempt
+from pipeline.revisions import with_revisions
 from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
@@ -31,9 +32,22 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         source = (source_of or sources_of(settings))(order.source)
         values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
         _notice_changes(order, source, manifest, values, report)
+        order, corrections = with_revisions(order, source, manifest)
+        for one in corrections:
+            report(Progress(batch_id=order.batch_id, event="file.corrected", values={"file": one.name, "revision": one.revision, "of": one.of}))
 
         def batch(attempt: Attempt) -> Batch:
-            return Batch(order=order, source=source, quality=settings.quality, values=values, lake=lake, manifest=manifest, attempt=attempt, report=report)
+            return Batch(
+                order=order,
+                source=source,
+                quality=settings.quality,
+                values=values,
+                lake=lake,
+                manifest=manifest,
+                attempt=attempt,
+                report=report,
+                corrections=corrections,
+            )
 
         try:
             with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:

@@ -31,6 +31,7 @@ _ABOUT_THE_RECORD = (
     pa.field("_reasons", pa.string()),
     pa.field("_source_file", pa.string()),
     pa.field("_record", pa.int64()),
+    pa.field("_revision", pa.int32()),
     pa.field("_raw", pa.string()),
     pa.field("_extra", _EXTRA),
 )
@@ -59,7 +60,7 @@ class Staged:
 
 
 def staged_schema(feed: Feed) -> Any:
-    """Tells the Arrow schema of a staged feed: its columns, then `_reasons _source_file _record _raw _extra`."""
+    """Returns the Arrow schema of a staged feed: its columns, then `_reasons _source_file _record _revision _raw _extra`."""
     return pa.schema([*(pa.field(c.name, arrow_type(c.type)) for c in feed.schema), *_ABOUT_THE_RECORD])
 
 
@@ -127,7 +128,7 @@ def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block
                 header = bind(feed, first, file.name)
                 so_far = replace(so_far, extra_columns=tuple(header.extras))
             if header is not None and len(rows):
-                write(_rows(feed, header, rows, file.name, so_far.rows))
+                write(_rows(feed, header, rows, file, so_far.rows))
                 so_far = replace(so_far, rows=so_far.rows + len(rows))
                 report(so_far.rows)
     if header is None:
@@ -135,7 +136,7 @@ def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block
     return so_far
 
 
-def _rows(feed: Feed, header: Header, records: Records, name: str, rows_before: int) -> Any:
+def _rows(feed: Feed, header: Header, records: Records, file: OrderFile, rows_before: int) -> Any:
     good = records.sound & (records.width == header.width)
     columns, reasons = [], [pc.if_else(pa.array(good), None, ILL_FORMED)]
     for column in feed.schema:
@@ -150,8 +151,9 @@ def _rows(feed: Feed, header: Header, records: Records, name: str, rows_before: 
             reasons.append(pc.if_else(outside, f"type:{column.name}", None))
     about = [
         _joined(reasons),
-        pa.array([name]).take(pa.array(np.zeros(len(records), np.int64))),
+        pa.array([file.name]).take(pa.array(np.zeros(len(records), np.int64))),
         pa.array(np.arange(rows_before + 1, rows_before + len(records) + 1)),
+        pa.array(np.full(len(records), file.revision, np.int32)),
         records.raw,
         _extras(feed, header, records, good),
     ]

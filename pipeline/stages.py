@@ -10,21 +10,23 @@ from decimal import Decimal
 from threading import Semaphore
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from pipeline.contract import Finding, Progress, Quality, WorkOrder
+from pipeline.contract import Correction, Finding, Progress, Quality, WorkOrder
 from pipeline.enrich import Restated, World, restate_rows
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake, Stored
-from pipeline.manifest import Manifest
+from pipeline.manifest import OPS, REJECTED_KEYS, Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
+from pipeline.model import Append, Enriched, Feed, GoldTable, Kind, Source, Tree
 from pipeline.publish import Attempt
+from pipeline.revisions import superseded
 from pipeline.stage import Staged, stage
 from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
 from pipeline.tree import grow
-from pipeline.validate import Judged, check_quality, counted, judge, reference_counts
+from pipeline.validate import Judged, check_quality, counted, judge, reference_counts, rejected_keys
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,6 +59,7 @@ class Batch:
     manifest: Manifest
     attempt: Attempt
     report: Callable[[Progress], None]
+    corrections: tuple[Correction, ...] = ()
     judged: dict[str, Judged] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
@@ -101,6 +104,9 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
             batch.findings += judged.findings
+        rows, findings = rejected_keys([j for j in batch.judged.values() if whole(batch, j.feed)], batch.order, batch.lake)
+        batch.attempt.append(REJECTED_KEYS, rows)
+        batch.findings += findings
         counts.update(_row_counts(batch))
         seen.update(rows_in=counts["total"], accepted=counts["valid"], rejected=counts["invalid"])
 
@@ -207,19 +213,28 @@ def _merged(batch: Batch, judged: Judged) -> Change:
     deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
     if whole(batch, feed):
         deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
+    replaced = superseded(batch.order, feed, batch.manifest) if isinstance(feed.keep, Append) else None
     with ThreadPoolExecutor(1) as aside:
         past = Past(
             bronze=aside.submit(_append_to_bronze, batch, bronze, judged),
             silver=_stored(batch, silver),
             is_first=is_first,
+            is_first_of_date=not batch.manifest.has_date(batch.source.name, batch.order.batch_date),
             deliveries=tuple(deliveries),
+            rejected_keys=_rejected_keys(batch, feed) if deliveries else OPS[REJECTED_KEYS].empty_table(),
+            superseded=replaced,
         )
         merged = merge_feed(judged, batch.order, past, batch.lake, batch.quality.max_snapshot_shrink)
     past.bronze.result()  # raises what went wrong there
     attempt.change(silver, merged.change.key, merged.change.rows)
-    if merged.checks is not None:
-        judged.checks.append(merged.checks)
+    if merged.others is not None:
+        judged.others.append(merged.others)
     return merged.change
+
+
+def _rejected_keys(batch: Batch, feed: Feed) -> pa.Table:
+    of_feed = (pc.field("source") == batch.source.name) & (pc.field("feed") == feed.name)
+    return batch.lake.arrow(REJECTED_KEYS, batch.attempt.version(REJECTED_KEYS), filter=of_feed)
 
 
 def _append_to_bronze(batch: Batch, bronze: str, judged: Judged) -> Stored:
@@ -258,8 +273,7 @@ def _write_enriched(work: Underway, table: Enriched) -> Stored:
 def _count(work: Underway) -> tuple[Finding, ...]:
     judged, world = list(work.batch.judged.values()), work.world.result()
     with work.hand():
-        lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
-        return counted(judged, lazy, work.batch.lake)
+        return counted(judged, reference_counts(judged, world.tables), work.batch.lake)
 
 
 def _count_pairs(work: Underway, of: str) -> Pairs | None:

@@ -11,9 +11,9 @@ from pyspark.sql import functions as F
 
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake, Stored
-from pipeline.merge import Change, as_one_text, difference
+from pipeline.merge import Change, difference
 from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
-from pipeline.validate import check_rows
+from pipeline.validate import as_one_text, check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
 PAIR_DELTAS = columns_of("source STRING, pair STRING, group_key STRING, member STRING, n BIGINT")

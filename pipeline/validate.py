@@ -1,7 +1,7 @@
 """Judges the rows of a batch: one pass over a feed evaluates all its rules; references look into batch and lake afterwards."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from typing import Any
@@ -15,13 +15,23 @@ from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
 from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake, Stored
-from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Replace, Rule, Severity, columns_of, filled, literal
+from pipeline.manifest import OPS, REJECTED_KEYS
+from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, columns_of, filled, literal
 from pipeline.stage import Staged
+from pipeline.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES, Ties, settled
 
-BOOKKEEPING = columns_of("_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING")
+BOOKKEEPING = columns_of(
+    "_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING"
+)
 WELL_FORMED = Rule("record_is_well_formed", "true", severity=HIGH, action=REJECT, description="as many fields as the header, quotes where they belong")
-ONE_INSTANT = Rule("events_of_one_instant_agree", "true", severity=HIGH, description="rows of one key, instant, batch date and revision are equal")
-EXAMPLES = 3
+LISTED = Rule(
+    "listed_key_is_accepted",
+    "true",
+    severity=MEDIUM,
+    description="of a whole delivery: the key of a rejected row stays as it was, and so do all that are missing where no key can be read",
+)
+# The reasons of a record of which no value, or not the key's, could be read.
+_UNREAD = f"_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%'"
 SEARCHED = 10_000  # rows in which examples are looked for
 IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
 
@@ -34,11 +44,16 @@ class Judged:
     rows: Kept
     findings: tuple[Finding, ...]
     files: tuple[FileCounts, ...]
-    checks: list[DataFrame] = field(default_factory=list)  # counts that only the merge can see, not yet run
+    ties: Ties
+    others: list[DataFrame] = field(default_factory=list)  # not yet run: own rows (`ROW`) that tie with a row of another batch
 
     def accepted(self, columns: Sequence[str]) -> DataFrame:
         """Reads some columns of the accepted rows."""
         return self.rows.read([*columns, "_reasons"]).where("_reasons IS NULL").drop("_reasons")
+
+    def standing(self, columns: Sequence[str]) -> DataFrame:
+        """Reads some columns of the accepted rows without those that a later record of their file stands for."""
+        return self.rows.read([*columns, "_reasons", "_superseded"]).where("_reasons IS NULL AND NOT _superseded").select(*columns)
 
     def accepted_rows(self, lake: Lake) -> Kept | pa.Table:
         """The accepted rows as they go to bronze."""
@@ -87,7 +102,7 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         "*",
         f"{literal(order.batch_id)} AS _batch_id",
         f"{literal(order.batch_date)} AS _batch_date",
-        f"CAST({order.revision} AS INT) AS _revision",
+        "false AS _superseded",
     )
     facts = derive(facts, feed.prepared).selectExpr("*", f"{deleted} AS _deleted", f"{feed.happened} AS _event_at")
     judged = facts.selectExpr(
@@ -100,8 +115,8 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
         f"{when_outside(rules)} AS _unchecked",
     )
-    rows = lake.keep(judged, f"judged/{feed.name}")
-    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules), files=_file_counts(feed, rows, staged))
+    rows, ties = settled(feed, lake.keep(judged, f"judged/{feed.name}"), lake.work / "settled")
+    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules), files=_file_counts(feed, rows, staged), ties=ties)
 
 
 def named(cases: Sequence[str]) -> str:
@@ -183,6 +198,35 @@ def rejects(rows: Kept, columns: Sequence[str]) -> pa.Table:
     return ds.dataset(rows.path, format="parquet").to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
 
 
+def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tuple[pa.Table, tuple[Finding, ...]]:
+    """Returns the rows of `ops.rejected_keys` for feeds that the batch delivers whole, and how `listed_key_is_accepted` fared.
+
+    The key is one text, as `as_one_text` writes it, and null where the record cannot be read. A readable record without
+    a key names none: it hides nothing.
+    """
+    tables, findings = [OPS[REJECTED_KEYS].empty_table()], list[Finding]()
+    for j in judged:
+        keys = [*j.feed.key]
+        unread = " OR ".join(f"{k} IS NULL" for k in keys)
+        hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({unread}) OR {_UNREAD})")
+        key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
+        rows = lake.keep(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
+        many = rows.num_rows if rows is not None else 0
+        examples = tuple(text[:500] for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
+        findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
+        if rows is not None and many:
+            about = {"batch_id": order.batch_id, "source": order.source, "feed": j.feed.name}
+            columns = {name: pa.repeat(value, many) for name, value in about.items()}
+            tables.append(pa.table({**columns, "key": rows["key"]}, schema=OPS[REJECTED_KEYS]))
+    return pa.concat_tables(tables), tuple(findings)
+
+
+def as_one_text(names: Sequence[str]) -> str:
+    """Writes SQL for a row's content as one text: each value after its length, so that rows which differ have texts that differ."""
+    values = [f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names]
+    return f"concat({', '.join(values)})"
+
+
 def _file_counts(feed: Feed, rows: Kept, staged: Staged) -> tuple[FileCounts, ...]:
     rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
     return tuple(
@@ -228,14 +272,22 @@ def _reference_count(judged: Judged, reference: Reference, table: Stored) -> Dat
 
 
 def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[Finding, ...]:
-    """Runs lazy counts in one job and tells the findings of every reference and of `events_of_one_instant_agree`."""
+    """Runs the lazy counts of references in one job, and returns the findings of every reference and of all ties."""
     rows = lake.keep(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
-    rules: list[tuple[str, Rule | Reference]] = []
-    for j in judged:
-        rules += [(j.feed.name, r) for r in j.feed.references]
-        rules += [(j.feed.name, ONE_INSTANT)] if isinstance(j.feed.keep, History | Replace) else []
-    return tuple(finding(feed, rule, *known.get((feed, rule.name), (0, 0))) for feed, rule in rules)
+    references = [finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references]
+    return (*references, *(f for j in judged for f in _tie_findings(j, lake)))
+
+
+def _tie_findings(judged: Judged, lake: Lake) -> Iterator[Finding]:
+    feed, ties, checked = judged.feed, judged.ties, judged.rows_accepted
+    if not isinstance(feed.keep, Append):
+        differing = pa.concat_tables([ties.differing, *(lake.keep(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names) for rows in judged.others)])
+        rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
+        examples = tuple(text[:500] for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
+        yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
+    repeated = tuple(text[:500] for text in ties.repeated)
+    yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 
 def check_rows(table: str, key: Sequence[str], rows: Kept) -> None:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -125,6 +126,14 @@ class Site:
             report(progress)
 
         return run(order, self.settings, self.lake, hear, source_of=lambda _: source or self.source)
+
+    def deliver_named(self, day: str, name: str, revision: int = 0, received_at: str = "", **feeds: str) -> Result:
+        """Delivers one file a feed, under this name of its feed: `orders_*.csv` is `orders_<name>.csv`."""
+        order = self.order(day, revision=revision, **feeds)
+        files = tuple(replace(f, name=self.source.feed(f.feed).files.replace("*", name)) for f in order.files)
+        result = self.run(replace(order, files=files, received_at=received_at))
+        assert result.outcome == Outcome.PUBLISHED, f"{result.outcome}: {result.reason}\n{result.error}"
+        return result
 
     def attempt(self, day: str, **given: Any) -> Result:
         """Delivers a batch and tells what became of it."""

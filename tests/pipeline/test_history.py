@@ -494,22 +494,21 @@ def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(session: Se
 @on_sail
 def test_of_one_instant_content_decides_last_and_is_counted(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
-    result = site.deliver(
-        "2026-03-01",
-        members="""
-            member_id | tier | city | op | changed_at
-            text      | a    | x    | U  | 2026-03-01 10:00:00
-            text      | b    | a    | U  | 2026-03-01 10:00:00
-            null      |      | z    | U  | 2026-03-01 10:00:00
-            null      | a    |      | U  | 2026-03-01 10:00:00
-            code      | \uff5e | | U | 2026-03-01 10:00:00
-            code      | \U0001f600 | | U | 2026-03-01 10:00:00
-            equal     | a    |      | U  | 2026-03-01 10:00:00
-            equal     | a    |      | U  | 2026-03-01 10:00:00
-            delete    | a    |      | U  | 2026-03-01 10:00:00
-            delete    | b    |      | D  | 2026-03-01 10:00:00
-        """,
-    )
+    pairs = """
+        member_id | tier | city | op | changed_at
+        text      | a    | x    | U  | 2026-03-01 10:00:00
+        text      | b    | a    | U  | 2026-03-01 10:00:00
+        null      |      | z    | U  | 2026-03-01 10:00:00
+        null      | a    |      | U  | 2026-03-01 10:00:00
+        code      | \uff5e | | U | 2026-03-01 10:00:00
+        code      | \U0001f600 | | U | 2026-03-01 10:00:00
+        equal     | a    |      | U  | 2026-03-01 10:00:00
+        equal     | a    |      | U  | 2026-03-01 10:00:00
+        delete    | a    |      | U  | 2026-03-01 10:00:00
+        delete    | b    |      | D  | 2026-03-01 10:00:00
+        """
+    head, *rows = pairs.strip().splitlines()
+    result = site.deliver("2026-03-01", members=["\n".join([head, *rows[side::2]]) for side in (1, 0)])
     # The highest content stands: first by the first column that differs, null lowest, by code point and not by UTF-16.
     assert site.draw("silver.members", "member_id", "tier", "city") == drawn("""
         member_id | tier | city
@@ -519,10 +518,44 @@ def test_of_one_instant_content_decides_last_and_is_counted(session: Session, tm
         text      | b    | a
     """)
     assert site.broken(result)["events_of_one_instant_agree"] == (10, 6)
-    assert result.validation_status == "FAIL"  # the rule is HIGH
+    assert site.broken(result)["rows_come_once"] == (10, 1)
+    assert result.validation_status == "FAIL"  # the rules are HIGH
 
     result = site.deliver("2026-03-02", members="member_id | tier | op | changed_at\n text | 0 | U | 2026-03-01 10:00:00")
     assert site.broken(result)["events_of_one_instant_agree"] == (1, 0)  # the batch date decides
+
+
+@on_sail
+@pytest.mark.parametrize("news", [False, True], ids=["at first", "as late news"])
+def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(session: Session, tmp_path: Path, *, news: bool) -> None:
+    site = Site(tmp_path, session)
+    if news:  # what is known of a key is newer: its versions are rebuilt from bronze
+        newer = "member_id | tier | op | changed_at\n m1 | z | U | 2026-03-05 10:00:00\n m2 | z | U | 2026-03-05 10:00:00\n m3 | z | U | 2026-03-05 10:00:00"
+        site.deliver("2026-03-06", members=newer)
+    result = site.deliver(
+        "2026-03-01",
+        members="""
+            member_id | tier | last_seen | op | changed_at
+            m1        | b    | first     | U  | 2026-03-01 10:00:00
+            m1        | a    | then      | U  | 2026-03-01 10:00:00
+            m2        | b    | first     | D  | 2026-03-01 10:00:00
+            m2        | a    | then      | U  | 2026-03-01 10:00:00
+            m3        | a    | same      | U  | 2026-03-01 10:00:00
+            m3        | a    | same      | U  | 2026-03-01 10:00:00
+            m3        | a    | same      | U  | 2026-03-01 10:00:00
+        """,
+    )
+    first = [r for r in site.rows("silver.members") if r["tier"] != "z"]
+    assert draw(first, "member_id", "tier", "last_seen", "effective_from") == drawn("""
+        member_id | tier | last_seen | effective_from
+        m1        | a    | then      | 2026-03-01 10:00
+        m3        | a    | same      | 2026-03-01 10:00
+    """)
+    found = {f.rule: f for f in result.findings}
+    assert {name: (f.checked, f.broken) for name, f in found.items()} == {"events_of_one_instant_agree": (7, 2), "rows_come_once": (7, 2)}
+    assert found["events_of_one_instant_agree"].examples == ("m1,b,,first,U,2026-03-01 10:00:00", "m1,a,,then,U,2026-03-01 10:00:00")
+    assert found["rows_come_once"].examples == ("m3,a,,same,U,2026-03-01 10:00:00",) * 2
+    assert "`revision`" in found["events_of_one_instant_agree"].advice
 
 
 @on_sail
@@ -532,6 +565,7 @@ def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_t
     second = site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00")
     assert site.broken(first)["events_of_one_instant_agree"] == (1, 0)
     assert site.broken(second)["events_of_one_instant_agree"] == (1, 1)
+    assert second.findings[0].examples == ("m1,a,,,U,2026-03-01 10:00:00",)
     assert site.draw("silver.members", "tier", "is_current") == drawn("tier | is_current\n b | true")
 
 
@@ -768,7 +802,7 @@ def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_re
     days = {
         "2026-03-01": "room_id | seats\n r1 | 4\n r2 | 6\n r3 | 8",
         "2026-03-02": "room_id | seats\n r1 | 4\n r2 | 7\n r4 | 2",
-        "2026-03-05": "room_id | seats\n r1 | 5\n r1 | 4\n r4 | 2\n r5 |",
+        "2026-03-05": "room_id | seats\n r1 | 4\n r1 | 5\n r4 | 2\n r5 |",
         "2026-03-06": "room_id | seats\n r1 | 5\n r4 | 2\n r5 | 1",
     }
     fast, slow = (Site(tmp_path / name, session, quality=Quality(max_snapshot_shrink=1.0)) for name in ("fast", "slow"))

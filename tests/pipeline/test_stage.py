@@ -36,11 +36,13 @@ def test_a_file_becomes_typed_rows_that_remember_their_text(tmp_path: Path) -> N
     assert rows_of(staged) == [
         {
             "id": "A1", "amount": Decimal("2.50"), "note": "hello, you", "sold_at": dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC),
-            "_reasons": None, "_source_file": "sales_1.csv", "_record": 1, "_raw": 'A1,2.50,"hello, you",2026-03-02 10:00:00+01:00', "_extra": None,
+            "_reasons": None, "_source_file": "sales_1.csv", "_record": 1, "_revision": 0,
+                "_raw": 'A1,2.50,"hello, you",2026-03-02 10:00:00+01:00', "_extra": None,
         },
         {
             "id": "A2", "amount": Decimal("-3.00"), "note": None, "sold_at": None,
-            "_reasons": None, "_source_file": "sales_1.csv", "_record": 2, "_raw": "A2,-3,,", "_extra": None,
+            "_reasons": None, "_source_file": "sales_1.csv", "_record": 2, "_revision": 0,
+                "_raw": "A2,-3,,", "_extra": None,
         },
     ]  # fmt: skip
     assert pq.read_schema(staged.path).equals(staged_schema(SALES))

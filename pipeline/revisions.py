@@ -1,0 +1,112 @@
+"""Revisions: which file is the correction of which. A pure function of what the manifest and the ledger know; reads no table."""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pipeline.contract import Correction, OrderFile, WorkOrder, named_revision
+from pipeline.errors import DataError
+from pipeline.manifest import Entry, Manifest, PublishedFile
+from pipeline.model import Feed, Source
+
+FileId = tuple[str, str]  # batch id, file name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """Files whose rows a stated revision replaces: all of a feed, and those of which this batch decides anew."""
+
+    every: frozenset[FileId]
+    moved: frozenset[FileId]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Delivered:
+    batch_id: str
+    batch_seq: int
+    batch_date: dt.date
+    name: str
+    stated: int  # the revision that the trigger or the name gives
+
+    @property
+    def file_id(self) -> FileId:
+        return self.batch_id, self.name
+
+
+def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tuple[WorkOrder, tuple[Correction, ...]]:
+    """Gives each file of the order its revision, and returns those that are corrections of an earlier file.
+
+    A file that comes again for its date under the same name with other content gets the next revision. A feed that is
+    delivered whole has the stated one: which of two whole deliveries of a date is right, only the sender knows.
+    """
+    earlier = [e for e in manifest.of_date(order.source, order.batch_date) if _came_before(e, order)]
+    whole = {f.name for f in source.feeds if f.whole} | set(order.snapshot)
+    files, corrections = list[OrderFile](), list[Correction]()
+    for file in order.files:
+        revision, of = (order.revision, "") if file.feed in whole else _revision(file, order.revision, earlier)
+        files.append(replace(file, revision=revision))
+        if revision > order.revision:
+            corrections.append(Correction(name=file.name, revision=revision, of=of))
+    return replace(order, files=tuple(files)), tuple(corrections)
+
+
+def _came_before(entry: Entry, order: WorkOrder) -> bool:
+    # What was published only after this batch had been received came after it, though it overtook it.
+    received = dt.datetime.fromisoformat(order.received_at) if order.received_at else None
+    return received is None or entry.published_at is None or entry.published_at < received
+
+
+def _revision(file: OrderFile, stated: int, earlier: Sequence[Entry]) -> tuple[int, str]:
+    known = [(entry, f) for entry in earlier for f in entry.files if _is_of_that_name(file, f)]
+    equal = [entry.file_revisions.get(f.name, entry.revision) for entry, f in known if f.sha256 == file.sha256]
+    if equal:
+        return max(stated, *equal), ""
+    corrected = [(entry.file_revisions.get(f.name, entry.revision), entry.batch_id) for entry, f in known if not stated or entry.revision < stated]
+    highest, of = max(corrected, default=(-1, ""))
+    return max(stated, file.revision, highest + 1), of
+
+
+def _is_of_that_name(file: OrderFile, other: PublishedFile) -> bool:
+    return other.feed == file.feed and named_revision(other.name)[0] == named_revision(file.name)[0]
+
+
+def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded | None:
+    """Returns the files of a feed that a stated revision replaces; None where they are the same as without this batch.
+
+    A revision replaces the file of its name, whichever comes first. One that the trigger states for files of other names
+    replaces the one delivery of that date that was published before; raises DataError where there were several.
+    """
+    entries = manifest.of_corrected_dates(order.source, and_of=order.batch_date if order.revision else None)
+    delivered = [
+        _Delivered(batch_id=e.batch_id, batch_seq=e.batch_seq, batch_date=e.batch_date, name=f.name, stated=e.revision)
+        for e in entries
+        if e.batch_date
+        for f in e.files
+        if f.feed == feed.name
+    ]
+    own = [
+        _Delivered(batch_id=order.batch_id, batch_seq=manifest.newest_seq() + 1, batch_date=order.batch_date, name=f.name, stated=order.revision)
+        for f in order.files
+        if f.feed == feed.name
+    ]
+    every = _replaced((*delivered, *own), feed)
+    moved = every ^ _replaced(delivered, feed)
+    return Superseded(every=frozenset(every), moved=frozenset(moved)) if moved else None
+
+
+def _replaced(delivered: Iterable[_Delivered], feed: Feed) -> set[FileId]:
+    files, gone = list(delivered), set[FileId]()
+    for batch_id in dict.fromkeys(f.batch_id for f in files if f.stated):
+        mine = [f for f in files if f.batch_id == batch_id]
+        lower = [f for f in files if f.batch_date == mine[0].batch_date and f.stated < mine[0].stated]
+        names = dict(named_revision(f.name) for f in mine)
+        named = [f for f in lower if named_revision(f.name)[0] in names]
+        # A revision in a file's name says which file is meant, also before that one has come.
+        others = [] if any(names.values()) else [f for f in lower if f.batch_seq < mine[0].batch_seq]
+        if not named and len({f.batch_id for f in others}) > 1:
+            raise DataError(
+                f"{mine[0].name} has revision {mine[0].stated}, and {len(others)} files of {feed.name} came for {mine[0].batch_date} in several deliveries, "
+                "none of them of that name; give the corrected file the name of the one that it replaces, and land a new trigger"
+            )
+        gone |= {f.file_id for f in named or others}
+    return gone
