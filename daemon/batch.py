@@ -42,6 +42,7 @@ class BatchFile:
     bytes: int = 0
     packed_sha256: str = ""  # of a packed file as it was delivered, else ''
     packed_bytes: int = 0
+    revision: int = 0  # the batch's, or the next where other content came under this name before
 
     @property
     def delivered_sha256(self) -> str:

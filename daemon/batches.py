@@ -50,8 +50,8 @@ def print_list(batches: Sequence[Batch], most: int | None) -> None:
 def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
     """At most twelve lines: what became of the batch, why, what it changed, where its files are, what to do next."""
     tail = [("history", " · ".join(f"{h['event'].removeprefix('batch.')} {h['changed_at'][11:19]}" for h in ledger.history(batch.batch_id)[-8:]))]
-    lines = [*_told(batch, ledger, config), *tail]
-    findings = [("rows", text) for text in _findings(batch, LONGEST_STORY - len(lines) - 1)]
+    lines = [*_told(batch, ledger, config), *_corrections(batch), *tail]
+    findings = _findings(batch, LONGEST_STORY - len(lines) - 1)
     lines[-1:-1] = findings
     return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines if text)]
 
@@ -132,8 +132,29 @@ def next_step(batch: Batch) -> str:
             return ""
 
 
-def _findings(batch: Batch, most: int) -> list[str]:
-    found = sorted((batch.result or {}).get("findings", ()), key=lambda f: (f["severity"] != "HIGH", f["severity"] != "MEDIUM", -f["broken"]))
-    lines = [f"{f['broken']:,} of {f['checked']:,} break {f['feed']}.{f['rule']} ({f['severity']} {f['action']})" for f in found if f["broken"]]
-    room = max(1, min(most, MOST_FINDINGS))
-    return lines if len(lines) <= room else [*lines[: room - 1], f"{lines[room - 1]}, and {len(lines) - room} more rules"]
+def _corrections(batch: Batch) -> Iterator[tuple[str, str]]:
+    """Yields one line for the files that were sent again with other content."""
+    corrections = (batch.result or {}).get("corrections", ())
+    if corrections:
+        first = corrections[0]
+        earlier = f"batch {first['of']}" if first["of"] else "an earlier batch"
+        names = listed(c["name"] for c in corrections)
+        yield "again", f"{names}: came before with other content ({earlier}), so taken for a correction, revision {first['revision']}: its rows win"
+
+
+def _findings(batch: Batch, most: int) -> list[tuple[str, str]]:
+    """Returns the rules that rows broke: first those that a person has to see to, each with an example and what to do."""
+    by_weight = sorted((batch.result or {}).get("findings", ()), key=lambda f: (f["severity"] != "HIGH", f["severity"] != "MEDIUM", -f["broken"]))
+    found = [f for f in by_weight if f["broken"]]
+    lines = list[tuple[str, str]]()
+    for f in (f for f in found if f.get("advice")):
+        lines += [("see to", _broken(f) + (f": {printable(f['examples'][0])}" if f["examples"] else "")), ("", f["advice"])]
+    plain = [_broken(f) for f in found if not f.get("advice")]
+    room = max(1, min(most - len(lines), MOST_FINDINGS))
+    if len(plain) > room:
+        plain = [*plain[: room - 1], f"{plain[room - 1]}, and {len(plain) - room} more rules"]
+    return [*lines, *(("rows", text) for text in plain)]
+
+
+def _broken(finding: Mapping[str, Any]) -> str:
+    return f"{finding['broken']:,} of {finding['checked']:,} break {finding['feed']}.{finding['rule']} ({finding['severity']} {finding['action']})"

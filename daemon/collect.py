@@ -1,8 +1,10 @@
 """Completes waiting batches: claims their files when all have settled, rejects them when they never can be."""
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from daemon.batch import Batch, FileState, State
+from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.claim import Claim
 from daemon.clock import Clock
 from daemon.config import Config
@@ -81,8 +83,17 @@ class Collect:
 
     def _ready(self, batch: Batch) -> None:
         self._check_sums(batch)
+        if batch.batch_date:
+            self._ledger.note_files(batch.batch_id, self._with_revisions(batch, batch.batch_date))
         identity = contract.identity(batch.source, batch.batch_date, [(f.feed, f.sha256) for f in batch.data_files]) if batch.batch_date else ""
         self._ledger.move(batch.batch_id, State.READY, "batch.ready", identity=identity, waiting_for=())
+
+    def _with_revisions(self, batch: Batch, date: dt.date) -> Iterator[BatchFile]:
+        """Gives each file its revision by what the ledger knows: of a batch that has yet to be published the lake knows nothing."""
+        brought = self._ledger.brought_for(batch.source, date, but=batch.batch_id)
+        for f in batch.data_files:
+            known = [(o.sha256, o.revision, stated) for o, stated in brought if o.feed == f.feed and contract.plain_name(o.name) == contract.plain_name(f.name)]
+            yield replace(f, revision=contract.next_revision(batch.revision, f.sha256, known))
 
     @staticmethod
     def _check_sums(batch: Batch) -> None:

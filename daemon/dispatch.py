@@ -131,7 +131,10 @@ class Dispatch:
 
     def _order(self, batch: Batch) -> WorkOrder:
         assert batch.batch_date is not None
-        files = tuple(OrderFile(name=f.name, feed=f.feed, path=str(self._claim.path / f.opaque), sha256=f.sha256, bytes=f.bytes) for f in batch.data_files)
+        files = tuple(
+            OrderFile(name=f.name, feed=f.feed, path=str(self._claim.path / f.opaque), sha256=f.sha256, bytes=f.bytes, revision=f.revision)
+            for f in batch.data_files
+        )
         return WorkOrder(
             batch_id=batch.batch_id,
             source=batch.source,
@@ -143,6 +146,7 @@ class Dispatch:
             snapshot=batch.snapshot,
             rows=batch.rows,
             trigger=batch.trigger,
+            received_at=batch.received_at,
         )
 
     # ---- what it answers

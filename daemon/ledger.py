@@ -14,10 +14,11 @@ from daemon.batch import OPEN, Batch, BatchFile, FileState, State
 from daemon.clock import Clock, as_text
 from daemon.wording import sentence
 
-VERSION = 2
+VERSION = 3
 # What brings an older ledger to the next version; a new one is made as ledger.sql says.
 UPGRADES = {
     1: "ALTER TABLE file ADD COLUMN packed_sha256 TEXT NOT NULL DEFAULT ''; ALTER TABLE file ADD COLUMN packed_bytes INTEGER NOT NULL DEFAULT 0;",
+    2: "ALTER TABLE file ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; CREATE INDEX batch_of_date ON batch (source, batch_date);",
 }
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
@@ -146,6 +147,18 @@ class Ledger:
             (_stored(name), but),
         ).fetchone()
         return row["batch_id"] if row else ""
+
+    def brought_for(self, source: str, batch_date: dt.date, but: str) -> list[tuple[BatchFile, int]]:
+        """Returns the data files whose content is known of other batches of a date, each with the revision that its batch states.
+
+        Rejected batches and duplicates brought nothing.
+        """
+        rows = self._db.execute(
+            "SELECT f.*, b.revision AS stated FROM file f JOIN batch b USING (batch_id) WHERE b.source = ? AND b.batch_date = ? AND b.batch_id <> ?"
+            " AND b.state <> 'REJECTED' AND b.duplicate_of = '' AND f.kind = 'data' AND f.sha256 <> '' ORDER BY b.batch_seq, f.number",
+            (source, batch_date.isoformat(), but),
+        )
+        return [(_file(r), r["stated"]) for r in rows]
 
     def to_put_away(self) -> list[Batch]:
         """Batches whose verdict stands and whose files do not yet stand where they end, oldest first."""
@@ -314,6 +327,7 @@ def _is_utf8(text: str) -> bool:
 def _file_values(f: BatchFile) -> dict[str, Any]:
     values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
     seen = {"inode": f.inode, "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
+    seen["revision"] = f.revision
     return {k: _stored(v) for k, v in {**values, **seen}.items()}
 
 
@@ -323,8 +337,8 @@ def _named(value: str | bytes) -> str:
 
 def _file(row: sqlite3.Row) -> BatchFile:
     values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "inode", "sha256", "bytes")}
-    # A ledger of version 1 may be read before a daemon has opened it.
-    values |= {k: row[k] for k in ("packed_sha256", "packed_bytes") if k in row.keys()}  # noqa: SIM118 - a Row is no mapping
+    # An older ledger may be read before a daemon has opened it.
+    values |= {k: row[k] for k in ("packed_sha256", "packed_bytes", "revision") if k in row.keys()}  # noqa: SIM118 - a Row is no mapping
     return BatchFile(**values, name=_named(row["name"]), folder=_named(row["folder"]), state=FileState(row["state"]))
 
 

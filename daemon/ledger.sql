@@ -26,6 +26,7 @@ CREATE TABLE batch (
 ) STRICT;
 CREATE INDEX batch_state ON batch (state);
 CREATE INDEX batch_identity ON batch (identity);
+CREATE INDEX batch_of_date ON batch (source, batch_date);
 CREATE INDEX batch_to_put_away ON batch (batch_seq) WHERE is_put_away = 0;
 CREATE INDEX batch_to_announce ON batch (batch_seq) WHERE is_announced = 0 AND published_at IS NOT NULL;
 CREATE INDEX batch_published ON batch (published_at) WHERE published_at IS NOT NULL;
@@ -44,6 +45,7 @@ CREATE TABLE file (
     bytes    INTEGER NOT NULL DEFAULT 0,
     packed_sha256 TEXT NOT NULL DEFAULT '',             -- of a packed file as it was delivered
     packed_bytes  INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0,                -- the batch's, or the next where the file was sent again
     PRIMARY KEY (batch_id, number)
 ) STRICT;
 CREATE INDEX file_name ON file (name);

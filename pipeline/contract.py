@@ -41,6 +41,7 @@ __all__ = [
     "from_json",
     "identity",
     "named_revision",
+    "next_revision",
     "plain_name",
     "to_json",
 ]
@@ -267,6 +268,18 @@ def named_revision(name: str) -> tuple[str, int]:
     """Returns a file's name without its `_v2` or `_r2`, and that number; 0 where the name gives none."""
     found = [int(n) for n in REVISION.findall(name)]
     return REVISION.sub("", plain_name(name)), max(found, default=0)
+
+
+def next_revision(stated: int, sha256: str, known: Iterable[tuple[str, int, int]]) -> int:
+    """Returns the revision of a file, from the files of its name that came for its date before: (SHA-256, revision, stated).
+
+    Other content under a known name is a correction and gets the next revision; known content keeps its own. Where a
+    revision is stated, one that was stated higher is no earlier file.
+    """
+    files = list(known)
+    equal = [revision for content, revision, _ in files if content == sha256]
+    earlier = [] if equal else [revision + 1 for _, revision, of in files if not stated or of <= stated]
+    return max(stated, *equal, *earlier, 0)
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:

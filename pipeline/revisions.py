@@ -4,9 +4,9 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.contract import Correction, OrderFile, WorkOrder, named_revision
+from pipeline.contract import Correction, OrderFile, WorkOrder, named_revision, next_revision, plain_name
 from pipeline.errors import DataError
-from pipeline.manifest import Entry, Manifest, PublishedFile
+from pipeline.manifest import Entry, Manifest
 from pipeline.model import Feed, Source
 
 FileId = tuple[str, str]  # batch id, file name
@@ -57,17 +57,10 @@ def _came_before(entry: Entry, order: WorkOrder) -> bool:
 
 
 def _revision(file: OrderFile, stated: int, earlier: Sequence[Entry]) -> tuple[int, str]:
-    known = [(entry, f) for entry in earlier for f in entry.files if _is_of_that_name(file, f)]
-    equal = [entry.file_revisions.get(f.name, entry.revision) for entry, f in known if f.sha256 == file.sha256]
-    if equal:
-        return max(stated, *equal), ""
-    corrected = [(entry.file_revisions.get(f.name, entry.revision), entry.batch_id) for entry, f in known if not stated or entry.revision < stated]
-    highest, of = max(corrected, default=(-1, ""))
-    return max(stated, file.revision, highest + 1), of
-
-
-def _is_of_that_name(file: OrderFile, other: PublishedFile) -> bool:
-    return other.feed == file.feed and named_revision(other.name)[0] == named_revision(file.name)[0]
+    """Returns the revision of a file and, where the manifest knows one, the newest batch that brought it before."""
+    known = [(e, f) for e in earlier for f in e.files if f.feed == file.feed and plain_name(f.name) == plain_name(file.name)]
+    found = next_revision(stated, file.sha256, ((f.sha256, e.file_revisions.get(f.name, e.revision), e.revision) for e, f in known))
+    return max(found, file.revision), known[-1][0].batch_id if known else ""
 
 
 def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded | None:

@@ -40,22 +40,23 @@ def test_it_is_durable_before_anything_moves(path: Path) -> None:
     Ledger.opened(path).close()
     ledger = Ledger.opened(path)
     settings = {p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")}  # noqa: SLF001
-    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 2}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 3}
 
 
 def test_a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by_the_daemon(path: Path) -> None:
     ledger = Ledger.opened(path)
     batch = received(ledger)
-    for column in ("packed_sha256", "packed_bytes"):
+    ledger._db.execute("DROP INDEX batch_of_date")  # noqa: SLF001
+    for column in ("packed_sha256", "packed_bytes", "revision"):
         ledger._db.execute(f"ALTER TABLE file DROP COLUMN {column}")  # noqa: SLF001
     ledger._db.execute("PRAGMA user_version = 1")  # noqa: SLF001
     ledger.close()
     assert Ledger.reading(path).batch("last").data_files == batch.data_files
     for _ in range(2):
         opened = Ledger.opened(path)
-        opened.note_files(batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7)])
+        opened.note_files(batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)])
         [file] = opened.batch("last").data_files
-        assert (file.packed_sha256, file.packed_bytes, file.delivered_sha256) == ("ab", 7, "ab")
+        assert (file.packed_sha256, file.packed_bytes, file.delivered_sha256, file.revision) == ("ab", 7, "ab", 1)
         opened.close()
 
 
