@@ -16,6 +16,8 @@ from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.model import HIGH, REJECT, REPAIR, WARN, Feed, History, Reference, Replace, Rule, Severity, columns_of, filled, literal
+from pipeline.nodata import DESCRIPTIONS
+from pipeline.signs import BLANK, described, shown
 from pipeline.stage import Staged
 
 BOOKKEEPING = columns_of("_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING")
@@ -74,8 +76,23 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
         where=f"{event} IS NOT NULL",
         description=f"at most {quality.max_future_hours:g} hours after the end of the batch date",
     )
+    earliest = feed.min_event_time or quality.min_event_time
+    early = Rule(
+        "event_time_is_not_before_min_event_time",
+        f"{event} >= CAST({literal(earliest)} AS TIMESTAMP)",
+        severity=HIGH,
+        action=REJECT,
+        where=f"{event} IS NOT NULL",
+        description=f"not before {earliest.isoformat()}",
+    )
     declared = [replace(r, where=" AND ".join(filter(None, (unless, r.where and f"({r.where})")))) for r in feed.rules]
-    return (*given, *([future] if event else []), *declared)
+    return (*given, *([future, early] if event else []), *declared)
+
+
+def _blanks_around_keys(feed: Feed) -> list[Rule]:
+    """Gives, for prepared keys, what staging says of delivered ones: it is on record only where a row breaks it."""
+    texts = [p.name for p in feed.prepared if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
+    return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
 
 
 def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
@@ -96,7 +113,8 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         "_extra",
         "_event_at",
         # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
-        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in rules if r.action is REJECT)}, '') ELSE _unfit END AS _reasons",
+        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in (*rules, *_blanks_around_keys(feed)) if r.action is REJECT)}, '')"
+        " ELSE _unfit END AS _reasons",
         f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
         f"{when_outside(rules)} AS _unchecked",
     )
@@ -142,8 +160,8 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     examples = _examples(rejects(rows, ["_reasons", "_raw"])) if reasons else {}
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
-    types = sorted(name for name in reasons if name.startswith("type:"))
-    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in types]
+    named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
+    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description=_of_staging(name)) for name in sorted(reasons) if name not in named_rules]
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]
@@ -151,6 +169,16 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
         checked = accepted - outside[rule.name] + (count if rule.action is REJECT else 0)
         found.append(finding(feed.name, rule, checked, count, tuple(examples.get(rule.name, ()))))
     return tuple(found)
+
+
+def _of_staging(reason: str) -> str:
+    kind, _, about = reason.partition(":")
+    match kind:
+        case "type":
+            return "the value is of the column's type"
+        case "key":
+            return described(about.partition(":")[2])
+    return DESCRIPTIONS[reason]
 
 
 def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, examples: tuple[str, ...] = ()) -> Finding:
@@ -167,7 +195,7 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
     for found, text in zip(names.to_pylist()[:SEARCHED], raw.to_pylist()[:SEARCHED], strict=True):
         for name in found.split(","):
             if (not wanted or name in wanted) and len(examples.setdefault(name, [])) < EXAMPLES:
-                examples[name].append(text[:500])
+                examples[name].append(shown(text[:500]))
     return examples
 
 
