@@ -12,7 +12,7 @@ from pipeline.contract import Finding
 from pipeline.derive import derive
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.merge import Change, difference, first_of
-from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
+from pipeline.model import NOW, AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, check_rows, combinations, finding, tally, when_broken, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
@@ -163,8 +163,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: Stored, lake: La
     for on, some in stretches.items():
         changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.at == feed.event_time:
-            kept = lake.keep(changed, f"stretches/{table.name}")
-            changed, within = kept.df, {table.at: (kept.ends("_since")[0], kept.ends("_until")[1])}
+            # Of an end that no instant reaches Python knows no time.
+            kept = lake.keep(changed.selectExpr("*", f"least(_until, {NOW}) AS _last"), f"stretches/{table.name}")
+            changed, within = kept.df, {table.at: (kept.ends("_since")[0], kept.ends("_last")[1])}
         rows = world.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.at} AS _at")
         parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
     if not parts:
