@@ -26,9 +26,10 @@ def odd_keys(text: Any, *, blanks_around: bool) -> Any:
 
     A normal form other than NFC is odd, and so are blanks at the ends with `blanks_around`.
     """
-    rows = np.flatnonzero(pc.fill_null(pc.match_substring_regex(text, _NOT_PLAIN), fill_value=False).to_numpy(zero_copy_only=False))
-    if not len(rows):  # as a rule: keys are letters, digits and dashes
+    if _is_plain(text):
         return pa.nulls(len(text), pa.string())
+    matched = pc.fill_null(pc.match_substring_regex(text, _NOT_PLAIN), fill_value=False)
+    rows = np.flatnonzero(matched.to_numpy(zero_copy_only=False))
     some = text.take(pa.array(rows))
     is_odd = pc.or_(
         pc.match_substring_regex(some, rf"[{UNSEEN}]|\A[{_BLANKS}]|[{_BLANKS}]\z"),
@@ -37,6 +38,14 @@ def odd_keys(text: Any, *, blanks_around: bool) -> Any:
     found = np.full(len(text), None, dtype=object)
     found[rows[is_odd]] = [_odd_sign(value, blanks_around=blanks_around) for value in some.filter(pa.array(is_odd)).to_pylist()]
     return pa.array(found, pa.string())
+
+
+def _is_plain(text: Any) -> bool:
+    # As a rule keys are letters, digits and dashes: one look at the bytes of all of them.
+    _, offsets, data = text.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[text.offset : text.offset + len(text) + 1]
+    signs = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
+    return not bool(((signs <= ord(" ")) | (signs > ord("~"))).any())
 
 
 def _odd_sign(value: str, *, blanks_around: bool) -> str | None:
