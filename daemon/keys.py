@@ -3,6 +3,7 @@
 The sources' own sections come from the catalogue; everything that reads, checks or documents the configuration reads this.
 """
 
+import datetime as dt
 import difflib
 import math
 import re
@@ -108,9 +109,17 @@ def _spark_settings(value: Any) -> dict[str, str]:
     return flat
 
 
+def _day(value: Any) -> dt.date:
+    try:
+        return value if type(value) is dt.date else dt.date.fromisoformat(_text(r"\d{4}-\d\d-\d\d")(value))
+    except ValueError:
+        raise UnfitError from None
+
+
 SECONDS = Kind(phrase="a number of seconds above 0", read=_number(above=0))
 COUNT = Kind(phrase="a whole number above 0", read=_whole(at_least=1))
 DAYS = Kind(phrase="a whole number of days, 0 or more", read=_whole(at_least=0))
+DAY = Kind(phrase="a date such as 1971-01-01", read=_day)
 HOURS = Kind(phrase="a number of hours, 0 or more", read=_number(at_least=0))
 SHARE = Kind(phrase="a share from 0 to 1", read=_number(at_least=0, at_most=1))
 SCORE = Kind(phrase="a score from 0 to 100", read=_number(at_least=0, at_most=100))
@@ -180,6 +189,7 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         Key(name="fail_on_high", kind=SWITCH, default=False, meaning="reject a batch when an accepted row breaks a HIGH rule"),
         _key("max_snapshot_shrink", SHARE, 0.5, "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected"),
         _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
+        _key("min_event_time", DAY, dt.date(1971, 1, 1), "first day (UTC) of which an event time is accepted; a feed may declare its own"),
     ),
     "alerts": (_key("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
     "sources": (

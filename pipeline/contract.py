@@ -184,13 +184,17 @@ class Refused:
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """Limits that reject a whole batch. `None` is off. Hours count from the end of the batch date."""
+    """Limits that reject a whole batch, `None` is off, and the times that an event may have.
+
+    Hours count from the end of the batch date; an event before the day `min_event_time` is rejected.
+    """
 
     min_score: float | None = None
     max_rejected_share: float | None = None
     fail_on_high: bool = False
     max_snapshot_shrink: float = 0.5
     max_future_hours: float = 24.0
+    min_event_time: dt.date = dt.date(1971, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)

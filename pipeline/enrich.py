@@ -12,11 +12,11 @@ from pipeline.contract import Finding
 from pipeline.derive import derive
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.merge import Change, difference, first_of
-from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
+from pipeline.model import NOW, AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
 from pipeline.validate import Judged, check_rows, combinations, finding, tally, when_broken, when_outside
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
-NEVER = "TIMESTAMP '9999-12-31 00:00:00'"
+NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"  # no instant reaches it; engines do not read a literal of five digits alike
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.
@@ -163,8 +163,9 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: Stored, lake: La
     for on, some in stretches.items():
         changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.at == feed.event_time:
-            kept = lake.keep(changed, f"stretches/{table.name}")
-            changed, within = kept.df, {table.at: (kept.ends("_since")[0], kept.ends("_until")[1])}
+            # Of an end that no instant reaches Python knows no time.
+            kept = lake.keep(changed.selectExpr("*", f"least(_until, {NOW}) AS _last"), f"stretches/{table.name}")
+            changed, within = kept.df, {table.at: (kept.ends("_since")[0], kept.ends("_last")[1])}
         rows = world.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.at} AS _at")
         parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
     if not parts:

@@ -1,7 +1,7 @@
 """The header of a delivered file: binds its columns by name to the feed's, or says in one sentence why it cannot."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ class Header:
     width: int
     places: dict[str, int]  # declared columns
     extras: dict[str, int]  # columns that the feed does not declare
+    names: tuple[str, ...]  # of all, as `bound_names` gives them
+    first_names: tuple[str, ...]  # what the header of the first column may read, without case
 
 
 def bind(feed: Feed, record: Records, name: str) -> Header:
@@ -27,7 +29,7 @@ def bind(feed: Feed, record: Records, name: str) -> Header:
 
     Raises DataError for a missing or doubled column, and for another delimiter than the feed's.
     """
-    known = {folded(header): column for column, headers in feed.headers for header in headers}
+    known = _columns_by_header(feed)
     found = [(record.column(at, np.ones(1, np.bool_))[0].as_py() or "").strip() for at in range(record.width[0])]
     bound = [known.get(folded(header)) for header in found]
     missing = [c for c in feed.names if c not in bound and c not in feed.optional]
@@ -42,7 +44,19 @@ def bind(feed: Feed, record: Records, name: str) -> Header:
         width=len(found),
         places={column: at for at, column in enumerate(bound) if column},
         extras={header: at for at, header in enumerate(found) if not bound[at]},
+        names=bound_names(feed, found),
+        first_names=tuple(dict.fromkeys((found[0], *(header for column, headers in feed.headers if column == bound[0] for header in headers)))),
     )
+
+
+def bound_names(feed: Feed, headers: Iterable[str]) -> tuple[str, ...]:
+    """Names the columns of a header: those that the feed declares by their own name, others by what the header reads, without case."""
+    known = _columns_by_header(feed)
+    return tuple(known.get(folded(header), folded(header)) for header in headers)
+
+
+def _columns_by_header(feed: Feed) -> dict[str, str]:
+    return {folded(header): column for column, headers in feed.headers for header in headers}
 
 
 def _doubled(found: Sequence[str], bound: Sequence[str | None]) -> str:

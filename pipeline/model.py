@@ -228,8 +228,11 @@ class Feed:
     optional: tuple[str, ...] = ()  # columns that a file may lack
     whole: bool = False
     description: str = ""
-    # How files are written is no part of what the tables hold, and these are no part of the definition that is fingerprinted.
+    # How files are written, and what of them is taken, is no part of what the tables hold: these are no part of the definition that is
+    # fingerprinted.
     csv: Csv = field(default=Csv(), repr=False)
+    keys_as_delivered: bool = field(default=False, repr=False)  # keys may hold invisible signs, and blanks around them
+    min_event_time: dt.date | None = field(default=None, repr=False)  # an event before this day is rejected; None: as [quality] says
     aliases: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)  # column -> what headers may call it
 
     def __post_init__(self) -> None:
@@ -277,6 +280,14 @@ class Feed:
     @cached_property
     def fact_names(self) -> tuple[str, ...]:
         return tuple(c.name for c in self.facts)
+
+    @cached_property
+    def key_texts(self) -> frozenset[str]:
+        """The delivered columns of text that keys are, or are prepared from; none where the feed takes keys as they are delivered."""
+        needed = {name.lower() for name in self.key}
+        for _ in self.prepared:  # one may be computed from another
+            needed |= {word for p in self.prepared if p.name.lower() in needed for word in re.findall(r"\w+", p.sql.lower())}
+        return frozenset(c.name for c in self.schema if c.type == "STRING" and c.name.lower() in needed and not self.keys_as_delivered)
 
     @cached_property
     def tracked(self) -> tuple[str, ...]:
@@ -398,7 +409,7 @@ class Node:
 
 
 Partner = AsOf | Newest | Node
-NOW = "TIMESTAMP '9999-12-30 00:00:00'"  # for rows that see the newest of everything
+NOW = "TIMESTAMP '9999-12-31 23:59:59.999999'"  # for rows that see the newest of everything: no instant is later
 
 
 @dataclass(frozen=True, kw_only=True)

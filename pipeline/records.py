@@ -7,6 +7,7 @@ spoils that line only; what breaks them across lines, or is not of the declared 
 import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipeline.errors import DataError
 from pipeline.model import Csv
 
 BLOCK_BYTES = 8 << 20
+SAMPLE_BYTES = 4096  # of the start of a file, by which encodings of one and of two bytes a character are told apart
 LONGEST_RECORD_BYTES = 32 << 20  # an open quote swallows what follows: this bounds the memory that it can take
 AGAIN = "correct the file and land a new trigger"
 
@@ -108,22 +110,51 @@ def read_records(file: BinaryIO, name: str, block_bytes: int = BLOCK_BYTES, csv:
 
 def _blocks(file: BinaryIO, name: str, block_bytes: int, encoding: str) -> Iterator[bytes]:
     # The file in UTF-8 without a byte order mark; bytes that are declared to be UTF-8 are not yet checked.
-    mark = file.read(len(_BOM))
-    if codecs.lookup(encoding).name in ("utf-8", "utf-8-sig"):
-        yield mark.removeprefix(_BOM)
-        while block := file.read(block_bytes):
-            yield block
-        return
-    if mark == _BOM:
+    start = file.read(SAMPLE_BYTES)
+    is_utf_8 = codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    if start.startswith(_BOM) and not is_utf_8:
         raise DataError(f"{name}: the file is marked as UTF-8, not {encoding}; set encoding, or {AGAIN}")
-    yield from _decoded(file, mark, name, block_bytes, encoding)
+    _check_width(start, name, encoding)
+    blocks = _pieces(start.removeprefix(_BOM), file, block_bytes)
+    yield from blocks if is_utf_8 else _decoded(blocks, name, encoding)
 
 
-def _decoded(file: BinaryIO, block: bytes, name: str, block_bytes: int, encoding: str) -> Iterator[bytes]:
+def _pieces(start: bytes, file: BinaryIO, block_bytes: int) -> Iterator[bytes]:
+    for at in range(0, len(start), block_bytes):
+        yield start[at : at + block_bytes]
+    while block := file.read(block_bytes):
+        yield block
+
+
+def _check_width(start: bytes, name: str, encoding: str) -> None:
+    """Raises DataError where the file has characters of two bytes, as delimiters and line ends show, and the encoding has not, or the reverse.
+
+    A zero byte is valid UTF-8 and a character of most encodings: without this look the complaint would be of a missing header.
+    """
+    if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
+        if b"\0" not in start and b"\n" in start and _is_utf_8(start):
+            raise DataError(f"{name}: the file is UTF-8, not {encoding}: it has no zero byte; set encoding, or {AGAIN}")
+        return
+    header = start.partition(b"\n")[0]
+    little, big = header[1::2].count(0), header[::2].count(0)  # a Latin letter is its byte and a zero
+    if little != big and not start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        likely = "utf-16-le" if little > big else "utf-16-be"
+        raise DataError(f"{name}: the file is UTF-16 without a byte order mark, not {encoding}; set encoding to {likely}, or {AGAIN}")
+
+
+def _is_utf_8(start: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _decoded(blocks: Iterator[bytes], name: str, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     suspect = _Suspect(encoding)
-    at_start, at_end, lines_before = True, False, 0
-    while not at_end:
+    at_start, lines_before = True, 0
+    for block in chain(blocks, (b"",)):  # an empty one is the end
         suspect.look(block)
         state = decoder.getstate()
         try:
@@ -133,9 +164,9 @@ def _decoded(file: BinaryIO, block: bytes, name: str, block_bytes: int, encoding
             before = decoder.decode(block[: max(0, wrong.start + len(block) - len(wrong.object))])
             line = lines_before + before.count("\n") + 1
             raise DataError(f"{name}: line {line} is not {encoding} (byte 0x{wrong.object[wrong.start]:02x}); set encoding, or {AGAIN}") from None
-        yield (text.removeprefix("\ufeff") if at_start else text).encode(errors="surrogatepass")  # half a character is told like any other wrong byte
-        at_start, at_end, lines_before = at_start and not text, not block, lines_before + text.count("\n")
-        block = file.read(block_bytes)
+        # Half a character is told like any other wrong byte.
+        yield (text.removeprefix("\ufeff") if at_start else text).encode(errors="surrogatepass")
+        at_start, lines_before = at_start and not text, lines_before + text.count("\n")
     if suspect.is_utf_8:
         raise DataError(f"{name}: every letter beyond ASCII is UTF-8, and none would make sense in {encoding}; set encoding, or {AGAIN}")
 

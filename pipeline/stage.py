@@ -21,7 +21,9 @@ from pipeline.errors import DataError
 from pipeline.grammar import arrow_type, trimmed, typed
 from pipeline.header import Header, bind
 from pipeline.model import Feed
+from pipeline.nodata import no_data
 from pipeline.records import AGAIN, BLOCK_BYTES, Records, read_records
+from pipeline.signs import odd_keys
 from pipeline.unpack import opened
 
 ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
@@ -137,8 +139,9 @@ def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block
 
 
 def _rows(feed: Feed, header: Header, records: Records, file: OrderFile, rows_before: int) -> Any:
-    good = records.sound & (records.width == header.width)
-    columns, reasons = [], [pc.if_else(pa.array(good), None, ILL_FORMED)]
+    empty = no_data(feed, header, records.raw)
+    good = records.sound & (records.width == header.width) & empty.is_null().to_numpy(zero_copy_only=False)
+    columns, reasons = [], [pc.coalesce(empty, pc.if_else(pa.array(good), None, ILL_FORMED))]
     for column in feed.schema:
         if column.name not in header.places:
             columns.append(pa.nulls(len(records), arrow_type(column.type)))
@@ -149,6 +152,9 @@ def _rows(feed: Feed, header: Header, records: Records, file: OrderFile, rows_be
         if values.null_count > text.null_count:
             outside = pc.and_(pc.is_valid(text), pc.is_null(values))
             reasons.append(pc.if_else(outside, f"type:{column.name}", None))
+        if column.name in feed.key_texts:
+            signs = odd_keys(text, blanks_around=column.name in feed.key)
+            reasons.append(pc.binary_join_element_wise(f"key:{column.name}", signs, ":"))  # null where the sign is
     about = [
         _joined(reasons),
         pa.array([file.name]).take(pa.array(np.zeros(len(records), np.int64))),

@@ -17,6 +17,8 @@ from pipeline.errors import DataError
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import OPS, REJECTED_KEYS
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, columns_of, filled, literal
+from pipeline.nodata import DESCRIPTIONS
+from pipeline.signs import BLANK, described, shown
 from pipeline.stage import Staged
 from pipeline.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES, Ties, settled
 
@@ -30,8 +32,9 @@ LISTED = Rule(
     severity=MEDIUM,
     description="of a whole delivery: the key of a rejected row stays as it was, and so do all that are missing where no key can be read",
 )
-# The reasons of a record of which no value, or not the key's, could be read.
-_UNREAD = f"_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%'"
+# The reasons of a record of which no value, or not the key's, could be read; and of a key that stands for another.
+_UNREAD = f"(_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%')"
+_DISGUISED = "_reasons LIKE '%key:%'"
 SEARCHED = 10_000  # rows in which examples are looked for
 IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
 
@@ -89,8 +92,23 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
         where=f"{event} IS NOT NULL",
         description=f"at most {quality.max_future_hours:g} hours after the end of the batch date",
     )
+    earliest = feed.min_event_time or quality.min_event_time
+    early = Rule(
+        "event_time_is_not_before_min_event_time",
+        f"{event} >= CAST({literal(earliest)} AS TIMESTAMP)",
+        severity=HIGH,
+        action=REJECT,
+        where=f"{event} IS NOT NULL",
+        description=f"not before {earliest.isoformat()}",
+    )
     declared = [replace(r, where=" AND ".join(filter(None, (unless, r.where and f"({r.where})")))) for r in feed.rules]
-    return (*given, *([future] if event else []), *declared)
+    return (*given, *([future, early] if event else []), *declared)
+
+
+def _blanks_around_keys(feed: Feed) -> list[Rule]:
+    """Gives, for prepared keys, what staging says of delivered ones: it is on record only where a row breaks it."""
+    texts = [p.name for p in feed.prepared if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
+    return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
 
 
 def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
@@ -111,7 +129,8 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         "_extra",
         "_event_at",
         # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
-        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in rules if r.action is REJECT)}, '') ELSE _unfit END AS _reasons",
+        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in (*rules, *_blanks_around_keys(feed)) if r.action is REJECT)}, '')"
+        " ELSE _unfit END AS _reasons",
         f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
         f"{when_outside(rules)} AS _unchecked",
     )
@@ -157,8 +176,8 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     examples = _examples(rejects(rows, ["_reasons", "_raw"])) if reasons else {}
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
-    types = sorted(name for name in reasons if name.startswith("type:"))
-    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in types]
+    named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
+    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description=_of_staging(name)) for name in sorted(reasons) if name not in named_rules]
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]
@@ -166,6 +185,16 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
         checked = accepted - outside[rule.name] + (count if rule.action is REJECT else 0)
         found.append(finding(feed.name, rule, checked, count, tuple(examples.get(rule.name, ()))))
     return tuple(found)
+
+
+def _of_staging(reason: str) -> str:
+    kind, _, about = reason.partition(":")
+    match kind:
+        case "type":
+            return "the value is of the column's type"
+        case "key":
+            return described(about.partition(":")[2])
+    return DESCRIPTIONS[reason]
 
 
 def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, examples: tuple[str, ...] = ()) -> Finding:
@@ -182,7 +211,7 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
     for found, text in zip(names.to_pylist()[:SEARCHED], raw.to_pylist()[:SEARCHED], strict=True):
         for name in found.split(","):
             if (not wanted or name in wanted) and len(examples.setdefault(name, [])) < EXAMPLES:
-                examples[name].append(text[:500])
+                examples[name].append(shown(text[:500]))
     return examples
 
 
@@ -209,10 +238,10 @@ def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tup
         keys = [*j.feed.key]
         unread = " OR ".join(f"{k} IS NULL" for k in keys)
         hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({unread}) OR {_UNREAD})")
-        key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
+        key = f"CASE WHEN {unread} OR {_DISGUISED} THEN NULL ELSE {as_one_text(keys)} END AS key"
         rows = lake.keep(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
         many = rows.num_rows if rows is not None else 0
-        examples = tuple(text[:500] for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
+        examples = tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
         findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
         if rows is not None and many:
             about = {"batch_id": order.batch_id, "source": order.source, "feed": j.feed.name}
@@ -284,9 +313,9 @@ def _tie_findings(judged: Judged, lake: Lake) -> Iterator[Finding]:
     if not isinstance(feed.keep, Append):
         differing = pa.concat_tables([ties.differing, *(lake.keep(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names) for rows in judged.others)])
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
-        examples = tuple(text[:500] for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
+        examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
-    repeated = tuple(text[:500] for text in ties.repeated)
+    repeated = tuple(shown(text[:500]) for text in ties.repeated)
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 

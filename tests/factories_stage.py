@@ -1,5 +1,7 @@
 """Small deliveries for the tests of staging: a feed, files of it, and what staging makes of them."""
 
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ SALES = Feed(
 
 
 def text_feed(*columns: str) -> Feed:
-    """A feed whose columns are all text."""
-    return Feed(name="texts", files="*.csv", columns=", ".join(f"{c} STRING" for c in columns), key=columns[:1], keep=Append())
+    """A feed whose columns are all text, and whose key may be any."""
+    columns_sql = ", ".join(f"{c} STRING" for c in columns)
+    return Feed(name="texts", files="*.csv", columns=columns_sql, key=columns[:1], keep=Append(), keys_as_delivered=True)
 
 
 def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20, ending: str = ".csv") -> Staged:
@@ -53,3 +56,10 @@ def drawn(text: str) -> str:
     """A drawing as a test writes it, without its indentation."""
     lines = [line.strip() for line in text.strip().splitlines()]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def is_data(row: Sequence[str], columns: Sequence[str]) -> bool:
+    """Whether a record is neither the header again nor nothing but dashes and the like."""
+    signs = {sign for field in row for sign in field if sign not in '\t\n\f\r"\ufeff\x1a,' and unicodedata.category(sign)[0] != "Z"}
+    is_dashes = bool(signs) and all(sign in "-=_+*~#|" or "\u2010" <= sign <= "\u2015" or "\u2500" <= sign <= "\u257f" for sign in signs)
+    return not is_dashes and [field.strip("\ufeff").strip().casefold() for field in row] != list(columns)

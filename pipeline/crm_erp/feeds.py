@@ -7,7 +7,7 @@ from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, His
 def day(digits: str) -> str:
     """Writes SQL for the date that eight digits name; null where they name none."""
     parts = ", ".join(f"substring({digits}, {start}, {length})" for start, length in ((1, 4), (5, 2), (7, 2)))
-    return f"CASE WHEN {digits} RLIKE '^[12][0-9]{{7}}$' THEN try_cast(concat_ws('-', {parts}) AS DATE) END"
+    return rf"CASE WHEN {digits} RLIKE '^[12][0-9]{{7}}\\z' THEN try_cast(concat_ws('-', {parts}) AS DATE) END"
 
 
 def spelt_out(code: str, names: dict[str, str]) -> str:
@@ -100,7 +100,8 @@ crm_sales = Feed(
         Derived(
             "sales_amount",
             "DECIMAL(18,2)",
-            "CASE WHEN sls_sales > 0 AND (coalesce(sls_price, 0) = 0 OR sls_sales = sls_quantity * price) THEN sls_sales ELSE sls_quantity * price END",
+            "CASE WHEN sls_sales > 0 AND (coalesce(sls_price, 0) = 0 OR sls_sales = sls_quantity * price) THEN sls_sales ELSE"
+            " try_cast(sls_quantity * price AS DECIMAL(18,2)) END",
         ),
     ),
     rules=(

@@ -102,11 +102,12 @@ products = Feed(
         Derived(
             "volume_cm3",
             "DECIMAL(18,3)",
-            "CASE WHEN dimensions_cm RLIKE '^[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?$' THEN"
-            " try_cast(split_part(dimensions_cm, 'x', 1) AS DECIMAL(9,3)) * try_cast(split_part(dimensions_cm, 'x', 2) AS DECIMAL(9,3))"
-            " * try_cast(split_part(dimensions_cm, 'x', 3) AS DECIMAL(9,3)) END",
+            # `\z` is the very end; `$` is so on one engine, and before a line end on the other. What is larger than the column has no volume.
+            r"CASE WHEN dimensions_cm RLIKE '^[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?\\z' THEN"
+            " try_cast(try_cast(split_part(dimensions_cm, 'x', 1) AS DECIMAL(9,3)) * try_cast(split_part(dimensions_cm, 'x', 2) AS DECIMAL(9,3))"
+            " * try_cast(split_part(dimensions_cm, 'x', 3) AS DECIMAL(9,3)) AS DECIMAL(18,3)) END",
         ),
-        Derived("density_kg_per_cm3", "DECIMAL(18,9)", "CAST(weight_kg AS DECIMAL(18,9)) / nullif(volume_cm3, 0)"),
+        Derived("density_kg_per_cm3", "DECIMAL(18,9)", "try_cast(CAST(weight_kg AS DECIMAL(18,9)) / nullif(volume_cm3, 0) AS DECIMAL(18,9))"),
     ),
 )
 
@@ -135,7 +136,7 @@ inventory = Feed(
             "stock_status",
             "STRING",
             "CASE WHEN available_quantity = 0 THEN 'Out of Stock' WHEN available_quantity <= reorder_level THEN 'Reorder Required'"
-            " WHEN available_quantity <= 2 * reorder_level THEN 'Low Stock' ELSE 'In Stock' END",
+            " WHEN available_quantity <= 2 * CAST(reorder_level AS BIGINT) THEN 'Low Stock' ELSE 'In Stock' END",
         ),
         Derived(
             "audit_status",

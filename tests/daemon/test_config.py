@@ -1,5 +1,6 @@
 """The configuration: what it says by default, what overrides it, and how its mistakes are told."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -92,6 +93,19 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
     assert config.landing.path == tmp_path / "2026"
 
 
+def test_a_day_may_be_written_as_a_date_or_as_text(tmp_path: Path) -> None:
+    days = [
+        loaded(tmp_path, text, **over).settings.quality.min_event_time
+        for text, over in (
+            ("", {}),
+            ("[quality]\nmin_event_time = 1900-01-01", {}),
+            ("[quality]\nmin_event_time = '1900-01-01'", {}),
+            ("", {"LAKEGATE_QUALITY__MIN_EVENT_TIME": "1900-01-01"}),
+        )
+    ]
+    assert days == [dt.date(1971, 1, 1), *[dt.date(1900, 1, 1)] * 3]
+
+
 def test_a_sources_keys_have_its_declared_defaults(tmp_path: Path) -> None:
     assert loaded(tmp_path).settings.sources["retail"] == {"profit_margin": 0.3, "currency": "USD"}
     assert loaded(tmp_path, "[retail]\nprofit_margin = 0.25").settings.sources["retail"]["profit_margin"] == 0.25
@@ -134,6 +148,10 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         ("quality.max_rejected_share = 5", "= 5 is not a share from 0 to 1"),
         ("quality.min_score = 101", "= 101 is not a score from 0 to 100"),
         ("quality.fail_on_high = 1", "= 1 is not true or false"),
+        ("quality.min_event_time = 'soon'", '= "soon" is not a date such as 1971-01-01'),
+        ("quality.min_event_time = '1971-02-30'", '= "1971-02-30" is not a date such as 1971-01-01'),
+        ("quality.min_event_time = 1971-01-01T10:00:00", "is not a date such as 1971-01-01"),
+        ("quality.min_event_time = 1971", "= 1971 is not a date such as 1971-01-01"),
         ("lake.keep_days = -1", "is not a whole number of days"),
         ("quality.path = 1", "[quality] path is not a key; there is one in [landing]"),
         ("retail.profit_margin = 'high'", "is not a number"),

@@ -254,6 +254,45 @@ def test_what_is_no_event_is_rejected_with_its_reason(session: Session, tmp_path
 
 
 @on_sail
+def test_seconds_where_milliseconds_are_meant_are_no_events_of_1970(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, WITHOUT_GOLD)
+    site.deliver(
+        "2026-03-02",
+        raw_events=f"timestamp,visitorid,event,itemid,transactionid\n0,1,view,1,\n{MIDNIGHT // 1000},1,view,1,\n{MIDNIGHT},1,view,1,\n",
+        raw_item_properties=f"timestamp,itemid,property,value\n{MIDNIGHT // 1000},1,790,n1.000\n{MIDNIGHT},1,790,n2.000\n",
+    )
+    assert site.draw("ops.quarantine", "feed", "record", "reasons") == drawn("""
+        feed            | record | reasons
+        events          | 1      | event_time_is_not_before_min_event_time
+        events          | 2      | event_time_is_not_before_min_event_time
+        item_properties | 1      | event_time_is_not_before_min_event_time
+    """)
+    assert seen(site, "price") == drawn("at | price\n 0 | 2")
+
+
+@on_sail
+def test_an_event_of_the_last_instant_keeps_what_its_item_was(session: Session, tmp_path: Path) -> None:
+    last = 253402300799999  # 9999-12-31 23:59:59.999
+    site = Site(tmp_path, session, CLICKSTREAM, quality=Quality(max_future_hours=1e8))
+    site.deliver(
+        "2026-03-02",
+        raw_events=f"timestamp,visitorid,event,itemid,transactionid\n{last},1,transaction,1,7\n{last},1,view,1,\n",
+        raw_item_properties=f"timestamp,itemid,property,value\n{last},1,790,n1.000\n{MIDNIGHT},1,790,n2.000\n{MIDNIGHT},1,available,1\n",
+    )
+    assert draw(site.rows("silver.enriched_events"), "event", "available", "price") == drawn("""
+        event       | available | price
+        transaction | true      | 1
+        view        | true      | 1
+    """)
+    site.deliver("2026-03-03", raw_item_properties=f"timestamp,itemid,property,value\n{last},1,available,0\n")
+    assert draw(site.rows("silver.enriched_events"), "event", "available") == drawn("""
+        event       | available
+        transaction | false
+        view        | false
+    """)
+
+
+@on_sail
 def test_a_tree_that_is_another_restates_the_events_of_what_moved(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, WITHOUT_GOLD)
     site.deliver(

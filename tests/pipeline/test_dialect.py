@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from factories_stage import SALES, deliver, drawing, drawn, rows_of, text_feed
+from factories_stage import SALES, deliver, drawing, drawn, is_data, rows_of, text_feed
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from packing import ENDINGS, packed
@@ -212,7 +212,7 @@ def test_blanks_are_trimmed_where_that_is_declared_and_kept_where_it_is_not(tmp_
         A2 | 1.00   |      |          | A2,\xa01 ,
     """)
     assert [(r["id"], r["note"], r["_reasons"]) for r in rows_of(deliver(tmp_path, SALES, content))] == [
-        (" A1 ", "  a b ", "type:amount"),
+        (" A1 ", "  a b ", "key:id:U+0020,type:amount"),
         (None, None, "record_is_well_formed"),
         ("A2", "  ", "type:amount"),
     ]
@@ -257,6 +257,39 @@ def test_bytes_of_another_encoding_are_named_with_their_line(tmp_path: Path, enc
     assert refusal(tmp_path, in_encoding(encoding), content, block_bytes) == f"texts_1.csv: {says}{AGAIN}"
 
 
+WIDE = ["utf-16-le", "utf-16-be"]
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("declared", ["utf-8", "cp1252", "gb18030"])
+@pytest.mark.parametrize("content", ["a,b\r\nx,y\r\n", "a,b\r\nZürich,日本\r\n", "a,b", "\r\na,b\n"])
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_utf_16_without_a_mark_is_called_by_its_name(tmp_path: Path, encoding: str, declared: str, content: str, block_bytes: int) -> None:
+    feed = replace(text_feed("a", "b"), csv=Csv(encoding=declared))
+    assert refusal(tmp_path, feed, content.encode(encoding), block_bytes) == (
+        f"texts_1.csv: the file is UTF-16 without a byte order mark, not {declared}; set encoding to {encoding}, or correct the file and land a new trigger"
+    )
+
+
+def test_utf_16_whose_names_are_not_latin_is_known_by_its_delimiters(tmp_path: Path) -> None:
+    feed = text_feed("名", "値")
+    assert "set encoding to utf-16-le" in refusal(tmp_path, feed, "名,値\nx,日\n".encode("utf-16-le"))
+    assert [r["名"] for r in rows_of(deliver(tmp_path, replace(feed, csv=Csv(encoding="utf-16-le")), "名,値\nx,日\n"))] == ["x"]
+
+
+@pytest.mark.parametrize("encoding", [*WIDE, "utf-16", "utf-32"])
+@pytest.mark.parametrize("content", ["a,b\r\nx,y\r\n", "a,b\nZürich,日本\n", "a,b\nxx,y\n"])
+@pytest.mark.parametrize("block_bytes", [1, 1 << 20])
+def test_utf_8_where_wider_characters_are_declared_is_called_by_its_name(tmp_path: Path, encoding: str, content: str, block_bytes: int) -> None:
+    feed = replace(text_feed("a", "b"), csv=Csv(encoding=encoding))
+    assert refusal(tmp_path, feed, content.encode(), block_bytes) == f"texts_1.csv: the file is UTF-8, not {encoding}: it has no zero byte; {AGAIN}"
+
+
+def test_a_zero_byte_in_a_value_makes_no_file_utf_16(tmp_path: Path) -> None:
+    staged = deliver(tmp_path, text_feed("a", "b"), b"a,b\n\0,\0\n\0\0\0,x\n")
+    assert [r["a"] for r in rows_of(staged)] == ["\0", "\0\0\0"]
+
+
 # ---- the law
 
 
@@ -269,7 +302,7 @@ def letters(encoding: str) -> st.SearchStrategy[str]:
 def written(draw: st.DrawFn) -> tuple[Csv, list[list[str]], str]:
     delimiter, encoding = draw(st.sampled_from(",;\t|^\x01")), draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "cp437", "gb18030"]))
     field = letters(encoding) | st.text(f'ab"\n {delimiter}', max_size=6)
-    rows = draw(st.lists(st.lists(field, min_size=2, max_size=2), max_size=10))
+    rows = [row for row in draw(st.lists(st.lists(field, min_size=2, max_size=2), max_size=10)) if is_data(row, ["a", "b"])]
     quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))).writerows([["a", "b"], *rows])

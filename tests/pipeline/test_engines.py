@@ -1,19 +1,28 @@
 """Two engines, one lake: what one computes the other computes alike, and what one wrote the other reads and goes on with."""
 
+import datetime as dt
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import odd_values
+import pyarrow.parquet as pq
+import pytest
 from drawing import parsed
 from factories_pipeline import SHOP, Site, Worker, on_spark
 from retail_anew import history
 
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
+from pipeline.crm_erp.feeds import CRM_ERP
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
+from pipeline.model import Feed, Source
 from pipeline.retail.feeds import RETAIL
 from pipeline.run import run
 from pipeline.spark import Session
@@ -21,19 +30,22 @@ from pipeline.spark import Session
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 
 
-def settings(lake: Path, engine: str) -> Settings:
+ANY_TIME = Quality(max_snapshot_shrink=1.0, max_future_hours=1e8, min_event_time=dt.date(1, 1, 1))
+
+
+def settings(lake: Path, engine: str, quality: Quality = ANY_SHRINK) -> Settings:
     lake.mkdir(parents=True, exist_ok=True)
-    return Settings(lake_path=str(lake), engine=engine, quality=ANY_SHRINK, log_path=str(lake.parent / "spark.log"))
+    return Settings(lake_path=str(lake), engine=engine, quality=quality, log_path=str(lake.parent / "spark.log"))
 
 
-def on_session(session: Session, lake: Path, orders: Sequence[WorkOrder]) -> None:
+def on_session(session: Session, lake: Path, orders: Sequence[WorkOrder], quality: Quality = ANY_SHRINK) -> None:
     opened = Lake(lake, session)
     for order in orders:
-        must_be_published(run(order, settings(lake, session.engine), opened, lambda _: None))
+        must_be_published(run(order, settings(lake, session.engine, quality), opened, lambda _: None))
 
 
-def on_sail(lake: Path, orders: Sequence[WorkOrder]) -> None:
-    with Worker(settings(lake, "sail"), lake.parent / "worker.log") as worker:
+def on_sail(lake: Path, orders: Sequence[WorkOrder], quality: Quality = ANY_SHRINK) -> None:
+    with Worker(settings(lake, "sail", quality), lake.parent / "worker.log") as worker:
         for order in orders:
             must_be_published(worker.run(order))
 
@@ -62,6 +74,61 @@ def pair_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
     for row in rows:
         sums[str([row["source"], row["pair"], row["group_key"], row["member"]])] += row["n"]
     return Counter({key: n for key, n in sums.items() if n})
+
+
+@on_spark
+def test_engines_agree_on_every_function_that_declarations_and_stages_use(session: Session, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, odd_values.__file__, str(tmp_path)], check=True, timeout=300)
+    differ = []
+    for name, table in odd_values.computed(session, tmp_path).items():
+        of_sail = pq.read_table(tmp_path / f"{name}.parquet")
+        given = odd_values.TABLES[name].to_pylist() if name in odd_values.TABLES else [{}]
+        for sql in table.column_names:
+            both = zip(given, odd_values.values(table[sql]), odd_values.values(of_sail[sql]), strict=True)
+            differ += [(sql, row, spark, sail) for row, spark, sail in both if spark != sail]
+    assert not differ, "\n".join(ascii(one) for one in differ[:20])
+
+
+OFFICE = {
+    "crm_customers": {"cst_firstname": "Ann", "cst_marital_status": "M", "cst_gndr": "F", "cst_create_date": "2026-01-01"},
+    "crm_products": {"prd_id": "1", "prd_nm": "Lamp", "prd_cost": "3", "prd_line": "R", "prd_start_dt": "2020-01-01"},
+    "crm_sales": {
+        "sls_order_dt": "20260101",
+        "sls_ship_dt": "20260102",
+        "sls_due_dt": "20260103",
+        "sls_sales": "10",
+        "sls_quantity": "1",
+        "sls_price": "10",
+    },
+    "erp_customers": {"BDATE": "1990-01-01", "GEN": "F"},
+}
+DATED_TEXTS = ("sls_order_dt", "sls_ship_dt", "sls_due_dt")
+
+
+def rows_of_any_day(feed: Feed) -> list[dict[str, str]]:
+    """A row for each day and each column of days, with that day in it, which meets the rows of its number in the other feeds."""
+    dated = [c.name for c in feed.schema if c.type in ("DATE", "TIMESTAMP") or c.name in DATED_TEXTS]
+    rows = []
+    for n, (name, day) in enumerate(product(dated, odd_values.DAYS)):
+        keys = {key: f"{key[0]}{n}" for key in ("order_id", "customer_id", "product_id", "shipping_id")}
+        keys |= {"cst_id": str(n), "cst_key": f"AW{n}", "CID": f"NASAW{n}", "prd_key": f"AC-HE-P{n}", "sls_cust_id": str(n)}
+        keys |= {"sls_prd_key": f"P{n}", "sls_ord_num": f"S{n}"}
+        types = {c.name: c.type for c in feed.schema}
+        written = day.replace("-", "") if name in DATED_TEXTS else f"{day} 00:00:00" if types[name] == "TIMESTAMP" else day
+        rows.append({key: value for key, value in (keys | {name: written}).items() if key in types})
+    return rows
+
+
+@on_spark
+@pytest.mark.parametrize(("source", "fill"), [(RETAIL, SHOP), (CRM_ERP, OFFICE)], ids=["retail", "crm_erp"])
+def test_no_day_in_any_column_fails_a_batch(session: Session, tmp_path: Path, source: Source, fill: dict[str, dict[str, str]]) -> None:
+    site = Site(tmp_path, session, source, fill=fill)
+    order = site.order("2026-03-02", **{name: rows_of_any_day(source.feed(name)) for name in fill})
+    on_session(session, tmp_path / "spark" / "lake", [order], ANY_TIME)
+    on_sail(tmp_path / "sail" / "lake", [order], ANY_TIME)
+    expected, found = (shown(tmp_path / engine / "lake", order.batch_id) for engine in ("spark", "sail"))
+    for table, rows in expected.items():
+        assert found[table] == rows, f"{table}: {list(((found[table] - rows) + (rows - found[table])).items())[:4]!a}"
 
 
 @on_spark

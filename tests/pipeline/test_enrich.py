@@ -1,12 +1,13 @@
 """An order in the world of its day: which versions it sees, and which orders late news restate. Two batches tell it all."""
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import SHOP, Site, on_sail
+from factories_pipeline import CLUB, SHOP, Site, on_sail
 
 from pipeline.contract import Quality, Result
 from pipeline.model import AsOf, Derived, Enriched, Feed, History, Source
@@ -311,3 +312,47 @@ def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tm
     # Late news: the line lay in another basket at first, which takes it from the basket that had it.
     site.deliver("2026-03-03", lines=f"{lines}\n l2 | b3 | 4 | 2026-03-01 10:30:00")
     assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 1\n b2 | 5\n b3 | 4")
+
+
+def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Session, tmp_path: Path) -> None:
+    any_time = Quality(max_future_hours=1e8, min_event_time=dt.date(1, 1, 1))
+    site = Site(tmp_path, session, RETAIL, fill=SHOP, quality=any_time)
+    last = "9999-12-31 23:59:59.999999"
+    orders = """
+        order_id | customer_id | order_date
+        first    | ann         | 0001-01-01
+        last     | ann         | 9999-12-31
+        wait     | bob         | 9999-12-31
+        """
+    site.deliver(
+        "2026-03-02",
+        orders=orders,
+        customers=f"customer_id | customer_tier | created_timestamp\n ann | basic | 0001-01-01 00:00:00\n ann | gold | {last}",
+        products="product_id\n p1",
+    )
+    shown = ("order_id", "customer_tier", "category")
+    assert site.draw("silver.enriched_orders", *shown) == drawn("""
+        order_id | customer_tier | category
+        first    | basic         | light
+        last     | gold          | light
+        wait     |               | light
+    """)
+    late = f"customer_id | customer_tier | created_timestamp\n bob | premium | {last}\n ann | silver | 0001-01-01 00:00:00.000001"
+    site.deliver("2026-03-03", customers=late)
+    assert site.draw("silver.enriched_orders", *shown) == drawn("""
+        order_id | customer_tier | category
+        first    | silver        | light
+        last     | gold          | light
+        wait     | premium       | light
+    """)
+    assert site.draw("gold.daily_sales", "order_date", "orders") == drawn("order_date | orders\n 0001-01-01 | 1\n 9999-12-31 | 2")
+
+
+@on_sail
+def test_what_sees_the_newest_of_everything_sees_a_version_of_the_last_instant(session: Session, tmp_path: Path) -> None:
+    now = Enriched(name="rooms_now", of="rooms", partners=(AsOf(feed="members", on=("room_id",), prefix="member_"),))
+    members = replace(CLUB.feeds[0], columns=CLUB.feeds[0].columns.replace("member_id", "room_id"), key=("room_id",))
+    site = Site(tmp_path, session, replace(CLUB, feeds=(members, CLUB.feeds[1]), enriched=(now,)), quality=Quality(max_future_hours=1e8))
+    rows = "room_id | tier | changed_at\n A | old | 2026-03-01 10:00:00\n A | new | 9999-12-31 23:59:59.999999"
+    site.deliver("2026-03-02", rooms="room_id | seats\n A | 1", members=rows)
+    assert site.draw("silver.rooms_now", "room_id", "tier") == drawn("room_id | tier\n A | new")
