@@ -10,10 +10,11 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
 from pipeline.derive import derive
+from pipeline.judging import when_broken, when_outside
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.merge import Change, difference, first_of
 from pipeline.model import AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.validate import Judged, check_rows, combinations, finding, tally, when_broken, when_outside
+from pipeline.validate import Judged, check_rows, combinations, finding, tally
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "TIMESTAMP '9999-12-31 00:00:00'"

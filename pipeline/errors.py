@@ -1,8 +1,16 @@
-"""The two kinds of failure: a DataError is the sender's to mend, everything else may be tried again."""
+"""Whose fault a failure is: a DataError is the sender's, a WrongDeclaration the declarer's; everything else may be tried again."""
 
 
 class DataError(Exception):
     """No retry can help: the delivery itself is wrong. The message says what, where and what to do."""
+
+
+class UnfitValue(Exception):
+    """SQL of a declaration cannot be computed of a value. The message is the engine's sentence."""
+
+
+class WrongDeclaration(Exception):
+    """A declaration cannot be computed, whatever the rows: a batch fails at once, for no retry helps before it is corrected."""
 
 
 class ForeignCommit(Exception):

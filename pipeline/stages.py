@@ -96,7 +96,8 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
-            return judge(one, batch.source.feed(one.feed).with_settings(batch.values), batch.order, batch.lake, quality=batch.quality, values=values)
+            feed = batch.source.feed(one.feed).with_settings(batch.values)
+            return judge(one, feed, batch.order, batch.lake, quality=batch.quality, values=values, report=batch.report)
 
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
