@@ -78,6 +78,6 @@ def within(name: str = "", df: DataFrame | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         known = judged(error, df)
-        if not isinstance(known, UnfitValue | WrongDeclaration):
+        if not isinstance(known, UnfitValue | WrongDeclaration) or (known is error and not name):
             raise
         raise type(known)(f"{name}: {known}" if name else str(known)) from error

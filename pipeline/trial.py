@@ -2,7 +2,7 @@
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,3 +79,24 @@ def failing(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake,
         else:
             middle = int(left[len(left) // 2])
             spans += [(middle, high), (low, middle)]
+
+
+def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) -> UnfitValue:
+    """Returns the error with the first of the parts that it comes from, and with the row, where one row alone is at fault."""
+    table = rows.arrow()
+    for part in parts:
+        struck = np.zeros(table.num_rows, np.bool_)
+        if found := next(failing(part.query, table, lake, struck), None):
+            at, says = found
+            return UnfitValue(str(says), part.name, table.slice(at, 1).to_pylist(maps_as_pydicts="strict")[0])
+    return error
+
+
+def column_of(error: UnfitValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> UnfitValue:
+    """Returns the error with the first column whose query fails."""
+    for name, query in queries.items():
+        try:
+            lake.keep(query(), "trial")
+        except UnfitValue as says:
+            return UnfitValue(str(says), name)
+    return error

@@ -1,17 +1,23 @@
 """Errors that come from a value: the row is rejected, or the batch with file, record and column; those of a declaration fail at once."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail
+from pyspark.sql import functions as F
 
 from pipeline.contract import Outcome, Result
 from pipeline.judging import MOST_UNFIT
-from pipeline.model import HIGH, REJECT, Derived, Feed, History, Rule, Source, Upsert
+from pipeline.model import HIGH, REJECT, Derived, Enriched, Feed, GoldTable, History, Newest, Rule, Source, Upsert, keys, rows, totals
 from pipeline.spark import Session
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 # An importer's orders: dates as the sender writes them, amounts that may be too wide, quantities that may be nothing.
 ORDERS = Feed(
@@ -37,6 +43,11 @@ GOOD = "a | 11/8/2016 | 10.00 | 2"
 @pytest.fixture
 def trade(session: Session, tmp_path: Path) -> Site:
     return Site(tmp_path, session, TRADE)
+
+
+@pytest.fixture
+def place(session: Session, tmp_path: Path) -> tuple[Session, Path]:
+    return session, tmp_path
 
 
 def orders(*rows: str) -> str:
@@ -134,3 +145,103 @@ def test_a_wrong_declaration_fails_the_batch_at_once_and_names_table_and_column(
     newest = site.manifest.newest("trade")
     assert newest is not None
     assert (newest.kind, newest.reason) == ("failed", result.reason)
+
+
+# ---- where rows are joined and added up
+
+
+@totals(
+    of="orders",
+    grain=("op",),
+    columns="op STRING, orders BIGINT, total DECIMAL(7,2), share INT",
+    sums={"orders": "1", "total": "amount", "share": "1000 div (pieces - 5)"},
+)
+def by_op(sums: "DataFrame") -> "DataFrame":
+    """Amounts by what was done."""
+    return sums
+
+
+@rows(of="orders", grain=("id",), columns="id STRING, ratio INT, twice DECIMAL(7,2)")
+def each_order(orders: "DataFrame") -> "DataFrame":
+    """A row for each order."""
+    return orders.selectExpr("id", "1000 div (pieces - 6) AS ratio", "amount * 2 AS twice")
+
+
+@keys(of="orders", grain=("ordered",), key=("ordered",), columns="ordered STRING, span INT")
+def spans(orders: "DataFrame") -> "DataFrame":
+    """How far the orders lie apart."""
+    return orders.groupBy("ordered").agg(F.expr("CAST(max(pieces) - min(pieces) AS INT) AS span")).selectExpr("ordered", "100 div (span - 4) AS span")
+
+
+@rows(of="orders", grain=("id",), columns="id STRING")
+def misspelt(orders: "DataFrame") -> "DataFrame":
+    """It names a function that is none."""
+    return orders.selectt("id")  # type: ignore[operator]
+
+
+PRICED = Enriched(
+    name="priced",
+    of="orders",
+    partners=(Newest(feed="prices", on=("id",), prefix="price_"),),
+    derived=(Derived("each", "INT", "100 div price"), Derived("rest", "INT", "each % (pieces - 3)")),
+)
+PRICES = Feed(name="prices", files="prices_*.csv", columns="id STRING NOT NULL, price INT", key=("id",), keep=Upsert())
+
+
+def shop(site_of: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, *gold: GoldTable, **more: Any) -> Site:
+    """A site with the orders and these gold tables."""
+    session, folder = site_of
+    module = ModuleType("gold_of_faults")
+    for table in gold:
+        setattr(module, table.name, table)
+    monkeypatch.setitem(sys.modules, "gold_of_faults", module)
+    feed = replace(ORDERS, derived=(), rules=())
+    return Site(folder, session, replace(TRADE, feeds=(feed, PRICES), gold_module="gold_of_faults" if gold else "", **more))
+
+
+def must_be_rejected(site: Site, result: Result, says: str) -> None:
+    assert result.outcome == Outcome.REJECTED, result
+    assert result.reason.startswith(says), result.reason
+    assert result.reason.endswith("; no table was changed; correct the file, or widen or guard the column where it is declared, and land a new trigger")
+    assert "\x1b" not in result.reason
+    newest = site.manifest.newest("trade")
+    assert newest is not None
+    assert (newest.kind, newest.reason) == ("rejected", result.reason)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "says"),
+    [
+        pytest.param(by_op, "c | 1/2/2016 | 10.00 | 5", "by_op: share cannot be computed of orders_002.csv, record 2: ", id="a sum's row"),
+        pytest.param(by_op, "c | 1/2/2016 | 99999.00 | 2", "by_op: total cannot be computed: ", id="a sum too wide"),
+        pytest.param(each_order, "c | 1/2/2016 | 10.00 | 6", "each_order: ratio cannot be computed of orders_002.csv, record 2: ", id="a row"),
+        pytest.param(each_order, "c | 1/2/2016 | 90000.00 | 2", "each_order: twice cannot be computed of orders_002.csv, record 2: ", id="too wide"),
+        pytest.param(spans, "c | 11/8/2016 | 10.00 | 6", "spans: span cannot be computed: ", id="a key"),
+    ],
+)
+def test_a_gold_table_that_cannot_be_computed_rejects_the_batch_with_the_place(
+    place: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, table: GoldTable, row: str, says: str
+) -> None:
+    site = shop(place, monkeypatch, table)
+    site.deliver("2026-03-02", orders=orders(GOOD))
+    result = site.attempt("2026-03-03", orders=orders("b | 1/2/2016 | 11.00 | 3", row))
+    must_be_rejected(site, result, f"trade.gold.{says}")
+    assert (result.rows_read, result.rows_accepted) == (2, 2)
+
+
+@on_sail
+def test_a_derived_column_of_joined_rows_rejects_the_batch_with_the_record(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = shop((session, tmp_path), monkeypatch, enriched=(PRICED,))
+    site.deliver("2026-03-02", orders=orders(GOOD), prices="id | price\n a | 5\n b | 6")
+    result = site.attempt("2026-03-03", orders=orders("c | 1/2/2016 | 11.00 | 2", "b | 1/2/2016 | 11.00 | 3"))
+    must_be_rejected(site, result, "trade.silver.priced: rest cannot be computed of orders_003.csv, record 2: ")
+    # The order was there before; its price is what makes it impossible.
+    result = site.attempt("2026-03-04", prices="id | price\n b | 7\n a | 0")
+    must_be_rejected(site, result, "trade.silver.priced: each cannot be computed of the row where id = a: ")
+
+
+@on_sail
+def test_a_function_that_is_wrong_fails_the_batch_at_once(session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = shop((session, tmp_path), monkeypatch, misspelt).attempt("2026-03-02", orders=orders(GOOD))
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert result.reason.startswith("trade.gold.misspelt: its function raises ")
