@@ -10,17 +10,24 @@ from pipeline.model import Derived
 
 def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
     """Adds derived columns, each of its declared type; those that need no other derived column go in one projection."""
-    waiting = list(derived)
-    while waiting:
-        names = {d.name for d in waiting}
-        ready = [d for d in waiting if not (_words(d.sql) & (names - {d.name}))]
-        if not ready:
-            raise ValueError(f"derived columns need each other in a circle: {', '.join(sorted(names))}")
+    for ready in in_turn(derived):
         df = df.selectExpr("*", *(f"CAST({d.sql} AS {d.type}) AS {d.name}" for d in ready))
-        waiting = [d for d in waiting if d not in ready]
     return df
 
 
-def _words(sql: str) -> set[str]:
-    # All columns that an expression needs are among them.
+def in_turn(derived: Sequence[Derived]) -> list[list[Derived]]:
+    """Returns the columns in groups, each of which needs those before it only."""
+    waiting, turns = list(derived), list[list[Derived]]()
+    while waiting:
+        names = {d.name for d in waiting}
+        ready = [d for d in waiting if not (words(d.sql) & (names - {d.name}))]
+        if not ready:
+            raise ValueError(f"derived columns need each other in a circle: {', '.join(sorted(names))}")
+        turns.append(ready)
+        waiting = [d for d in waiting if d not in ready]
+    return turns
+
+
+def words(sql: str) -> set[str]:
+    """Returns the words of an expression: all columns that it needs are among them."""
     return set(re.findall(r"\w+", sql))

@@ -9,11 +9,14 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipeline.contract import Finding
-from pipeline.derive import derive
+from pipeline.derive import derive, in_turn
+from pipeline.errors import UnfitValue
+from pipeline.judging import when_broken, when_outside
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.merge import Change, difference, first_of
 from pipeline.model import NOW, AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.validate import Judged, check_rows, combinations, finding, tally, when_broken, when_outside
+from pipeline.trial import Part, located
+from pipeline.validate import Judged, check_rows, combinations, finding, tally
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"  # no instant reaches it; engines do not read a literal of five digits alike
@@ -60,6 +63,7 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
 
     `stored` is the table as it stands. Raises DataError where a check of the table fails.
+    UnfitValue names the column, and the row of which it cannot be computed.
     """
     name, table = stored.name, _filled(table, values)
     key, feed = list(world.source.enriched_key(table)), world.source.feed(table.of)
@@ -78,14 +82,35 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
             rows = _as_of(partner, world, rows, given, asked=asked, busy=busy.get(partner))
         else:
             rows = _join(partner, world, rows, given, asked)
-    rows = derive(rows, table.derived).selectExpr("*", *_verdicts(table))
-    # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
-    seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
-    now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
-    was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
-    change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
+    joined = rows
+    rows = _judged(table, joined)
+    try:
+        # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
+        seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
+        now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
+        was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
+        change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
+    except UnfitValue as error:
+        raise located(error, _parts(table), lake.keep(joined, f"joined/{table.name}"), lake) from error
     check_rows(name, key, change)
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
+
+
+def _judged(table: Enriched, joined: DataFrame) -> DataFrame:
+    return derive(joined, table.derived).selectExpr("*", *_verdicts(table))
+
+
+def _parts(table: Enriched) -> list[Part]:
+    """Names what is computed of the joined rows: the derived columns, each after those that it needs, then rules and checks."""
+    columns = [d for turn in in_turn(table.derived) for d in turn]
+
+    def column(n: int) -> Part:
+        return Part(name=columns[n].name, query=lambda df: derive(df, columns[: n + 1]).select(columns[n].name))
+
+    def verdict(rule: Rule) -> Part:
+        return Part(name=rule.name, query=lambda df: derive(df, columns).selectExpr(f"{when_broken([rule])} AS _broken"))
+
+    return [*map(column, range(len(columns))), *map(verdict, (*table.rules, *table.checks))]
 
 
 def _filled(table: Enriched, values: Mapping[str, object]) -> Enriched:

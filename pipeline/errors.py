@@ -1,8 +1,25 @@
-"""The two kinds of failure: a DataError is the sender's to mend, everything else may be tried again."""
+"""Whose fault a failure is: a DataError is the sender's, a WrongDeclaration the declarer's; everything else may be tried again."""
+
+from collections.abc import Mapping
 
 
 class DataError(Exception):
     """No retry can help: the delivery itself is wrong. The message says what, where and what to do."""
+
+
+class UnfitValue(Exception):
+    """SQL of a declaration cannot be computed of a value. The message is the engine's sentence.
+
+    `column` is the one that is computed, `row` the row of which it cannot be, where these are known.
+    """
+
+    def __init__(self, message: str, column: str = "", row: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.column, self.row = column, row
+
+
+class WrongDeclaration(Exception):
+    """A declaration cannot be computed, whatever the rows: a batch fails at once, for no retry helps before it is corrected."""
 
 
 class ForeignCommit(Exception):

@@ -413,9 +413,12 @@ class Lake:
         self._work = None
 
     def keep(self, df: "DataFrame", name: str) -> Kept:
-        """Computes a DataFrame once, as Parquet in the work folder."""
+        """Computes a DataFrame once, as Parquet in the work folder. Raises UnfitValue and WrongDeclaration."""
+        from pipeline.faults import within  # it knows pyspark, which administration never loads
+
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        self._engine().suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
+        with within(df=df):
+            self._engine().suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.

@@ -7,12 +7,13 @@ import pyarrow as pa
 
 from pipeline import definitions
 from pipeline.contract import FileCounts, Finding, Outcome, Result, WorkOrder, identity
+from pipeline.judging import BOOKKEEPING
 from pipeline.lake import arrow_schema
 from pipeline.manifest import OPS, Entry, PublishedFile
 from pipeline.model import Column, Source
 from pipeline.stages import Batch, Task, timed, whole
 from pipeline.summarise import gold_columns
-from pipeline.validate import BOOKKEEPING, high, quarantine, score, status
+from pipeline.validate import high, quarantine, score, status
 
 
 def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:

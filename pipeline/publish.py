@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline import journal
 from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.errors import ClaimChanged, ForeignCommit
+from pipeline.errors import ClaimChanged, ForeignCommit, WrongDeclaration
 from pipeline.foreign import adopt, foreign_sentence, refuse_foreign, restore
 from pipeline.journal import TAG, Journal, Report, recover, silent
 from pipeline.lake import Kept, Lake, arrow_schema
@@ -131,7 +131,10 @@ class Attempt:
             there = self.lake.schema(name, self.versions[name])
             changed = [f.name for f in schema if f.name in there.names and there.field(f.name).type != f.type]
             if changed:
-                raise ValueError(f"{name}: {', '.join(changed)} is declared with another type than the table has; rebuild the table")
+                raise WrongDeclaration(
+                    f"{name}: {', '.join(changed)} is declared with another type than the table has; declare the type that it has, or "
+                    "give the column another name; then start the daemon anew and retry the batch"
+                )
             missing = [f for f in schema if f.name not in there.names]
             if missing:
                 self._written(name, lambda tag, n=name, m=missing: self.lake.add_columns(n, pa.schema(m), tag))  # type: ignore[misc]

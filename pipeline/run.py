@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipeline import definitions, outcome, sources
 from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, identity
-from pipeline.errors import DataError, ForeignCommit
+from pipeline.errors import DataError, ForeignCommit, UnfitValue, WrongDeclaration
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 from pipeline.model import Source
@@ -15,6 +15,8 @@ from pipeline.revisions import with_revisions
 from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
+MEND_VALUE = "no table was changed; correct the file, or widen or guard the column where it is declared, and land a new trigger"
+MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
 
 def sources_of(settings: Settings) -> Callable[[str], Source]:
@@ -52,8 +54,8 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         try:
             with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
                 return _attempt(batch(attempt))
-        except ForeignCommit as error:
-            # Nobody's retry mends this: a person has to say whose rows are right. It goes on record without touching the source's tables.
+        except (ForeignCommit, WrongDeclaration) as error:
+            # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
                 return outcome.verdict(batch(attempt), "failed", str(error))
     except ForeignCommit as error:  # in the tables of the record themselves
@@ -74,6 +76,10 @@ def _attempt(batch: Batch) -> Result:
         return outcome.publish(batch)
     except DataError as error:
         return outcome.verdict(batch, "rejected", str(error))
+    except UnfitValue as error:
+        return outcome.verdict(batch, "rejected", f"{error}; {MEND_VALUE}")
+    except WrongDeclaration as error:
+        return outcome.verdict(batch, "failed", f"{error}; {MEND_DECLARATION}")
     except ForeignCommit:
         raise
     except Exception as error:

@@ -16,7 +16,8 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import Correction, Finding, Progress, Quality, WorkOrder
 from pipeline.enrich import Restated, World, restate_rows
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.faults import within
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import OPS, REJECTED_KEYS, Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
@@ -99,7 +100,8 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
-            return judge(one, batch.source.feed(one.feed).with_settings(batch.values), batch.order, batch.lake, quality=batch.quality, values=values)
+            feed = batch.source.feed(one.feed).with_settings(batch.values)
+            return judge(one, feed, batch.order, batch.lake, quality=batch.quality, values=values, report=batch.report)
 
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
@@ -202,7 +204,7 @@ def _world(work: Underway) -> World:
 
 
 def _merge_feed(work: Underway, judged: Judged) -> Change:
-    with work.hand():
+    with work.hand(), _named(work.batch, _silver(work.batch, judged.feed), judged.feed.name):
         return _merged(work.batch, judged)
 
 
@@ -258,7 +260,7 @@ def _grow(batch: Batch, tree: Tree) -> Change:
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch, world = work.batch, work.world.result()
-    with work.hand():
+    with work.hand(), _named(batch, _silver(batch, table), table.of, {new: old for old, new, _ in batch.source.own_columns(table)}):
         stored = _stored(batch, _silver(batch, table))
         return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
@@ -280,7 +282,7 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
     batch, change = work.batch, work.followed(of)
     if change is None:
         return None
-    with work.hand():
+    with work.hand(), within(f"what gold counts of {of}"):
         return pairs([t for t in batch.source.gold if t.of == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
@@ -288,9 +290,40 @@ def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | 
     change = work.followed(table.of)
     world = work.world_of(table) if table.kind is Kind.KEYS or table.attributes else None
     moved = work.pairs[table.of].result() if table.members else None
-    with work.hand():
+    enriched = next((e for e in work.batch.source.enriched if e.name == table.of), None)
+    own = {new: old for old, new, _ in work.batch.source.own_columns(enriched)} if enriched else None
+    with work.hand(), _named(work.batch, f"{work.batch.source.name}.gold.{table.name}", enriched.of if enriched else table.of, own):
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
+
+
+@contextmanager
+def _named(batch: Batch, table: str, feed: str, own: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Names the table of an error that comes from a value or a declaration, and file and record of a row of the feed.
+
+    `own` tells, where they differ, what columns of the row are called in the feed.
+    """
+    try:
+        with within():
+            yield
+    except UnfitValue as error:
+        place = _record_of(batch.judged.get(feed), error.row, own) if error.row else ""
+        raise UnfitValue(f"{table}: {error.column or 'a column'} cannot be computed{place}: {error}") from error
+    except WrongDeclaration as error:
+        raise WrongDeclaration(f"{table}: {error}") from error
+
+
+def _record_of(judged: Judged | None, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
+    """Returns where a row stands: the file and record that brought it, else its own words."""
+    if judged is None:
+        return ""
+    facts = {(own or {}).get(name, name): value for name, value in row.items() if name in (own or row)}
+    known = {name: facts[name] for name in judged.feed.fact_names if name in facts}
+    rows = judged.rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
+    met = next((r for r in rows if r["_reasons"] is None and all(r[name] == value for name, value in known.items())), None)
+    if met is not None:
+        return f" of {met['_source_file']}, record {met['_record']}"
+    return f" of the row where {', '.join(f'{k} = {facts.get(k)}' for k in judged.feed.key)}"
 
 
 def enrich(batch: Batch, work: Underway) -> None:

@@ -3,16 +3,19 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import pyarrow.compute as pc
+from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.faults import sentence
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.merge import Change, difference
 from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
+from pipeline.trial import Part, column_of, located
 from pipeline.validate import as_one_text, check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
@@ -158,12 +161,58 @@ class Gold:
 def restate(gold: Gold) -> Change:
     """Computes what a gold table becomes and checks it. Raises DataError when one of its checks fails."""
     table = gold.table
+    try:
+        rows = _changed(gold)
+    except UnfitValue as error:
+        raise _located(gold, error) from error
+    _check(gold, rows)
+    return Change(table=gold.stored.name, key=table.grain, rows=rows)
+
+
+def _changed(gold: Gold) -> Kept:
+    table = gold.table
     changed = {Kind.TOTALS: _totals, Kind.ROWS: _rows, Kind.KEYS: _keys}[table.kind](gold)
     checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.holds)}, false) THEN '{c.name}' END" for c in table.checks]
     cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
-    rows = gold.lake.keep(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
-    _check(gold, rows)
-    return Change(table=gold.stored.name, key=table.grain, rows=rows)
+    return gold.lake.keep(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
+
+
+def _located(gold: Gold, error: UnfitValue) -> UnfitValue:
+    """Returns the error with its column, and with the row that the table follows, where one row alone is at fault."""
+    table, change = gold.table, gold.change
+    if change is None:
+        return error
+    if table.kind is Kind.TOTALS:
+        rows, columns = change.rows.df.where(gold.sql(table.where or "true")), gold_columns(table)
+        parts = [] if table.each else [Part(name=c.name, query=partial(_added, gold, c)) for c in columns if c.name in table.sums]
+        queries = {c: partial(_added_up, gold, sql) for c, sql in _sums(gold).items()}
+    else:
+        columns = tuple(c for c in table.schema if c.name not in table.ages)
+        rows = _of_touched_keys(gold) if table.kind is Kind.KEYS else change.rows.df.where(gold.sql(table.where or "true"))
+        parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
+        queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
+    error = column_of(error, queries, gold.lake)
+    return located(error, [p for p in parts if error.column in ("", p.name)], gold.lake.keep(rows, f"suspects/{table.name}"), gold.lake)
+
+
+def _added(gold: Gold, column: Column, rows: DataFrame) -> DataFrame:
+    return rows.selectExpr(f"CAST({gold.sql(gold.table.sums[column.name])} AS {column.type}) AS {column.name}")
+
+
+def _added_up(gold: Gold, sql: str) -> DataFrame:
+    return _together(gold).groupBy("_group").agg(F.expr(sql))
+
+
+def _one_column(table: GoldTable, column: Column, rows: DataFrame) -> DataFrame:
+    return _typed(_made(table, rows), [column])
+
+
+def _made(table: GoldTable, rows: DataFrame) -> DataFrame:
+    """Calls the table's function. What it raises by itself is an error of its declaration."""
+    try:
+        return table.build(rows)
+    except (TypeError, ValueError, AttributeError, LookupError, NameError) as error:
+        raise WrongDeclaration(f"its function raises {type(error).__name__}: {sentence(error)}") from error
 
 
 def _check(gold: Gold, rows: Kept) -> None:
@@ -192,7 +241,7 @@ def _built(gold: Gold, sign: int) -> DataFrame:
     """Makes rows of the gold table from what went (-1) or came (+1), without their ages."""
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    return _typed(gold.table.build(rows.where(f"_sign = {sign}")), [c for c in gold.table.schema if c.name not in gold.table.ages])
+    return _typed(_made(gold.table, rows.where(f"_sign = {sign}")), [c for c in gold.table.schema if c.name not in gold.table.ages])
 
 
 def _typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:
@@ -201,15 +250,22 @@ def _typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:
 
 
 def _keys(gold: Gold) -> DataFrame:
-    assert gold.change is not None
+    old = gold.old
+    if gold.table.key and old is not None:
+        old = old.join(*_touched_keys(gold), "left_semi")
+    return difference(old, _typed(_made(gold.table, _of_touched_keys(gold)), gold.table.schema), gold.table.schema)
+
+
+def _of_touched_keys(gold: Gold) -> DataFrame:
     assert gold.source_rows is not None
-    key, rows, old = list(gold.table.key), gold.source_rows, gold.old
-    if key:
-        touched = gold.change.rows.df.selectExpr(*(f"{k} AS _of_{k}" for k in key)).distinct()
-        same = F.expr(" AND ".join(f"{k} <=> _of_{k}" for k in key))  # rows without a key are a group, too
-        rows = rows.join(touched, same, "left_semi")
-        old = old.join(touched, same, "left_semi") if old is not None else None
-    return difference(old, _typed(gold.table.build(rows), gold.table.schema), gold.table.schema)
+    return gold.source_rows.join(*_touched_keys(gold), "left_semi") if gold.table.key else gold.source_rows
+
+
+def _touched_keys(gold: Gold) -> tuple[DataFrame, SparkColumn]:
+    """Gives the keys whose rows change, and the condition that joins them: rows without a key are a group, too."""
+    assert gold.change is not None
+    touched = gold.change.rows.df.selectExpr(*(f"{k} AS _of_{k}" for k in gold.table.key)).distinct()
+    return touched, F.expr(" AND ".join(f"{k} <=> _of_{k}" for k in gold.table.key))
 
 
 def with_change(stored: DataFrame, change: Change) -> DataFrame:
@@ -223,23 +279,31 @@ def with_change(stored: DataFrame, change: Change) -> DataFrame:
 def _totals(gold: Gold) -> DataFrame:
     """Adds up what was, what came and what went, per group; what has no row for each batch carries its stored row along, to tell whether it changed."""
     table, columns = gold.table, gold_columns(gold.table)
+    types = {c.name: c.type for c in columns}
+    sums = _sums(gold).values()
+    ends = [(end, c) for end, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
+    now = [f"max({c}) AS {c}" if gold.effects is None else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for end, c in ends]
+    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.per_batch else ["first(_old, true) AS _old"]
+    rows = _together(gold).groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *now, *old)))
+    if not table.per_batch:
+        return _moved(columns, _made(table, _aged(gold, _with_attributes(gold, rows))))
+    of_batch = (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))
+    rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq")
+    return _typed(_made(table, _aged(gold, _with_attributes(gold, rows))), columns).selectExpr("*", "1 AS _sign")
+
+
+def _sums(gold: Gold) -> dict[str, str]:
+    types = {c.name: c.type for c in gold_columns(gold.table)}
+    return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *gold.table.sums, *gold.table.distinct)}
+
+
+def _together(gold: Gold) -> DataFrame:
     parts = [_as_they_were(gold)]
     if gold.change is not None:
         parts.append(_came_and_went(gold, gold.change))
     if gold.effects is not None:
         parts.append(_members_moved(gold, gold.effects))
-    types = {c.name: c.type for c in columns}
-    sums = [f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *table.sums, *table.distinct)]
-    ends = [(end, c) for end, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
-    now = [f"max({c}) AS {c}" if gold.effects is None else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for end, c in ends]
-    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.per_batch else ["first(_old, true) AS _old"]
-    together = reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)  # a part tells what it has
-    rows = together.groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *now, *old)))
-    if not table.per_batch:
-        return _moved(columns, table.build(_aged(gold, _with_attributes(gold, rows))))
-    of_batch = (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))
-    rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq")
-    return _typed(table.build(_aged(gold, _with_attributes(gold, rows))), columns).selectExpr("*", "1 AS _sign")
+    return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)  # a part tells what it has
 
 
 def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:

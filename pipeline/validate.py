@@ -12,19 +12,17 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
 from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
-from pipeline.derive import derive
-from pipeline.errors import DataError
+from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.faults import within
+from pipeline.judging import Judging, Report, Unfit, silent, without_unfit_rows
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import OPS, REJECTED_KEYS
-from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, columns_of, filled, literal
+from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, filled, literal
 from pipeline.nodata import DESCRIPTIONS
 from pipeline.signs import BLANK, described, shown
 from pipeline.stage import Staged
 from pipeline.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES, Ties, settled
 
-BOOKKEEPING = columns_of(
-    "_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING"
-)
 WELL_FORMED = Rule("record_is_well_formed", "true", severity=HIGH, action=REJECT, description="as many fields as the header, quotes where they belong")
 LISTED = Rule(
     "listed_key_is_accepted",
@@ -33,7 +31,7 @@ LISTED = Rule(
     description="of a whole delivery: the key of a rejected row stays as it was, and so do all that are missing where no key can be read",
 )
 # The reasons of a record of which no value, or not the key's, could be read; and of a key that stands for another.
-_UNREAD = f"(_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%')"
+_UNREAD = f"(_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%' OR _reasons LIKE '%value:%')"
 _DISGUISED = "_reasons LIKE '%key:%'"
 SEARCHED = 10_000  # rows in which examples are looked for
 IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
@@ -111,47 +109,23 @@ def _blanks_around_keys(feed: Feed) -> list[Rule]:
     return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
 
 
-def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
-    """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows."""
+def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object], report: Report = silent) -> Judged:
+    """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows.
+
+    Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`. Raises
+    WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many to be looked for.
+    """
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
-    deleted = f"coalesce({filled(feed.deletes, values)}, false)" if feed.deletes else "false"
-    facts = lake.kept(staged.path).df.withColumnRenamed("_reasons", "_unfit")
-    facts = facts.selectExpr(
-        "*",
-        f"{literal(order.batch_id)} AS _batch_id",
-        f"{literal(order.batch_date)} AS _batch_date",
-        "false AS _superseded",
-    )
-    facts = derive(facts, feed.prepared).selectExpr("*", f"{deleted} AS _deleted", f"{feed.happened} AS _event_at")
-    judged = facts.selectExpr(
-        *feed.fact_names,
-        *(c.name for c in BOOKKEEPING),
-        "_extra",
-        "_event_at",
-        # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
-        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in (*rules, *_blanks_around_keys(feed)) if r.action is REJECT)}, '')"
-        " ELSE _unfit END AS _reasons",
-        f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
-        f"{when_outside(rules)} AS _unchecked",
-    )
-    rows, ties = settled(feed, lake.keep(judged, f"judged/{feed.name}"), lake.work / "settled")
-    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules), files=_file_counts(feed, rows, staged), ties=ties)
-
-
-def named(cases: Sequence[str]) -> str:
-    """Writes SQL that joins the names which the cases yield."""
-    return f"concat_ws(',', {', '.join(cases)})" if cases else "''"
-
-
-def when_broken(rules: Iterable[Rule], where: str = "") -> str:
-    """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where`, and outside this one, do not."""
-    terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.holds}, false)")) for r in rules)
-    return named([f"CASE WHEN {' AND '.join(filter(None, told))} THEN '{r.name}' END" for r, told in terms])
-
-
-def when_outside(rules: Iterable[Rule]) -> str:
-    """Writes SQL that names the rules which a row is not checked by."""
-    return named([f"CASE WHEN NOT coalesce({r.where}, false) THEN '{r.name}' END" for r in rules if r.where])
+    judging = Judging(feed=feed, order=order, rules=tuple(rules), keys=tuple(_blanks_around_keys(feed)), deleted=filled(feed.deletes, values))
+    unfit: tuple[Unfit, ...] = ()
+    with within(f"{order.source}.silver.{feed.name}"):
+        try:
+            with within():
+                rows = lake.keep(judging.verdicts(lake.kept(staged.path).df), f"judged/{feed.name}")
+        except (UnfitValue, WrongDeclaration) as error:
+            rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
+    rows, ties = settled(feed, rows, lake.work / "settled")
+    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules, unfit), files=_file_counts(feed, rows, staged), ties=ties)
 
 
 def combinations(rows: pa.Table) -> list[dict[str, Any]]:
@@ -167,7 +141,7 @@ def tally(found: Iterable[Mapping[str, Any]], column: str) -> Counter[str]:
     return names
 
 
-def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, ...]:
+def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()) -> tuple[Finding, ...]:
     verdicts = combinations(rows.arrow(["_reasons", "_warned", "_unchecked"]))
     good = [v for v in verdicts if v["_reasons"] is None]
     accepted = sum(v["count_all"] for v in good)
@@ -177,7 +151,12 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
     named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
-    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description=_of_staging(name)) for name in sorted(reasons) if name not in named_rules]
+    said = {one.reason: one.says for one in reversed(tuple(unfit))}  # the first value of each says it for all
+    misfits = [
+        Rule(name, "", severity=HIGH, action=REJECT, description=f"its SQL can be computed of the row: {said[name]}" if name in said else _of_staging(name))
+        for name in sorted(reasons)
+        if name not in named_rules
+    ]
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]

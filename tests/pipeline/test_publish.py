@@ -30,7 +30,7 @@ from factories_lake import (
 )
 
 from pipeline.contract import Progress, Settings, WorkOrder
-from pipeline.errors import ClaimChanged, ForeignCommit
+from pipeline.errors import ClaimChanged, ForeignCommit, WrongDeclaration
 from pipeline.journal import recover
 from pipeline.lake import Lake
 from pipeline.lock import LakeBusy
@@ -433,7 +433,7 @@ def test_a_column_declared_with_another_type_is_refused(path: Path) -> None:
     publish(path, "b1")
     lake = Lake(path)
     other = {**TABLES, SILVER: columns_of("order_id STRING, amount STRING")}
-    with pytest.raises(ValueError, match=rf"{SILVER}: amount is declared with another type"):
+    with pytest.raises(WrongDeclaration, match=rf"{SILVER}: amount is declared with another type"):
         Attempt(lake=lake, manifest=Manifest(lake), order=order(path, "b2"), tables=other).__enter__()
     publish(path, "b2")
 
