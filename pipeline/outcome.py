@@ -11,7 +11,7 @@ from pipeline.judging import BOOKKEEPING
 from pipeline.lake import arrow_schema
 from pipeline.manifest import OPS, Entry, PublishedFile
 from pipeline.model import Column, Source
-from pipeline.stages import Batch, Task, timed, whole
+from pipeline.stages import Batch, Task, computed_whole, timed, whole
 from pipeline.summarise import gold_columns
 from pipeline.validate import high, quarantine, score, status
 
@@ -88,7 +88,7 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         source=order.source,
         batch_date=order.batch_date,
         revision=order.revision,
-        fingerprint=definitions.fingerprint(batch.source, batch.values) if kind == "batch" else "",
+        fingerprint=_fingerprint(batch) if kind == "batch" else "",
         identity=identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]),
         rows_read=sum(f.rows_read for f in files),
         rows_accepted=sum(f.rows_accepted for f in files),
@@ -100,6 +100,17 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         task_values=_task_values(batch),
         reason=reason,
     )
+
+
+def _fingerprint(batch: Batch) -> str:
+    newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
+    written = definitions.Written(
+        batch_id=batch.order.batch_id,
+        tables={t for t, version in attempt.versions.items() if version != attempt.began[t]},
+        whole=computed_whole(batch),
+        held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+    )
+    return definitions.after(newest.fingerprint if newest else "", batch.source, definitions.fingerprint(batch.source, batch.values), written)
 
 
 def _files(batch: Batch) -> list[FileCounts]:

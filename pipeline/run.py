@@ -31,7 +31,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         if published:
             return outcome.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
-        values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
+        values = definitions.values(source, settings)
         _notice_changes(order, source, manifest, values, report)
 
         def batch(attempt: Attempt) -> Batch:
@@ -77,9 +77,9 @@ def _attempt(batch: Batch) -> Result:
 
 def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report) -> None:
     newest = manifest.newest(source.name, "batch")
-    changed = definitions.changed(newest.fingerprint, definitions.fingerprint(source, values)) if newest else ()
+    changed = definitions.newly_changed(newest.fingerprint, source, definitions.fingerprint(source, values)) if newest else {}
     if changed:
-        report(Progress(batch_id=order.batch_id, event="definition.changed", values={"tables": list(changed)}))
+        report(definitions.told(order.batch_id, changed))
 
 
 def _sentence(error: Exception) -> str:

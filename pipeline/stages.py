@@ -20,7 +20,7 @@ from pipeline.faults import within
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Enriched, Feed, GoldTable, Kind, Source, Tree
+from pipeline.model import Enriched, Feed, GoldTable, Kind, Replace, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.stage import Staged, stage
 from pipeline.summarise import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
@@ -293,23 +293,25 @@ def _named(batch: Batch, table: str, feed: str, own: Mapping[str, str] | None = 
         with within():
             yield
     except UnfitValue as error:
-        place = _record_of(batch.judged.get(feed), error.row, own) if error.row else ""
+        place = _record_of(batch, feed, error.row, own) if error.row else ""
         raise UnfitValue(f"{table}: {error.column or 'a column'} cannot be computed{place}: {error}") from error
     except WrongDeclaration as error:
         raise WrongDeclaration(f"{table}: {error}") from error
 
 
-def _record_of(judged: Judged | None, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
-    """Returns where a row stands: the file and record that brought it, else its own words."""
-    if judged is None:
+def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
+    """Returns where a row of a feed stands: the file and record of this batch that brought it, else its key."""
+    feed = next((f for f in batch.source.feeds if f.name == name), None)
+    if feed is None:
         return ""
-    facts = {(own or {}).get(name, name): value for name, value in row.items() if name in (own or row)}
-    known = {name: facts[name] for name in judged.feed.fact_names if name in facts}
-    rows = judged.rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
-    met = next((r for r in rows if r["_reasons"] is None and all(r[name] == value for name, value in known.items())), None)
-    if met is not None:
-        return f" of {met['_source_file']}, record {met['_record']}"
-    return f" of the row where {', '.join(f'{k} = {facts.get(k)}' for k in judged.feed.key)}"
+    facts = {(own or {}).get(c, c): value for c, value in row.items() if own is None or c in own}
+    known = {c: facts[c] for c in feed.fact_names if c in facts}
+    if name in batch.judged:
+        rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
+        met = next((r for r in rows if r["_reasons"] is None and all(r[c] == value for c, value in known.items())), None)
+        if met is not None:
+            return f" of {met['_source_file']}, record {met['_record']}"
+    return f" of the row where {', '.join(f'{c} = {facts.get(c)}' for c in feed.key)}"
 
 
 def enrich(batch: Batch, work: Underway) -> None:
@@ -395,6 +397,19 @@ def _text(value: object) -> str:
 def whole(batch: Batch, feed: Feed) -> bool:
     """Tells whether this batch lists everything that exists of the feed."""
     return feed.whole or feed.name in batch.order.snapshot
+
+
+def computed_whole(batch: Batch) -> set[str]:
+    """Returns the tables that this batch computed from all of what they follow, so that no older row of them is left."""
+    source, order = batch.source, batch.order
+
+    def is_newest(feed: Feed) -> bool:
+        return all((d, r) <= (order.batch_date, order.revision) for _, d, r in batch.manifest.whole_deliveries(source.name, feed.name))
+
+    found = {_silver(batch, f) for f in source.feeds if f.name in batch.judged and isinstance(f.keep, Replace) and is_newest(f)}
+    found |= {_silver(batch, t) for t in source.trees if t.of in batch.judged}
+    written = {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
+    return found | {name for g in source.gold if g.kind is Kind.KEYS and not g.key and (name := f"{source.name}.gold.{g.name}") in written}
 
 
 def _stored(batch: Batch, name: str) -> Stored:
