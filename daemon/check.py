@@ -305,5 +305,5 @@ def _outdated(config: Config) -> Told:
         if tables is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
             continue
-        for says in dict.fromkeys(tables.values()):
-            yield "tables", NOTE, f"{listed([t for t in tables if tables[t] == says], most=5)}: {says}"
+        for says in definitions.sentences(tables):
+            yield "tables", NOTE, says

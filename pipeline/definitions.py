@@ -110,7 +110,17 @@ def changed(stored: str, now: str) -> tuple[str, ...]:
 
 def told(batch_id: str, tables: Mapping[str, str]) -> Progress:
     """Makes the log event that names outdated tables."""
-    return Progress(batch_id=batch_id, event="definition.changed", values={"tables": list(tables), "says": dict(tables)})
+    return Progress(batch_id=batch_id, event="definition.changed", values={"tables": list(tables), "reason": "; ".join(sentences(tables))})
+
+
+def sentences(tables: Mapping[str, str], most: int = 5) -> list[str]:
+    """Returns one sentence for all outdated tables of which the same is to be said."""
+    found = []
+    for says in dict.fromkeys(tables.values()):
+        names = [t for t in tables if tables[t] == says]
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        found.append(f"{', '.join(names[:most])}{more}: {says}")
+    return found
 
 
 def outdated(settings: Settings, stored: Mapping[str, str] | None = None) -> dict[str, dict[str, str] | None]:

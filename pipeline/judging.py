@@ -181,8 +181,8 @@ def without_unfit_rows(judging: Judging, staged: Staged, lake: Lake, error: Unfi
                 f"{first.source_file}: record {first.record} is the first of many of which {first.reason.removeprefix(UNFIT)} cannot be "
                 f"computed ({first.says}); correct the file, or guard the SQL of feed {judging.feed.name}, and land a new trigger"
             )
-        told = {"feed": judging.feed.name, "reason": one.reason, "rows": one.rows, "file": one.source_file, "record": one.record, "says": one.says}
-        report(Progress(batch_id=judging.order.batch_id, event="value.rejected", stage="validate", values=told))
+        values = {"feed": judging.feed.name, "rule": one.reason, "rows": one.rows, "file": one.source_file, "record": one.record}
+        report(Progress(batch_id=judging.order.batch_id, event="value.rejected", stage="validate", values={**values, "reason": one.says}))
     if not unfit:
         raise error
     path = lake.work / "staged" / judging.feed.name / "fit.parquet"

@@ -81,7 +81,7 @@ def test_a_row_of_which_sql_cannot_be_computed_is_rejected_alone(trade: Site, ro
     assert (found.severity, found.action, found.broken) == ("HIGH", "REJECT", 1)
     assert found.description.startswith("its SQL can be computed of the row: ")
     [said] = [p for p in trade.said if p.event == "value.rejected"]
-    assert (said.values["reason"], said.values["file"], said.values["record"], said.values["rows"]) == (reason, "orders_001.csv", 2, 1)
+    assert (said.values["rule"], said.values["file"], said.values["record"], said.values["rows"]) == (reason, "orders_001.csv", 2, 1)
 
 
 @on_sail

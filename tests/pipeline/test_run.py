@@ -231,6 +231,22 @@ def test_a_claim_that_changes_under_the_batch_voids_the_attempt(site: Site, harm
     assert site.run(replace(order, attempt=2)).outcome == Outcome.PUBLISHED
 
 
+@on_sail
+def test_a_column_of_another_type_fails_the_batch_at_once_and_changes_nothing(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    before, (prices, visits) = everything(site), TILL.feeds
+    wider = replace(prices, columns=prices.columns.replace("DECIMAL(8,2)", "DECIMAL(14,4)"))
+    order = site.order("2026-03-02", prices=MORE)
+    result = site.run(order, source=replace(TILL, feeds=(wider, visits)))
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert result.reason.startswith("till.bronze.prices: price is declared with another type than the table has; declare the type that it has, or ")
+    newest = site.manifest.newest("till")
+    assert newest is not None
+    assert (newest.kind, newest.batch_id, newest.reason) == ("failed", result.batch_id, result.reason)
+    must_be_as_published(site, before)
+    assert site.run(replace(order, attempt=2)).outcome == Outcome.PUBLISHED
+
+
 # ---- changed definitions
 
 
@@ -337,7 +353,7 @@ def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_pat
     assert said == Progress(
         batch_id="",
         event="definition.changed",
-        values={"tables": ["retail.silver.enriched_orders"], "says": {"retail.silver.enriched_orders": CHANGED}},
+        values={"tables": ["retail.silver.enriched_orders"], "reason": f"retail.silver.enriched_orders: {CHANGED}"},
     )
 
 
