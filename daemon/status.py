@@ -78,5 +78,6 @@ def lines(now: Mapping[str, Any]) -> list[str]:
     if now["unclaimed"]:
         told.append(("unclaimed", f"{show.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
     if now["outdated"]:
-        told.append(("outdated", f"{listed(now['outdated'])}: not all rows follow the definition of now; `lakegate check` tells since when"))
+        says = "not all rows follow the definition of now; `lakegate check` says since when"
+        told.append(("outdated", f"{listed(now['outdated'])}: {says}"))
     return [f"{label:<10}{text}" for label, text in told]

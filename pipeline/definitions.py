@@ -1,4 +1,4 @@
-"""Fingerprints of what is declared, and per table the definitions that its rows follow, so that older rows stay told."""
+"""Fingerprints of what is declared; and, by table, the definitions that its rows follow."""
 
 import ast
 import hashlib
@@ -24,8 +24,8 @@ MIXED = "since batch {since} new rows follow another definition than older ones"
 class Followed:
     """A definition that rows of a table follow, since which batch.
 
-    `digest` is empty where what came before is not in the table. `since` is empty where it is not known and, behind another
-    definition, where no row follows it yet.
+    `digest` is empty where what came before is not in the table. `since` is empty where it is not known and, behind
+    another definition, where no row follows it yet.
     """
 
     digest: str
@@ -37,7 +37,7 @@ Follows = tuple[Followed, ...]  # in the order in which they came
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a batch did: the tables that it wrote to, those that it computed whole, and whether a table held rows before it."""
+    """What a batch did: the tables that it wrote, those that it computed whole, and which held rows before."""
 
     batch_id: str
     tables: Collection[str]
@@ -51,19 +51,19 @@ def fingerprint(source: Source, values: Mapping[str, Any]) -> str:
 
 
 def after(stored: str, source: Source, now: str, written: Written) -> str:
-    """Writes, as JSON, which definitions the rows of each table follow after a batch that was made with the fingerprint `now`."""
-    before, over = _read(stored), _followed_tables(source)
-    follows = {
-        table: _after(before.get(table), Followed(digest, written.batch_id), table, over.get(table), written, is_first=not stored)
-        for table, digest in json.loads(now).items()
-    }
+    """Writes, as JSON, which definitions the rows of each table follow after a batch with the fingerprint `now`."""
+    before, over, follows = _read(stored), _followed_tables(source), dict[str, Follows]()
+    for table, digest in json.loads(now).items():
+        this, followed = Followed(digest, written.batch_id), over.get(table)
+        if table in before:
+            follows[table] = _after(before[table], this, table, followed, written)
+        else:
+            is_late = stored and followed and table not in written.whole and written.held(followed)
+            follows[table] = (Followed(""), this) if is_late else (this,)
     return json.dumps({table: [[f.digest, f.since] for f in some] for table, some in follows.items()}, sort_keys=True)
 
 
-def _after(before: Follows | None, now: Followed, table: str, over: str | None, written: Written, *, is_first: bool) -> Follows:
-    if before is None:
-        is_late = not is_first and over is not None and table not in written.whole and written.held(over)
-        return (Followed(""), now) if is_late else (now,)
+def _after(before: Follows, now: Followed, table: str, over: str | None, written: Written) -> Follows:
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # declared for a while, and no row was written meanwhile
     if table in written.whole:
@@ -78,7 +78,7 @@ def _after(before: Follows | None, now: Followed, table: str, over: str | None, 
 
 
 def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
-    """Returns the tables that hold rows of other definitions than `now`, or lack rows, each with what is mixed, since when."""
+    """Returns the tables that hold rows of other definitions than `now`, or lack rows: what is mixed, since when."""
     if not stored:
         return {}
     before, over = _read(stored), _followed_tables(source)
@@ -98,8 +98,8 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
 def newly_changed(stored: str, source: Source, now: str) -> dict[str, str]:
     """Returns those of the outdated tables that no batch before this one was made with."""
     before, digests = _read(stored), json.loads(now)
-    found = outdated_tables(stored, source, now)
-    return {table: says for table, says in found.items() if table not in before or before[table][-1].digest != digests[table]}
+    known = {table: follows[-1].digest for table, follows in before.items()}
+    return {t: says for t, says in outdated_tables(stored, source, now).items() if known.get(t) != digests[t]}
 
 
 def changed(stored: str, now: str) -> tuple[str, ...]:
@@ -108,9 +108,10 @@ def changed(stored: str, now: str) -> tuple[str, ...]:
     return tuple(sorted(t for t in after if t in before and before[t][-1].digest != after[t]))
 
 
-def told(batch_id: str, tables: Mapping[str, str]) -> Progress:
-    """Makes the log event that names outdated tables."""
-    return Progress(batch_id=batch_id, event="definition.changed", values={"tables": list(tables), "reason": "; ".join(sentences(tables))})
+def change_event(batch_id: str, tables: Mapping[str, str]) -> Progress:
+    """Returns the log event that names outdated tables."""
+    values = {"tables": list(tables), "reason": "; ".join(sentences(tables))}
+    return Progress(batch_id=batch_id, event="definition.changed", values=values)
 
 
 def sentences(tables: Mapping[str, str], most: int = 5) -> list[str]:
@@ -130,9 +131,13 @@ def outdated(settings: Settings, stored: Mapping[str, str] | None = None) -> dic
     """
     found = sources.found(settings.source_paths, settings.without)
     declared, broken = {s.name: s for s in found.sources}, {name for name, _ in found.broken}
+
+    def outdated_of(source: Source, text: str) -> dict[str, str]:
+        return outdated_tables(text, source, fingerprint(source, values(source, settings)))
+
     known = reader.fingerprints(Path(settings.lake_path)) if stored is None else stored
     return {
-        name: outdated_tables(text, declared[name], fingerprint(declared[name], values(declared[name], settings))) if name in declared else None
+        name: outdated_of(declared[name], text) if name in declared else None
         for name, text in known.items()
         if name not in broken  # what it declares cannot be known
     }
@@ -146,15 +151,16 @@ def values(source: Source, settings: Settings) -> dict[str, Any]:
 def _read(stored: str) -> dict[str, Follows]:
     # Older manifests hold one hash a table.
     texts: Mapping[str, str | Sequence[Sequence[str]]] = json.loads(stored or "{}")
-    return {t: (Followed(told),) if isinstance(told, str) else tuple(Followed(*one) for one in told) for t, told in texts.items()}
+    every = {table: [[said]] if isinstance(said, str) else said for table, said in texts.items()}
+    return {table: tuple(Followed(*one) for one in said) for table, said in every.items()}
 
 
 def _followed_tables(source: Source) -> dict[str, str]:
     """Returns, by gold table that is kept by difference or key by key, the table that it follows."""
     gold = {g.name for g in source.gold}
-    return {
-        f"{source.name}.gold.{g.name}": f"{source.name}.{'gold' if g.of in gold else 'silver'}.{g.of}" for g in source.gold if g.kind is not Kind.KEYS or g.key
-    }
+    by_difference = [g for g in source.gold if g.kind is not Kind.KEYS or g.key]
+    layers = {g.name: "gold" if g.of in gold else "silver" for g in by_difference}
+    return {f"{source.name}.gold.{g.name}": f"{source.name}.{layers[g.name]}.{g.of}" for g in by_difference}
 
 
 def _definitions(source: Source) -> dict[str, str]:
@@ -164,20 +170,23 @@ def _definitions(source: Source) -> dict[str, str]:
 
 
 def _content(value: Any) -> str:
-    """Writes what a declaration says of its table's content: no descriptions, and nothing of what is left at its default."""
+    """Writes what a declaration says of its table's content: no descriptions, and nothing left at its default."""
     if is_dataclass(value):
-        said = {f.name: getattr(value, f.name) for f in fields(value) if f.repr and f.name not in ("description", "build")}
-        unsaid = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in fields(value)}
-        return f"{type(value).__name__}({', '.join(f'{name}={_content(v)}' for name, v in said.items() if v != unsaid[name])})"
+        content = [f for f in fields(value) if f.repr and f.name not in ("description", "build")]
+        unsaid = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in content}
+        said = {f.name: one for f in content if (one := getattr(value, f.name)) != unsaid[f.name]}
+        return f"{type(value).__name__}({', '.join(f'{name}={_content(one)}' for name, one in said.items())})"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_content(k)}: {_content(v)}' for k, v in value.items())}}}"
     return f"({', '.join(map(_content, value))})" if isinstance(value, tuple) else repr(value)
 
 
 def _body(function: Callable[..., Any]) -> str:
-    """Writes what a function does, without comments, its docstring, and its decorator, whose arguments are declared content."""
-    (declared,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    assert isinstance(declared, ast.FunctionDef)
+    """Writes what a function does, without comments and docstring, nor its decorator, whose arguments are content."""
+    text = textwrap.dedent(inspect.getsource(function))
+    (declared,) = ast.parse(text).body
+    if not isinstance(declared, ast.FunctionDef):
+        return text
     declared.decorator_list = []
     if ast.get_docstring(declared) is not None:
         declared.body = declared.body[1:] or [ast.Pass()]

@@ -14,7 +14,7 @@ from pipeline.publish import Attempt
 from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
-MEND_VALUE = "no table was changed; correct the file, or widen or guard the column where it is declared, and land a new trigger"
+MEND_VALUE = "no table was changed; correct the file, or widen or guard the declared column, and land a new trigger"
 MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
 
@@ -77,9 +77,10 @@ def _attempt(batch: Batch) -> Result:
 
 def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report) -> None:
     newest = manifest.newest(source.name, "batch")
-    changed = definitions.newly_changed(newest.fingerprint, source, definitions.fingerprint(source, values)) if newest else {}
+    now = definitions.fingerprint(source, values)
+    changed = definitions.newly_changed(newest.fingerprint, source, now) if newest else {}
     if changed:
-        report(definitions.told(order.batch_id, changed))
+        report(definitions.change_event(order.batch_id, changed))
 
 
 def _sentence(error: Exception) -> str:

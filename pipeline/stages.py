@@ -245,7 +245,8 @@ def _grow(batch: Batch, tree: Tree) -> Change:
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch, world = work.batch, work.world.result()
-    with work.hand(), _named(batch, _silver(batch, table), table.of, {new: old for old, new, _ in batch.source.own_columns(table)}):
+    own = {new: old for old, new, _ in batch.source.own_columns(table)}
+    with work.hand(), _named(batch, _silver(batch, table), table.of, own):
         stored = _stored(batch, _silver(batch, table))
         return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
@@ -278,7 +279,8 @@ def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | 
     moved = work.pairs[table.of].result() if table.members else None
     enriched = next((e for e in work.batch.source.enriched if e.name == table.of), None)
     own = {new: old for old, new, _ in work.batch.source.own_columns(enriched)} if enriched else None
-    with work.hand(), _named(work.batch, f"{work.batch.source.name}.gold.{table.name}", enriched.of if enriched else table.of, own):
+    name = f"{work.batch.source.name}.gold.{table.name}"
+    with work.hand(), _named(work.batch, name, enriched.of if enriched else table.of, own):
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
 
@@ -308,7 +310,8 @@ def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str
     known = {c: facts[c] for c in feed.fact_names if c in facts}
     if name in batch.judged:
         rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
-        met = next((r for r in rows if r["_reasons"] is None and all(r[c] == value for c, value in known.items())), None)
+        accepted = (r for r in rows if r["_reasons"] is None)
+        met = next((r for r in accepted if all(r[c] == value for c, value in known.items())), None)
         if met is not None:
             return f" of {met['_source_file']}, record {met['_record']}"
     return f" of the row where {', '.join(f'{c} = {facts.get(c)}' for c in feed.key)}"
@@ -400,16 +403,23 @@ def whole(batch: Batch, feed: Feed) -> bool:
 
 
 def computed_whole(batch: Batch) -> set[str]:
-    """Returns the tables that this batch computed from all of what they follow, so that no older row of them is left."""
+    """Returns the tables that this batch computed from all that they follow, so that no older row of them is left."""
     source, order = batch.source, batch.order
 
     def is_newest(feed: Feed) -> bool:
-        return all((d, r) <= (order.batch_date, order.revision) for _, d, r in batch.manifest.whole_deliveries(source.name, feed.name))
+        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
 
-    found = {_silver(batch, f) for f in source.feeds if f.name in batch.judged and isinstance(f.keep, Replace) and is_newest(f)}
+    replaced = [f for f in source.feeds if isinstance(f.keep, Replace) and f.name in batch.judged]
+    found = {_silver(batch, f) for f in replaced if is_newest(f)}
     found |= {_silver(batch, t) for t in source.trees if t.of in batch.judged}
-    written = {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
-    return found | {name for g in source.gold if g.kind is Kind.KEYS and not g.key and (name := f"{source.name}.gold.{g.name}") in written}
+    anew = {f"{source.name}.gold.{g.name}" for g in source.gold if g.kind is Kind.KEYS and not g.key}
+    return found | (anew & written(batch))
+
+
+def written(batch: Batch) -> set[str]:
+    """Returns the tables that this batch has written to."""
+    return {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
 
 
 def _stored(batch: Batch, name: str) -> Stored:

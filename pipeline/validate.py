@@ -78,11 +78,20 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     return (*given, *([future] if event else []), *declared)
 
 
-def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object], report: Report = silent) -> Judged:
+def judge(
+    staged: Staged,
+    feed: Feed,
+    order: WorkOrder,
+    lake: Lake,
+    *,
+    quality: Quality,
+    values: Mapping[str, object],
+    report: Report = silent,
+) -> Judged:
     """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows.
 
-    Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`. Raises
-    WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many to be looked for.
+    Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`.
+    Raises WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many.
     """
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
     judging = Judging(feed=feed, order=order, rules=tuple(rules), deleted=filled(feed.deletes, values))
@@ -93,7 +102,8 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
                 rows = lake.keep(judging.verdicts(lake.kept(staged.path).df), f"judged/{feed.name}")
         except (UnfitValue, WrongDeclaration) as error:
             rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
-    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules, unfit), files=_file_counts(feed, rows, staged))
+    findings, files = _findings(feed, rows, rules, unfit), _file_counts(feed, rows, staged)
+    return Judged(feed=feed, rows=rows, findings=findings, files=files)
 
 
 def combinations(rows: pa.Table) -> list[dict[str, Any]]:
@@ -121,7 +131,9 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule], unfit: Iterable[Unf
     types = sorted(name for name in reasons if name.startswith("type:"))
     misfits = [Rule(name, "", severity=HIGH, action=REJECT, description="the value is of the column's type") for name in types]
     said = {one.reason: one.says for one in reversed(tuple(unfit))}  # the first value of each says it for all
-    misfits += [Rule(name, "", severity=HIGH, action=REJECT, description=f"its SQL can be computed of the row: {said[name]}") for name in said]
+    for name, says in said.items():
+        text = f"its SQL can be computed of the row: {says}"
+        misfits.append(Rule(name, "", severity=HIGH, action=REJECT, description=text))
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]

@@ -88,13 +88,13 @@ class Worker:
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
-        self._tell_outdated(settings, lake)
+        self._report_outdated(settings, lake)
         try:
             return self._serve(settings, session, lake, lock)
         finally:
             session.stop()
 
-    def _tell_outdated(self, settings: Settings, lake: Lake) -> None:
+    def _report_outdated(self, settings: Settings, lake: Lake) -> None:
         """Names the tables that hold rows of older definitions, once in a worker's life."""
         from pipeline import definitions
 
@@ -103,8 +103,8 @@ class Worker:
             stored = {s: newest.fingerprint for s in manifest.sources() if (newest := manifest.newest(s, "batch"))}
             for tables in definitions.outdated(settings, stored).values():
                 if tables:
-                    self._line.send(definitions.told("", tables))
-        except Exception:  # noqa: BLE001 - what stands in the lake is told as well as can be; batches say what is wrong with it
+                    self._line.send(definitions.change_event("", tables))
+        except Exception:  # noqa: BLE001 - no reason to end; the next batch says what is wrong with the lake
             traceback.print_exc()
 
     def _open(self, settings: Settings) -> tuple[Session, Lake, Lock, tuple[str, ...]]:
