@@ -90,22 +90,27 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
         elif before[table][-1].digest != digest or (len(before[table]) > 1 and not before[table][-1].since):
             found[table] = CHANGED
         elif len(before[table]) > 1:
-            text = MIXED if before[table][0].digest else STARTED
-            found[table] = text.format(since=before[table][-1 if text is MIXED else 1].since)
+            found[table] = _mixed(before[table])
     return dict(sorted(found.items()))
+
+
+def _mixed(follows: Follows) -> str:
+    is_late = not follows[0].digest
+    says = [STARTED.format(since=follows[1].since)] if is_late else []
+    says += [MIXED.format(since=follows[-1].since)] if len(follows) > 1 + is_late else []
+    return "; ".join(says)
 
 
 def newly_changed(stored: str, source: Source, now: str) -> dict[str, str]:
     """Returns those of the outdated tables that no batch before this one was made with."""
-    before, digests = _read(stored), json.loads(now)
-    known = {table: follows[-1].digest for table, follows in before.items()}
-    return {t: says for t, says in outdated_tables(stored, source, now).items() if known.get(t) != digests[t]}
+    new = changed(stored, now)
+    return {table: says for table, says in outdated_tables(stored, source, now).items() if table in new}
 
 
 def changed(stored: str, now: str) -> tuple[str, ...]:
-    """Names the tables whose definition differs between a fingerprint that was stored and one of now."""
-    before, after = _read(stored), json.loads(now)
-    return tuple(sorted(t for t in after if t in before and before[t][-1].digest != after[t]))
+    """Names the tables whose definition is another now, or new; none where nothing was stored."""
+    last = {table: follows[-1].digest for table, follows in _read(stored).items()}
+    return tuple(sorted(table for table, digest in json.loads(now).items() if last and last.get(table) != digest))
 
 
 def change_event(batch_id: str, tables: Mapping[str, str]) -> Progress:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import factories_pipeline
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -249,6 +250,8 @@ def test_a_column_of_another_type_fails_the_batch_at_once_and_changes_nothing(si
 
 # ---- changed definitions
 
+takings = replace(factories_pipeline.takings, checks=())
+
 
 def changed(site: Site, source: Source, day: str) -> list[str]:
     """What a batch under this source says has another definition than the newest one published."""
@@ -318,6 +321,9 @@ def test_a_new_gold_table_starts_with_its_first_batch_and_says_so(site: Site) ->
     assert older(site) == {"till.gold.takings": STARTED.format(since="b002")}
     assert len(site.rows("silver.prices")) == 3
     assert [r["items"] for r in site.rows("gold.takings")] == [2]
+    looser = replace(TILL, gold_module=__name__)
+    assert changed(site, looser, "2026-03-04") == ["till.gold.takings"]
+    assert older(site, looser) == {"till.gold.takings": f"{STARTED.format(since='b002')}; {MIXED.format(since='b004')}"}
 
 
 @on_sail
