@@ -301,8 +301,9 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
 
 def _outdated(config: Config) -> Told:
     definitions = importlib.import_module("pipeline.definitions")
-    for source, changed in definitions.outdated(config.settings).items():
-        if changed is None:
+    for source, tables in definitions.outdated(config.settings).items():
+        if tables is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
-        elif changed:
-            yield "tables", NOTE, f"{listed(changed, most=5)}: the definition has changed since the newest batch; older rows follow the old one"
+            continue
+        for says in definitions.sentences(tables):
+            yield "tables", NOTE, says

@@ -46,7 +46,7 @@ def worker_of(daemon: Holder | None, lake: Path) -> int | None:
 
 
 def outdated(config: Config) -> list[str]:
-    """Published tables whose definition is another now than when their newest batch was published."""
+    """Published tables that hold rows of other definitions than that of now, or lack rows."""
     definitions = importlib.import_module("pipeline.definitions")
     found = definitions.outdated(config.settings)
     return sorted(table for tables in found.values() for table in tables or ())
@@ -78,5 +78,6 @@ def lines(now: Mapping[str, Any]) -> list[str]:
     if now["unclaimed"]:
         told.append(("unclaimed", f"{show.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
     if now["outdated"]:
-        told.append(("outdated", f"{listed(now['outdated'])}: the definition has changed since the newest batch; older rows follow the old one"))
+        says = "not all rows follow the definition of now; `lakegate check` says since when"
+        told.append(("outdated", f"{listed(now['outdated'])}: {says}"))
     return [f"{label:<10}{text}" for label, text in told]

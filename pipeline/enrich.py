@@ -86,7 +86,8 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     rows = _judged(table, joined)
     try:
         # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
-        seen = None if own is None else lake.keep(rows.select(*names, "_own", "_warned", "_unchecked"), f"enriched/{table.name}")
+        verdicts = rows.select(*names, "_own", "_warned", "_unchecked")
+        seen = None if own is None else lake.keep(verdicts, f"enriched/{table.name}")
         now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
         was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
         change = lake.keep(difference(was, now.select(*names), columns), f"changes/{name}")
@@ -101,14 +102,15 @@ def _judged(table: Enriched, joined: DataFrame) -> DataFrame:
 
 
 def _parts(table: Enriched) -> list[Part]:
-    """Names what is computed of the joined rows: the derived columns, each after those that it needs, then rules and checks."""
+    """Names what is computed of the joined rows: derived columns, each after those that it needs, rules and checks."""
     columns = [d for turn in in_turn(table.derived) for d in turn]
 
     def column(n: int) -> Part:
         return Part(name=columns[n].name, query=lambda df: derive(df, columns[: n + 1]).select(columns[n].name))
 
     def verdict(rule: Rule) -> Part:
-        return Part(name=rule.name, query=lambda df: derive(df, columns).selectExpr(f"{when_broken([rule])} AS _broken"))
+        case = f"{when_broken([rule])} AS _broken"
+        return Part(name=rule.name, query=lambda df: derive(df, columns).selectExpr(case))
 
     return [*map(column, range(len(columns))), *map(verdict, (*table.rules, *table.checks))]
 

@@ -1,4 +1,4 @@
-"""Whose fault a failure is: a DataError is the sender's, a WrongDeclaration the declarer's; everything else may be tried again."""
+"""Whose fault a failure is: the sender's (DataError), the declarer's (WrongDeclaration); else a retry may help."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ class UnfitValue(Exception):
 
 
 class WrongDeclaration(Exception):
-    """A declaration cannot be computed, whatever the rows: a batch fails at once, for no retry helps before it is corrected."""
+    """A declaration can be computed of no rows: a batch fails at once, for no retry helps before it is corrected."""
 
 
 class ForeignCommit(Exception):

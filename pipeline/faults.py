@@ -18,8 +18,8 @@ from pyspark.sql import DataFrame
 from pipeline.errors import UnfitValue, WrongDeclaration
 
 LONGEST = 240
-# Classes of SQLSTATE: data exception, more than one row where one was asked for, an error that SQL itself raises. Class 42, a wrong
-# statement, is also what Spark says of a text that does not fit a number's format.
+# Classes of SQLSTATE: data exception, more than one row where one was asked for, an error that SQL itself raises.
+# Class 42, a wrong statement, is also what Spark says of a text that does not fit a number's format.
 VALUE_STATES = ("22", "21", "P0", "42")
 NOT_FOUND = "42K03"  # a path or table that is not there: the world's fault
 # Sail gives neither condition nor SQLSTATE: errors of files and memory have other classes than these.
@@ -32,7 +32,7 @@ SQL_ERRORS = (
 )
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _TAIL = re.compile(r"\n|;? *line \d+,? pos| *SQLSTATE: | If necessary set ")
-_HEAD = re.compile(r"^(?:(?:Cast|Compute|Execution|Arrow|Arithmetic|Invalid argument) error: |(?:Error during planning|External error): )+")
+_HEAD = re.compile(r"^(?:(?:(?:Cast|Compute|Execution|External|Invalid argument) error|Error during planning): )+")
 _NO_COLUMN = re.compile(r"attribute ObjectName\(\[(.+?)\]\) is missing from the schema.*")
 
 

@@ -20,10 +20,14 @@ from pipeline.stage import Staged
 from pipeline.trial import Part, are_among, error_of, failing, first_part
 
 BOOKKEEPING = columns_of(
-    "_batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN, _source_file STRING, _record BIGINT, _raw STRING"
+    """
+    _batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN,
+    _source_file STRING, _record BIGINT, _raw STRING
+    """
 )
 UNFIT = "value:"  # and a column's or a rule's name: the reason of a row of which its SQL cannot be computed
-MOST_UNFIT = 20  # different values that are looked for, each by some forty queries; with more of them the file is at fault
+# So many different values are looked for, each by some forty queries; with more of them the file is at fault.
+MOST_UNFIT = 20
 _COMPUTED = "_reasons IS NULL AND NOT _deleted"  # the rows that silver will show
 _GUARD = f"CASE WHEN {_COMPUTED} THEN "
 
@@ -40,7 +44,7 @@ def named(cases: Sequence[str]) -> str:
 
 
 def when_broken(rules: Iterable[Rule], where: str = "") -> str:
-    """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where`, and outside this one, do not."""
+    """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where` do not."""
     terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.holds}, false)")) for r in rules)
     return named([f"CASE WHEN {' AND '.join(filter(None, told))} THEN '{r.name}' END" for r, told in terms])
 
@@ -52,7 +56,7 @@ def when_outside(rules: Iterable[Rule]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """What the rows of a feed are judged by: its columns and rules with all settings filled in, and `deleted`, SQL for a delete.
+    """What the rows of a feed are judged by, with all settings filled in; `deleted` is SQL that tells a delete.
 
     `keys` are rules about prepared keys that are on record only where a row breaks them.
     """
@@ -66,12 +70,12 @@ class Judging:
     def verdicts(self, staged: DataFrame) -> DataFrame:
         """Gives each staged row with its bookkeeping, `_event_at`, `_reasons`, `_warned` and `_unchecked`.
 
-        The derived columns are computed too, though silver computes them as of each version: a row of which they cannot be is
-        turned away here, where it is one row.
+        The derived columns are computed too, though silver computes them as of each version: a row of which they
+        cannot be is turned away here, where it is one row.
         """
-        feed = self.feed
-        own = [*feed.fact_names, *(c.name for c in BOOKKEEPING), "_extra", "_event_at", "_reasons", "_warned", "_unchecked"]
-        return derive(self._as_silver(staged), self._derived).select(*own, *(d.name for d in feed.derived))
+        delivered = [*self.feed.fact_names, *(c.name for c in BOOKKEEPING), "_extra", "_event_at"]
+        columns = [*delivered, "_reasons", "_warned", "_unchecked", *(d.name for d in self.feed.derived)]
+        return derive(self._as_silver(staged), self._derived).select(*columns)
 
     def parts(self) -> list[Part]:
         """Names the expressions of the query, each after those that it needs."""
@@ -134,16 +138,17 @@ class Judging:
 
     def _with_reasons(self, df: DataFrame) -> DataFrame:
         rejecting = when_broken(r for r in (*self.rules, *self.keys) if r.action is REJECT)
+        others = when_broken(r for r in self.rules if r.action is not REJECT)
         return self._with_deleted(df).selectExpr(
             "*",
-            # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
+            # A row whose values do not fit is judged by that alone: rules over nulls that were not sent add but noise.
             f"CASE WHEN _unfit IS NULL THEN nullif({rejecting}, '') ELSE _unfit END AS _reasons",
-            f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in self.rules if r.action is not REJECT)} ELSE '' END AS _warned",
+            f"CASE WHEN _unfit IS NULL THEN {others} ELSE '' END AS _warned",
             f"{when_outside(self.rules)} AS _unchecked",
         )
 
     def _as_silver(self, df: DataFrame) -> DataFrame:
-        """Adds to the judged rows the columns that they have in silver only, as they are when a row is the newest of its key."""
+        """Adds to the judged rows the columns that they have in silver only, as of the newest row of a key."""
         judged = self._with_reasons(df)
         if not self.feed.derived:
             return judged
@@ -162,7 +167,7 @@ class Judging:
 
 @dataclass(frozen=True, kw_only=True)
 class Unfit:
-    """A value of which the SQL of a column or rule cannot be computed: in how many rows, the first of them, what the engine says."""
+    """A value of which SQL cannot be computed: in how many rows it is, the first of them, what the engine says."""
 
     reason: str
     rows: int
@@ -171,10 +176,17 @@ class Unfit:
     says: str
 
 
-def without_unfit_rows(judging: Judging, staged: Staged, lake: Lake, error: UnfitValue | WrongDeclaration, report: Report) -> tuple[Kept, tuple[Unfit, ...]]:
-    """Judges the staged rows after an error; those of whose values some SQL cannot be computed are rejected with that reason.
+def without_unfit_rows(
+    judging: Judging,
+    staged: Staged,
+    lake: Lake,
+    error: UnfitValue | WrongDeclaration,
+    report: Report,
+) -> tuple[Kept, tuple[Unfit, ...]]:
+    """Judges the staged rows after an error; those of whose values some SQL cannot be computed are rejected for that.
 
-    Raises the error with the name of the column or rule where no row is at fault, and DataError where too many are.
+    Raises WrongDeclaration with the name of the column or rule where it can be computed of no row, DataError where it
+    cannot be computed of too many, and the error where no row alone is at fault.
     """
     search = _Search(judging=judging, rows=pq.read_table(staged.path), lake=lake)
     search.check_declaration()
@@ -182,18 +194,34 @@ def without_unfit_rows(judging: Judging, staged: Staged, lake: Lake, error: Unfi
     for one in search.values():
         unfit.append(one)
         if len(unfit) > MOST_UNFIT:
-            first = unfit[0]
-            raise DataError(
-                f"{first.source_file}: record {first.record} is the first of many of which {first.reason.removeprefix(UNFIT)} cannot be "
-                f"computed ({first.says}); correct the file, or guard the SQL of feed {judging.feed.name}, and land a new trigger"
-            )
-        told = {"feed": judging.feed.name, "reason": one.reason, "rows": one.rows, "file": one.source_file, "record": one.record, "says": one.says}
-        report(Progress(batch_id=judging.order.batch_id, event="value.rejected", stage="validate", values=told))
+            raise _too_many(judging.feed, unfit[0])
+        report(_event(judging, one))
     if not unfit:
         raise error
     path = lake.work / "staged" / judging.feed.name / "fit.parquet"
     pq.write_table(search.rows.filter(pa.array(~search.struck)), path, compression="snappy")
-    return _with_rejects(lake.keep(judging.verdicts(lake.kept(path).df), f"judged/{judging.feed.name}"), search), tuple(unfit)
+    kept = lake.keep(judging.verdicts(lake.kept(path).df), f"judged/{judging.feed.name}")
+    return _with_rejects(kept, search), tuple(unfit)
+
+
+def _too_many(feed: Feed, first: Unfit) -> DataError:
+    column = first.reason.removeprefix(UNFIT)
+    return DataError(
+        f"{first.source_file}: record {first.record} is the first of many of which {column} cannot be computed "
+        f"({first.says}); correct the file, or guard the SQL of feed {feed.name}, and land a new trigger"
+    )
+
+
+def _event(judging: Judging, one: Unfit) -> Progress:
+    values = {
+        "feed": judging.feed.name,
+        "rule": one.reason,
+        "rows": one.rows,
+        "file": one.source_file,
+        "record": one.record,
+        "reason": one.says,
+    }
+    return Progress(batch_id=judging.order.batch_id, event="value.rejected", stage="validate", values=values)
 
 
 @dataclass(kw_only=True)
@@ -210,7 +238,7 @@ class _Search:
         self.reasons = np.full(self.rows.num_rows, "", dtype=object)
 
     def check_declaration(self) -> None:
-        """Raises WrongDeclaration where the query cannot be computed of no rows either, with the name of the first part that cannot."""
+        """Raises WrongDeclaration, with the first part's name, where the query cannot be computed of no rows either."""
         nothing = self.rows.slice(0, 0)
         try:
             error: Exception | None = error_of(self.judging.verdicts, nothing, self.lake)
@@ -221,7 +249,7 @@ class _Search:
             raise WrongDeclaration(f"{part.name}: {says}" if part else str(says))
 
     def values(self) -> Iterator[Unfit]:
-        """Finds the values of which the query cannot be computed, each once: all rows that hold it are struck out with its first."""
+        """Finds the values of which the query cannot be computed, each once: all rows that hold it are struck out."""
         for at, says in failing(self.judging.verdicts, self.rows, self.lake, self.struck):
             row = self.rows.slice(at, 1)
             part, error = first_part(self.parts, row, self.lake) or (None, says)
@@ -232,7 +260,8 @@ class _Search:
             reason = f"{UNFIT}{'record' if part is None else part.name}"
             self.reasons[alike] = reason
             self.struck |= alike
-            yield Unfit(reason=reason, rows=int(alike.sum()), source_file=row["_source_file"][0].as_py(), record=row["_record"][0].as_py(), says=str(error))
+            file, record = (row[name][0].as_py() for name in ("_source_file", "_record"))
+            yield Unfit(reason=reason, rows=int(alike.sum()), source_file=file, record=record, says=str(error))
 
     def _alike(self, row: pa.Table, part: Part) -> npt.NDArray[np.bool_]:
         alike = ~self.struck
@@ -261,7 +290,8 @@ def _with_rejects(kept: Kept, search: _Search) -> Kept:
         "_warned": pa.repeat("", n),
         "_unchecked": pa.repeat("", n),
     }
-    columns = [given.get(f.name, bad[f.name] if f.name in bad.column_names else pa.nulls(n, f.type)).cast(f.type) for f in kept.schema]
+    given = {**{name: bad[name] for name in bad.column_names}, **given}
+    columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(n, f.type) for f in kept.schema]
     # One file: what an engine and what Arrow writes differ in how they name the parts of a map.
     path = kept.path.with_suffix(".parquet")
     with pq.ParquetWriter(path, kept.schema, compression="snappy") as writer:

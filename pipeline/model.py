@@ -213,7 +213,8 @@ class Feed:
     """One kind of file of a source. `files` is a glob, compared as text with the bare file name.
 
     `prepared` columns are computed from the delivered ones, and from `_batch_date`, before anything is judged: cleaned values,
-    which may be key, event time or tracked like any other. The delivered values stay beside them. Their SQL must not fail.
+    which may be key, event time or tracked like any other. The delivered values stay beside them. A row of which the
+    SQL of a prepared or derived column or of a rule cannot be computed is rejected for `value:<column or rule>`.
     """
 
     name: str

@@ -11,7 +11,7 @@ from pipeline.judging import BOOKKEEPING
 from pipeline.lake import arrow_schema
 from pipeline.manifest import OPS, Entry, PublishedFile
 from pipeline.model import Column, Source
-from pipeline.stages import Batch, Task, timed, whole
+from pipeline.stages import Batch, Task, computed_whole, timed, whole, written
 from pipeline.summarise import gold_columns
 from pipeline.validate import high, quarantine, score, status
 
@@ -55,14 +55,14 @@ def publish(batch: Batch) -> Result:
     with timed(batch, "publish"):
         for table, rows in _ops_rows(batch).items():
             batch.attempt.append(table, rows)
-        written = batch.attempt.publish(_entry(batch, "batch"))
-    return _result(batch, Outcome.PUBLISHED, written)
+        entry = batch.attempt.publish(_entry(batch, "batch"))
+    return _result(batch, Outcome.PUBLISHED, entry)
 
 
 def verdict(batch: Batch, kind: str, reason: str) -> Result:
     """Undoes the batch's tables and puts the pipeline's verdict (`rejected` or `failed`) on record."""
-    written = batch.attempt.verdict(_entry(batch, kind, reason), _ops_rows(batch))
-    return _result(batch, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED, written)
+    entry = batch.attempt.verdict(_entry(batch, kind, reason), _ops_rows(batch))
+    return _result(batch, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED, entry)
 
 
 def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
@@ -88,7 +88,7 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         source=order.source,
         batch_date=order.batch_date,
         revision=order.revision,
-        fingerprint=definitions.fingerprint(batch.source, batch.values) if kind == "batch" else "",
+        fingerprint=_fingerprint(batch) if kind == "batch" else "",
         identity=identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]),
         rows_read=sum(f.rows_read for f in files),
         rows_accepted=sum(f.rows_accepted for f in files),
@@ -101,6 +101,18 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         reason=reason,
         file_revisions={f.name: f.revision for f in order.files if f.revision != order.revision},
     )
+
+
+def _fingerprint(batch: Batch) -> str:
+    newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
+    done = definitions.Written(
+        batch_id=batch.order.batch_id,
+        tables=written(batch),
+        whole=computed_whole(batch),
+        held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+    )
+    now = definitions.fingerprint(batch.source, batch.values)
+    return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _files(batch: Batch) -> list[FileCounts]:

@@ -132,8 +132,8 @@ class Attempt:
             changed = [f.name for f in schema if f.name in there.names and there.field(f.name).type != f.type]
             if changed:
                 raise WrongDeclaration(
-                    f"{name}: {', '.join(changed)} is declared with another type than the table has; declare the type that it has, or "
-                    "give the column another name; then start the daemon anew and retry the batch"
+                    f"{name}: {', '.join(changed)} is declared with another type than the table has; declare the type "
+                    "that it has, or give the column another name; then start the daemon anew and retry the batch"
                 )
             missing = [f for f in schema if f.name not in there.names]
             if missing:

@@ -15,7 +15,7 @@ from pipeline.revisions import with_revisions
 from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
-MEND_VALUE = "no table was changed; correct the file, or widen or guard the column where it is declared, and land a new trigger"
+MEND_VALUE = "no table was changed; correct the file, or widen or guard the declared column, and land a new trigger"
 MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
 
@@ -32,7 +32,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         if published:
             return outcome.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
-        values = {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
+        values = definitions.values(source, settings)
         _notice_changes(order, source, manifest, values, report)
         order, corrections = with_revisions(order, source, manifest)
         for one in corrections:
@@ -91,9 +91,10 @@ def _attempt(batch: Batch) -> Result:
 
 def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report) -> None:
     newest = manifest.newest(source.name, "batch")
-    changed = definitions.changed(newest.fingerprint, definitions.fingerprint(source, values)) if newest else ()
+    now = definitions.fingerprint(source, values)
+    changed = definitions.newly_changed(newest.fingerprint, source, now) if newest else {}
     if changed:
-        report(Progress(batch_id=order.batch_id, event="definition.changed", values={"tables": list(changed)}))
+        report(definitions.change_event(order.batch_id, changed))
 
 
 def _sentence(error: Exception) -> str:

@@ -21,7 +21,7 @@ from pipeline.faults import within
 from pipeline.lake import Kept, Lake, Stored
 from pipeline.manifest import OPS, REJECTED_KEYS, Manifest
 from pipeline.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Append, Enriched, Feed, GoldTable, Kind, Source, Tree
+from pipeline.model import Append, Enriched, Feed, GoldTable, Kind, Replace, Source, Tree
 from pipeline.publish import Attempt
 from pipeline.revisions import superseded
 from pipeline.stage import Staged, stage
@@ -260,7 +260,8 @@ def _grow(batch: Batch, tree: Tree) -> Change:
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch, world = work.batch, work.world.result()
-    with work.hand(), _named(batch, _silver(batch, table), table.of, {new: old for old, new, _ in batch.source.own_columns(table)}):
+    own = {new: old for old, new, _ in batch.source.own_columns(table)}
+    with work.hand(), _named(batch, _silver(batch, table), table.of, own):
         stored = _stored(batch, _silver(batch, table))
         return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
@@ -292,7 +293,8 @@ def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | 
     moved = work.pairs[table.of].result() if table.members else None
     enriched = next((e for e in work.batch.source.enriched if e.name == table.of), None)
     own = {new: old for old, new, _ in work.batch.source.own_columns(enriched)} if enriched else None
-    with work.hand(), _named(work.batch, f"{work.batch.source.name}.gold.{table.name}", enriched.of if enriched else table.of, own):
+    name = f"{work.batch.source.name}.gold.{table.name}"
+    with work.hand(), _named(work.batch, name, enriched.of if enriched else table.of, own):
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
 
@@ -307,23 +309,26 @@ def _named(batch: Batch, table: str, feed: str, own: Mapping[str, str] | None = 
         with within():
             yield
     except UnfitValue as error:
-        place = _record_of(batch.judged.get(feed), error.row, own) if error.row else ""
+        place = _record_of(batch, feed, error.row, own) if error.row else ""
         raise UnfitValue(f"{table}: {error.column or 'a column'} cannot be computed{place}: {error}") from error
     except WrongDeclaration as error:
         raise WrongDeclaration(f"{table}: {error}") from error
 
 
-def _record_of(judged: Judged | None, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
-    """Returns where a row stands: the file and record that brought it, else its own words."""
-    if judged is None:
+def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
+    """Returns where a row of a feed stands: the file and record of this batch that brought it, else its key."""
+    feed = next((f for f in batch.source.feeds if f.name == name), None)
+    if feed is None:
         return ""
-    facts = {(own or {}).get(name, name): value for name, value in row.items() if name in (own or row)}
-    known = {name: facts[name] for name in judged.feed.fact_names if name in facts}
-    rows = judged.rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
-    met = next((r for r in rows if r["_reasons"] is None and all(r[name] == value for name, value in known.items())), None)
-    if met is not None:
-        return f" of {met['_source_file']}, record {met['_record']}"
-    return f" of the row where {', '.join(f'{k} = {facts.get(k)}' for k in judged.feed.key)}"
+    facts = {(own or {}).get(c, c): value for c, value in row.items() if own is None or c in own}
+    known = {c: facts[c] for c in feed.fact_names if c in facts}
+    if name in batch.judged:
+        rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
+        accepted = (r for r in rows if r["_reasons"] is None)
+        met = next((r for r in accepted if all(r[c] == value for c, value in known.items())), None)
+        if met is not None:
+            return f" of {met['_source_file']}, record {met['_record']}"
+    return f" of the row where {', '.join(f'{c} = {facts.get(c)}' for c in feed.key)}"
 
 
 def enrich(batch: Batch, work: Underway) -> None:
@@ -409,6 +414,26 @@ def _text(value: object) -> str:
 def whole(batch: Batch, feed: Feed) -> bool:
     """Tells whether this batch lists everything that exists of the feed."""
     return feed.whole or feed.name in batch.order.snapshot
+
+
+def computed_whole(batch: Batch) -> set[str]:
+    """Returns the tables that this batch computed from all that they follow, so that no older row of them is left."""
+    source, order = batch.source, batch.order
+
+    def is_newest(feed: Feed) -> bool:
+        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
+
+    replaced = [f for f in source.feeds if isinstance(f.keep, Replace) and f.name in batch.judged]
+    found = {_silver(batch, f) for f in replaced if is_newest(f)}
+    found |= {_silver(batch, t) for t in source.trees if t.of in batch.judged}
+    anew = {f"{source.name}.gold.{g.name}" for g in source.gold if g.kind is Kind.KEYS and not g.key}
+    return found | (anew & written(batch))
+
+
+def written(batch: Batch) -> set[str]:
+    """Returns the tables that this batch has written to."""
+    return {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
 
 
 def _stored(batch: Batch, name: str) -> Stored:

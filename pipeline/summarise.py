@@ -184,15 +184,18 @@ def _located(gold: Gold, error: UnfitValue) -> UnfitValue:
         return error
     if table.kind is Kind.TOTALS:
         rows, columns = change.rows.df.where(gold.sql(table.where or "true")), gold_columns(table)
-        parts = [] if table.each else [Part(name=c.name, query=partial(_added, gold, c)) for c in columns if c.name in table.sums]
+        sums = () if table.each else tuple(c for c in columns if c.name in table.sums)
+        parts = [Part(name=c.name, query=partial(_added, gold, c)) for c in sums]
         queries = {c: partial(_added_up, gold, sql) for c, sql in _sums(gold).items()}
     else:
         columns = tuple(c for c in table.schema if c.name not in table.ages)
-        rows = _of_touched_keys(gold) if table.kind is Kind.KEYS else change.rows.df.where(gold.sql(table.where or "true"))
+        is_of_keys, news = table.kind is Kind.KEYS, change.rows.df.where(gold.sql(table.where or "true"))
+        rows = _of_touched_keys(gold) if is_of_keys else news
         parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
         queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
     error = column_of(error, queries, gold.lake)
-    return located(error, [p for p in parts if error.column in ("", p.name)], gold.lake.keep(rows, f"suspects/{table.name}"), gold.lake)
+    suspects = gold.lake.keep(rows, f"suspects/{table.name}")
+    return located(error, [p for p in parts if error.column in ("", p.name)], suspects, gold.lake)
 
 
 def _added(gold: Gold, column: Column, rows: DataFrame) -> DataFrame:
@@ -241,7 +244,8 @@ def _built(gold: Gold, sign: int) -> DataFrame:
     """Makes rows of the gold table from what went (-1) or came (+1), without their ages."""
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    return _typed(_made(gold.table, rows.where(f"_sign = {sign}")), [c for c in gold.table.schema if c.name not in gold.table.ages])
+    columns = [c for c in gold.table.schema if c.name not in gold.table.ages]
+    return _typed(_made(gold.table, rows.where(f"_sign = {sign}")), columns)
 
 
 def _typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:
@@ -294,7 +298,8 @@ def _totals(gold: Gold) -> DataFrame:
 
 def _sums(gold: Gold) -> dict[str, str]:
     types = {c.name: c.type for c in gold_columns(gold.table)}
-    return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in ("_rows", *gold.table.sums, *gold.table.distinct)}
+    names = ("_rows", *gold.table.sums, *gold.table.distinct)
+    return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in names}
 
 
 def _together(gold: Gold) -> DataFrame:
@@ -303,7 +308,8 @@ def _together(gold: Gold) -> DataFrame:
         parts.append(_came_and_went(gold, gold.change))
     if gold.effects is not None:
         parts.append(_members_moved(gold, gold.effects))
-    return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)  # a part tells what it has
+    # A part tells what it has.
+    return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)
 
 
 def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:

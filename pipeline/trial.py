@@ -1,4 +1,4 @@
-"""Tries declared SQL on some of the rows, to find those that an error comes from, and the expression. Writes to the work folder alone."""
+"""Tries declared SQL on some of the rows, to find those that an error comes from, and the expression."""
 
 import shutil
 import threading
@@ -18,7 +18,7 @@ from pipeline.lake import Kept, Lake
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One expression of a declaration: its name, its query over rows, and the columns that it is computed of, where they are known.
+    """One expression of a declaration: its name, its query over rows, and the columns that it is computed of, if known.
 
     `among` gives, as `_source_file` and `_record`, the rows that it is computed of; without it, it is computed of all.
     """
@@ -39,13 +39,17 @@ def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake
 
 
 def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> npt.NDArray[np.bool_]:
-    """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed of all."""
+    """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed."""
     try:
         kept = _run(query, rows, lake).arrow()
     except UnfitValue:
         return np.zeros(rows.num_rows, np.bool_)
-    found = set(zip(kept["_source_file"].to_pylist(), kept["_record"].to_pylist(), strict=True))
-    return np.array([r in found for r in zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True)], np.bool_)
+    found = set(_places(kept))
+    return np.array([place in found for place in _places(rows)], np.bool_)
+
+
+def _places(rows: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True))
 
 
 def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> Kept:
@@ -55,7 +59,7 @@ def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) ->
 
 
 def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, UnfitValue] | None:
-    """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration with the name of one that never can."""
+    """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
     for part in parts:
         with within(part.name):
             error = error_of(part.query, rows, lake)
@@ -64,8 +68,13 @@ def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part,
     return None
 
 
-def failing(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake, struck: npt.NDArray[np.bool_]) -> Iterator[tuple[int, UnfitValue]]:
-    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller strikes out those that it knows."""
+def failing(
+    query: Callable[[DataFrame], DataFrame],
+    rows: pa.Table,
+    lake: Lake,
+    struck: npt.NDArray[np.bool_],
+) -> Iterator[tuple[int, UnfitValue]]:
+    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may strike out more."""
     spans = [(0, rows.num_rows)]
     while spans:
         low, high = spans.pop()
@@ -82,7 +91,7 @@ def failing(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake,
 
 
 def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) -> UnfitValue:
-    """Returns the error with the first of the parts that it comes from, and with the row, where one row alone is at fault."""
+    """Returns the error with the part that it comes from, and with the row, where one row alone is at fault."""
     table = rows.arrow()
     for part in parts:
         struck = np.zeros(table.num_rows, np.bool_)

@@ -109,11 +109,20 @@ def _blanks_around_keys(feed: Feed) -> list[Rule]:
     return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
 
 
-def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object], report: Report = silent) -> Judged:
+def judge(
+    staged: Staged,
+    feed: Feed,
+    order: WorkOrder,
+    lake: Lake,
+    *,
+    quality: Quality,
+    values: Mapping[str, object],
+    report: Report = silent,
+) -> Judged:
     """Evaluates every rule of the feed over its staged rows in one pass and keeps the verdicts beside the rows.
 
-    Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`. Raises
-    WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many to be looked for.
+    Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`.
+    Raises WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many.
     """
     rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
     judging = Judging(feed=feed, order=order, rules=tuple(rules), keys=tuple(_blanks_around_keys(feed)), deleted=filled(feed.deletes, values))
@@ -125,7 +134,8 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         except (UnfitValue, WrongDeclaration) as error:
             rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
     rows, ties = settled(feed, rows, lake.work / "settled")
-    return Judged(feed=feed, rows=rows, findings=_findings(feed, rows, rules, unfit), files=_file_counts(feed, rows, staged), ties=ties)
+    findings, files = _findings(feed, rows, rules, unfit), _file_counts(feed, rows, staged)
+    return Judged(feed=feed, rows=rows, findings=findings, files=files, ties=ties)
 
 
 def combinations(rows: pa.Table) -> list[dict[str, Any]]:
@@ -152,11 +162,10 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule], unfit: Iterable[Unf
         examples |= _examples(_warned(rows), repaired)
     named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
     said = {one.reason: one.says for one in reversed(tuple(unfit))}  # the first value of each says it for all
-    misfits = [
-        Rule(name, "", severity=HIGH, action=REJECT, description=f"its SQL can be computed of the row: {said[name]}" if name in said else _of_staging(name))
-        for name in sorted(reasons)
-        if name not in named_rules
-    ]
+    misfits = list[Rule]()
+    for name in sorted(set(reasons) - named_rules):
+        text = f"its SQL can be computed of the row: {said[name]}" if name in said else _of_staging(name)
+        misfits.append(Rule(name, "", severity=HIGH, action=REJECT, description=text))
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]

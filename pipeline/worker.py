@@ -24,6 +24,7 @@ from pipeline.java import NoJava
 from pipeline.journal import recover
 from pipeline.lake import Lake
 from pipeline.lock import LakeBusy, Lock
+from pipeline.manifest import Manifest
 from pipeline.spark import Session, open_session
 from pipeline.upkeep import Upkeep
 
@@ -87,10 +88,24 @@ class Worker:
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
+        self._report_outdated(settings, lake)
         try:
             return self._serve(settings, session, lake, lock)
         finally:
             session.stop()
+
+    def _report_outdated(self, settings: Settings, lake: Lake) -> None:
+        """Names the tables that hold rows of older definitions, once in a worker's life."""
+        from pipeline import definitions
+
+        try:
+            manifest = Manifest(lake)
+            stored = {s: newest.fingerprint for s in manifest.sources() if (newest := manifest.newest(s, "batch"))}
+            for tables in definitions.outdated(settings, stored).values():
+                if tables:
+                    self._line.send(definitions.change_event("", tables))
+        except Exception:  # noqa: BLE001 - no reason to end; the next batch says what is wrong with the lake
+            traceback.print_exc()
 
     def _open(self, settings: Settings) -> tuple[Session, Lake, Lock, tuple[str, ...]]:
         path = Path(settings.lake_path)

@@ -339,8 +339,28 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Comma
     assert json.loads(run("status", "--json").out)["outdated"] == []
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
-    assert f"{DAILY}: the definition has changed since the newest batch" in run("status").out
-    assert f"{DAILY}: the definition has changed since the newest batch" in run("check").out
+    assert f"{DAILY}: not all rows follow the definition of now; `lakegate check` says since when" in run("status").out
+    changed = f"{DAILY}: the definition has changed since the newest rows were written, which follow the old one"
+    assert changed in run("check").out
+
+
+def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
+    run: Command,
+    site: Site,
+    lake: PublishedLake,
+) -> None:
+    now = json.loads(definitions.fingerprint(sources.source("retail"), site.config.settings.sources["retail"]))
+    follows = {table: [[digest, "b1"]] for table, digest in now.items()}
+    monthly = next(t for t in now if ".gold." in t and t != DAILY)
+    mixed = {**follows, DAILY: [["an older one", "b1"], [now[DAILY], "b7"]], monthly: [["", ""], [now[monthly], "b8"]]}
+    for _ in range(2):
+        lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(mixed))
+        assert json.loads(run("status", "--json").out)["outdated"] == sorted([DAILY, monthly])
+        said = run("check").out
+        assert f"{DAILY}: since batch b7 new rows follow another definition than older ones" in said
+        assert f"{monthly}: it starts with batch b8, rows from before are not in it" in said
+    lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(follows))
+    assert json.loads(run("status", "--json").out)["outdated"] == []
 
 
 def test_a_changed_setting_changes_the_definitions_that_use_it() -> None:

@@ -136,7 +136,7 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
         "gone": [f.says for f in check(Site(tmp_path, '[spark]\nengine = "sail"\n').config, os.environ) if f.subject == "tables"][1:],
     }
     assert [len(says) for says in notes.values()] == [1, 0, 1]
-    assert "the definition has changed since the newest batch" in notes["there"][0]
+    assert "the definition has changed since the newest rows were written" in notes["there"][0]
     assert notes["gone"] == ["kiosk is published, and no source of this name is declared any more"]
 
 

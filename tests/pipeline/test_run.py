@@ -6,15 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import factories_pipeline
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from drawing import drawn
-from factories_pipeline import DESK, TILL, Site, on_sail
+from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
 
 from pipeline.contract import Outcome, Progress
-from pipeline.model import Rule, Source, Upsert
+from pipeline.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
+from pipeline.model import Csv, Enriched, Rule, Source, Upsert
 from pipeline.publish import adopt, restore
+from pipeline.retail.feeds import RETAIL
 from pipeline.spark import Session
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
@@ -229,7 +232,25 @@ def test_a_claim_that_changes_under_the_batch_voids_the_attempt(site: Site, harm
     assert site.run(replace(order, attempt=2)).outcome == Outcome.PUBLISHED
 
 
+@on_sail
+def test_a_column_of_another_type_fails_the_batch_at_once_and_changes_nothing(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    before, (prices, visits) = everything(site), TILL.feeds
+    wider = replace(prices, columns=prices.columns.replace("DECIMAL(8,2)", "DECIMAL(14,4)"))
+    order = site.order("2026-03-02", prices=MORE)
+    result = site.run(order, source=replace(TILL, feeds=(wider, visits)))
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert result.reason.startswith("till.bronze.prices: price is declared with another type than the table has; ")
+    newest = site.manifest.newest("till")
+    assert newest is not None
+    assert (newest.kind, newest.batch_id, newest.reason) == ("failed", result.batch_id, result.reason)
+    must_be_as_published(site, before)
+    assert site.run(replace(order, attempt=2)).outcome == Outcome.PUBLISHED
+
+
 # ---- changed definitions
+
+takings = replace(factories_pipeline.takings, checks=())
 
 
 def changed(site: Site, source: Source, day: str) -> list[str]:
@@ -251,6 +272,95 @@ def test_a_changed_definition_is_named_by_its_table_once(site: Site) -> None:
     assert changed(site, ruled, "2026-03-03") == ["till.silver.prices"]
     assert changed(site, ruled, "2026-03-04") == []
     assert changed(site, kept, "2026-03-05") == ["till.silver.prices", "till.silver.visits"]
+
+
+def older(site: Site, source: Source | None = None) -> dict[str, str]:
+    """What the manifest says of tables that do not follow the definitions of now alone."""
+    newest, declared = site.manifest.newest(site.source.name, "batch"), source or site.source
+    assert newest is not None
+    return outdated_tables(newest.fingerprint, declared, fingerprint(declared, {}))
+
+
+@on_sail
+def test_a_table_stays_outdated_for_as_long_as_rows_of_an_older_definition_stand(site: Site) -> None:
+    prices, visits = TILL.feeds
+    ruled = replace(TILL, feeds=(replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL"),)), visits))
+    for day in ("2026-03-01", "2026-03-02"):
+        assert changed(site, TILL, day) == []
+        assert older(site) == {}
+    assert older(site, ruled) == {"till.silver.prices": CHANGED}
+    assert changed(site, ruled, "2026-03-03") == ["till.silver.prices"]
+    for day in ("2026-03-04", "2026-03-05"):
+        assert older(site, ruled) == {"till.silver.prices": MIXED.format(since="b003")}
+        assert changed(site, ruled, day) == []
+    # Who takes the change back has rows of both.
+    assert changed(site, TILL, "2026-03-06") == ["till.silver.prices"]
+    assert older(site) == {"till.silver.prices": MIXED.format(since="b006")}
+
+
+@on_sail
+def test_a_change_under_which_no_row_was_written_can_be_taken_back(site: Site) -> None:
+    prices, visits = TILL.feeds
+    site.deliver("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
+    kept = replace(TILL, feeds=(prices, replace(visits, keep=Upsert())))
+    assert changed(site, kept, "2026-03-02") == ["till.silver.visits"]
+    assert changed(site, kept, "2026-03-03") == []  # told once, though no row follows it
+    assert older(site, kept) == {"till.silver.visits": CHANGED}
+    assert changed(site, TILL, "2026-03-04") == ["till.silver.visits"]
+    assert changed(site, TILL, "2026-03-05") == []
+    assert older(site) == {}
+
+
+@on_sail
+def test_a_new_gold_table_starts_with_its_first_batch_and_says_so(site: Site) -> None:
+    bare = replace(TILL, gold_module="")
+    assert changed(site, bare, "2026-03-01") == []
+    assert older(site) == {"till.gold.takings": NEXT}
+    assert changed(site, TILL, "2026-03-02") == ["till.gold.takings"]
+    assert changed(site, TILL, "2026-03-03") == []
+    assert older(site) == {"till.gold.takings": STARTED.format(since="b002")}
+    assert len(site.rows("silver.prices")) == 3
+    assert [r["items"] for r in site.rows("gold.takings")] == [2]
+    looser = replace(TILL, gold_module=__name__)
+    assert changed(site, looser, "2026-03-04") == ["till.gold.takings"]
+    assert older(site, looser) == {"till.gold.takings": f"{STARTED.format(since='b002')}; {MIXED.format(since='b004')}"}
+
+
+@on_sail
+def test_tables_that_are_computed_whole_and_empty_ones_are_never_mixed(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, CLUB)
+    site.deliver("2026-03-01", menu="dish | price\n soup | 3")
+    ruled = tuple(replace(f, rules=(Rule("always", "true"),)) for f in CLUB.feeds)
+    joined = Enriched(name="served", of="menu", partners=())
+    now = replace(CLUB, feeds=ruled, enriched=(joined,))
+    assert set(older(site, now).values()) == {CHANGED}
+    site.run(site.order("2026-03-02", menu="dish | price\n soup | 4", rooms="room_id | seats\n r1 | 4"), source=now)
+    assert older(site, now) == {}
+    assert [r["dish"] for r in site.rows("silver.served")] == ["soup"]
+
+
+def test_what_is_no_content_of_a_table_is_no_part_of_its_definition() -> None:
+    prices, visits = TILL.feeds
+    told = replace(prices, description="Of the till.", csv=Csv(delimiter=";"), aliases={"price": "Preis"})
+    assert fingerprint(replace(TILL, feeds=(told, visits)), {}) == fingerprint(TILL, {})
+    ruled = replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL"),))
+    also = replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL", description="Else nobody pays."),))
+    assert fingerprint(replace(TILL, feeds=(ruled, visits)), {}) == fingerprint(replace(TILL, feeds=(also, visits)), {})
+    assert fingerprint(replace(TILL, feeds=(ruled, visits)), {}) != fingerprint(TILL, {})
+
+
+@on_sail
+def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, RETAIL, fill=SHOP)
+    site.deliver("2026-03-02", orders="order_id | order_date\n o1 | 2026-03-02", customers="customer_id\n c1")
+    dearer = replace(site.settings, sources={"retail": {"profit_margin": 0.5}})
+    with Worker(dearer, tmp_path / "worker.log") as worker:
+        said = worker._hear()  # noqa: SLF001 - a worker that has been given nothing says nothing else
+    assert said == Progress(
+        batch_id="",
+        event="definition.changed",
+        values={"tables": ["retail.silver.enriched_orders"], "reason": f"retail.silver.enriched_orders: {CHANGED}"},
+    )
 
 
 @on_sail
