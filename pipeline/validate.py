@@ -92,7 +92,7 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
 def _blanks_around_keys(feed: Feed) -> list[Rule]:
     """Gives, for prepared keys, what staging says of delivered ones: it is on record only where a row breaks it."""
     texts = [p.name for p in feed.prepared if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
-    return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
+    return [Rule(f"key:{c}:{BLANK}", f"{c} = trim({c})", action=REJECT, where=f"{c} IS NOT NULL") for c in texts]
 
 
 def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: Quality, values: Mapping[str, object]) -> Judged:
@@ -107,14 +107,14 @@ def judge(staged: Staged, feed: Feed, order: WorkOrder, lake: Lake, *, quality: 
         f"CAST({order.revision} AS INT) AS _revision",
     )
     facts = derive(facts, feed.prepared).selectExpr("*", f"{deleted} AS _deleted", f"{feed.happened} AS _event_at")
+    rejecting = [r for r in (*rules, *_blanks_around_keys(feed)) if r.action is REJECT]
     judged = facts.selectExpr(
         *feed.fact_names,
         *(c.name for c in BOOKKEEPING),
         "_extra",
         "_event_at",
         # A row whose values do not fit is judged by that alone: rules over nulls that nobody sent would only add noise.
-        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(r for r in (*rules, *_blanks_around_keys(feed)) if r.action is REJECT)}, '')"
-        " ELSE _unfit END AS _reasons",
+        f"CASE WHEN _unfit IS NULL THEN nullif({when_broken(rejecting)}, '') ELSE _unfit END AS _reasons",
         f"CASE WHEN _unfit IS NULL THEN {when_broken(r for r in rules if r.action is not REJECT)} ELSE '' END AS _warned",
         f"{when_outside(rules)} AS _unchecked",
     )
@@ -160,8 +160,8 @@ def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule]) -> tuple[Finding, .
     examples = _examples(rejects(rows, ["_reasons", "_raw"])) if reasons else {}
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
-    named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
-    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description=_of_staging(name)) for name in sorted(reasons) if name not in named_rules]
+    others = sorted(set(reasons) - {WELL_FORMED.name, *(r.name for r in rules)})
+    misfits = [Rule(name, "", severity=HIGH, action=REJECT, description=_of_staging(name)) for name in others]
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):
         count = (reasons if rule.action is REJECT else warned)[rule.name]
