@@ -189,7 +189,12 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         Key(name="fail_on_high", kind=SWITCH, default=False, meaning="reject a batch when an accepted row breaks a HIGH rule"),
         _key("max_snapshot_shrink", SHARE, 0.5, "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected"),
         _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
-        _key("min_event_time", DAY, dt.date(1971, 1, 1), "first day (UTC) of which an event time is accepted; a feed may declare its own"),
+        _key(
+            "min_event_time",
+            DAY,
+            dt.date(1971, 1, 1),
+            "first day (UTC) of which an event time is accepted; a feed may declare its own",
+        ),
     ),
     "alerts": (_key("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
     "sources": (

@@ -19,7 +19,8 @@ from pipeline.trial import Part, located
 from pipeline.validate import Judged, check_rows, combinations, finding, tally
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
-NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"  # no instant reaches it; engines do not read a literal of five digits alike
+# No instant reaches it. Engines do not read a literal with a year of five digits alike.
+NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"
 # Of so many touched rows most versions are asked for: to look up which costs more than it saves.
 ASKED_ROWS = 200_000
 # A row meets every version of its key to find the one of its instant. Of a key that has so many, it meets those of a short stretch.

@@ -45,12 +45,12 @@ def bind(feed: Feed, record: Records, name: str) -> Header:
         places={column: at for at, column in enumerate(bound) if column},
         extras={header: at for at, header in enumerate(found) if not bound[at]},
         names=bound_names(feed, found),
-        first_names=tuple(dict.fromkeys((found[0], *(header for column, headers in feed.headers if column == bound[0] for header in headers)))),
+        first_names=(found[0], *dict(feed.headers).get(bound[0] or "", ())),
     )
 
 
 def bound_names(feed: Feed, headers: Iterable[str]) -> tuple[str, ...]:
-    """Names the columns of a header: those that the feed declares by their own name, others by what the header reads, without case."""
+    """Names the columns of a header: declared ones by their own name, others by what the header reads, without case."""
     known = _columns_by_header(feed)
     return tuple(known.get(folded(header), folded(header)) for header in headers)
 

@@ -229,11 +229,11 @@ class Feed:
     optional: tuple[str, ...] = ()  # columns that a file may lack
     whole: bool = False
     description: str = ""
-    # How files are written, and what of them is taken, is no part of what the tables hold: these are no part of the definition that is
-    # fingerprinted.
+    # How files are written, and what of them is taken, is no part of what the tables hold, and these are no part of the
+    # definition that is fingerprinted.
     csv: Csv = field(default=Csv(), repr=False)
     keys_as_delivered: bool = field(default=False, repr=False)  # keys may hold invisible signs, and blanks around them
-    min_event_time: dt.date | None = field(default=None, repr=False)  # an event before this day is rejected; None: as [quality] says
+    min_event_time: dt.date | None = field(default=None, repr=False)  # first day of its events; None: as [quality] says
     aliases: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)  # column -> what headers may call it
 
     def __post_init__(self) -> None:
@@ -247,6 +247,8 @@ class Feed:
             raise ValueError(f"feed {self.name}: {self.keep.at} depends on _batch_date; the time of a distinct row must follow from the row alone")
         if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
             raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
+        if self.min_event_time is not None and type(self.min_event_time) is not dt.date:
+            raise ValueError(f"feed {self.name}: min_event_time {self.min_event_time!r} is no datetime.date")
         self._check_aliases()
 
     def _check_aliases(self) -> None:
@@ -284,11 +286,13 @@ class Feed:
 
     @cached_property
     def key_texts(self) -> frozenset[str]:
-        """The delivered columns of text that keys are, or are prepared from; none where the feed takes keys as they are delivered."""
+        """The delivered columns of text that keys are, or are prepared from; none where `keys_as_delivered`."""
         needed = {name.lower() for name in self.key}
         for _ in self.prepared:  # one may be computed from another
-            needed |= {word for p in self.prepared if p.name.lower() in needed for word in re.findall(r"\w+", p.sql.lower())}
-        return frozenset(c.name for c in self.schema if c.type == "STRING" and c.name.lower() in needed and not self.keys_as_delivered)
+            sql = [p.sql.lower() for p in self.prepared if p.name.lower() in needed]
+            needed |= {word for text in sql for word in re.findall(r"\w+", text)}
+        texts = () if self.keys_as_delivered else (c.name for c in self.schema if c.type == "STRING")
+        return frozenset(name for name in texts if name.lower() in needed)
 
     @cached_property
     def tracked(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Finds records that are no data: the header, where files were put together, and lines of dashes, as some exports write them."""
+"""Finds records that are no data: the header again, where files were put together, and lines of dashes."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ from pipeline.model import Feed
 HEADER_AGAIN = "record_is_no_header"
 SEPARATOR = "record_is_no_separator_line"
 DESCRIPTIONS = {
-    HEADER_AGAIN: "a record holds values, not the names of the columns again",
+    HEADER_AGAIN: "a record holds values, not the names of columns again",
     SEPARATOR: "a record holds values, not only dashes and the like",
 }
 
@@ -47,7 +47,8 @@ def no_data(feed: Feed, header: Header, raw: Any) -> Any:
 
 def _fields(raw: str, delimiter: str) -> Iterable[str]:
     # Of the text, since a mark before a quote makes the record an ill-formed one.
+    text = io.StringIO(raw.lstrip(_MARK), newline="")
     try:
-        return [name.strip(_MARK) for name in next(csv.reader(io.StringIO(raw.lstrip(_MARK), newline=""), delimiter=delimiter), [])]
+        return [name.strip(_MARK) for name in next(csv.reader(text, delimiter=delimiter), [])]
     except csv.Error:
         return []

@@ -127,9 +127,9 @@ def _pieces(start: bytes, file: BinaryIO, block_bytes: int) -> Iterator[bytes]:
 
 
 def _check_width(start: bytes, name: str, encoding: str) -> None:
-    """Raises DataError where the file has characters of two bytes, as delimiters and line ends show, and the encoding has not, or the reverse.
+    """Raises DataError where the file has characters of two bytes and the encoding has not, or the reverse.
 
-    A zero byte is valid UTF-8 and a character of most encodings: without this look the complaint would be of a missing header.
+    A zero byte is valid UTF-8 and a character of most encodings: without this look a header would be missed.
     """
     if codecs.lookup(encoding).name.startswith(("utf-16", "utf-32")):
         if b"\0" not in start and b"\n" in start and _is_utf_8(start):
@@ -139,7 +139,8 @@ def _check_width(start: bytes, name: str, encoding: str) -> None:
     little, big = header[1::2].count(0), header[::2].count(0)  # a Latin letter is its byte and a zero
     if little != big and not start.startswith((b"\xff\xfe", b"\xfe\xff")):
         likely = "utf-16-le" if little > big else "utf-16-be"
-        raise DataError(f"{name}: the file is UTF-16 without a byte order mark, not {encoding}; set encoding to {likely}, or {AGAIN}")
+        unlike = f"the file is UTF-16 without a byte order mark, not {encoding}"
+        raise DataError(f"{name}: {unlike}; set encoding to {likely}, or {AGAIN}")
 
 
 def _is_utf_8(start: bytes) -> bool:

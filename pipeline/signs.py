@@ -12,8 +12,9 @@ NOT_NFC, BLANK = "not_NFC", "U+0020"
 
 # Control and format signs, fillers, and every space but the plain one and, within a text, the ideographic one.
 UNSEEN = (
-    "\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\x00-\x1f\x7f-\xa0\xad\u034f\u061c\u115f\u1160\u1680\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _BLANKS = " \u3000"
 _NOT_PLAIN = r"\A | \z|[^ -~]"
@@ -36,7 +37,8 @@ def odd_keys(text: Any, *, blanks_around: bool) -> Any:
         pc.not_equal(pc.utf8_normalize(some, "NFC"), some),
     ).to_numpy(zero_copy_only=False)
     found = np.full(len(text), None, dtype=object)
-    found[rows[is_odd]] = [_odd_sign(value, blanks_around=blanks_around) for value in some.filter(pa.array(is_odd)).to_pylist()]
+    odd = some.filter(pa.array(is_odd)).to_pylist()
+    found[rows[is_odd]] = [_odd_sign(value, blanks_around=blanks_around) for value in odd]
     return pa.array(found, pa.string())
 
 
@@ -63,10 +65,11 @@ def described(sign: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Writes a text with the signs that nobody sees, and marks that are to melt into the letter before them, as `\\u200b`."""
-    marks = not unicodedata.is_normalized("NFC", text)
-    return "".join(_escaped(sign) if _UNSEEN.match(sign) or (marks and unicodedata.combining(sign)) else sign for sign in text)
+    """Writes a text with invisible signs, and with marks that NFC melts into the letter before them, as `\\u200b`."""
+    is_nfc = unicodedata.is_normalized("NFC", text)
+    return "".join(_shown(sign, marks=not is_nfc) for sign in text)
 
 
-def _escaped(sign: str) -> str:
-    return sign.encode("unicode_escape").decode()
+def _shown(sign: str, *, marks: bool) -> str:
+    is_unseen = _UNSEEN.match(sign) or (marks and unicodedata.combining(sign))
+    return sign.encode("unicode_escape").decode() if is_unseen else sign

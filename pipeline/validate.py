@@ -106,7 +106,7 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
 def _blanks_around_keys(feed: Feed) -> list[Rule]:
     """Gives, for prepared keys, what staging says of delivered ones: it is on record only where a row breaks it."""
     texts = [p.name for p in feed.prepared if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
-    return [Rule(f"key:{name}:{BLANK}", f"{name} = trim({name})", severity=HIGH, action=REJECT, where=f"{name} IS NOT NULL") for name in texts]
+    return [Rule(f"key:{c}:{BLANK}", f"{c} = trim({c})", action=REJECT, where=f"{c} IS NOT NULL") for c in texts]
 
 
 def judge(

@@ -24,7 +24,8 @@ SALES = Feed(
 def text_feed(*columns: str) -> Feed:
     """A feed whose columns are all text, and whose key may be any."""
     columns_sql = ", ".join(f"{c} STRING" for c in columns)
-    return Feed(name="texts", files="*.csv", columns=columns_sql, key=columns[:1], keep=Append(), keys_as_delivered=True)
+    key = columns[:1]
+    return Feed(name="texts", files="*.csv", columns=columns_sql, key=key, keep=Append(), keys_as_delivered=True)
 
 
 def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20, ending: str = ".csv") -> Staged:
@@ -60,6 +61,8 @@ def drawn(text: str) -> str:
 
 def is_data(row: Sequence[str], columns: Sequence[str]) -> bool:
     """Whether a record is neither the header again nor nothing but dashes and the like."""
-    signs = {sign for field in row for sign in field if sign not in '\t\n\f\r"\ufeff\x1a,' and unicodedata.category(sign)[0] != "Z"}
-    is_dashes = bool(signs) and all(sign in "-=_+*~#|" or "\u2010" <= sign <= "\u2015" or "\u2500" <= sign <= "\u257f" for sign in signs)
+    blanks = '\t\n\f\r"\ufeff\x1a,'
+    signs = {sign for sign in "".join(row) if sign not in blanks and unicodedata.category(sign)[0] != "Z"}
+    dashes = {*"-=_+*~#|", *map(chr, range(0x2010, 0x2016)), *map(chr, range(0x2500, 0x2580))}
+    is_dashes = bool(signs) and signs <= dashes
     return not is_dashes and [field.strip("\ufeff").strip().casefold() for field in row] != list(columns)

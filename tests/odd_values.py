@@ -1,7 +1,7 @@
 """Every function that declarations and stages use, over values at which engines are known to differ.
 
-`python odd_values.py FOLDER` computes them on Sail, since two engines do not fit into one process, and leaves a Parquet file
-for each table.
+`python odd_values.py FOLDER` computes them on Sail, since two engines do not fit into one process, and leaves a Parquet
+file for each table.
 """
 
 import datetime as dt
@@ -117,7 +117,7 @@ MONEY = [
     "-9999999999.99",
 ]
 WHOLE = (0, 1, -1, 3, 7, 10, 365, 2**31 - 1, -(2**31))
-LARGE = (0, -1, 1, 999, 1_000, 1772445600, 1772445600000, 253402300799999, 253402300800000, 2**53 + 1, 2**63 - 1, -(2**63))
+LARGE = (0, -1, 1, 999, 1772445600, 1772445600000, 253402300799999, 253402300800000, 2**53 + 1, 2**63 - 1, -(2**63))
 
 
 def _column(kind: str, values: Sequence[Any]) -> Any:
@@ -128,8 +128,8 @@ def _crossed(kinds: Mapping[str, str], *values: Sequence[Any]) -> pa.Table:
     rows: list[tuple[Any, ...]] = [()]
     for some in values:
         rows = [(*row, value) for row in rows for value in (*some, None)]
-    columns = zip(*rows, strict=True)
-    return pa.table({name: pa.array(column, arrow_type(kind)) for (name, kind), column in zip(kinds.items(), columns, strict=True)})
+    columns = dict(zip(kinds, zip(*rows, strict=True), strict=True))
+    return pa.table({name: pa.array(columns[name], arrow_type(kind)) for name, kind in kinds.items()})
 
 
 DATES = [dt.date.fromisoformat(text) for text in DAYS]
@@ -341,17 +341,21 @@ def computed(session: Session, folder: Path) -> dict[str, pa.Table]:
         pq.write_table(table.append_column("n", pa.array(range(len(table)), pa.int64())), path)
         rows = session.spark.read.parquet(str(path))
         numbered = [f"{sql} AS f{at}" for at, sql in enumerate(FUNCTIONS[name])]
-        found[name] = rows.selectExpr("n", *numbered).orderBy("n").toArrow().drop_columns("n").rename_columns(list(FUNCTIONS[name]))
+        functions = rows.selectExpr("n", *numbered).orderBy("n").toArrow().drop_columns("n")
+        found[name] = functions.rename_columns(list(FUNCTIONS[name]))
         if sums := AGGREGATES.get(name):
-            found[f"all {name}"] = rows.selectExpr(*(f"{sql} AS f{at}" for at, sql in enumerate(sums))).toArrow().rename_columns(list(sums))
+            numbered = [f"{sql} AS f{at}" for at, sql in enumerate(sums)]
+            found[f"all {name}"] = rows.selectExpr(*numbered).toArrow().rename_columns(list(sums))
     return found
 
 
 def values(column: Any) -> list[Any]:
     """The values of a column; of dates and times their numbers, since Python knows none beyond the year 9999."""
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64()).to_pylist()  # type: ignore[no-any-return]
-    return (column.cast(pa.int32()) if pa.types.is_date(column.type) else column).to_pylist()  # type: ignore[no-any-return]
+        column = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
+    elif pa.types.is_date(column.type):
+        column = column.cast(pa.int32())
+    return list(column.to_pylist())
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ SALES = Enriched(
             "STRING",
             "CASE WHEN _product_from <= CAST(order_date AS TIMESTAMP) THEN 'by_date' WHEN _product_from IS NOT NULL THEN 'earliest_version' END",
         ),
-        Derived("profit", "DECIMAL(20,2)", "try_cast(sales_amount - sls_quantity * cost AS DECIMAL(20,2))"),
-        Derived("month", "DATE", "date_add(order_date, 1 - day(order_date))"),  # `trunc` ends in the year 2262 on one engine
+        Derived("profit", "DECIMAL(20,2)", "sales_amount - sls_quantity * cost"),
+        # `trunc` fails before 1677 and after 2262 on one engine.
+        Derived("month", "DATE", "date_add(order_date, 1 - day(order_date))"),
     ),
 )

@@ -100,8 +100,8 @@ crm_sales = Feed(
         Derived(
             "sales_amount",
             "DECIMAL(18,2)",
-            "CASE WHEN sls_sales > 0 AND (coalesce(sls_price, 0) = 0 OR sls_sales = sls_quantity * price) THEN sls_sales ELSE"
-            " try_cast(sls_quantity * price AS DECIMAL(18,2)) END",
+            "CASE WHEN sls_sales > 0 AND (coalesce(sls_price, 0) = 0 OR sls_sales = sls_quantity * price)"
+            " THEN sls_sales ELSE try_cast(sls_quantity * price AS DECIMAL(18,2)) END",
         ),
     ),
     rules=(

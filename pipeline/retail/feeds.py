@@ -4,6 +4,8 @@ from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, History, Re
 from pipeline.retail.enriched import ENRICHED_ORDERS
 
 DAY = "to_date(effective_from)"  # derived columns are as of the row's own day, so that they too are a pure function of the event
+LENGTH = "[0-9]{1,6}([.][0-9]{1,3})?"
+VOLUME = " * ".join(f"try_cast(split_part(dimensions_cm, 'x', {n}) AS DECIMAL(9,3))" for n in (1, 2, 3))
 
 orders = Feed(
     name="orders",
@@ -102,12 +104,15 @@ products = Feed(
         Derived(
             "volume_cm3",
             "DECIMAL(18,3)",
-            # `\z` is the very end; `$` is so on one engine, and before a line end on the other. What is larger than the column has no volume.
-            r"CASE WHEN dimensions_cm RLIKE '^[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?x[0-9]{1,6}([.][0-9]{1,3})?\\z' THEN"
-            " try_cast(try_cast(split_part(dimensions_cm, 'x', 1) AS DECIMAL(9,3)) * try_cast(split_part(dimensions_cm, 'x', 2) AS DECIMAL(9,3))"
-            " * try_cast(split_part(dimensions_cm, 'x', 3) AS DECIMAL(9,3)) AS DECIMAL(18,3)) END",
+            # `\z` is the very end; `$` stands before a line end, too, on one engine. A volume too large is null.
+            rf"CASE WHEN dimensions_cm RLIKE '^{LENGTH}x{LENGTH}x{LENGTH}\\z'"
+            f" THEN try_cast({VOLUME} AS DECIMAL(18,3)) END",
         ),
-        Derived("density_kg_per_cm3", "DECIMAL(18,9)", "try_cast(CAST(weight_kg AS DECIMAL(18,9)) / nullif(volume_cm3, 0) AS DECIMAL(18,9))"),
+        Derived(
+            "density_kg_per_cm3",
+            "DECIMAL(18,9)",
+            "try_cast(CAST(weight_kg AS DECIMAL(18,9)) / nullif(volume_cm3, 0) AS DECIMAL(18,9))",
+        ),
     ),
 )
 

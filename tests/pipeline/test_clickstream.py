@@ -255,11 +255,12 @@ def test_what_is_no_event_is_rejected_with_its_reason(session: Session, tmp_path
 
 @on_sail
 def test_seconds_where_milliseconds_are_meant_are_no_events_of_1970(session: Session, tmp_path: Path) -> None:
-    site = Site(tmp_path, session, WITHOUT_GOLD)
+    site, seconds = Site(tmp_path, session, WITHOUT_GOLD), MIDNIGHT // 1000
+    view = {"visitorid": "1", "event": "view", "itemid": "1"}
     site.deliver(
         "2026-03-02",
-        raw_events=f"timestamp,visitorid,event,itemid,transactionid\n0,1,view,1,\n{MIDNIGHT // 1000},1,view,1,\n{MIDNIGHT},1,view,1,\n",
-        raw_item_properties=f"timestamp,itemid,property,value\n{MIDNIGHT // 1000},1,790,n1.000\n{MIDNIGHT},1,790,n2.000\n",
+        events=[{"timestamp": str(at), **view} for at in (0, seconds, MIDNIGHT)],
+        raw_item_properties=f"timestamp,itemid,property,value\n{seconds},1,790,n1.000\n{MIDNIGHT},1,790,n2.000\n",
     )
     assert site.draw("ops.quarantine", "feed", "record", "reasons") == drawn("""
         feed            | record | reasons
@@ -277,7 +278,10 @@ def test_an_event_of_the_last_instant_keeps_what_its_item_was(session: Session, 
     site.deliver(
         "2026-03-02",
         raw_events=f"timestamp,visitorid,event,itemid,transactionid\n{last},1,transaction,1,7\n{last},1,view,1,\n",
-        raw_item_properties=f"timestamp,itemid,property,value\n{last},1,790,n1.000\n{MIDNIGHT},1,790,n2.000\n{MIDNIGHT},1,available,1\n",
+        item_properties=[
+            {"timestamp": str(at), "itemid": "1", "property": name, "value": value}
+            for at, name, value in ((last, "790", "n1.000"), (MIDNIGHT, "790", "n2.000"), (MIDNIGHT, "available", "1"))
+        ],
     )
     assert draw(site.rows("silver.enriched_events"), "event", "available", "price") == drawn("""
         event       | available | price

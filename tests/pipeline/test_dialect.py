@@ -264,25 +264,38 @@ WIDE = ["utf-16-le", "utf-16-be"]
 @pytest.mark.parametrize("declared", ["utf-8", "cp1252", "gb18030"])
 @pytest.mark.parametrize("content", ["a,b\r\nx,y\r\n", "a,b\r\nZürich,日本\r\n", "a,b", "\r\na,b\n"])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
-def test_utf_16_without_a_mark_is_called_by_its_name(tmp_path: Path, encoding: str, declared: str, content: str, block_bytes: int) -> None:
+def test_utf_16_without_a_mark_is_called_by_its_name(
+    tmp_path: Path,
+    encoding: str,
+    declared: str,
+    content: str,
+    block_bytes: int,
+) -> None:
     feed = replace(text_feed("a", "b"), csv=Csv(encoding=declared))
-    assert refusal(tmp_path, feed, content.encode(encoding), block_bytes) == (
-        f"texts_1.csv: the file is UTF-16 without a byte order mark, not {declared}; set encoding to {encoding}, or correct the file and land a new trigger"
-    )
+    what, to_do = f"the file is UTF-16 without a byte order mark, not {declared}", f"set encoding to {encoding}"
+    said = refusal(tmp_path, feed, content.encode(encoding), block_bytes)
+    assert said == f"texts_1.csv: {what}; {to_do}, or correct the file and land a new trigger"
 
 
 def test_utf_16_whose_names_are_not_latin_is_known_by_its_delimiters(tmp_path: Path) -> None:
     feed = text_feed("名", "値")
     assert "set encoding to utf-16-le" in refusal(tmp_path, feed, "名,値\nx,日\n".encode("utf-16-le"))
-    assert [r["名"] for r in rows_of(deliver(tmp_path, replace(feed, csv=Csv(encoding="utf-16-le")), "名,値\nx,日\n"))] == ["x"]
+    wide = replace(feed, csv=Csv(encoding="utf-16-le"))
+    assert [r["名"] for r in rows_of(deliver(tmp_path, wide, "名,値\nx,日\n"))] == ["x"]
 
 
 @pytest.mark.parametrize("encoding", [*WIDE, "utf-16", "utf-32"])
 @pytest.mark.parametrize("content", ["a,b\r\nx,y\r\n", "a,b\nZürich,日本\n", "a,b\nxx,y\n"])
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
-def test_utf_8_where_wider_characters_are_declared_is_called_by_its_name(tmp_path: Path, encoding: str, content: str, block_bytes: int) -> None:
+def test_utf_8_where_wider_ones_are_declared_is_called_by_its_name(
+    tmp_path: Path,
+    encoding: str,
+    content: str,
+    block_bytes: int,
+) -> None:
     feed = replace(text_feed("a", "b"), csv=Csv(encoding=encoding))
-    assert refusal(tmp_path, feed, content.encode(), block_bytes) == f"texts_1.csv: the file is UTF-8, not {encoding}: it has no zero byte; {AGAIN}"
+    sentence = f"texts_1.csv: the file is UTF-8, not {encoding}: it has no zero byte; {AGAIN}"
+    assert refusal(tmp_path, feed, content.encode(), block_bytes) == sentence
 
 
 def test_a_zero_byte_in_a_value_makes_no_file_utf_16(tmp_path: Path) -> None:
@@ -302,7 +315,8 @@ def letters(encoding: str) -> st.SearchStrategy[str]:
 def written(draw: st.DrawFn) -> tuple[Csv, list[list[str]], str]:
     delimiter, encoding = draw(st.sampled_from(",;\t|^\x01")), draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "cp437", "gb18030"]))
     field = letters(encoding) | st.text(f'ab"\n {delimiter}', max_size=6)
-    rows = [row for row in draw(st.lists(st.lists(field, min_size=2, max_size=2), max_size=10)) if is_data(row, ["a", "b"])]
+    row = st.lists(field, min_size=2, max_size=2).filter(lambda row: is_data(row, ["a", "b"]))
+    rows = draw(st.lists(row, max_size=10))
     quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     text = io.StringIO()
     csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))).writerows([["a", "b"], *rows])

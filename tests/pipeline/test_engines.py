@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -89,8 +90,9 @@ def test_engines_agree_on_every_function_that_declarations_and_stages_use(sessio
     assert not differ, "\n".join(ascii(one) for one in differ[:20])
 
 
-OFFICE = {
-    "crm_customers": {"cst_firstname": "Ann", "cst_marital_status": "M", "cst_gndr": "F", "cst_create_date": "2026-01-01"},
+Fill = dict[str, dict[str, str]]
+OFFICE: Fill = {
+    "crm_customers": {"cst_firstname": "Ann", "cst_marital_status": "M", "cst_gndr": "F"},
     "crm_products": {"prd_id": "1", "prd_nm": "Lamp", "prd_cost": "3", "prd_line": "R", "prd_start_dt": "2020-01-01"},
     "crm_sales": {
         "sls_order_dt": "20260101",
@@ -106,22 +108,23 @@ DATED_TEXTS = ("sls_order_dt", "sls_ship_dt", "sls_due_dt")
 
 
 def rows_of_any_day(feed: Feed) -> list[dict[str, str]]:
-    """A row for each day and each column of days, with that day in it, which meets the rows of its number in the other feeds."""
+    """A row for each day and each column of days, with that day in it; it meets those of its number elsewhere."""
     dated = [c.name for c in feed.schema if c.type in ("DATE", "TIMESTAMP") or c.name in DATED_TEXTS]
     rows = []
     for n, (name, day) in enumerate(product(dated, odd_values.DAYS)):
         keys = {key: f"{key[0]}{n}" for key in ("order_id", "customer_id", "product_id", "shipping_id")}
-        keys |= {"cst_id": str(n), "cst_key": f"AW{n}", "CID": f"NASAW{n}", "prd_key": f"AC-HE-P{n}", "sls_cust_id": str(n)}
-        keys |= {"sls_prd_key": f"P{n}", "sls_ord_num": f"S{n}"}
+        keys |= {"cst_id": str(n), "cst_key": f"AW{n}", "CID": f"NASAW{n}", "prd_key": f"AC-HE-P{n}"}
+        keys |= {"sls_cust_id": str(n), "sls_prd_key": f"P{n}", "sls_ord_num": f"S{n}"}
         types = {c.name: c.type for c in feed.schema}
-        written = day.replace("-", "") if name in DATED_TEXTS else f"{day} 00:00:00" if types[name] == "TIMESTAMP" else day
+        as_time = f"{day} 00:00:00" if types[name] == "TIMESTAMP" else day
+        written = day.replace("-", "") if name in DATED_TEXTS else as_time
         rows.append({key: value for key, value in (keys | {name: written}).items() if key in types})
     return rows
 
 
 @on_spark
 @pytest.mark.parametrize(("source", "fill"), [(RETAIL, SHOP), (CRM_ERP, OFFICE)], ids=["retail", "crm_erp"])
-def test_no_day_in_any_column_fails_a_batch(session: Session, tmp_path: Path, source: Source, fill: dict[str, dict[str, str]]) -> None:
+def test_no_day_in_any_column_fails_a_batch(session: Session, tmp_path: Path, source: Source, fill: Fill) -> None:
     site = Site(tmp_path, session, source, fill=fill)
     order = site.order("2026-03-02", **{name: rows_of_any_day(source.feed(name)) for name in fill})
     on_session(session, tmp_path / "spark" / "lake", [order], ANY_TIME)
@@ -129,6 +132,36 @@ def test_no_day_in_any_column_fails_a_batch(session: Session, tmp_path: Path, so
     expected, found = (shown(tmp_path / engine / "lake", order.batch_id) for engine in ("spark", "sail"))
     for table, rows in expected.items():
         assert found[table] == rows, f"{table}: {list(((found[table] - rows) + (rows - found[table])).items())[:4]!a}"
+
+
+@on_spark
+def test_no_number_at_its_limit_fails_a_batch(session: Session, tmp_path: Path) -> None:
+    most, money, weight = str(2**31 - 1), "9999999999.99", "9999999.999"
+    shop = Site(tmp_path / "shop", session, RETAIL, fill=SHOP).order(
+        "2026-03-02",
+        orders=[{"order_id": "o1", "order_date": "2026-03-02", "order_amount": money}],
+        products=[
+            {"product_id": "p1", "price": money, "weight_kg": weight, "dimensions_cm": "0.1x0.1x0.1"},
+            {"product_id": "p2", "dimensions_cm": "x".join(["999999.999"] * 3)},
+        ],
+        inventory=[{"product_id": "p1", "available_quantity": most, "reorder_level": "2000000000"}],
+        shipping=[{"order_id": "o1", "shipping_id": "s1", "shipping_cost": money, "package_weight": "0.001"}],
+    )
+    office = Site(tmp_path / "office", session, CRM_ERP, fill=OFFICE).order(
+        "2026-03-02",
+        crm_sales=[
+            {"sls_ord_num": "S1", "sls_prd_key": "P1", "sls_quantity": most, "sls_price": money, "sls_sales": money},
+            {"sls_ord_num": "S2", "sls_prd_key": "P1", "sls_quantity": "3", "sls_price": None, "sls_sales": money},
+        ],
+    )
+    for name, order in (("shop", shop), ("office", office)):
+        on_session(session, tmp_path / name / "spark" / "lake", [order])
+        on_sail(tmp_path / name / "sail" / "lake", [order])
+        expected, found = (shown(tmp_path / name / engine / "lake", order.batch_id) for engine in ("spark", "sail"))
+        assert found == expected
+    products = Lake(tmp_path / "shop" / "sail" / "lake").arrow("retail.silver.products", 1).sort_by("product_id")
+    assert products["volume_cm3"].to_pylist() == [Decimal("0.001"), None]
+    assert "amount_or_price_is_given" in str(expected["ops.quarantine"])
 
 
 @on_spark

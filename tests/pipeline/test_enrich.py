@@ -317,7 +317,7 @@ def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tm
 def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Session, tmp_path: Path) -> None:
     any_time = Quality(max_future_hours=1e8, min_event_time=dt.date(1, 1, 1))
     site = Site(tmp_path, session, RETAIL, fill=SHOP, quality=any_time)
-    last = "9999-12-31 23:59:59.999999"
+    last, columns = "9999-12-31 23:59:59.999999", "customer_id | customer_tier | created_timestamp"
     orders = """
         order_id | customer_id | order_date
         first    | ann         | 0001-01-01
@@ -327,7 +327,7 @@ def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Sessi
     site.deliver(
         "2026-03-02",
         orders=orders,
-        customers=f"customer_id | customer_tier | created_timestamp\n ann | basic | 0001-01-01 00:00:00\n ann | gold | {last}",
+        customers=f"{columns}\n ann | basic | 0001-01-01 00:00:00\n ann | gold | {last}",
         products="product_id\n p1",
     )
     shown = ("order_id", "customer_tier", "category")
@@ -337,22 +337,24 @@ def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Sessi
         last     | gold          | light
         wait     |               | light
     """)
-    late = f"customer_id | customer_tier | created_timestamp\n bob | premium | {last}\n ann | silver | 0001-01-01 00:00:00.000001"
-    site.deliver("2026-03-03", customers=late)
+    late = f"bob | premium | {last}\n ann | silver | 0001-01-01 00:00:00.000001"
+    site.deliver("2026-03-03", customers=f"{columns}\n {late}")
     assert site.draw("silver.enriched_orders", *shown) == drawn("""
         order_id | customer_tier | category
         first    | silver        | light
         last     | gold          | light
         wait     | premium       | light
     """)
-    assert site.draw("gold.daily_sales", "order_date", "orders") == drawn("order_date | orders\n 0001-01-01 | 1\n 9999-12-31 | 2")
+    days = drawn("order_date | orders\n 0001-01-01 | 1\n 9999-12-31 | 2")
+    assert site.draw("gold.daily_sales", "order_date", "orders") == days
 
 
 @on_sail
-def test_what_sees_the_newest_of_everything_sees_a_version_of_the_last_instant(session: Session, tmp_path: Path) -> None:
+def test_what_sees_the_newest_of_everything_sees_the_last_instant(session: Session, tmp_path: Path) -> None:
     now = Enriched(name="rooms_now", of="rooms", partners=(AsOf(feed="members", on=("room_id",), prefix="member_"),))
     members = replace(CLUB.feeds[0], columns=CLUB.feeds[0].columns.replace("member_id", "room_id"), key=("room_id",))
-    site = Site(tmp_path, session, replace(CLUB, feeds=(members, CLUB.feeds[1]), enriched=(now,)), quality=Quality(max_future_hours=1e8))
+    club = replace(CLUB, feeds=(members, CLUB.feeds[1]), enriched=(now,))
+    site = Site(tmp_path, session, club, quality=Quality(max_future_hours=1e8))
     rows = "room_id | tier | changed_at\n A | old | 2026-03-01 10:00:00\n A | new | 9999-12-31 23:59:59.999999"
     site.deliver("2026-03-02", rooms="room_id | seats\n A | 1", members=rows)
     assert site.draw("silver.rooms_now", "room_id", "tier") == drawn("room_id | tier\n A | new")

@@ -1,4 +1,4 @@
-"""Lines that are no data: the header again where files were put together, and the dashes under it, have reasons of their own."""
+"""Lines that are no data, the header again and the dashes under it, have reasons of their own."""
 
 import gzip
 from dataclasses import replace
@@ -13,14 +13,15 @@ AGAIN, DASHES = "record_is_no_header", "record_is_no_separator_line"
 TEXTS = text_feed("CID", "CNTRY")
 
 
-def reasons(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8 << 20, ending: str = ".csv") -> list[str | None]:
-    return [r["_reasons"] for r in rows_of(deliver(folder, feed, content, block_bytes=block_bytes, ending=ending))]
+def reasons(folder: Path, feed: Feed, content: str | bytes, ending: str = ".csv") -> list[str | None]:
+    return [r["_reasons"] for r in rows_of(deliver(folder, feed, content, ending=ending))]
 
 
 @pytest.mark.parametrize(
     "again",
     [
-        "CID,CNTRY", "cid,Cntry", " CID ,\tCNTRY ", '"CID","CNTRY"', "\ufeffCID,CNTRY", '\ufeff"CID","CNTRY"', "\ufeff\ufeffCID,CNTRY", 'CID," \u00a0CNTRY"',
+        "CID,CNTRY", "cid,Cntry", " CID ,\tCNTRY ", '"CID","CNTRY"',
+        "\ufeffCID,CNTRY", '\ufeff"CID","CNTRY"', "\ufeff\ufeffCID,CNTRY", 'CID," \u00a0CNTRY"',
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
@@ -46,8 +47,12 @@ def test_a_line_of_dashes_and_the_like_is_no_row(tmp_path: Path, line: str) -> N
 
 
 @pytest.mark.parametrize(
-    "line", ["AW-1,CNTRY", "CID,AU", "CIDS,CNTRY", "CNTRY,CID", "-1,--", "--,x", "+1,-1", ",", "->,--", "CID/CNTRY,CID,CNTRY", "a-,-b", '"CID,CNTRY",x']
-)
+    "line",
+    [
+        "AW-1,CNTRY", "CID,AU", "CIDS,CNTRY", "CNTRY,CID", "-1,--", "--,x", "+1,-1", ",", "->,--",
+        "CID/CNTRY,CID,CNTRY", "a-,-b", '"CID,CNTRY",x',
+    ],
+)  # fmt: skip
 def test_a_row_that_only_resembles_them_is_judged_like_any_other(tmp_path: Path, line: str) -> None:
     assert reasons(tmp_path, TEXTS, f"CID,CNTRY\n{line}\nAW-1,AU\n")[0] in (None, "record_is_well_formed")
 
@@ -64,12 +69,14 @@ def test_typed_columns_do_not_complain_of_a_header_beside_it(tmp_path: Path) -> 
 
 
 def test_the_second_member_of_a_packed_file_brings_its_header(tmp_path: Path) -> None:
-    packed = b"".join(gzip.compress(text.encode(), mtime=0) for text in ("CID,CNTRY\nAW-1,AU\n", "\ufeffCID,CNTRY\nAW-2,DE\n"))
+    texts = ("CID,CNTRY\nAW-1,AU\n", "\ufeffCID,CNTRY\nAW-2,DE\n")
+    packed = b"".join(gzip.compress(text.encode(), mtime=0) for text in texts)
     assert reasons(tmp_path, TEXTS, packed, ending=".csv.gz") == [None, AGAIN, None]
 
 
 def test_a_header_is_known_in_the_feeds_dialect_by_its_aliases_and_with_new_columns(tmp_path: Path) -> None:
-    german = replace(SALES, csv=Csv(delimiter=";", encoding="cp1252", decimal=","), aliases={"amount": ("Betrag", "Größe")})
+    dialect = Csv(delimiter=";", encoding="cp1252", decimal=",")
+    german = replace(SALES, csv=dialect, aliases={"amount": ("Betrag", "Größe")})
     content = "id;Betrag;note;neu\nA1;1,5;x;y\nid;Größe;note;Neu\nid;note;Betrag;neu\nA2;2,5;;\n"
     assert reasons(tmp_path, german, content) == [None, AGAIN, "type:amount", None]
     bars = replace(TEXTS, csv=Csv(delimiter="|"))

@@ -1,4 +1,4 @@
-"""Keys that look alike: invisible signs, blanks around them and other normal forms are rejected, and the reason shows the sign."""
+"""Keys that look alike are rejected: signs that nobody sees, blanks around them, other normal forms."""
 
 import unicodedata
 from dataclasses import replace
@@ -20,17 +20,19 @@ NFD = unicodedata.normalize("NFD", "Café")
 
 
 def named(*values: str | None, blanks_around: bool = True) -> list[str | None]:
-    return odd_keys(pa.array(values, pa.string()), blanks_around=blanks_around).to_pylist()  # type: ignore[no-any-return]
+    return list(odd_keys(pa.array(values, pa.string()), blanks_around=blanks_around).to_pylist())
 
 
 @pytest.mark.parametrize(
     ("key", "sign"),
     [
-        ("\ufeffC1", "U+FEFF"), ("C2\u200b", "U+200B"), ("C3\u00a0", "U+00A0"), ("C\u00a03", "U+00A0"), ("\u200eC4", "U+200E"), ("\u200fC4", "U+200F"),
-        ("\u202eC4", "U+202E"), ("\u2066C4", "U+2066"), ("C\u00ad5", "U+00AD"), ("C\u20605", "U+2060"), (NFD, "not_NFC"), ("\u212bngström", "not_NFC"),
-        ("C7 ", "U+0020"), (" C7", "U+0020"), (" ", "U+0020"), ("C7\u3000", "U+3000"), ("C7\t", "U+0009"), ("C\n7", "U+000A"), ("C7\r", "U+000D"),
-        ("C\x007", "U+0000"), ("C7\x1a", "U+001A"), ("C7\x7f", "U+007F"), ("C7\u0085", "U+0085"), ("C7\u2009", "U+2009"), ("C7\u2028", "U+2028"),
-        ("C7\ufe0f", "U+FE0F"), ("C\U000e00417", "U+E0041"), ("\u3164", "U+3164"), (f"{NFD}\u200b", "U+200B"),
+        ("\ufeffC1", "U+FEFF"), ("C2\u200b", "U+200B"), ("C3\u00a0", "U+00A0"), ("C\u00a03", "U+00A0"),
+        ("\u200eC4", "U+200E"), ("\u200fC4", "U+200F"), ("\u202eC4", "U+202E"), ("\u2066C4", "U+2066"),
+        ("C\u00ad5", "U+00AD"), ("C\u20605", "U+2060"), (NFD, "not_NFC"), ("\u212bngström", "not_NFC"),
+        ("C7 ", "U+0020"), (" C7", "U+0020"), (" ", "U+0020"), ("C7\u3000", "U+3000"), ("C7\t", "U+0009"),
+        ("C\n7", "U+000A"), ("C7\r", "U+000D"), ("C\x007", "U+0000"), ("C7\x1a", "U+001A"), ("C7\x7f", "U+007F"),
+        ("C7\u0085", "U+0085"), ("C7\u2009", "U+2009"), ("C7\u2028", "U+2028"), ("C7\ufe0f", "U+FE0F"),
+        ("C\U000e00417", "U+E0041"), ("\u3164", "U+3164"), (f"{NFD}\u200b", "U+200B"),
     ],
 )  # fmt: skip
 def test_an_odd_key_is_named_by_its_sign(key: str, sign: str) -> None:
@@ -38,7 +40,7 @@ def test_an_odd_key_is_named_by_its_sign(key: str, sign: str) -> None:
     assert described(sign)
 
 
-@pytest.mark.parametrize("key", ["", "C1", "C 1", "a-b_c/d.e:f", "Größe", "日本\u3000東京", "😀", "naïve", "Ω", "№ 1", "ﬁ", "0", "\u0e01\u0e33"])
+@pytest.mark.parametrize("key", ["", "C1", "C 1", "a-b_c/d.e:f", "Größe", "日本\u3000東京", "😀", "№", "ﬁ", "\u0e01\u0e33"])
 def test_a_key_of_signs_that_are_seen_is_plain(key: str) -> None:
     assert named(key) == [None]
 
@@ -52,8 +54,8 @@ def test_blanks_around_are_odd_only_where_they_count() -> None:
 def test_every_key_is_judged_by_itself_as_one_sign_after_the_other_is(keys: list[str | None]) -> None:
     unseen = {chr(code) for first, _, last in _ranges(UNSEEN) for code in range(ord(first), ord(last) + 1)}
     for key, sign in zip(keys, named(*keys), strict=True):
-        odd = key is not None and (bool(set(key) & unseen) or key != key.strip(" \u3000") or unicodedata.normalize("NFC", key) != key)
-        assert (sign is not None) == odd
+        nfc = unicodedata.normalize("NFC", key or "")
+        assert (sign is None) == (key is None or (not set(key) & unseen and key.strip(" \u3000") == key == nfc))
 
 
 def _ranges(signs: str) -> list[tuple[str, str, str]]:
@@ -67,9 +69,9 @@ def _ranges(signs: str) -> list[tuple[str, str, str]]:
 
 def test_format_and_control_signs_are_all_known_but_for_those_that_are_seen() -> None:
     unseen = {chr(code) for first, _, last in _ranges(UNSEEN) for code in range(ord(first), ord(last) + 1)}
-    seen = {*map(chr, (0x600, 0x601, 0x602, 0x603, 0x604, 0x605, 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD)), *map(chr, range(0x13430, 0x13440))}
+    seen = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x600, 0x606), *range(0x13430, 0x13440)}
     every = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zs", "Zl", "Zp")}
-    assert every - seen - {" ", "\u3000"} <= unseen
+    assert every - {chr(code) for code in seen} - {" ", "\u3000"} <= unseen
 
 
 def test_a_text_is_shown_with_what_nobody_sees() -> None:
@@ -117,8 +119,14 @@ def test_what_prepared_keys_are_made_of_is_judged_too(tmp_path: Path) -> None:
 DOOR = Source(
     name="door",
     feeds=(
-        Feed(name="guests", files="guests_*.csv", columns="guest STRING NOT NULL, city STRING", key=("guest",), keep=History()),
-        Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL, seats INT", key=("room",), keep=Upsert()),
+        Feed(
+            name="guests",
+            files="guests_*.csv",
+            columns="guest STRING NOT NULL, city STRING",
+            key=("guest",),
+            keep=History(),
+        ),
+        Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL, n INT", key=("room",), keep=Upsert()),
         Feed(
             name="doors",
             files="doors_*.csv",
@@ -135,11 +143,12 @@ DOOR = Source(
 @on_sail
 def test_one_guest_stays_one_and_the_finding_shows_what_cannot_be_seen(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, DOOR)
-    site.deliver("2026-03-01", raw_guests="guest,city\nC1,Bern\nCafé,Bern\n", raw_rooms="room,seats\nA,1\n", raw_doors="code\nD1\n")
+    guests = "guest,city\nC1,Bern\nCafé,Bern\n"
+    site.deliver("2026-03-01", raw_guests=guests, raw_rooms="room,n\nA,1\n", raw_doors="code\nD1\n")
     result = site.deliver(
         "2026-03-02",
         raw_guests=f"guest,city\nC1\u200b,Chur\n{NFD},Chur\nguest,city\n-----,----\nC2,Chur\n",
-        raw_rooms="room,seats\n\ufeffA,1\n",
+        raw_rooms="room,n\n\ufeffA,1\n",
         raw_doors="code\nD1\nD2#\n",
     )
     assert site.draw("silver.guests", "guest", "city", "is_current") == drawn("""
@@ -165,7 +174,7 @@ def test_one_guest_stays_one_and_the_finding_shows_what_cannot_be_seen(session: 
         key:guest:U+200B            | HIGH     | REJECT | 2 | 1 | a key holds no zero width space (U+200B)
         key:guest:not_NFC           | HIGH     | REJECT | 2 | 1 | a key is in the Unicode normal form NFC
         key:room:U+FEFF             | HIGH     | REJECT | 1 | 1 | a key holds no zero width no-break space (U+FEFF)
-        record_is_no_header         | HIGH     | REJECT | 2 | 1 | a record holds values, not the names of the columns again
+        record_is_no_header         | HIGH     | REJECT | 2 | 1 | a record holds values, not the names of columns again
         record_is_no_separator_line | HIGH     | REJECT | 2 | 1 | a record holds values, not only dashes and the like
     """)
     examples = {f.rule: f.examples for f in result.findings if f.broken}

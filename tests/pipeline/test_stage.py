@@ -163,7 +163,10 @@ def test_an_empty_field_of_any_type_is_null_quoted_or_not(tmp_path: Path) -> Non
         ('id,amount,"note\nA1,1,x\n', "sales_1.csv: the quote that opens in line 1 never closes, or closes where none may"),
         ('id,amount,note\nA1,1,"x\nA2,1,y\n', "sales_1.csv: the quote that opens in line 2 never closes, or closes where none may"),
         ("id,amount,note\nA1,1,Zürich\n".encode("latin-1"), "sales_1.csv: line 2 is not UTF-8 (byte 0xfc); in cp1252 it is ü: set encoding, or"),
-        ("id,amount,note\n".encode("utf-16-le"), "sales_1.csv: the file is UTF-16 without a byte order mark, not utf-8; set encoding to utf-16-le, or"),
+        (
+            "id,amount,note\n".encode("utf-16-le"),
+            "sales_1.csv: the file is UTF-16 without a byte order mark, not utf-8; set encoding to utf-16-le, or",
+        ),
         ("id,amount,note\n".encode("utf-16"), "sales_1.csv: line 1 is not UTF-8 (byte 0xff), it looks like UTF-16: set encoding, or"),
     ],
 )
@@ -200,7 +203,7 @@ def test_every_declared_feed_can_be_staged(tmp_path: Path, feed: Feed) -> None:
     assert [(r["_reasons"], {r[c] for c in feed.names}) for r in rows_of(staged)] == [(None, {None})]
 
 
-ODD = ["", " ", '"', ",", "\n", "\r\n", "\r", "NULL", "NA", "nan", "\\N", "00", "\x00", "a", "b", "c", "-", "---", "\ufeffa"]
+ODD = ["", " ", '"', ",", "\n", "\r\n", "\r", "NULL", "NA", "nan", "\\N", "00", "\x00", *"abc", "-", "---", "\ufeffa"]
 FIELD = st.text(st.characters(codec="utf-8"), max_size=10) | st.sampled_from(ODD)
 
 
@@ -212,10 +215,12 @@ def test_whatever_a_csv_writer_writes_is_accepted_or_rejected_and_nothing_is_los
     with tempfile.TemporaryDirectory() as folder:
         staged = rows_of(deliver(Path(folder), text_feed("a", "b", "c"), ("\ufeff" if bom else "") + written.getvalue(), block_bytes=block_bytes))
     assert [r["_record"] for r in staged] == list(range(1, len(rows) + 1))
-    data = [is_data(row, ["a", "b", "c"]) for row in rows]
+    data = [row for row in rows if is_data(row, ["a", "b", "c"])]
     accepted = [[r[c] for c in "abc"] for r in staged if r["_reasons"] is None]
     rejected = [r["_raw"] for r in staged if r["_reasons"] == "record_is_well_formed"]
-    assert accepted == [[f or None for f in row] for row, is_one in zip(rows, data, strict=True) if is_one and len(row) == 3]
-    rest = [row for row, is_one in zip(rows, data, strict=True) if is_one and len(row) != 3]
-    assert [next(csv.reader(io.StringIO(raw, newline=""))) for raw in rejected] == rest
-    assert len(rows) == len(accepted) + len(rejected) + data.count(False)
+    assert accepted == [[f or None for f in row] for row in data if len(row) == 3]
+    ill_formed = [row for row in data if len(row) != 3]
+    assert [next(csv.reader(io.StringIO(raw, newline=""))) for raw in rejected] == ill_formed
+    no_data = [r["_record"] for r in staged if str(r["_reasons"]).startswith("record_is_no_")]
+    assert no_data == [n for n, row in enumerate(rows, 1) if row not in data]
+    assert len(rows) == len(accepted) + len(rejected) + len(no_data)

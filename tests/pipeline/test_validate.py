@@ -156,11 +156,18 @@ def test_hours_of_the_future_count_from_the_end_of_the_batch_date(session: Sessi
         (dt.date(2000, 1, 1), dt.date(1582, 10, 15), "1582-10-15"),
     ],
 )
-def test_an_event_before_the_earliest_day_is_rejected(session: Session, tmp_path: Path, setting: dt.date, declared: dt.date | None, first_day: str) -> None:
-    (tickets, agents), last_refused = DESK.feeds, dt.date.fromisoformat(first_day) - dt.timedelta(days=1)
+def test_an_event_before_the_earliest_day_is_rejected(
+    session: Session,
+    tmp_path: Path,
+    setting: dt.date,
+    declared: dt.date | None,
+    first_day: str,
+) -> None:
+    (tickets, agents), day_before = DESK.feeds, dt.date.fromisoformat(first_day) - dt.timedelta(days=1)
     source = replace(DESK, feeds=(replace(tickets, min_event_time=declared), agents))
     site = Site(tmp_path, session, source, fill=FILL, quality=Quality(min_event_time=setting))
-    result = site.deliver(DAY, tickets=f"ticket_id | opened_at\n first | {first_day} 00:00:00\n over | {last_refused} 23:59:59.999999")
+    opened = f"first | {first_day} 00:00:00\n over | {day_before} 23:59:59.999999"
+    result = site.deliver(DAY, tickets=f"ticket_id | opened_at\n {opened}")
     assert site.draw("silver.tickets", "ticket_id") == drawn("ticket_id\n first")
     assert site.draw("ops.quarantine", "reasons") == drawn("reasons\n event_time_is_not_before_min_event_time")
     (rule,) = [f for f in result.findings if f.rule == "event_time_is_not_before_min_event_time"]

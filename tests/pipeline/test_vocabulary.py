@@ -10,7 +10,7 @@ from factories_library import LIBRARY
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Result
-from pipeline.model import Enriched, Feed, History, Newest, Replace
+from pipeline.model import Enriched, Feed, History, Newest, Replace, Upsert
 from pipeline.soundness import flaws
 from pipeline.spark import Session
 
@@ -168,6 +168,18 @@ def test_gold_that_follows_gold_is_what_it_would_be_anew(library: Site, session:
 
 
 # ---- what cannot be declared
+
+
+def test_the_first_day_of_a_feed_is_a_date() -> None:
+    with pytest.raises(ValueError, match=r"feed menu: min_event_time '1900-01-01' is no datetime\.date"):
+        Feed(
+            name="menu",
+            files="menu_*.csv",
+            columns="dish STRING",
+            key=("dish",),
+            keep=Upsert(),
+            min_event_time="1900-01-01",  # type: ignore[arg-type]
+        )
 
 
 def test_a_replacement_that_is_not_whole_cannot_be_declared() -> None:
