@@ -175,6 +175,7 @@ def _head(batch: Batch) -> dict[str, Any]:
         "trigger": batch.trigger,
         "received_at": batch.received_at,
         "attempts": batch.attempts,
+        "notes": list(batch.notes),
     }
 
 

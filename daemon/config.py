@@ -30,6 +30,7 @@ class Landing:
     rejected_path: Path
     missing_file_timeout_seconds: float
     ignore: tuple[str, ...]
+    bare_date: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,6 +253,7 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
             rejected_path=place("landing", "rejected_path"),
             missing_file_timeout_seconds=own["missing_file_timeout_seconds"],
             ignore=own["ignore"],
+            bare_date=own["bare_date"],
         ),
         debounce=Debounce(**values["debounce"]),
         dispatch=Dispatch(**values["dispatch"]),

@@ -16,6 +16,7 @@ from pipeline import contract
 
 LEVELS = ("debug", "info", "warning", "error")
 ENGINES = ("spark", "sail", "connect")
+OPTIONAL, REQUIRED = "optional", "required"
 
 
 class UnfitError(Exception):
@@ -123,9 +124,16 @@ NUMBER = Kind(phrase="a number", read=_number())
 WHOLE = Kind(phrase="a whole number", read=_whole())
 ENGINE = Kind(phrase=f"an engine ({', '.join(ENGINES)})", read=_chosen(ENGINES), textual=True)
 LEVEL = Kind(phrase=f"a log level ({', '.join(LEVELS)})", read=_chosen(LEVELS), textual=True)
+BARE_DATE = Kind(phrase=f"one of two words ({OPTIONAL}, {REQUIRED})", read=_chosen((OPTIONAL, REQUIRED)), textual=True)
 SPARK_SETTINGS = Kind(phrase="a table of Spark settings (texts, numbers, true, false)", read=_spark_settings)
 
-IGNORED = (".*", "~$*", "Thumbs.db", "desktop.ini", "*.part", "*.filepart", "*.tmp", "*.crdownload")
+# What is not there yet or no longer, and copies that programs make by themselves: files, and folders with all that lies in them.
+IGNORED = (
+    ".*", "~$*", "*~", "Thumbs.db", "desktop.ini", "*.part", "*.partial", "*.filepart", "*.tmp", "*.crdownload",
+    "*conflicted copy*", "*.sync-conflict-*", "*.sb-????????-??????", "*@Syno*",
+    "#recycle", "@Recycle", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "Network Trash Folder", "lost+found", "found.[0-9][0-9][0-9]",
+    "#snapshot", "~snapshot", "@Recently-Snapshot", "@eaDir", "@tmp", "System Volume Information", "__MACOSX", "Temporary Items",
+)  # fmt: skip
 
 
 def _key(name: str, kind: Kind, default: Any, meaning: str) -> Key:
@@ -140,7 +148,8 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("archive_path", PATH, "archive", "folder that published batches end in"),
         _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
         _key("missing_file_timeout_seconds", SECONDS, 3600, "seconds that a JSON trigger waits for its expected files; then its batch is rejected"),
-        _key("ignore", TEXTS, IGNORED, "globs of file names that are nobody's business"),
+        _key("ignore", TEXTS, IGNORED, "globs of names, in any capitals, that are no deliveries: of files, and of whole folders"),
+        _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
     ),
     "debounce": (
         _key("quiet_seconds", SECONDS, 5, "seconds without a change until a file counts as settled and a bare batch as complete"),

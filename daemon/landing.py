@@ -92,6 +92,7 @@ class Landing:
         self._memory = Memory(clock)
         self.forget = self._memory.forget
         own = (self._config.trigger_path, self._config.claim_path, self._config.archive_path, self._config.rejected_path)
+        self._ignored = [pattern.casefold() for pattern in self._config.ignore]
         self._not_data = {p.name for p in own if p.parent == self._config.path}
 
     @property
@@ -164,7 +165,8 @@ class Landing:
         return sorted(spots, key=lambda s: s.name), sorted(subfolders)
 
     def _is_ignored(self, name: str) -> bool:
-        return name.startswith(OWN_PREFIX) or any(fnmatchcase(name, pattern) for pattern in self._config.ignore)
+        # bins and copies are spelled as each system likes
+        return name.startswith(OWN_PREFIX) or any(fnmatchcase(name.casefold(), pattern) for pattern in self._ignored)
 
 
 def _by_name(spots: list[Spot]) -> dict[str, tuple[Spot, ...]]:

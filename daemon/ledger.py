@@ -14,10 +14,11 @@ from daemon.batch import OPEN, Batch, BatchFile, FileState, State
 from daemon.clock import Clock, as_text
 from daemon.wording import sentence
 
-VERSION = 2
+VERSION = 3
 # What brings an older ledger to the next version; a new one is made as ledger.sql says.
 UPGRADES = {
     1: "ALTER TABLE file ADD COLUMN packed_sha256 TEXT NOT NULL DEFAULT ''; ALTER TABLE file ADD COLUMN packed_bytes INTEGER NOT NULL DEFAULT 0;",
+    2: "ALTER TABLE batch ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';",
 }
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
@@ -156,7 +157,9 @@ class Ledger:
 
     def triggers_on_their_way(self) -> set[tuple[str, int]]:
         """(name, inode) of trigger files that already belong to a batch and could not be moved yet."""
-        return {(_named(r["name"]), r["inode"]) for r in self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")}
+        return {
+            (_named(r["name"]), _unsigned(r["inode"])) for r in self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")
+        }
 
     def knows(self, batch_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM batch WHERE batch_id = ?", (batch_id,)).fetchone() is not None
@@ -313,7 +316,7 @@ def _is_utf8(text: str) -> bool:
 
 def _file_values(f: BatchFile) -> dict[str, Any]:
     values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
-    seen = {"inode": f.inode, "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
+    seen = {"inode": _signed(f.inode), "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
     return {k: _stored(v) for k, v in {**values, **seen}.items()}
 
 
@@ -321,8 +324,18 @@ def _named(value: str | bytes) -> str:
     return os.fsdecode(value)
 
 
+def _signed(inode: int) -> int:
+    # some file systems use all 64 bits of it, and an integer of SQLite has a sign
+    return inode - (1 << 64) if inode >> 63 else inode
+
+
+def _unsigned(inode: int) -> int:
+    return inode + (1 << 64) if inode < 0 else inode
+
+
 def _file(row: sqlite3.Row) -> BatchFile:
-    values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "inode", "sha256", "bytes")}
+    values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "sha256", "bytes")}
+    values["inode"] = _unsigned(row["inode"])
     # A ledger of version 1 may be read before a daemon has opened it.
     values |= {k: row[k] for k in ("packed_sha256", "packed_bytes") if k in row.keys()}  # noqa: SIM118 - a Row is no mapping
     return BatchFile(**values, name=_named(row["name"]), folder=_named(row["folder"]), state=FileState(row["state"]))
@@ -338,6 +351,7 @@ def _batch(row: sqlite3.Row, files: list[BatchFile]) -> Batch:
         rows=json.loads(row["rows"]),
         checksums=json.loads(row["checksums"]),
         waiting_for=tuple(json.loads(row["waiting_for"])),
+        notes=tuple(json.loads(row["notes"])) if "notes" in row.keys() else (),  # noqa: SIM118 - a Row is no mapping
         result=json.loads(row["result"]) if row["result"] else None,
         is_put_away=bool(row["is_put_away"]),
         is_announced=bool(row["is_announced"]),

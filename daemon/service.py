@@ -19,6 +19,7 @@ from daemon.landing import Sight
 from daemon.ledger import LedgerError
 from daemon.lock import HeldError
 from daemon.logs import Log
+from daemon.moves import StoppingError
 from daemon.notify import notify
 from daemon.rooms import Rooms
 from pipeline import contract
@@ -27,10 +28,6 @@ DONE, SOME_FAILED, BUSY = 0, 1, 75
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
-
-
-class StoppingError(Exception):
-    """The daemon is asked to stop in the middle of a long read; what is half done is gone on with after the next start."""
 
 
 class Service:

@@ -6,7 +6,8 @@ import json
 import pytest
 from factories_daemon import CATALOGUE
 
-from daemon.trigger import TriggerError, date_in, kinship, parsed, revision_in, snapshot_feeds
+from daemon.admission import plausible_dates
+from daemon.trigger import TriggerError, kinship, parsed, revision_in, snapshot_feeds
 
 TODAY = dt.date(2026, 3, 2)
 
@@ -118,7 +119,7 @@ def test_globs_are_compared_as_text_and_never_expanded() -> None:
 def test_a_packed_file_is_of_the_feed_that_its_name_without_the_ending_matches(ending: str) -> None:
     name = f"orders_2025_01_15_v2.csv{ending}"
     assert kinship([name], CATALOGUE).feeds == {name: "orders"}
-    assert (date_in(name), revision_in([name])) == (dt.date(2025, 1, 15), 2)
+    assert (plausible_dates(name, TODAY), revision_in([name])) == ((dt.date(2025, 1, 15),), 2)
 
 
 def test_a_snapshot_names_feeds_of_the_source() -> None:
@@ -142,7 +143,7 @@ def test_a_snapshot_names_feeds_of_the_source() -> None:
     ],
 )
 def test_a_date_is_read_from_a_name(name: str, date: dt.date | None) -> None:
-    assert date_in(name) == date
+    assert plausible_dates(name, TODAY) == ((date,) if date else ())
 
 
 @pytest.mark.parametrize(
