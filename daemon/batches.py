@@ -125,7 +125,8 @@ def next_step(batch: Batch) -> str:
         case State.REJECTED:
             return f"correct what the cause names, deliver {'the file' if count == 1 else f'the {count} files' if count else 'the files'} and a new trigger"
         case State.FAILED:
-            return f"mend the cause, then `lakegate retry {batch.batch_id}`; `lakegate abandon {batch.batch_id}` gives the batch up"
+            ways = f"`lakegate retry {batch.batch_id}` tries again, `lakegate abandon {batch.batch_id}` puts its files into the rejected ones"
+            return f"nothing, until the cause is mended; then {ways}"
         case State.WAITING:
             return "it starts by itself when its files have come and settled"
         case State.READY if batch.next_attempt_at:

@@ -296,7 +296,7 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         return
     for table, newest in reader.newer(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
-        yield "tables", BAD, f"{says}; `lakegate adopt {table}` publishes it, `lakegate restore {table}` undoes it"
+        yield "tables", BAD, f"{says}; batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
 
 
 def _outdated(config: Config) -> Told:

@@ -152,7 +152,7 @@ class Landing:
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    seen = None if self._is_ignored(entry.name) else exists(descriptor, entry.name)
+                    seen = None if self._is_ignored(entry.name) else self._seen(area, descriptor, entry.name)
                     if seen is None:
                         continue
                     if not stat.S_ISDIR(seen.st_mode):
@@ -163,6 +163,15 @@ class Landing:
             self._on_trouble(f"the {area} folder {printable(within)} cannot be listed ({error.strerror})")
             return None
         return sorted(spots, key=lambda s: s.name), sorted(subfolders)
+
+    def _seen(self, area: str, descriptor: int, name: str) -> os.stat_result | None:
+        try:
+            return exists(descriptor, name)
+        except PermissionError:
+            raise  # the folder's: nothing in it can be looked at, so nothing of it is missing
+        except OSError as error:  # a dead mount, a stale handle, a bad block
+            self._on_trouble(f"{printable(name)} in the {area} folder cannot be looked at ({error.strerror}); it is passed by")
+            return None
 
     def _is_ignored(self, name: str) -> bool:
         # bins and copies are spelled as each system likes

@@ -112,7 +112,7 @@ class Ledger:
     def waiting_for(self) -> list[dict[str, Any]]:
         """Per waiting batch, oldest first: what it waits for."""
         waiting = reversed(self.batches(State.WAITING))
-        return [{"batch_id": b.batch_id, "trigger": b.trigger, "since": b.received_at, "files": list(b.waiting_for)} for b in waiting]
+        return [{"batch_id": b.batch_id, "trigger": b.trigger, "since": b.received_at, "files": list(b.waiting_for), "reason": b.reason} for b in waiting]
 
     def last_published(self) -> Batch | None:
         found = self._load("WHERE published_at IS NOT NULL ORDER BY published_at DESC, batch_seq DESC LIMIT 1")
@@ -157,9 +157,8 @@ class Ledger:
 
     def triggers_on_their_way(self) -> set[tuple[str, int]]:
         """(name, inode) of trigger files that already belong to a batch and could not be moved yet."""
-        return {
-            (_named(r["name"]), _unsigned(r["inode"])) for r in self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")
-        }
+        moving = self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")
+        return {(_named(r["name"]), _unsigned(r["inode"])) for r in moving}
 
     def knows(self, batch_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM batch WHERE batch_id = ?", (batch_id,)).fetchone() is not None

@@ -155,7 +155,7 @@ class Release:
         """Receives what has been quiet long enough; says how many touches that decided."""
         decided, most = 0, self._config.debounce.max_wait_seconds
         for gathered in released(touches, quiet_seconds=self._quiet, max_wait_seconds=most):
-            mine = [t for t in touches if t in gathered.touches or (not t.is_file and t.meant[0].name in gathered.feeds)]
+            mine = [t for t in touches if t in gathered.touches or (not t.is_file and t.spot.name in gathered.feeds)]
             if self._apart([t.spot for t in mine], partial(self._receive_gathered, gathered)):
                 decided += len(mine)
         return decided
@@ -200,10 +200,10 @@ class Release:
             if (name, sight.data[name][0].inode) in self._left:
                 continue
             touch = touch_for(sight.data[name][0], [name], self._catalogue, self._today(), in_name=self._in_name, is_file=False)
-            if touch.meant:
-                found.append(touch)
-            elif touch.spot.quiet_for >= self._quiet:
+            if touch.refused and touch.spot.quiet_for >= self._quiet:
                 self._on_trouble(f"{touch.refused[0]}; it is not taken")
+            else:
+                found.append(touch)
         return found
 
     # ---- both

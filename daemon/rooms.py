@@ -66,7 +66,9 @@ class Rooms:
             config=config, catalogue=catalogue, ledger=ledger, landing=landing, claim=claim, log=log, clock=clock, pulse=pulse,
             on_trouble=self.report.trouble,
         )  # fmt: skip
-        self.collect = Collect(config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse)
+        self.collect = Collect(
+            config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse, on_trouble=self.report.trouble
+        )  # fmt: skip
         self.worker = WarmWorker(config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send)
         self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
         self.archive = Archive(config=config, ledger=ledger, claim=claim, log=log, clock=clock, policy=policy, pulse=pulse)
