@@ -40,6 +40,7 @@ class Key:
     kind: Kind
     default: Any
     meaning: str
+    is_secret: bool = False  # its value is never shown
 
 
 def _number(at_least: float | None = None, above: float | None = None, at_most: float | None = None) -> Callable[[Any], float]:
@@ -140,6 +141,10 @@ def _key(name: str, kind: Kind, default: Any, meaning: str) -> Key:
     return Key(name=name, kind=kind, default=default, meaning=meaning)
 
 
+def _secret(name: str, kind: Kind, default: Any, meaning: str) -> Key:
+    return Key(name=name, kind=kind, default=default, meaning=meaning, is_secret=True)
+
+
 OWN: Mapping[str, tuple[Key, ...]] = {
     "landing": (
         _key("path", PATH, "landing", "folder that files are delivered to, directly or one sub-folder down"),
@@ -159,7 +164,7 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("timeout_seconds", SECONDS, 1800, "seconds without any progress until the worker is killed"),
         _key("poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"),
         _key("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write to finish"),
-        _key("on_published", TEXTS, (), "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none"),
+        _secret("on_published", TEXTS, (), "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none"),
     ),
     "retry": (
         _key("attempts", COUNT, 5, "attempts at a batch before it is FAILED"),
@@ -175,9 +180,9 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("engine", ENGINE, "spark", "spark (Java, delta-spark), sail (embedded, no Java) or connect (a Spark Connect server)"),
         _key("master", TEXT, "local[*]", "Spark master of engine spark: local[*], local[4], spark://host:7077, …"),
         _key("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, engine spark"),
-        _key("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
+        _secret("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
         _key("jars_path", PATH, None, "folder of Delta's jars, engine spark; default: the installation's own"),
-        _key("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
+        _secret("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
     ),
     "log": (
         _key("path", PATH, "logs/lakegate.jsonl", "file of the log, one JSON object a line; Spark's own chatter goes beside it"),
@@ -190,7 +195,7 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("max_snapshot_shrink", SHARE, 0.5, "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected"),
         _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
     ),
-    "alerts": (_key("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
+    "alerts": (_secret("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
     "sources": (
         _key("paths", TEXTS, (), "folders of your own sources, each in the form of pipeline/retail and called as its source is"),
         _key("without", TEXTS, (), "sources that ship and that this lake does without; their names of files are free then"),
@@ -216,7 +221,8 @@ def unreadable(paths: tuple[str, ...], without: tuple[str, ...]) -> frozenset[st
 
 def _declared(setting: contract.SettingKey) -> Key:
     default = float(setting.default) if isinstance(setting.default, Decimal) else setting.default
-    return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning)
+    secret = contract.is_secret_name(setting.name)
+    return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning, is_secret=secret)
 
 
 def _kind_of(default: Any) -> Kind:

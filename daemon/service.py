@@ -173,7 +173,8 @@ def run(
     bell: Bell | None = None,
 ) -> int:
     """Runs the daemon until SIGTERM or SIGINT, or `once` until nothing is left to do. Returns the exit code."""
-    log = Log(config.log.path, config.log.level, stderr=not quiet and on_event is None, on_event=on_event)
+    to_stderr = not quiet and on_event is None
+    log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=config.secrets(os.environ))
     bell = bell or Bell()
     try:
         with rung_by_signals(bell):

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pipeline.secrecy import hidden, is_secret_name, masked, named_secrets, secrets_of_address, spelled
 from pipeline.unpack import Digest, UnpackError, digest, plain_name
 
 __all__ = [
@@ -37,8 +38,12 @@ __all__ = [
     "catalogue",
     "digest",
     "from_json",
+    "hidden",
     "identity",
+    "is_secret_name",
+    "masked",
     "plain_name",
+    "secrets_of",
     "to_json",
 ]
 
@@ -243,6 +248,13 @@ def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tup
 def streaming(sources: Iterable[CatalogueSource], settings: Settings) -> tuple[CatalogueSource, ...]:
     """Tells the sources whose stream is turned on."""
     return tuple(s for s in sources if s.stream and settings.sources.get(s.name, {}).get(s.stream) is True)
+
+
+def secrets_of(settings: Settings, addresses: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """Every secret that settings, further addresses of services and an environment hold, for `hidden`."""
+    sources = {f"{name}.{key}": str(v) for name, keys in settings.sources.items() for key, v in keys.items()}
+    named = named_secrets({**sources, **settings.conf, "remote": settings.remote, **(environ or {})})
+    return spelled([*named, *(secret for address in addresses for secret in secrets_of_address(address))])
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:
