@@ -14,7 +14,7 @@ def is_of_one_entry(error: Exception) -> bool:
     return isinstance(error, _OF_VALUES) or not isinstance(error, OSError | sqlite3.Error | StoppingError)
 
 
-def unforeseen(name: str, error: Exception) -> str:
-    """The sentence about an entry whose error nobody has thought of."""
+def unforeseen(error: Exception) -> str:
+    """What is said of an entry whose error nobody has thought of, behind its name."""
     why = f"{type(error).__name__}: {printable(str(error))}"
-    return f"{printable(name)} cannot be judged ({why}); it stays where it lies, and the others go on"
+    return f"cannot be judged ({why}); it stays where it lies, and the others go on"

@@ -64,7 +64,7 @@ class Collect:
                 self._unforeseen(batch, error)
 
     def _unforeseen(self, batch: Batch, error: Exception) -> None:
-        reason = unforeseen(batch.trigger, error)
+        reason = f"{batch.trigger} {unforeseen(error)}"
         self._on_trouble(reason)
         if self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout:
             self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=())

@@ -92,7 +92,6 @@ class Landing:
         self._memory = Memory(clock)
         self.forget = self._memory.forget
         own = (self._config.trigger_path, self._config.claim_path, self._config.archive_path, self._config.rejected_path)
-        self._ignored = [pattern.casefold() for pattern in self._config.ignore]
         self._not_data = {p.name for p in own if p.parent == self._config.path}
 
     @property
@@ -115,6 +114,12 @@ class Landing:
         for name in subfolders:
             spots += self._within(name)
         return Sight(triggers=tuple(triggers[0]), data=_by_name(spots))
+
+    def ignored_by(self, name: str) -> str:
+        """The pattern by which an entry of this name is no delivery; '' where there is none. Capitals do not matter."""
+        own = f"{OWN_PREFIX}*" if name.startswith(OWN_PREFIX) else ""
+        # bins and copies are spelled as each system likes
+        return own or next((p for p in self._config.ignore if fnmatchcase(name.casefold(), p.casefold())), "")
 
     def close(self) -> None:
         for descriptor in self._open.values():
@@ -152,7 +157,7 @@ class Landing:
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    seen = None if self._is_ignored(entry.name) else self._seen(area, descriptor, entry.name)
+                    seen = None if self.ignored_by(entry.name) else self._seen(area, descriptor, entry.name)
                     if seen is None:
                         continue
                     if not stat.S_ISDIR(seen.st_mode):
@@ -172,10 +177,6 @@ class Landing:
         except OSError as error:  # a dead mount, a stale handle, a bad block
             self._on_trouble(f"{printable(name)} in the {area} folder cannot be looked at ({error.strerror}); it is passed by")
             return None
-
-    def _is_ignored(self, name: str) -> bool:
-        # bins and copies are spelled as each system likes
-        return name.startswith(OWN_PREFIX) or any(fnmatchcase(name.casefold(), pattern) for pattern in self._ignored)
 
 
 def _by_name(spots: list[Spot]) -> dict[str, tuple[Spot, ...]]:

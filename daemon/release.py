@@ -82,7 +82,11 @@ class Release:
             if not is_of_one_entry(error):
                 raise
             self._left |= {(s.name, s.inode) for s in spots}
-            self._log.error("trigger.left", trigger=printable(spots[0].name), reason=unforeseen(spots[0].name, error))
+            self._log.error(
+                "trigger.left",
+                trigger=printable(spots[0].name),
+                reason=f"{printable(spots[0].name)} {unforeseen(error)}",
+            )
         return True
 
     # ---- JSON triggers
@@ -113,6 +117,10 @@ class Release:
             return os.pread(descriptor, LARGEST_DOCUMENT_BYTES + 1, 0)
 
     def _receive_document(self, spot: Spot, document: Document) -> None:
+        for name in document.expected_files:
+            if pattern := self._landing.ignored_by(name):
+                why = f"which [landing] ignore passes by ({pattern})"
+                raise TriggerError(f"expected_files names {printable(name)}, {why}; rename the file, or change that list")
         kin = kinship(document.expected_files, self._catalogue)
         snapshot = snapshot_feeds(document, kin, self._catalogue)
         batch_id = self._ledger.new_id()
@@ -180,12 +188,20 @@ class Release:
         return True
 
     def _set_aside(self, sight: Sight) -> Mapping[str, str]:
-        """By name: the settled data files that look like deliveries and that no trigger can take, and why."""
-        settled = (name for name, spots in sight.data.items() if all(s.quiet_for >= self._quiet for s in spots))
-        aside = {name: why for name in settled if (why := set_aside(name, self._catalogue))}
-        for name, why in list(aside.items())[:MOST_A_TICK]:
-            self._on_trouble(f"{printable(name)} in {self._config.landing.path} is set aside: it {why}")
+        """By name: the data files that look like deliveries and that no trigger can take, and why."""
+        aside = {name: why for name in sight.data if (why := self._why_aside(name))}
+        settled = [n for n in aside if all(s.quiet_for >= self._quiet for s in sight.data[n])]
+        for name in settled[:MOST_A_TICK]:
+            self._on_trouble(f"{printable(name)} in {self._config.landing.path} is set aside: it {aside[name]}")
         return aside
+
+    def _why_aside(self, name: str) -> str:
+        try:
+            return set_aside(name, self._catalogue)
+        except Exception as error:
+            if not is_of_one_entry(error):
+                raise
+            return unforeseen(error)
 
     def _unclaimed(self, sight: Sight, aside: Mapping[str, str]) -> list[str]:
         named = {f.name for b in self._ledger.batches(State.WAITING) for f in b.data_files}
@@ -195,16 +211,20 @@ class Release:
         # a source that streams has feeds whose files need no touch file: each is its own
         feeds = {(s.name, f.name) for s in streaming(self._catalogue, self._config.settings) for f in s.feeds if f.is_streamed}
         names = [n for n in self._unclaimed(sight, aside) if feeds & set(feeds_of(n, self._catalogue))] if feeds else []
-        found = []
-        for name in names:
-            if (name, sight.data[name][0].inode) in self._left:
-                continue
-            touch = touch_for(sight.data[name][0], [name], self._catalogue, self._today(), in_name=self._in_name, is_file=False)
-            if touch.refused and touch.spot.quiet_for >= self._quiet:
-                self._on_trouble(f"{touch.refused[0]}; it is not taken")
-            else:
-                found.append(touch)
+        found: list[Touch] = []
+        for spot in (sight.data[n][0] for n in names):
+            if (spot.name, spot.inode) not in self._left:
+                self._apart([spot], partial(self._stream, spot, found))
         return found
+
+    def _stream(self, spot: Spot, touches: list[Touch]) -> bool:
+        today = self._today()
+        touch = touch_for(spot, [spot.name], self._catalogue, today, in_name=self._in_name, is_file=False)
+        if touch.refused and spot.quiet_for >= self._quiet:
+            self._on_trouble(f"{touch.refused[0]}; it is not taken")
+        else:
+            touches.append(touch)
+        return False
 
     # ---- both
 
@@ -219,7 +239,14 @@ class Release:
 
     def _receive(self, batch_id: str, spots: Sequence[Spot], *, names: Sequence[tuple[str, str]], **columns: object) -> Batch:
         triggers = [
-            BatchFile(number=n, kind="trigger", name=s.name, state=FileState.MOVING, opaque=opaque_name(batch_id, n, s.name), inode=s.inode)
+            BatchFile(
+                number=n,
+                kind="trigger",
+                name=s.name,
+                state=FileState.MOVING,
+                opaque=opaque_name(batch_id, n, s.name),
+                inode=s.inode,
+            )
             for n, s in enumerate(spots)
         ]
         data = [BatchFile(number=n, kind="data", name=name, feed=feed) for n, (name, feed) in enumerate(names, start=len(triggers))]

@@ -96,7 +96,7 @@ def spelled_apart(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
             if apart := difference(spelled, pattern, fnmatchcase):
-                return f"{apart}: {pattern}; rename the file so, or declare the feed's files so"
+                return f"{apart}: {pattern}; call the file so, and in its trigger, or declare the feed's files so"
     return ""
 
 

@@ -22,7 +22,13 @@ from pipeline.contract import CatalogueFeed, CatalogueSource
 TODAY = dt.datetime.now(dt.UTC).date()
 SOON = TODAY + dt.timedelta(days=2)
 UNDECODABLE = os.fsdecode(b"orders_2026_03_02_\xff.csv")
-STREAMED = (CatalogueSource(name="clickstream", feeds=(CatalogueFeed(name="events", files="events_*.csv", is_streamed=True),), stream="stream"),)
+STREAMED = (
+    CatalogueSource(
+        name="clickstream",
+        feeds=(CatalogueFeed(name="events", files="events_*.csv", is_streamed=True),),
+        stream="stream",
+    ),
+)
 
 
 @pytest.fixture
@@ -54,7 +60,10 @@ def troubles(zone: Zone) -> str:
 # ---- dates
 
 
-@pytest.mark.parametrize(("date", "wrong"), [("1989-12-31", "is before 1990-01-01"), (str(SOON), "is later than tomorrow"), ("2099-03-03", "is later")])
+@pytest.mark.parametrize(
+    ("date", "wrong"),
+    [("1989-12-31", "is before 1990-01-01"), (str(SOON), "is later than tomorrow"), ("2099-03-03", "is later")],
+)
 def test_a_date_out_of_range_is_refused_at_every_door(tmp_path: Path, date: str, wrong: str) -> None:
     zone = Zone(tmp_path / "files")
     zone.put(f"orders_{date}.csv")
@@ -154,7 +163,18 @@ def test_a_date_that_is_required_is_never_that_of_a_time(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "folder",
-    ["#recycle", "#RECYCLE", "@Recycle", "$Recycle.Bin", "RECYCLER", "System Volume Information", "lost+found", "FOUND.001", "@eaDir", "~snapshot"],
+    [
+        "#recycle",
+        "#RECYCLE",
+        "@Recycle",
+        "$Recycle.Bin",
+        "RECYCLER",
+        "System Volume Information",
+        "lost+found",
+        "FOUND.001",
+        "@eaDir",
+        "~snapshot",
+    ],
 )
 def test_what_lies_in_bins_and_snapshots_stays_there(zone: Zone, folder: str) -> None:
     zone.put("orders_2026_03_01.csv", "deleted\n", within=folder)
@@ -187,6 +207,17 @@ def test_copies_that_tools_make_are_no_deliveries(zone: Zone, copy: str) -> None
     assert zone.files("landing") == [copy]
 
 
+@pytest.mark.parametrize(
+    ("name", "pattern"),
+    [("orders (conflicted copy).csv", "*conflicted copy*"), (".orders_1.csv", ".*"), ("orders_1.TMP", "*.tmp")],
+)
+def test_a_trigger_that_names_what_is_passed_by_is_refused_at_once(zone: Zone, name: str, pattern: str) -> None:
+    zone.put(name)
+    zone.land("day", name)
+    assert zone.once() == 1
+    assert f"expected_files names {name}, which [landing] ignore passes by ({pattern}); rename" in zone.batch("day").reason
+
+
 def test_several_files_of_one_feed_and_date_under_one_touch_are_named(zone: Zone) -> None:
     for name in ("orders_2026_03_02.csv", "orders_2026_03_02 (1).csv", "customers_2026_03_02.csv"):
         zone.put(name, f"ok {name}\n")
@@ -216,7 +247,7 @@ ACCENTED = (CatalogueSource(name="shop", feeds=(CatalogueFeed(name="sales", file
 )
 def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(zone: Zone, name: str, pattern: str, apart: str) -> None:
     catalogue = (*CATALOGUE, *ACCENTED)
-    says = f"matches no feed: {apart}: {pattern}; rename the file so, or declare the feed's files so"
+    says = f"matches no feed: {apart}: {pattern}; call the file so, and in its trigger, or declare the feed's files so"
     zone.put(name, "odd\n")
     zone.put("customers_2026_03_02.csv")
     zone.touch("day.done")
@@ -311,7 +342,11 @@ def test_a_time_of_no_calendar_sets_its_entry_aside_at_every_door(memory_disk: P
     zone = Zone(memory_disk / "files")
     for name in ("orders_2026_03_02.csv", "orders_a.csv", "customers_2026_03_02.csv"):
         zone.put(name, f"ok {name}\n")
-    for path in (zone.touch("orders_2026_03_02.csv.done"), zone.touch("orders_a.csv.done"), zone.land("day", "orders_a.csv")):
+    for path in (
+        zone.touch("orders_2026_03_02.csv.done"),
+        zone.touch("orders_a.csv.done"),
+        zone.land("day", "orders_a.csv"),
+    ):
         os.utime(path, (seconds, seconds))
     zone.touch("customers_2026_03_02.csv.done")
     assert zone.once() == 1
@@ -363,6 +398,22 @@ def test_an_error_that_nobody_foresaw_leaves_one_trigger_and_the_others_go_on(zo
     assert zone.files("landing") == ["orders_poison.csv", "trigger/a_poison.done", "trigger/poison.json"]
 
 
+def test_an_error_about_one_data_file_that_nobody_foresaw_sets_it_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(name: str, *_: object) -> str:
+        if "poison" in name:
+            raise ZeroDivisionError("nobody foresaw it")
+        return ""
+
+    monkeypatch.setattr(release, "set_aside", failing)
+    zone = Zone(tmp_path, clickstream={"stream": True})
+    zone.put("events_poison.csv", "odd\n")
+    zone.put("events_2026_03_02.csv")
+    assert zone.once(catalogue=STREAMED) == 0
+    assert zone.files("landing") == ["events_poison.csv"]
+    assert "events_poison.csv" in troubles(zone)
+    assert "ZeroDivisionError: nobody foresaw it" in troubles(zone)
+
+
 def test_an_error_of_one_batch_that_nobody_foresaw_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with zone.by_hand((hand := HandClock()).clock) as daemon:
         take, put_away = daemon.rooms.claim.take, daemon.rooms.archive._put_away  # noqa: SLF001
@@ -384,7 +435,10 @@ def test_an_error_of_one_batch_that_nobody_foresaw_holds_no_other(zone: Zone, mo
             hand.pass_(0.4)
         assert zone.batch("good").state in (State.READY, State.RUNNING, State.PUBLISHED, State.ARCHIVED)
         daemon.tick()
-        assert (zone.batch("poison").state, "nobody foresaw it" in zone.batch("poison").reason) == (State.REJECTED, True)
+        assert (zone.batch("poison").state, "nobody foresaw it" in zone.batch("poison").reason) == (
+            State.REJECTED,
+            True,
+        )
         assert not zone.batch("poison").is_put_away  # tried again, and again
         assert zone.log("archive.failed")
 

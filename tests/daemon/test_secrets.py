@@ -33,14 +33,23 @@ def written(root: Path) -> str:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        (f'[alerts]\nurls = "{ADDRESS}"', "[alerts] urls is not a list of texts (its value may be a secret, and is not shown)"),
+        (
+            f'[alerts]\nurls = "{ADDRESS}"',
+            "[alerts] urls is not a list of texts (its value may be a secret, and is not shown)",
+        ),
         (f'[alerts]\nurls = ["{ADDRESS}", 5]', "[alerts] urls is not a list of texts"),
         (f'alerts = "{ADDRESS}"', "alerts is not a section; write [alerts]"),
         (f'[spark]\nconf = "spark.hadoop.fs.s3a.secret.key={SECRET}"', "[spark] conf is not a table of Spark settings"),
-        (f'[spark.conf]\n"spark.hadoop.fs.s3a.secret.key" = ["{SECRET}"]', "[spark] conf is not a table of Spark settings"),
+        (
+            f'[spark.conf]\n"spark.hadoop.fs.s3a.secret.key" = ["{SECRET}"]',
+            "[spark] conf is not a table of Spark settings",
+        ),
         (f'[spark]\nremote = ["sc://host/;token={SECRET}"]', "[spark] remote is not a text"),
         (f'[dispatch]\non_published = "curl -H token={SECRET}"', "[dispatch] on_published is not a list of texts"),
-        (f'[log]\npath = "https://me:{SECRET}@host/log"', '[log] path = "https://***@host/log" is not a path on this machine'),
+        (
+            f'[log]\npath = "https://me:{SECRET}@host/log"',
+            '[log] path = "https://***@host/log" is not a path on this machine',
+        ),
         (f'[lake]\npath = "s3://bucket/lake?access_key={SECRET}"', "access_key=*** is not a path"),
         (f'[spark]\nengine = "token={SECRET}"', "is not an engine"),
     ],
