@@ -1,6 +1,7 @@
-"""The rules for what comes in, the same at all doors: JSON, bare and streamed triggers. Judges names, dates, sizes, times.
+"""The rules for what comes in, the same at all doors: JSON, bare and streamed triggers.
 
-Pure: reads nothing from disk. Every sentence here goes on after the name of the file that it is about.
+Judges names, dates, sizes and times. Pure: reads nothing from disk. Every sentence here goes on behind the name
+of the file that it is about.
 """
 
 import datetime as dt
@@ -26,7 +27,7 @@ DATE = re.compile(
 
 
 class Verdict(NamedTuple):
-    """What is decided about one data file: its batch date, or what is `wrong` with it; `remark` says where a date comes from."""
+    """What is decided about a data file: its batch date, or what is `wrong` with it; `remark` says whence a date is."""
 
     batch_date: dt.date | None
     wrong: str = ""
@@ -88,11 +89,13 @@ def wrong_size(document_bytes: int) -> str:
 
 def wrong_time(mtime: float) -> str:
     """Why a trigger's time of change is none; '' when it is one."""
-    return "" if _date_of(mtime) else f"has a time of change that is in no calendar ({mtime:.0f} seconds after 1970); write it anew"
+    if _date_of(mtime):
+        return ""
+    return f"has a time of change that is in no calendar ({mtime:.0f} seconds after 1970); write it anew"
 
 
 def dates_in(name: str) -> tuple[dt.date, ...]:
-    """The dates in a name, each once: 2026_03_02, 2026-03-02, 2026.03.02 or 20260302, which a time of day may follow."""
+    """The dates in a name, each once: 2026_03_02, 2026-03-02, 2026.03.02 or 20260302, also with a time behind it."""
     found: dict[dt.date, None] = {}
     for match in DATE.finditer(name):
         digits = match["compact"] or match["y"] + match["m"] + match["d"]
@@ -109,7 +112,7 @@ def plausible_dates(name: str, today: dt.date) -> tuple[dt.date, ...]:
 
 
 def difference(one: str, other: str, matches: Callable[[str, str], bool] = str.__eq__) -> str:
-    """What alone keeps two names, or a name and a pattern, apart; '' where they match, or differ in more than spelling."""
+    """What alone keeps two names, or name and pattern, apart; '' where they match or differ in more than spelling."""
     if matches(one, other) or not matches(spelling(one), spelling(other)):
         return ""
     if matches(one.casefold(), other.casefold()):
@@ -127,7 +130,8 @@ def spelling(name: str) -> str:
 def _by_touch(touched: Touched, why: str, today: dt.date, *, in_name: bool, is_own: bool) -> Verdict:
     named = plausible_dates(touched.name, today)
     if len(named) == 1:
-        return Verdict(named[0], remark=f"{why}: the batch date {named[0]} is that in the name of {printable(touched.name)}")
+        whence = f"the batch date {named[0]} is that in the name of {printable(touched.name)}"
+        return Verdict(named[0], remark=f"{why}: {whence}")
     if not named and (implausible := dates_in(touched.name)):
         return _within_range(implausible[0], f"{why}, and {printable(touched.name)} has in its name the date", today)
     if in_name:

@@ -41,7 +41,8 @@ class Announce:
         return not self._running and (not self._command or not self._ledger.to_announce())
 
     def _run(self, batch: Batch) -> None:
-        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source, "command": program(self._command)}
+        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source}
+        outcome["command"] = program(self._command)
         values = task_values(batch).encode()
         try:
             done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)

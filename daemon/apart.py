@@ -15,6 +15,6 @@ def is_of_one_entry(error: Exception) -> bool:
 
 
 def unforeseen(error: Exception) -> str:
-    """What is said of an entry whose error nobody has thought of, behind its name."""
+    """What is said of an entry whose error is unforeseen, behind its name."""
     why = f"{type(error).__name__}: {printable(str(error))}"
     return f"cannot be judged ({why}); it stays where it lies, and the others go on"

@@ -81,7 +81,7 @@ class Batch:
     result: Mapping[str, Any] | None
     is_put_away: bool
     is_announced: bool
-    notes: tuple[str, ...]  # what was decided when it was received and may surprise: a date, or files that came together
+    notes: tuple[str, ...]  # what was decided when it was received and may surprise: a date, files that came together
     all_files: tuple[BatchFile, ...] = field(repr=False)
 
     @property

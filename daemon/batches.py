@@ -35,14 +35,27 @@ def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
     """One batch with everything that is known of it: history, what it waits for, the worker's last answer."""
     more = {"revision": batch.revision, "identity": batch.identity, "duplicate_of": batch.duplicate_of}
     lists = {"waiting_for": list(batch.waiting_for), "notes": list(batch.notes)}
-    return {**as_record(batch), **more, **lists, "next_attempt_at": batch.next_attempt_at, "history": ledger.history(batch.batch_id), "result": batch.result}
+    rest = {"next_attempt_at": batch.next_attempt_at, "history": ledger.history(batch.batch_id), "result": batch.result}
+    return {**as_record(batch), **more, **lists, **rest}
 
 
 def print_list(batches: Sequence[Batch], most: int | None) -> None:
     """A table, newest first."""
     shown = batches if most is None else batches[:most]
     columns = ("BATCH", "SOURCE", "DATE", "STATE", "FILES", "RECEIVED", "TRIGGER", "REASON")
-    rows = [(b.batch_id, b.source, b.batch_date, b.state, len(b.data_files), show.moment(b.received_at), b.trigger, b.explanation) for b in shown]
+    rows = [
+        (
+            b.batch_id,
+            b.source,
+            b.batch_date,
+            b.state,
+            len(b.data_files),
+            show.moment(b.received_at),
+            b.trigger,
+            b.explanation,
+        )
+        for b in shown
+    ]
     show.print_table(columns, rows, numbers=("FILES",))
     if len(shown) < len(batches):
         show.say(f"{len(batches) - len(shown)} older ones: lakegate batches --limit {len(batches)}")
@@ -125,7 +138,8 @@ def next_step(batch: Batch) -> str:
         case State.REJECTED:
             return f"correct what the cause names, deliver {'the file' if count == 1 else f'the {count} files' if count else 'the files'} and a new trigger"
         case State.FAILED:
-            ways = f"`lakegate retry {batch.batch_id}` tries again, `lakegate abandon {batch.batch_id}` puts its files into the rejected ones"
+            again, never = f"`lakegate retry {batch.batch_id}`", f"`lakegate abandon {batch.batch_id}`"
+            ways = f"{again} tries again, {never} puts its files into the rejected ones"
             return f"nothing, until the cause is mended; then {ways}"
         case State.WAITING:
             return "it starts by itself when its files have come and settled"

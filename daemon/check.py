@@ -66,7 +66,7 @@ def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
         except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
             found.append((subject, BAD, f"cannot be looked at: {' '.join(str(error).split())}"))
     secrets = config.secrets(environ)
-    return [Finding(subject=about, verdict=verdict, says=contract.hidden(says, secrets)) for about, verdict, says in found]
+    return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
 
 
 def _python() -> Told:
@@ -97,7 +97,8 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
         return
     match settings.engine:
         case "spark":
-            yield "engine", OK, f"spark, master {contract.masked(settings.master)}, {settings.driver_memory} for the driver"
+            master = contract.masked(settings.master)
+            yield "engine", OK, f"spark, master {master}, {settings.driver_memory} for the driver"
             java = yield from _java(environ)
             jars = yield from _jars(settings.jars_path)
             if java and jars and not importlib.import_module("pipeline.java").class_data(java, jars).is_file():
@@ -264,13 +265,15 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
         if shutil.which(command[0], path=environ.get("PATH")):
             yield "command", OK, f"on_published: {program(command)}"
         else:
-            hint = "each argument is a text of its own" if program(command) != command[0] else "correct [dispatch] on_published"
+            is_one_text = program(command) != command[0]
+            hint = "each argument is a text of its own" if is_one_text else "correct [dispatch] on_published"
             yield "command", BAD, f"on_published: there is no program {program(command)}; {hint}"
     if config.alerts.urls:
         apprise = importlib.import_module("apprise")
         wrong = [n for n, url in enumerate(config.alerts.urls, start=1) if not apprise.Apprise().add(url)]
         if wrong:  # by their place: any part of such an address may be a password
-            yield "alerts", BAD, f"[alerts] urls: {listed(f'number {n}' for n in wrong)} not understood by apprise; correct what is wrong"
+            numbers = listed(f"number {n}" for n in wrong)
+            yield "alerts", BAD, f"[alerts] urls: {numbers} not understood by apprise; correct what is wrong"
         else:
             yield "alerts", OK, listed(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
 
@@ -302,7 +305,8 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         return
     for table, newest in reader.newer(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
-        yield "tables", BAD, f"{says}; batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
+        then = "batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
+        yield "tables", BAD, f"{says}; {then}"
 
 
 def _outdated(config: Config) -> Told:

@@ -40,7 +40,13 @@ def _die_with_the_daemon() -> None:
 class Child:
     """One worker process."""
 
-    def __init__(self, command: Sequence[str], output: Path, wake: Callable[[], None], secrets: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: Path,
+        wake: Callable[[], None],
+        secrets: Sequence[str] = (),
+    ) -> None:
         self._wake, self._secrets = wake, tuple(secrets)
         self.messages: SimpleQueue[Any] = SimpleQueue()
         self._socket, theirs = socket.socketpair()

@@ -149,8 +149,9 @@ class Collect:
         takers = {n: self._ledger.taken_by(n, but=batch.batch_id) for n in missing[:3]}
         spelled = {n: self._misspelled(n).partition(";")[0] for n in takers}
         why = {n: f"taken by batch {t}" if t else spelled[n] for n, t in takers.items()}
-        told = ", ".join(f"{printable(n)} ({w})" if w else printable(n) for n, w in why.items())
+        named = ", ".join(f"{printable(n)} ({w})" if w else printable(n) for n, w in why.items())
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         count, every = len(missing), len(batch.data_files)
         rest = "" if count == every else "; those that came are still in the landing folder"
-        return f"{count} of {every} file{'' if every == 1 else 's'} did not come within {amount(self._timeout)}: {told}{more}{rest}; land a new trigger"
+        absent = f"{count} of {every} file{'' if every == 1 else 's'} did not come within {amount(self._timeout)}"
+        return f"{absent}: {named}{more}{rest}; land a new trigger"

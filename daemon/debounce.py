@@ -16,7 +16,7 @@ GroupKey = tuple[str, dt.date]  # source, batch date
 
 
 class Meant(NamedTuple):
-    """A data file that a touch file stands for, with what decides about its batch. `remark` says where its date comes from."""
+    """A data file that a touch file stands for, with what decides about its batch. `remark` says whence its date is."""
 
     name: str
     source: str
@@ -31,7 +31,7 @@ class Meant(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Touch:
-    """A bare touch file and the data files that it stands for. `is_file` is false for a data file that is its own touch.
+    """A bare touch file and the data files that it stands for. `is_file` is false where a data file is its own touch.
 
     `refused` are sentences about files that it stands for as well and that cannot be taken, `passed_by` one about files
     that no trigger can take.
@@ -149,6 +149,7 @@ def _notes(touch: Touch, key: GroupKey) -> Iterator[str]:
     for feed in dict.fromkeys(m.feed for m in mine):
         names = [m.name for m in mine if m.feed == feed]
         if len(names) > 1:
-            yield f"{printable(touch.spot.name)} stands for {len(names)} files of {feed} of {key[1]}: {listed(names, most=8)}"
+            several = f"{len(names)} files of {feed} of {key[1]}: {listed(names, most=8)}"
+            yield f"{printable(touch.spot.name)} stands for {several}"
     if touch.passed_by:
         yield touch.passed_by

@@ -128,12 +128,13 @@ LEVEL = Kind(phrase=f"a log level ({', '.join(LEVELS)})", read=_chosen(LEVELS), 
 BARE_DATE = Kind(phrase=f"one of two words ({OPTIONAL}, {REQUIRED})", read=_chosen((OPTIONAL, REQUIRED)), textual=True)
 SPARK_SETTINGS = Kind(phrase="a table of Spark settings (texts, numbers, true, false)", read=_spark_settings)
 
-# What is not there yet or no longer, and copies that programs make by themselves: files, and folders with all that lies in them.
+# What is not there yet or no longer, and copies that programs make by themselves: files, and folders with all in them.
 IGNORED = (
     ".*", "~$*", "*~", "Thumbs.db", "desktop.ini", "*.part", "*.partial", "*.filepart", "*.tmp", "*.crdownload",
     "*conflicted copy*", "*.sync-conflict-*", "*.sb-????????-??????", "*@Syno*",
-    "#recycle", "@Recycle", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "Network Trash Folder", "lost+found", "found.[0-9][0-9][0-9]",
-    "#snapshot", "~snapshot", "@Recently-Snapshot", "@eaDir", "@tmp", "System Volume Information", "__MACOSX", "Temporary Items",
+    "#recycle", "@Recycle", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "Network Trash Folder", "lost+found",
+    "found.[0-9][0-9][0-9]", "#snapshot", "~snapshot", "@Recently-Snapshot", "@eaDir", "@tmp",
+    "System Volume Information", "__MACOSX", "Temporary Items",
 )  # fmt: skip
 
 
@@ -153,7 +154,7 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("archive_path", PATH, "archive", "folder that published batches end in"),
         _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
         _key("missing_file_timeout_seconds", SECONDS, 3600, "seconds that a JSON trigger waits for its expected files; then its batch is rejected"),
-        _key("ignore", TEXTS, IGNORED, "globs of names, in any capitals, that are no deliveries: of files, and of whole folders"),
+        _key("ignore", TEXTS, IGNORED, "globs of names that are no deliveries: of files and folders, in any capitals"),
         _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
     ),
     "debounce": (
@@ -164,7 +165,12 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("timeout_seconds", SECONDS, 1800, "seconds without any progress until the worker is killed"),
         _key("poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"),
         _key("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write to finish"),
-        _secret("on_published", TEXTS, (), "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none"),
+        _secret(
+            "on_published",
+            TEXTS,
+            (),
+            "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none",
+        ),
     ),
     "retry": (
         _key("attempts", COUNT, 5, "attempts at a batch before it is FAILED"),
@@ -195,7 +201,14 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("max_snapshot_shrink", SHARE, 0.5, "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected"),
         _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
     ),
-    "alerts": (_secret("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
+    "alerts": (
+        _secret(
+            "urls",
+            TEXTS,
+            (),
+            "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…",
+        ),
+    ),
     "sources": (
         _key("paths", TEXTS, (), "folders of your own sources, each in the form of pipeline/retail and called as its source is"),
         _key("without", TEXTS, (), "sources that ship and that this lake does without; their names of files are free then"),

@@ -175,7 +175,8 @@ class Landing:
         except PermissionError:
             raise  # the folder's: nothing in it can be looked at, so nothing of it is missing
         except OSError as error:  # a dead mount, a stale handle, a bad block
-            self._on_trouble(f"{printable(name)} in the {area} folder cannot be looked at ({error.strerror}); it is passed by")
+            what = f"{printable(name)} in the {area} folder"
+            self._on_trouble(f"{what} cannot be looked at ({error.strerror}); it is passed by")
             return None
 
 

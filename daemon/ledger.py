@@ -112,7 +112,16 @@ class Ledger:
     def waiting_for(self) -> list[dict[str, Any]]:
         """Per waiting batch, oldest first: what it waits for."""
         waiting = reversed(self.batches(State.WAITING))
-        return [{"batch_id": b.batch_id, "trigger": b.trigger, "since": b.received_at, "files": list(b.waiting_for), "reason": b.reason} for b in waiting]
+        return [
+            {
+                "batch_id": b.batch_id,
+                "trigger": b.trigger,
+                "since": b.received_at,
+                "files": list(b.waiting_for),
+                "reason": b.reason,
+            }
+            for b in waiting
+        ]
 
     def last_published(self) -> Batch | None:
         found = self._load("WHERE published_at IS NOT NULL ORDER BY published_at DESC, batch_seq DESC LIMIT 1")
@@ -315,7 +324,8 @@ def _is_utf8(text: str) -> bool:
 
 def _file_values(f: BatchFile) -> dict[str, Any]:
     values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
-    seen = {"inode": _signed(f.inode), "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
+    seen = {"inode": _signed(f.inode), "sha256": f.sha256, "bytes": f.bytes}
+    seen |= {"packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
     return {k: _stored(v) for k, v in {**values, **seen}.items()}
 
 

@@ -49,7 +49,7 @@ class Release:
         self._pulse = pulse
         self.is_behind = False  # there are more triggers than one tick takes
         self._mentioned: set[tuple[str, int]] = set()
-        self._left: set[tuple[str, int]] = set()  # what is wrong with them nobody foresaw; judged again after a restart
+        self._left: set[tuple[str, int]] = set()  # by an unforeseen error; judged again after a restart
 
     def step(self, sight: Sight) -> int:
         """Receives every trigger that is due; says how many are still on their way."""
@@ -60,7 +60,7 @@ class Release:
         received = decided = 0
         for spot in fresh:
             # so many a tick, and no more: the worker must not wait until a whole backlog is written down
-            if received < MOST_A_TICK and _is_json(spot) and self._apart([spot], partial(self._json, spot)):
+            if received < MOST_A_TICK and _is_json(spot) and self._apart(spot.name, [spot], partial(self._json, spot)):
                 received += 1
                 self._pulse()
         self.is_behind = received == MOST_A_TICK
@@ -69,24 +69,22 @@ class Release:
         unclaimed = self._unclaimed(sight, aside)
         for spot in fresh:
             if not _is_json(spot):
-                decided += self._apart([spot], partial(self._bare, spot, sight, unclaimed, aside, touches))
+                judge = partial(self._bare, spot, sight, unclaimed, aside, touches)
+                decided += self._apart(spot.name, [spot], judge)
         return on_their_way - received - decided - self._release(touches)
 
-    def _apart(self, spots: Sequence[Spot], judge: Callable[[], bool]) -> bool:
-        """Whether these triggers are decided. What is wrong with them refuses them, or leaves them, and stops no other."""
+    def _apart(self, name: str, spots: Sequence[Spot], judge: Callable[[], bool]) -> bool:
+        """Whether these triggers are decided. What is wrong with them refuses or leaves them, and stops no other."""
         try:
             return judge()
         except TriggerError as error:
-            self._refuse(spots, f"{printable(spots[0].name)}: {error}")
+            self._refuse(spots, f"{printable(name)}: {error}")
         except Exception as error:
             if not is_of_one_entry(error):
                 raise
             self._left |= {(s.name, s.inode) for s in spots}
-            self._log.error(
-                "trigger.left",
-                trigger=printable(spots[0].name),
-                reason=f"{printable(spots[0].name)} {unforeseen(error)}",
-            )
+            reason = f"{printable(name)} {unforeseen(error)}"
+            self._log.error("trigger.left", trigger=printable(name), reason=reason)
         return True
 
     # ---- JSON triggers
@@ -120,7 +118,8 @@ class Release:
         for name in document.expected_files:
             if pattern := self._landing.ignored_by(name):
                 why = f"which [landing] ignore passes by ({pattern})"
-                raise TriggerError(f"expected_files names {printable(name)}, {why}; rename the file, or change that list")
+                what = f"expected_files names {printable(name)}, {why}"
+                raise TriggerError(f"{what}; rename the file, or change that list")
         kin = kinship(document.expected_files, self._catalogue)
         snapshot = snapshot_feeds(document, kin, self._catalogue)
         batch_id = self._ledger.new_id()
@@ -139,7 +138,14 @@ class Release:
 
     # ---- bare touch files
 
-    def _bare(self, spot: Spot, sight: Sight, unclaimed: Sequence[str], aside: Mapping[str, str], touches: list[Touch]) -> bool:
+    def _bare(
+        self,
+        spot: Spot,
+        sight: Sight,
+        unclaimed: Sequence[str],
+        aside: Mapping[str, str],
+        touches: list[Touch],
+    ) -> bool:
         if spot.kind != REGULAR:
             if spot.quiet_for < self._quiet:
                 return False
@@ -164,7 +170,7 @@ class Release:
         decided, most = 0, self._config.debounce.max_wait_seconds
         for gathered in released(touches, quiet_seconds=self._quiet, max_wait_seconds=most):
             mine = [t for t in touches if t in gathered.touches or (not t.is_file and t.spot.name in gathered.feeds)]
-            if self._apart([t.spot for t in mine], partial(self._receive_gathered, gathered)):
+            if self._apart(gathered.trigger, [t.spot for t in mine], partial(self._receive_gathered, gathered)):
                 decided += len(mine)
         return decided
 
@@ -181,10 +187,12 @@ class Release:
             notes=gathered.notes,
         )
         for note in gathered.notes:
-            self._log.warning("batch.noted", batch_id=batch.batch_id, source=batch.source, trigger=batch.trigger, reason=note)
+            about = {"batch_id": batch.batch_id, "source": batch.source, "trigger": batch.trigger}
+            self._log.warning("batch.noted", **about, reason=note)
         for touch in gathered.touches:
             if touch.refused:
-                self._refuse([], f"{printable(touch.spot.name)}: {'; '.join(touch.refused[:2])}", trigger=touch.spot.name)
+                name = touch.spot.name
+                self._refuse([], f"{printable(name)}: {'; '.join(touch.refused[:2])}", trigger=name)
         return True
 
     def _set_aside(self, sight: Sight) -> Mapping[str, str]:
@@ -205,7 +213,8 @@ class Release:
 
     def _unclaimed(self, sight: Sight, aside: Mapping[str, str]) -> list[str]:
         named = {f.name for b in self._ledger.batches(State.WAITING) for f in b.data_files}
-        return sorted(n for n in sight.data if n not in named and n not in aside and len(feeds_of(n, self._catalogue)) == 1)
+        free = (n for n in sight.data if n not in named and n not in aside)
+        return sorted(n for n in free if len(feeds_of(n, self._catalogue)) == 1)
 
     def _streamed(self, sight: Sight, aside: Mapping[str, str]) -> list[Touch]:
         # a source that streams has feeds whose files need no touch file: each is its own
@@ -214,7 +223,7 @@ class Release:
         found: list[Touch] = []
         for spot in (sight.data[n][0] for n in names):
             if (spot.name, spot.inode) not in self._left:
-                self._apart([spot], partial(self._stream, spot, found))
+                self._apart(spot.name, [spot], partial(self._stream, spot, found))
         return found
 
     def _stream(self, spot: Spot, touches: list[Touch]) -> bool:

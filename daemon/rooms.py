@@ -63,9 +63,16 @@ class Rooms:
         landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
         claim = self.claim = Claim(config=config, ledger=ledger, landing=landing, log=log, pulse=pulse)
         self.release = Release(
-            config=config, catalogue=catalogue, ledger=ledger, landing=landing, claim=claim, log=log, clock=clock, pulse=pulse,
+            config=config,
+            catalogue=catalogue,
+            ledger=ledger,
+            landing=landing,
+            claim=claim,
+            log=log,
+            clock=clock,
+            pulse=pulse,
             on_trouble=self.report.trouble,
-        )  # fmt: skip
+        )
         self.collect = Collect(
             config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse, on_trouble=self.report.trouble
         )  # fmt: skip

@@ -174,7 +174,8 @@ def run(
 ) -> int:
     """Runs the daemon until SIGTERM or SIGINT, or `once` until nothing is left to do. Returns the exit code."""
     to_stderr = not quiet and on_event is None
-    log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=config.secrets(os.environ))
+    secrets = config.secrets(os.environ)
+    log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=secrets)
     bell = bell or Bell()
     try:
         with rung_by_signals(bell):

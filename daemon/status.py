@@ -86,10 +86,9 @@ def lines(now: Mapping[str, Any]) -> list[str]:
         ("batches", counts or "none yet"),
         ("published", f"{last['source']} {last['batch_date']} at {show.moment(last['published_at'])} · batch {last['batch_id']}" if last else "nothing yet"),
     ]
-    told += [
-        ("waiting", f"{printable(w['trigger'])} since {show.moment(w['since'])}: {listed(w['files'])}" + (f"; {w['reason']}" if w["reason"] else ""))
-        for w in now["waiting_for"]
-    ]
+    for w in now["waiting_for"]:
+        what = f"{printable(w['trigger'])} since {show.moment(w['since'])}: {listed(w['files'])}"
+        told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
     if now["unclaimed"]:
         told.append(("unclaimed", f"{show.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
     told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]

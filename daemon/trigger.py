@@ -92,7 +92,7 @@ def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str,
 
 
 def spelled_apart(name: str, catalogue: Sequence[CatalogueSource]) -> str:
-    """What keeps a name apart from a feed's pattern where it is the spelling alone, and what to do; '' where it is more."""
+    """What of its spelling alone keeps a name apart from a feed's pattern, and what to do; '' where it is more."""
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
             if apart := difference(spelled, pattern, fnmatchcase):

@@ -250,7 +250,11 @@ def streaming(sources: Iterable[CatalogueSource], settings: Settings) -> tuple[C
     return tuple(s for s in sources if s.stream and settings.sources.get(s.name, {}).get(s.stream) is True)
 
 
-def secrets_of(settings: Settings, addresses: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+def secrets_of(
+    settings: Settings,
+    addresses: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
     """Every secret that settings, further addresses of services and an environment hold, for `hidden`."""
     sources = {f"{name}.{key}": str(v) for name, keys in settings.sources.items() for key, v in keys.items()}
     named = named_secrets({**sources, **settings.conf, "remote": settings.remote, **(environ or {})})

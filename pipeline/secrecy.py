@@ -1,4 +1,4 @@
-"""Knows which settings are secret, and keeps their values out of whatever is written for people. Reads nothing."""
+"""Knows which settings are secret, and keeps their values out of all that is written for people. Reads nothing."""
 
 import json
 import re
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 HIDDEN = "***"
 SHORTEST = 6  # characters: a shorter one would punch holes into every word
 SHORTEST_TOKEN = 8
-PLAIN = re.compile(r"true|false|none|null|[\d.]+", re.IGNORECASE)  # values of switches and counts, whatever their key is called
+PLAIN = re.compile(r"true|false|none|null|[\d.]+", re.IGNORECASE)  # switches and counts are no secrets, by any name
 
 SECRET_NAME = re.compile(
-    r"pass(?:word|wd|phrase)?(?![a-z])|secret|token|credential|authorization|signature|(?<![a-z])(?:api|access|account|private)?[._-]?key(?![a-z])",
+    r"pass(?:word|wd|phrase)?(?![a-z])|secret|token|credential|authorization|signature"
+    r"|(?<![a-z])(?:api|access|account|private)?[._-]?key(?![a-z])",
     re.IGNORECASE,
 )
 ASSIGNED = re.compile(r"([\w.-]+)=([^\s;&'\",]+)")
@@ -19,7 +20,7 @@ USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, parameter or variable of this name holds a secret: password, token, fs.s3a.secret.key, AWS_ACCESS_KEY_ID."""
+    """Whether a setting, parameter or variable of this name holds a secret: password, token, fs.s3a.secret.key."""
     return bool(SECRET_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)))
 
 
@@ -32,7 +33,7 @@ def named_secrets(values: Mapping[str, str]) -> Iterator[str]:
 
 
 def secrets_of_address(address: str) -> Iterator[str]:
-    """The secrets in the address of a service: itself, its password, its secret parameters, and parts that look like tokens."""
+    """The secrets in the address of a service: itself, its password and parameters, and what looks like a token."""
     yield address
     yield from _carried(address)
     parts = urllib.parse.urlsplit(re.sub(r"^[^:]*(?=://)", "http", address), allow_fragments=False)
@@ -41,7 +42,7 @@ def secrets_of_address(address: str) -> Iterator[str]:
 
 
 def spelled(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Every form that secrets may be written in, the longest first; without those too short or plain to be told from a text."""
+    """Every form that secrets may be written in, the longest first; without those too short or plain to find."""
     found = dict.fromkeys(s for s in secrets if len(s) >= SHORTEST and not PLAIN.fullmatch(s))
     forms = {form for s in found for form in (s, urllib.parse.unquote(s), json.dumps(s)[1:-1], repr(s)[1:-1])}
     return tuple(sorted(forms, key=lambda s: (-len(s), s)))

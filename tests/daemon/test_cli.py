@@ -383,7 +383,8 @@ def test_status_says_of_files_that_no_trigger_can_take_why(run: Command, site: S
     for name in ("ORDERS_2026_03_04.CSV", "notes.txt", os.fsdecode(b"orders_\xff.csv")):
         (site.config.landing.path / name).touch()
     aside = {one["file"]: one["reason"] for one in json.loads(run("status", "--json").out)["set_aside"]}
-    assert aside["ORDERS_2026_03_04.CSV"].startswith("matches no feed: only capitals differ: orders_*.csv; call the file so")
+    says = "matches no feed: only capitals differ: orders_*.csv; call the file so"
+    assert aside["ORDERS_2026_03_04.CSV"].startswith(says)
     assert aside["orders_\\udcff.csv"] == "is not valid Unicode; rename the file"
     assert len(aside) == 2
     assert "set aside ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out

@@ -75,7 +75,8 @@ def test_a_date_out_of_range_is_refused_at_every_door(tmp_path: Path, date: str,
     for said in (only(zone, f"orders_{date}.csv.done").reason, only(zone, "day.json").reason):
         assert date in said
         assert wrong in said
-    assert f"orders_{date}.csv has in its name the date {date}, which {wrong}" in only(zone, f"orders_{date}.csv.done").reason
+    said = only(zone, f"orders_{date}.csv.done").reason
+    assert f"orders_{date}.csv has in its name the date {date}, which {wrong}" in said
     assert zone.files("landing") == [f"orders_{date}.csv", "orders_a.csv"]
 
     stream = Zone(tmp_path / "stream", clickstream={"stream": True})
@@ -146,7 +147,8 @@ def test_a_date_that_is_required_is_never_that_of_a_time(tmp_path: Path) -> None
         zone.touch(f"{name}.done")
     assert zone.once() == 1
     assert only(zone, "customers_2026_03_02.csv.done").state == State.ARCHIVED
-    assert 'orders_a.csv has no date in its name, and [landing] bare_date is "required"' in only(zone, "orders_a.csv.done").reason
+    said = only(zone, "orders_a.csv.done").reason
+    assert 'orders_a.csv has no date in its name, and [landing] bare_date is "required"' in said
     zone.touch("2026_03_03.done")
     assert zone.once() == 0
     assert str(only(zone, "2026_03_03.done").batch_date) == "2026-03-03"
@@ -215,7 +217,8 @@ def test_a_trigger_that_names_what_is_passed_by_is_refused_at_once(zone: Zone, n
     zone.put(name)
     zone.land("day", name)
     assert zone.once() == 1
-    assert f"expected_files names {name}, which [landing] ignore passes by ({pattern}); rename" in zone.batch("day").reason
+    says = f"expected_files names {name}, which [landing] ignore passes by ({pattern}); rename"
+    assert says in zone.batch("day").reason
 
 
 def test_several_files_of_one_feed_and_date_under_one_touch_are_named(zone: Zone) -> None:
@@ -245,7 +248,12 @@ ACCENTED = (CatalogueSource(name="shop", feeds=(CatalogueFeed(name="sales", file
         (f"{NFD.upper()}_20260302.csv", f"{NFC}_*.csv", "only capitals and the Unicode normal form differ"),
     ],
 )
-def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(zone: Zone, name: str, pattern: str, apart: str) -> None:
+def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(
+    zone: Zone,
+    name: str,
+    pattern: str,
+    apart: str,
+) -> None:
     catalogue = (*CATALOGUE, *ACCENTED)
     says = f"matches no feed: {apart}: {pattern}; call the file so, and in its trigger, or declare the feed's files so"
     zone.put(name, "odd\n")
@@ -272,7 +280,12 @@ def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(zone: Zon
         (f"orders_{NFD}.csv", f"orders_{NFC}.csv", "only the Unicode normal form differs"),
     ],
 )
-def test_a_batch_that_waits_for_a_file_of_another_spelling_says_so(zone: Zone, expected: str, there: str, apart: str) -> None:
+def test_a_batch_that_waits_for_a_file_of_another_spelling_says_so(
+    zone: Zone,
+    expected: str,
+    there: str,
+    apart: str,
+) -> None:
     hand = HandClock()
     with zone.by_hand(hand.clock) as daemon:
         zone.land("day", expected)
@@ -352,7 +365,8 @@ def test_a_time_of_no_calendar_sets_its_entry_aside_at_every_door(memory_disk: P
     assert zone.once() == 1
     assert zone.states() == {"ARCHIVED": 1, "REJECTED": 3}
     for trigger in ("orders_2026_03_02.csv.done", "orders_a.csv.done", "day.json"):
-        assert f"{trigger}: it has a time of change that is in no calendar ({seconds:.0f} seconds after 1970)" in only(zone, trigger).reason
+        says = f"{trigger}: it has a time of change that is in no calendar ({seconds:.0f} seconds after 1970)"
+        assert says in only(zone, trigger).reason
     assert zone.log("daemon.crashed") == []
 
     stream = Zone(memory_disk / "stream", clickstream={"stream": True})
@@ -368,17 +382,21 @@ def test_a_time_before_1990_is_no_batch_date(zone: Zone) -> None:
     zone.put("orders_a.csv")
     os.utime(zone.touch("day.done"), (0, 0))
     assert zone.once() == 1
-    said = "orders_a.csv has no date in its name, and the time of day.done has the date 1970-01-01, which is before 1990-01-01"
+    why = "the time of day.done has the date 1970-01-01, which is before 1990-01-01"
+    said = f"orders_a.csv has no date in its name, and {why}"
     assert said in only(zone, "day.done").reason
 
 
-def test_an_error_that_nobody_foresaw_leaves_one_trigger_and_the_others_go_on(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_leaves_one_trigger_and_the_others_go_on(
+    zone: Zone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     parsed, names_meant = release.parsed, release.names_meant
 
     def failing(real: object) -> object:
         def call(first: bytes | str, *rest: object) -> object:
             if b"poison" in (first if isinstance(first, bytes) else first.encode()):
-                raise ZeroDivisionError("nobody foresaw it")
+                raise ZeroDivisionError("an unforeseen one")
             return real(first, *rest)  # type: ignore[operator]
 
         return call
@@ -394,14 +412,17 @@ def test_an_error_that_nobody_foresaw_leaves_one_trigger_and_the_others_go_on(zo
     assert zone.once() == 0
     assert zone.states() == {"ARCHIVED": 2}
     assert sorted(e["trigger"] for e in zone.log("trigger.left")) == ["a_poison.done", "poison.json"]
-    assert "ZeroDivisionError: nobody foresaw it" in zone.log("trigger.left")[0]["reason"]
+    assert "ZeroDivisionError: an unforeseen one" in zone.log("trigger.left")[0]["reason"]
     assert zone.files("landing") == ["orders_poison.csv", "trigger/a_poison.done", "trigger/poison.json"]
 
 
-def test_an_error_about_one_data_file_that_nobody_foresaw_sets_it_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def failing(name: str, *_: object) -> str:
         if "poison" in name:
-            raise ZeroDivisionError("nobody foresaw it")
+            raise ZeroDivisionError("an unforeseen one")
         return ""
 
     monkeypatch.setattr(release, "set_aside", failing)
@@ -411,17 +432,17 @@ def test_an_error_about_one_data_file_that_nobody_foresaw_sets_it_aside(tmp_path
     assert zone.once(catalogue=STREAMED) == 0
     assert zone.files("landing") == ["events_poison.csv"]
     assert "events_poison.csv" in troubles(zone)
-    assert "ZeroDivisionError: nobody foresaw it" in troubles(zone)
+    assert "ZeroDivisionError: an unforeseen one" in troubles(zone)
 
 
-def test_an_error_of_one_batch_that_nobody_foresaw_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with zone.by_hand((hand := HandClock()).clock) as daemon:
         take, put_away = daemon.rooms.claim.take, daemon.rooms.archive._put_away  # noqa: SLF001
 
         def failing(real: object) -> object:
             def call(batch: Batch, *rest: object) -> object:
                 if batch.trigger == "poison.json":
-                    raise ZeroDivisionError("nobody foresaw it")
+                    raise ZeroDivisionError("an unforeseen one")
                 return real(batch, *rest)  # type: ignore[operator]
 
             return call
@@ -435,7 +456,7 @@ def test_an_error_of_one_batch_that_nobody_foresaw_holds_no_other(zone: Zone, mo
             hand.pass_(0.4)
         assert zone.batch("good").state in (State.READY, State.RUNNING, State.PUBLISHED, State.ARCHIVED)
         daemon.tick()
-        assert (zone.batch("poison").state, "nobody foresaw it" in zone.batch("poison").reason) == (
+        assert (zone.batch("poison").state, "an unforeseen one" in zone.batch("poison").reason) == (
             State.REJECTED,
             True,
         )
@@ -443,7 +464,7 @@ def test_an_error_of_one_batch_that_nobody_foresaw_holds_no_other(zone: Zone, mo
         assert zone.log("archive.failed")
 
 
-def test_what_is_the_worlds_and_what_asks_to_stop_is_nobodys_entry(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     for error in (StoppingError(), OSError("the disk"), KeyboardInterrupt()):
 
         def raising(*_: object, error: BaseException = error) -> None:
@@ -482,12 +503,13 @@ sys.exit(zone.once())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="only root mounts")
-def test_a_dead_mount_in_the_landing_folder_holds_nobody(tmp_path: Path) -> None:
+def test_a_dead_mount_in_the_landing_folder_holds_no_batch(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     may_mount = ctypes.CDLL(None).prctl(23, 21, 0, 0, 0)  # PR_CAPBSET_READ, CAP_SYS_ADMIN
     if may_mount != 1:
         pytest.skip("no mount is allowed here")
-    done = subprocess.run([sys.executable, "-c", DEAD_MOUNT, str(tmp_path)], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", DEAD_MOUNT, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     zone = Zone(tmp_path)
     assert zone.states() == {"ARCHIVED": 1}

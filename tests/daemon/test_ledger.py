@@ -143,7 +143,7 @@ def test_an_inode_number_of_all_64_bits_comes_back_as_it_was(path: Path) -> None
     assert ledger.triggers_on_their_way() == {("day.done", inode)}
 
 
-def test_notes_stay_with_a_batch_whatever_becomes_of_it(path: Path) -> None:
+def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
     ledger = Ledger.opened(path)
     batch = received(ledger, notes=("orders_1.csv has no date in its name",))
     moved = ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived")
