@@ -10,7 +10,7 @@ from typing import Any
 from daemon.batch import Batch
 from daemon.ledger import Ledger
 from daemon.logs import Log
-from daemon.wording import sentence
+from daemon.wording import amount, sentence
 
 LONGEST_SECONDS = 3600
 
@@ -41,18 +41,27 @@ class Announce:
         return not self._running and (not self._command or not self._ledger.to_announce())
 
     def _run(self, batch: Batch) -> None:
-        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source, "command": self._command[0]}
+        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source}
+        outcome["command"] = program(self._command)
         values = task_values(batch).encode()
         try:
             done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)
             if done.returncode == 0:
                 self._log.info("on_published.finished", **outcome)
             else:
-                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(done.stderr[-2000:].decode(errors="replace")))
+                said = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
+                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(said))
+        except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
+            self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
         except (OSError, subprocess.SubprocessError) as error:
             self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
         self._done.put(batch.batch_id)
         self._wake()
+
+
+def program(command: Sequence[str]) -> str:
+    """The program that a command starts, without arguments: one of them may be a token."""
+    return command[0].split()[0] if command[0].split() else command[0]
 
 
 def task_values(batch: Batch) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from daemon.apart import is_of_one_entry
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.claim import Claim
 from daemon.clock import Clock
@@ -36,7 +37,9 @@ class Archive:
             try:
                 self._put_away(batch)
                 self._failures.pop(batch.batch_id, None)
-            except OSError as error:
+            except Exception as error:
+                if not is_of_one_entry(error) and not isinstance(error, OSError):
+                    raise
                 self._postpone(batch, error)
         return len(self._failures)
 
@@ -175,6 +178,7 @@ def _head(batch: Batch) -> dict[str, Any]:
         "trigger": batch.trigger,
         "received_at": batch.received_at,
         "attempts": batch.attempts,
+        "notes": list(batch.notes),
     }
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from daemon.wording import sentence
+
 
 class State(StrEnum):
     WAITING = "WAITING"  # its files are not all here
@@ -80,7 +82,13 @@ class Batch:
     result: Mapping[str, Any] | None
     is_put_away: bool
     is_announced: bool
+    notes: tuple[str, ...]  # what was decided when it was received and may surprise: a date, files that came together
     all_files: tuple[BatchFile, ...] = field(repr=False)
+
+    @property
+    def explanation(self) -> str:
+        """The reason of its state, else what there is to note of it."""
+        return self.reason or sentence("; ".join(self.notes))
 
     @property
     def data_files(self) -> tuple[BatchFile, ...]:

@@ -21,7 +21,7 @@ def as_record(batch: Batch) -> dict[str, Any]:
         "source": batch.source,
         "batch_date": batch.batch_date.isoformat() if batch.batch_date else None,
         "state": str(batch.state),
-        "reason": batch.reason,
+        "reason": batch.explanation,
         "trigger": batch.trigger,
         "files": [{"name": f.name, "feed": f.feed, "sha256": f.sha256, "bytes": f.bytes} for f in batch.files],
         "attempts": batch.attempts,
@@ -33,15 +33,29 @@ def as_record(batch: Batch) -> dict[str, Any]:
 
 def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
     """One batch with everything that is known of it: history, what it waits for, the worker's last answer."""
-    more = {"revision": batch.revision, "identity": batch.identity, "duplicate_of": batch.duplicate_of, "waiting_for": list(batch.waiting_for)}
-    return {**as_record(batch), **more, "next_attempt_at": batch.next_attempt_at, "history": ledger.history(batch.batch_id), "result": batch.result}
+    more = {"revision": batch.revision, "identity": batch.identity, "duplicate_of": batch.duplicate_of}
+    lists = {"waiting_for": list(batch.waiting_for), "notes": list(batch.notes)}
+    rest = {"next_attempt_at": batch.next_attempt_at, "history": ledger.history(batch.batch_id), "result": batch.result}
+    return {**as_record(batch), **more, **lists, **rest}
 
 
 def print_list(batches: Sequence[Batch], most: int | None) -> None:
     """A table, newest first."""
     shown = batches if most is None else batches[:most]
     columns = ("BATCH", "SOURCE", "DATE", "STATE", "FILES", "RECEIVED", "TRIGGER", "REASON")
-    rows = [(b.batch_id, b.source, b.batch_date, b.state, len(b.data_files), show.moment(b.received_at), b.trigger, b.reason) for b in shown]
+    rows = [
+        (
+            b.batch_id,
+            b.source,
+            b.batch_date,
+            b.state,
+            len(b.data_files),
+            show.moment(b.received_at),
+            b.trigger,
+            b.explanation,
+        )
+        for b in shown
+    ]
     show.print_table(columns, rows, numbers=("FILES",))
     if len(shown) < len(batches):
         show.say(f"{len(batches) - len(shown)} older ones: lakegate batches --limit {len(batches)}")
@@ -69,6 +83,7 @@ def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, s
     is_verdict = batch.state in (State.REJECTED, State.FAILED)
     yield "trigger", f"{printable(batch.trigger)} at {show.moment(batch.received_at)}"
     yield ("cause" if is_verdict else "reason"), batch.reason
+    yield from (("note", note) for note in (*batch.notes[:1], "; ".join(batch.notes[1:])))
     if is_verdict:
         yield "effect", f"no table changed; {_gold_shows(batch, ledger)}"
     elif batch.published_at and "rows_read" in result:
@@ -123,7 +138,9 @@ def next_step(batch: Batch) -> str:
         case State.REJECTED:
             return f"correct what the cause names, deliver {'the file' if count == 1 else f'the {count} files' if count else 'the files'} and a new trigger"
         case State.FAILED:
-            return f"mend the cause, then `lakegate retry {batch.batch_id}`; `lakegate abandon {batch.batch_id}` gives the batch up"
+            again, never = f"`lakegate retry {batch.batch_id}`", f"`lakegate abandon {batch.batch_id}`"
+            ways = f"{again} tries again, {never} puts its files into the rejected ones"
+            return f"nothing, until the cause is mended; then {ways}"
         case State.WAITING:
             return "it starts by itself when its files have come and settled"
         case State.READY if batch.next_attempt_at:

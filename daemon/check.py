@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.announce import program
 from daemon.config import Config
 from daemon.holders import holder
 from daemon.show import coloured, plural, size
@@ -58,13 +59,14 @@ def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
         "space": _space(config), "lease": _lease(config), "ledger": _ledger(config), "commands": _commands(config, environ),
         "daemon": _running(config), "tables": _lake(config),
     }  # fmt: skip
-    found: list[Finding] = []
+    found: list[tuple[str, str, str]] = []
     for subject, look in looks.items():
         try:
-            found += [Finding(subject=about, verdict=verdict, says=says) for about, verdict, says in look]
+            found += list(look)
         except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
-            found.append(Finding(subject=subject, verdict=BAD, says=f"cannot be looked at: {' '.join(str(error).split())[:300]}"))
-    return found
+            found.append((subject, BAD, f"cannot be looked at: {' '.join(str(error).split())}"))
+    secrets = config.secrets(environ)
+    return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
 
 
 def _python() -> Told:
@@ -95,7 +97,8 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
         return
     match settings.engine:
         case "spark":
-            yield "engine", OK, f"spark, master {settings.master}, {settings.driver_memory} for the driver"
+            master = contract.masked(settings.master)
+            yield "engine", OK, f"spark, master {master}, {settings.driver_memory} for the driver"
             java = yield from _java(environ)
             jars = yield from _jars(settings.jars_path)
             if java and jars and not importlib.import_module("pipeline.java").class_data(java, jars).is_file():
@@ -132,12 +135,13 @@ def _jars(jars_path: str) -> Looked:
 
 
 def _remote(remote: str) -> Told:
-    address = urllib.parse.urlsplit(remote)
+    shown = contract.masked(remote.partition(";")[0])  # behind it are parameters, one of them perhaps a token
+    address = urllib.parse.urlsplit(remote.partition(";")[0])
     try:
         with socket.create_connection((address.hostname or "", address.port or 15002), timeout=2):
-            yield "engine", OK, f"connect, {remote} answers"
+            yield "engine", OK, f"connect, {shown} answers"
     except (OSError, ValueError) as error:
-        yield "engine", BAD, f"connect: {remote} does not answer ({error}); start the server or correct [spark] remote"
+        yield "engine", BAD, f"connect: {shown} does not answer ({error}); start the server or correct [spark] remote"
 
 
 def _places(config: Config) -> dict[str, Path]:
@@ -257,16 +261,21 @@ def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
 
 def _commands(config: Config, environ: Mapping[str, str]) -> Told:
     if config.dispatch.on_published:
-        command = config.dispatch.on_published[0]
-        if shutil.which(command, path=environ.get("PATH")):
-            yield "command", OK, f"on_published: {command}"
+        command = config.dispatch.on_published
+        if shutil.which(command[0], path=environ.get("PATH")):
+            yield "command", OK, f"on_published: {program(command)}"
         else:
-            yield "command", BAD, f"on_published: there is no program {command}; correct [dispatch] on_published"
+            is_one_text = program(command) != command[0]
+            hint = "each argument is a text of its own" if is_one_text else "correct [dispatch] on_published"
+            yield "command", BAD, f"on_published: there is no program {program(command)}; {hint}"
     if config.alerts.urls:
         apprise = importlib.import_module("apprise")
-        wrong = [url for url in config.alerts.urls if not apprise.Apprise().add(url)]
-        schemes = listed(sorted({f"{url.partition(':')[0]}://…" for url in wrong or config.alerts.urls}))  # a whole address may hold a password
-        yield "alerts", BAD if wrong else OK, f"{len(wrong)} of [alerts] urls not understood ({schemes}); correct them" if wrong else schemes
+        wrong = [n for n, url in enumerate(config.alerts.urls, start=1) if not apprise.Apprise().add(url)]
+        if wrong:  # by their place: any part of such an address may be a password
+            numbers = listed(f"number {n}" for n in wrong)
+            yield "alerts", BAD, f"[alerts] urls: {numbers} not understood by apprise; correct what is wrong"
+        else:
+            yield "alerts", OK, listed(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
 
 
 def _running(config: Config) -> Told:
@@ -296,7 +305,8 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         return
     for table, newest in reader.newer(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
-        yield "tables", BAD, f"{says}; `lakegate adopt {table}` publishes it, `lakegate restore {table}` undoes it"
+        then = "batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
+        yield "tables", BAD, f"{says}; {then}"
 
 
 def _outdated(config: Config) -> Told:

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -40,8 +40,14 @@ def _die_with_the_daemon() -> None:
 class Child:
     """One worker process."""
 
-    def __init__(self, command: Sequence[str], output: Path, wake: Callable[[], None]) -> None:
-        self._wake = wake
+    def __init__(
+        self,
+        command: Sequence[str],
+        output: Path,
+        wake: Callable[[], None],
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self._wake, self._secrets = wake, tuple(secrets)
         self.messages: SimpleQueue[Any] = SimpleQueue()
         self._socket, theirs = socket.socketpair()
         # a worker that does not read must not hold the daemon: the kernel's own limit, which leaves reading untouched
@@ -98,7 +104,7 @@ class Child:
         try:
             with self._socket.makefile("rb") as stream:
                 for line in stream:
-                    self.messages.put(contract.from_json(line.decode()))
+                    self.messages.put(self._without_secrets(contract.from_json(line.decode())))
                     self._wake()
         except OSError:
             pass
@@ -106,6 +112,11 @@ class Child:
             reason = f"it said something that is no message: {error}"
         self.messages.put(Ended(reason=reason))
         self._wake()
+
+    def _without_secrets(self, message: Any) -> Any:
+        # an engine may repeat its settings in an error, which goes into the ledger and from there to people
+        said = {name: getattr(message, name) for name in ("reason", "error") if hasattr(message, name)}
+        return replace(message, **{name: contract.hidden(text, self._secrets) for name, text in said.items()})
 
 
 @contextlib.contextmanager

@@ -226,8 +226,13 @@ class Claim:
         write_durably(claim_fd, batch_id + SIDECAR, json.dumps(known))
 
     def _return_unknown(self, claim_fd: int, sidecar: str) -> bool:
-        with opened_safely(claim_fd, sidecar) as descriptor:
-            known = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        try:
+            with opened_safely(claim_fd, sidecar) as descriptor:
+                known = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+        except (UnsafeError, ValueError) as error:
+            why = f"{sidecar} in {self._path} cannot be read ({error}); its batch's files stay beside it"
+            self._log.error("claim.unknown", file=sidecar, reason=why)
+            return False
         every = True
         for opaque, said in known.items():
             f = BatchFile(number=0, kind=said["kind"], name=said["name"], folder=said["folder"], opaque=opaque)

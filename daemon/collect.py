@@ -4,15 +4,17 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from daemon.admission import difference, spelling
+from daemon.apart import is_of_one_entry, unforeseen
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.claim import Claim
 from daemon.clock import Clock
 from daemon.config import Config
-from daemon.landing import LINK, REGULAR, Sight, Spot
+from daemon.landing import LINK, REGULAR, OnTrouble, Sight, Spot
 from daemon.ledger import Ledger
 from daemon.logs import Log
 from daemon.moves import Pulse
-from daemon.wording import amount, listed, printable
+from daemon.wording import amount, listed, printable, sentence
 from pipeline import contract
 
 
@@ -23,10 +25,21 @@ class RefusedError(Exception):
 class Collect:
     """Remembers since when each waiting batch has been waiting; a restart gives it that time anew."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, pulse: Pulse) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        ledger: Ledger,
+        claim: Claim,
+        log: Log,
+        clock: Clock,
+        pulse: Pulse,
+        on_trouble: OnTrouble,
+    ) -> None:
         self._quiet, self._timeout = config.debounce.quiet_seconds, config.landing.missing_file_timeout_seconds
         self._ledger, self._claim, self._log, self._clock = ledger, claim, log, clock
-        self._pulse = pulse
+        self._pulse, self._on_trouble = pulse, on_trouble
+        self._lying: dict[str, str] = {}  # by spelling: the files of this look
         self._waiting_since: dict[str, float] = {}
 
     def step(self, sight: Sight) -> None:
@@ -36,6 +49,7 @@ class Collect:
             return
         waiting = self._ledger.batches(State.WAITING)
         self._waiting_since = {b.batch_id: self._waiting_since.get(b.batch_id, self._clock.monotonic()) for b in waiting}
+        self._lying = {spelling(name): name for name in sight.data} if waiting else {}
         taken: set[str] = set()
         for batch in reversed(waiting):
             self._pulse()
@@ -46,6 +60,16 @@ class Collect:
                     raise RefusedError(f"{batch.trigger} cannot be moved out of the trigger folder; see to the folder's permissions, then land a new trigger")
             except RefusedError as error:
                 self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", str(error), waiting_for=())
+            except Exception as error:
+                if not is_of_one_entry(error):
+                    raise
+                self._unforeseen(batch, error)
+
+    def _unforeseen(self, batch: Batch, error: Exception) -> None:
+        reason = f"{batch.trigger} {unforeseen(error)}"
+        self._on_trouble(reason)
+        if self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout:
+            self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=())
 
     def _complete(self, batch: Batch, sight: Sight, taken: set[str]) -> set[str]:
         wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED and not self._claim.has(f)]
@@ -108,14 +132,21 @@ class Collect:
 
     def _wait(self, batch: Batch, missing: Sequence[str], unsettled: Sequence[str], newest: float, reason: str = "") -> None:
         waited = self._clock.monotonic() - self._waiting_since[batch.batch_id]
+        reason = reason or "; ".join(filter(None, map(self._misspelled, missing)))
         if missing and waited >= self._timeout:
             self._give_up(batch, self._missing_sentence(batch, missing))
         elif not missing and waited >= self._timeout and newest >= self._timeout:
             self._give_up(batch, f"{reason or listed(unsettled) + ' has not settled'}, for {amount(self._timeout)}; land a new trigger when it is complete")
-        elif batch.waiting_for != (now := (*missing, *unsettled)):
-            self._ledger.note(batch.batch_id, waiting_for=now)
+        elif (batch.waiting_for, batch.reason) != (now := (*missing, *unsettled), said := sentence(reason)):
+            self._ledger.note(batch.batch_id, waiting_for=now, reason=said)
             if missing or reason:
                 self._log.info("batch.waiting", batch_id=batch.batch_id, source=batch.source, missing=[printable(n) for n in missing[:20]], reason=reason)
+
+    def _misspelled(self, name: str) -> str:
+        """Which file lies there that is the missing one but for its spelling, and what to do; '' where none does."""
+        other = self._lying.get(spelling(name), name)
+        apart = difference(name, other)
+        return f"{printable(other)} lies there for {printable(name)}: {apart}; rename it" if apart else ""
 
     @staticmethod
     def _unchanged(batch: Batch, spots: dict[str, Spot]) -> float:
@@ -127,8 +158,11 @@ class Collect:
 
     def _missing_sentence(self, batch: Batch, missing: Sequence[str]) -> str:
         takers = {n: self._ledger.taken_by(n, but=batch.batch_id) for n in missing[:3]}
-        told = ", ".join(f"{printable(n)} (taken by batch {t})" if t else printable(n) for n, t in takers.items())
+        spelled = {n: self._misspelled(n).partition(";")[0] for n in takers}
+        why = {n: f"taken by batch {t}" if t else spelled[n] for n, t in takers.items()}
+        named = ", ".join(f"{printable(n)} ({w})" if w else printable(n) for n, w in why.items())
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         count, every = len(missing), len(batch.data_files)
         rest = "" if count == every else "; those that came are still in the landing folder"
-        return f"{count} of {every} file{'' if every == 1 else 's'} did not come within {amount(self._timeout)}: {told}{more}{rest}; land a new trigger"
+        absent = f"{count} of {every} file{'' if every == 1 else 's'} did not come within {amount(self._timeout)}"
+        return f"{absent}: {named}{more}{rest}; land a new trigger"

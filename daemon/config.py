@@ -11,7 +11,7 @@ from typing import Any
 from daemon.keys import OWN, Key, UnfitError, did_you_mean, sections, unreadable
 from daemon.mistakes import Mistake, counted, told
 from daemon.shipped import shipped
-from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalogue, streaming
+from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalogue, masked, secrets_of, streaming
 
 PREFIX = "LAKEGATE_"
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -30,6 +30,7 @@ class Landing:
     rejected_path: Path
     missing_file_timeout_seconds: float
     ignore: tuple[str, ...]
+    bare_date: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,10 @@ class Config:
     alerts: Alerts
     settings: Settings
 
+    def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:
+        """What no log, journal or terminal may show: the secrets of this configuration and of the environment."""
+        return secrets_of(self.settings, self.alerts.urls, environ)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
@@ -100,8 +105,10 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         try:
             values[section][name] = key.kind.read(one.text if key.kind.textual and one.variable else one.value)
         except UnfitError:
-            shown = _shown(one.value)
-            mistakes.append(_at(section, name, given, f"[{section}] {name} = {shown} is not {key.kind.phrase}{_meant(key, one.value)}"))
+            said = f"{name} is not {key.kind.phrase} (its value may be a secret, and is not shown)"
+            if not key.is_secret:
+                said = f"{name} = {_shown(one.value)} is not {key.kind.phrase}{_meant(key, one.value)}"
+            mistakes.append(_at(section, name, given, f"[{section}] {said}"))
     if not mistakes:
         config = _built(path, values)
         mistakes += [_at(section, name, given, f"[{section}] {sentence}") for section, name, sentence in _contradictions(config)]
@@ -170,7 +177,8 @@ def _collected(
             name = f"[{section}]" if isinstance(keys, dict) else section
             mistakes.append(Mistake(sentence=f"{name} is not a section{hint}", at=(section,)))
         elif not isinstance(keys, dict):
-            mistakes.append(Mistake(sentence=f"{section} = {_shown(keys)} is not a section; write [{section}]", at=(section,)))
+            value = "" if any(key.is_secret for key in known[section]) else f" = {_shown(keys)}"
+            mistakes.append(Mistake(sentence=f"{section}{value} is not a section; write [{section}]", at=(section,)))
         else:
             for name, value in keys.items():
                 if wrong := _unknown(section, name, known):
@@ -215,7 +223,7 @@ def _unknown(section: str, name: str, every: Mapping[str, tuple[Key, ...]]) -> s
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    text = masked(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -252,6 +260,7 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
             rejected_path=place("landing", "rejected_path"),
             missing_file_timeout_seconds=own["missing_file_timeout_seconds"],
             ignore=own["ignore"],
+            bare_date=own["bare_date"],
         ),
         debounce=Debounce(**values["debounce"]),
         dispatch=Dispatch(**values["dispatch"]),

@@ -1,23 +1,46 @@
 """Gathers bare touch files: which files each stands for, and which quiet periods are over. Pure: the ages come with the spots."""
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
+from daemon.admission import Touched, judged, spelling
 from daemon.landing import Spot
-from daemon.trigger import date_in, feeds_of
+from daemon.trigger import TriggerError, feeds_of, kinship, spelled_apart
+from daemon.wording import listed, printable
 from pipeline.contract import CatalogueSource, plain_name
 
 GroupKey = tuple[str, dt.date]  # source, batch date
 
 
+class Meant(NamedTuple):
+    """A data file that a touch file stands for, with what decides about its batch. `remark` says whence its date is."""
+
+    name: str
+    source: str
+    feed: str
+    batch_date: dt.date
+    remark: str = ""
+
+    @property
+    def key(self) -> GroupKey:
+        return self.source, self.batch_date
+
+
 @dataclass(frozen=True, kw_only=True)
 class Touch:
-    """A bare touch file and the data files that it stands for. `is_file` is false for a data file that is its own touch."""
+    """A bare touch file and the data files that it stands for. `is_file` is false where a data file is its own touch.
+
+    `refused` are sentences about files that it stands for as well and that cannot be taken, `passed_by` one about files
+    that no trigger can take.
+    """
 
     spot: Spot
-    names: tuple[str, ...]
+    meant: tuple[Meant, ...] = ()
+    refused: tuple[str, ...] = ()
+    passed_by: str = ""
     is_file: bool = True
 
 
@@ -29,7 +52,8 @@ class Gathered:
     batch_date: dt.date
     trigger: str  # its first touch file
     touches: tuple[Touch, ...]  # without those that move with another batch, and those that are no files
-    names: tuple[str, ...]
+    feeds: Mapping[str, str]  # of each data file by name
+    notes: tuple[str, ...] = ()  # sentences for the batch's story
 
 
 def names_meant(touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:
@@ -37,43 +61,63 @@ def names_meant(touch: str, present: Collection[str], unclaimed: Sequence[str], 
     stem = touch.rpartition(".")[0]
     # A touch file named like a packed file, orders.csv.gz, is about that file and not about orders.csv.
     for candidate in (stem, touch) if plain_name(touch) == touch else (touch, stem):
-        if candidate and (candidate in present or feeds_of(candidate, catalogue) or _ends_like_data(candidate, catalogue)):
+        if candidate and (candidate in present or _is_like_data(candidate, catalogue)):
             return (candidate,)
     return tuple(unclaimed)
 
 
-def released(touches: Sequence[Touch], catalogue: Sequence[CatalogueSource], *, quiet_seconds: float, max_wait_seconds: float) -> tuple[Gathered, ...]:
+def touch_for(
+    spot: Spot,
+    names: Sequence[str],
+    catalogue: Sequence[CatalogueSource],
+    today: dt.date,
+    *,
+    in_name: bool = False,
+    is_file: bool = True,
+) -> Touch:
+    """Judges each data file that a touch file stands for."""
+    meant, refused = list[Meant](), list[str]()
+    for name in names:
+        try:
+            kin = kinship([name], catalogue)
+        except TriggerError as error:
+            refused.append(str(error))
+            continue
+        verdict = judged(name, Touched(spot.name, spot.mtime), today, in_name=in_name)
+        if verdict.batch_date:
+            meant.append(Meant(name, kin.source, kin.feeds[name], verdict.batch_date, verdict.remark))
+        else:
+            refused.append(f"{printable(name)} {verdict.wrong}")
+    return Touch(spot=spot, meant=tuple(meant), refused=tuple(refused), is_file=is_file)
+
+
+def released(touches: Sequence[Touch], *, quiet_seconds: float, max_wait_seconds: float) -> tuple[Gathered, ...]:
     """The batches whose touch files have been quiet long enough, or have waited the most that they may.
 
     Touch files that share a source and date form one batch; batches that share a touch file are released together, since
     it can move only once.
     """
     batches = []
-    for together in _connected(touches, catalogue):
+    for together in _connected(touches):
         members = [touch for group in together.values() for touch in group]
         is_quiet = all(t.spot.quiet_for >= quiet_seconds for t in members)
         if is_quiet or any(t.spot.seen_for >= max_wait_seconds for t in members):
-            batches += _gathered(together, catalogue)
+            batches += _gathered(together)
     return tuple(batches)
 
 
-def key_of(name: str, touch: Spot, catalogue: Sequence[CatalogueSource]) -> GroupKey:
-    """Source and date of one data file: the date from its name, else the touch file's name, else the touch file's time."""
-    feeds = feeds_of(name, catalogue)
-    touched = dt.datetime.fromtimestamp(touch.mtime, dt.UTC).date()
-    return feeds[0][0] if feeds else "", date_in(name) or date_in(touch.name) or touched
-
-
-def _ends_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
+def _is_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
+    if feeds_of(name, catalogue) or spelled_apart(name, catalogue):
+        return True
     # invoices_1.csv.done means invoices_1.csv, also where no feed takes it: that is the sender's mistake, not a general signal
-    endings = {PurePosixPath(f.files).suffix for s in catalogue for f in s.feeds}
-    return PurePosixPath(plain_name(name)).suffix in endings - {""}
+    endings = {spelling(PurePosixPath(f.files).suffix) for s in catalogue for f in s.feeds}
+    return spelling(PurePosixPath(plain_name(name)).suffix) in endings - {""}
 
 
-def _connected(touches: Sequence[Touch], catalogue: Sequence[CatalogueSource]) -> list[dict[GroupKey, list[Touch]]]:
+def _connected(touches: Sequence[Touch]) -> list[dict[GroupKey, list[Touch]]]:
     parts: list[dict[GroupKey, list[Touch]]] = []
     for touch in touches:
-        mine: dict[GroupKey, list[Touch]] = {key_of(n, touch.spot, catalogue): [touch] for n in touch.names}
+        mine: dict[GroupKey, list[Touch]] = {m.key: [touch] for m in touch.meant}
         apart = []
         for part in parts:
             if part.keys() & mine.keys():
@@ -84,13 +128,28 @@ def _connected(touches: Sequence[Touch], catalogue: Sequence[CatalogueSource]) -
     return parts
 
 
-def _gathered(together: Mapping[GroupKey, Sequence[Touch]], catalogue: Sequence[CatalogueSource]) -> list[Gathered]:
+def _gathered(together: Mapping[GroupKey, Sequence[Touch]]) -> list[Gathered]:
     batches, moved = [], set[str]()
     for key, touches in sorted(together.items()):
         eldest_first = sorted(touches, key=lambda t: -t.spot.seen_for)
         mine = tuple(t for t in eldest_first if t.is_file and t.spot.name not in moved)
         moved |= {t.spot.name for t in mine}
-        names = dict.fromkeys(n for t in touches for n in t.names if key_of(n, t.spot, catalogue) == key)
+        feeds = {m.name: m.feed for t in touches for m in t.meant if m.key == key}
+        notes = tuple(dict.fromkeys(note for t in touches for note in _notes(t, key)))
         trigger = eldest_first[0].spot.name
-        batches.append(Gathered(source=key[0], batch_date=key[1], trigger=trigger, touches=mine, names=tuple(names)))
+        batch = Gathered(source=key[0], batch_date=key[1], trigger=trigger, touches=mine, feeds=feeds, notes=notes)
+        batches.append(batch)
     return batches
+
+
+def _notes(touch: Touch, key: GroupKey) -> Iterator[str]:
+    mine = [m for m in touch.meant if m.key == key]
+    for remark in dict.fromkeys(m.remark for m in mine if m.remark):
+        yield f"{listed(m.name for m in mine if m.remark == remark)} {remark}"
+    for feed in dict.fromkeys(m.feed for m in mine):
+        names = [m.name for m in mine if m.feed == feed]
+        if len(names) > 1:
+            several = f"{len(names)} files of {feed} of {key[1]}: {listed(names, most=8)}"
+            yield f"{printable(touch.spot.name)} stands for {several}"
+    if touch.passed_by:
+        yield touch.passed_by

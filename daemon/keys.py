@@ -17,6 +17,7 @@ from pipeline import contract
 
 LEVELS = ("debug", "info", "warning", "error")
 ENGINES = ("spark", "sail", "connect")
+OPTIONAL, REQUIRED = "optional", "required"
 
 
 class UnfitError(Exception):
@@ -40,6 +41,7 @@ class Key:
     kind: Kind
     default: Any
     meaning: str
+    is_secret: bool = False  # its value is never shown
 
 
 def _number(at_least: float | None = None, above: float | None = None, at_most: float | None = None) -> Callable[[Any], float]:
@@ -132,13 +134,25 @@ NUMBER = Kind(phrase="a number", read=_number())
 WHOLE = Kind(phrase="a whole number", read=_whole())
 ENGINE = Kind(phrase=f"an engine ({', '.join(ENGINES)})", read=_chosen(ENGINES), textual=True)
 LEVEL = Kind(phrase=f"a log level ({', '.join(LEVELS)})", read=_chosen(LEVELS), textual=True)
+BARE_DATE = Kind(phrase=f"one of two words ({OPTIONAL}, {REQUIRED})", read=_chosen((OPTIONAL, REQUIRED)), textual=True)
 SPARK_SETTINGS = Kind(phrase="a table of Spark settings (texts, numbers, true, false)", read=_spark_settings)
 
-IGNORED = (".*", "~$*", "Thumbs.db", "desktop.ini", "*.part", "*.filepart", "*.tmp", "*.crdownload")
+# What is not there yet or no longer, and copies that programs make by themselves: files, and folders with all in them.
+IGNORED = (
+    ".*", "~$*", "*~", "Thumbs.db", "desktop.ini", "*.part", "*.partial", "*.filepart", "*.tmp", "*.crdownload",
+    "*conflicted copy*", "*.sync-conflict-*", "*.sb-????????-??????", "*@Syno*",
+    "#recycle", "@Recycle", "$RECYCLE.BIN", "RECYCLER", "RECYCLED", "Network Trash Folder", "lost+found",
+    "found.[0-9][0-9][0-9]", "#snapshot", "~snapshot", "@Recently-Snapshot", "@eaDir", "@tmp",
+    "System Volume Information", "__MACOSX", "Temporary Items",
+)  # fmt: skip
 
 
 def _key(name: str, kind: Kind, default: Any, meaning: str) -> Key:
     return Key(name=name, kind=kind, default=default, meaning=meaning)
+
+
+def _secret(name: str, kind: Kind, default: Any, meaning: str) -> Key:
+    return Key(name=name, kind=kind, default=default, meaning=meaning, is_secret=True)
 
 
 OWN: Mapping[str, tuple[Key, ...]] = {
@@ -149,7 +163,8 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("archive_path", PATH, "archive", "folder that published batches end in"),
         _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
         _key("missing_file_timeout_seconds", SECONDS, 3600, "seconds that a JSON trigger waits for its expected files; then its batch is rejected"),
-        _key("ignore", TEXTS, IGNORED, "globs of file names that are nobody's business"),
+        _key("ignore", TEXTS, IGNORED, "globs of names that are no deliveries: of files and folders, in any capitals"),
+        _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
     ),
     "debounce": (
         _key("quiet_seconds", SECONDS, 5, "seconds without a change until a file counts as settled and a bare batch as complete"),
@@ -159,7 +174,12 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("timeout_seconds", SECONDS, 1800, "seconds without any progress until the worker is killed"),
         _key("poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"),
         _key("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write to finish"),
-        _key("on_published", TEXTS, (), "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none"),
+        _secret(
+            "on_published",
+            TEXTS,
+            (),
+            "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none",
+        ),
     ),
     "retry": (
         _key("attempts", COUNT, 5, "attempts at a batch before it is FAILED"),
@@ -175,9 +195,9 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("engine", ENGINE, "spark", "spark (Java, delta-spark), sail (embedded, no Java) or connect (a Spark Connect server)"),
         _key("master", TEXT, "local[*]", "Spark master of engine spark: local[*], local[4], spark://host:7077, …"),
         _key("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, engine spark"),
-        _key("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
+        _secret("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
         _key("jars_path", PATH, None, "folder of Delta's jars, engine spark; default: the installation's own"),
-        _key("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
+        _secret("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
     ),
     "log": (
         _key("path", PATH, "logs/lakegate.jsonl", "file of the log, one JSON object a line; Spark's own chatter goes beside it"),
@@ -196,7 +216,14 @@ OWN: Mapping[str, tuple[Key, ...]] = {
             "first day (UTC) of which an event time is accepted; a feed may declare its own",
         ),
     ),
-    "alerts": (_key("urls", TEXTS, (), "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…"),),
+    "alerts": (
+        _secret(
+            "urls",
+            TEXTS,
+            (),
+            "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…",
+        ),
+    ),
     "sources": (
         _key("paths", TEXTS, (), "folders of your own sources, each in the form of pipeline/retail and called as its source is"),
         _key("without", TEXTS, (), "sources that ship and that this lake does without; their names of files are free then"),
@@ -222,7 +249,8 @@ def unreadable(paths: tuple[str, ...], without: tuple[str, ...]) -> frozenset[st
 
 def _declared(setting: contract.SettingKey) -> Key:
     default = float(setting.default) if isinstance(setting.default, Decimal) else setting.default
-    return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning)
+    secret = contract.is_secret_name(setting.name)
+    return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning, is_secret=secret)
 
 
 def _kind_of(default: Any) -> Kind:

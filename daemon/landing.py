@@ -115,6 +115,12 @@ class Landing:
             spots += self._within(name)
         return Sight(triggers=tuple(triggers[0]), data=_by_name(spots))
 
+    def ignored_by(self, name: str) -> str:
+        """The pattern by which an entry of this name is no delivery; '' where there is none. Capitals do not matter."""
+        own = f"{OWN_PREFIX}*" if name.startswith(OWN_PREFIX) else ""
+        # bins and copies are spelled as each system likes
+        return own or next((p for p in self._config.ignore if fnmatchcase(name.casefold(), p.casefold())), "")
+
     def close(self) -> None:
         for descriptor in self._open.values():
             os.close(descriptor)
@@ -151,7 +157,7 @@ class Landing:
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    seen = None if self._is_ignored(entry.name) else exists(descriptor, entry.name)
+                    seen = None if self.ignored_by(entry.name) else self._seen(area, descriptor, entry.name)
                     if seen is None:
                         continue
                     if not stat.S_ISDIR(seen.st_mode):
@@ -163,8 +169,15 @@ class Landing:
             return None
         return sorted(spots, key=lambda s: s.name), sorted(subfolders)
 
-    def _is_ignored(self, name: str) -> bool:
-        return name.startswith(OWN_PREFIX) or any(fnmatchcase(name, pattern) for pattern in self._config.ignore)
+    def _seen(self, area: str, descriptor: int, name: str) -> os.stat_result | None:
+        try:
+            return exists(descriptor, name)
+        except PermissionError:
+            raise  # the folder's: nothing in it can be looked at, so nothing of it is missing
+        except OSError as error:  # a dead mount, a stale handle, a bad block
+            what = f"{printable(name)} in the {area} folder"
+            self._on_trouble(f"{what} cannot be looked at ({error.strerror}); it is passed by")
+            return None
 
 
 def _by_name(spots: list[Spot]) -> dict[str, tuple[Spot, ...]]:

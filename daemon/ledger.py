@@ -18,7 +18,8 @@ VERSION = 3
 # What brings an older ledger to the next version; a new one is made as ledger.sql says.
 UPGRADES = {
     1: "ALTER TABLE file ADD COLUMN packed_sha256 TEXT NOT NULL DEFAULT ''; ALTER TABLE file ADD COLUMN packed_bytes INTEGER NOT NULL DEFAULT 0;",
-    2: "ALTER TABLE file ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; CREATE INDEX batch_of_date ON batch (source, batch_date);",
+    2: "ALTER TABLE batch ADD COLUMN notes TEXT NOT NULL DEFAULT '[]'; ALTER TABLE file ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;"
+    " CREATE INDEX batch_of_date ON batch (source, batch_date);",
 }
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
@@ -112,7 +113,16 @@ class Ledger:
     def waiting_for(self) -> list[dict[str, Any]]:
         """Per waiting batch, oldest first: what it waits for."""
         waiting = reversed(self.batches(State.WAITING))
-        return [{"batch_id": b.batch_id, "trigger": b.trigger, "since": b.received_at, "files": list(b.waiting_for)} for b in waiting]
+        return [
+            {
+                "batch_id": b.batch_id,
+                "trigger": b.trigger,
+                "since": b.received_at,
+                "files": list(b.waiting_for),
+                "reason": b.reason,
+            }
+            for b in waiting
+        ]
 
     def last_published(self) -> Batch | None:
         found = self._load("WHERE published_at IS NOT NULL ORDER BY published_at DESC, batch_seq DESC LIMIT 1")
@@ -169,7 +179,8 @@ class Ledger:
 
     def triggers_on_their_way(self) -> set[tuple[str, int]]:
         """(name, inode) of trigger files that already belong to a batch and could not be moved yet."""
-        return {(_named(r["name"]), r["inode"]) for r in self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")}
+        moving = self._db.execute("SELECT name, inode FROM file WHERE kind = 'trigger' AND state = 'MOVING'")
+        return {(_named(r["name"]), _unsigned(r["inode"])) for r in moving}
 
     def knows(self, batch_id: str) -> bool:
         return self._db.execute("SELECT 1 FROM batch WHERE batch_id = ?", (batch_id,)).fetchone() is not None
@@ -326,8 +337,8 @@ def _is_utf8(text: str) -> bool:
 
 def _file_values(f: BatchFile) -> dict[str, Any]:
     values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
-    seen = {"inode": f.inode, "sha256": f.sha256, "bytes": f.bytes, "packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
-    seen["revision"] = f.revision
+    seen = {"inode": _signed(f.inode), "sha256": f.sha256, "bytes": f.bytes, "revision": f.revision}
+    seen |= {"packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
     return {k: _stored(v) for k, v in {**values, **seen}.items()}
 
 
@@ -335,8 +346,18 @@ def _named(value: str | bytes) -> str:
     return os.fsdecode(value)
 
 
+def _signed(inode: int) -> int:
+    # some file systems use all 64 bits of it, and an integer of SQLite has a sign
+    return inode - (1 << 64) if inode >> 63 else inode
+
+
+def _unsigned(inode: int) -> int:
+    return inode + (1 << 64) if inode < 0 else inode
+
+
 def _file(row: sqlite3.Row) -> BatchFile:
-    values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "inode", "sha256", "bytes")}
+    values = {k: row[k] for k in ("number", "kind", "feed", "opaque", "sha256", "bytes")}
+    values["inode"] = _unsigned(row["inode"])
     # An older ledger may be read before a daemon has opened it.
     values |= {k: row[k] for k in ("packed_sha256", "packed_bytes", "revision") if k in row.keys()}  # noqa: SIM118 - a Row is no mapping
     return BatchFile(**values, name=_named(row["name"]), folder=_named(row["folder"]), state=FileState(row["state"]))
@@ -352,6 +373,7 @@ def _batch(row: sqlite3.Row, files: list[BatchFile]) -> Batch:
         rows=json.loads(row["rows"]),
         checksums=json.loads(row["checksums"]),
         waiting_for=tuple(json.loads(row["waiting_for"])),
+        notes=tuple(json.loads(row["notes"])) if "notes" in row.keys() else (),  # noqa: SIM118 - a Row is no mapping
         result=json.loads(row["result"]) if row["result"] else None,
         is_put_away=bool(row["is_put_away"]),
         is_announced=bool(row["is_announced"]),

@@ -17,6 +17,7 @@ CREATE TABLE batch (
     deaths          INTEGER NOT NULL DEFAULT 0,         -- attempts among them that ended with the worker's death
     next_attempt_at TEXT,                               -- back-off: not before
     waiting_for     TEXT NOT NULL DEFAULT '[]',         -- names that are missing or not settled (JSON)
+    notes           TEXT NOT NULL DEFAULT '[]',         -- sentences of what was decided when it was received (JSON)
     result          TEXT,                               -- the worker's last answer (JSON)
     is_put_away     INTEGER NOT NULL DEFAULT 0,         -- its files stand where they end
     is_announced    INTEGER NOT NULL DEFAULT 0,         -- the on_published command has run

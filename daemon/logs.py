@@ -4,11 +4,13 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
+
+from pipeline.contract import hidden
 
 LEVELS: Mapping[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 OWN_KEYS = ("timestamp", "level", "event")
@@ -19,8 +21,16 @@ OnEvent = Callable[[dict[str, Any]], None]
 class Log:
     """Writes events; `info("batch.ready", batch_id=…)` and the like, from any thread."""
 
-    def __init__(self, path: Path | None, level: str = "info", *, stderr: bool = True, on_event: OnEvent | None = None) -> None:
-        self._on_event = on_event
+    def __init__(
+        self,
+        path: Path | None,
+        level: str = "info",
+        *,
+        stderr: bool = True,
+        on_event: OnEvent | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
+        self._on_event, self._secrets = on_event, tuple(secrets)
         self._logger: Any = structlog.wrap_logger(
             _Lines(path, stderr=stderr),
             processors=[
@@ -33,6 +43,10 @@ class Log:
             context_class=dict,
             cache_logger_on_first_use=True,
         )
+
+    def hidden(self, text: str) -> str:
+        """The text without secrets, for what is cut before it is written: half a secret is none that this log knows."""
+        return hidden(text, self._secrets)
 
     def debug(self, event: str, /, **values: Any) -> None:
         self._logger.debug(event, **_free(values))
@@ -47,10 +61,23 @@ class Log:
         self._logger.error(event, **_free(values))
 
     def _told(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **event}
+        ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **{k: self._clean(v) for k, v in event.items()}}
         if self._on_event:
             self._on_event(dict(ordered))
         return ordered
+
+    def _clean(self, value: Any) -> Any:
+        match value:
+            case _ if not self._secrets:
+                return value
+            case str():
+                return self.hidden(value)
+            case Mapping():
+                return {k: self._clean(v) for k, v in value.items()}
+            case list() | tuple():
+                return [self._clean(v) for v in value]
+            case _:
+                return value
 
 
 def _free(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,10 @@ class Place(NamedTuple):
     name: str
 
 
+class StoppingError(Exception):
+    """A pulse's answer in the middle of a long read: the daemon is asked to stop, and goes on after the next start."""
+
+
 class UnsafeError(Exception):
     """The file must not be taken; the message completes the sentence that begins with its name."""
 

@@ -62,8 +62,20 @@ class Rooms:
         self._make_folders(config)
         landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
         claim = self.claim = Claim(config=config, ledger=ledger, landing=landing, log=log, pulse=pulse)
-        self.release = Release(config=config, catalogue=catalogue, ledger=ledger, landing=landing, claim=claim, log=log, clock=clock, pulse=pulse)
-        self.collect = Collect(config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse)
+        self.release = Release(
+            config=config,
+            catalogue=catalogue,
+            ledger=ledger,
+            landing=landing,
+            claim=claim,
+            log=log,
+            clock=clock,
+            pulse=pulse,
+            on_trouble=self.report.trouble,
+        )
+        self.collect = Collect(
+            config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse, on_trouble=self.report.trouble
+        )  # fmt: skip
         self.worker = WarmWorker(config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send)
         self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
         self.archive = Archive(config=config, ledger=ledger, claim=claim, log=log, clock=clock, policy=policy, pulse=pulse)

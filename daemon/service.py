@@ -19,6 +19,7 @@ from daemon.landing import Sight
 from daemon.ledger import LedgerError
 from daemon.lock import HeldError
 from daemon.logs import Log
+from daemon.moves import StoppingError
 from daemon.notify import notify
 from daemon.rooms import Rooms
 from pipeline import contract
@@ -27,10 +28,6 @@ DONE, SOME_FAILED, BUSY = 0, 1, 75
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
-
-
-class StoppingError(Exception):
-    """The daemon is asked to stop in the middle of a long read; what is half done is gone on with after the next start."""
 
 
 class Service:
@@ -176,7 +173,9 @@ def run(
     bell: Bell | None = None,
 ) -> int:
     """Runs the daemon until SIGTERM or SIGINT, or `once` until nothing is left to do. Returns the exit code."""
-    log = Log(config.log.path, config.log.level, stderr=not quiet and on_event is None, on_event=on_event)
+    to_stderr = not quiet and on_event is None
+    secrets = config.secrets(os.environ)
+    log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=secrets)
     bell = bell or Bell()
     try:
         with rung_by_signals(bell):

@@ -1,7 +1,7 @@
 """Tells what the daemon is doing, what waits, and what lies about. Reads only: the ledger, the folders, the kernel's locks."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,11 @@ from daemon.config import Config
 from daemon.holders import Holder, child, holder
 from daemon.landing import Landing
 from daemon.ledger import Ledger
+from daemon.trigger import set_aside
 from daemon.wording import listed, printable
+from pipeline import contract
+
+MOST_SET_ASIDE = 3
 
 
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
@@ -32,7 +36,8 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
             "published_at": last.published_at,
         },
         "waiting_for": ledger.waiting_for(),
-        "unclaimed": unclaimed(config, ledger),
+        "unclaimed": (lying := unclaimed(config, ledger)),
+        "set_aside": aside(config, lying),
         "outdated": outdated(config),
     }
 
@@ -63,20 +68,30 @@ def unclaimed(config: Config, ledger: Ledger) -> list[str]:
     return sorted(str(Path(s.folder) / s.name) for name, spots in seen.items() if name not in named for s in spots)
 
 
+def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
+    """Files that look like deliveries and that no trigger can take, each with the reason."""
+    catalogue = contract.catalogue(config.settings.source_paths, config.settings.without)
+    reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
+    return [{"file": printable(file), "reason": reason} for file, reason in reasons.items() if reason]
+
+
 def lines(now: Mapping[str, Any]) -> list[str]:
     """The same for people."""
     daemon, worker, last = now["daemon"], now["worker"], now["last_published"]
     counts = " · ".join(f"{count} {show.coloured(state, state)}" for state, count in now["batches"].items())
     running = f"running, process {daemon['pid']}, since {show.moment(daemon['since'])}"
     told = [
-        ("daemon", running if daemon["running"] else "not running; start it with `lakegate run`"),
+        ("daemon", running if daemon["running"] else "not running"),
         ("worker", f"running, process {worker['pid']}" if worker["running"] else "not running"),
         ("batches", counts or "none yet"),
         ("published", f"{last['source']} {last['batch_date']} at {show.moment(last['published_at'])} · batch {last['batch_id']}" if last else "nothing yet"),
     ]
-    told += [("waiting", f"{printable(w['trigger'])} since {show.moment(w['since'])}: {listed(w['files'])}") for w in now["waiting_for"]]
+    for w in now["waiting_for"]:
+        what = f"{printable(w['trigger'])} since {show.moment(w['since'])}: {listed(w['files'])}"
+        told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
     if now["unclaimed"]:
         told.append(("unclaimed", f"{show.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
+    told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]
     if now["outdated"]:
         says = "not all rows follow the definition of now; `lakegate check` says since when"
         told.append(("outdated", f"{listed(now['outdated'])}: {says}"))

@@ -5,18 +5,18 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, NoReturn
 
+from daemon.admission import difference, wrong_date, wrong_name, wrong_size
 from daemon.wording import listed, printable
 from pipeline.contract import CatalogueSource, named_revision, plain_name
 
-LARGEST_BYTES = 1 << 20
 MOST_FILES = 10_000
 MOST_REVISIONS = 1_000_000
 
-DATE = re.compile(r"(?<!\d)(\d{4})([-_]?)(\d{2})\2(\d{2})(?!\d)")
 SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 
 
@@ -70,6 +70,8 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
     for name in names:
         found = feeds_of(name, catalogue)
         if not found:
+            if spelled := spelled_apart(name, catalogue):
+                raise TriggerError(f"{printable(name)} matches no feed: {spelled}")
             packed = "; a packed file has its ending behind that" if plain_name(name) != name else ""
             raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{packed}{_left_out(catalogue)}")
         if len(found) > 1:
@@ -88,6 +90,24 @@ def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str,
     return [(s.name, f.name) for s in catalogue for f in s.feeds if any(fnmatchcase(n, f.files) for n in spellings)]
 
 
+def spelled_apart(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+    """What of its spelling alone keeps a name apart from a feed's pattern, and what to do; '' where it is more."""
+    for pattern in (f.files for s in catalogue for f in s.feeds):
+        for spelled in dict.fromkeys((name, plain_name(name))):
+            if apart := difference(spelled, pattern, fnmatchcase):
+                return f"{apart}: {pattern}; call the file so, and in its trigger, or declare the feed's files so"
+    return ""
+
+
+def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+    """Why no trigger can take a file that lies there and looks like a delivery; '' for all other files."""
+    found = feeds_of(name, catalogue)
+    spelled = "" if found else spelled_apart(name, catalogue)
+    if (found or spelled) and (wrong := wrong_name(name)):
+        return f"{wrong}; rename the file"
+    return f"matches no feed: {spelled}" if spelled else ""
+
+
 def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:
     """The feeds that the batch delivers whole. Raises TriggerError for a name that is no feed of the source."""
     if isinstance(document.snapshot, bool):
@@ -99,39 +119,14 @@ def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[Catalog
     return document.snapshot
 
 
-def date_in(name: str) -> dt.date | None:
-    """The first real date in a name: 2025_01_15, 2025-01-15 or 20250115."""
-    for year, _, month, day in DATE.findall(name):
-        try:
-            return dt.date(int(year), int(month), int(day))
-        except ValueError:
-            continue
-    return None
-
-
 def revision_in(names: Sequence[str]) -> int:
     """The highest `_v2` or `_r2` in the names, else 0."""
     return max((named_revision(name)[1] for name in names), default=0)
 
 
-def wrong_with(name: str) -> str:
-    """Why a name cannot be the name of a delivered file; '' when it can."""
-    if not name or name in {".", ".."}:
-        return "is no file name"
-    if "/" in name or "\\" in name:
-        return "is a path, not a bare file name; files are looked for in the landing folder and one sub-folder down"
-    if any(ord(c) < 32 or ord(c) == 127 for c in name):
-        return "contains a control character"
-    try:
-        encoded = name.encode()
-    except UnicodeEncodeError:
-        return "is not valid Unicode"
-    return "is longer than 255 bytes" if len(encoded) > 255 else ""
-
-
 def _object(content: bytes) -> dict[str, Any]:
-    if len(content) > LARGEST_BYTES:
-        raise TriggerError(f"the trigger is larger than {LARGEST_BYTES >> 20} MiB; split it into several")
+    if wrong := wrong_size(len(content)):
+        raise TriggerError(f"the trigger {wrong}")
     if not content.strip():
         raise TriggerError("the trigger is empty; a .json trigger holds a JSON object, a bare touch file has another ending")
     try:
@@ -175,11 +170,12 @@ def _batch_date(document: Mapping[str, Any], today: dt.date) -> dt.date:
     value = document.get("batch_date")
     date = None
     if isinstance(value, str) and re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-        date = date_in(value)
+        with suppress(ValueError):
+            date = dt.date.fromisoformat(value)
     if date is None:
         raise TriggerError(f'batch_date {_is(document, "batch_date")}; it must be a date such as "2025-01-15"')
-    if date > today + dt.timedelta(days=1):
-        raise TriggerError(f"batch_date {date} is later than tomorrow ({today + dt.timedelta(days=1)})")
+    if wrong := wrong_date(date, today):
+        raise TriggerError(f"batch_date {date} {wrong}")
     return date
 
 
@@ -190,7 +186,7 @@ def _expected_files(document: Mapping[str, Any]) -> tuple[str, ...]:
     if len(value) > MOST_FILES:
         raise TriggerError(f"expected_files names {len(value)} files; {MOST_FILES} are the most, split the trigger")
     for name in value:
-        if wrong := wrong_with(name):
+        if wrong := wrong_name(name):
             raise TriggerError(f"expected_files names {printable(name) or 'an empty name'}, which {wrong}")
     if len(set(value)) < len(value):
         raise TriggerError(f"expected_files names {listed(_doubles(value))} twice")

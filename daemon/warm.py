@@ -1,5 +1,6 @@
 """Keeps one worker process warm: starts it, hears it, kills it when it is silent, starts the next. Knows nothing of batches."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
@@ -43,7 +44,7 @@ class WarmWorker:
             return
         self._refusal = ""
         try:
-            self._child = Child(self._command, self._output, self._wake.set)
+            self._child = Child(self._command, self._output, self._wake.set, self._config.secrets(os.environ))
         except OSError as error:
             self._not_started(f"the worker cannot be started ({error.strerror or error})")
             return

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pipeline.secrecy import hidden, is_secret_name, masked, named_secrets, secrets_of_address, spelled
 from pipeline.unpack import Digest, UnpackError, digest, plain_name
 
 __all__ = [
@@ -39,10 +40,14 @@ __all__ = [
     "catalogue",
     "digest",
     "from_json",
+    "hidden",
     "identity",
+    "is_secret_name",
+    "masked",
     "named_revision",
     "next_revision",
     "plain_name",
+    "secrets_of",
     "to_json",
 ]
 
@@ -284,6 +289,17 @@ def next_revision(stated: int, sha256: str, known: Iterable[tuple[str, int, int]
     equal = [revision for content, revision, _ in files if content == sha256]
     earlier = [] if equal else [revision + 1 for _, revision, of in files if not stated or of <= stated]
     return max(stated, *equal, *earlier, 0)
+
+
+def secrets_of(
+    settings: Settings,
+    addresses: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """Every secret that settings, further addresses of services and an environment hold, for `hidden`."""
+    sources = {f"{name}.{key}": str(v) for name, keys in settings.sources.items() for key, v in keys.items()}
+    named = named_secrets({**sources, **settings.conf, "remote": settings.remote, **(environ or {})})
+    return spelled([*named, *(secret for address in addresses for secret in secrets_of_address(address))])
 
 
 def identity(source: str, batch_date: dt.date, files: Iterable[tuple[str, str]]) -> str:

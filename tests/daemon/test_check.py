@@ -14,6 +14,7 @@ from daemon.cli import main
 from pipeline.jars import JARS
 
 DAILY = "retail.gold.daily_sales"
+README = Path(__file__).parents[2] / "README.md"
 SAIL = '[spark]\nengine = "sail"\n'
 
 
@@ -138,7 +139,10 @@ def test_somebody_elses_commit_is_bad_and_an_unfinished_attempt_a_note(site: Sit
     assert found(site, "tables") == [(OK, "2 published")]
     lake.write(DAILY, [sale(2)])
     assert [v for v, _ in found(site, "tables")] == [OK, BAD]
-    assert f"`lakegate adopt {DAILY}`" in found(site, "tables")[1][1]
+    says = found(site, "tables")[1][1]
+    assert f"{DAILY} has version 2, published is 1: somebody else's commit" in says
+    assert "README.md, Commits of others" in says
+    assert "\n### Commits of others\n" in README.read_text()
     (site.root / "lake" / "_journal").mkdir()
     (site.root / "lake" / "_journal" / "b2.json").write_text("{}")
     assert [v for v, _ in found(site, "tables")] == [OK, NOTE]

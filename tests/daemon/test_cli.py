@@ -323,6 +323,7 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
         "last_published": None,
         "waiting_for": [],
         "unclaimed": [],
+        "set_aside": [],
         "outdated": [],
     }
     site.batch(State.ARCHIVED)
@@ -395,6 +396,28 @@ def test_status_lists_data_files_that_no_trigger_names(run: Command, site: Site)
     site.batch(State.WAITING)
     assert json.loads(run("status", "--json").out)["unclaimed"] == ["monday/orders_y.csv", "orders_x.csv"]
     assert "2 data files that no trigger names" in run("status").out
+
+
+def test_status_says_of_files_that_no_trigger_can_take_why(run: Command, site: Site) -> None:
+    (site.config.landing.path / "trigger").mkdir(parents=True)
+    for name in ("ORDERS_2026_03_04.CSV", "notes.txt", os.fsdecode(b"orders_\xff.csv")):
+        (site.config.landing.path / name).touch()
+    aside = {one["file"]: one["reason"] for one in json.loads(run("status", "--json").out)["set_aside"]}
+    says = "matches no feed: only capitals differ: orders_*.csv; call the file so"
+    assert aside["ORDERS_2026_03_04.CSV"].startswith(says)
+    assert aside["orders_\\udcff.csv"] == "is not valid Unicode; rename the file"
+    assert len(aside) == 2
+    assert "set aside ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
+
+
+def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site: Site, lake: PublishedLake) -> None:
+    site.batch(State.FAILED, reason="it broke")
+    lake.publish("retail", {DAILY: 1})
+    lake.write(DAILY, [sale(3)])
+    said = [run(*verb) for verb in (("check",), ("status",), ("batches",), ("tables",), ("sql", f"FROM {DAILY}"))]
+    assert "somebody else's commit" in said[0].out
+    for verb in ("run", "retry", "abandon", "adopt", "restore"):
+        assert not [one for one in said if f"lakegate {verb}" in one.out + one.err]
 
 
 # ---- a batch's story

@@ -5,11 +5,12 @@ import datetime as dt
 import pytest
 from factories_daemon import CATALOGUE
 
-from daemon.debounce import Gathered, Touch, names_meant, released
+from daemon.debounce import Gathered, Touch, names_meant, released, touch_for
 from daemon.landing import REGULAR, Spot
 
 PRESENT = ("orders_2026_03_02.csv", "orders_2026_03_03.csv", "customers_1.csv", "people_1.csv", "notes.txt")
 UNCLAIMED = ("customers_1.csv", "orders_2026_03_02.csv", "orders_2026_03_03.csv", "people_1.csv")
+TODAY = dt.date(2026, 3, 4)
 MARCH = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC).timestamp()
 
 
@@ -18,11 +19,15 @@ def spot(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Spot:
 
 
 def touch(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Touch:
-    return Touch(spot=spot(name, quiet_for, seen_for), names=names_meant(name, PRESENT, UNCLAIMED, CATALOGUE))
+    return meaning(spot(name, quiet_for, seen_for), *names_meant(name, PRESENT, UNCLAIMED, CATALOGUE))
+
+
+def meaning(one: Spot, *names: str) -> Touch:
+    return touch_for(one, names, CATALOGUE, TODAY)
 
 
 def due(*touches: Touch) -> tuple[Gathered, ...]:
-    return released(touches, CATALOGUE, quiet_seconds=1, max_wait_seconds=10)
+    return released(touches, quiet_seconds=1, max_wait_seconds=10)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +53,8 @@ def test_a_touch_file_stands_for_the_file_that_it_names_else_for_every_unclaimed
 
 def test_touch_files_of_one_source_and_date_become_one_batch() -> None:
     [batch] = due(touch("orders_2026_03_02.csv.done", seen_for=5), touch("customers_2026_03_02.csv.done", seen_for=7))
-    assert (batch.source, batch.batch_date, batch.names) == ("retail", dt.date(2026, 3, 2), ("orders_2026_03_02.csv", "customers_2026_03_02.csv"))
+    assert (batch.source, batch.batch_date) == ("retail", dt.date(2026, 3, 2))
+    assert tuple(batch.feeds) == ("orders_2026_03_02.csv", "customers_2026_03_02.csv")
     assert batch.trigger == "customers_2026_03_02.csv.done"
 
 
@@ -59,7 +65,7 @@ def test_each_source_and_date_is_a_batch_of_its_own() -> None:
 
 def test_the_date_comes_from_the_file_else_from_the_touch_file_else_from_its_time() -> None:
     assert [str(b.batch_date) for b in due(touch("customers_1.csv.done"))] == ["2026-03-04"]
-    general = Touch(spot=spot("2026_02_01.ready"), names=("customers_1.csv", "orders_2026_03_02.csv"))
+    general = meaning(spot("2026_02_01.ready"), "customers_1.csv", "orders_2026_03_02.csv")
     assert [str(b.batch_date) for b in due(general)] == ["2026-02-01", "2026-03-02"]
 
 
@@ -73,7 +79,7 @@ def test_a_batch_is_due_after_a_quiet_period_or_the_longest_wait(quiet_for: floa
 
 def test_another_touch_holds_back_its_own_source_and_date_alone() -> None:
     batches = due(touch("orders_2026_03_02.csv.done"), touch("customers_2026_03_02.csv.done", quiet_for=0.1), touch("orders_2026_03_03.csv.done"))
-    assert [b.names for b in batches] == [("orders_2026_03_03.csv",)]
+    assert [tuple(b.feeds) for b in batches] == [("orders_2026_03_03.csv",)]
 
 
 def test_batches_that_share_a_touch_file_are_released_together_and_it_moves_once() -> None:
@@ -86,4 +92,4 @@ def test_batches_that_share_a_touch_file_are_released_together_and_it_moves_once
 
 
 def test_a_touch_file_without_any_data_file_waits() -> None:
-    assert due(Touch(spot=spot("all.done", seen_for=99), names=())) == ()
+    assert due(meaning(spot("all.done", seen_for=99))) == ()

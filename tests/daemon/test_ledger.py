@@ -49,9 +49,10 @@ def test_a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by
     ledger._db.execute("DROP INDEX batch_of_date")  # noqa: SLF001
     for column in ("packed_sha256", "packed_bytes", "revision"):
         ledger._db.execute(f"ALTER TABLE file DROP COLUMN {column}")  # noqa: SLF001
+    ledger._db.execute("ALTER TABLE batch DROP COLUMN notes")  # noqa: SLF001
     ledger._db.execute("PRAGMA user_version = 1")  # noqa: SLF001
     ledger.close()
-    assert Ledger.reading(path).batch("last").data_files == batch.data_files
+    assert Ledger.reading(path).batch("last") == batch
     for _ in range(2):
         opened = Ledger.opened(path)
         opened.note_files(batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)])
@@ -132,6 +133,23 @@ def test_names_that_are_not_utf8_come_back_as_they_were(path: Path) -> None:
     ledger = Ledger.opened(path)
     batch = received(ledger, "orders_\udcff.csv")
     assert batch.data_files[0].name == "orders_\udcff.csv"
+
+
+def test_an_inode_number_of_all_64_bits_comes_back_as_it_was(path: Path) -> None:
+    # as virtiofs and FUSE give them; SQLite's integers have a sign
+    ledger, inode = Ledger.opened(path), 2**64 - 5
+    trigger = BatchFile(number=0, kind="trigger", name="day.done", state=FileState.MOVING, inode=inode)
+    batch = ledger.receive(ledger.new_id(), trigger="day.done", files=[trigger])
+    assert [f.inode for f in batch.all_files] == [inode]
+    assert ledger.triggers_on_their_way() == {("day.done", inode)}
+
+
+def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, notes=("orders_1.csv has no date in its name",))
+    moved = ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived")
+    assert (moved.notes, moved.reason, moved.explanation) == (batch.notes, "", "orders_1.csv has no date in its name")
+    assert ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke").explanation == "it broke"
 
 
 def test_a_file_counts_as_taken_when_its_content_is_known(path: Path) -> None:

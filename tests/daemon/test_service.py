@@ -275,11 +275,13 @@ def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
     for name in names:
         (zone.trigger / name).write_text("")
     zone.put("orders_\n.csv")
+    zone.put("orders_2026_03_02.csv", "good\n")
     assert zone.once() == 0
     lines = zone.config.log.path.read_text().splitlines()
     assert all(line.isascii() and json.loads(line)["event"] for line in lines)
     assert len(zone.log("trigger.seen")) == len(names)
-    assert zone.everything()[b"ok\n"] == 1
+    assert zone.everything()[b"ok\n"] == zone.everything()[b"good\n"] == 1
+    assert [e["reason"].partition(" in ")[0] for e in zone.log("trouble.seen")] == ["orders_\\n.csv"]
     assert [f for f in zone.files("landing") if f.startswith("trigger/")] == []
 
 

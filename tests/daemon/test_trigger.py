@@ -6,7 +6,8 @@ import json
 import pytest
 from factories_daemon import CATALOGUE
 
-from daemon.trigger import TriggerError, date_in, kinship, parsed, revision_in, snapshot_feeds
+from daemon.admission import plausible_dates
+from daemon.trigger import TriggerError, kinship, parsed, revision_in, snapshot_feeds
 
 TODAY = dt.date(2026, 3, 2)
 
@@ -118,7 +119,7 @@ def test_globs_are_compared_as_text_and_never_expanded() -> None:
 def test_a_packed_file_is_of_the_feed_that_its_name_without_the_ending_matches(ending: str) -> None:
     name = f"orders_2025_01_15_v2.csv{ending}"
     assert kinship([name], CATALOGUE).feeds == {name: "orders"}
-    assert (date_in(name), revision_in([name])) == (dt.date(2025, 1, 15), 2)
+    assert (plausible_dates(name, TODAY), revision_in([name])) == ((dt.date(2025, 1, 15),), 2)
 
 
 def test_a_snapshot_names_feeds_of_the_source() -> None:
@@ -136,13 +137,31 @@ def test_a_snapshot_names_feeds_of_the_source() -> None:
         ("orders-2025-01-15-final.csv", dt.date(2025, 1, 15)),
         ("orders20250115.csv", dt.date(2025, 1, 15)),
         ("orders_2025_13_15_20250116.csv", dt.date(2025, 1, 16)),
+        ("orders_2025.01.15.csv", dt.date(2025, 1, 15)),
+        ("orders_20250115101500.csv", dt.date(2025, 1, 15)),
+        ("orders_202501151015.csv", dt.date(2025, 1, 15)),
+        ("orders_20250115101500123.csv", dt.date(2025, 1, 15)),
+        ("orders_20250115T101500Z.csv", dt.date(2025, 1, 15)),
+        ("orders_2025-01-15T10-15-00.csv", dt.date(2025, 1, 15)),
+        ("orders_20250115_101500_4711.csv", dt.date(2025, 1, 15)),
+        ("orders_2025_01_15_20250115.csv", dt.date(2025, 1, 15)),
+        ("orders_shop1001_10_12_20250115.csv", dt.date(2025, 1, 15)),
+        ("orders_20250115_20990101.csv", dt.date(2025, 1, 15)),
+        ("orders_15-01-2025.csv", None),
+        ("orders_15.01.2025.csv", None),
+        ("orders_250115.csv", None),
+        ("orders_1772445600.csv", None),
+        ("orders_1772445600000.csv", None),
+        ("orders_20250115999999.csv", None),
+        ("orders_10011012.csv", None),
+        ("orders_20990101.csv", None),
         ("orders_2025_01-15.csv", None),
         ("orders_120250115.csv", None),
         ("orders.csv", None),
     ],
 )
 def test_a_date_is_read_from_a_name(name: str, date: dt.date | None) -> None:
-    assert date_in(name) == date
+    assert plausible_dates(name, TODAY) == ((date,) if date else ())
 
 
 @pytest.mark.parametrize(
