@@ -28,11 +28,10 @@ from watchdog.observers.polling import PollingObserverVFS
 from daemon.clock import Clock
 from daemon.landing import OWN_PREFIX
 from daemon.logs import Log
-from daemon.moves import exists, folder
+from daemon.moves import NEW_FILE, exists, folder
 
 CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
-NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 POLL_SECONDS = 1.0
 TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
 # file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
