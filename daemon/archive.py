@@ -1,7 +1,7 @@
-"""Puts the files of a decided batch where they end, archive/ or rejected/: a state that is retried until done, safe to repeat.
+"""Puts the files of a decided batch where they end, archive/ or rejected/: a state, retried until done, safe to repeat.
 
-What is put away is hashed once more. A file that is not what was claimed any more ends in rejected/, whatever its batch, and the
-document beside the others says so: no receipt names a hash that its file does not have.
+What is put away is hashed once more. A file that is not what was claimed any more ends in rejected/, of a published
+batch too, and the document beside the others says so: no receipt names a hash that its file does not have.
 """
 
 import errno
@@ -270,9 +270,8 @@ def _as_text(document: Mapping[str, Any]) -> str:
 def _files(batch: Batch, result: Mapping[str, Any], changes: Changes) -> list[dict[str, Any]]:
     counts = {c["name"]: c for c in result.get("files", ())}
     rows = ("rows_read", "rows_accepted", "rows_rejected")
-    return [
-        {**_told(f, changes.get(f.name)), **{k: counts.get(f.name, {}).get(k) for k in rows}} for f in batch.files
-    ]
+    every = [(f, counts.get(f.name, {})) for f in batch.files]
+    return [{**_told(f, changes.get(f.name)), **{k: count.get(k) for k in rows}} for f, count in every]
 
 
 def _told(f: BatchFile, change: Change | None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Takes a batch's files into the private claim folder, and gives them back. Every move is in the ledger before it happens.
+"""Takes a batch's files into the private claim folder, and gives them back. Every move is in the ledger before.
 
-The folder may lie where producers write: it is reached by descriptor alone, and nothing is done in one that is not ours.
+The folder may lie where producers write: it is reached by descriptor alone, and nothing is done where it is not ours.
 """
 
 import errno
@@ -63,7 +63,14 @@ class Claim:
     """The claim folder."""
 
     def __init__(
-        self, *, config: Config, ledger: Ledger, landing: Landing, log: Log, on_trouble: OnTrouble, pulse: Pulse
+        self,
+        *,
+        config: Config,
+        ledger: Ledger,
+        landing: Landing,
+        log: Log,
+        on_trouble: OnTrouble,
+        pulse: Pulse,
     ) -> None:
         self._path = config.landing.claim_path
         self._folder = PrivateFolder(self._path, config.landing.path, lambda: landing.landing_fd)
@@ -76,7 +83,7 @@ class Claim:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """The claim folder's descriptor; makes the folder where it is missing. Raises GroundError where it is not ours."""
+        """Opens the claim folder, and makes it where it is missing. Raises GroundError where it is not ours."""
         with self._folder.opened(make=True) as descriptor:
             yield descriptor
 
@@ -90,7 +97,8 @@ class Claim:
         except GroundError as error:
             self._on_trouble(str(error))
         except OSError as error:
-            self._on_trouble(f"{self._path} cannot be opened ({error.strerror}); nothing is taken or archived until it can")
+            why = f"{self._path} cannot be opened ({error.strerror})"
+            self._on_trouble(f"{why}; nothing is taken or archived until it can")
         return False
 
     def take(self, batch: Batch, spots: Mapping[str, Spot]) -> Taken:
@@ -100,7 +108,8 @@ class Claim:
             wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED]
             # what lies in the claim already is ours: a new file of its name is another delivery
             here = self.present(wanted)
-            moving = [self._planned(batch, f, spots[f.name]) if f.name in spots and f not in here else f for f in wanted]
+            found = {f: spots[f.name] for f in wanted if f.name in spots and f not in here}
+            moving = [self._planned(batch, f, found[f]) if f in found else f for f in wanted]
             self._ledger.note_files(batch.batch_id, moving)
             self._write_sidecar(claim_fd, batch.batch_id, [*batch.all_files, *moving])
             for f in moving:
@@ -140,11 +149,11 @@ class Claim:
         return [f.name for f in claimed if f not in here]
 
     def present(self, files: Iterable[BatchFile]) -> set[BatchFile]:
-        """Those of the files that lie in the claim folder; none where the folder is missing or not ours."""
+        """Returns the files that lie in the claim folder; none where the folder is missing or not ours."""
         try:
             with self._folder.opened() as claim_fd:
                 return {f for f in files if f.opaque and exists(claim_fd, f.opaque)}
-        except (FileNotFoundError, GroundError):
+        except (FileNotFoundError, PermissionError, GroundError):
             return set()
 
     def drop_sidecar(self, batch_id: str) -> None:

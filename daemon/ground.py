@@ -1,6 +1,6 @@
-"""Opens folders that lie where producers may write, and judges what was opened: whose it is, who may write to it, which one it is.
+"""Opens folders that lie where producers may write, and judges what was opened: its owner, its mode, its inode.
 
-Below the landing folder no link is followed. A path that leads to the landing folder itself, or elsewhere, is the operator's choice.
+Below the landing folder no link is followed. A path to the landing folder, or elsewhere, is the operator's choice.
 """
 
 import errno
@@ -48,7 +48,7 @@ def exposed_sentence(path: Path, mode: int, *, is_allowed: bool) -> str:
 
 @contextmanager
 def opened_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Iterator[int]:
-    """Opens a folder below the open folder `top`, follows no link. Raises GroundError for a link or a stranger's folder.
+    """Opens a folder below the open folder `top`. Raises GroundError where there is a link or a stranger's folder.
 
     Its owner, and that of every folder between, is this user, root or the owner of `top`.
     """
@@ -61,7 +61,8 @@ def opened_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> I
             above, descriptor = descriptor, _entered(descriptor, part, here, make=make)
             os.close(above)
             if (owner := os.fstat(descriptor).st_uid) not in owners:
-                raise GroundError(f"{here} belongs to user {owner}, not to this user or the owner of {top}; correct its owner")
+                mine = f"this user ({os.geteuid()}) or the owner of {top}"
+                raise GroundError(f"{here} belongs to user {owner}, not to {mine}; correct its owner")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -97,7 +98,7 @@ class PrivateFolder:
 
     @contextmanager
     def opened(self, *, make: bool = False) -> Iterator[int]:
-        """Opens the folder, and makes it where it is missing. Raises GroundError, FileNotFoundError or another OSError."""
+        """Opens the folder; with `make` it is made where it is missing. Raises GroundError or another OSError."""
         with self._parent(make=make) as parent_fd:
             if make and exists(parent_fd, self._path.name) is None:
                 self._made(parent_fd)
@@ -135,25 +136,19 @@ class PrivateFolder:
             self._known.add(_identity(os.stat(self._path.name, dir_fd=parent_fd, follow_symlinks=False)))
 
     def _check(self, descriptor: int) -> None:
-        seen = os.fstat(descriptor)
+        seen, again = os.fstat(descriptor), "nothing is taken or archived until"
         if seen.st_uid != os.geteuid():
-            raise GroundError(
-                f"{self._path} belongs to user {seen.st_uid}, and the daemon runs as user {os.geteuid()}; "
-                "nothing is taken or archived until its owner is corrected"
-            )
+            what = f"{self._path} belongs to user {seen.st_uid}, and the daemon runs as user {os.geteuid()}"
+            raise GroundError(f"{what}; {again} its owner is corrected")
         if not self._known:
             os.fchmod(descriptor, PRIVATE)  # at first sight: it may be an operator's, made with the usual mode
             self._known.add(_identity(seen))
         elif seen.st_mode & OTHERS:
-            raise GroundError(
-                f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o}); "
-                "nothing is taken or archived until `chmod 700` closes it"
-            )
+            what = f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o})"
+            raise GroundError(f"{what}; {again} `chmod 700` closes it")
         elif self._is_below and _identity(seen) not in self._known:
-            raise GroundError(
-                f"{self._path} is another folder than the one that the daemon found there; "
-                "nothing is taken or archived until that one is back or the daemon is restarted"
-            )
+            what = f"{self._path} is another folder than the one that the daemon found there"
+            raise GroundError(f"{what}; {again} that one is back or the daemon is restarted")
 
 
 def _identity(seen: os.stat_result) -> tuple[int, int]:

@@ -106,7 +106,7 @@ class Landing:
 
     @contextmanager
     def opened(self, path: Path, *, make: bool = False) -> Iterator[int]:
-        """Opens a folder, and makes it where it is missing; below the landing folder no link is followed. Raises OSError."""
+        """Opens a folder; below the landing folder no link is followed. With `make` it is made. Raises OSError."""
         top = self._config.path
         if path != top and path.is_relative_to(top):
             with opened_below(self.landing_fd, top, path, make=make) as descriptor:

@@ -29,7 +29,7 @@ def hold(descriptor: int, what: Path) -> None:
 
 
 def hold_file(path: Path) -> int:
-    """Makes and locks a file, and returns its descriptor. Raises HeldError, or GroundError where the file is not ours."""
+    """Makes and locks a file, and returns its descriptor. Raises HeldError, or GroundError where it is not ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = _opened(path)

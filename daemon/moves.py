@@ -125,7 +125,10 @@ def move(source: Place, target: Place, pulse: Pulse) -> None:
 
 
 def finish(source: Place, inode: int, target: Place, pulse: Pulse) -> None:
-    """Ends a move, durably, that a kill interrupted before the original, which had this inode, was removed or its folder written."""
+    """Ends, durably, a move that a kill interrupted between the copy (or link) and the removal of the original.
+
+    The original had this inode.
+    """
     os.fsync(target.folder_fd)
     original, copy = exists(*source), exists(*target)
     if original is None or copy is None or original.st_ino != inode or not stat.S_ISREG(original.st_mode):

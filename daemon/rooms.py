@@ -61,8 +61,14 @@ class Rooms:
         ledger = self.ledger = Ledger.opened(config.ledger_path, clock, changed)
         self._make_folders(config)
         landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
-        trouble = self.report.trouble
-        claim = self.claim = Claim(config=config, ledger=ledger, landing=landing, log=log, on_trouble=trouble, pulse=pulse)
+        claim = self.claim = Claim(
+            config=config,
+            ledger=ledger,
+            landing=landing,
+            log=log,
+            on_trouble=self.report.trouble,
+            pulse=pulse,
+        )
         self.release = Release(config=config, catalogue=catalogue, ledger=ledger, landing=landing, claim=claim, log=log, clock=clock, pulse=pulse)
         self.collect = Collect(config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse)
         self.worker = WarmWorker(config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send)

@@ -1,6 +1,6 @@
-"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary file proves that they still arrive.
+"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary proves that they come.
 
-Every canary has a fresh name that nobody can guess, so nothing that a stranger put there is ever opened, followed or waited for.
+Each canary has a fresh name that cannot be guessed: what a stranger put there is never opened, followed or waited for.
 """
 
 import contextlib

@@ -138,7 +138,10 @@ SWAPS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", SWAPS)
 def test_nothing_is_taken_into_a_claim_that_was_swapped(
-    zone: Zone, daemon: Service, hand: HandClock, kind: str
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
+    kind: str,
 ) -> None:
     swap, says = SWAPS[kind]
     claim = zone.config.landing.claim_path
@@ -173,7 +176,9 @@ def test_nothing_is_taken_into_a_claim_of_another_user_not_even_at_the_start(zon
 
 
 def test_a_claim_that_was_opened_to_others_is_used_again_when_it_is_closed(
-    zone: Zone, daemon: Service, hand: HandClock
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
 ) -> None:
     zone.deliver("0", "ok 0\n")
     settle(daemon, hand)
@@ -206,7 +211,9 @@ def test_a_batch_is_not_worked_on_or_archived_from_a_claim_that_was_swapped(zone
 
 
 def test_a_claim_that_is_gone_is_made_anew_and_the_old_one_is_known_when_it_is_back(
-    zone: Zone, daemon: Service, hand: HandClock
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
 ) -> None:
     claim = zone.config.landing.claim_path
     zone.deliver("0", "ok 0\n")
@@ -326,7 +333,10 @@ def test_a_rejected_batch_tells_a_changed_file_from_a_claimed_one(zone: Zone, ha
 
 @pytest.mark.parametrize(("which", "mode"), [("landing", 0o777), ("landing", 0o1777), ("trigger", 0o757)])
 def test_a_zone_that_every_user_may_write_to_is_refused(
-    zone: Zone, capfd: pytest.CaptureFixture[str], which: str, mode: int
+    zone: Zone,
+    capfd: pytest.CaptureFixture[str],
+    which: str,
+    mode: int,
 ) -> None:
     zone.deliver("1")
     folder = {"landing": zone.landing, "trigger": zone.trigger}[which]
@@ -350,7 +360,9 @@ def test_a_zone_that_every_user_may_write_to_is_used_where_that_is_allowed(tmp_p
 
 
 def test_a_zone_that_is_opened_to_every_user_later_is_left_alone_until_it_is_closed(
-    zone: Zone, daemon: Service, hand: HandClock
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
 ) -> None:
     zone.landing.chmod(0o777)
     zone.deliver("1")
@@ -394,7 +406,10 @@ def test_check_tells_a_link_where_the_daemon_follows_none_and_what_lies_in_the_l
 
 
 def test_a_files_bytes_are_durable_before_the_ledger_says_claimed(
-    zone: Zone, daemon: Service, hand: HandClock, monkeypatch: pytest.MonkeyPatch
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     happened: list[tuple[str, int]] = []
     fsync, note_files = os.fsync, Ledger.note_files
@@ -420,7 +435,9 @@ def test_a_files_bytes_are_durable_before_the_ledger_says_claimed(
 
 
 def test_a_move_that_a_kill_interrupted_is_durable_before_the_ledger_says_claimed(
-    zone: Zone, hand: HandClock, monkeypatch: pytest.MonkeyPatch
+    zone: Zone,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The file stands in the claim already, and nobody knows whether its folder does on the disk."""
     zone.put("orders_1.csv")
@@ -444,7 +461,10 @@ def test_a_move_that_a_kill_interrupted_is_durable_before_the_ledger_says_claime
 
 
 def test_an_error_of_the_disk_is_told_and_nothing_counts_as_claimed(
-    zone: Zone, daemon: Service, hand: HandClock, monkeypatch: pytest.MonkeyPatch
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     inode = zone.put("orders_1.csv").stat().st_ino
     fsync = os.fsync
