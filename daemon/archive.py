@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,15 @@ from daemon.retry import Policy, wait_seconds
 from daemon.wording import listed, printable
 
 RECEIPT, REASON = "receipt.json", "reason.json"
+LONGEST_NAME_BYTES = 255
 CHANGED = ".changed"  # ends the opaque name of a file that is not what was claimed
 
 Change = dict[str, str]  # claimed_sha256, found_sha256 ('' of what is no file any more), found_in
 Changes = Mapping[str, Change]  # by the sender's file name
+
+
+class MissingError(OSError):
+    """A claimed file is nowhere, perhaps with a claim folder that is not mounted; its batch waits for it."""
 
 
 class Archive:
@@ -159,9 +165,10 @@ class Archive:
 
     def _put_file(self, batch: Batch, f: BatchFile, source: Place, target: Place) -> None:
         if not exists(*source):
-            if f.state == FileState.CLAIMED and not exists(*target):
-                self._log.error("archive.missing", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} is not in {self._claim.path}")
             if f.state == FileState.CLAIMED:
+                if not self._was_moved(f, target):
+                    what = f"{f.opaque} ({printable(f.name)}) is not in {self._claim.path}"
+                    raise MissingError(f"{what}; bring it back, or put an empty file there if it is lost")
                 self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
             return
         for name in free_names(target.name):
@@ -178,6 +185,12 @@ class Archive:
                 move(source, Place(target.folder_fd, f.opaque), self._pulse)
                 break
         self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+
+    def _was_moved(self, f: BatchFile, target: Place) -> bool:
+        # a kill may have come before that was noted; another file of its name may have been there first
+        names = takewhile(lambda n: _fits(n) and exists(target.folder_fd, n), free_names(target.name))
+        places = [Place(target.folder_fd, n) for n in (*names, f.opaque) if exists(target.folder_fd, n)]
+        return any(not f.sha256 or self._hash(place) == f.delivered_sha256 for place in places)
 
     def _is_same(self, one: Place, other: Place) -> bool:
         a_stat, b_stat = exists(*one), exists(*other)
@@ -204,6 +217,10 @@ def planned_names(files: Sequence[BatchFile]) -> Iterator[tuple[BatchFile, str]]
         name = next(n for n in free_names(f.name) if n.casefold() not in used)
         used.add(name.casefold())
         yield f, name
+
+
+def _fits(name: str) -> bool:
+    return len(os.fsencode(name)) <= LONGEST_NAME_BYTES
 
 
 def free_names(name: str) -> Iterator[str]:

@@ -313,6 +313,28 @@ def test_a_changed_file_that_a_kill_left_set_aside_is_still_told(zone: Zone) -> 
     assert zone.log("archive.missing") == []
 
 
+def test_a_file_that_is_nowhere_is_waited_for_and_no_receipt_names_it(zone: Zone) -> None:
+    claimed = published(zone)
+    aside = claimed.rename(zone.root / "elsewhere")
+    assert (zone.once(), zone.states()) == (1, {"PUBLISHED": 1})
+    assert [f for f in zone.files("archive") if f.endswith("receipt.json")] == []
+    assert f"(orders_1.csv) is not in {claimed.parent}; bring it back" in zone.log("archive.failed")[-1]["reason"]
+    aside.rename(claimed)
+    assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
+    assert receipt(zone)["files"][0]["sha256"] == hashlib.sha256(b"ok\n").hexdigest()
+
+
+def test_a_file_that_a_kill_left_archived_beside_another_of_its_name_is_found(zone: Zone) -> None:
+    claimed = published(zone)
+    [batch] = zone.batches()
+    place = zone.root / "archive" / "retail" / "2026-03-02" / batch.batch_id
+    place.mkdir(parents=True)
+    (place / "orders_1.csv").write_text("another's")
+    claimed.rename(place / "orders_1.csv.2")
+    assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
+    assert zone.everything()[b"ok\n"] == 1
+
+
 def test_a_rejected_batch_tells_a_changed_file_from_a_claimed_one(zone: Zone, hand: HandClock) -> None:
     zone.deliver("1", "break oops\n")
     zone.once()
