@@ -202,13 +202,14 @@ class Claim:
                     raise ChangedError("was replaced")
                 if is_being_written(descriptor):
                     raise ChangedError("is still being written")
+                os.fsync(descriptor)  # a move that survives a loss of power needs bytes that do
         except FileNotFoundError:
             raise ChangedError("is missing") from None
 
     def _sealed(self, f: BatchFile, target: Place) -> BatchFile:
         with opened_safely(*target) as descriptor:
             before = os.fstat(descriptor)
-            os.fsync(descriptor)  # a name that survives a loss of power needs bytes that do
+            os.fsync(descriptor)  # a kill may have come before, a late writer since
             found = self._digest(descriptor, f.name)
             after = os.fstat(descriptor)
             # a writer that came between the question and the move still holds the file: a rename does not stop it
@@ -230,14 +231,15 @@ class Claim:
         try:
             if exists(*target):
                 finish(source, f.inode, target, self._pulse)
+                self._make_durable(target)
             else:
                 seen = exists(*source)
                 if seen is None or seen.st_ino != f.inode:
                     # gone or replaced: what it said is in the ledger, another file of its name is another trigger
                     self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED)])
                     return True
+                self._make_durable(source)
                 move(source, target, self._pulse)
-            self._make_durable(target)
             self._landing.forget("trigger", "", f.name)
             self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
         except (OSError, UnsafeError) as error:
