@@ -20,8 +20,8 @@ from pipeline.unpack import CHUNK_BYTES, UnpackError, opened
 def claimed(file: OrderFile) -> Iterator[BinaryIO]:
     """Opens what a claimed file holds, to be read once from its start.
 
-    Raises ClaimChanged in the end where what was read is not what was claimed, and then instead of a DataError, too: what
-    is wrong with a forgery is not the sender's to mend.
+    Raises ClaimChanged in the end where what was read is not what was claimed, and then also instead of a DataError:
+    what is wrong with a forgery is not for the sender to mend.
     """
     with opened(Path(file.path), file.name) as content:
         reading = _Hashing(content)
