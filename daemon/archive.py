@@ -1,10 +1,15 @@
-"""Puts the files of a decided batch where they end, archive/ or rejected/: a state that is retried until done, safe to repeat."""
+"""Puts the files of a decided batch where they end, archive/ or rejected/: a state, retried until done, safe to repeat.
+
+What is put away is hashed once more. A file that is not what was claimed any more ends in rejected/, of a published
+batch too, and the document beside the others says so: no receipt names a hash that its file does not have.
+"""
 
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +18,43 @@ from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.claim import Claim
 from daemon.clock import Clock
 from daemon.config import Config
+from daemon.landing import Landing
 from daemon.ledger import Ledger
 from daemon.logs import Log
-from daemon.moves import Place, Pulse, UnsafeError, exists, folder, make_folder, move, opened_safely, sha256, write_durably
+from daemon.moves import Place, Pulse, UnsafeError, exists, move, opened_safely, sha256, write_durably
 from daemon.retry import Policy, wait_seconds
+from daemon.wording import listed, printable
 
 RECEIPT, REASON = "receipt.json", "reason.json"
+LONGEST_NAME_BYTES = 255
+CHANGED = ".changed"  # ends the opaque name of a file that is not what was claimed
+
+Change = dict[str, str]  # claimed_sha256, found_sha256 ('' of what is no file any more), found_in
+Changes = Mapping[str, Change]  # by the sender's file name
+
+
+class MissingError(OSError):
+    """A claimed file is nowhere, perhaps with a claim folder that is not mounted; its batch waits for it."""
 
 
 class Archive:
     """Remembers only when to try again what could not be moved."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, policy: Policy, pulse: Pulse) -> None:
-        self._config, self._ledger, self._claim = config.landing, ledger, claim
-        self._log, self._clock, self._pulse = log, clock, pulse
+    def __init__(
+        self,
+        *,
+        config: Config,
+        ledger: Ledger,
+        landing: Landing,
+        claim: Claim,
+        log: Log,
+        clock: Clock,
+        policy: Policy,
+        alert: Callable[[str, str], None],
+        pulse: Pulse,
+    ) -> None:
+        self._config, self._ledger, self._landing, self._claim = config.landing, ledger, landing, claim
+        self._log, self._clock, self._alert, self._pulse = log, clock, alert, pulse
         self._policy = policy
         self._failures: dict[str, tuple[int, float]] = {}  # batch id -> how often, and when to try again
 
@@ -61,34 +89,89 @@ class Archive:
 
     def _put_away(self, batch: Batch) -> None:
         is_rejected = batch.state == State.REJECTED
-        place = self.place_of(batch)
-        make_folder(place)
         now = self._clock.text()
-        with folder(place) as place_fd, self._claim.opened() as claim_fd:
+        changes: dict[str, Change] = {}
+        with self._landing.opened(self.place_of(batch), make=True) as place_fd, self._claim.opened() as claim_fd:
             for f, name in planned_names(batch.all_files):
                 if not f.opaque:
                     continue
+                source = Place(claim_fd, f.opaque)
                 try:
-                    self._put_file(batch, f, Place(claim_fd, f.opaque), Place(place_fd, name))
+                    if change := self._set_aside(batch, f, source):
+                        changes[f.name] = change
+                    else:
+                        self._put_file(batch, f, source, Place(place_fd, name))
                 except UnsafeError as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
                     self._log.error("archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} {error}")
-            document = reason_document(batch, now) if is_rejected else receipt_document(batch, now)
-            write_durably(place_fd, REASON if is_rejected else RECEIPT, json.dumps(document, indent=2, default=str) + "\n")
-        self._finish(batch, now)
+            document = reason_document(batch, now, changes) if is_rejected else receipt_document(batch, now, changes)
+            write_durably(place_fd, REASON if is_rejected else RECEIPT, _as_text(document))
+        if changes:
+            self._tell_changes(batch, now, changes)
+        self._finish(batch, now, changes)
         self._claim.drop_sidecar(batch.batch_id)
 
-    def _finish(self, batch: Batch, now: str) -> None:
+    def _finish(self, batch: Batch, now: str, changes: Changes) -> None:
         if batch.state == State.REJECTED:
             self._ledger.note(batch.batch_id, is_put_away=1)
             return
-        reason = f"duplicate of {batch.duplicate_of}" if batch.duplicate_of else ""
+        duplicate = f"duplicate of {batch.duplicate_of}" if batch.duplicate_of else ""
+        reason = "; ".join(filter(None, (duplicate, changed_sentence(changes))))
         self._ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived", reason, is_put_away=1, archived_at=now)
+
+    # ---- what is not what was claimed any more
+
+    def _aside(self, batch: Batch) -> Path:
+        return self._config.rejected_path / batch.batch_id
+
+    def _set_aside(self, batch: Batch, f: BatchFile, source: Place) -> Change | None:
+        if not f.sha256:  # a trigger, or a file that was never read
+            return None
+        name = f.opaque + CHANGED
+        if exists(*source):
+            found = self._hash(source)
+            if found == f.delivered_sha256:
+                return None
+            with self._landing.opened(self._aside(batch), make=True) as aside_fd:
+                self._put_file(batch, f, source, Place(aside_fd, name))
+        elif (before := self._hash_of_set_aside(batch, name)) is None:
+            return None
+        else:
+            found = before
+        where = str(self._aside(batch) / name)
+        return {"claimed_sha256": f.delivered_sha256, "found_sha256": found, "found_in": where}
+
+    def _hash_of_set_aside(self, batch: Batch, name: str) -> str | None:
+        # a kill may have come between that and the document that says so
+        try:
+            with self._landing.opened(self._aside(batch)) as aside_fd:
+                return self._hash(Place(aside_fd, name))
+        except FileNotFoundError:
+            return None
+
+    def _hash(self, place: Place) -> str:
+        try:
+            with opened_safely(*place, may_be_linked=True) as descriptor:
+                return sha256(descriptor, self._pulse)
+        except UnsafeError:
+            return ""
+
+    def _tell_changes(self, batch: Batch, now: str, changes: Changes) -> None:
+        said = changed_sentence(changes)
+        self._log.error("archive.changed", batch_id=batch.batch_id, source=batch.source, reason=said)
+        self._alert("Lakegate: a claimed file was changed", f"{said}\n\nbatch {batch.batch_id}")
+        if batch.state != State.REJECTED:  # whose folder has its reason
+            document = reason_document(replace(batch, reason=said), now, changes)
+            with self._landing.opened(self._aside(batch), make=True) as aside_fd:
+                write_durably(aside_fd, REASON, _as_text(document))
+
+    # ---- one file
 
     def _put_file(self, batch: Batch, f: BatchFile, source: Place, target: Place) -> None:
         if not exists(*source):
-            if f.state == FileState.CLAIMED and not exists(*target):
-                self._log.error("archive.missing", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} is not in {self._claim.path}")
             if f.state == FileState.CLAIMED:
+                if not self._was_moved(f, target):
+                    what = f"{f.opaque} ({printable(f.name)}) is not in {self._claim.path}"
+                    raise MissingError(f"{what}; bring it back, or put an empty file there if it is lost")
                 self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
             return
         for name in free_names(target.name):
@@ -105,6 +188,12 @@ class Archive:
                 move(source, Place(target.folder_fd, f.opaque), self._pulse)
                 break
         self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+
+    def _was_moved(self, f: BatchFile, target: Place) -> bool:
+        # a kill may have come before that was noted; another file of its name may have been there first
+        names = takewhile(lambda n: _fits(n) and exists(target.folder_fd, n), free_names(target.name))
+        places = [Place(target.folder_fd, n) for n in (*names, f.opaque) if exists(target.folder_fd, n)]
+        return any(not f.sha256 or self._hash(place) == f.delivered_sha256 for place in places)
 
     def _is_same(self, one: Place, other: Place) -> bool:
         a_stat, b_stat = exists(*one), exists(*other)
@@ -133,6 +222,10 @@ def planned_names(files: Sequence[BatchFile]) -> Iterator[tuple[BatchFile, str]]
         yield f, name
 
 
+def _fits(name: str) -> bool:
+    return len(os.fsencode(name)) <= LONGEST_NAME_BYTES
+
+
 def free_names(name: str) -> Iterator[str]:
     """The name itself, then `name.2`, `name.3`, …"""
     yield name
@@ -140,7 +233,7 @@ def free_names(name: str) -> Iterator[str]:
         yield f"{name}.{n}"
 
 
-def receipt_document(batch: Batch, archived_at: str) -> dict[str, Any]:
+def receipt_document(batch: Batch, archived_at: str, changes: Changes) -> dict[str, Any]:
     """What receipt.json says: counts, hashes, timings, table versions."""
     result = batch.result or {}
     return {
@@ -149,14 +242,14 @@ def receipt_document(batch: Batch, archived_at: str) -> dict[str, Any]:
         "published_at": batch.published_at,
         "archived_at": archived_at,
         **{k: result.get(k) for k in ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")},
-        "files": _files(batch, result),
+        "files": _files(batch, result, changes),
         "seconds": result.get("seconds", {}),
         "table_versions": result.get("table_versions", {}),
         "task_values": result.get("task_values", {}),
     }
 
 
-def reason_document(batch: Batch, rejected_at: str) -> dict[str, Any]:
+def reason_document(batch: Batch, rejected_at: str, changes: Changes) -> dict[str, Any]:
     """What reason.json says: the sentence, the counts per rule, examples."""
     result = batch.result or {}
     return {
@@ -165,7 +258,7 @@ def reason_document(batch: Batch, rejected_at: str) -> dict[str, Any]:
         "rejected_at": rejected_at,
         **{k: result.get(k) for k in ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")},
         "rules": [finding for finding in result.get("findings", ()) if finding.get("broken")],
-        "files": _files(batch, result),
+        "files": _files(batch, result, changes),
     }
 
 
@@ -182,12 +275,28 @@ def _head(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _files(batch: Batch, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+def changed_sentence(changes: Changes) -> str:
+    """Returns what became of files that are not what was claimed any more, '' where there is none."""
+    if not changes:
+        return ""
+    places = listed(change["found_in"] for change in changes.values())
+    names = listed(printable(name) for name in changes)
+    return f"{names}: changed after it was claimed, and not archived; what it holds now is in {places}"
+
+
+def _as_text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2, default=str) + "\n"
+
+
+def _files(batch: Batch, result: Mapping[str, Any], changes: Changes) -> list[dict[str, Any]]:
     counts = {c["name"]: c for c in result.get("files", ())}
     rows = ("rows_read", "rows_accepted", "rows_rejected")
-    return [{**_told(f), **{k: counts.get(f.name, {}).get(k) for k in rows}} for f in batch.files]
+    every = [(f, counts.get(f.name, {})) for f in batch.files]
+    return [{**_told(f, changes.get(f.name)), **{k: count.get(k) for k in rows}} for f, count in every]
 
 
-def _told(f: BatchFile) -> dict[str, Any]:
+def _told(f: BatchFile, change: Change | None) -> dict[str, Any]:
+    if change:  # no file has the hash that was claimed
+        return {"name": f.name, "feed": f.feed, "sha256": None, "bytes": None, "changed": change}
     packed = ("packed_sha256", "packed_bytes") if f.packed_sha256 else ()
     return {k: v for k, v in asdict(f).items() if k in ("name", "feed", "sha256", "bytes", *packed)}

@@ -15,7 +15,9 @@ from typing import Any
 
 from daemon.announce import program
 from daemon.config import Config
+from daemon.ground import GroundError, exposed, opened_below
 from daemon.holders import holder
+from daemon.moves import folder
 from daemon.show import coloured, plural, size
 from daemon.wording import listed
 from pipeline import contract
@@ -163,8 +165,38 @@ def _folders(config: Config) -> Told:
             yield name, OK, f"{path} will be made"
         else:
             yield name, OK, str(path)
-        if name == "claim" and path.is_dir() and path.stat().st_mode & 0o077:
-            yield name, NOTE, f"others may enter {path}; chmod 700 keeps claimed files from changing"
+    if says := exposed(config.landing):
+        yield "landing", NOTE if config.landing.allow_world_writable else BAD, says
+    yield from _own_ground(config)
+
+
+def _own_ground(config: Config) -> Told:
+    top, claim = config.landing.path, config.landing.claim_path
+    for name, path in _places(config).items():
+        if path == top or not path.is_relative_to(top):
+            continue
+        if name in ("ledger", "lake", "log"):
+            yield name, NOTE, f"{path} lies within the landing folder, where producers may write; put it elsewhere"
+        if says := _strange(path, top):
+            yield name, BAD, says
+    if claim.is_symlink():
+        yield "claim", BAD, f"{claim} is a symbolic link; set [landing] claim_path to the folder itself"
+    elif claim.is_dir():
+        seen = claim.stat()
+        if seen.st_uid != os.geteuid():
+            yield "claim", NOTE, f"{claim} belongs to user {seen.st_uid}; a daemon of any other user takes nothing"
+        if seen.st_mode & 0o077:
+            yield "claim", NOTE, f"others may enter {claim}; chmod 700 keeps claimed files from changing"
+
+
+def _strange(path: Path, top: Path) -> str:
+    try:
+        with folder(top) as top_fd, opened_below(top_fd, top, path):
+            return ""
+    except FileNotFoundError:
+        return ""
+    except GroundError as error:
+        return str(error)
 
 
 def _nearest(path: Path) -> Path:

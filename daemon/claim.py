@@ -1,19 +1,34 @@
-"""Takes a batch's files into the private claim folder, and gives them back. Every move is in the ledger before it happens."""
+"""Takes a batch's files into the private claim folder, and gives them back. Every move is in the ledger before.
+
+The folder may lie where producers write: it is reached by descriptor alone, and nothing is done where it is not ours.
+"""
 
 import errno
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from daemon.batch import Batch, BatchFile, FileState
 from daemon.config import Config
-from daemon.landing import Landing, Spot
+from daemon.ground import GroundError, PrivateFolder
+from daemon.landing import Landing, OnTrouble, Spot
 from daemon.ledger import Ledger
 from daemon.logs import Log
-from daemon.moves import Place, Pulse, UnsafeError, exists, finish, folder, is_being_written, make_folder, move, opened_safely, write_durably
+from daemon.moves import (
+    Place,
+    Pulse,
+    UnsafeError,
+    exists,
+    finish,
+    folder,
+    is_being_written,
+    move,
+    opened_safely,
+    write_durably,
+)
 from daemon.wording import printable
 from pipeline.contract import Digest, UnpackError, digest
 
@@ -47,8 +62,19 @@ def opaque_name(batch_id: str, number: int, name: str) -> str:
 class Claim:
     """The claim folder."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, landing: Landing, log: Log, pulse: Pulse) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        ledger: Ledger,
+        landing: Landing,
+        log: Log,
+        on_trouble: OnTrouble,
+        pulse: Pulse,
+    ) -> None:
         self._path = config.landing.claim_path
+        self._folder = PrivateFolder(self._path, config.landing.path, lambda: landing.landing_fd)
+        self._on_trouble = on_trouble
         self._ledger, self._landing, self._log, self._pulse = ledger, landing, log, pulse
 
     @property
@@ -57,11 +83,23 @@ class Claim:
 
     @contextmanager
     def opened(self) -> Iterator[int]:
-        """The claim folder's descriptor; makes the folder where it is missing."""
-        if not self._path.exists():
-            make_folder(self._path, mode=0o700)
-        with folder(self._path) as descriptor:
+        """Opens the claim folder, and makes it where it is missing. Raises GroundError where it is not ours."""
+        with self._folder.opened(make=True) as descriptor:
             yield descriptor
+
+    def is_ours(self) -> bool:
+        """Whether the folder may be used now: nobody else can write there. Where it may not, people hear why."""
+        try:
+            with self._folder.opened():
+                return True
+        except FileNotFoundError:
+            return True  # it is made when there is something to take
+        except GroundError as error:
+            self._on_trouble(str(error))
+        except OSError as error:
+            why = f"{self._path} cannot be opened ({error.strerror})"
+            self._on_trouble(f"{why}; nothing is taken or archived until it can")
+        return False
 
     def take(self, batch: Batch, spots: Mapping[str, Spot]) -> Taken:
         """Claims the batch's data files that are not claimed yet; `spots` says where each was seen."""
@@ -69,7 +107,9 @@ class Claim:
         with self.opened() as claim_fd:
             wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED]
             # what lies in the claim already is ours: a new file of its name is another delivery
-            moving = [self._planned(batch, f, spots[f.name]) if f.name in spots and not self.has(f) else f for f in wanted]
+            here = self.present(wanted)
+            found = {f: spots[f.name] for f in wanted if f.name in spots and f not in here}
+            moving = [self._planned(batch, f, found[f]) if f in found else f for f in wanted]
             self._ledger.note_files(batch.batch_id, moving)
             self._write_sidecar(claim_fd, batch.batch_id, [*batch.all_files, *moving])
             for f in moving:
@@ -104,11 +144,17 @@ class Claim:
 
     def lacks(self, batch: Batch) -> list[str]:
         """Names of claimed files that are not in the claim folder (it may be a volume that is not mounted)."""
-        return [f.name for f in batch.data_files if f.is_in_claim and not (self._path / f.opaque).exists()]
+        claimed = [f for f in batch.data_files if f.is_in_claim]
+        here = self.present(claimed)
+        return [f.name for f in claimed if f not in here]
 
-    def has(self, f: BatchFile) -> bool:
-        """Whether the file lies in the claim folder."""
-        return bool(f.opaque) and (self._path / f.opaque).exists()
+    def present(self, files: Iterable[BatchFile]) -> set[BatchFile]:
+        """Returns the files that lie in the claim folder; none where the folder is missing or not ours."""
+        try:
+            with self._folder.opened() as claim_fd:
+                return {f for f in files if f.opaque and exists(claim_fd, f.opaque)}
+        except (FileNotFoundError, PermissionError, GroundError):
+            return set()
 
     def drop_sidecar(self, batch_id: str) -> None:
         with self.opened() as claim_fd:
@@ -118,11 +164,10 @@ class Claim:
     def reconcile(self) -> None:
         """At start: what is claimed for batches that this ledger does not know goes back to the senders' folders."""
         with self.opened() as claim_fd:
-            os.fchmod(claim_fd, 0o700)
-            for name in sorted(p.name for p in self._path.glob(f"*{SIDECAR}")):
+            for name in (n for n in _names(claim_fd) if n.endswith(SIDECAR)):
                 if not self._ledger.knows(name.removesuffix(SIDECAR)) and self._return_unknown(claim_fd, name):
                     os.unlink(name, dir_fd=claim_fd)
-        self._tell_strangers()
+            self._tell_strangers(_names(claim_fd))
 
     # ---- details
 
@@ -157,12 +202,14 @@ class Claim:
                     raise ChangedError("was replaced")
                 if is_being_written(descriptor):
                     raise ChangedError("is still being written")
+                os.fsync(descriptor)  # a move that survives a loss of power needs bytes that do
         except FileNotFoundError:
             raise ChangedError("is missing") from None
 
     def _sealed(self, f: BatchFile, target: Place) -> BatchFile:
         with opened_safely(*target) as descriptor:
             before = os.fstat(descriptor)
+            os.fsync(descriptor)  # a kill may have come before, a late writer since
             found = self._digest(descriptor, f.name)
             after = os.fstat(descriptor)
             # a writer that came between the question and the move still holds the file: a rename does not stop it
@@ -184,12 +231,14 @@ class Claim:
         try:
             if exists(*target):
                 finish(source, f.inode, target, self._pulse)
+                self._make_durable(target)
             else:
                 seen = exists(*source)
                 if seen is None or seen.st_ino != f.inode:
                     # gone or replaced: what it said is in the ledger, another file of its name is another trigger
                     self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED)])
                     return True
+                self._make_durable(source)
                 move(source, target, self._pulse)
             self._landing.forget("trigger", "", f.name)
             self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
@@ -197,6 +246,12 @@ class Claim:
             self._log.debug("trigger.stuck", batch_id=batch.batch_id, trigger=f.name, error=str(error))
             return False
         return True
+
+    @staticmethod
+    def _make_durable(trigger: Place) -> None:
+        with suppress(UnsafeError), opened_safely(*trigger) as descriptor:  # a link or pipe holds nothing
+            if os.fstat(descriptor).st_size:
+                os.fsync(descriptor)
 
     @contextmanager
     def _home(self, f: BatchFile) -> Iterator[int]:
@@ -249,7 +304,12 @@ class Claim:
             return False
         return True
 
-    def _tell_strangers(self) -> None:
-        strangers = sorted(p.name for p in self._path.iterdir() if not p.name.startswith(".") and not self._ledger.knows(p.name[:ID_LENGTH]))
+    def _tell_strangers(self, names: Sequence[str]) -> None:
+        strangers = [n for n in names if not n.startswith(".") and not self._ledger.knows(n[:ID_LENGTH])]
         if strangers:
             self._log.warning("claim.unknown", files=[printable(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path))
+
+
+def _names(folder_fd: int) -> list[str]:
+    with os.scandir(folder_fd) as entries:
+        return sorted(entry.name for entry in entries)

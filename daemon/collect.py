@@ -72,7 +72,9 @@ class Collect:
             self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=())
 
     def _complete(self, batch: Batch, sight: Sight, taken: set[str]) -> set[str]:
-        wanted = [f for f in batch.data_files if f.state != FileState.CLAIMED and not self._claim.has(f)]
+        coming = [f for f in batch.data_files if f.state != FileState.CLAIMED]
+        here = self._claim.present(coming)
+        wanted = [f for f in coming if f not in here]
         spots = {f.name: self._spot(f.name, sight.data.get(f.name, ())) for f in wanted if f.name in sight.data and f.name not in taken}
         missing = [f.name for f in wanted if f.name not in spots]
         unsettled = [name for name, spot in spots.items() if spot.quiet_for < self._quiet]

@@ -29,6 +29,7 @@ class Landing:
     archive_path: Path
     rejected_path: Path
     missing_file_timeout_seconds: float
+    allow_world_writable: bool
     ignore: tuple[str, ...]
     bare_date: str
 
@@ -259,6 +260,7 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
             archive_path=place("landing", "archive_path"),
             rejected_path=place("landing", "rejected_path"),
             missing_file_timeout_seconds=own["missing_file_timeout_seconds"],
+            allow_world_writable=own["allow_world_writable"],
             ignore=own["ignore"],
             bare_date=own["bare_date"],
         ),

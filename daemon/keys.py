@@ -163,6 +163,12 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("archive_path", PATH, "archive", "folder that published batches end in"),
         _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
         _key("missing_file_timeout_seconds", SECONDS, 3600, "seconds that a JSON trigger waits for its expected files; then its batch is rejected"),
+        Key(
+            name="allow_world_writable",
+            kind=SWITCH,
+            default=False,
+            meaning="start although every user of the machine may write to the landing or trigger folder (mode o+w)",
+        ),
         _key("ignore", TEXTS, IGNORED, "globs of names that are no deliveries: of files and folders, in any capitals"),
         _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
     ),

@@ -3,14 +3,16 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.config import Config
-from daemon.moves import FOLDER, exists, folder
+from daemon.ground import GroundError, exposed_sentence, opened_below
+from daemon.moves import exists, folder, make_folder
 from daemon.wording import printable
 
 OWN_PREFIX = ".lakegate-"  # files that the daemon itself keeps in the zone
@@ -96,11 +98,24 @@ class Landing:
 
     @property
     def landing_fd(self) -> int:
-        return self._open[self._config.path]
+        return self._held(self._config.path)
 
     @property
     def trigger_fd(self) -> int:
-        return self._open[self._config.trigger_path]
+        return self._held(self._config.trigger_path)
+
+    @contextmanager
+    def opened(self, path: Path, *, make: bool = False) -> Iterator[int]:
+        """Opens a folder; below the landing folder no link is followed. With `make` it is made. Raises OSError."""
+        top = self._config.path
+        if path != top and path.is_relative_to(top):
+            with opened_below(self.landing_fd, top, path, make=make) as descriptor:
+                yield descriptor
+            return
+        if make:
+            make_folder(path)
+        with folder(path) as descriptor:
+            yield descriptor
 
     def look(self) -> Sight:
         """Lists both folders and remembers what changed since the last look."""
@@ -126,21 +141,33 @@ class Landing:
             os.close(descriptor)
         self._open.clear()
 
+    def _held(self, path: Path) -> int:
+        if path not in self._open:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        return self._open[path]
+
     def _hold(self, path: Path) -> bool:
-        held = self._open.get(path)
         try:
-            if held is not None and os.path.samestat(os.fstat(held), path.stat()):
-                return True
-            descriptor = os.open(path, FOLDER)
+            with self.opened(path) as descriptor:
+                seen = os.fstat(descriptor)
+                if seen.st_mode & stat.S_IWOTH and not self._config.allow_world_writable:
+                    raise GroundError(exposed_sentence(path, seen.st_mode, is_allowed=False))
+                if path not in self._open or not os.path.samestat(os.fstat(self._open[path]), seen):
+                    self._take_hold(path, os.dup(descriptor))
+        except GroundError as error:
+            self._on_trouble(f"{error}; nothing is taken until then")
+            return False
         except OSError as error:
             self._on_trouble(f"{path} cannot be opened ({error.strerror}); nothing is taken until it is back")
             return False
-        if held is not None:
-            os.close(held)
+        return True
+
+    def _take_hold(self, path: Path, descriptor: int) -> None:
+        if path in self._open:
+            os.close(self._open[path])
         self._open[path] = descriptor
         if path == self._config.path:
             self._on_open(descriptor)
-        return True
 
     def _within(self, name: str) -> list[Spot]:
         try:

@@ -17,6 +17,7 @@ Pulse = Callable[[], None]  # called every few megabytes of a long read; may rai
 RENAME_NOREPLACE = 1
 CHUNK_BYTES = 4 << 20
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NO_SUCH_RENAME = (errno.EINVAL, errno.ENOSYS)
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -54,10 +55,10 @@ def folder(path: Path | str, within: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def opened_safely(folder_fd: int, name: str) -> Iterator[int]:
+def opened_safely(folder_fd: int, name: str, *, may_be_linked: bool = False) -> Iterator[int]:
     """Opens a regular file with one hard link for reading, blocks on nothing and follows nothing. Raises UnsafeError or OSError."""
     # looked at before it is opened: opening a device can have effects of its own
-    check_safe(os.stat(name, dir_fd=folder_fd, follow_symlinks=False))
+    check_safe(os.stat(name, dir_fd=folder_fd, follow_symlinks=False), may_be_linked=may_be_linked)
     try:
         descriptor = os.open(name, READ, dir_fd=folder_fd)
     except OSError as error:
@@ -65,19 +66,19 @@ def opened_safely(folder_fd: int, name: str) -> Iterator[int]:
             raise UnsafeError("is a symbolic link") from None
         raise
     try:
-        check_safe(os.fstat(descriptor))
+        check_safe(os.fstat(descriptor), may_be_linked=may_be_linked)
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def check_safe(seen: os.stat_result) -> None:
-    """Raises UnsafeError unless it is a regular file under a single name."""
+def check_safe(seen: os.stat_result, *, may_be_linked: bool = False) -> None:
+    """Raises UnsafeError unless it is a regular file, under a single name unless it `may_be_linked`."""
     if stat.S_ISLNK(seen.st_mode):
         raise UnsafeError("is a symbolic link")
     if not stat.S_ISREG(seen.st_mode):
         raise UnsafeError("is not a regular file")
-    if seen.st_nlink > 1:
+    if seen.st_nlink > 1 and not may_be_linked:
         raise UnsafeError(f"has {seen.st_nlink} hard links, so that somebody else could change it later")
 
 
@@ -128,7 +129,11 @@ def move(source: Place, target: Place, pulse: Pulse) -> None:
 
 
 def finish(source: Place, inode: int, target: Place, pulse: Pulse) -> None:
-    """Ends a move that a kill interrupted between the copy (or link) and the removal of the original, which had this inode."""
+    """Ends, durably, a move that a kill interrupted between the copy (or link) and the removal of the original.
+
+    The original had this inode.
+    """
+    os.fsync(target.folder_fd)
     original, copy = exists(*source), exists(*target)
     if original is None or copy is None or original.st_ino != inode or not stat.S_ISREG(original.st_mode):
         return
@@ -140,7 +145,9 @@ def finish(source: Place, inode: int, target: Place, pulse: Pulse) -> None:
 def write_durably(folder_fd: int, name: str, text: str) -> None:
     """Writes a file of our own; a reader sees all of it or none."""
     part = f".{name}.part"
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=folder_fd)
+    if exists(folder_fd, part):
+        os.unlink(part, dir_fd=folder_fd)  # left by a kill, or no file at all
+    descriptor = os.open(part, NEW_FILE, 0o644, dir_fd=folder_fd)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
@@ -211,7 +218,7 @@ def _settle(part: Place, target: Place) -> None:
 def _write_copy(original: int, part: Place, pulse: Pulse) -> None:
     if exists(*part):
         os.unlink(part.name, dir_fd=part.folder_fd)  # left by a kill; the original is still there
-    target = os.open(part.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=part.folder_fd)
+    target = os.open(part.name, NEW_FILE, 0o600, dir_fd=part.folder_fd)
     with os.fdopen(target, "wb") as stream:
         offset = 0
         while chunk := os.pread(original, CHUNK_BYTES, offset):

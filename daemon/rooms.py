@@ -61,7 +61,14 @@ class Rooms:
         ledger = self.ledger = Ledger.opened(config.ledger_path, clock, changed)
         self._make_folders(config)
         landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
-        claim = self.claim = Claim(config=config, ledger=ledger, landing=landing, log=log, pulse=pulse)
+        claim = self.claim = Claim(
+            config=config,
+            ledger=ledger,
+            landing=landing,
+            log=log,
+            on_trouble=self.report.trouble,
+            pulse=pulse,
+        )
         self.release = Release(
             config=config,
             catalogue=catalogue,
@@ -78,7 +85,17 @@ class Rooms:
         )  # fmt: skip
         self.worker = WarmWorker(config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send)
         self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
-        self.archive = Archive(config=config, ledger=ledger, claim=claim, log=log, clock=clock, policy=policy, pulse=pulse)
+        self.archive = Archive(
+            config=config,
+            ledger=ledger,
+            landing=landing,
+            claim=claim,
+            log=log,
+            clock=clock,
+            policy=policy,
+            alert=self.alerts.send,
+            pulse=pulse,
+        )
         self.announce = Announce(config.dispatch.on_published, ledger, log, wake.set)
         own = (zone.claim_path, zone.archive_path, zone.rejected_path)
         self.watch = Watch((zone.path, zone.trigger_path), own, wake=wake, clock=clock, log=log)

@@ -15,6 +15,7 @@ from daemon.batch import OPEN, Batch, State
 from daemon.bell import Bell, rung_by_signals
 from daemon.clock import Clock
 from daemon.config import Config
+from daemon.ground import ExposedError, exposed
 from daemon.landing import Sight
 from daemon.ledger import LedgerError
 from daemon.lock import HeldError
@@ -24,7 +25,8 @@ from daemon.notify import notify
 from daemon.rooms import Rooms
 from pipeline import contract
 
-DONE, SOME_FAILED, BUSY = 0, 1, 75
+DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
+REFUSALS = {HeldError: BUSY, ExposedError: CONFIG}
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
@@ -63,7 +65,7 @@ class Service:
                 self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
             self.rooms.dispatch.recover()
-            if self.sight.is_whole:
+            if self.sight.is_whole and self.rooms.claim.is_ours():
                 self.rooms.claim.reconcile()
         except BaseException:
             self.rooms.close()
@@ -74,14 +76,16 @@ class Service:
         """One turn: look, release, collect, dispatch, report."""
         rooms = self.rooms
         rooms.watch.check()
-        self.sight = rooms.landing.look()
+        seen, is_ours = rooms.landing.look(), rooms.claim.is_ours()
+        self.sight = seen if is_ours else Sight(is_whole=False)  # with nowhere safe to put it, nothing can be taken
         if self.sight.is_whole:
             self.pending = rooms.release.step(self.sight)
         rooms.collect.step(self.sight)
         rooms.dispatch.step(is_wanted=not self.once or self.has_work())
         if self.once:
             rooms.dispatch.fail_hopeless()
-        rooms.archive.step()
+        if is_ours:
+            rooms.archive.step()
         rooms.announce.step()
 
     def loop(self) -> int:
@@ -178,15 +182,19 @@ def run(
     log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=secrets)
     bell = bell or Bell()
     try:
+        if sentence := exposed(config.landing):
+            if not config.landing.allow_world_writable:
+                raise ExposedError(sentence)
+            log.warning("landing.exposed", reason=sentence)
         with rung_by_signals(bell):
             sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
             with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
-    except (HeldError, LedgerError, OSError) as refusal:
+    except (HeldError, LedgerError, ExposedError, OSError) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
             print(refusal, file=sys.stderr)
-        return BUSY if isinstance(refusal, HeldError) else SOME_FAILED
+        return next((code for kind, code in REFUSALS.items() if isinstance(refusal, kind)), SOME_FAILED)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
         raise

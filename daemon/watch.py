@@ -1,8 +1,13 @@
-"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary file proves that they still arrive."""
+"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary proves that they come.
 
+Each canary has a fresh name that cannot be guessed: what a stranger put there is never opened, followed or waited for.
+"""
+
+import contextlib
 import errno
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,12 +23,13 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGrouper
-from watchdog.observers.polling import PollingObserver
+from watchdog.observers.polling import PollingObserverVFS
 
 from daemon.clock import Clock
+from daemon.landing import OWN_PREFIX
 from daemon.logs import Log
+from daemon.moves import NEW_FILE, exists, folder
 
-CANARY = ".lakegate-canary"
 CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
@@ -48,6 +54,7 @@ class Watch:
         self._wake, self._clock, self._log = wake, clock, log
         self._observer: BaseObserver | None = None
         self._armed: dict[Path, tuple[int, int]] = {}
+        self._canary = ""  # the name of the last one
         self._written_at: float | None = None  # the canary that is out
         self._next_canary_at = 0.0
         self._heard: set[Path] = set()
@@ -64,7 +71,8 @@ class Watch:
         if self._observer is None or self.is_stale():
             self._rebuild("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
         elif self._written_at is not None and self._heard >= set(self._armed):
-            self._written_at, self._next_canary_at, self._deaf_times = None, now + CANARY_EVERY_SECONDS, 0
+            self._take_canary_back()
+            self._next_canary_at, self._deaf_times = now + CANARY_EVERY_SECONDS, 0
         elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (POLL_SECONDS * 2 if self._is_polling else 0):
             self._deaf_times += 1
             self._rebuild("no event came for the canary file")
@@ -83,17 +91,16 @@ class Watch:
 
     def stop(self) -> None:
         self._discard()
-        for folder in self._armed:
-            (folder / CANARY).unlink(missing_ok=True)
+        self._take_canary_back()
 
     # ---- details
 
     def _present(self) -> dict[Path, tuple[int, int]]:
         found = {}
-        for folder in self._folders:
+        for path in self._folders:
             try:
-                seen = folder.stat()
-                found[folder] = (seen.st_dev, seen.st_ino)
+                seen = path.stat()
+                found[path] = (seen.st_dev, seen.st_ino)
             except OSError:
                 continue
         return found
@@ -101,25 +108,26 @@ class Watch:
     def _rebuild(self, reason: str) -> None:
         is_first = self._observer is None
         self._discard()
+        self._take_canary_back()
         present = self._present()
         # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
         must_poll = self._deaf_times > 1 or any(is_remote(f) for f in present)
         try:
-            self._start(present, PollingObserver(timeout=POLL_SECONDS) if must_poll else Observer(), is_polling=must_poll)
+            self._start(present, _poller() if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
             if error.errno not in NO_WATCHES:
                 self._log.warning("watch.failed", reason=str(error))
-            self._start(present, PollingObserver(timeout=POLL_SECONDS), is_polling=True)
+            self._start(present, _poller(), is_polling=True)
             reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
         tell = self._log.info if is_first else self._log.warning
         tell("watch.started" if is_first else "watch.rebuilt", reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
-        self._armed, self._written_at, self._next_canary_at = present, None, self._clock.monotonic()
+        self._armed, self._next_canary_at = present, self._clock.monotonic()
         self._wake.set()  # what happened while nobody watched
 
     def _start(self, folders: dict[Path, tuple[int, int]], observer: BaseObserver, *, is_polling: bool) -> None:
         handler = _Handler(self._news)
-        for folder in folders:
-            observer.schedule(handler, str(folder), recursive=True, event_filter=TELLING)
+        for path in folders:
+            observer.schedule(handler, str(path), recursive=True, event_filter=TELLING)
         try:
             observer.start()
         except BaseException:
@@ -134,20 +142,35 @@ class Watch:
             threading.Thread(target=observer.stop, name="watch-end", daemon=True).start()
 
     def _send_canary(self) -> None:
-        self._heard = set()
+        self._heard, self._canary = set(), f"{OWN_PREFIX}{secrets.token_hex(8)}"
         self._written_at = self._clock.monotonic()
-        for folder in self._armed:
+        for path in self._armed:
             try:
-                (folder / CANARY).write_text(f"{self._written_at}\n")
+                with folder(path) as folder_fd:
+                    os.close(os.open(self._canary, NEW_FILE, 0o600, dir_fd=folder_fd))
+                    if not self._is_polling:  # the kernel tells of it all the same; who polls has to find it there
+                        os.unlink(self._canary, dir_fd=folder_fd)
             except OSError:
-                self._heard.add(folder)  # where we may not write, nothing can be proven
+                self._heard.add(path)  # where we may not write, nothing can be proven
+
+    def _take_canary_back(self) -> None:
+        self._written_at = None
+        for path in self._armed:
+            with contextlib.suppress(OSError), folder(path) as folder_fd:
+                if self._canary and exists(folder_fd, self._canary):
+                    os.unlink(self._canary, dir_fd=folder_fd)
 
     def _news(self, *paths: str) -> None:
         for path in map(Path, filter(None, paths)):
-            if path.name == CANARY:
+            if path.name == self._canary:
                 self._heard.add(path.parent)
-            elif not path.name.startswith(".lakegate-") and not any(path.is_relative_to(p) for p in self._not_news):
+            elif not path.name.startswith(OWN_PREFIX) and not any(path.is_relative_to(p) for p in self._not_news):
                 self._wake.set()
+
+
+def _poller() -> BaseObserver:
+    # by default it follows links: one to / would have it walk the whole machine
+    return PollingObserverVFS(os.lstat, os.scandir, polling_interval=POLL_SECONDS)
 
 
 class _Handler(FileSystemEventHandler):

@@ -19,7 +19,9 @@ class Lock:
     def __init__(self, lake: Path) -> None:
         lake.mkdir(parents=True, exist_ok=True)
         self._lake = lake
-        self.fd = os.open(lake / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # It is written to below: never through a link to another file, and a pipe holds nobody up.
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        self.fd = os.open(lake / ".lock", flags, 0o644)
 
     def take(self, wait_seconds: float = 0.0) -> None:
         """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not in time."""

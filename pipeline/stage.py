@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.claimed import claimed
 from pipeline.contract import OrderFile
 from pipeline.errors import DataError
 from pipeline.grammar import arrow_type, trimmed, typed
@@ -24,7 +25,6 @@ from pipeline.model import Feed
 from pipeline.nodata import no_data
 from pipeline.records import AGAIN, BLOCK_BYTES, Records, read_records
 from pipeline.signs import odd_keys
-from pipeline.unpack import opened
 
 ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
 
@@ -121,7 +121,7 @@ def _behind(write: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
 def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block_bytes: int, report: Callable[[int], None]) -> StagedFile:
     header: Header | None = None
     so_far = StagedFile(name=file.name, rows=0)
-    with opened(Path(file.path), file.name) as content:
+    with claimed(file) as content:
         for records in read_records(content, file.name, block_bytes, feed.csv):
             so_far = replace(so_far, blank_lines=so_far.blank_lines + records.blank_lines)
             rows = records

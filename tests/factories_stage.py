@@ -1,5 +1,6 @@
 """Small deliveries for the tests of staging: a feed, files of it, and what staging makes of them."""
 
+import contextlib
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 from pipeline.contract import OrderFile
 from pipeline.model import Append, Feed
 from pipeline.stage import Staged, stage
+from pipeline.unpack import UnpackError, digest
 
 SALES = Feed(
     name="sales",
@@ -34,8 +36,16 @@ def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, in
     for number, content in enumerate(contents, 1):
         path = folder / f"claimed-{number}"
         path.write_bytes(content.encode(feed.csv.encoding) if isinstance(content, str) else content)
-        files.append(OrderFile(name=f"{feed.name}_{number}{ending}", feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size))
+        files.append(order_file(f"{feed.name}_{number}{ending}", feed, path))
     return stage(feed, files, folder / "work", rows or {}, block_bytes=block_bytes)
+
+
+def order_file(name: str, feed: Feed, path: Path) -> OrderFile:
+    """A claimed file as the daemon hands it on: hashed by what it holds, where that can be told."""
+    with path.open("rb") as file, contextlib.suppress(UnpackError):
+        found = digest(file, name)
+        return OrderFile(name=name, feed=feed.name, path=str(path), sha256=found.sha256, bytes=found.bytes)
+    return OrderFile(name=name, feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size)
 
 
 def rows_of(staged: Staged) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Events wake the loop; a canary proves that they come."""
 
 import errno
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from watchdog.observers.inotify_c import InotifyFD
 from daemon import watch as watching
 from daemon.clock import Clock
 from daemon.logs import Log
-from daemon.watch import CANARY, CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch, is_remote
+from daemon.watch import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch, is_remote
 
 
 class Setting:
@@ -67,7 +68,60 @@ def test_the_canary_is_seen_and_disturbs_nobody(setting: Setting) -> None:
     assert not setting.wake.is_set()
     assert setting.told == ["watch.started"]
     setting.watch.stop()
-    assert not (setting.landing / CANARY).exists()
+    assert left(setting) == []
+
+
+def left(setting: Setting) -> list[str]:
+    """What lies in the landing folder and was not there before."""
+    return sorted(p.name for p in setting.landing.iterdir() if p.name not in ("trigger", ".claim"))
+
+
+def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Setting) -> None:
+    setting.watch.check()
+    assert setting.canary_comes()
+    assert left(setting) == []
+    setting.watch._observer.unschedule_all()  # type: ignore[union-attr]  # noqa: SLF001
+    setting.watch.check()
+    setting.hand.pass_(CANARY_EVERY_SECONDS)
+    setting.watch.check()
+    setting.hand.pass_(CANARY_LATE_SECONDS + 1)
+    setting.watch.check()
+    assert setting.told == ["watch.started", "watch.rebuilt"]
+    assert left(setting) == []
+
+
+def test_no_name_that_a_stranger_can_guess_is_opened(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, a pipe, a folder in the canary's place does nothing: no write through it, and nothing waits for it."""
+    victim = setting.landing.parent / "ledger"
+    victim.write_text("all that is known")
+    (setting.landing / ".lakegate-canary").symlink_to(victim)
+    os.mkfifo(setting.landing / ".lakegate-daemon.json")
+    (setting.landing / ".lakegate-folder").mkdir()
+    setting.watch.check()
+    assert setting.canary_comes()
+    # even one who knew the name
+    for name, place in {"link": lambda p: p.symlink_to(victim), "pipe": os.mkfifo, "room": lambda p: p.mkdir()}.items():
+        monkeypatch.setattr(watching.secrets, "token_hex", lambda _, name=name: name)
+        setting.watch.check()
+        place(setting.landing / f".lakegate-{name}")
+        setting.hand.pass_(CANARY_EVERY_SECONDS)
+        setting.watch.check()
+        assert setting.watch._heard == {setting.landing}  # noqa: SLF001
+    assert victim.read_text() == "all that is known"
+    assert (setting.landing / ".lakegate-folder").is_dir()
+
+
+def test_who_polls_follows_no_link(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    outside = setting.landing.parent / "outside"
+    outside.mkdir()
+    (setting.landing / "way").symlink_to(outside)
+    monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "is_remote", lambda _: True)
+    setting.watch.check()
+    assert setting.watch.is_polling
+    assert setting.canary_comes()
+    assert not setting.woken_by((outside / "far").touch)
+    assert setting.woken_by((setting.landing / "near").touch)
 
 
 def test_an_observer_that_went_deaf_is_rebuilt_and_says_so(setting: Setting) -> None:

@@ -33,7 +33,7 @@ from pipeline.contract import Progress, Settings, WorkOrder
 from pipeline.errors import ClaimChanged, ForeignCommit, WrongDeclaration
 from pipeline.journal import recover
 from pipeline.lake import Lake
-from pipeline.lock import LakeBusy
+from pipeline.lock import LakeBusy, held
 from pipeline.manifest import OPS, Manifest
 from pipeline.model import columns_of
 from pipeline.publish import Attempt, adopt, restore
@@ -475,6 +475,16 @@ def test_a_row_of_one_source_carries_the_newest_versions_of_ops(path: Path) -> N
     assert Manifest(lake).versions("shop")[PAIRS] == 2
     publish(path, "b2")
     assert totals(path) == 20
+
+
+def test_a_link_in_the_place_of_the_lakes_lock_is_not_written_through(path: Path) -> None:
+    victim = path.parent / "victim"
+    victim.write_text("all that is known")
+    path.mkdir(exist_ok=True)
+    (path / ".lock").symlink_to(victim)
+    with pytest.raises(OSError, match=r"\.lock"), held(path):
+        pass
+    assert victim.read_text() == "all that is known"
 
 
 def test_locks_are_held_by_whoever_inherits_them(path: Path) -> None:

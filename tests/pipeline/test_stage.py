@@ -10,12 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from factories_stage import SALES, deliver, drawing, drawn, is_data, rows_of, text_feed
+from factories_stage import SALES, deliver, drawing, drawn, is_data, order_file, rows_of, text_feed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.contract import OrderFile
-from pipeline.errors import DataError
+from pipeline.errors import ClaimChanged, DataError
 from pipeline.model import Feed
 from pipeline.retail.feeds import RETAIL
 from pipeline.stage import StagedFile, stage, staged_schema
@@ -190,11 +189,41 @@ def test_a_promised_number_of_records_is_held_against_the_file(tmp_path: Path) -
 def test_a_long_load_gives_signs_of_life(tmp_path: Path) -> None:
     heard: list[int] = []
     (tmp_path / "claimed").write_text(f"{HEADER}\n" + "A1,1,,\n" * 1000)
-    file = OrderFile(name="sales_1.csv", feed="sales", path=str(tmp_path / "claimed"), sha256="", bytes=0)
+    file = order_file("sales_1.csv", SALES, tmp_path / "claimed")
     stage(SALES, [file], tmp_path / "work", {}, block_bytes=1000, report=heard.append)
     assert heard == sorted(heard)
     assert heard[-1] == 1000
     assert len(heard) > 5
+
+
+FORGERIES = {
+    "other rows": f"{HEADER}\n" + "A1,9,,\n" * 1000,
+    "more rows": f"{HEADER}\n" + "A1,1,,\n" * 1001,
+    "a wrong header": "id,note\n" + "A1,\n" * 1000,
+    "a quote that never closes": f"{HEADER}\n" + "A1,1,,\n" * 999 + 'A1,1,",\n',
+}
+
+
+@pytest.mark.parametrize("kind", FORGERIES)
+def test_what_is_read_is_what_was_claimed_though_the_path_leads_elsewhere_for_a_while(
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    claim, forged = tmp_path / "claim", tmp_path / "forged"
+    for folder, content in ((claim, f"{HEADER}\n" + "A1,1,,\n" * 1000), (forged, FORGERIES[kind])):
+        folder.mkdir()
+        (folder / "1.csv").write_text(content)
+    file = order_file("sales_1.csv", SALES, claim / "1.csv")
+    claim.rename(tmp_path / "aside")
+    claim.symlink_to(forged)
+
+    def put_back(_rows: int) -> None:
+        if claim.is_symlink():
+            claim.unlink()
+            (tmp_path / "aside").rename(claim)
+
+    with pytest.raises(ClaimChanged, match=r"sales_1\.csv: what was read is not what was claimed"):
+        stage(SALES, [file], tmp_path / "work", {}, block_bytes=1000, report=put_back)
 
 
 @pytest.mark.parametrize("feed", RETAIL.feeds, ids=lambda feed: str(feed.name))
