@@ -161,11 +161,11 @@ def _run(*, once: bool, quiet: bool) -> int:
         on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
         before = _verdicts(config) if once else {}
         code = service.run(config, once=once, quiet=quiet, on_event=on_event, bell=bell)
-    if once and not quiet:
-        for batch_id, verdict in _verdicts(config).items():
-            if before.get(batch_id, (0, ""))[0] != verdict[0]:
-                say(verdict[1])
-    return code
+        if once and not quiet:
+            for batch_id, verdict in _verdicts(config).items():
+                if before.get(batch_id, (0, ""))[0] != verdict[0]:
+                    say(verdict[1])
+        return code
 
 
 def _verdicts(config: "Config") -> dict[str, tuple[Any, str]]:

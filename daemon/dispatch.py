@@ -28,6 +28,7 @@ class Dispatch:
         self._worker, self._policy = worker, policy
         self._running = ""  # batch id
         self._stage = ""
+        self._is_renewing = False
         self._lacking: dict[str, list[str]] = {}
 
     @property
@@ -45,12 +46,19 @@ class Dispatch:
         self._hear()
         if silence := self._worker.silence(is_busy=self.is_busy):
             self._lost(self._worker.replace(silence))
+        if self._is_renewing and not self._running:
+            self._worker.retire()
+            self._is_renewing = False
         if is_wanted:
             self._worker.start_when_due()
         for batch_id, twin in self._ledger.ready_twins():
             self._duplicate(self._ledger.batch(batch_id), twin)
         if self._worker.is_ready and not self._running and (batch := self._next()):
             self._send(batch)
+
+    def renew_worker(self) -> None:
+        """Replaces the worker as soon as it has no batch: what it and its engine write to is opened anew."""
+        self._is_renewing = True
 
     def next_due_in(self) -> float:
         """Seconds until something is to be done that no message announces."""

@@ -92,6 +92,7 @@ class Service:
         notify("READY=1")
         while not self.bell.stopping.is_set():
             self.bell.wake.clear()
+            self._reopen_when_asked()
             self._tick_safely()
             if self.once and self.is_drained():
                 break
@@ -116,6 +117,12 @@ class Service:
         self.log.info("daemon.stopped", pid=os.getpid(), reason="asked to" if self.bell.stopping.is_set() else str(error or "nothing left to do"))
 
     # ---- between ticks
+
+    def _reopen_when_asked(self) -> None:
+        if self.bell.reopening.is_set():
+            self.bell.reopening.clear()
+            self.rooms.dispatch.renew_worker()
+            self.log.info("log.reopened", path=str(self.config.log.path))  # every line goes to the file that has the name now
 
     def _tick_safely(self) -> None:
         try:

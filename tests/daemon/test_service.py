@@ -289,3 +289,56 @@ def test_events_are_shown_to_who_asks_and_then_not_on_stderr(zone: Zone, capfd: 
     assert service.run(zone.config, once=True, on_event=lambda e: seen.append(e["event"]), command=(sys.executable, "-c", "pass")) in (0, 1)
     assert {"daemon.started", "trigger.seen", "daemon.stopped"} <= set(seen)
     assert capfd.readouterr().err == ""
+
+
+# ---- SIGHUP
+
+
+def hears_hang_ups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << signal.SIGHUP - 1)
+
+
+def test_a_hang_up_reopens_the_logs_and_ends_nothing(zone: Zone) -> None:
+    process = zone.start()
+    try:
+        wait_until(lambda: is_up(zone))
+        logs = zone.config.log.path.parent
+        first = zone.log("worker.started")[0]["pid"]
+        logs.rename(logs.with_name("logs.1"))
+        os.kill(process.pid, signal.SIGHUP)
+        wait_until(lambda: is_up(zone))
+        assert len(zone.log("log.reopened")) == 1
+        assert {p.name for p in logs.iterdir()} == {"lakegate.jsonl", "worker.log"}
+        assert zone.log("worker.started")[0]["pid"] != first
+        opened = [os.readlink(f) for f in Path(f"/proc/{zone.log('worker.started')[0]['pid']}/fd").iterdir()]
+        assert str(logs / "worker.log") in opened
+        zone.deliver("1")
+        wait_until(lambda: zone.states() == {"ARCHIVED": 1})
+    finally:
+        assert end(process) == 0
+    assert zone.log("daemon.stopped")[0]["reason"] == "asked to"
+
+
+def test_hang_ups_before_the_daemon_is_ready_do_not_end_it(zone: Zone) -> None:
+    zone.deliver("1")
+    process = zone.start()
+    try:
+        wait_until(lambda: process.poll() is not None or hears_hang_ups(process.pid))
+        while not (zone.config.log.path.exists() and zone.log("log.reopened")) and process.poll() is None:
+            os.kill(process.pid, signal.SIGHUP)
+            time.sleep(0.01)
+        wait_until(lambda: zone.states() == {"ARCHIVED": 1})
+    finally:
+        assert end(process) == 0
+
+
+def test_a_hang_up_of_the_whole_group_ends_neither_a_run_nor_the_attempt_of_its_worker(zone: Zone) -> None:
+    zone.deliver("1", "slow 0.5\n")
+    process = zone.start(once=True)
+    wait_until(lambda: zone.config.ledger_path.exists() and "RUNNING" in zone.states() and zone.orders())
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(20) == 0
+    [batch] = zone.batches()
+    assert (batch.state, batch.attempts, batch.deaths) == (State.ARCHIVED, 1, 0)
+    assert zone.log("worker.died") == []

@@ -25,7 +25,8 @@ def test_the_unit_starts_this_installation_with_this_configuration(tmp_path: Pat
     written = lines_of(unit.text(settings_of(tmp_path)))
     assert written["ExecStart"] == f"{sys.prefix}/bin/lakegate --config {tmp_path}/config.toml run"
     assert written["WorkingDirectory"] == str(tmp_path)
-    assert written["RestartPreventExitStatus"] == "78"
+    assert (written["Restart"], written["RestartPreventExitStatus"]) == ("always", "78")
+    assert written["ExecReload"] == "/bin/kill -HUP $MAINPID"
 
 
 def test_every_folder_that_is_written_to_is_writable_and_none_twice(tmp_path: Path) -> None:
