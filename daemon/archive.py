@@ -31,7 +31,10 @@ class Archive:
 
     def step(self) -> int:
         """Puts away every batch that is due; says how many are still to be tried again."""
-        due = [b for b in self._ledger.to_put_away() if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
+        waiting = self._ledger.to_put_away()
+        known = {b.batch_id for b in waiting}
+        self._failures = {batch_id: failed for batch_id, failed in self._failures.items() if batch_id in known}
+        due = [b for b in waiting if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
         for batch in due:
             try:
                 self._put_away(batch)
@@ -58,6 +61,8 @@ class Archive:
 
     def _put_away(self, batch: Batch) -> None:
         is_rejected = batch.state == State.REJECTED
+        if self._claim.take_triggers(batch):  # that of a batch refused as it came may still lie in the trigger folder
+            batch = self._ledger.batch(batch.batch_id)
         place = self.place_of(batch)
         make_folder(place)
         now = self._clock.text()
@@ -71,8 +76,8 @@ class Archive:
                     self._log.error("archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} {error}")
             document = reason_document(batch, now) if is_rejected else receipt_document(batch, now)
             write_durably(place_fd, REASON if is_rejected else RECEIPT, json.dumps(document, indent=2, default=str) + "\n")
-        self._finish(batch, now)
         self._claim.drop_sidecar(batch.batch_id)
+        self._finish(batch, now)
 
     def _finish(self, batch: Batch, now: str) -> None:
         if batch.state == State.REJECTED:

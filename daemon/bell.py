@@ -1,4 +1,7 @@
-"""What interrupts the daemon's rest: news, a rotated log, or the end. Light to import, so that a signal finds its listener early."""
+"""What interrupts the daemon's rest: news, a rotated log, or the end.
+
+Light to import, so that a signal finds its listener early.
+"""
 
 import signal
 import threading
@@ -34,7 +37,11 @@ def rung_by_signals(bell: Bell) -> Iterator[None]:
         yield
         return
 
-    asked: dict[int, Callable[[], None]] = {signal.SIGTERM: bell.stop, signal.SIGINT: bell.stop, signal.SIGHUP: bell.reopen}
+    asked: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: bell.stop,
+        signal.SIGINT: bell.stop,
+        signal.SIGHUP: bell.reopen,
+    }
 
     def ring(number: int, _frame: FrameType | None) -> None:
         # in a thread of its own: the interrupted code may hold the very lock that an event needs to be set

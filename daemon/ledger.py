@@ -179,21 +179,23 @@ class Ledger:
     def receive(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any) -> Batch:
         """Writes down a new batch with all that it expects and all that is about to move."""
         with self._transaction():
-            values = {"batch_id": batch_id, "source": source, "state": State.WAITING, "trigger": trigger, **columns}
-            self._insert("batch", {**values, "received_at": self._clock.text()})
-            for f in files:
-                self._insert("file", {"batch_id": batch_id, **_file_values(f)})
-            self._note_history(batch_id, "batch.received", State.WAITING, "")
-        batch = self.batch(batch_id)
+            batch = self._received(batch_id, trigger, files, source=source, **columns)
         self._tell("batch.received", batch)
         return batch
+
+    def refuse(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], reason: str) -> Batch:
+        """Writes down a new batch that is rejected as it comes: in one step, or a kill would leave one that expects nothing."""
+        with self._transaction():
+            received = self._received(batch_id, trigger, files)
+            rejected = self._moved(batch_id, State.REJECTED, "batch.rejected", reason)
+        self._tell("batch.received", received)
+        self._tell("batch.rejected", rejected)
+        return rejected
 
     def move(self, batch_id: str, to: State, event: str, reason: str = "", **columns: Any) -> Batch:
         """The one way a batch changes its state: row, history and log line. `columns` change in the same transaction."""
         with self._transaction():
-            self._update(batch_id, {"state": to, "reason": sentence(reason), **columns})
-            self._note_history(batch_id, event, to, sentence(reason))
-        batch = self.batch(batch_id)
+            batch = self._moved(batch_id, to, event, reason, **columns)
         self._tell(event, batch)
         return batch
 
@@ -221,6 +223,19 @@ class Ledger:
         return self.move(batch.batch_id, State.REJECTED, "batch.rejected", f"abandoned after: {batch.reason}")
 
     # ---- details
+
+    def _received(self, batch_id: str, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any) -> Batch:
+        values = {"batch_id": batch_id, "source": source, "state": State.WAITING, "trigger": trigger, **columns}
+        self._insert("batch", {**values, "received_at": self._clock.text()})
+        for f in files:
+            self._insert("file", {"batch_id": batch_id, **_file_values(f)})
+        self._note_history(batch_id, "batch.received", State.WAITING, "")
+        return self.batch(batch_id)
+
+    def _moved(self, batch_id: str, to: State, event: str, reason: str, **columns: Any) -> Batch:
+        self._update(batch_id, {"state": to, "reason": sentence(reason), **columns})
+        self._note_history(batch_id, event, to, sentence(reason))
+        return self.batch(batch_id)
 
     def _tell(self, event: str, batch: Batch) -> None:
         if self._on_change:

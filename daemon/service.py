@@ -65,7 +65,6 @@ class Service:
             for source in self.broken:
                 self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
-            self.rooms.dispatch.recover()
             if self.sight.is_whole:
                 self.rooms.claim.reconcile()
         except BaseException:
@@ -93,23 +92,15 @@ class Service:
         while not self.bell.stopping.is_set():
             self.bell.wake.clear()
             self._reopen_when_asked()
-            self._tick_safely()
-            if self.once and self.is_drained():
+            if self._turn():
                 break
-            self._rest()
+            self._rest_safely()
         is_well = not self.once or (self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken))
         return DONE if is_well else SOME_FAILED
 
     def has_work(self) -> bool:
         """Whether a trigger or batch is on its way."""
         return self.pending > 0 or self.ledger.has_open()
-
-    def is_drained(self) -> bool:
-        """Whether a run that is to end has nothing left that it can do."""
-        rooms = self.rooms
-        if self.failures >= self.config.retry.attempts or (rooms.archive.has_given_up() and not rooms.dispatch.is_busy):
-            return True
-        return self.failures == 0 and not self.has_work() and not self.ledger.to_put_away() and rooms.announce.is_quiet()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         notify("STOPPING=1")
@@ -124,18 +115,36 @@ class Service:
             self.rooms.dispatch.renew_worker()
             self.log.info("log.reopened", path=str(self.config.log.path))  # every line goes to the file that has the name now
 
-    def _tick_safely(self) -> None:
+    def _turn(self) -> bool:
+        """One tick that a full disk does not end. Returns whether a run that is to end has nothing left that it can do."""
+        is_drained = False
         try:
             self.tick()
+            is_drained = self.sight.is_whole and self._is_drained()
             self.failures = 0 if self.sight.is_whole else self.failures + 1
         except StoppingError:
-            return
+            return False
         except (OSError, sqlite3.Error) as error:
             # a full disk or a folder without rights: nothing has been lost, and it may be mended while we wait
             self.failures += 1
             self.rooms.report.trouble(f"{type(error).__name__}: {error}")
         self.rooms.report.turn()
         self._feed_watchdog()
+        return self.once and (is_drained or self._has_given_up())
+
+    def _is_drained(self) -> bool:
+        return not self.has_work() and not self.ledger.to_put_away() and self.rooms.announce.is_quiet()
+
+    def _has_given_up(self) -> bool:
+        archive, dispatch = self.rooms.archive, self.rooms.dispatch
+        return self.failures >= self.config.retry.attempts or (archive.has_given_up() and not dispatch.is_busy)
+
+    def _rest_safely(self) -> None:
+        try:
+            self._rest()
+        except sqlite3.Error as error:  # the ledger cannot say when the next tick is due
+            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
+            self.bell.wake.wait(OPEN_SECONDS)
 
     def _rest(self) -> None:
         version = self.ledger.data_version()
