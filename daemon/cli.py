@@ -19,6 +19,7 @@ FINE, A_BATCH_FAILED, USAGE, NOT_FOUND, BUSY, CONFIG, INTERRUPTED = 0, 1, 2, 4, 
 EXIT_CODES = {
     "ConfigError": CONFIG,
     "LedgerError": CONFIG,
+    "NewerLake": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
     "NoSuchSourceError": NOT_FOUND,

@@ -22,8 +22,25 @@ UPGRADES = {
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
 
+# What sqlite3 says where the ledger itself is well and the disk, its rights or another process is in the way.
+OUT_OF_REACH = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
+
+
 class LedgerError(Exception):
-    """The ledger cannot be used; the message says which file, why, and what to do."""
+    """The ledger stays useless until a person acts; the message says which file, why, and what to do."""
+
+
+class LedgerOutOfReach(OSError):
+    """The ledger cannot be opened now, and may be later; the message says which file, why, and what to do."""
 
 
 class NoSuchBatchError(Exception):
@@ -43,11 +60,11 @@ class Ledger:
         self._on_change = on_change
 
     @classmethod
-    def opened(cls, path: Path, clock: Clock | None = None, on_change: Watcher | None = None) -> "Ledger":
-        """Opens, or creates, the ledger for writing. Raises LedgerError."""
+    def opened(cls, path: Path, clock: Clock | None = None, on_change: Watcher | None = None, *, wait_seconds: float = 10) -> "Ledger":
+        """Opens, or creates, the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with _explained(path):
-            db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            db = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
             version = _version(db, path)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -59,6 +76,7 @@ class Ledger:
                 db.executescript(f"BEGIN IMMEDIATE; {SCHEMA.read_text()} PRAGMA user_version = {VERSION}; COMMIT;")
             for older in range(version or VERSION, VERSION):
                 db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[older]} PRAGMA user_version = {older + 1}; COMMIT;")
+            db.execute("SELECT 1 FROM batch LIMIT 1")  # it might be another program's database
             return cls(db, clock, on_change)
 
     @classmethod
@@ -290,6 +308,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in OUT_OF_REACH:
+            advice = f"see to room and rights in {path.parent}"
+            raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}, then start again") from error
         advice = "move it away and start again: published batches are known to the lake and are not doubled"
         raise LedgerError(f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}") from error
 

@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ from daemon.notify import notify
 from daemon.rooms import Rooms
 from pipeline import contract
 
-DONE, SOME_FAILED, BUSY = 0, 1, 75
+DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
@@ -196,14 +197,22 @@ def run(
     bell = bell or Bell()
     try:
         with rung_by_signals(bell):
+            contract.check_lake(Path(config.settings.lake_path))
             sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
             with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
-    except (HeldError, LedgerError, OSError) as refusal:
+    except (HeldError, LedgerError, contract.NewerLake, OSError, sqlite3.Error) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
             print(refusal, file=sys.stderr)
-        return BUSY if isinstance(refusal, HeldError) else SOME_FAILED
+        return _refused(refusal)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
+
+
+def _refused(refusal: Exception) -> int:
+    if isinstance(refusal, HeldError):
+        return BUSY
+    # what stays so until a person acts is not to be tried again and again by who starts the daemon
+    return CONFIG if isinstance(refusal, (LedgerError, contract.NewerLake)) else SOME_FAILED

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pipeline.lakeversion import NewerLake
+from pipeline.lakeversion import check as check_lake
 from pipeline.unpack import Digest, UnpackError, digest, plain_name
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Digest",
     "FileCounts",
     "Finding",
+    "NewerLake",
     "OrderFile",
     "Outcome",
     "Progress",
@@ -35,6 +38,7 @@ __all__ = [
     "UnpackError",
     "WorkOrder",
     "catalogue",
+    "check_lake",
     "digest",
     "from_json",
     "identity",

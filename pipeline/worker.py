@@ -23,6 +23,7 @@ from pipeline.jars import NoJars
 from pipeline.java import NoJava
 from pipeline.journal import recover
 from pipeline.lake import Lake
+from pipeline.lakeversion import NewerLake
 from pipeline.lock import LakeBusy, Lock
 from pipeline.spark import Session, open_session
 from pipeline.upkeep import Upkeep
@@ -83,7 +84,7 @@ class Worker:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
             traceback.print_exc()
-            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, ValueError))))
+            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, NewerLake, ValueError))))
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
@@ -184,7 +185,7 @@ def _answers(session: Session) -> bool:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, (NoJava, NoJars, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (NoJava, NoJars, NewerLake, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

@@ -6,9 +6,11 @@ import random
 import resource
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,11 +187,57 @@ def test_a_damaged_ledger_is_refused_before_anything_is_touched(zone: Zone, capf
     zone.deliver("1")
     zone.config.ledger_path.parent.mkdir()
     zone.config.ledger_path.write_bytes(b"no database at all, but long enough for one page " * 200)
-    assert zone.once() == 1
+    assert zone.once() == 78
     said = capfd.readouterr().err
     assert "restore it from a backup" in said
     assert "Traceback" not in said
     assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
+
+
+def newer_ledger(zone: Zone) -> None:
+    Ledger.opened(zone.config.ledger_path).close()
+    with sqlite3.connect(zone.config.ledger_path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def newer_lake(zone: Zone) -> None:
+    zone.lake.mkdir()
+    (zone.lake / "_version").write_text("99\n")
+
+
+def another_database(zone: Zone) -> None:
+    zone.config.ledger_path.parent.mkdir()
+    with sqlite3.connect(zone.config.ledger_path) as db:
+        db.execute("PRAGMA user_version = 2")
+        db.execute("CREATE TABLE other (x)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (newer_ledger, "written by a newer Lakegate (version 99"),
+        (newer_lake, "written by a newer Lakegate (version 99"),
+        (another_database, "restore it from a backup"),
+    ],
+)
+def test_what_only_a_person_can_mend_ends_a_run_with_78(zone: Zone, capfd: pytest.CaptureFixture[str], spoil: Callable[[Zone], None], says: str) -> None:
+    zone.deliver("1")
+    spoil(zone)
+    assert zone.once() == 78
+    assert says in capfd.readouterr().err
+    assert says in zone.log("daemon.refused")[0]["reason"]
+    assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
+
+
+def test_a_ledger_that_cannot_be_opened_now_ends_a_run_with_1(zone: Zone) -> None:
+    zone.deliver("1")
+    zone.config.ledger_path.mkdir(parents=True)  # stands for a disk without room or rights: it may be mended by itself
+    assert zone.start(once=True).wait(20) == 1
+    assert "cannot be opened now" in zone.log("daemon.refused")[0]["reason"]
+    zone.config.ledger_path.rmdir()
+    assert zone.once() == 0
 
 
 def test_bare_touch_files_that_never_stop_are_taken_at_the_longest_wait(zone: Zone) -> None:
