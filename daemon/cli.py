@@ -258,7 +258,11 @@ def _service(what: str, *, dry_run: bool, yes: bool) -> None:
     text, target = unit.text(_config()), unit.target()
     if what == "print":
         print(text, end="")
-    elif _may(f"{target} will be written; then: systemctl daemon-reload && systemctl enable --now lakegate", dry_run=dry_run, yes=yes):
+        return
+    then = "systemctl daemon-reload && systemctl enable --now lakegate"
+    if unit.user_is_missing():
+        then = f"useradd --system --home-dir {unit.STATE} {unit.USER} && {then}"
+    if _may(f"{target} will be written; then: {then}", dry_run=dry_run, yes=yes):
         unit.install(text, target)
 
 
