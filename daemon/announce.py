@@ -15,7 +15,7 @@ LONGEST_SECONDS = 3600
 
 
 class Announce:
-    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, however it ended.
+    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, well or not.
 
     A batch is announced once; where the daemon is killed before the ledger has it, once more.
     """

@@ -60,7 +60,14 @@ class Ledger:
         self._on_change = on_change
 
     @classmethod
-    def opened(cls, path: Path, clock: Clock | None = None, on_change: Watcher | None = None, *, wait_seconds: float = 10) -> "Ledger":
+    def opened(
+        cls,
+        path: Path,
+        clock: Clock | None = None,
+        on_change: Watcher | None = None,
+        *,
+        wait_seconds: float = 10,
+    ) -> "Ledger":
         """Opens, or creates, the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with _explained(path):
@@ -202,7 +209,10 @@ class Ledger:
         return batch
 
     def refuse(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], reason: str) -> Batch:
-        """Writes down a new batch that is rejected as it comes: in one step, or a kill would leave one that expects nothing."""
+        """Writes down a new batch that is rejected as it comes.
+
+        It is one step: a kill between two would leave a batch that waits for nothing.
+        """
         with self._transaction():
             received = self._received(batch_id, trigger, files)
             rejected = self._moved(batch_id, State.REJECTED, "batch.rejected", reason)
@@ -242,7 +252,14 @@ class Ledger:
 
     # ---- details
 
-    def _received(self, batch_id: str, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any) -> Batch:
+    def _received(
+        self,
+        batch_id: str,
+        trigger: str,
+        files: Sequence[BatchFile],
+        source: str = "",
+        **columns: Any,
+    ) -> Batch:
         values = {"batch_id": batch_id, "source": source, "state": State.WAITING, "trigger": trigger, **columns}
         self._insert("batch", {**values, "received_at": self._clock.text()})
         for f in files:
@@ -309,8 +326,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in OUT_OF_REACH:
-            advice = f"see to room and rights in {path.parent}"
-            raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}, then start again") from error
+            advice = f"see to room and rights in {path.parent}, then start again"
+            raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}") from error
         advice = "move it away and start again: published batches are known to the lake and are not doubled"
         raise LedgerError(f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}") from error
 

@@ -158,7 +158,14 @@ class Release:
             self._log.info("trigger.seen", trigger=printable(name))
         self._mentioned = seen
 
-    def _receive(self, batch_id: str, spots: Sequence[Spot], *, names: Sequence[tuple[str, str]], **columns: object) -> None:
+    def _receive(
+        self,
+        batch_id: str,
+        spots: Sequence[Spot],
+        *,
+        names: Sequence[tuple[str, str]],
+        **columns: object,
+    ) -> None:
         triggers = _triggers(batch_id, spots)
         data = [BatchFile(number=n, kind="data", name=name, feed=feed) for n, (name, feed) in enumerate(names, start=len(triggers))]
         batch = self._ledger.receive(batch_id, files=[*triggers, *data], **columns)  # type: ignore[arg-type]

@@ -114,10 +114,11 @@ class Service:
         if self.bell.reopening.is_set():
             self.bell.reopening.clear()
             self.rooms.dispatch.renew_worker()
-            self.log.info("log.reopened", path=str(self.config.log.path))  # every line goes to the file that has the name now
+            # the daemon's own needs no more than a line: each goes to the file that has the name now
+            self.log.info("log.reopened", path=str(self.config.log.path))
 
     def _turn(self) -> bool:
-        """One tick that a full disk does not end. Returns whether a run that is to end has nothing left that it can do."""
+        """Makes one tick, which a full disk does not end. Returns whether a run that is to end can do no more."""
         is_drained = False
         try:
             self.tick()

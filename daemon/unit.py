@@ -15,8 +15,8 @@ HOMES = (Path("/home"), Path("/root"), Path("/run/user"))
 TEMPORARY = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108  named, not used
 USER = "lakegate"
 STATE = Path("/var/lib/lakegate")  # StateDirectory= of the shipped unit: systemd makes it, and gives it to the user
-# Root runs it. Until there is a ledger only: a folder that is missing later is a volume that is not mounted, not an empty zone.
-# mkdir without -p and chown -h follow no link that another user may have put there in between.
+# Root runs it. Until there is a ledger only: a folder that is missing later is a volume that is not mounted, not an
+# empty zone. mkdir without -p and chown -h follow no link that another user may have put there in between.
 MAKE = f"""umask 022; test -e "$0" || for f; do test -d "$f" || \
 {{ mkdir -p "${{f%/*}}" && mkdir -m 0750 "$f" && chown -h {USER}:{USER} "$f"; }} || exit; done"""
 
@@ -36,7 +36,7 @@ def text(config: Config) -> str:
     if folders:
         unit = _with_folders(unit, config.ledger_path, folders)
     # the environment's own folder, and that of the Python that it was made with
-    read = (Path(sys.prefix), Path(sys.base_prefix), config.path.parent, *map(Path, config.settings.source_paths))
+    read = (Path(sys.prefix), Path(sys.base_prefix), config.path, *map(Path, config.settings.source_paths))
     return _with_hidden(unit, sorted(f for f in read if _is_hidden(f)), [f for f in folders if _is_hidden(f)])
 
 

@@ -1,9 +1,9 @@
-"""Says by which layout a lake was written, in a small file of its own, so that an older Lakegate leaves a newer lake alone."""
+"""Says by which layout a lake was written, in a small file of the lake: an older Lakegate leaves a newer lake alone."""
 
 import os
 from pathlib import Path
 
-# Raise it when an older Lakegate would misread, or spoil, what this one writes. A lake without the file is of version 1.
+# Raise it when an older Lakegate would misread, or spoil, what this one writes. A lake without the file has version 1.
 VERSION = 1
 MARK = "_version"
 
@@ -41,4 +41,5 @@ def _found(lake: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        raise NewerLake(f"{lake / MARK} holds no version; write {VERSION} into it if this Lakegate made the lake") from None
+        told = f"{lake / MARK} holds no version; write {VERSION} into it if this Lakegate made the lake"
+        raise NewerLake(told) from None

@@ -24,7 +24,7 @@ class Lock:
         self.fd = os.open(lake / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def take(self, wait_seconds: float = 0.0) -> None:
-        """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not in time, and NewerLake."""
+        """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not, and NewerLake."""
         until = time.monotonic() + wait_seconds
         while True:
             try:

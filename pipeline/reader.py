@@ -79,7 +79,8 @@ def location(lake: Path, table: str) -> Path:
 def published(lake: Path, batch: str | None = None) -> Published:
     """Resolves the published versions through the newest manifest row of each source, or through that of one batch.
 
-    Raises UnknownTableError when the manifest has no such batch, and NewerLake. A lake without a manifest has no tables.
+    Raises UnknownTableError when the manifest has no such batch, and NewerLake. A lake without a manifest has no
+    tables.
     """
     lakeversion.check(lake)
     manifest = _opened(location(lake, MANIFEST))

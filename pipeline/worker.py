@@ -34,6 +34,8 @@ LOCK_SECONDS = 30.0
 RETIRE_BYTES = 2 << 30
 # No order for so long: time for housekeeping.
 IDLE_SECONDS = 2.0
+# A worker that cannot start for one of these will not by itself.
+FINAL = (NoJava, NoJars, NewerLake, ValueError)
 
 
 class Line:
@@ -84,7 +86,7 @@ class Worker:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
             traceback.print_exc()
-            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, NewerLake, ValueError))))
+            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, FINAL)))
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
@@ -185,7 +187,7 @@ def _answers(session: Session) -> bool:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, (NoJava, NoJars, NewerLake, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (*FINAL, LakeBusy)) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

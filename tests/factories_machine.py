@@ -1,6 +1,6 @@
-"""A machine of its own for a systemd unit: a real systemd as process 1 of its own namespaces, on a copy of this root in memory.
+"""A machine of its own for a systemd unit: a real systemd as process 1 of its own namespaces.
 
-Nothing of the real root is visible in there, but as the lowest layer of an overlay, which cannot be written to.
+Its root is an overlay in memory above this machine's, which is unmounted before systemd starts and never written to.
 """
 
 import contextlib
@@ -70,7 +70,8 @@ def why_not() -> str:
         return f"the command {missing[0]} is missing"
     if _cgroups() is None:
         return "there are no control groups of version 2 to write to"
-    tried = subprocess.run(["unshare", "--mount", "--pid", "--fork", "--cgroup", "true"], capture_output=True, check=False)
+    trial = ["unshare", "--mount", "--pid", "--fork", "--cgroup", "true"]
+    tried = subprocess.run(trial, capture_output=True, check=False)
     return "" if tried.returncode == 0 else f"no namespaces: {tried.stderr.decode(errors='replace').strip()}"
 
 
@@ -102,7 +103,7 @@ class Machine:
 
 @contextlib.contextmanager
 def booted(scratch: Path, files: dict[str, str], prepare: str = "") -> Iterator[Machine]:
-    """Boots a machine with these files and after these commands; `probe.target` is what it starts. Everything ends with it."""
+    """Boots a machine that has these files, after these commands. All of it ends with the block."""
     at = scratch / "machine"
     prepared = scratch / "machine.prepared"
     at.mkdir()
@@ -119,10 +120,12 @@ def booted(scratch: Path, files: dict[str, str], prepare: str = "") -> Iterator[
     assert group is not None
     own = group / f"machine-{os.getpid()}"
     own.mkdir()
-    enter = f"echo $$ > {own}/cgroup.procs && exec unshare --cgroup --mount --pid --fork --kill-child --uts --ipc --net sh -c '{SETUP}' setup {at}"
+    spaces = "--cgroup --mount --pid --uts --ipc --net --fork --kill-child"
+    enter = f"echo $$ > {own}/cgroup.procs && exec unshare {spaces} sh -c '{SETUP}' setup {at}"
     said = scratch / "machine.log"
     with said.open("wb") as log:
-        outer = subprocess.Popen(["sh", "-c", enter], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        nothing = subprocess.DEVNULL
+        outer = subprocess.Popen(["sh", "-c", enter], stdin=nothing, stdout=log, stderr=log, start_new_session=True)
     try:
         yield Machine(_up(outer, said))
     finally:

@@ -150,7 +150,12 @@ def one_missing(zone: Zone, name: str) -> None:
         (one_missing, "REJECTED"),
     ],
 )
-def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(zone: Zone, deliver: Callable[[Zone, str], None], ends: str, where: str) -> None:
+def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
+    zone: Zone,
+    deliver: Callable[[Zone, str], None],
+    ends: str,
+    where: str,
+) -> None:
     announced = zone.root / "announced"
     with Daemon(zone) as daemon:
         assert daemon.ledger is not None

@@ -222,7 +222,12 @@ def another_database(zone: Zone) -> None:
         (another_database, "restore it from a backup"),
     ],
 )
-def test_what_only_a_person_can_mend_ends_a_run_with_78(zone: Zone, capfd: pytest.CaptureFixture[str], spoil: Callable[[Zone], None], says: str) -> None:
+def test_what_only_a_person_can_mend_ends_a_run_with_78(
+    zone: Zone,
+    capfd: pytest.CaptureFixture[str],
+    spoil: Callable[[Zone], None],
+    says: str,
+) -> None:
     zone.deliver("1")
     spoil(zone)
     assert zone.once() == 78

@@ -50,7 +50,8 @@ def test_a_stop_has_time_for_the_write_at_hand(tmp_path: Path) -> None:
 def test_folders_within_the_state_directory_are_left_to_systemd(tmp_path: Path) -> None:
     state = "/var/lib/lakegate"
     folders = "".join(f'{name}_path = "{state}/{name}"\n' for name in ("archive", "rejected"))
-    files = f'[ledger]\npath = "{state}/state/l.sqlite"\n[lake]\npath = "{state}/lake"\n[log]\npath = "{state}/logs/l.jsonl"\n'
+    places = {"ledger": "state/l.sqlite", "lake": "lake", "log": "logs/l.jsonl"}
+    files = "".join(f'[{section}]\npath = "{state}/{place}"\n' for section, place in places.items())
     written = lines_of(unit.text(settings_of(tmp_path, f'[landing]\npath = "{state}/landing"\n{folders}{files}')))
     assert written["StateDirectory"] == "lakegate"
     assert {"ReadWritePaths", "ExecStartPre", "RequiresMountsFor"} & set(written) == set()
@@ -66,9 +67,10 @@ def test_folders_elsewhere_are_made_before_the_first_start(tmp_path: Path) -> No
 
 
 def test_of_a_hidden_folder_the_service_sees_what_it_needs(tmp_path: Path) -> None:
-    written = lines_of(unit.text(settings_of(tmp_path, '[lake]\npath = "/home/me/lake"\n[log]\npath = "/srv/logs/l.jsonl"\n')))
+    site = '[lake]\npath = "/home/me/lake"\n[log]\npath = "/srv/logs/l.jsonl"\n'
+    written = lines_of(unit.text(settings_of(tmp_path, site)))
     assert (written["PrivateTmp"], written["ProtectHome"]) == ("yes", "tmpfs")
-    assert str(tmp_path) in written["BindReadOnlyPaths"].split()
+    assert f"{tmp_path}/config.toml" in written["BindReadOnlyPaths"].split()
     assert {"-/home/me/lake", f"-{tmp_path}/landing"} <= set(written["BindPaths"].split())
     assert "-/srv/logs" not in written["BindPaths"].split()
 

@@ -1,4 +1,4 @@
-"""The systemd units under a real systemd, on a machine that has the user, the command and a configuration, and nothing else."""
+"""The systemd units under a real systemd, on a machine that has their user, the command and a configuration alone."""
 
 import sys
 import time
@@ -53,6 +53,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
         "srv/shop/config.toml": SITE,
         "var/lib/lakegate/config.toml": '[spark]\nengine = "sail"\n',
         "home/me/shop/config.toml": '[spark]\nengine = "sail"\n',
+        "tmp/shop/config.toml": '[spark]\nengine = "sail"\n',
         "etc/systemd/system/lakegate.service.d/probe.conf": DROP_IN,
     }
     with booted(tmp_path, files, PREPARE) as made:
@@ -70,7 +71,8 @@ def wait_for(machine: Machine, **wanted: str) -> dict[str, str]:
         if found == wanted:
             return found
         time.sleep(0.2)
-    raise AssertionError(f"{found}, not {wanted}: {machine.run('journalctl', '-u', 'lakegate', '--no-pager', '-n', '20')}")
+    journal = machine.run("journalctl", "-u", "lakegate", "--no-pager", "-n", "20")
+    raise AssertionError(f"{found}, not {wanted}: {journal}")
 
 
 def start(machine: Machine) -> str:
@@ -89,7 +91,8 @@ def test_the_written_unit_starts_without_any_folder_and_lasts(machine: Machine) 
     assert machine.run("stat", "-c", "%U:%a", "/mnt/in") == "root:755\n"
 
     day, landing = f"{CODE}/landing_zone_example/2026-03-02", "/mnt/in/landing zone"
-    machine.run("sh", "-c", f"chown lakegate {day}/*; cp -p {day}/*.csv '{landing}'; cp -p {day}/*.json '{landing}/trigger'")
+    copies = f"cp -p {day}/*.csv '{landing}'; cp -p {day}/*.json '{landing}/trigger'"
+    machine.run("sh", "-c", f"chown lakegate {day}/*; {copies}")
     deadline = time.monotonic() + 90
     while '"ARCHIVED"' not in lakegate(machine, "/srv/shop/config.toml", "batches", "--json"):
         assert time.monotonic() < deadline
@@ -110,11 +113,13 @@ def test_the_written_unit_starts_without_any_folder_and_lasts(machine: Machine) 
     wait_for(machine, ActiveState="failed", Result="exit-code", ExecMainStatus="78", NRestarts="0")
 
 
-def test_the_written_unit_starts_for_a_site_in_a_home_folder(machine: Machine) -> None:
+def test_the_written_unit_starts_for_a_site_in_a_folder_that_is_hidden_from_services(machine: Machine) -> None:
     machine.run("chmod", "700", "/home/me")
-    lakegate(machine, "/home/me/shop/config.toml", "service", "install", "--yes")
-    start(machine)
-    assert machine.run("stat", "-c", "%U:%a", "/home/me/shop/lake", "/home/me/shop/landing/trigger") == "lakegate:750\n" * 2
+    for site in ("/home/me/shop", "/tmp/shop"):
+        lakegate(machine, f"{site}/config.toml", "service", "install", "--yes")
+        start(machine)
+        assert machine.run("stat", "-c", "%U:%a", f"{site}/lake", f"{site}/landing/trigger") == "lakegate:750\n" * 2
+        machine.run("systemctl", "stop", "lakegate")
 
 
 def test_the_shipped_unit_starts_with_its_user_and_a_configuration_alone(machine: Machine) -> None:

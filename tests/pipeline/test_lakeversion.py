@@ -36,7 +36,13 @@ def test_a_mark_is_raised_by_the_next_version(tmp_path: Path, monkeypatch: pytes
         assert int((tmp_path / "_version").read_text()) == lakeversion.VERSION
 
 
-@pytest.mark.parametrize(("mark", "says"), [("99\n", "written by a newer Lakegate"), ("", "holds no version"), ("v2\n", "holds no version")])
+NO_VERSION = "holds no version"
+
+
+@pytest.mark.parametrize(
+    ("mark", "says"),
+    [("99\n", "written by a newer Lakegate"), ("", NO_VERSION), ("v2\n", NO_VERSION)],
+)
 def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, mark: str, says: str) -> None:
     (tmp_path / "_version").write_text(mark)
     lock = Lock(tmp_path)
