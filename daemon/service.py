@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.alerts import Alerts
 from daemon.batch import OPEN, Batch, State
 from daemon.bell import Bell, rung_by_signals
 from daemon.clock import Clock
@@ -206,14 +207,19 @@ def run(
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
             print(refusal, file=sys.stderr)
-        return _refused(refusal)
+        return _refused(refusal, config, log)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
 
 
-def _refused(refusal: Exception) -> int:
+def _refused(refusal: Exception, config: Config, log: Log) -> int:
     if isinstance(refusal, HeldError):
         return BUSY
-    # what stays so until a person acts is not to be tried again and again by who starts the daemon
-    return CONFIG if isinstance(refusal, (LedgerError, contract.NewerLake)) else SOME_FAILED
+    if not isinstance(refusal, (LedgerError, contract.NewerLake)):
+        return SOME_FAILED
+    # it stays so until a person acts, and 78 keeps systemd from trying again: a person has to hear of it
+    alerts = Alerts(config.alerts.urls, log)
+    alerts.send("Lakegate: the daemon cannot start", str(refusal))
+    alerts.finish(config.dispatch.stop_seconds)
+    return CONFIG

@@ -63,8 +63,8 @@ class Failing:
 class Daemon:
     """The real loop in a thread of its own, on a ledger that fails when it is asked to."""
 
-    def __init__(self, zone: Zone) -> None:
-        self.zone, self.bell = zone, Bell()
+    def __init__(self, zone: Zone, *, fails_at_first: bool = False) -> None:
+        self.zone, self.bell, self._fails_at_first = zone, Bell(), fails_at_first
         self.ledger: Failing | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="daemon")
@@ -86,6 +86,8 @@ class Daemon:
             with service.Service(self.zone.config, clock=Clock(), bell=self.bell, **options) as daemon:
                 failing = Failing(daemon.ledger._db)  # noqa: SLF001  where every write comes by
                 daemon.ledger._db = failing  # type: ignore[assignment]  # noqa: SLF001
+                if self._fails_at_first:
+                    failing.fail(1, "commit")
                 self.ledger = failing
                 daemon.loop()
         except BaseException as error:  # noqa: BLE001  the test raises it
@@ -195,3 +197,32 @@ def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
         return is_over and (ends == "REJECTED" or batches[-1].is_announced)
 
     wait_until(has_ended, seconds=10)
+
+
+@pytest.mark.parametrize("where", ["begin", "commit", "after commit"])
+def test_a_write_that_fails_as_the_daemon_stops_is_made_good_at_the_next_start(zone: Zone, where: str) -> None:
+    zone.deliver("1", "slow 2\n")
+    with Daemon(zone) as daemon:
+        wait_until(lambda: zone.orders() and "RUNNING" in zone.states())
+        assert daemon.ledger is not None
+        daemon.ledger.fail(1, where)
+    assert daemon.error is None
+    assert zone.states() == {"READY" if where == "after commit" else "RUNNING": 1}
+    worker = zone.log("worker.started")[0]["pid"]
+    assert not Path(f"/proc/{worker}").exists()
+    with Daemon(zone) as daemon:
+        wait_for_the_end(daemon, 1, "ARCHIVED")
+    [batch] = zone.batches()
+    assert (batch.attempts, batch.deaths, len(zone.manifest())) == (1, 0, 1)
+
+
+def test_a_write_that_fails_as_the_daemon_starts_is_tried_again(zone: Zone) -> None:
+    zone.deliver("1", "slow 2\n")
+    with Daemon(zone) as daemon:
+        wait_until(lambda: zone.orders() and "RUNNING" in zone.states())
+        assert daemon.ledger is not None
+        daemon.ledger.fail(1, "commit")
+    with Daemon(zone, fails_at_first=True) as daemon:
+        wait_for_the_end(daemon, 1, "ARCHIVED")
+        assert daemon.ledger.has_failed
+    assert [line["reason"] for line in zone.log("batch.handed_back")] == ["the daemon ended"]
