@@ -123,9 +123,11 @@ def test_the_written_unit_starts_for_a_site_in_a_folder_that_is_hidden_from_serv
 
 
 def test_the_shipped_unit_starts_with_its_user_and_a_configuration_alone(machine: Machine) -> None:
-    # this installation's Python may lie in a home folder; that of the unit's own header does not
-    home = f"ProtectHome=tmpfs\nBindReadOnlyPaths={sys.base_prefix}\n" if "/root" in sys.base_prefix else ""
-    machine.run("sh", "-c", f"printf '[Service]\\n{home}' > /etc/systemd/system/lakegate.service.d/python.conf")
+    # this environment may lie where services see nothing; /opt/lakegate, which the unit is made for, does not
+    hidden = [p for p in (sys.prefix, sys.base_prefix) if p.startswith(("/root", "/home", "/tmp", "/var/tmp"))]
+    lines = ["[Service]", "ProtectHome=tmpfs", *(f"BindReadOnlyPaths={p}" for p in hidden)]
+    drop_in = "/etc/systemd/system/lakegate.service.d/python.conf"
+    machine.run("sh", "-c", f"printf '%s\\n' {' '.join(lines)} > {drop_in}")
     machine.run("cp", f"{CODE}/systemd/lakegate.service", "/etc/systemd/system/")
     start(machine)
     assert machine.run("stat", "-c", "%U:%a", "/var/lib/lakegate", "/var/lib/lakegate/landing") == "lakegate:750\n" * 2
