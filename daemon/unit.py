@@ -50,10 +50,11 @@ def _with_folders(unit: str, ledger: Path, folders: Sequence[Path]) -> str:
 
 
 def _with_hidden(unit: str, read: Sequence[Path], written: Sequence[Path]) -> str:
-    # of homes and temporary folders, which are hidden from the service, it sees what it needs
+    # of homes and temporary folders, which are hidden from the service, it sees what it needs; the dash again: a source
+    # that is not there is the daemon's to report
     if any(f.is_relative_to(home) for f in (*read, *written) for home in HOMES):
         unit = _with(unit, "ProtectHome", "tmpfs")
-    lines = [f"BindReadOnlyPaths={_listed(_outermost(read))}"] if read else []
+    lines = [f"BindReadOnlyPaths={_listed(_outermost(read), '-')}"] if read else []
     lines += [f"BindPaths={_listed(written, '-')}"] if written else []
     return _with(unit, "PrivateTmp", "\n".join(("yes", *lines)))
 

@@ -70,7 +70,7 @@ def test_of_a_hidden_folder_the_service_sees_what_it_needs(tmp_path: Path) -> No
     site = '[lake]\npath = "/home/me/lake"\n[log]\npath = "/srv/logs/l.jsonl"\n'
     written = lines_of(unit.text(settings_of(tmp_path, site)))
     assert (written["PrivateTmp"], written["ProtectHome"]) == ("yes", "tmpfs")
-    assert f"{tmp_path}/config.toml" in written["BindReadOnlyPaths"].split()
+    assert f"-{tmp_path}/config.toml" in written["BindReadOnlyPaths"].split()
     assert {"-/home/me/lake", f"-{tmp_path}/landing"} <= set(written["BindPaths"].split())
     assert "-/srv/logs" not in written["BindPaths"].split()
 
