@@ -16,8 +16,8 @@ def check(lake: Path) -> None:
     """Raises NewerLake unless this Lakegate knows the layout of the lake; a lake that is not there yet is fine."""
     found = _found(lake)
     if found > VERSION:
-        told = f"the lake {lake} was written by a newer Lakegate (version {found}, this one knows {VERSION})"
-        raise NewerLake(f"{told}; install that version again")
+        sentence = f"the lake {lake} was written by a newer Lakegate (version {found}, this one knows {VERSION})"
+        raise NewerLake(f"{sentence}; install that version again")
 
 
 def mark(lake: Path) -> None:
@@ -41,5 +41,5 @@ def _found(lake: Path) -> int:
     try:
         return int(text)
     except ValueError:
-        told = f"{lake / MARK} holds no version; write {VERSION} into it if this Lakegate made the lake"
-        raise NewerLake(told) from None
+        sentence = f"{lake / MARK} holds no version; write {VERSION} into it if this Lakegate made the lake"
+        raise NewerLake(sentence) from None

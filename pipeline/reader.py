@@ -118,7 +118,7 @@ def newer(state: Published) -> dict[str, int]:
 
 
 def fingerprints(lake: Path) -> dict[str, str]:
-    """Tells, by source, the fingerprint of the definitions that its newest published batch was made with.
+    """Returns, by source, the fingerprint of the definitions that its newest published batch was made with.
 
     Raises NewerLake.
     """

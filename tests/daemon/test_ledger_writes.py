@@ -177,9 +177,9 @@ def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
     assert [(b.attempts, b.deaths) for b in batches] == [(attempts, int(deliver is one_death))] * number
     assert all(b.reason for b in batches if ends == "REJECTED")
     published = [line["batch_id"] for line in zone.manifest()]
-    told = announced.read_text().splitlines() if announced.exists() else []
+    announcements = announced.read_text().splitlines() if announced.exists() else []
     wanted = number if ends == "ARCHIVED" else 0
-    assert (len(set(published)), len(published), len(told)) == (wanted, wanted, wanted)
+    assert (len(set(published)), len(published), len(announcements)) == (wanted, wanted, wanted)
     lying = zone.everything()
     assert all(lying[content] == 1 for content in lying if content not in (b"", b"{"))
     assert [f for f in zone.files("landing") if f.startswith(("trigger/", ".claim/"))] == []

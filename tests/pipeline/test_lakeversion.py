@@ -57,4 +57,4 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, mark:
             door()
     assert (tmp_path / "_version").read_text() == mark
     (tmp_path / "_version").unlink()
-    Lock(tmp_path).take()  # nobody kept the lock
+    Lock(tmp_path).take()  # it was given back
