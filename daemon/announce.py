@@ -4,7 +4,6 @@ import json
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
 from typing import Any
 
 from daemon.batch import Batch
@@ -16,17 +15,21 @@ LONGEST_SECONDS = 3600
 
 
 class Announce:
-    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, however it ended."""
+    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, well or not.
+
+    A batch is announced once; where the daemon is killed before the ledger has it, once more.
+    """
 
     def __init__(self, command: Sequence[str], ledger: Ledger, log: Log, wake: Callable[[], None]) -> None:
         self._command, self._ledger, self._log, self._wake = tuple(command), ledger, log, wake
-        self._done: SimpleQueue[str] = SimpleQueue()
-        self._running = ""
+        self._running = ""  # batch id, until the ledger has it that the command ran
+        self._has_ended = threading.Event()
 
     def step(self) -> None:
         """Notes what has ended and starts the next command."""
-        while not self._done.empty():
-            self._ledger.note(self._done.get(), is_announced=1)
+        if self._has_ended.is_set():
+            self._ledger.note(self._running, is_announced=1)
+            self._has_ended.clear()
             self._running = ""
         waiting = [] if self._running else self._ledger.to_announce()
         if not self._command:
@@ -55,7 +58,7 @@ class Announce:
             self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
         except (OSError, subprocess.SubprocessError) as error:
             self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
-        self._done.put(batch.batch_id)
+        self._has_ended.set()
         self._wake()
 
 

@@ -60,7 +60,10 @@ class Archive:
 
     def step(self) -> int:
         """Puts away every batch that is due; says how many are still to be tried again."""
-        due = [b for b in self._ledger.to_put_away() if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
+        waiting = self._ledger.to_put_away()
+        known = {b.batch_id for b in waiting}
+        self._failures = {batch_id: failed for batch_id, failed in self._failures.items() if batch_id in known}
+        due = [b for b in waiting if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
         for batch in due:
             try:
                 self._put_away(batch)
@@ -89,6 +92,8 @@ class Archive:
 
     def _put_away(self, batch: Batch) -> None:
         is_rejected = batch.state == State.REJECTED
+        if self._claim.take_triggers(batch):  # that of a batch refused as it came may still lie in the trigger folder
+            batch = self._ledger.batch(batch.batch_id)
         now = self._clock.text()
         changes: dict[str, Change] = {}
         with self._landing.opened(self.place_of(batch), make=True) as place_fd, self._claim.opened() as claim_fd:
@@ -107,8 +112,8 @@ class Archive:
             write_durably(place_fd, REASON if is_rejected else RECEIPT, _as_text(document))
         if changes:
             self._tell_changes(batch, now, changes)
-        self._finish(batch, now, changes)
         self._claim.drop_sidecar(batch.batch_id)
+        self._finish(batch, now, changes)
 
     def _finish(self, batch: Batch, now: str, changes: Changes) -> None:
         if batch.state == State.REJECTED:

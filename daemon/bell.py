@@ -1,8 +1,11 @@
-"""What interrupts the daemon's rest: news, or the end. Light to import, so that a signal finds its listener early."""
+"""What interrupts the daemon's rest: news, a rotated log, or the end.
+
+Light to import, so that a signal finds its listener early.
+"""
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -11,26 +14,40 @@ class Bell:
     """Rung from any thread."""
 
     def __init__(self) -> None:
-        self.wake, self.stopping = threading.Event(), threading.Event()
+        self.wake, self.stopping, self.reopening = threading.Event(), threading.Event(), threading.Event()
 
     def stop(self) -> None:
         """Ends the daemon's loop soon."""
         self.stopping.set()
         self.wake.set()
 
+    def reopen(self) -> None:
+        """Has the daemon's loop open its logs anew soon."""
+        self.reopening.set()
+        self.wake.set()
+
 
 @contextmanager
 def rung_by_signals(bell: Bell) -> Iterator[None]:
-    """SIGTERM and SIGINT ask the daemon to end, as long as this lasts; only the main thread can listen to signals."""
+    """As long as this lasts, SIGTERM and SIGINT ask the daemon to end and SIGHUP to open its logs anew.
+
+    Only the main thread can listen to signals.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(_signal: int, _frame: FrameType | None) -> None:
-        # in a thread of its own: the interrupted code may hold the very lock that an event needs to be set
-        threading.Thread(target=bell.stop, name="stop").start()
+    asked: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: bell.stop,
+        signal.SIGINT: bell.stop,
+        signal.SIGHUP: bell.reopen,
+    }
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def ring(number: int, _frame: FrameType | None) -> None:
+        # in a thread of its own: the interrupted code may hold the very lock that an event needs to be set
+        threading.Thread(target=asked[number], name="bell").start()
+
+    before = {number: signal.signal(number, ring) for number in asked}
     try:
         yield
     finally:

@@ -35,6 +35,7 @@ def _die_with_the_daemon() -> None:
     # Ctrl-C in a terminal goes to the whole group, and only the daemon decides what it means
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the same of a terminal that is closed
 
 
 class Child:

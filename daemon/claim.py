@@ -139,7 +139,7 @@ class Claim:
         """Moves claimed data files back to where they came from; where their name is taken again they stay with the batch."""
         with self.opened() as claim_fd:
             for f in batch.data_files:
-                if f.is_in_claim and exists(claim_fd, f.opaque) and self._returned(f, claim_fd):
+                if f.is_in_claim and (self._returned(f, claim_fd) if exists(claim_fd, f.opaque) else self._is_back(f)):
                     self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED, **asdict(Digest()))])
 
     def lacks(self, batch: Batch) -> list[str]:
@@ -274,6 +274,18 @@ class Claim:
                 return True
             except (OSError, ChangedError, UnsafeError):
                 continue
+        return False
+
+    def _is_back(self, f: BatchFile) -> bool:
+        # moved back before, and the ledger could not be written
+        for home in dict.fromkeys((f.folder, "")):
+            try:
+                with self._home(replace(f, folder=home)) as home_fd:
+                    seen = exists(home_fd, f.name)
+            except (OSError, ChangedError):
+                continue
+            if seen and seen.st_ino == f.inode:
+                return True
         return False
 
     def _write_sidecar(self, claim_fd: int, batch_id: str, files: Sequence[BatchFile]) -> None:

@@ -19,6 +19,7 @@ FINE, A_BATCH_FAILED, USAGE, NOT_FOUND, BUSY, CONFIG, INTERRUPTED = 0, 1, 2, 4, 
 EXIT_CODES = {
     "ConfigError": CONFIG,
     "LedgerError": CONFIG,
+    "NewerLake": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
     "NoSuchSourceError": NOT_FOUND,
@@ -163,11 +164,11 @@ def _run(*, once: bool, quiet: bool) -> int:
         on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
         before = _verdicts(config) if once else {}
         code = service.run(config, once=once, quiet=quiet, on_event=on_event, bell=bell)
-    if once and not quiet:
-        for batch_id, verdict in _verdicts(config).items():
-            if before.get(batch_id, (0, ""))[0] != verdict[0]:
-                say(verdict[1])
-    return code
+        if once and not quiet:
+            for batch_id, verdict in _verdicts(config).items():
+                if before.get(batch_id, (0, ""))[0] != verdict[0]:
+                    say(verdict[1])
+        return code
 
 
 def _verdicts(config: "Config") -> dict[str, tuple[Any, str]]:
@@ -259,7 +260,11 @@ def _service(what: str, *, dry_run: bool, yes: bool) -> None:
     text, target = unit.text(_config()), unit.target()
     if what == "print":
         print(text, end="")
-    elif _may(f"{target} will be written; then: systemctl daemon-reload && systemctl enable --now lakegate", dry_run=dry_run, yes=yes):
+        return
+    then = "systemctl daemon-reload && systemctl enable --now lakegate"
+    if unit.user_is_missing():
+        then = f"useradd --system --home-dir {unit.STATE} {unit.USER} && {then}"
+    if _may(f"{target} will be written; then: {then}", dry_run=dry_run, yes=yes):
         unit.install(text, target)
 
 

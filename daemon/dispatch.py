@@ -1,6 +1,7 @@
 """Hands batches to the worker, one at a time and oldest first, and turns its answers into states."""
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
@@ -27,7 +28,10 @@ class Dispatch:
         self._log, self._clock = log, clock
         self._worker, self._policy = worker, policy
         self._running = ""  # batch id
+        self._heard: deque[Progress | Result | Ended] = deque()  # what the worker said, until the ledger has it
+        self._orphaned_by = "the daemon ended"
         self._stage = ""
+        self._is_renewing = False
         self._lacking: dict[str, list[str]] = {}
 
     @property
@@ -35,22 +39,27 @@ class Dispatch:
         """Whether the worker has a batch."""
         return bool(self._running)
 
-    def recover(self) -> None:
-        """At start: what was running when the daemon ended is to be done again; the worker knows if it had been published."""
-        for batch in self._ledger.batches(State.RUNNING):
-            self._hand_back(batch, "the daemon ended")
-
     def step(self, *, is_wanted: bool) -> None:
         """Hears the worker, watches over it, starts it when it is wanted, and gives it the next batch."""
         self._hear()
         if silence := self._worker.silence(is_busy=self.is_busy):
-            self._lost(self._worker.replace(silence))
+            self._heard.append(self._worker.replace(silence))
+            self._settle()
+        if not self._running:
+            self._recover()
+        if self._is_renewing and not self._running:
+            self._worker.retire()
+            self._is_renewing = False
         if is_wanted:
             self._worker.start_when_due()
         for batch_id, twin in self._ledger.ready_twins():
             self._duplicate(self._ledger.batch(batch_id), twin)
         if self._worker.is_ready and not self._running and (batch := self._next()):
             self._send(batch)
+
+    def renew_worker(self) -> None:
+        """Replaces the worker as soon as it has no batch: what it and its engine write to is opened anew."""
+        self._is_renewing = True
 
     def next_due_in(self) -> float:
         """Seconds until something is to be done that no message announces."""
@@ -67,23 +76,34 @@ class Dispatch:
     def stop(self, wake: threading.Event) -> None:
         """Lets the worker finish its current write, within half of stop_seconds, then hands its batch back."""
         patience = self._config.dispatch.stop_seconds / 2
+        try:
+            self._finish_write(wake, patience)
+        finally:
+            self._heard.extend(self._worker.end(patience_seconds=min(2.0, patience / 5)))
+        self._settle()
+        if self._running:
+            self._hand_back(self._ledger.batch(self._running), "the daemon was stopped")
+            self._running = ""
+
+    def _finish_write(self, wake: threading.Event, patience: float) -> None:
         until, sign = self._clock.monotonic() + patience, self._worker.last_sign
         while self._running and self._worker.last_sign == sign and self._clock.monotonic() < until:
             wake.clear()
             self._hear()
             if self._running and self._worker.last_sign == sign:
                 wake.wait(min(0.2, patience))
-        for message in self._worker.end(patience_seconds=min(2.0, patience / 5)):
-            self._take(message)
-        if self._running:
-            self._hand_back(self._ledger.batch(self._running), "the daemon was stopped")
-            self._running = ""
 
     # ---- what the worker says
 
     def _hear(self) -> None:
-        for message in self._worker.hear():
-            self._take(message)
+        self._heard.extend(self._worker.hear())
+        self._settle()
+
+    def _settle(self) -> None:
+        # a ledger that cannot be written raises, and the message is taken again at the next tick
+        while self._heard:
+            self._take(self._heard[0])
+            self._heard.popleft()
 
     def _take(self, message: Progress | Result | Ended) -> None:
         if isinstance(message, Progress):
@@ -94,12 +114,21 @@ class Dispatch:
             self._lost(message)
 
     def _lost(self, ended: Ended) -> None:
-        if self._running:
-            batch, self._running = self._ledger.batch(self._running), ""
+        if not self._running:
+            return
+        batch = self._ledger.batch(self._running)
+        if batch.state == State.RUNNING:  # or the ledger has it, from a write that only seemed to fail
             where = f" in stage {self._stage}" if self._stage else ""
             self._failed(batch, f"the worker died{where}: {ended.reason}", is_death=True, is_retryable=True)
+        self._running = ""
 
     # ---- what it is given
+
+    def _recover(self) -> None:
+        """What the ledger calls running and no worker has is to be done again; the worker knows if it was published."""
+        for batch in self._ledger.batches(State.RUNNING):
+            self._hand_back(batch, self._orphaned_by)
+        self._orphaned_by = "the worker never got it"
 
     def _next(self) -> Batch | None:
         return next((b for b in self._ledger.heads() if self._back_off(b) <= 0 and self._is_whole(b)), None)
@@ -119,15 +148,12 @@ class Dispatch:
         self._lacking[batch.batch_id] = lacking
         return not lacking
 
-    def _settle_duplicates(self) -> None:
-        for batch_id, twin in self._ledger.ready_twins():
-            self._duplicate(self._ledger.batch(batch_id), twin)
-
     def _send(self, batch: Batch) -> None:
         batch = self._ledger.move(batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None)
         self._running, self._stage = batch.batch_id, ""
         if not self._worker.send(self._order(batch)):
-            self._lost(self._worker.replace("it took no work"))
+            self._heard.append(self._worker.replace("it took no work"))
+            self._settle()
 
     def _order(self, batch: Batch) -> WorkOrder:
         assert batch.batch_date is not None
@@ -163,10 +189,18 @@ class Dispatch:
         if result.batch_id != self._running:
             self._log.warning("worker.confused", batch_id=result.batch_id, reason=f"an answer for a batch that is not running: {result.outcome}")
             return
-        batch, self._running = self._ledger.batch(result.batch_id), ""
-        answer: dict[str, Any] = {"result": asdict(result)}
+        batch = self._ledger.batch(result.batch_id)
+        if batch.state == State.RUNNING:  # or the ledger has it, from a write that only seemed to fail
+            self._answered(batch, result)
+        self._running = ""
         if result.error:
-            self._log.error("attempt.error", batch_id=batch.batch_id, source=batch.source, attempt=batch.attempts, reason=result.reason, trace=result.error)
+            about = {"batch_id": batch.batch_id, "source": batch.source, "attempt": batch.attempts}
+            self._log.error("attempt.error", **about, reason=result.reason, trace=result.error)
+        if result.retiring:
+            self._worker.retire()
+
+    def _answered(self, batch: Batch, result: Result) -> None:
+        answer: dict[str, Any] = {"result": asdict(result)}
         if result.outcome == Outcome.PUBLISHED or (result.outcome == Outcome.DUPLICATE and result.duplicate_of == batch.batch_id):
             at = result.published_at or as_text(self._clock.now())
             self._ledger.move(batch.batch_id, State.PUBLISHED, "batch.published", published_at=at, **answer)
@@ -178,8 +212,6 @@ class Dispatch:
         else:
             reason = result.reason or "the pipeline failed without a reason"
             self._failed(batch, reason, is_death=False, is_retryable=result.retryable, **answer)
-        if result.retiring:
-            self._worker.retire()
 
     def _duplicate(self, batch: Batch, twin: str, **answer: Any) -> None:
         # READY, and never dispatched again: its files have yet to be archived

@@ -24,8 +24,25 @@ UPGRADES = {
 SCHEMA = Path(__file__).with_name("ledger.sql")
 
 
+# What sqlite3 says where the ledger itself is well and the disk, its rights or another process is in the way.
+OUT_OF_REACH = (
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+)
+
+
 class LedgerError(Exception):
-    """The ledger cannot be used; the message says which file, why, and what to do."""
+    """The ledger stays useless until a person acts; the message says which file, why, and what to do."""
+
+
+class LedgerOutOfReach(OSError):
+    """The ledger cannot be opened now, and may be later; the message says which file, why, and what to do."""
 
 
 class NoSuchBatchError(Exception):
@@ -45,11 +62,18 @@ class Ledger:
         self._on_change = on_change
 
     @classmethod
-    def opened(cls, path: Path, clock: Clock | None = None, on_change: Watcher | None = None) -> "Ledger":
-        """Opens, or creates, the ledger for writing. Raises LedgerError."""
+    def opened(
+        cls,
+        path: Path,
+        clock: Clock | None = None,
+        on_change: Watcher | None = None,
+        *,
+        wait_seconds: float = 10,
+    ) -> "Ledger":
+        """Opens, or creates, the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with _explained(path):
-            db = sqlite3.connect(path, timeout=10, isolation_level=None)
+            db = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
             version = _version(db, path)
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
@@ -61,6 +85,7 @@ class Ledger:
                 db.executescript(f"BEGIN IMMEDIATE; {SCHEMA.read_text()} PRAGMA user_version = {VERSION}; COMMIT;")
             for older in range(version or VERSION, VERSION):
                 db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[older]} PRAGMA user_version = {older + 1}; COMMIT;")
+            db.execute("SELECT 1 FROM batch LIMIT 1")  # it might be another program's database
             return cls(db, clock, on_change)
 
     @classmethod
@@ -203,21 +228,26 @@ class Ledger:
     def receive(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any) -> Batch:
         """Writes down a new batch with all that it expects and all that is about to move."""
         with self._transaction():
-            values = {"batch_id": batch_id, "source": source, "state": State.WAITING, "trigger": trigger, **columns}
-            self._insert("batch", {**values, "received_at": self._clock.text()})
-            for f in files:
-                self._insert("file", {"batch_id": batch_id, **_file_values(f)})
-            self._note_history(batch_id, "batch.received", State.WAITING, "")
-        batch = self.batch(batch_id)
+            batch = self._received(batch_id, trigger, files, source=source, **columns)
         self._tell("batch.received", batch)
         return batch
+
+    def refuse(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], reason: str) -> Batch:
+        """Writes down a new batch that is rejected as it comes.
+
+        It is one step: a kill between two would leave a batch that waits for nothing.
+        """
+        with self._transaction():
+            received = self._received(batch_id, trigger, files)
+            rejected = self._moved(batch_id, State.REJECTED, "batch.rejected", reason)
+        self._tell("batch.received", received)
+        self._tell("batch.rejected", rejected)
+        return rejected
 
     def move(self, batch_id: str, to: State, event: str, reason: str = "", **columns: Any) -> Batch:
         """The one way a batch changes its state: row, history and log line. `columns` change in the same transaction."""
         with self._transaction():
-            self._update(batch_id, {"state": to, "reason": sentence(reason), **columns})
-            self._note_history(batch_id, event, to, sentence(reason))
-        batch = self.batch(batch_id)
+            batch = self._moved(batch_id, to, event, reason, **columns)
         self._tell(event, batch)
         return batch
 
@@ -245,6 +275,26 @@ class Ledger:
         return self.move(batch.batch_id, State.REJECTED, "batch.rejected", f"abandoned after: {batch.reason}")
 
     # ---- details
+
+    def _received(
+        self,
+        batch_id: str,
+        trigger: str,
+        files: Sequence[BatchFile],
+        source: str = "",
+        **columns: Any,
+    ) -> Batch:
+        values = {"batch_id": batch_id, "source": source, "state": State.WAITING, "trigger": trigger, **columns}
+        self._insert("batch", {**values, "received_at": self._clock.text()})
+        for f in files:
+            self._insert("file", {"batch_id": batch_id, **_file_values(f)})
+        self._note_history(batch_id, "batch.received", State.WAITING, "")
+        return self.batch(batch_id)
+
+    def _moved(self, batch_id: str, to: State, event: str, reason: str, **columns: Any) -> Batch:
+        self._update(batch_id, {"state": to, "reason": sentence(reason), **columns})
+        self._note_history(batch_id, event, to, sentence(reason))
+        return self.batch(batch_id)
 
     def _tell(self, event: str, batch: Batch) -> None:
         if self._on_change:
@@ -299,6 +349,9 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in OUT_OF_REACH:
+            advice = f"see to room and rights in {path.parent}, then start again"
+            raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}") from error
         advice = "move it away and start again: published batches are known to the lake and are not doubled"
         raise LedgerError(f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}") from error
 

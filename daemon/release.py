@@ -246,27 +246,39 @@ class Release:
             self._log.info("trigger.seen", trigger=printable(name))
         self._mentioned = seen
 
-    def _receive(self, batch_id: str, spots: Sequence[Spot], *, names: Sequence[tuple[str, str]], **columns: object) -> Batch:
-        triggers = [
-            BatchFile(
-                number=n,
-                kind="trigger",
-                name=s.name,
-                state=FileState.MOVING,
-                opaque=opaque_name(batch_id, n, s.name),
-                inode=s.inode,
-            )
-            for n, s in enumerate(spots)
-        ]
+    def _receive(
+        self,
+        batch_id: str,
+        spots: Sequence[Spot],
+        *,
+        names: Sequence[tuple[str, str]],
+        **columns: object,
+    ) -> Batch:
+        triggers = _triggers(batch_id, spots)
         data = [BatchFile(number=n, kind="data", name=name, feed=feed) for n, (name, feed) in enumerate(names, start=len(triggers))]
         batch = self._ledger.receive(batch_id, files=[*triggers, *data], **columns)  # type: ignore[arg-type]
         self._claim.take_triggers(batch)
-        return self._ledger.batch(batch_id)
+        return batch
 
     def _refuse(self, spots: Sequence[Spot], reason: str, trigger: str = "") -> None:
         batch_id = self._ledger.new_id()
-        self._receive(batch_id, spots, names=[], trigger=printable(trigger or spots[0].name))
-        self._ledger.move(batch_id, State.REJECTED, "batch.rejected", reason)
+        files = _triggers(batch_id, spots)
+        batch = self._ledger.refuse(batch_id, trigger=printable(trigger or spots[0].name), files=files, reason=reason)
+        self._claim.take_triggers(batch)
+
+
+def _triggers(batch_id: str, spots: Sequence[Spot]) -> list[BatchFile]:
+    return [
+        BatchFile(
+            number=n,
+            kind="trigger",
+            name=s.name,
+            state=FileState.MOVING,
+            opaque=opaque_name(batch_id, n, s.name),
+            inode=s.inode,
+        )
+        for n, s in enumerate(spots)
+    ]
 
 
 def _check_time(spot: Spot) -> None:

@@ -103,15 +103,18 @@ class Rooms:
 
     def close(self) -> None:
         """Ends what runs, hands back what is under way, lets go of the locks."""
-        try:
-            self.dispatch.stop(self._wake)
-            self.watch.stop()
-        except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
-            self.report.trouble(f"{type(error).__name__}: {error}")
+        self._safely(lambda: self.dispatch.stop(self._wake))
+        self._safely(self.watch.stop)
         self.alerts.finish(self._patience_seconds)
         self.ledger.close()
         self.landing.close()
         os.close(self._lock)
+
+    def _safely(self, end: Callable[[], None]) -> None:
+        try:
+            end()
+        except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
+            self.report.trouble(f"{type(error).__name__}: {error}")
 
     def _make_folders(self, config: Config) -> None:
         # only where nothing has ever been: later a missing folder is a volume that is not mounted, not an empty zone

@@ -8,9 +8,11 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.alerts import Alerts
 from daemon.batch import OPEN, Batch, State
 from daemon.bell import Bell, rung_by_signals
 from daemon.clock import Clock
@@ -26,7 +28,6 @@ from daemon.rooms import Rooms
 from pipeline import contract
 
 DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
-REFUSALS = {HeldError: BUSY, ExposedError: CONFIG}
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
@@ -64,7 +65,6 @@ class Service:
             for source in self.broken:
                 self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
-            self.rooms.dispatch.recover()
             if self.sight.is_whole and self.rooms.claim.is_ours():
                 self.rooms.claim.reconcile()
         except BaseException:
@@ -93,23 +93,16 @@ class Service:
         notify("READY=1")
         while not self.bell.stopping.is_set():
             self.bell.wake.clear()
-            self._tick_safely()
-            if self.once and self.is_drained():
+            self._reopen_when_asked()
+            if self._turn():
                 break
-            self._rest()
+            self._rest_safely()
         is_well = not self.once or (self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken))
         return DONE if is_well else SOME_FAILED
 
     def has_work(self) -> bool:
         """Whether a trigger or batch is on its way."""
         return self.pending > 0 or self.ledger.has_open()
-
-    def is_drained(self) -> bool:
-        """Whether a run that is to end has nothing left that it can do."""
-        rooms = self.rooms
-        if self.failures >= self.config.retry.attempts or (rooms.archive.has_given_up() and not rooms.dispatch.is_busy):
-            return True
-        return self.failures == 0 and not self.has_work() and not self.ledger.to_put_away() and rooms.announce.is_quiet()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         notify("STOPPING=1")
@@ -118,18 +111,43 @@ class Service:
 
     # ---- between ticks
 
-    def _tick_safely(self) -> None:
+    def _reopen_when_asked(self) -> None:
+        if self.bell.reopening.is_set():
+            self.bell.reopening.clear()
+            self.rooms.dispatch.renew_worker()
+            # the daemon's own needs no more than a line: each goes to the file that has the name now
+            self.log.info("log.reopened", path=str(self.config.log.path))
+
+    def _turn(self) -> bool:
+        """Makes one tick, which a full disk does not end. Returns whether a run that is to end can do no more."""
+        is_drained = False
         try:
             self.tick()
+            is_drained = self.sight.is_whole and self._is_drained()
             self.failures = 0 if self.sight.is_whole else self.failures + 1
         except StoppingError:
-            return
+            return False
         except (OSError, sqlite3.Error) as error:
             # a full disk or a folder without rights: nothing has been lost, and it may be mended while we wait
             self.failures += 1
             self.rooms.report.trouble(f"{type(error).__name__}: {error}")
         self.rooms.report.turn()
         self._feed_watchdog()
+        return self.once and (is_drained or self._has_given_up())
+
+    def _is_drained(self) -> bool:
+        return not self.has_work() and not self.ledger.to_put_away() and self.rooms.announce.is_quiet()
+
+    def _has_given_up(self) -> bool:
+        archive, dispatch = self.rooms.archive, self.rooms.dispatch
+        return self.failures >= self.config.retry.attempts or (archive.has_given_up() and not dispatch.is_busy)
+
+    def _rest_safely(self) -> None:
+        try:
+            self._rest()
+        except sqlite3.Error as error:  # the ledger cannot say when the next tick is due
+            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
+            self.bell.wake.wait(OPEN_SECONDS)
 
     def _rest(self) -> None:
         version = self.ledger.data_version()
@@ -187,14 +205,27 @@ def run(
                 raise ExposedError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with rung_by_signals(bell):
+            contract.check_lake(Path(config.settings.lake_path))
             sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
             with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
-    except (HeldError, LedgerError, ExposedError, OSError) as refusal:
+    except (HeldError, LedgerError, ExposedError, contract.NewerLake, OSError, sqlite3.Error) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
             print(refusal, file=sys.stderr)
-        return next((code for kind, code in REFUSALS.items() if isinstance(refusal, kind)), SOME_FAILED)
+        return _refused(refusal, config, log)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
+
+
+def _refused(refusal: Exception, config: Config, log: Log) -> int:
+    if isinstance(refusal, HeldError):
+        return BUSY
+    if not isinstance(refusal, (LedgerError, ExposedError, contract.NewerLake)):
+        return SOME_FAILED
+    # it stays so until a person acts, and 78 keeps systemd from trying again: a person has to hear of it
+    alerts = Alerts(config.alerts.urls, log)
+    alerts.send("Lakegate: the daemon cannot start", str(refusal))
+    alerts.finish(config.dispatch.stop_seconds)
+    return CONFIG

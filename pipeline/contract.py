@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from pipeline.lakeversion import NewerLake
+from pipeline.lakeversion import check as check_lake
 from pipeline.secrecy import hidden, is_secret_name, masked, named_secrets, secrets_of_address, spelled
 from pipeline.unpack import Digest, UnpackError, digest, plain_name
 
@@ -26,6 +28,7 @@ __all__ = [
     "Digest",
     "FileCounts",
     "Finding",
+    "NewerLake",
     "OrderFile",
     "Outcome",
     "Progress",
@@ -38,6 +41,7 @@ __all__ = [
     "UnpackError",
     "WorkOrder",
     "catalogue",
+    "check_lake",
     "digest",
     "from_json",
     "hidden",

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipeline import lakeversion
+
 
 class LakeBusy(Exception):
     """Another process is writing to the lake; the message names the lake and the process."""
@@ -24,7 +26,7 @@ class Lock:
         self.fd = os.open(lake / ".lock", flags, 0o644)
 
     def take(self, wait_seconds: float = 0.0) -> None:
-        """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not in time."""
+        """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not, and NewerLake."""
         until = time.monotonic() + wait_seconds
         while True:
             try:
@@ -36,6 +38,11 @@ class Lock:
             if time.monotonic() >= until:
                 raise LakeBusy(f"{self._lake} is being written by {self._holder()}; try again when that has ended")
             time.sleep(0.05)
+        try:
+            lakeversion.mark(self._lake)
+        except BaseException:
+            self.give()
+            raise
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 

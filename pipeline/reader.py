@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from pipeline import lakeversion
+
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from duckdb import DuckDBPyConnection
@@ -77,8 +79,10 @@ def location(lake: Path, table: str) -> Path:
 def published(lake: Path, batch: str | None = None) -> Published:
     """Resolves the published versions through the newest manifest row of each source, or through that of one batch.
 
-    Raises UnknownTableError when the manifest has no such batch. A lake without a manifest has no tables.
+    Raises UnknownTableError when the manifest has no such batch, and NewerLake. A lake without a manifest has no
+    tables.
     """
+    lakeversion.check(lake)
     manifest = _opened(location(lake, MANIFEST))
     if manifest is None:
         if batch is not None:
@@ -114,7 +118,11 @@ def newer(state: Published) -> dict[str, int]:
 
 
 def fingerprints(lake: Path) -> dict[str, str]:
-    """Tells, by source, the fingerprint of the definitions that its newest published batch was made with."""
+    """Returns, by source, the fingerprint of the definitions that its newest published batch was made with.
+
+    Raises NewerLake.
+    """
+    lakeversion.check(lake)
     manifest = _opened(location(lake, MANIFEST))
     files = [f["path"] for f in _stats(manifest, "path")] if manifest else []
     if not files:

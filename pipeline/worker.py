@@ -23,6 +23,7 @@ from pipeline.jars import NoJars
 from pipeline.java import NoJava
 from pipeline.journal import recover
 from pipeline.lake import Lake
+from pipeline.lakeversion import NewerLake
 from pipeline.lock import LakeBusy, Lock
 from pipeline.manifest import Manifest
 from pipeline.spark import Session, open_session
@@ -34,6 +35,8 @@ LOCK_SECONDS = 30.0
 RETIRE_BYTES = 2 << 30
 # No order for so long: time for housekeeping.
 IDLE_SECONDS = 2.0
+# A worker that cannot start for one of these will not by itself.
+FINAL = (NoJava, NoJars, NewerLake, ValueError)
 
 
 class Line:
@@ -84,7 +87,7 @@ class Worker:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
             print(contract.hidden(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
-            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, ValueError))))
+            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, FINAL)))
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
@@ -199,7 +202,7 @@ def _answers(session: Session) -> bool:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, (NoJava, NoJars, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (*FINAL, LakeBusy)) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

@@ -18,7 +18,7 @@ MODULES = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT
 SOURCES = {s.name for s in all_sources()}
 
 # What is read where no engine is: by the daemon for its catalogue, by the command before anything runs.
-DECLARATIONS = {"contract", "errors", "folders", "layout", "model", "secrecy", "soundness", "sources", "unpack"}
+DECLARATIONS = {"contract", "errors", "folders", "lakeversion", "layout", "model", "secrecy", "soundness", "sources", "unpack"}
 DECLARATIONS |= SOURCES
 DECLARATIONS |= {f"{s}.{m}" for s in SOURCES for m in ("feeds", "enriched", "gold")}
 DECLARATIONS |= {f"{s.name}.stream" for s in all_sources() if s.stream}

@@ -54,6 +54,16 @@ def test_a_rejected_batch_sends_a_mail_that_says_why(tmp_path: Path, server: Con
     assert len(zone.log("alert.sent")) == 1
 
 
+def test_a_daemon_that_cannot_start_until_a_person_acts_sends_a_mail(tmp_path: Path, server: Controller) -> None:
+    zone = Zone(tmp_path, alerts={"urls": [address(server)]}, dispatch={"stop_seconds": 20})
+    zone.lake.mkdir()
+    (zone.lake / "_version").write_text("99")
+    assert zone.once() == 78
+    [mail] = server.handler.mails
+    assert mail["Subject"] == "Lakegate: the daemon cannot start"
+    assert "was written by a newer Lakegate" in str(mail)
+
+
 def test_an_alert_that_fails_is_told_and_delays_nothing() -> None:
     told: list[dict[str, Any]] = []
     alerts = Alerts(["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com", "no address"], Log(None, stderr=False, on_event=told.append))

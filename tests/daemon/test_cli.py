@@ -253,6 +253,23 @@ def test_a_second_daemon_ends_with_75_and_names_the_first(site: Site) -> None:
     assert (said.code, f"process {os.getpid()}" in said.err) == (75, True)
 
 
+def test_a_newer_ledger_ends_every_verb_that_needs_it_with_78(run: Command, site: Site) -> None:
+    ledger = site.ledger()
+    ledger._db.execute("PRAGMA user_version = 99")  # noqa: SLF001
+    ledger.close()
+    for verb in (("run", "--once", "--quiet"), ("batches",), ("status",), ("retry", "last")):
+        said = run(*verb)
+        assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
+
+
+def test_a_newer_lake_ends_every_verb_that_needs_it_with_78(run: Command, site: Site, lake: PublishedLake) -> None:
+    (site.root / "lake" / "_version").write_text("99")
+    for verb in (("run", "--once", "--quiet"), ("sql", "SELECT 1"), ("tables",), ("status",), ("adopt", DAILY)):
+        said = run(*verb)
+        assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
+    assert "was written by a newer Lakegate" in run("check").out
+
+
 # ---- tables and sql
 
 

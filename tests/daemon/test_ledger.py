@@ -1,5 +1,8 @@
 """The durable record."""
 
+import os
+import resource
+import signal
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +11,7 @@ import pytest
 from factories_daemon import HandClock
 
 from daemon.batch import Batch, BatchFile, FileState, State
-from daemon.ledger import Ledger, LedgerError, NoSuchBatchError
+from daemon.ledger import Ledger, LedgerError, LedgerOutOfReach, NoSuchBatchError
 
 
 @pytest.fixture
@@ -108,6 +111,36 @@ def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
     path.write_bytes(b"this is no database, but long enough to be taken for one" * 100)
     for opening in (Ledger.opened, Ledger.reading):
         with pytest.raises(LedgerError, match="restore it from a backup"):
+            opening(path)
+
+
+def opened_on_a_full_disk(path: Path) -> int:
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            Ledger.opened(path)
+        except LedgerOutOfReach:
+            os._exit(3)
+        os._exit(4)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_ledger_that_is_only_out_of_reach_is_not_called_damaged(path: Path) -> None:
+    assert opened_on_a_full_disk(path) == 3
+    path.unlink(missing_ok=True)
+    Ledger.opened(path).close()
+    held = sqlite3.connect(path, isolation_level=None)
+    held.execute("PRAGMA journal_mode = DELETE")
+    held.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(LedgerOutOfReach, match="database is locked"):
+        Ledger.opened(path, wait_seconds=0.1)
+    held.close()
+    path.unlink()
+    path.mkdir()
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerOutOfReach, match="see to room and rights in"):
             opening(path)
 
 

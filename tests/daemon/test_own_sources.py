@@ -141,7 +141,10 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
 
 
 def test_a_service_may_read_own_sources_in_a_home(tmp_path: Path) -> None:
-    assert "\nProtectHome=no\n" in unit.text(Site(tmp_path, "[sources]\npaths = ['/home/ann/kiosk']\n").config)
+    written = unit.text(Site(tmp_path, "[sources]\npaths = ['/home/ann/kiosk']\n").config)
+    assert "\nProtectHome=tmpfs\n" in written
+    [seen] = [line for line in written.splitlines() if line.startswith("BindReadOnlyPaths=")]
+    assert "-/home/ann/kiosk" in seen.split("=")[1].split()
 
 
 # ---- `lakegate sources`

@@ -6,9 +6,11 @@ import random
 import resource
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -185,11 +187,62 @@ def test_a_damaged_ledger_is_refused_before_anything_is_touched(zone: Zone, capf
     zone.deliver("1")
     zone.config.ledger_path.parent.mkdir()
     zone.config.ledger_path.write_bytes(b"no database at all, but long enough for one page " * 200)
-    assert zone.once() == 1
+    assert zone.once() == 78
     said = capfd.readouterr().err
     assert "restore it from a backup" in said
     assert "Traceback" not in said
     assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
+
+
+def newer_ledger(zone: Zone) -> None:
+    Ledger.opened(zone.config.ledger_path).close()
+    with sqlite3.connect(zone.config.ledger_path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+
+
+def newer_lake(zone: Zone) -> None:
+    zone.lake.mkdir()
+    (zone.lake / "_version").write_text("99\n")
+
+
+def another_database(zone: Zone) -> None:
+    zone.config.ledger_path.parent.mkdir()
+    with sqlite3.connect(zone.config.ledger_path) as db:
+        db.execute("PRAGMA user_version = 2")
+        db.execute("CREATE TABLE other (x)")
+    db.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (newer_ledger, "written by a newer Lakegate (version 99"),
+        (newer_lake, "written by a newer Lakegate (version 99"),
+        (another_database, "restore it from a backup"),
+    ],
+)
+def test_what_only_a_person_can_mend_ends_a_run_with_78(
+    zone: Zone,
+    capfd: pytest.CaptureFixture[str],
+    spoil: Callable[[Zone], None],
+    says: str,
+) -> None:
+    zone.deliver("1")
+    spoil(zone)
+    assert zone.once() == 78
+    assert says in capfd.readouterr().err
+    assert says in zone.log("daemon.refused")[0]["reason"]
+    assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
+
+
+def test_a_ledger_that_cannot_be_opened_now_ends_a_run_with_1(zone: Zone) -> None:
+    zone.deliver("1")
+    zone.config.ledger_path.mkdir(parents=True)  # stands for a disk without room or rights: it may be mended by itself
+    assert zone.start(once=True).wait(20) == 1
+    assert "cannot be opened now" in zone.log("daemon.refused")[0]["reason"]
+    zone.config.ledger_path.rmdir()
+    assert zone.once() == 0
 
 
 def test_bare_touch_files_that_never_stop_are_taken_at_the_longest_wait(zone: Zone) -> None:
@@ -291,3 +344,56 @@ def test_events_are_shown_to_who_asks_and_then_not_on_stderr(zone: Zone, capfd: 
     assert service.run(zone.config, once=True, on_event=lambda e: seen.append(e["event"]), command=(sys.executable, "-c", "pass")) in (0, 1)
     assert {"daemon.started", "trigger.seen", "daemon.stopped"} <= set(seen)
     assert capfd.readouterr().err == ""
+
+
+# ---- SIGHUP
+
+
+def hears_hang_ups(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return bool(int(status.partition("SigCgt:")[2].split()[0], 16) & 1 << signal.SIGHUP - 1)
+
+
+def test_a_hang_up_reopens_the_logs_and_ends_nothing(zone: Zone) -> None:
+    process = zone.start()
+    try:
+        wait_until(lambda: is_up(zone))
+        logs = zone.config.log.path.parent
+        first = zone.log("worker.started")[0]["pid"]
+        logs.rename(logs.with_name("logs.1"))
+        os.kill(process.pid, signal.SIGHUP)
+        wait_until(lambda: is_up(zone))
+        assert len(zone.log("log.reopened")) == 1
+        assert {p.name for p in logs.iterdir()} == {"lakegate.jsonl", "worker.log"}
+        assert zone.log("worker.started")[0]["pid"] != first
+        opened = [f.readlink() for f in Path(f"/proc/{zone.log('worker.started')[0]['pid']}/fd").iterdir()]
+        assert logs / "worker.log" in opened
+        zone.deliver("1")
+        wait_until(lambda: zone.states() == {"ARCHIVED": 1})
+    finally:
+        assert end(process) == 0
+    assert zone.log("daemon.stopped")[0]["reason"] == "asked to"
+
+
+def test_hang_ups_before_the_daemon_is_ready_do_not_end_it(zone: Zone) -> None:
+    zone.deliver("1")
+    process = zone.start()
+    try:
+        wait_until(lambda: process.poll() is not None or hears_hang_ups(process.pid))
+        while not (zone.config.log.path.exists() and zone.log("log.reopened")) and process.poll() is None:
+            os.kill(process.pid, signal.SIGHUP)
+            time.sleep(0.01)
+        wait_until(lambda: zone.states() == {"ARCHIVED": 1})
+    finally:
+        assert end(process) == 0
+
+
+def test_a_hang_up_of_the_whole_group_ends_neither_a_run_nor_the_attempt_of_its_worker(zone: Zone) -> None:
+    zone.deliver("1", "slow 0.5\n")
+    process = zone.start(once=True)
+    wait_until(lambda: zone.config.ledger_path.exists() and "RUNNING" in zone.states() and zone.orders())
+    os.killpg(process.pid, signal.SIGHUP)
+    assert process.wait(20) == 0
+    [batch] = zone.batches()
+    assert (batch.state, batch.attempts, batch.deaths) == (State.ARCHIVED, 1, 0)
+    assert zone.log("worker.died") == []

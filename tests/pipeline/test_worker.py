@@ -206,6 +206,17 @@ def test_a_worker_refuses_what_no_retry_mends(tmp_path: Path, daemon: Callable[.
     assert "choose another [lake] path" in refused.reason
 
 
+def test_a_worker_refuses_a_lake_of_a_newer_version_for_good(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake" / "_version").write_text("99\n")
+    here = daemon()
+    here.send(settings(tmp_path))
+    refused = here.hear()
+    assert isinstance(refused, Refused)
+    assert not refused.retryable
+    assert refused.reason.startswith(f"the lake {tmp_path}/lake was written by a newer Lakegate (version 99")
+
+
 def test_a_worker_whose_daemon_is_gone_before_it_spoke_ends(daemon: Callable[..., Daemon]) -> None:
     here = daemon()
     here.hang_up()
