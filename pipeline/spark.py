@@ -16,7 +16,7 @@ from typing import Any
 
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline import jars, java
+from pipeline import jars, java, zone
 from pipeline.contract import Settings
 
 # Also a session on somebody else's server can be told these.
@@ -117,7 +117,7 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
     """Opens the session that `settings.engine` names.
 
     `inherit_fds` are open files that a JVM of our own keeps open as long as it lives, such as the lake's lock. Other engines run
-    in this process or elsewhere and inherit nothing. Raises NoJava and NoJars, whose messages say what to do.
+    in this process or elsewhere and inherit nothing. Raises NoJava, NoJars and NoTimeZone, whose messages say what to do.
     """
     match settings.engine:
         case "sail":
@@ -149,6 +149,8 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
     options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
+    # Nothing depends on the zone, the locale or the display of the machine.
+    options += ["-Duser.timezone=UTC", "-Dfile.encoding=UTF-8", "-Djava.awt.headless=true"]
     of_conf = (settings.conf.get(f"spark.driver.{name}", "") for name in ("extraJavaOptions", "defaultJavaOptions"))
     of_the_environment = (os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
     told = " ".join([*of_conf, *of_the_environment])
@@ -199,6 +201,7 @@ def _prepare_environment(found: java.JavaFound, *, local: bool) -> None:
     os.environ["JAVA_HOME"] = str(found.home)
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # another Spark of this machine would not know Delta's jars
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # not the first python3 on PATH
+    os.environ["LC_ALL"] = "C.UTF-8"  # Java takes the encoding of file names from here alone
     if local:
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a host name that resolves to nothing would stop it
     for inherited in ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE"):
@@ -237,8 +240,11 @@ def _sail(settings: Settings) -> Session:
     os.environ.setdefault("RUST_LOG", "warn")  # it reports every query at INFO, on stderr
     # It forgets a session that was idle for 15 minutes, tried; the worker's waits for its next batch for days.
     os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(10 * 365 * 86400))
+    from pysail import _native
     from pysail.spark import SparkConnectServer
 
+    if not zone.is_known():
+        zone.say_utc(Path(_native.__file__))
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     _SERVERS.append(server)

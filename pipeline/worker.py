@@ -26,11 +26,14 @@ from pipeline.lake import Lake
 from pipeline.lock import LakeBusy, Lock
 from pipeline.spark import Session, open_session
 from pipeline.upkeep import Upkeep
+from pipeline.zone import NoTimeZone
 
 # A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end.
 LOCK_SECONDS = 30.0
 # Sail keeps some megabytes of every query for as long as its process lives, tried: 90 MB a batch. Its successor starts in a second.
 RETIRE_BYTES = 2 << 30
+# No second try mends these; their messages say what to do.
+HOPELESS = (NoJava, NoJars, NoTimeZone, ValueError)
 # No order for so long: time for housekeeping.
 IDLE_SECONDS = 2.0
 
@@ -83,7 +86,7 @@ class Worker:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
             traceback.print_exc()
-            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, (NoJava, NoJars, ValueError))))
+            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, HOPELESS)))
             return 1
         seconds = round(time.monotonic() - began, 2)
         self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
@@ -184,7 +187,7 @@ def _answers(session: Session) -> bool:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, (NoJava, NoJars, LakeBusy, ValueError)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, (*HOPELESS, LakeBusy)) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

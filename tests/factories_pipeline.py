@@ -304,10 +304,11 @@ TILL = Source(name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("pric
 class Worker:
     """A worker process at the other end of a socket, as the daemon has one: two engines do not fit into one process."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, through: Sequence[str] = ()) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(180)
-        command = [sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
+        # `through` is a command that runs another one, such as `env`
+        command = [*through, sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
         with theirs, log.open("ab") as chatter:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
         self._stream = self._socket.makefile("r")
