@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, SparkSession
 
 from pipeline import jars, java, zone
@@ -23,6 +24,9 @@ from pipeline.contract import Settings
 FOR_EVERY_ENGINE = {
     "spark.sql.session.timeZone": "UTC",  # a timestamp without a zone means UTC, on whatever machine
     "spark.sql.ansi.enabled": "true",  # a number that does not fit is an error, never a null
+}
+# A server that runs already takes none of these: they are set before the first session.
+FOR_AN_ENGINE_OF_OURS = {
     # Else pyspark looks, at each of a batch's thousand calls, for the line that makes it, and for IPython, which is not there.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
@@ -123,7 +127,8 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
         case "sail":
             return _sail(settings)
         case "connect":
-            return _connect(settings.remote, settings, engine="connect", close_server=None)
+            conf = FOR_EVERY_ENGINE | _for_a_session(settings.conf)
+            return _connect(settings.remote, conf, engine="connect", close_server=None)
         case _:
             return _spark(settings, inherit_fds)
 
@@ -131,7 +136,7 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
 def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | None = None) -> dict[str, str]:
     """Tells every setting of a session on Spark, ours and the user's. `saved` is class data for its Java."""
     local = settings.master.startswith("local")
-    conf = {**FOR_EVERY_ENGINE, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
+    conf = {**FOR_EVERY_ENGINE, **FOR_AN_ENGINE_OF_OURS, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
     conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
     conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved))
     conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
@@ -253,13 +258,23 @@ def _sail(settings: Settings) -> Session:
         _SERVERS.remove(server)
         server.stop()
 
-    return _connect(f"sc://127.0.0.1:{server.listening_address[1]}", settings, engine="sail", close_server=close_server)
+    conf = FOR_EVERY_ENGINE | FOR_AN_ENGINE_OF_OURS | _for_a_session(settings.conf)
+    remote = f"sc://127.0.0.1:{server.listening_address[1]}"
+    return _connect(remote, conf, engine="sail", close_server=close_server)
 
 
-def _connect(remote: str, settings: Settings, *, engine: str, close_server: Callable[[], None] | None) -> Session:
+def _connect(
+    remote: str, conf: Mapping[str, str], *, engine: str, close_server: Callable[[], None] | None
+) -> Session:
     session = SparkSession.builder.remote(remote).getOrCreate()
-    for key, value in (FOR_EVERY_ENGINE | _for_a_session(settings.conf)).items():
-        session.conf.set(key, value)
+    for key, value in conf.items():
+        try:
+            session.conf.set(key, value)
+        except AnalysisException as error:
+            session.stop()
+            cause = " ".join(str(error).split())
+            told = f"{remote} does not take {key} for a session ({cause[:200]})"
+            raise ValueError(f"{told}; start the server with it, and leave it out of [spark] conf") from error
 
     def close() -> None:
         session.stop()

@@ -1,18 +1,16 @@
 """What a worker needs of its machine: no time zone, locale, display or home. Each machine is a namespace of mounts."""
 
 import datetime as dt
-import hashlib
 import os
 from pathlib import Path
 
 import pytest
-from factories_pipeline import Worker
+from factories_pipeline import Worker, example
 
 from pipeline import zone
-from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder
+from pipeline.contract import Outcome, Settings
 from pipeline.reader import published, sql
 
-EXAMPLE = Path(__file__).parents[2] / "landing_zone_example" / "2026-03-02"
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
 # A copy of /etc without what says the zone takes its place, and nothing that of the time zone files.
 MACHINE = """
@@ -29,14 +27,6 @@ def machine(root: Path, *environment: str, localtime: str = "") -> list[str]:
     """A command that runs another one on a machine that has next to nothing."""
     needed = [f"PATH={os.environ['PATH']}", f"PYTHONPATH={Path(__file__).parents[2]}"]
     return [*NAMESPACE, "sh", "-c", MACHINE, "sh", str(root), localtime, "env", "-i", *needed, *environment]
-
-
-def customers_of_the_example() -> WorkOrder:
-    path = EXAMPLE / "customers_2026_03_02.csv"
-    content = path.read_bytes()
-    sha256 = hashlib.sha256(content).hexdigest()
-    file = OrderFile(name=path.name, feed="customers", path=str(path), sha256=sha256, bytes=len(content))
-    return WorkOrder(batch_id="b1", source="retail", batch_date=dt.date(2026, 3, 2), files=(file,))
 
 
 @pytest.mark.parametrize("engine", [pytest.param(e, marks=getattr(pytest.mark, e)) for e in ("sail", "spark")])
@@ -63,7 +53,7 @@ def test_a_worker_publishes_on_a_machine_without_zone_locale_display_or_home(
     )
     through = machine(tmp_path, *environment, localtime=localtime)
     with Worker(settings, tmp_path / "worker.log", through) as worker:
-        result = worker.run(customers_of_the_example())
+        result = worker.run(example("customers"))
     assert result.outcome == Outcome.PUBLISHED, result.error
     query = "SELECT first_name, epoch(created_timestamp) FROM retail.silver.customers WHERE customer_id = 'C-101'"
     at = dt.datetime(2026, 3, 2, 8, tzinfo=dt.UTC)
