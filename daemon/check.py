@@ -16,6 +16,7 @@ from typing import Any
 from daemon.config import Config
 from daemon.holders import holder
 from daemon.show import coloured, plural, size
+from daemon.status import writers
 from daemon.wording import listed
 from pipeline import contract
 
@@ -270,10 +271,12 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
 
 
 def _running(config: Config) -> Told:
-    daemon, writer = holder(config.landing.path), holder(Path(config.settings.lake_path) / ".lock")
+    daemon = holder(config.landing.path)
     yield "daemon", OK, f"running, process {daemon.pid}" if daemon else "not running"
-    if writer and not daemon:
-        yield "lake", NOTE, f"process {writer.pid}, or a program that it started, still writes to the lake; a new worker waits for its end"
+    worker, other = writers(daemon, Path(config.settings.lake_path))
+    if (writer := other if daemon else worker) is not None:
+        told = f"process {writer}, or a program that it started, still writes to the lake"
+        yield "lake", NOTE, f"{told}; {'the' if daemon else 'a new'} worker waits for its end"
 
 
 def _lake(config: Config) -> Told:

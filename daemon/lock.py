@@ -9,7 +9,7 @@ from daemon.holders import holder
 
 
 class HeldError(Exception):
-    """Another daemon is at work here; the message names it."""
+    """Another daemon, or another writer of the lake, is at work here; the message names it."""
 
 
 def hold(descriptor: int, what: Path) -> None:

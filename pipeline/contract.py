@@ -33,6 +33,7 @@ __all__ = [
     "SettingKey",
     "Settings",
     "UnpackError",
+    "Waiting",
     "WorkOrder",
     "catalogue",
     "digest",
@@ -146,6 +147,13 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A sign of life: another process writes to the lake, and the work goes on when that has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """The worker's first word: its session is warm, the lake's lock is held, unfinished attempts are undone."""
 
@@ -220,7 +228,7 @@ class CatalogueSource:
     broken: str = ""
 
 
-MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Ready, Refused)}
+MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused)}
 
 
 def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:
