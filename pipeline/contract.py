@@ -32,6 +32,8 @@ __all__ = [
     "Result",
     "SettingKey",
     "Settings",
+    "Trial",
+    "Tried",
     "UnpackError",
     "Waiting",
     "WorkOrder",
@@ -172,6 +174,22 @@ class Refused:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Trial:
+    """An order to try a source's declarations out on empty tables of their own; no table of the lake is touched."""
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What came of a trial: one sentence for what no batch could get past; empty where all went through."""
+
+    source: str
+    mistake: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Quality:
     """Limits that reject a whole batch. `None` is off. Hours count from the end of the batch date."""
 
@@ -228,7 +246,7 @@ class CatalogueSource:
     broken: str = ""
 
 
-MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused)}
+MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused, Trial, Tried)}
 
 
 def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:

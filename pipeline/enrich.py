@@ -45,7 +45,7 @@ class World:
     def change(self, partner: Partner) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
         change = self.changes.get(partner.tree if isinstance(partner, Node) else partner.feed)
-        return change if change is not None and change.rows.rows else None
+        return change if change is not None and change.rows.is_news else None
 
 
 @dataclass(frozen=True, kw_only=True)

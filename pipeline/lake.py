@@ -88,6 +88,12 @@ class Kept:
     path: Path
     schema: pa.Schema
     session: Engine | None = None
+    plans_all: bool = False
+
+    @property
+    def is_news(self) -> bool:
+        """Says whether what follows has to be computed: there are rows, or all is to be planned without any."""
+        return self.plans_all or self.rows > 0
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -137,9 +143,20 @@ class Kept:
 
 
 class Lake:
-    """Names, creates, reads and writes the tables of one lake. Without a session it administers only."""
+    """Names, creates, reads and writes the tables of one lake. Without a session it administers only.
 
-    def __init__(self, path: Path, session: Engine | None = None, *, keep_days: int = 30, engine_rows: int = ENGINE_ROWS) -> None:
+    With `plans_all` no step is left out because it has no rows: so declarations are tried out on empty tables.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        session: Engine | None = None,
+        *,
+        keep_days: int = 30,
+        engine_rows: int = ENGINE_ROWS,
+        plans_all: bool = False,
+    ) -> None:
         found = _UNSAFE.search(str(path))
         if found:
             # delta-rs dies of some of these, and engines read the others as patterns: zero rows and no error.
@@ -147,6 +164,7 @@ class Lake:
         self.path = path
         self.session = session
         self.keep_days = keep_days
+        self.plans_all = plans_all
         self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
@@ -419,13 +437,16 @@ class Lake:
         if next(folder.glob("*.parquet"), None):
             return self.kept(folder)
         # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
-        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), session=self.session)
+        return self._kept(folder, pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
 
     def kept(self, path: Path | str) -> Kept:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
-        return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), session=self.session)
+        return self._kept(path, pa.schema(Schema.from_arrow(_nullable(pq.read_schema(sample))).to_arrow()))
+
+    def _kept(self, path: Path, schema: pa.Schema) -> Kept:
+        return Kept(path=path, schema=_nullable(schema), session=self.session, plans_all=self.plans_all)
 
     def _engine(self) -> Engine:
         assert self.session is not None, "this lake was opened for administration, without an engine"

@@ -79,4 +79,5 @@ def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values
 def _sentence(error: Exception) -> str:
     """Makes one line of whatever was raised: engines write pages."""
     text = " ".join(str(error).split("\n\n")[0].split())
-    return f"{type(error).__name__}: {text}"[:380]
+    about = "".join(f"{note}: " for note in getattr(error, "__notes__", ())[:1])
+    return f"{about}{type(error).__name__}: {text}"[:380]

@@ -96,7 +96,9 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
         def check(one: Staged) -> Judged:
-            return judge(one, batch.source.feed(one.feed).with_settings(batch.values), batch.order, batch.lake, quality=batch.quality, values=values)
+            with noted(one.feed):
+                feed = batch.source.feed(one.feed).with_settings(batch.values)
+                return judge(one, feed, batch.order, batch.lake, quality=batch.quality, values=values)
 
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
@@ -121,12 +123,16 @@ class Underway:
     gold: dict[str, Future[Change | None]] = field(default_factory=dict)
 
     @contextmanager
-    def hand(self) -> Iterator[None]:
-        """Waits for one of a few hands. Who waits for another's result must not have one. Raises CancelledError when the work is void."""
+    def hand(self, about: str) -> Iterator[None]:
+        """Waits for one of a few hands. Who waits for another's result must not have one.
+
+        Raises CancelledError when the work is void. An error is noted to be about this table.
+        """
         with self._hands:
             if self.is_void:
                 raise CancelledError
-            yield
+            with noted(about):
+                yield
 
     def followed(self, table: str) -> Change | None:
         """Waits for what the batch changes in a table, and tells it if it is anything."""
@@ -136,7 +142,7 @@ class Underway:
             change = self.restated[table].result().change
         else:
             change = self.merged[table].result() if table in self.merged else self.world.result().changes.get(table)
-        return change if change is not None and change.rows.rows else None
+        return change if change is not None and change.rows.is_news else None
 
     def world_of(self, table: GoldTable) -> World:
         """Waits for what a gold table reads, and gives the world with that in it."""
@@ -155,7 +161,7 @@ def begun(batch: Batch) -> Iterator[Underway]:
     It ends when all of it has ended; after an error, when what is under the hands has.
     """
     work, gold = Underway(batch=batch), batch.source.gold
-    news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
+    news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed) or batch.lake.plans_all]
     with ThreadPoolExecutor(len(news) + 2 * (len(batch.source.enriched) + len(gold) + 1)) as pool:
         try:
             for judged in news:
@@ -196,7 +202,7 @@ def _world(work: Underway) -> World:
 
 
 def _merge_feed(work: Underway, judged: Judged) -> Change:
-    with work.hand():
+    with work.hand(_silver(work.batch, judged.feed)):
         return _merged(work.batch, judged)
 
 
@@ -243,21 +249,21 @@ def _grow(batch: Batch, tree: Tree) -> Change:
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch, world = work.batch, work.world.result()
-    with work.hand():
+    with work.hand(_silver(batch, table)):
         stored = _stored(batch, _silver(batch, table))
         return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
 
 
 def _write_enriched(work: Underway, table: Enriched) -> Stored:
     change = work.restated[table.name].result().change
-    with work.hand():
+    with work.hand(change.table):
         work.batch.attempt.change(change.table, change.key, change.rows)
     return _stored(work.batch, change.table)
 
 
 def _count(work: Underway) -> tuple[Finding, ...]:
     judged, world = list(work.batch.judged.values()), work.world.result()
-    with work.hand():
+    with work.hand("references"):
         lazy = [*reference_counts(judged, world.tables), *(c for j in judged for c in j.checks)]
         return counted(judged, lazy, work.batch.lake)
 
@@ -266,7 +272,7 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
     batch, change = work.batch, work.followed(of)
     if change is None:
         return None
-    with work.hand():
+    with work.hand(f"gold tables of {of}"):
         return pairs([t for t in batch.source.gold if t.of == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
@@ -274,7 +280,7 @@ def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | 
     change = work.followed(table.of)
     world = work.world_of(table) if table.kind is Kind.KEYS or table.attributes else None
     moved = work.pairs[table.of].result() if table.members else None
-    with work.hand():
+    with work.hand(f"{work.batch.source.name}.gold.{table.name}"):
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
 
@@ -380,6 +386,16 @@ def side_by_side(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """Does independent work in a few threads, in order of the items; the first error is raised once all have ended."""
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         return [f.result() for f in [pool.submit(work, item) for item in items]]
+
+
+@contextmanager
+def noted(about: str) -> Iterator[None]:
+    """Notes in an error which table it is about: an engine's own words name columns alone."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(about)
+        raise
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline import contract
-from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Waiting, WorkOrder
+from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
 from pipeline.jars import NoJars
 from pipeline.java import NoJava
 from pipeline.journal import recover
@@ -113,6 +113,9 @@ class Worker:
                 with contextlib.suppress(LakeBusy), self._locked(lock, patient=False):
                     upkeep.run()
                 continue
+            if isinstance(order, Trial):
+                self._try(order, settings, lake)
+                continue
             result = self._take(order, settings, lake, lock)
             self._line.send(replace(result, retiring=session.engine == "sail" and _resident_bytes() > RETIRE_BYTES))
             upkeep.note(result)
@@ -120,6 +123,11 @@ class Worker:
                 print("the session is lost; a new worker has to be started", file=sys.stderr)
                 return 1
         return 0
+
+    def _try(self, order: Trial, settings: Settings, lake: Lake) -> None:
+        from pipeline.trial import trial
+
+        self._line.send(trial(order.source, settings, lake, self._line.send))
 
     def _take(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
         from pipeline.stream import take

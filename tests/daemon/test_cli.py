@@ -341,7 +341,7 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Comma
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
     assert f"{DAILY}: the definition has changed since the newest batch" in run("status").out
-    assert f"{DAILY}: the definition has changed since the newest batch" in run("check").out
+    assert f"{DAILY}: the definition has changed since the newest batch" in run("check", "--no-engine").out
 
 
 def test_a_changed_setting_changes_the_definitions_that_use_it() -> None:
@@ -377,7 +377,7 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
         assert other.stdout is not None
         other.stdout.readline()
         now, told = json.loads(run("status", "--json").out), run("status").out
-        checked = [f for f in json.loads(run("check", "--json").out) if f["subject"] == "lake" and f["verdict"] == "note"]
+        checked = [f for f in json.loads(run("check", "--no-engine", "--json").out) if f["subject"] == "lake" and f["verdict"] == "note"]
         other.stdin.close()
     os.close(landing)
     assert (now["worker"], now["lake"]) == ({"running": False, "pid": None}, {"held_by": other.pid})
@@ -441,7 +441,7 @@ def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: S
 
 
 READING = (
-    ("--help",), ("check", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
+    ("--help",), ("check", "--no-engine", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
     ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",), ("sources", "retail", "--json"),
 )  # fmt: skip
 
