@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,6 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline import datafiles
 from pipeline.datafiles import DataFile, shaped
+from pipeline.errors import LostWrite
 from pipeline.grammar import arrow_type
 from pipeline.model import Column, literal
 
@@ -68,6 +69,7 @@ class Engine(Protocol):
     def engine(self) -> str: ...
     def for_bytes(self, size: int) -> "SparkSession": ...
     def suited(self, df: "DataFrame") -> "DataFrame": ...
+    def counted(self, df: "DataFrame") -> "tuple[DataFrame, Callable[[], int] | None]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -389,8 +391,25 @@ class Lake:
         present = set(rows.schema.names)
         types = {f.name: f.dataType for f in _struct(schema).fields}
         columns = [(F.col(n) if n in present else F.lit(None)).cast(types[n]).alias(n) for n in schema.names]
-        rows.df.select(*columns).write.format("delta").mode("append").option("userMetadata", tag).save(str(self.location(table)))
-        return self.version(table)
+        before, folder = self.version(table), self.location(table)
+        rows.df.select(*columns).write.format("delta").mode("append").option("userMetadata", tag).save(str(folder))
+        version = self.version(table)
+        self._must_lie_there(folder, rows.rows, self._added(table, before, version))
+        return version
+
+    def _added(self, table: str, before: int, version: int) -> list[tuple[str, int]]:
+        """Tells path and rows of the files that a table has at a version, and had not at one before."""
+        old, new = (pa.table(DeltaTable(self.location(table), version=v).get_add_actions()) for v in (before, version))
+        there = set(old["path"].to_pylist())
+        return [(path, n or 0) for path, n in zip(new["path"].to_pylist(), new["num_records"].to_pylist(), strict=True) if path not in there]
+
+    @staticmethod
+    def _must_lie_there(folder: Path, expected: int, files: Iterable[tuple[str, int]]) -> None:
+        """Raises LostWrite where files are missing, or hold another number of rows than were to be written."""
+        told = list(files)
+        found = [pq.read_metadata(path).num_rows for name, _ in told if (path := folder / unquote(name)).exists()]
+        if not len(found) == len(told) or not expected == sum(found) == sum(rows for _, rows in told):
+            raise LostWrite(folder, f"{expected} rows were to be written, {sum(found)} lie there, in {len(found)} of {len(told)} files")
 
     def _sorted(self, rows: Kept, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         import duckdb  # it sorts on disk what memory does not hold
@@ -431,12 +450,19 @@ class Lake:
         self._work = None
 
     def keep(self, df: "DataFrame", name: str) -> Kept:
-        """Computes a DataFrame once, as Parquet in the work folder."""
+        """Computes a DataFrame once, as Parquet in the work folder. Raises LostWrite where not all of it lies there."""
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
-        self._engine().suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
+        session = self._engine()
+        counted, written = session.counted(session.suited(df))
+        counted.write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
-            return self.kept(folder)
-        # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
+            kept = self.kept(folder)
+            if written is not None and written() != kept.rows:
+                raise LostWrite(folder, f"{written()} rows were written, {kept.rows} lie there")
+            return kept
+        if written is not None:  # Spark writes a file also for no rows
+            raise LostWrite(folder, f"{written()} rows were written, and no file lies there")
+        # Sail writes no file for no rows; asking it for the schema before writing would plan every query twice.
         return self._kept(folder, pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
 
     def kept(self, path: Path | str) -> Kept:

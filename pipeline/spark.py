@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pyspark.errors import AnalysisException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
 
 from pipeline import jars, java, zone
 from pipeline.contract import Settings
@@ -112,6 +113,16 @@ class Session:
         # Spark plans a query as the session is set that it belongs to.
         jvm: Any = self.compiling._jvm  # noqa: SLF001
         return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(self.compiling._jsparkSession, plan), self.compiling)  # noqa: SLF001
+
+    def counted(self, df: DataFrame) -> tuple[DataFrame, Callable[[], int] | None]:
+        """Gives the same query, and what tells, once it is written, how many rows the engine has written.
+
+        That is None on Sail: it counts nothing, and writes from this process to this machine's own files.
+        """
+        if self.engine == "sail":
+            return df, None
+        seen = Observation()
+        return df.observe(seen, F.count(F.lit(1)).alias("rows")), lambda: int(seen.get["rows"])
 
     def stop(self) -> None:
         self.close()
@@ -263,9 +274,7 @@ def _sail(settings: Settings) -> Session:
     return _connect(remote, conf, engine="sail", close_server=close_server)
 
 
-def _connect(
-    remote: str, conf: Mapping[str, str], *, engine: str, close_server: Callable[[], None] | None
-) -> Session:
+def _connect(remote: str, conf: Mapping[str, str], *, engine: str, close_server: Callable[[], None] | None) -> Session:
     session = SparkSession.builder.remote(remote).getOrCreate()
     for key, value in conf.items():
         try:
