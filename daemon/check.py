@@ -1,4 +1,4 @@
-"""Tells whether this machine can do what the configuration says, one line each with what to do. Changes nothing, starts no Java."""
+"""Says whether this machine can do what the configuration says, one line each with what to do. Changes nothing."""
 
 import fcntl
 import importlib
@@ -18,9 +18,13 @@ from daemon.config import Config
 from daemon.ground import GroundError, exposed, opened_below
 from daemon.holders import holder
 from daemon.moves import folder
+from daemon.service import WORKER
 from daemon.show import coloured, plural, size
+from daemon.status import writers
+from daemon.trial import trials
 from daemon.wording import listed
 from pipeline import contract
+from pipeline.contract import Ready, Tried
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
@@ -54,8 +58,8 @@ class Finding:
         return f"{coloured(f'{self.verdict:<4}', _COLOURS[self.verdict])}  {self.subject:<10}  {self.says}"
 
 
-def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
-    """Looks at everything that can be looked at without starting anything."""
+def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = False) -> list[Finding]:
+    """Looks at everything that can be looked at; an engine is started, in a scratch lake, only where that is asked for."""
     looks = {
         "python": _python(), "sources": _sources(config), "engine": _engine(config, environ), "folders": _folders(config), "moves": _moves(config),
         "space": _space(config), "lease": _lease(config), "ledger": _ledger(config), "commands": _commands(config, environ),
@@ -67,8 +71,24 @@ def check(config: Config, environ: Mapping[str, str]) -> list[Finding]:
             found += list(look)
         except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
             found.append((subject, BAD, f"cannot be looked at: {' '.join(str(error).split())}"))
+    # Where Java or a package is missing, the sentence that says so is the better one.
+    if with_engine and not any(verdict == BAD and s in ("python", "engine", "java", "jars") for s, verdict, _ in found):
+        found += _trials(config)
     secrets = config.secrets(environ)
     return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
+
+
+def _trials(config: Config) -> Told:
+    for answer in trials(config, WORKER):
+        match answer:
+            case Ready(engine=engine, seconds=seconds):
+                yield "engine", OK, f"{engine} started in {seconds:g} seconds"
+            case Tried(source=source, mistake="", seconds=seconds):
+                yield "trial", OK, f"{source}: every feed went through all stages without a row, in {seconds:g} seconds"
+            case Tried(source=source, mistake=mistake):
+                yield "trial", BAD, f"{source}: no batch can be published: {mistake}"
+            case sentence:
+                yield "engine", BAD, str(sentence)
 
 
 def _python() -> Told:
@@ -311,10 +331,12 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
 
 
 def _running(config: Config) -> Told:
-    daemon, writer = holder(config.landing.path), holder(Path(config.settings.lake_path) / ".lock")
+    daemon = holder(config.landing.path)
     yield "daemon", OK, f"running, process {daemon.pid}" if daemon else "not running"
-    if writer and not daemon:
-        yield "lake", NOTE, f"process {writer.pid}, or a program that it started, still writes to the lake; a new worker waits for its end"
+    worker, other = writers(daemon, Path(config.settings.lake_path))
+    if (writer := other if daemon else worker) is not None:
+        told = f"process {writer}, or a program that it started, still writes to the lake"
+        yield "lake", NOTE, f"{told}; {'the' if daemon else 'a new'} worker waits for its end"
 
 
 def _lake(config: Config) -> Told:

@@ -272,12 +272,13 @@ def _service(what: str, *, dry_run: bool, yes: bool) -> None:
 
 
 @_verb("check")
+@click.option("--no-engine", is_flag=True, help="Only look, in an instant: start no engine and try no declaration out.")
 @_json
-def _check(*, as_json: bool) -> int:
-    """Tell whether this machine can do what the configuration says."""
+def _check(*, no_engine: bool, as_json: bool) -> int:
+    """Tell whether this machine can do what the configuration says, and the engine what the sources declare."""
     from daemon import check, show
 
-    findings = check.check(_config(), os.environ)
+    findings = check.check(_config(), os.environ, with_engine=not no_engine)
     if as_json:
         show.print_json([f.as_record() for f in findings])
     else:

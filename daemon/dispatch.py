@@ -13,10 +13,11 @@ from daemon.claim import Claim
 from daemon.clock import Clock, as_text, from_text
 from daemon.config import Config
 from daemon.ledger import Ledger
+from daemon.lock import HeldError
 from daemon.logs import Log
 from daemon.retry import Failure, Policy, decide, is_final, wait_seconds
 from daemon.warm import WarmWorker
-from daemon.wording import listed
+from daemon.wording import amount, listed
 from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
 
@@ -72,6 +73,12 @@ class Dispatch:
             reason = f"{lacking}: not in {self._claim.path}; bring the folder back, then retry" if lacking else self._worker.trouble
             if reason:
                 self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason)
+
+    def leave_a_busy_lake(self) -> None:
+        """For a run that has to end: raises HeldError where another process has written to the lake for too long."""
+        if who := self._worker.kept_out:
+            told = "nothing is lost and no attempt is counted; run it again when that has ended"
+            raise HeldError(f"{who}, for more than {amount(self._config.dispatch.timeout_seconds)}; {told}")
 
     def stop(self, wake: threading.Event) -> None:
         """Lets the worker finish its current write, within half of stop_seconds, then hands its batch back."""

@@ -14,7 +14,7 @@ LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXE
 
 
 class HeldError(Exception):
-    """Another daemon is at work here; the message names it."""
+    """Another daemon, or another writer of the lake, is at work here; the message names it."""
 
 
 def hold(descriptor: int, what: Path) -> None:

@@ -84,6 +84,7 @@ class Service:
         rooms.dispatch.step(is_wanted=not self.once or self.has_work())
         if self.once:
             rooms.dispatch.fail_hopeless()
+            rooms.dispatch.leave_a_busy_lake()
         if is_ours:
             rooms.archive.step()
         rooms.announce.step()

@@ -22,11 +22,12 @@ MOST_SET_ASIDE = 3
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     """The shape of `status --json`."""
     daemon = holder(config.landing.path)
-    worker = worker_of(daemon, Path(config.settings.lake_path))
+    worker, other = writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     return {
         "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None, "since": as_text(daemon.since) if daemon and daemon.since else None},
         "worker": {"running": worker is not None, "pid": worker},
+        "lake": {"held_by": other},
         "batches": ledger.counts(),
         "last_published": last
         and {
@@ -42,12 +43,18 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def worker_of(daemon: Holder | None, lake: Path) -> int | None:
-    """The process that writes to the lake, or the daemon's warm one that waits for an order."""
+def writers(daemon: Holder | None, lake: Path) -> tuple[int | None, int | None]:
+    """Returns the worker's process and that of another writer, for whose end the worker waits; each may be missing.
+
+    The worker is the process that writes to the lake, or the daemon's warm one that has no order.
+    """
     writer = holder(lake / ".lock")
-    if writer:
-        return writer.pid
-    return child(daemon.pid, "pipeline") if daemon else None
+    if daemon is None:
+        return (writer.pid if writer else None), None
+    own = child(daemon.pid, "pipeline")
+    if writer is None or writer.pid in (own, daemon.pid):
+        return (writer.pid if writer else own), None
+    return own, writer.pid
 
 
 def outdated(config: Config) -> list[str]:
@@ -83,6 +90,7 @@ def lines(now: Mapping[str, Any]) -> list[str]:
     told = [
         ("daemon", running if daemon["running"] else "not running"),
         ("worker", f"running, process {worker['pid']}" if worker["running"] else "not running"),
+        *([("lake", f"process {now['lake']['held_by']} writes to it; the worker waits for its end")] if now["lake"]["held_by"] else []),
         ("batches", counts or "none yet"),
         ("published", f"{last['source']} {last['batch_date']} at {show.moment(last['published_at'])} · batch {last['batch_id']}" if last else "nothing yet"),
     ]

@@ -10,7 +10,7 @@ from daemon.config import Config
 from daemon.logs import Log
 from daemon.retry import Policy, wait_seconds
 from daemon.wording import amount
-from pipeline.contract import Progress, Ready, Refused, Result, WorkOrder
+from pipeline.contract import Progress, Ready, Refused, Result, Waiting, WorkOrder
 
 
 class WarmWorker:
@@ -25,6 +25,7 @@ class WarmWorker:
         self._child: Child | None = None
         self._failed_starts, self._start_after = 0, 0.0
         self._refusal = ""
+        self._waits_for, self._waits_since = "", 0.0
         self.last_sign = 0.0
         self.is_ready = False
         self.is_stuck = False  # a worker that does not even die: only the machine can help
@@ -38,11 +39,17 @@ class WarmWorker:
         """Why the worker could not be started as often as a batch is tried; '' while it may still come."""
         return self._refusal if self._failed_starts >= self._policy.attempts else ""
 
+    @property
+    def kept_out(self) -> str:
+        """Who keeps the worker from the lake for as long as it may be silent over a batch; '' while it may still come."""
+        is_long = self._clock.monotonic() - self._waits_since > self._config.dispatch.timeout_seconds
+        return self._waits_for if is_long else ""
+
     def start_when_due(self) -> None:
         """Starts a worker where there is none and the last failure is long enough ago."""
         if self._child is not None or self._clock.monotonic() < self._start_after:
             return
-        self._refusal = ""
+        self._refusal = self._waits_for = ""
         try:
             self._child = Child(self._command, self._output, self._wake.set, self._config.secrets(os.environ))
         except OSError as error:
@@ -57,6 +64,7 @@ class WarmWorker:
         while self._child and not self._child.messages.empty():
             message = self._child.messages.get()
             self.last_sign = self._clock.monotonic()
+            self._waits(message.reason if isinstance(message, Waiting) else "")
             if isinstance(message, Ready):
                 self.is_ready, self._failed_starts = True, 0
                 self._log.info("worker.ready", pid=message.pid, engine=message.engine, seconds=message.seconds, undone=list(message.undone))
@@ -120,6 +128,13 @@ class WarmWorker:
             message = child.messages.get()
             if isinstance(message, Progress | Result):
                 yield message
+
+    def _waits(self, what: str) -> None:
+        if what and not self._waits_for:
+            self._waits_since = self.last_sign
+        if what and what != self._waits_for:
+            self._log.warning("worker.waiting", reason=f"{what}; the work goes on when that has ended")
+        self._waits_for = what
 
     def _refused(self, message: Refused) -> None:
         self._refusal = message.reason

@@ -38,7 +38,10 @@ __all__ = [
     "Result",
     "SettingKey",
     "Settings",
+    "Trial",
+    "Tried",
     "UnpackError",
+    "Waiting",
     "WorkOrder",
     "catalogue",
     "check_lake",
@@ -174,6 +177,13 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """A sign of life: another process writes to the lake, and the work goes on when that has ended."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """The worker's first word: its session is warm, the lake's lock is held, unfinished attempts are undone."""
 
@@ -189,6 +199,22 @@ class Refused:
 
     reason: str
     retryable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """An order to try a source's declarations out on empty tables of their own; no table of the lake is touched."""
+
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """What came of a trial: one sentence for what no batch could get past; empty where all went through."""
+
+    source: str
+    mistake: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +278,7 @@ class CatalogueSource:
     broken: str = ""
 
 
-MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Ready, Refused)}
+MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused, Trial, Tried)}
 
 
 def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:

@@ -13,9 +13,9 @@ from pipeline.derive import derive, in_turn
 from pipeline.errors import UnfitValue
 from pipeline.judging import when_broken, when_outside
 from pipeline.lake import Ends, Kept, Lake, Stored
+from pipeline.locate import Part, located
 from pipeline.merge import Change, difference, first_of
 from pipeline.model import NOW, AsOf, Column, Enriched, Feed, Newest, Node, Partner, Rule, Source, filled
-from pipeline.trial import Part, located
 from pipeline.validate import Judged, check_rows, combinations, finding, tally
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
@@ -49,7 +49,7 @@ class World:
     def change(self, partner: Partner) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
         change = self.changes.get(partner.tree if isinstance(partner, Node) else partner.feed)
-        return change if change is not None and change.rows.rows else None
+        return change if change is not None and change.rows.is_news else None
 
 
 @dataclass(frozen=True, kw_only=True)

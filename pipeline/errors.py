@@ -1,6 +1,7 @@
 """Whose fault a failure is: the sender's (DataError), the declarer's (WrongDeclaration); else a retry may help."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 class DataError(Exception):
@@ -28,3 +29,10 @@ class ForeignCommit(Exception):
 
 class ClaimChanged(Exception):
     """A claimed file is no longer what was claimed: the attempt is void and may be tried again."""
+
+
+class LostWrite(OSError):
+    """Rows that the engine has written do not lie where they are read; trying again may help."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(f"{folder}: {what}; see that the engine writes to the same folder that this process reads")

@@ -15,9 +15,9 @@ from pipeline.contract import Progress, WorkOrder
 from pipeline.derive import derive, in_turn, words
 from pipeline.errors import DataError, UnfitValue, WrongDeclaration
 from pipeline.lake import Kept, Lake
+from pipeline.locate import Part, are_among, error_of, failing, first_part
 from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
 from pipeline.stage import Staged
-from pipeline.trial import Part, are_among, error_of, failing, first_part
 
 BOOKKEEPING = columns_of(
     """

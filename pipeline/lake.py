@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -28,6 +28,7 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline import datafiles
 from pipeline.datafiles import DataFile, shaped
+from pipeline.errors import LostWrite
 from pipeline.grammar import arrow_type
 from pipeline.model import Column, literal
 
@@ -68,6 +69,7 @@ class Engine(Protocol):
     def engine(self) -> str: ...
     def for_bytes(self, size: int) -> "SparkSession": ...
     def suited(self, df: "DataFrame") -> "DataFrame": ...
+    def counted(self, df: "DataFrame") -> "tuple[DataFrame, Callable[[], int] | None]": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,12 @@ class Kept:
     path: Path
     schema: pa.Schema
     session: Engine | None = None
+    plans_all: bool = False
+
+    @property
+    def is_news(self) -> bool:
+        """Says whether what follows has to be computed: there are rows, or all is to be planned without any."""
+        return self.plans_all or self.rows > 0
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -137,9 +145,20 @@ class Kept:
 
 
 class Lake:
-    """Names, creates, reads and writes the tables of one lake. Without a session it administers only."""
+    """Names, creates, reads and writes the tables of one lake. Without a session it administers only.
 
-    def __init__(self, path: Path, session: Engine | None = None, *, keep_days: int = 30, engine_rows: int = ENGINE_ROWS) -> None:
+    With `plans_all` no step is left out because it has no rows: so declarations are tried out on empty tables.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        session: Engine | None = None,
+        *,
+        keep_days: int = 30,
+        engine_rows: int = ENGINE_ROWS,
+        plans_all: bool = False,
+    ) -> None:
         found = _UNSAFE.search(str(path))
         if found:
             # delta-rs dies of some of these, and engines read the others as patterns: zero rows and no error.
@@ -147,6 +166,7 @@ class Lake:
         self.path = path
         self.session = session
         self.keep_days = keep_days
+        self.plans_all = plans_all
         self._engine_rows = engine_rows
         self._work: Path | None = None
         self._numbers = itertools.count(1)
@@ -371,8 +391,25 @@ class Lake:
         present = set(rows.schema.names)
         types = {f.name: f.dataType for f in _struct(schema).fields}
         columns = [(F.col(n) if n in present else F.lit(None)).cast(types[n]).alias(n) for n in schema.names]
-        rows.df.select(*columns).write.format("delta").mode("append").option("userMetadata", tag).save(str(self.location(table)))
-        return self.version(table)
+        before, folder = self.version(table), self.location(table)
+        rows.df.select(*columns).write.format("delta").mode("append").option("userMetadata", tag).save(str(folder))
+        version = self.version(table)
+        self._must_lie_there(folder, rows.rows, self._added(table, before, version))
+        return version
+
+    def _added(self, table: str, before: int, version: int) -> list[tuple[str, int]]:
+        """Tells path and rows of the files that a table has at a version, and had not at one before."""
+        old, new = (pa.table(DeltaTable(self.location(table), version=v).get_add_actions()) for v in (before, version))
+        there = set(old["path"].to_pylist())
+        return [(path, n or 0) for path, n in zip(new["path"].to_pylist(), new["num_records"].to_pylist(), strict=True) if path not in there]
+
+    @staticmethod
+    def _must_lie_there(folder: Path, expected: int, files: Iterable[tuple[str, int]]) -> None:
+        """Raises LostWrite where files are missing, or hold another number of rows than were to be written."""
+        told = list(files)
+        found = [pq.read_metadata(path).num_rows for name, _ in told if (path := folder / unquote(name)).exists()]
+        if not len(found) == len(told) or not expected == sum(found) == sum(rows for _, rows in told):
+            raise LostWrite(folder, f"{expected} rows were to be written, {sum(found)} lie there, in {len(found)} of {len(told)} files")
 
     def _sorted(self, rows: Kept, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         import duckdb  # it sorts on disk what memory does not hold
@@ -413,22 +450,35 @@ class Lake:
         self._work = None
 
     def keep(self, df: "DataFrame", name: str) -> Kept:
-        """Computes a DataFrame once, as Parquet in the work folder. Raises UnfitValue and WrongDeclaration."""
+        """Computes a DataFrame once, as Parquet in the work folder.
+
+        Raises UnfitValue and WrongDeclaration, and LostWrite where not all of it lies there.
+        """
         from pipeline.faults import within  # it knows pyspark, which administration never loads
 
         folder = self.work / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', name)}"
+        session = self._engine()
         with within(df=df):
-            self._engine().suited(df).write.mode("overwrite").options(**_KEPT).parquet(str(folder))
+            counted, written = session.counted(session.suited(df))
+            counted.write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
-            return self.kept(folder)
-        # An engine may write no file for no rows; asking it for the schema before writing would plan every query twice.
-        return Kept(path=folder, schema=_nullable(pa.schema(Schema.from_json(df.schema.json()).to_arrow())), session=self.session)
+            kept = self.kept(folder)
+            if written is not None and written() != kept.rows:
+                raise LostWrite(folder, f"{written()} rows were written, {kept.rows} lie there")
+            return kept
+        if written is not None:  # Spark writes a file also for no rows
+            raise LostWrite(folder, f"{written()} rows were written, and no file lies there")
+        # Sail writes no file for no rows; asking it for the schema before writing would plan every query twice.
+        return self._kept(folder, pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
 
     def kept(self, path: Path | str) -> Kept:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
-        return Kept(path=path, schema=_arrow_schema(Schema.from_arrow(_nullable(pq.read_schema(sample)))), session=self.session)
+        return self._kept(path, pa.schema(Schema.from_arrow(_nullable(pq.read_schema(sample))).to_arrow()))
+
+    def _kept(self, path: Path, schema: pa.Schema) -> Kept:
+        return Kept(path=path, schema=_nullable(schema), session=self.session, plans_all=self.plans_all)
 
     def given(self, rows: pa.Table) -> "DataFrame":
         """Hands a few rows of this process to the engine."""

@@ -12,7 +12,11 @@ from pipeline import lakeversion
 
 
 class LakeBusy(Exception):
-    """Another process is writing to the lake; the message names the lake and the process."""
+    """Another process is writing to the lake; the message names the lake and the process, `what` does no more."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; try again when that has ended")
+        self.what = what
 
 
 class Lock:
@@ -36,7 +40,7 @@ class Lock:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
             if time.monotonic() >= until:
-                raise LakeBusy(f"{self._lake} is being written by {self._holder()}; try again when that has ended")
+                raise LakeBusy(f"{self._lake} is being written by {self._holder()}")
             time.sleep(0.05)
         try:
             lakeversion.mark(self._lake)

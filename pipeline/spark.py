@@ -14,15 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.errors import AnalysisException
+from pyspark.sql import DataFrame, Observation, SparkSession
+from pyspark.sql import functions as F
 
-from pipeline import jars, java
+from pipeline import jars, java, zone
 from pipeline.contract import Settings
 
 # Also a session on somebody else's server can be told these.
 FOR_EVERY_ENGINE = {
     "spark.sql.session.timeZone": "UTC",  # a timestamp without a zone means UTC, on whatever machine
     "spark.sql.ansi.enabled": "true",  # a number that does not fit is an error, never a null
+}
+# A server that runs already takes none of these: they are set before the first session.
+FOR_AN_ENGINE_OF_OURS = {
     # Else pyspark looks, at each of a batch's thousand calls, for the line that makes it, and for IPython, which is not there.
     "spark.python.sql.dataFrameDebugging.enabled": "false",
 }
@@ -109,6 +114,16 @@ class Session:
         jvm: Any = self.compiling._jvm  # noqa: SLF001
         return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(self.compiling._jsparkSession, plan), self.compiling)  # noqa: SLF001
 
+    def counted(self, df: DataFrame) -> tuple[DataFrame, Callable[[], int] | None]:
+        """Gives the same query, and what tells, once it is written, how many rows the engine has written.
+
+        That is None on Sail: it counts nothing, and writes from this process to this machine's own files.
+        """
+        if self.engine == "sail":
+            return df, None
+        seen = Observation()
+        return df.observe(seen, F.count(F.lit(1)).alias("rows")), lambda: int(seen.get["rows"])
+
     def stop(self) -> None:
         self.close()
 
@@ -117,13 +132,14 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
     """Opens the session that `settings.engine` names.
 
     `inherit_fds` are open files that a JVM of our own keeps open as long as it lives, such as the lake's lock. Other engines run
-    in this process or elsewhere and inherit nothing. Raises NoJava and NoJars, whose messages say what to do.
+    in this process or elsewhere and inherit nothing. Raises NoJava, NoJars and NoTimeZone, whose messages say what to do.
     """
     match settings.engine:
         case "sail":
             return _sail(settings)
         case "connect":
-            return _connect(settings.remote, settings, engine="connect", close_server=None)
+            conf = FOR_EVERY_ENGINE | _for_a_session(settings.conf)
+            return _connect(settings.remote, conf, engine="connect", close_server=None)
         case _:
             return _spark(settings, inherit_fds)
 
@@ -131,7 +147,7 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
 def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | None = None) -> dict[str, str]:
     """Tells every setting of a session on Spark, ours and the user's. `saved` is class data for its Java."""
     local = settings.master.startswith("local")
-    conf = {**FOR_EVERY_ENGINE, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
+    conf = {**FOR_EVERY_ENGINE, **FOR_AN_ENGINE_OF_OURS, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
     conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
     conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved))
     conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
@@ -148,7 +164,10 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
-    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={tempfile.gettempdir()}"]
+    scratch = tempfile.gettempdir()
+    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={scratch}", f"-XX:ErrorFile={scratch}/hs_err_pid%p.log"]
+    # Nothing depends on the zone, the locale or the display of the machine.
+    options += ["-Duser.timezone=UTC", "-Dfile.encoding=UTF-8", "-Djava.awt.headless=true"]
     of_conf = (settings.conf.get(f"spark.driver.{name}", "") for name in ("extraJavaOptions", "defaultJavaOptions"))
     of_the_environment = (os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
     told = " ".join([*of_conf, *of_the_environment])
@@ -199,6 +218,7 @@ def _prepare_environment(found: java.JavaFound, *, local: bool) -> None:
     os.environ["JAVA_HOME"] = str(found.home)
     os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # another Spark of this machine would not know Delta's jars
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # not the first python3 on PATH
+    os.environ["LC_ALL"] = "C.UTF-8"  # Java takes the encoding of file names from here alone
     if local:
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a host name that resolves to nothing would stop it
     for inherited in ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE"):
@@ -237,8 +257,11 @@ def _sail(settings: Settings) -> Session:
     os.environ.setdefault("RUST_LOG", "warn")  # it reports every query at INFO, on stderr
     # It forgets a session that was idle for 15 minutes, tried; the worker's waits for its next batch for days.
     os.environ.setdefault("SAIL_SPARK__SESSION_TIMEOUT_SECS", str(10 * 365 * 86400))
+    from pysail import _native
     from pysail.spark import SparkConnectServer
 
+    if not zone.is_known():
+        zone.say_utc(Path(_native.__file__))
     server = SparkConnectServer("127.0.0.1", 0)
     server.start(background=True)
     _SERVERS.append(server)
@@ -247,13 +270,21 @@ def _sail(settings: Settings) -> Session:
         _SERVERS.remove(server)
         server.stop()
 
-    return _connect(f"sc://127.0.0.1:{server.listening_address[1]}", settings, engine="sail", close_server=close_server)
+    conf = FOR_EVERY_ENGINE | FOR_AN_ENGINE_OF_OURS | _for_a_session(settings.conf)
+    remote = f"sc://127.0.0.1:{server.listening_address[1]}"
+    return _connect(remote, conf, engine="sail", close_server=close_server)
 
 
-def _connect(remote: str, settings: Settings, *, engine: str, close_server: Callable[[], None] | None) -> Session:
+def _connect(remote: str, conf: Mapping[str, str], *, engine: str, close_server: Callable[[], None] | None) -> Session:
     session = SparkSession.builder.remote(remote).getOrCreate()
-    for key, value in (FOR_EVERY_ENGINE | _for_a_session(settings.conf)).items():
-        session.conf.set(key, value)
+    for key, value in conf.items():
+        try:
+            session.conf.set(key, value)
+        except AnalysisException as error:
+            session.stop()
+            cause = " ".join(str(error).split())
+            told = f"{remote} does not take {key} for a session ({cause[:200]})"
+            raise ValueError(f"{told}; start the server with it, and leave it out of [spark] conf") from error
 
     def close() -> None:
         session.stop()

@@ -130,7 +130,10 @@ class Underway:
 
     @contextmanager
     def hand(self) -> Iterator[None]:
-        """Waits for one of a few hands. Who waits for another's result must not have one. Raises CancelledError when the work is void."""
+        """Waits for one of a few hands. Who waits for another's result must not have one.
+
+        Raises CancelledError when the work is void.
+        """
         with self._hands:
             if self.is_void:
                 raise CancelledError
@@ -144,7 +147,7 @@ class Underway:
             change = self.restated[table].result().change
         else:
             change = self.merged[table].result() if table in self.merged else self.world.result().changes.get(table)
-        return change if change is not None and change.rows.rows else None
+        return change if change is not None and change.rows.is_news else None
 
     def world_of(self, table: GoldTable) -> World:
         """Waits for what a gold table reads, and gives the world with that in it."""
@@ -163,7 +166,7 @@ def begun(batch: Batch) -> Iterator[Underway]:
     It ends when all of it has ended; after an error, when what is under the hands has.
     """
     work, gold = Underway(batch=batch), batch.source.gold
-    news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed)]
+    news = [j for j in batch.judged.values() if j.rows_accepted or whole(batch, j.feed) or batch.lake.plans_all]
     with ThreadPoolExecutor(len(news) + 2 * (len(batch.source.enriched) + len(gold) + 1)) as pool:
         try:
             for judged in news:

@@ -13,9 +13,9 @@ from pyspark.sql import functions as F
 from pipeline.errors import DataError, UnfitValue, WrongDeclaration
 from pipeline.faults import sentence
 from pipeline.lake import Kept, Lake, Stored
+from pipeline.locate import Part, column_of, located
 from pipeline.merge import Change, difference
 from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
-from pipeline.trial import Part, column_of, located
 from pipeline.validate import as_one_text, check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
@@ -152,9 +152,9 @@ class Gold:
 
     @property
     def has_news(self) -> bool:
-        if self.table.per_batch or (self.change is not None and self.change.rows.rows):
+        if self.table.per_batch or (self.change is not None and self.change.rows.is_news):
             return True
-        renamed = self.attributes_change is not None and self.attributes_change.rows.rows
+        renamed = self.attributes_change is not None and self.attributes_change.rows.is_news
         return bool(self.stored.version and (renamed or self.ages))
 
 
@@ -346,7 +346,8 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
 def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
     """Gives all rows of the parts of groups that changed rows (`news`, those that count) touch: as they were (`_sign` -1) and as they are (+1)."""
     table, before = gold.table, gold.source_rows
-    goes_too = change.rows.ends("_sign")[0] < 0
+    lowest = change.rows.ends("_sign")[0]
+    goes_too = lowest is None or lowest < 0
     came = news.where("_sign > 0") if goes_too else news  # Sail takes ten times as long to group by a column of which a filter leaves one value
     if before is None:
         return came

@@ -1,111 +1,109 @@
-"""Tries declared SQL on some of the rows, to find those that an error comes from, and the expression."""
+"""Tries the declarations of a source out: batches without a row go through every stage, so that all SQL is planned.
 
+They go through twice: a first batch finds no stored rows to join with, and the one after it does.
+"""
+
+import datetime as dt
+import hashlib
+import inspect
+import re
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame
 
-from pipeline.errors import UnfitValue
-from pipeline.faults import within
-from pipeline.lake import Kept, Lake
+from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder
+from pipeline.lake import Lake
+from pipeline.manifest import BATCHES, Entry, Manifest
+from pipeline.model import AsOf, Feed, Source
+from pipeline.run import Report, run, sources_of
 
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One expression of a declaration: its name, its query over rows, and the columns that it is computed of, if known.
-
-    `among` gives, as `_source_file` and `_record`, the rows that it is computed of; without it, it is computed of all.
-    """
-
-    name: str
-    query: Callable[[DataFrame], DataFrame]
-    needs: tuple[str, ...] = ()
-    among: Callable[[DataFrame], DataFrame] | None = None
+DAYS = (dt.date(2026, 1, 1), dt.date(2026, 1, 2))
+_TYPES = {"STRING", "INT", "BIGINT", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP"}
+_OF_THE_BATCH = {"batch_id", "batch_seq", "batch_date", "as_of"}
+_SETTING = re.compile(r"\$([A-Za-z_]\w*)")
+_NAMED = re.compile(r"""(?:[`"']\$?|unknown function: )(\w+)""")
 
 
-def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> UnfitValue | None:
-    """Runs a query over rows; returns what is wrong with a value of them. Other errors are raised."""
+def trial(name: str, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Tried:
+    """Tries a source out on empty tables in a scratch folder of the lake, and tells the first mistake. Never raises."""
+    began, scratch = time.monotonic(), lake.path / "_trial" / name
     try:
-        shutil.rmtree(_run(query, rows, lake).path, ignore_errors=True)
-    except UnfitValue as error:
-        return error
-    return None
+        source = (source_of or sources_of(settings))(name)
+        mistake = _mistake(source, settings, Lake(scratch, lake.session, plans_all=True), report)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was asked for
+        mistake = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Tried(source=name, mistake=mistake, seconds=round(time.monotonic() - began, 2))
 
 
-def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> npt.NDArray[np.bool_]:
-    """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed."""
-    try:
-        kept = _run(query, rows, lake).arrow()
-    except UnfitValue:
-        return np.zeros(rows.num_rows, np.bool_)
-    found = set(_places(kept))
-    return np.array([place in found for place in _places(rows)], np.bool_)
+def _mistake(source: Source, settings: Settings, lake: Lake, report: Report) -> str:
+    files = tuple(_header(feed, lake.path / "_files") for feed in source.feeds)
+    for day in DAYS:
+        order = WorkOrder(batch_id=f"trial-{day:%d}", source=source.name, batch_date=day, files=files)
+        result = run(order, settings, lake, report, lambda _: source)
+        if result.outcome != Outcome.PUBLISHED:
+            places = _places(source, result.reason)
+            return f"{' and '.join(places[:3])}: {result.reason}" if places else result.reason
+        _as_if_stored(source, lake)
+    return ""
 
 
-def _places(rows: pa.Table) -> list[tuple[str, int]]:
-    return list(zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True))
+def _header(feed: Feed, folder: Path) -> OrderFile:
+    """Writes a file of the feed that has no row."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{feed.name}.csv"
+    content = (feed.csv.delimiter.join(feed.names) + "\n").encode(feed.csv.encoding)
+    path.write_bytes(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return OrderFile(name=path.name, feed=feed.name, path=str(path), sha256=sha256, bytes=len(content))
 
 
-def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> Kept:
-    path = lake.work / f"trial-{threading.get_ident()}.parquet"
-    pq.write_table(rows, path)
-    return lake.keep(query(lake.kept(path).df), "trial")
+def _as_if_stored(source: Source, lake: Lake) -> None:
+    """Gives every table a newer version, which holds no row either: to version 0 nothing is joined."""
+    manifest = Manifest(lake)
+    versions = manifest.versions(source.name)
+    for table in (t for t in versions if t != BATCHES and lake.version(t) == 0):
+        lake.append(table, pa.Table.from_pylist([{}], schema=lake.schema(table)), "trial")
+        versions[table] = lake.restore(table, 0, "trial")
+    manifest.write(Entry(batch_id="trial", kind="maintenance", source=source.name), versions)
 
 
-def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, UnfitValue] | None:
-    """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
-    for part in parts:
-        with within(part.name):
-            error = error_of(part.query, rows, lake)
-        if error is not None:
-            return part, error
-    return None
+def _places(source: Source, reason: str) -> list[str]:
+    """Finds where the declarations use the name that the engine does not know, which comes first in its reason."""
+    known = {c.name for f in source.feeds for c in f.silver} | _TYPES
+    for name in (n for n in _NAMED.findall(reason) if n not in known):
+        if found := [place for place, sql in _declared(source) if re.search(rf"\b{name}\b", sql)]:
+            return list(dict.fromkeys(found))
+    # A setting that is not there stays in the SQL as `$name`, which an engine may call bad syntax and no more.
+    settings = {*_OF_THE_BATCH, *(s.name for s in source.settings)}
+    unfilled = [(place, set(_SETTING.findall(sql)) - settings) for place, sql in _declared(source)]
+    return [f"{place}, where ${', $'.join(sorted(names))} is no setting" for place, names in unfilled if names]
 
 
-def failing(
-    query: Callable[[DataFrame], DataFrame],
-    rows: pa.Table,
-    lake: Lake,
-    struck: npt.NDArray[np.bool_],
-) -> Iterator[tuple[int, UnfitValue]]:
-    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may strike out more."""
-    spans = [(0, rows.num_rows)]
-    while spans:
-        low, high = spans.pop()
-        left = low + np.flatnonzero(~struck[low:high])
-        error = error_of(query, rows.take(pa.array(left)), lake) if len(left) else None
-        if error is None:
-            continue
-        if len(left) == 1:
-            struck[left[0]] = True
-            yield int(left[0]), error
-        else:
-            middle = int(left[len(left) // 2])
-            spans += [(middle, high), (low, middle)]
-
-
-def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) -> UnfitValue:
-    """Returns the error with the part that it comes from, and with the row, where one row alone is at fault."""
-    table = rows.arrow()
-    for part in parts:
-        struck = np.zeros(table.num_rows, np.bool_)
-        if found := next(failing(part.query, table, lake, struck), None):
-            at, says = found
-            return UnfitValue(str(says), part.name, table.slice(at, 1).to_pylist(maps_as_pydicts="strict")[0])
-    return error
-
-
-def column_of(error: UnfitValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> UnfitValue:
-    """Returns the error with the first column whose query fails."""
-    for name, query in queries.items():
-        try:
-            lake.keep(query(), "trial")
-        except UnfitValue as says:
-            return UnfitValue(str(says), name)
-    return error
+def _declared(source: Source) -> Iterator[tuple[str, str]]:
+    """Gives every SQL text of a source's declarations, and the functions of its gold tables, each with its place."""
+    for feed in source.feeds:
+        yield from ((f"{feed.name}, prepared column {d.name}", d.sql) for d in feed.prepared)
+        yield from ((f"{feed.name}, derived column {d.name}", d.sql) for d in feed.derived)
+        yield from ((f"{feed.name}, rule {r.name}", f"{r.holds} {r.where}") for r in feed.rules)
+        yield f"{feed.name}, delete_when", feed.deletes
+    for table in source.enriched:
+        yield f"{table.name}, at", table.at
+        yield from ((f"{table.name}, derived column {d.name}", d.sql) for d in table.derived)
+        yield from ((f"{table.name}, rule {r.name}", f"{r.holds} {r.where}") for r in table.rules)
+        yield from ((f"{table.name}, check {r.name}", f"{r.holds} {r.where}") for r in table.checks)
+        for partner in (p for p in table.partners if isinstance(p, AsOf)):
+            where = f"{table.name}, partner {partner.feed}"
+            yield where, " ".join([partner.where, *(d.sql for d in (*partner.totals, *partner.give))])
+    for gold in source.gold:
+        yield f"{gold.name}, where", gold.where
+        columns = {**gold.sums, **gold.members, **gold.ages}
+        yield from ((f"{gold.name}, column {column}", sql) for column, sql in columns.items())
+        yield from ((f"{gold.name}, check {r.name}", f"{r.holds} {r.where}") for r in gold.checks)
+        yield f"{gold.name}, each", " ".join(gold.each)
+        yield f"{gold.name}, its columns or its function", " ".join([*(c.name for c in gold.schema), *gold.grain, *gold.key])
+        yield f"{gold.name}, its function", inspect.getsource(gold.build)

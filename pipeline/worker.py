@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 from pipeline import contract
-from pipeline.contract import Outcome, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
 from pipeline.jars import NoJars
 from pipeline.java import NoJava
 from pipeline.journal import recover
@@ -28,15 +28,16 @@ from pipeline.lock import LakeBusy, Lock
 from pipeline.manifest import Manifest
 from pipeline.spark import Session, open_session
 from pipeline.upkeep import Upkeep
+from pipeline.zone import NoTimeZone
 
-# A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end.
-LOCK_SECONDS = 30.0
+# A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end. Who waits longer says so.
+LOCK_SECONDS = 10.0
 # Sail keeps some megabytes of every query for as long as its process lives, tried: 90 MB a batch. Its successor starts in a second.
 RETIRE_BYTES = 2 << 30
 # No order for so long: time for housekeeping.
 IDLE_SECONDS = 2.0
 # A worker that cannot start for one of these will not by itself.
-FINAL = (NoJava, NoJars, NewerLake, ValueError)
+FINAL = (NoJava, NoJars, NoTimeZone, NewerLake, ValueError)
 
 
 class Line:
@@ -125,8 +126,11 @@ class Worker:
         while not self._is_ending:
             order = self._line.receive(IDLE_SECONDS if upkeep.is_due else None)
             if order is None:
-                with contextlib.suppress(LakeBusy), self._locked(lock, wait_seconds=0):
+                with contextlib.suppress(LakeBusy), self._locked(lock, patient=False):
                     upkeep.run()
+                continue
+            if isinstance(order, Trial):
+                self._try(order, settings, lake)
                 continue
             result = self._take(order, settings, lake, lock)
             self._line.send(replace(result, retiring=session.engine == "sail" and _resident_bytes() > RETIRE_BYTES))
@@ -136,21 +140,31 @@ class Worker:
                 return 1
         return 0
 
+    def _try(self, order: Trial, settings: Settings, lake: Lake) -> None:
+        from pipeline.trial import trial
+
+        self._line.send(trial(order.source, settings, lake, self._line.send))
+
     def _take(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
         from pipeline.stream import take
 
-        self._is_busy = True
-        try:
-            with self._locked(lock):
+        with self._locked(lock):
+            self._is_busy = True
+            try:
                 return take(order, settings, lake, self._line.send)
-        except LakeBusy as error:
-            return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=str(error))
-        finally:
-            self._is_busy = False
+            finally:
+                self._is_busy = False
 
     @contextlib.contextmanager
-    def _locked(self, lock: Lock, wait_seconds: float | None = None) -> Iterator[None]:
-        lock.take(self._lock_seconds if wait_seconds is None else wait_seconds)
+    def _locked(self, lock: Lock, *, patient: bool = True) -> Iterator[None]:
+        while True:
+            try:
+                lock.take(self._lock_seconds if patient else 0.0)
+                break
+            except LakeBusy as error:
+                if not patient:
+                    raise
+                self._line.send(Waiting(reason=error.what))  # it is the daemon that may lose patience
         try:
             yield
         finally:
@@ -181,7 +195,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a worker on an inherited socket."""
     parser = argparse.ArgumentParser(prog="python -m pipeline", description="The worker that `lakegate run` starts; it is of no use by itself.")
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the daemon")
-    parser.add_argument("--lock-seconds", type=float, default=LOCK_SECONDS, help="how long to wait for another writer of the lake to end")
+    parser.add_argument("--lock-seconds", type=float, default=LOCK_SECONDS, help="how often to say that another process writes to the lake")
     options = parser.parse_args(arguments)
     faulthandler.enable()
     _leave_ctrl_c_to_the_daemon()
@@ -202,7 +216,7 @@ def _answers(session: Session) -> bool:
 
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return text if isinstance(error, (*FINAL, LakeBusy)) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, FINAL) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

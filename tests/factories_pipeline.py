@@ -310,13 +310,28 @@ TILL = Source(name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("pric
 # ---- an engine in a process of its own
 
 
+EXAMPLE = Path(__file__).parents[1] / "landing_zone_example" / "2026-03-02"
+
+
+def example(*feeds: str) -> WorkOrder:
+    """The first day of the example shop, or some feeds of it."""
+    files = []
+    for feed in feeds or ("orders", "customers", "products", "inventory", "shipping"):
+        path = EXAMPLE / f"{feed}_2026_03_02.csv"
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        files.append(OrderFile(name=path.name, feed=feed, path=str(path), sha256=sha256, bytes=len(content)))
+    return WorkOrder(batch_id="b1", source="retail", batch_date=dt.date(2026, 3, 2), files=tuple(files))
+
+
 class Worker:
     """A worker process at the other end of a socket, as the daemon has one: two engines do not fit into one process."""
 
-    def __init__(self, settings: Settings, log: Path) -> None:
+    def __init__(self, settings: Settings, log: Path, through: Sequence[str] = ()) -> None:
         self._socket, theirs = socket.socketpair()
         self._socket.settimeout(180)
-        command = [sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
+        # `through` is a command that runs another one, such as `env`
+        command = [*through, sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
         with theirs, log.open("ab") as chatter:
             self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
         self._stream = self._socket.makefile("r")

@@ -336,6 +336,7 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert json.loads(run("status", "--json").out) == {
         "daemon": {"running": False, "pid": None, "since": None},
         "worker": {"running": False, "pid": None},
+        "lake": {"held_by": None},
         "batches": {},
         "last_published": None,
         "waiting_for": [],
@@ -359,7 +360,7 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Comma
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
     assert f"{DAILY}: not all rows follow the definition of now; `lakegate check` says since when" in run("status").out
     changed = f"{DAILY}: the definition has changed since the newest rows were written, which follow the old one"
-    assert changed in run("check").out
+    assert changed in run("check", "--no-engine").out
 
 
 def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
@@ -374,7 +375,7 @@ def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
     for _ in range(2):
         lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(mixed))
         assert json.loads(run("status", "--json").out)["outdated"] == sorted([DAILY, monthly])
-        said = run("check").out
+        said = run("check", "--no-engine").out
         assert f"{DAILY}: since batch b7 new rows follow another definition than older ones" in said
         assert f"{monthly}: it starts with batch b8, rows from before are not in it" in said
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(follows))
@@ -402,6 +403,24 @@ def test_status_names_the_daemon_and_the_worker_by_their_locks(run: Command, sit
     began = dt.datetime.fromisoformat(now["daemon"]["since"])
     assert began < dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
     assert json.loads(run("status", "--json").out)["daemon"]["running"] is False
+
+
+def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Command, site: Site) -> None:
+    site.config.landing.path.mkdir()
+    (site.root / "lake").mkdir()
+    landing = os.open(site.config.landing.path, os.O_RDONLY)
+    fcntl.flock(landing, fcntl.LOCK_EX)
+    with subprocess.Popen(["flock", site.root / "lake" / ".lock", "sh", "-c", "echo; read _"], stdin=-1, stdout=-1) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        now, told = json.loads(run("status", "--json").out), run("status").out
+        checked = [f for f in json.loads(run("check", "--no-engine", "--json").out) if f["subject"] == "lake" and f["verdict"] == "note"]
+        other.stdin.close()
+    os.close(landing)
+    assert (now["worker"], now["lake"]) == ({"running": False, "pid": None}, {"held_by": other.pid})
+    assert f"process {other.pid} writes to it; the worker waits for its end" in told
+    assert [f"process {other.pid}," in f["says"] and "the worker waits" in f["says"] for f in checked] == [True]
 
 
 def test_status_lists_data_files_that_no_trigger_names(run: Command, site: Site) -> None:
@@ -482,7 +501,7 @@ def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: S
 
 
 READING = (
-    ("--help",), ("check", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
+    ("--help",), ("check", "--no-engine", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
     ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",), ("sources", "retail", "--json"),
 )  # fmt: skip
 

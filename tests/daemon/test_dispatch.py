@@ -1,14 +1,21 @@
 """What the worker is given, and what follows from what it says, or does not say."""
 
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from factories_daemon import HandClock, Zone, wait_until
+from factories_daemon import CATALOGUE, HandClock, Zone, wait_until
 
 from daemon.batch import State
+from daemon.clock import Clock
 from daemon.ledger import Ledger
+from daemon.logs import Log
+from daemon.service import Service
 
 
 @pytest.fixture
@@ -143,6 +150,72 @@ def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(zone: Zone, 
     ledger.retry("last")
     ledger.close()
     assert zone.once() == 0
+
+
+# ---- a lake that another process writes to, and the real worker, which waits for it before it opens an engine
+
+PATIENT = (sys.executable, "-m", "pipeline", "--lock-seconds", "0.1")
+
+
+@contextmanager
+def busy(lake: Path) -> Iterator[int]:
+    """Another process holds the lake's lock; tells its number."""
+    lake.mkdir(exist_ok=True)
+    command = ["flock", lake / ".lock", "sh", "-c", "echo; read _"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin is not None
+        assert other.stdout is not None
+        other.stdout.readline()
+        yield other.pid
+        other.stdin.close()
+
+
+def test_a_run_that_finds_the_lake_busy_for_long_ends_with_75_and_its_batch_keeps_all_attempts(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    zone = Zone(tmp_path, dispatch={"timeout_seconds": 3, "poison_after": 2, "stop_seconds": 2})
+    zone.deliver("1")
+    with busy(zone.lake):
+        assert zone.once(command=PATIENT) == 75
+    [batch] = zone.batches()
+    assert (batch.state, batch.attempts, batch.deaths) == (State.READY, 0, 0)
+    assert f"{zone.lake} is being written by another process, for more than 3 seconds" in capfd.readouterr().err
+    assert len(zone.log("worker.waiting")) == 1
+    assert [zone.log(e) for e in ("worker.not_started", "worker.refused", "worker.died", "batch.failed")] == [[]] * 4
+    assert zone.once() == 0
+
+
+def test_a_daemon_waits_for_a_busy_lake_longer_than_a_worker_may_be_silent(tmp_path: Path) -> None:
+    zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 2, "stop_seconds": 2})
+    zone.deliver("1")
+    log = Log(zone.config.log.path, "debug", stderr=False)
+    with busy(zone.lake), Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon:
+        wait_until(lambda: daemon.tick() or daemon.rooms.worker.kept_out)
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            daemon.tick()
+            time.sleep(0.05)
+        assert len(zone.log("worker.started")) == len(zone.log("worker.waiting")) == 1
+    assert [(b.state, b.attempts) for b in zone.batches()] == [(State.READY, 0)]
+    assert zone.log("worker.not_started") == []
+
+
+@pytest.mark.sail
+def test_a_batch_that_the_worker_has_waits_for_a_busy_lake_and_is_taken_once(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "landing_zone_example" / "2026-03-02" / "customers_2026_03_02.csv"
+    zone = Zone(tmp_path, spark={"engine": "sail"})
+    zone.put("customers_1.csv", example.read_bytes())
+    log = Log(zone.config.log.path, "debug", stderr=False)
+    with Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon:
+        wait_until(lambda: daemon.tick() or daemon.rooms.worker.is_ready)
+        with busy(zone.lake):
+            zone.land("1", "customers_1.csv")
+            wait_until(lambda: daemon.tick() or zone.log("worker.waiting"))
+            assert zone.batches()[0].state == State.RUNNING
+        wait_until(lambda: daemon.tick() or zone.batches()[0].state == State.ARCHIVED)
+    assert [(b.attempts, b.deaths) for b in zone.batches()] == [(1, 0)]
+    assert zone.log("batch.retry_scheduled") == []
 
 
 def test_no_worker_is_started_where_there_is_no_work(zone: Zone) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline import contract
-from pipeline.contract import OrderFile, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.contract import OrderFile, Outcome, Progress, Ready, Refused, Result, Settings, Waiting, WorkOrder
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
 
@@ -150,10 +150,8 @@ def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(tmp
     with (tmp_path / "lake" / ".lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         here.send(order())
-        busy = here.hear_until(Result)
-        assert (busy.outcome, busy.retryable) == (Outcome.FAILED, True)
-        assert "is being written by" in busy.reason
-    here.send(order(attempt=2))
+        for _ in range(2):
+            assert here.hear() == Waiting(reason=f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started")
     while not isinstance(message := here.hear(), Progress):
         assert not isinstance(message, Result)
     with (tmp_path / "lake" / ".lock").open() as other, pytest.raises(BlockingIOError):
@@ -183,18 +181,32 @@ def test_an_idle_worker_told_to_end_does(tmp_path: Path, daemon: Callable[..., D
     assert here.process.wait(SECONDS) == 0
 
 
-def test_a_worker_refuses_a_lake_that_somebody_writes_to(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+@pytest.mark.sail
+def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
     (tmp_path / "lake").mkdir()
     with (tmp_path / "lake" / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         here = daemon("--lock-seconds", "0.1")
         here.send(settings(tmp_path))
-        refused = here.hear()
-        assert isinstance(refused, Refused)
-        assert refused.retryable
-        assert refused.reason.startswith(f"{tmp_path}/lake is being written by")
-        assert here.hear() is None
-        assert here.process.wait(SECONDS) == 1
+        for _ in range(3):
+            assert here.hear() == Waiting(reason=f"{tmp_path}/lake is being written by another process")
+    assert isinstance(here.hear_until(Ready), Ready)
+
+
+@pytest.mark.sail
+@pytest.mark.parametrize("has_an_order", [False, True])
+def test_a_worker_that_waits_for_the_lake_ends_when_it_is_told_to(tmp_path: Path, daemon: Callable[..., Daemon], *, has_an_order: bool) -> None:
+    here = daemon("--lock-seconds", "0.1")
+    here.send(settings(tmp_path))
+    assert not has_an_order or isinstance(here.hear(), Ready)
+    (tmp_path / "lake").mkdir(exist_ok=True)
+    with (tmp_path / "lake" / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        if has_an_order:
+            here.send(order())
+        assert isinstance(here.hear_until(Waiting), Waiting)
+        here.process.send_signal(signal.SIGTERM)
+        assert here.process.wait(10) == 0
 
 
 def test_a_worker_refuses_what_no_retry_mends(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
