@@ -18,13 +18,13 @@ from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder
 from pipeline.lake import Lake
 from pipeline.manifest import BATCHES, Entry, Manifest
 from pipeline.model import AsOf, Feed, Source
-from pipeline.run import Report, run, sources_of
+from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 DAYS = (dt.date(2026, 1, 1), dt.date(2026, 1, 2))
 _TYPES = {"STRING", "INT", "BIGINT", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP"}
 _OF_THE_BATCH = {"batch_id", "batch_seq", "batch_date", "as_of"}
 _SETTING = re.compile(r"\$([A-Za-z_]\w*)")
-_NAMED = re.compile(r"""(?:[`"']\$?|unknown function: )(\w+)""")
+_NAMED = re.compile(r"""(?:[`"']\$?|unknown function: |there is no column )(\w+)""")
 
 
 def trial(name: str, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Tried:
@@ -46,8 +46,9 @@ def _mistake(source: Source, settings: Settings, lake: Lake, report: Report) -> 
         order = WorkOrder(batch_id=f"trial-{day:%d}", source=source.name, batch_date=day, files=files)
         result = run(order, settings, lake, report, lambda _: source)
         if result.outcome != Outcome.PUBLISHED:
-            places = _places(source, result.reason)
-            return f"{' and '.join(places[:3])}: {result.reason}" if places else result.reason
+            reason = result.reason.removesuffix(f"; {MEND_DECLARATION}")  # here is neither a batch nor a daemon
+            places = _places(source, reason)
+            return f"{' and '.join(places[:3])}: {reason}" if places else reason
         _as_if_stored(source, lake)
     return ""
 

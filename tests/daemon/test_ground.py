@@ -45,7 +45,7 @@ def daemon(zone: Zone, hand: HandClock) -> Iterator[Service]:
 
 def settle(daemon: Service, hand: HandClock) -> None:
     for _ in range(3):
-        daemon._tick_safely()  # noqa: SLF001 - as the loop does it: what goes wrong is told
+        daemon._turn()  # noqa: SLF001 - as the loop does it: what goes wrong is told
         hand.pass_(0.2)
 
 
