@@ -28,7 +28,7 @@ LISTED = Rule(
     "listed_key_is_accepted",
     "true",
     severity=MEDIUM,
-    description="of a whole delivery: the key of a rejected row stays as it was, and so do all that are missing where no key can be read",
+    description="the key of a rejected row of a whole delivery stays as it was",
 )
 # The reasons of a record of which no value, or not the key's, could be read; and of a key that stands for another.
 _UNREAD = f"(_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%' OR _reasons LIKE '%value:%')"

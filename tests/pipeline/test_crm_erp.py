@@ -161,6 +161,7 @@ def test_every_repair_and_every_lack_is_counted(delivered: tuple[Site, Result, R
         "country_is_given": ("REPAIR", 3, 1),
         "country_is_spelt_out": ("REPAIR", 2, 2),
         "category_has_products": ("WARN", 3, 1),
+        "listed_key_is_accepted": ("WARN", 12, 2),  # of the sales; their rejected lines stay as they were
     }
     assert found["sale_is_quantity_times_price"].examples == (
         "S5,HELM,3,20250601,20250606,20250611,-30,3,-10",
