@@ -6,6 +6,7 @@ as Parquet beside this process. Every tie is counted by a HIGH rule with example
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake import Kept
+from pipeline.lake import Kept, Lake
 from pipeline.model import HIGH, Append, Feed, History, Rule, Upsert
 
 AGREE = Rule(
@@ -51,14 +52,20 @@ def newest_by(feed: Feed) -> tuple[str, ...]:
     return feed.keep.newest_by if isinstance(feed.keep, History) else ()
 
 
-def settled(feed: Feed, rows: Kept, folder: Path) -> tuple[Kept, Ties]:
+@lru_cache(maxsize=1)
+def _database(spill: str) -> duckdb.DuckDBPyConnection:
+    """Opens one database for the process, which holds no table: to open one costs more than to ask it about a small batch."""
+    return duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2})
+
+
+def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
     """Marks the rows that a later record of their file stands for (`_superseded`), and returns all ties of the accepted rows.
 
-    `rows` are a feed's judged rows; where a row has to be marked they are written anew, into `folder`.
+    `rows` are a feed's judged rows; where a row has to be marked they are written anew.
     """
     if not rows.rows:
         return rows, NO_TIES
-    with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(folder / "_ties"), "threads": 2}) as db:
+    with _database(str(lake.path / "_spill")).cursor() as db:
         accepted = "SELECT * FROM read_parquet($files) WHERE _reasons IS NULL"
         files = {"files": [str(f) for f in rows.files]}
         if isinstance(feed.keep, Append):
@@ -70,7 +77,7 @@ def settled(feed: Feed, rows: Kept, folder: Path) -> tuple[Kept, Ties]:
         found = db.execute(_told_apart(feed, accepted, same), files).to_arrow_table()
     ties = _ties(found)
     overruled = found.filter(pc.greater(found["_place"], 1))
-    return (_marked(rows, overruled, folder / f"{feed.name}.parquet") if overruled.num_rows else rows), ties
+    return (_marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows), ties
 
 
 def _same(feed: Feed) -> str:

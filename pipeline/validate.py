@@ -133,7 +133,7 @@ def judge(
                 rows = lake.keep(judging.verdicts(lake.kept(staged.path).df), f"judged/{feed.name}")
         except (UnfitValue, WrongDeclaration) as error:
             rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
-    rows, ties = settled(feed, rows, lake.work / "settled")
+    rows, ties = settled(feed, rows, lake)
     findings, files = _findings(feed, rows, rules, unfit), _file_counts(feed, rows, staged)
     return Judged(feed=feed, rows=rows, findings=findings, files=files, ties=ties)
 
