@@ -117,9 +117,16 @@ class Collect:
     def _with_revisions(self, batch: Batch, date: dt.date) -> Iterator[BatchFile]:
         """Gives each file its revision by what the ledger knows: of a batch that has yet to be published the lake knows nothing."""
         brought = self._ledger.brought_for(batch.source, date, but=batch.batch_id)
+        names = [f.name for f in batch.data_files]
         for f in batch.data_files:
-            known = [(o.sha256, o.revision, stated) for o, stated in brought if o.feed == f.feed and contract.plain_name(o.name) == contract.plain_name(f.name)]
-            yield replace(f, revision=contract.next_revision(batch.revision, f.sha256, known))
+            same = [
+                (o.sha256, o.revision, contract.stated_revision(o.name, other.revision, (x.name for x in other.data_files)))
+                for other in brought
+                for o in other.files
+                if o.feed == f.feed and contract.plain_name(o.name) == contract.plain_name(f.name)
+            ]
+            stated = contract.stated_revision(f.name, batch.revision, names)
+            yield replace(f, revision=contract.next_revision(stated, f.sha256, same))
 
     @staticmethod
     def _check_sums(batch: Batch) -> None:

@@ -183,17 +183,12 @@ class Ledger:
         ).fetchone()
         return row["batch_id"] if row else ""
 
-    def brought_for(self, source: str, batch_date: dt.date, but: str) -> list[tuple[BatchFile, int]]:
-        """Returns the data files whose content is known of other batches of a date, each with the revision that its batch states.
-
-        Rejected batches and duplicates brought nothing.
-        """
-        rows = self._db.execute(
-            "SELECT f.*, b.revision AS stated FROM file f JOIN batch b USING (batch_id) WHERE b.source = ? AND b.batch_date = ? AND b.batch_id <> ?"
-            " AND b.state <> 'REJECTED' AND b.duplicate_of = '' AND f.kind = 'data' AND f.sha256 <> '' ORDER BY b.batch_seq, f.number",
+    def brought_for(self, source: str, batch_date: dt.date, but: str) -> list[Batch]:
+        """Returns the other batches of a date, oldest first, that have brought files; those rejected and duplicates have not."""
+        return self._load(
+            "WHERE source = ? AND batch_date = ? AND batch_id <> ? AND state <> 'REJECTED' AND duplicate_of = '' ORDER BY batch_seq",
             (source, batch_date.isoformat(), but),
         )
-        return [(_file(r), r["stated"]) for r in rows]
 
     def to_put_away(self) -> list[Batch]:
         """Batches whose verdict stands and whose files do not yet stand where they end, oldest first."""

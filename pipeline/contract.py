@@ -55,6 +55,7 @@ __all__ = [
     "next_revision",
     "plain_name",
     "secrets_of",
+    "stated_revision",
     "to_json",
 ]
 
@@ -307,6 +308,15 @@ def named_revision(name: str) -> tuple[str, int]:
     """Returns a file's name without its `_v2` or `_r2`, and that number; 0 where the name gives none."""
     found = [int(n) for n in REVISION.findall(name)]
     return REVISION.sub("", plain_name(name)), max(found, default=0)
+
+
+def stated_revision(name: str, revision: int, names: Iterable[str]) -> int:
+    """Returns the revision that is stated for one file of a batch with this revision and these file names.
+
+    A trigger states one for all its files. A revision that comes from names is that of the files which give one.
+    """
+    from_names = max((named_revision(n)[1] for n in names), default=0)
+    return named_revision(name)[1] if revision == from_names else revision
 
 
 def next_revision(stated: int, sha256: str, known: Iterable[tuple[str, int, int]]) -> int:

@@ -52,7 +52,8 @@ def fingerprint(source: Source, values: Mapping[str, Any]) -> str:
 
 def after(stored: str, source: Source, now: str, written: Written) -> str:
     """Writes, as JSON, which definitions the rows of each table follow after a batch with the fingerprint `now`."""
-    before, over, follows = _read(stored), _followed_tables(source), dict[str, Follows]()
+    before, over = _read(stored), _followed_tables(source)
+    follows = dict(before)  # a table that is not declared now may be declared again, and then its rows are still there
     for table, digest in json.loads(now).items():
         this, followed = Followed(digest, written.batch_id), over.get(table)
         if table in before:

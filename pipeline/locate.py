@@ -1,9 +1,11 @@
 """Tries declared SQL on some of the rows, to find those that an error comes from, and the expression."""
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +99,17 @@ def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) ->
         struck = np.zeros(table.num_rows, np.bool_)
         if found := next(failing(part.query, table, lake, struck), None):
             at, says = found
-            return UnfitValue(str(says), part.name, table.slice(at, 1).to_pylist(maps_as_pydicts="strict")[0])
+            return UnfitValue(str(says), part.name, _row(table.slice(at, 1)))
     return error
+
+
+def _row(table: pa.Table) -> dict[str, Any]:
+    """Returns the one row of a table, without what Python has no value for: the end of time lies behind its last year."""
+    row = dict[str, Any]()
+    for name in table.column_names:
+        with contextlib.suppress(OverflowError, ValueError):
+            row[name] = table[name][0].as_py()
+    return row
 
 
 def column_of(error: UnfitValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> UnfitValue:

@@ -166,11 +166,11 @@ class Manifest:
         rows = self._where(source=source, kind="batch")
         return self._entries(rows.filter(pc.equal(rows["batch_date"], pa.scalar(batch_date))))
 
-    def of_corrected_dates(self, source: str, *, and_of: dt.date | None = None) -> list[Entry]:
-        """Returns the rows of all batches of the dates for which one has a revision, and of a date more where it is given."""
+    def of_corrected_dates(self, source: str) -> list[Entry]:
+        """Returns the rows of all batches of the dates for which one has a revision."""
         rows = self._where(source=source, kind="batch")
-        dates = pa.chunked_array([rows.filter(pc.greater(rows["revision"], 0))["batch_date"].combine_chunks(), pa.array([and_of], pa.date32())])
-        return self._entries(rows.filter(pc.is_in(rows["batch_date"], value_set=dates.drop_null().combine_chunks())))
+        dates = rows.filter(pc.greater(rows["revision"], 0))["batch_date"].combine_chunks()
+        return self._entries(rows.filter(pc.is_in(rows["batch_date"], value_set=dates)))
 
     def since(self, moment: dt.datetime) -> list[Entry]:
         """Tells the rows written since a moment."""

@@ -158,6 +158,7 @@ def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max
     rows, others = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
     change = Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
     if not past.is_first and _this(order, past):
+        _refuse_contradiction(feed, order, past, change)
         _check_shrink(feed, past, change, max_shrink)
     return Merged(change=change, others=others)
 
@@ -284,19 +285,29 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     silver = past.silver.read()
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
-    # A delivery with a record whose key cannot be read says nothing of the keys that it lacks.
-    is_complete = this is not None and this.batch_id not in _incomplete(past)
-    known = touched.join(silver, key, "full" if is_complete else "left")
-    if this and is_complete and (hidden := _hidden(past, this.batch_id)) is not None:
-        known = known.withColumn("_key", F.expr(as_one_text(key))).join(hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left")
-        known = known.where("_first IS NOT NULL OR _is_hidden IS NULL").drop("_key", "_is_hidden")
-    if this and _is_everything_slow(feed, past, order):
+    if this is None:
+        known = touched.join(silver, key, "left")
+    elif _is_everything_slow(feed, past, order):
         # A key of which nothing stood may stand now: bronze alone knows of it.
-        known = known.join(_log(feed, past).select(*key).distinct(), key, "full")
+        known = touched.join(silver, key, "full").join(_log(feed, past).select(*key).distinct(), key, "full")
+    elif this.batch_id in _incomplete(past):
+        # A delivery with a record whose key cannot be read says nothing of the keys that it lacks.
+        known = touched.join(silver, key, "left")
+    else:
+        known = _but_for_hidden(feed, touched.join(silver, key, "full"), past, this)
     of_key = Window.partitionBy(*key)
     known = known.withColumn("_open_since", F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(of_key))
     known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn("_slow", F.expr(_slow(feed, past, order)))
     return known.withColumn("_plain", F.expr("NOT _slow AND (_first IS NULL OR (_events = 1 AND NOT _ends))"))
+
+
+def _but_for_hidden(feed: Feed, known: DataFrame, past: Past, this: Delivery) -> DataFrame:
+    """Leaves out the keys that a whole delivery has in rejected rows alone: it says nothing of them."""
+    hidden = _hidden(past, this.batch_id)
+    if hidden is None:
+        return known
+    met = known.withColumn("_key", F.expr(as_one_text(feed.key))).join(hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left")
+    return met.where("_first IS NOT NULL OR _is_hidden IS NULL").drop("_key", "_is_hidden")
 
 
 def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
@@ -369,6 +380,16 @@ def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     )
 
 
+def _refuse_contradiction(feed: Feed, order: WorkOrder, past: Past, change: Change) -> None:
+    this = (order.batch_date, order.revision)
+    if change.rows.rows and any((d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id):
+        # Whichever came last would win: which of the two is right, only the sender knows.
+        raise DataError(
+            f"{feed.name}: another whole delivery of {order.batch_date}, revision {order.revision}, is published and differs from this one; "
+            f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
+        )
+
+
 def _check_shrink(feed: Feed, past: Past, change: Change, max_shrink: float) -> None:
     # A feed without versions has current rows alone.
     is_current, silver = ("is_current" if feed.has_versions else "true"), past.silver.read()
@@ -408,8 +429,9 @@ def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
 
 def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     feed = judged.feed
-    # Equal rows of one batch are equal throughout: what `distinct` leaves of them is one, without a sort.
-    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).distinct().selectExpr("*", f"{_row_hash(feed)} AS _row")
+    # Equal rows of one batch are equal but for the revision of their file: what a group leaves of them is one, without a sort.
+    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).groupBy(*feed.names, "_batch_date").agg(F.min("_revision").alias("_revision"))
+    news = news.selectExpr("*", f"{_row_hash(feed)} AS _row")
     if past.superseded is not None:
         rows = _corrected(feed, news, past, past.superseded)
     else:
@@ -462,26 +484,30 @@ def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
 
 
 def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
-    feed, this = judged.feed, (order.batch_date, order.revision)
+    feed = judged.feed
     newest = max(past.deliveries, key=lambda d: (d.batch_date, d.revision, d.batch_id == order.batch_id))
     is_outdated = newest.batch_id != order.batch_id
     says_nothing_of_some = newest.batch_id in past.rejected_keys["batch_id"].to_pylist() and len(past.deliveries) > 1
     before = None if past.is_first or (is_outdated and not says_nothing_of_some) else past.silver.read()
-    if says_nothing_of_some:
-        news = _as_last_told(feed, past)
-    else:
-        news = judged.standing(feed.fact_names)
-        news = news.where("false") if is_outdated else news
+    news = judged.standing(feed.fact_names)
+    if is_outdated:
+        news = _as_last_told(feed, past) if says_nothing_of_some else news.where("false")
+    elif says_nothing_of_some and before is not None:
+        news = news.unionByName(_left_as_it_was(feed, news, before, past, newest))
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
     if before is not None:
-        if change.rows.rows and any((d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id):
-            # Whichever came last would win: which of the two is right, only the sender knows.
-            raise DataError(
-                f"{feed.name}: another whole delivery of {order.batch_date}, revision {order.revision}, is published and differs from this one; "
-                f"land a new trigger that gives the right one `revision`: {order.revision + 1}"
-            )
+        _refuse_contradiction(feed, order, past, change)
         _check_shrink(feed, past, change, max_shrink)
     return Merged(change=change)
+
+
+def _left_as_it_was(feed: Feed, news: DataFrame, before: DataFrame, past: Past, newest: Delivery) -> DataFrame:
+    """Gives the stored rows of the keys of which the newest whole delivery, with the rows `news`, says nothing."""
+    rows = before.select(*feed.fact_names).join(news.select(*feed.key).distinct(), list(feed.key), "left_anti")
+    hidden = None if newest.batch_id in _incomplete(past) else _hidden(past, newest.batch_id)
+    if hidden is None:
+        return rows
+    return rows.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.fact_names)
 
 
 def _as_last_told(feed: Feed, past: Past) -> DataFrame:

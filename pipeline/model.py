@@ -285,14 +285,19 @@ class Feed:
         return tuple(c.name for c in self.facts)
 
     @cached_property
-    def key_texts(self) -> frozenset[str]:
-        """The delivered columns of text that keys are, or are prepared from; none where `keys_as_delivered`."""
+    def key_columns(self) -> tuple[str, ...]:
+        """The delivered columns that keys are, or are prepared from."""
         needed = {name.lower() for name in self.key}
         for _ in self.prepared:  # one may be computed from another
             sql = [p.sql.lower() for p in self.prepared if p.name.lower() in needed]
             needed |= {word for text in sql for word in re.findall(r"\w+", text)}
+        return tuple(name for name in self.names if name.lower() in needed)
+
+    @cached_property
+    def key_texts(self) -> frozenset[str]:
+        """Those of them that are text; none where `keys_as_delivered`."""
         texts = () if self.keys_as_delivered else (c.name for c in self.schema if c.type == "STRING")
-        return frozenset(name for name in texts if name.lower() in needed)
+        return frozenset(name for name in texts if name in self.key_columns)
 
     @cached_property
     def tracked(self) -> tuple[str, ...]:

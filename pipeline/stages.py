@@ -326,11 +326,13 @@ def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str
     facts = {(own or {}).get(c, c): value for c, value in row.items() if own is None or c in own}
     known = {c: facts[c] for c in feed.fact_names if c in facts}
     if name in batch.judged:
-        rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"]).to_pylist()
-        accepted = (r for r in rows if r["_reasons"] is None)
-        met = next((r for r in accepted if all(r[c] == value for c, value in known.items())), None)
-        if met is not None:
-            return f" of {met['_source_file']}, record {met['_record']}"
+        rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"])
+        rows = rows.filter(pc.is_null(rows["_reasons"]))
+        for column, value in known.items():
+            alike = pc.is_null(rows[column]) if value is None else pc.equal(rows[column], pa.scalar(value, rows[column].type))
+            rows = rows.filter(alike)
+        if rows.num_rows:
+            return f" of {rows['_source_file'][0]}, record {rows['_record'][0]}"
     return f" of the row where {', '.join(f'{c} = {facts.get(c)}' for c in feed.key)}"
 
 

@@ -30,9 +30,6 @@ LISTED = Rule(
     severity=MEDIUM,
     description="the key of a rejected row of a whole delivery stays as it was",
 )
-# The reasons of a record of which no value, or not the key's, could be read; and of a key that stands for another.
-_UNREAD = f"(_reasons = '{WELL_FORMED.name}' OR _reasons LIKE '%type:%' OR _reasons LIKE '%value:%')"
-_DISGUISED = "_reasons LIKE '%key:%'"
 SEARCHED = 10_000  # rows in which examples are looked for
 IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
 
@@ -224,18 +221,26 @@ def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tup
     tables, findings = [OPS[REJECTED_KEYS].empty_table()], list[Finding]()
     for j in judged:
         keys = [*j.feed.key]
-        unread = " OR ".join(f"{k} IS NULL" for k in keys)
-        hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({unread}) OR {_UNREAD})")
-        key = f"CASE WHEN {unread} OR {_DISGUISED} THEN NULL ELSE {as_one_text(keys)} END AS key"
+        nameless, unread = " OR ".join(f"{k} IS NULL" for k in keys), _unread_key(j.feed)
+        hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({nameless}) OR {unread})")
+        key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
         rows = lake.keep(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
         many = rows.num_rows if rows is not None else 0
         examples = tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
         findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
         if rows is not None and many:
             about = {"batch_id": order.batch_id, "source": order.source, "feed": j.feed.name}
-            columns = {name: pa.repeat(value, many) for name, value in about.items()}
-            tables.append(pa.table({**columns, "key": rows["key"]}, schema=OPS[REJECTED_KEYS]))
+            found = pc.unique(rows["key"])
+            columns = {name: pa.repeat(value, len(found)) for name, value in about.items()}
+            tables.append(pa.table({**columns, "key": found}, schema=OPS[REJECTED_KEYS]))
     return pa.concat_tables(tables), tuple(findings)
+
+
+def _unread_key(feed: Feed) -> str:
+    """Writes SQL that is true for a rejected row whose key is not known: it was not read, or stands for another key."""
+    names, nameless = "concat(',', _reasons, ',')", " OR ".join(f"{k} IS NULL" for k in feed.key)
+    columns = " ".join(f"OR {names} LIKE '%,type:{name},%'" for name in feed.key_columns)
+    return f"({names} LIKE '%,{WELL_FORMED.name},%' OR {names} LIKE '%,key:%' OR ({names} LIKE '%,value:%' AND ({nameless})) {columns})"
 
 
 def as_one_text(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Outcome, Result
 from pipeline.judging import MOST_UNFIT
-from pipeline.model import HIGH, REJECT, Derived, Enriched, Feed, GoldTable, History, Newest, Rule, Source, Upsert, keys, rows, totals
+from pipeline.model import HIGH, REJECT, AsOf, Derived, Enriched, Feed, GoldTable, History, Newest, Rule, Source, Upsert, keys, rows, totals
 from pipeline.run import MEND_VALUE
 from pipeline.spark import Session
 
@@ -265,6 +265,19 @@ def test_a_derived_column_of_joined_rows_rejects_the_batch_with_the_record(
     # The order was there before; its price is what makes it impossible.
     result = site.attempt("2026-03-04", prices="id | price\n b | 7\n a | 0")
     must_be_rejected(site, result, "trade.silver.priced: each cannot be computed of the row where id = a: ")
+
+
+def test_a_value_that_fails_beside_an_open_version_is_named_too(
+    place: tuple[Session, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session, folder = place
+    prices = replace(PRICES, keep=History())
+    priced = replace(PRICED, partners=(AsOf(feed="prices", on=("id",), prefix="price_"),))
+    feed = replace(ORDERS, derived=(), rules=())
+    site = Site(folder, session, replace(TRADE, feeds=(feed, prices), enriched=(priced,)))
+    result = site.attempt("2026-03-02", orders=orders(GOOD, "b | 1/2/2016 | 11.00 | 3"), prices="id | price\n a | 5\n b | 6")
+    must_be_rejected(site, result, "trade.silver.priced: rest cannot be computed of orders_001.csv, record 2: ")
 
 
 @on_sail

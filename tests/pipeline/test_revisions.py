@@ -199,3 +199,42 @@ def test_a_correction_of_another_name_replaces_the_one_delivery_of_its_date(sess
     refused = site.run(order)
     assert refused.outcome == Outcome.REJECTED
     assert "2 files of visits came for 2026-03-03 in several deliveries, none of them of that name" in refused.reason
+
+
+def named(site: Site, day: str, revision: int, **files: str) -> Result:
+    """Delivers files under names of their own in one batch, with the revision that the daemon reads from the names."""
+    order, claimed = site.order(day, revision=revision), []
+    for name, text in files.items():
+        feed, _, rest = name.partition("__")
+        (file,) = site.order(day, **{feed: text}).files
+        claimed.append(replace(file, name=f"{feed}_{rest}.csv"))
+    result = site.run(replace(order, files=tuple(claimed)))
+    assert result.outcome == Outcome.PUBLISHED, result.reason
+    return result
+
+
+@on_sail
+def test_a_revision_in_one_name_replaces_the_rows_of_that_file_alone(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    named(site, DAY, 0, visits__day="member_id | room\n m1 | hall\n m2 | hall", prices__day=PRICE.format(1))
+    named(site, DAY, 2, visits__day="member_id | room\n m3 | hall", prices__day_v2=PRICE.format(2))
+    assert site.draw("silver.visits", "member_id") == drawn("member_id\n m1\n m2\n m3")
+    assert site.draw("silver.prices", "price", "_revision") == drawn("price | _revision\n 2 | 2")
+
+    named(site, "2026-03-03", 0, visits__a="member_id | room\n a1 | pool", visits__b="member_id | room\n b1 | pool")
+    named(site, "2026-03-03", 2, visits__a_v2="member_id | room\n a2 | pool", visits__b="member_id | room\n b2 | pool")
+    assert site.draw("silver.visits", "member_id") == drawn("member_id\n a2\n b1\n b2\n m1\n m2\n m3")
+
+
+@on_sail
+def test_equal_rows_of_two_files_with_other_revisions_are_one(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session)
+    named(site, "2026-03-03", 0, visits__late="member_id | room\n m2 | hall")
+    named(site, DAY, 0, visits__day="member_id | room\n m1 | hall")
+    named(site, DAY, 0, visits__day="member_id | room\n m2 | hall\n m3 | hall", visits__other="member_id | room\n m2 | hall")
+    assert site.draw("silver.visits", "member_id", "_batch_date", "_revision") == drawn("""
+        member_id | _batch_date | _revision
+        m1        | 2026-03-02  | 0
+        m2        | 2026-03-02  | 0
+        m3        | 2026-03-02  | 1
+    """)
