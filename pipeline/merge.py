@@ -491,7 +491,7 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
     before = None if past.is_first or (is_outdated and not says_nothing_of_some) else past.silver.read()
     news = judged.standing(feed.fact_names)
     if is_outdated:
-        news = _as_last_told(feed, past) if says_nothing_of_some else news.where("false")
+        news = _as_last_listed(feed, past) if says_nothing_of_some else news.where("false")
     elif says_nothing_of_some and before is not None:
         news = news.unionByName(_left_as_it_was(feed, news, before, past, newest))
     change = _change(feed, past, lake, before, derive(_listed(feed, news), feed.derived))
@@ -510,7 +510,7 @@ def _left_as_it_was(feed: Feed, news: DataFrame, before: DataFrame, past: Past, 
     return rows.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.fact_names)
 
 
-def _as_last_told(feed: Feed, past: Past) -> DataFrame:
+def _as_last_listed(feed: Feed, past: Past) -> DataFrame:
     """Gives each key's rows of the newest whole delivery that says something of the key: that holds it, or lacks it for certain."""
     key = list(feed.key)
     turns = sorted({(d.batch_date, d.revision) for d in past.deliveries})

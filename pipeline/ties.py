@@ -74,7 +74,7 @@ def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
         tied = f"SELECT {same} FROM ({accepted}) GROUP BY {same} HAVING count(*) > 1"
         if db.execute(f"SELECT count(*) FROM ({tied})", files).fetchone() == (0,):
             return rows, NO_TIES
-        found = db.execute(_told_apart(feed, accepted, same), files).to_arrow_table()
+        found = db.execute(_rows_of_ties(feed, accepted, same), files).to_arrow_table()
     ties = _ties(found)
     overruled = found.filter(pc.greater(found["_place"], 1))
     return (_marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows), ties
@@ -86,7 +86,7 @@ def _same(feed: Feed) -> str:
     return _listed(list(dict.fromkeys((*feed.key, *instant, "_revision"))))
 
 
-def _told_apart(feed: Feed, accepted: str, same: str) -> str:
+def _rows_of_ties(feed: Feed, accepted: str, same: str) -> str:
     """Writes SQL for the rows of ties: whether they differ, which copy of equal ones each is, and its place in its file."""
     named = [f'"{c}"' for c in newest_by(feed)]
     content = _listed(feed.fact_names)
