@@ -250,9 +250,12 @@ class Claim:
 
     @staticmethod
     def _make_durable(trigger: Place) -> None:
-        with suppress(UnsafeError), opened_safely(*trigger) as descriptor:  # a link or pipe holds nothing
-            if os.fstat(descriptor).st_size:
-                os.fsync(descriptor)
+        seen = exists(*trigger)
+        if seen is None or not seen.st_size:
+            return
+        # a link or pipe holds nothing; what its owner keeps to himself is moved as it is
+        with suppress(UnsafeError, PermissionError), opened_safely(*trigger) as descriptor:
+            os.fsync(descriptor)
 
     @contextmanager
     def _home(self, f: BatchFile) -> Iterator[int]:
