@@ -301,8 +301,8 @@ class Claim:
             with opened_safely(claim_fd, sidecar) as descriptor:
                 known = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
             if not isinstance(known, dict):
-                raise ValueError("it is no JSON object")
-        except (OSError, UnsafeError, ValueError, RecursionError) as error:
+                raise TypeError("it is no JSON object")
+        except (OSError, UnsafeError, TypeError, ValueError, RecursionError) as error:
             self._leave_unknown(sidecar, f"cannot be read ({error}); its batch's files stay beside it")
             return False
         every = True
