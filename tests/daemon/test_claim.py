@@ -1,14 +1,11 @@
 """Which files are taken, when, and how safely."""
 
-import ctypes
 import datetime as dt
 import fcntl
 import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -216,25 +213,12 @@ def test_a_trigger_that_says_that_its_files_are_not_ready_waits_for_its_next_ver
     assert "data_files_ready stayed false" in zone.batch("never").reason
 
 
-def once_without_rights(zone: Zone) -> int:
-    """Runs the daemon as a user who may read no more than the modes say, which for root is less than it may."""
-    command = [sys.executable, str(Path(__file__).parents[1] / "factories_daemon.py"), str(zone.config.path), "--once"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    libc = ctypes.CDLL(None)
-
-    def give_up() -> None:
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-    return subprocess.run(command, env=environment, preexec_fn=give_up, timeout=30, check=False).returncode
-
-
 @pytest.mark.parametrize("name", ["orders_2026_03_02.csv.done", "day.touch"])
 @pytest.mark.parametrize("content", ["", "who delivered it"])
 def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Zone, name: str, content: str) -> None:
     zone.put("orders_2026_03_02.csv")
     zone.touch(name, content).chmod(0)
-    assert once_without_rights(zone) == 0
+    assert zone.once_without_rights() == 0
     assert (zone.states(), zone.log("trigger.stuck")) == ({"ARCHIVED": 1}, [])
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
     assert sum(f.endswith(f"/{name}") for f in zone.files("archive")) == 1
@@ -243,7 +227,7 @@ def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Z
 def test_a_document_that_only_its_owner_may_read_is_refused_and_moved(zone: Zone) -> None:
     zone.deliver("1")
     (zone.trigger / "1.json").chmod(0)
-    assert once_without_rights(zone) == 1
+    assert zone.once_without_rights() == 1
     assert zone.batch("1").reason == "1.json cannot be read (Permission denied)"
     assert sum(f.endswith("/1.json") for f in zone.files("rejected")) == 1
 

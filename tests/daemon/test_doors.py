@@ -483,19 +483,20 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(zone: Zone, mo
                     daemon.tick()
 
 
-DEAD_MOUNT = """
+MOUNT = """
 import ctypes, os, sys
 from pathlib import Path
 from factories_daemon import Zone
 libc = ctypes.CDLL(None, use_errno=True)
-zone = Zone(Path(sys.argv[1]))
+zone, owner, where = Zone(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 os.unshare(os.CLONE_NEWNS) if hasattr(os, "unshare") else libc.unshare(0x00020000)
 assert libc.mount(b"none", b"/", None, 0x40000 | 0x4000, None) == 0
-(zone.landing / "share").mkdir()
+(zone.root / where).mkdir()
 descriptor = os.open("/dev/fuse", os.O_RDWR)
-options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0".encode()
-assert libc.mount(b"dead", os.fsencode(zone.landing / "share"), b"fuse", 0, options) == 0
-os.close(descriptor)
+options = f"fd={descriptor},rootmode=40000,user_id={owner},group_id=0".encode()
+assert libc.mount(b"share", os.fsencode(zone.root / where), b"fuse", 0, options) == 0
+if owner == "0":
+    os.close(descriptor)
 zone.put("orders_2026_03_02.csv")
 zone.touch("day.done")
 sys.exit(zone.once())
@@ -503,17 +504,40 @@ sys.exit(zone.once())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="only root mounts")
-def test_a_dead_mount_in_the_landing_folder_holds_no_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("owner", "where", "says"),
+    [
+        (0, "landing/share", "share in the data folder cannot be looked at (Transport endpoint is not connected)"),
+        (65534, "landing/share", "share in the data folder cannot be looked at (Permission denied)"),
+        (65534, "landing/monday/share", "share in the data folder cannot be looked at (Permission denied)"),
+        (65534, "landing/trigger/share", "share in the trigger folder cannot be looked at (Permission denied)"),
+    ],
+    ids=["dead", "of another user", "in a sub-folder", "in the trigger folder"],
+)
+def test_a_mount_that_does_not_answer_holds_no_batch(tmp_path: Path, owner: int, where: str, says: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     may_mount = ctypes.CDLL(None).prctl(23, 21, 0, 0, 0)  # PR_CAPBSET_READ, CAP_SYS_ADMIN
     if may_mount != 1:
         pytest.skip("no mount is allowed here")
-    command = [sys.executable, "-c", DEAD_MOUNT, str(tmp_path)]
+    (tmp_path / "landing" / "monday").mkdir(parents=True)
+    command = [sys.executable, "-c", MOUNT, str(tmp_path), str(owner), where]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     zone = Zone(tmp_path)
     assert zone.states() == {"ARCHIVED": 1}
-    assert "share in the data folder cannot be looked at" in troubles(zone)
+    assert says in troubles(zone)
+
+
+def test_a_folder_whose_entries_cannot_be_looked_at_is_not_taken_for_empty(zone: Zone) -> None:
+    """Who may list a folder and not enter it sees names alone: none of its files is missing."""
+    zone.land("1", "orders_1.csv")
+    zone.put("orders_1.csv")
+    zone.landing.chmod(0o444)
+    try:
+        assert zone.once_without_rights() == 1
+    finally:
+        zone.landing.chmod(0o755)
+    assert zone.batches() == []
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[1", ""])
