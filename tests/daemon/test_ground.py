@@ -13,7 +13,7 @@ from factories_command import Site
 from factories_daemon import HandClock, Zone, hidden
 from packing import packed
 
-from daemon.batch import BatchFile, FileState
+from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.check import BAD, NOTE, OK, check
 from daemon.claim import Claim
 from daemon.ground import GroundError
@@ -261,6 +261,39 @@ def test_a_claim_that_is_swapped_while_the_daemon_starts_is_trouble_and_not_the_
         put_back(claim, claim.with_name(".claim.away"))
         settle(daemon, hand)
         assert zone.batch("1").files
+
+
+@pytest.mark.parametrize("kind", ["JSON", "bare", "refused"])
+def test_a_claim_that_is_swapped_while_a_trigger_is_received_makes_no_second_batch(
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    claim, verb = zone.config.landing.claim_path, "refuse" if kind == "refused" else "receive"
+    write = getattr(Ledger, verb)
+    zone.put("orders_2026_03_02.csv")
+    zone.touch("day.done") if kind == "bare" else zone.land("1", *["orders_2026_03_02.csv"] * (kind == "JSON"))
+    daemon.tick()
+    hand.pass_(2)  # longer than a trigger that cannot be read is waited for
+
+    def then_swapped(self: Ledger, *columns: Any, **more: Any) -> Batch:
+        batch: Batch = write(self, *columns, **more)
+        link_in_place_of(claim, zone.root)
+        monkeypatch.undo()
+        return batch
+
+    monkeypatch.setattr(Ledger, verb, then_swapped)
+    settle(daemon, hand)
+    [batch] = zone.batches()
+    assert any(f"{claim} is a symbolic link" in t for t in troubles(zone))
+    put_back(claim, claim.with_name(".claim.away"))
+    settle(daemon, hand)
+    assert [b.batch_id for b in zone.batches()] == [batch.batch_id]
+    assert (zone.batches()[0].state == State.REJECTED) is (kind == "refused")
+    left = [f for f in zone.files("landing") if not f.startswith(".claim")]
+    assert left == ["orders_2026_03_02.csv"] * (kind == "refused")
 
 
 def test_a_batch_is_not_worked_on_or_archived_from_a_claim_that_was_swapped(zone: Zone, hand: HandClock) -> None:
