@@ -64,8 +64,8 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
     except ForeignCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
-        told = {"reason": _sentence(error, secrets), "error": traceback.format_exc()}
-        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, **told)
+        reason, trace = _sentence(error, secrets), traceback.format_exc()
+        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
 def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
