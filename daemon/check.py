@@ -72,15 +72,19 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
     }  # fmt: skip
     found: list[tuple[str, str, str]] = []
     for subject, look in looks.items():
-        try:
-            found += list(look)
-        except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
-            found.append((subject, BAD, f"cannot be looked at: {' '.join(str(error).split())}"))
+        found += _safely(subject, look, "looked at")
     # Where Java or a package is missing, the sentence that says so is the better one.
     if with_engine and not any(verdict == BAD and s in ("python", "engine", "java", "jars") for s, verdict, _ in found):
-        found += _trials(config)
+        found += _safely("engine", _trials(config), "tried")
     secrets = config.secrets(environ)
     return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
+
+
+def _safely(subject: str, look: Told, what: str) -> Told:
+    try:
+        yield from look
+    except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
+        yield subject, BAD, f"cannot be {what}: {' '.join(str(error).split())}"
 
 
 def _trials(config: Config) -> Told:
