@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -224,7 +225,8 @@ def run(
     except (HeldError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
-            print(refusal, file=sys.stderr)
+            with suppress(OSError):  # a terminal that was closed
+                print(refusal, file=sys.stderr)
         return _refused(refusal, config, log)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line

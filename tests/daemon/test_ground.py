@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -635,6 +637,30 @@ def test_a_lock_file_is_closed_to_others_who_could_lock_it_first(tmp_path: Path)
     path.touch(mode=0o666)
     os.close(hold_file(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("kind", ["link", "second name"])
+@pytest.mark.parametrize("has_reader", [True, False])
+def test_a_lock_file_that_is_not_the_daemons_own_ends_a_run_with_78(zone: Zone, kind: str, has_reader: bool) -> None:
+    victim = zone.root / "victim"
+    victim.write_text("all that is known")
+    zone.config.ledger_path.parent.mkdir()
+    lock = zone.config.ledger_path.with_name("ledger.sqlite.lock")
+    lock.symlink_to(victim) if kind == "link" else lock.hardlink_to(victim)
+    zone.deliver("1")
+    read, written = os.pipe()
+    if not has_reader:
+        os.close(read)
+    command = [sys.executable, "-m", "daemon", "--config", str(zone.config.path), "run", "--once", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, stderr=written, cwd=zone.root, env=environment, timeout=30, check=False)
+    os.close(written)
+    says = f"{lock} is {'a symbolic link' if kind == 'link' else 'not a plain file'}"
+    assert (done.returncode, zone.log("daemon.refused")[0]["reason"].startswith(says)) == (78, True)
+    if has_reader:
+        with os.fdopen(read) as told:
+            assert told.read().startswith(says)
+    assert victim.read_text() == "all that is known"
 
 
 @as_root

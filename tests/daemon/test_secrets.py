@@ -18,9 +18,9 @@ from daemon.cli import main
 from daemon.config import load
 from daemon.logs import Log
 from daemon.trial import trials
-from pipeline.contract import Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
+from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
 from pipeline.lake import Lake
-from pipeline.model import Source
+from pipeline.model import Feed, Source, Upsert
 from pipeline.run import run
 from pipeline.trial import trial
 
@@ -152,6 +152,20 @@ def test_a_worker_hides_secrets_before_it_cuts_a_sentence(tmp_path: Path, verb: 
         said = answer.reason if verb is run else answer.mistake
         assert said.startswith("RuntimeError: xxx")
         assert HALF not in said
+
+
+def test_a_batch_that_fails_for_good_has_no_half_of_a_secret_on_record(tmp_path: Path) -> None:
+    """The path of a claimed file that cannot be read stands in the error."""
+    settings = Settings(lake_path=str(tmp_path / "lake"), conf={"spark.x.password": SECRET})
+    feed = Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL", key=("room",), keep=Upsert())
+    club = Source(name="club", feeds=(feed,))
+    for start in range(300, 360, 4):
+        place = f"/{'x' * 200}/{'y' * (start - 201)}{SECRET}"
+        file = OrderFile(name="rooms_1.csv", feed="rooms", path=place, sha256=f"{start}", bytes=1)
+        order = WorkOrder(batch_id=f"b{start}", source="club", batch_date=dt.date(2026, 3, 2), files=(file,), final=True)
+        answer = run(order, settings, Lake(tmp_path / "lake"), lambda _: None, lambda _: club)
+        assert (answer.outcome, answer.retryable, "yyy" in answer.reason) == (Outcome.FAILED, False, True)
+        assert HALF not in answer.reason
 
 
 def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_are_cut(
