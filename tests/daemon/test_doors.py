@@ -464,23 +464,30 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
         assert zone.log("archive.failed")
 
 
-def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (StoppingError(), OSError("the disk"), KeyboardInterrupt()):
+@pytest.mark.parametrize("error", [StoppingError(), OSError("the disk"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["_content", "_receive_document"])
+def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
+    zone: Zone,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    where: str,
+) -> None:
+    def raising(*_: object) -> None:
+        raise error
 
-        def raising(*_: object, error: BaseException = error) -> None:
-            raise error
-
-        with zone.by_hand((hand := HandClock()).clock) as daemon:
-            zone.land("day", "orders_1.csv")
-            daemon.tick()
-            hand.pass_(1)
-            monkeypatch.setattr(daemon.rooms.release, "_receive_document", raising)
-            daemon.rooms.release._timeout = 0.0  # noqa: SLF001
-            if isinstance(error, OSError):
-                daemon.tick()  # said to be the trigger's, which cannot be read
-            else:
-                with pytest.raises(type(error)):
-                    daemon.tick()
+    with zone.by_hand((hand := HandClock()).clock) as daemon:
+        zone.land("day", "orders_1.csv")
+        daemon.tick()
+        hand.pass_(1)
+        monkeypatch.setattr(daemon.rooms.release, where, raising)
+        daemon.rooms.release._timeout = 0.0  # noqa: SLF001
+        if isinstance(error, OSError) and where == "_content":
+            daemon.tick()  # said to be the trigger's, which cannot be read
+            assert zone.states() == {"REJECTED": 1}
+        else:
+            with pytest.raises(type(error)):
+                daemon.tick()
+            assert zone.batches() == []
 
 
 MOUNT = """
