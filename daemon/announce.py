@@ -56,7 +56,7 @@ class Announce:
                 self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(said))
         except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
             self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
-        except Exception as error:  # noqa: BLE001 - whatever it was, the batches behind it must have their turn
+        except Exception as error:  # noqa: BLE001 - the batches behind it must have their turn
             self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
         finally:
             self._has_ended.set()

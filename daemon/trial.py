@@ -59,7 +59,8 @@ def _heard(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried 
         if isinstance(message, Ready | Tried):
             return message
         if isinstance(message, Refused):
-            return message.reason + (_last_words(folder, secrets) if message.retryable else "")  # else it is a sentence of ours
+            # what no retry helps is a sentence of ours
+            return message.reason + (_last_words(folder, secrets) if message.retryable else "")
         if isinstance(message, Ended):
             return f"the worker ended: {message.reason}{_last_words(folder, secrets)}"
         until = time.monotonic() + SECONDS  # it reports stages

@@ -102,6 +102,6 @@ def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values
 
 
 def _sentence(error: Exception, secrets: Sequence[str]) -> str:
-    """Makes one line of whatever was raised: engines write pages. Half a secret would be none that is known."""
+    """Makes one line of an error: engines write pages. Half a secret would be none that is known."""
     text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
     return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

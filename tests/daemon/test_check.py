@@ -167,7 +167,13 @@ def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     ("path", "is_kept"),
-    [("/srv/x", True), ("/srv/share/x", False), ("/srv/unix/x", True), ("/srv/stick/x", False), ("/srv/stick/disk", True)],
+    [
+        ("/srv/x", True),
+        ("/srv/share/x", False),
+        ("/srv/unix/x", True),
+        ("/srv/stick/x", False),
+        ("/srv/stick/disk", True),
+    ],
 )
 def test_a_file_system_without_modes_is_known(tmp_path: Path, path: str, is_kept: bool) -> None:
     mounts = tmp_path / "mountinfo"

@@ -162,7 +162,8 @@ def test_a_batch_that_fails_for_good_has_no_half_of_a_secret_on_record(tmp_path:
     for start in range(300, 360, 4):
         place = f"/{'x' * 200}/{'y' * (start - 201)}{SECRET}"
         file = OrderFile(name="rooms_1.csv", feed="rooms", path=place, sha256=f"{start}", bytes=1)
-        order = WorkOrder(batch_id=f"b{start}", source="club", batch_date=dt.date(2026, 3, 2), files=(file,), final=True)
+        day = dt.date(2026, 3, 2)
+        order = WorkOrder(batch_id=f"b{start}", source="club", batch_date=day, files=(file,), final=True)
         answer = run(order, settings, Lake(tmp_path / "lake"), lambda _: None, lambda _: club)
         assert (answer.outcome, answer.retryable, "yyy" in answer.reason) == (Outcome.FAILED, False, True)
         assert HALF not in answer.reason
