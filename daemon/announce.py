@@ -46,8 +46,8 @@ class Announce:
     def _run(self, batch: Batch) -> None:
         outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source}
         outcome["command"] = program(self._command)
-        values = task_values(batch).encode()
         try:
+            values = task_values(batch).encode()
             done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)
             if done.returncode == 0:
                 self._log.info("on_published.finished", **outcome)
@@ -56,10 +56,11 @@ class Announce:
                 self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(said))
         except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
             self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
-        except (OSError, subprocess.SubprocessError) as error:
+        except Exception as error:  # noqa: BLE001 - the batches behind it must have their turn
             self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
-        self._has_ended.set()
-        self._wake()
+        finally:
+            self._has_ended.set()
+            self._wake()
 
 
 def program(command: Sequence[str]) -> str:

@@ -2,16 +2,18 @@
 
 import sqlite3
 
+from daemon.ground import UnfitGroundError
 from daemon.moves import StoppingError
 from daemon.wording import printable
 
+_OF_ALL = (OSError, sqlite3.Error, StoppingError, UnfitGroundError)
 # The ledger's answer to values that it cannot take; every other error of SQLite is about the ledger as a whole.
 _OF_VALUES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
 def is_of_one_entry(error: Exception) -> bool:
     """Whether the others can go on: not where a disk, a folder or the ledger fails, nor where the daemon is to stop."""
-    return isinstance(error, _OF_VALUES) or not isinstance(error, OSError | sqlite3.Error | StoppingError)
+    return isinstance(error, _OF_VALUES) or not isinstance(error, _OF_ALL)
 
 
 def unforeseen(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from daemon.announce import program
 from daemon.config import Config
-from daemon.ground import GroundError, exposed, opened_below
+from daemon.ground import OTHERS, GroundError, exposed, modeless_sentence, opened_below
 from daemon.holders import holder
 from daemon.moves import folder
 from daemon.service import WORKER
@@ -31,6 +31,11 @@ LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
 CAP_LEASE = 28
 # SQLite's write-ahead log needs memory that processes share, and a network does not share it.
 NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "afs", "lustre")
+# File systems that keep no modes, and the options with which they do.
+_WINDOWS = frozenset(("unix", "posix", "modefromsid", "cifsacl", "dynperm"))
+_NEVER = frozenset[str]()
+MODELESS = {"vfat": _NEVER, "msdos": _NEVER, "exfat": _NEVER, "cifs": _WINDOWS, "smb3": _WINDOWS}
+MOUNTS = Path("/proc/self/mountinfo")
 OK, NOTE, BAD = "ok", "note", "bad"
 _COLOURS = {OK: "ARCHIVED", NOTE: "WAITING", BAD: "FAILED"}
 
@@ -67,15 +72,19 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
     }  # fmt: skip
     found: list[tuple[str, str, str]] = []
     for subject, look in looks.items():
-        try:
-            found += list(look)
-        except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
-            found.append((subject, BAD, f"cannot be looked at: {' '.join(str(error).split())}"))
+        found += _safely(subject, look, "looked at")
     # Where Java or a package is missing, the sentence that says so is the better one.
     if with_engine and not any(verdict == BAD and s in ("python", "engine", "java", "jars") for s, verdict, _ in found):
-        found += _trials(config)
+        found += _safely("engine", _trials(config), "tried")
     secrets = config.secrets(environ)
     return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
+
+
+def _safely(subject: str, look: Told, what: str) -> Told:
+    try:
+        yield from look
+    except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
+        yield subject, BAD, f"cannot be {what}: {' '.join(str(error).split())}"
 
 
 def _trials(config: Config) -> Told:
@@ -199,13 +208,15 @@ def _own_ground(config: Config) -> Told:
             yield name, NOTE, f"{path} lies within the landing folder, where producers may write; put it elsewhere"
         if says := _strange(path, top):
             yield name, BAD, says
+    if not keeps_modes(there := _nearest(claim)) and there.stat().st_mode & OTHERS:
+        yield "claim", BAD, modeless_sentence(claim)
     if claim.is_symlink():
         yield "claim", BAD, f"{claim} is a symbolic link; set [landing] claim_path to the folder itself"
     elif claim.is_dir():
         seen = claim.stat()
         if seen.st_uid != os.geteuid():
             yield "claim", NOTE, f"{claim} belongs to user {seen.st_uid}; a daemon of any other user takes nothing"
-        if seen.st_mode & 0o077:
+        if seen.st_mode & OTHERS and keeps_modes(claim):
             yield "claim", NOTE, f"others may enter {claim}; chmod 700 keeps claimed files from changing"
 
 
@@ -295,20 +306,30 @@ def _ledger(config: Config) -> Told:
         yield "landing", NOTE, f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds"
 
 
-def file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+def keeps_modes(path: Path, mounts: Path = MOUNTS) -> bool:
+    """Whether a folder can be closed to other users on the file system that a path lies on."""
+    kind, options = _mount(path, mounts)
+    return kind not in MODELESS or bool(MODELESS[kind] & set(options))
+
+
+def file_system(path: Path, mounts: Path = MOUNTS) -> str:
     """The type of the file system that a path lies on; '' where the system does not tell."""
+    return _mount(path, mounts)[0]
+
+
+def _mount(path: Path, mounts: Path) -> tuple[str, list[str]]:
     try:
         lines = mounts.read_text().splitlines()
     except OSError:
-        return ""
-    found = ""
+        return "", []
+    found, options = "", ""
     longest = -1
     for line in lines:
         before, _, after = line.partition(" - ")
         point = before.split()[4].encode().decode("unicode_escape")
         if path.is_relative_to(point) and len(point) >= longest:  # of two mounts on one point the later covers the earlier
-            longest, found = len(point), after.split()[0]
-    return found
+            longest, found, options = len(point), after.split()[0], after.split()[-1]
+    return found, options.split(",")
 
 
 def _commands(config: Config, environ: Mapping[str, str]) -> Told:

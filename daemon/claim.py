@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from daemon.admission import wrong_name
 from daemon.batch import Batch, BatchFile, FileState
 from daemon.config import Config
 from daemon.ground import GroundError, PrivateFolder
@@ -165,7 +166,7 @@ class Claim:
         """At start: what is claimed for batches that this ledger does not know goes back to the senders' folders."""
         with self.opened() as claim_fd:
             for name in (n for n in _names(claim_fd) if n.endswith(SIDECAR)):
-                if not self._ledger.knows(name.removesuffix(SIDECAR)) and self._return_unknown(claim_fd, name):
+                if not self._knows(name.removesuffix(SIDECAR)) and self._return_unknown(claim_fd, name):
                     os.unlink(name, dir_fd=claim_fd)
             self._tell_strangers(_names(claim_fd))
 
@@ -249,9 +250,12 @@ class Claim:
 
     @staticmethod
     def _make_durable(trigger: Place) -> None:
-        with suppress(UnsafeError), opened_safely(*trigger) as descriptor:  # a link or pipe holds nothing
-            if os.fstat(descriptor).st_size:
-                os.fsync(descriptor)
+        seen = exists(*trigger)
+        if seen is None or not seen.st_size:
+            return
+        # a link or pipe holds nothing; what its owner keeps to himself is moved as it is
+        with suppress(UnsafeError, PermissionError), opened_safely(*trigger) as descriptor:
+            os.fsync(descriptor)
 
     @contextmanager
     def _home(self, f: BatchFile) -> Iterator[int]:
@@ -296,18 +300,27 @@ class Claim:
         try:
             with opened_safely(claim_fd, sidecar) as descriptor:
                 known = json.loads(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
-        except (UnsafeError, ValueError) as error:
-            why = f"{sidecar} in {self._path} cannot be read ({error}); its batch's files stay beside it"
-            self._log.error("claim.unknown", file=sidecar, reason=why)
+            if not isinstance(known, dict):
+                raise TypeError("it is no JSON object")
+        except (OSError, UnsafeError, TypeError, ValueError, RecursionError) as error:
+            self._leave_unknown(sidecar, f"cannot be read ({error}); its batch's files stay beside it")
             return False
         every = True
         for opaque, said in known.items():
-            f = BatchFile(number=0, kind=said["kind"], name=said["name"], folder=said["folder"], opaque=opaque)
-            if exists(claim_fd, opaque):
+            f = _noted(sidecar.removesuffix(SIDECAR), opaque, said)
+            if f is None:
+                self._leave_unknown(sidecar, f"says of {printable(opaque)} what no daemon writes; it stays there")
+                every = False
+            elif exists(claim_fd, opaque):
                 back = self._returned(f, claim_fd) if f.kind == "data" else self._trigger_returned(f, claim_fd)
-                self._log.warning("claim.returned", file=f.name, is_back=back, reason="claimed for a batch that the ledger does not know")
+                why = "claimed for a batch that the ledger does not know"
+                self._log.warning("claim.returned", file=f.name, is_back=back, reason=why)
                 every = every and back
         return every
+
+    def _leave_unknown(self, sidecar: str, what: str) -> None:
+        reason = f"{printable(sidecar)} in {self._path} {what}"
+        self._log.error("claim.unknown", file=printable(sidecar), reason=reason)
 
     def _trigger_returned(self, f: BatchFile, claim_fd: int) -> bool:
         try:
@@ -316,10 +329,23 @@ class Claim:
             return False
         return True
 
+    def _knows(self, batch_id: str) -> bool:
+        return not wrong_name(batch_id) and self._ledger.knows(batch_id)  # the ledger takes no undecodable text
+
     def _tell_strangers(self, names: Sequence[str]) -> None:
-        strangers = [n for n in names if not n.startswith(".") and not self._ledger.knows(n[:ID_LENGTH])]
+        strangers = [n for n in names if not n.startswith(".") and not self._knows(n[:ID_LENGTH])]
         if strangers:
             self._log.warning("claim.unknown", files=[printable(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path))
+
+
+def _noted(batch_id: str, opaque: str, said: object) -> BatchFile | None:
+    """Returns the file that an entry of a sidecar is about; None where it could lead out of the folders."""
+    match said:
+        case {"kind": "data" | "trigger" as kind, "folder": str(home), "name": str(name)}:
+            is_safe = not any(wrong_name(part) for part in (opaque, name, home or name))
+            if is_safe and opaque.startswith(f"{batch_id}-"):
+                return BatchFile(number=0, kind=kind, name=name, folder=home, opaque=opaque)
+    return None
 
 
 def _names(folder_fd: int) -> list[str]:

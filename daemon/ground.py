@@ -7,7 +7,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from daemon.config import Landing
@@ -16,10 +16,18 @@ from daemon.wording import printable
 
 PRIVATE = 0o700
 OTHERS = 0o077
+ELSEWHERE = "set [landing] claim_path to a folder on a local disk"
 
 
 class GroundError(OSError):
     """A folder or file is not what it must be; the message is one sentence: which one, what is wrong, what to do."""
+
+
+class UnfitGroundError(Exception):
+    """A folder of the daemon's own can never be closed where it lies; the message says what to do.
+
+    No OSError: those may pass, and are waited for.
+    """
 
 
 class ExposedError(Exception):
@@ -44,6 +52,11 @@ def exposed_sentence(path: Path, mode: int, *, is_allowed: bool) -> str:
     if is_allowed:
         return f"{what}, as [landing] allow_world_writable allows"
     return f"{what}; chmod o-w {path}, or set [landing] allow_world_writable = true"
+
+
+def modeless_sentence(claim: Path) -> str:
+    """Returns what is wrong with a claim folder that cannot be closed to other users, and what to do."""
+    return f"{claim} stays open to other users: this file system keeps no modes; {ELSEWHERE}"
 
 
 @contextmanager
@@ -98,7 +111,10 @@ class PrivateFolder:
 
     @contextmanager
     def opened(self, *, make: bool = False) -> Iterator[int]:
-        """Opens the folder; with `make` it is made where it is missing. Raises GroundError or another OSError."""
+        """Opens the folder; with `make` it is made where it is missing.
+
+        Raises GroundError or another OSError, and at first sight UnfitGroundError.
+        """
         with self._parent(make=make) as parent_fd:
             if make and exists(parent_fd, self._path.name) is None:
                 self._made(parent_fd)
@@ -141,7 +157,10 @@ class PrivateFolder:
             what = f"{self._path} belongs to user {seen.st_uid}, and the daemon runs as user {os.geteuid()}"
             raise GroundError(f"{what}; {again} its owner is corrected")
         if not self._known:
-            os.fchmod(descriptor, PRIVATE)  # at first sight: it may be an operator's, made with the usual mode
+            with suppress(PermissionError):  # of our own folder only a file system without modes says so
+                os.fchmod(descriptor, PRIVATE)  # at first sight: it may be an operator's, made with the usual mode
+            if os.fstat(descriptor).st_mode & OTHERS:
+                raise UnfitGroundError(modeless_sentence(self._path))
             self._known.add(_identity(seen))
         elif seen.st_mode & OTHERS:
             what = f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o})"

@@ -199,9 +199,9 @@ class Landing:
     def _seen(self, area: str, descriptor: int, name: str) -> os.stat_result | None:
         try:
             return exists(descriptor, name)
-        except PermissionError:
-            raise  # the folder's: nothing in it can be looked at, so nothing of it is missing
-        except OSError as error:  # a dead mount, a stale handle, a bad block
+        except OSError as error:  # a dead mount, another user's mount, a stale handle, a bad block
+            if isinstance(error, PermissionError):
+                os.stat(".", dir_fd=descriptor)  # without rights to the folder nothing of it can be missing
             what = f"{printable(name)} in the {area} folder"
             self._on_trouble(f"{what} cannot be looked at ({error.strerror}); it is passed by")
             return None

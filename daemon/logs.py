@@ -63,7 +63,10 @@ class Log:
     def _told(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **{k: self._clean(v) for k, v in event.items()}}
         if self._on_event:
-            self._on_event(dict(ordered))
+            try:
+                self._on_event(dict(ordered))
+            except OSError:
+                self._on_event = None  # a terminal that was closed
         return ordered
 
     def _clean(self, value: Any) -> Any:

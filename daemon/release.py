@@ -95,19 +95,22 @@ class Release:
         try:
             _check_time(spot)
             document = parsed(self._content(spot), self._today())
-            if not document.is_ready:
-                if spot.seen_for < self._timeout:
-                    return False
-                raise TriggerError(f"data_files_ready stayed false for {amount(self._timeout)}; land the trigger again when the files are ready")
-            self._receive_document(spot, document)
         except UnsafeError as error:
             self._refuse([spot], f"{printable(spot.name)} {error}; land it as a plain file")
+            return True
         except FileNotFoundError:
             return False
         except OSError as error:
             if spot.seen_for < self._timeout:
                 return False
             self._refuse([spot], f"{printable(spot.name)} cannot be read ({error.strerror})")
+            return True
+        if not document.is_ready:
+            if spot.seen_for < self._timeout:
+                return False
+            why = f"data_files_ready stayed false for {amount(self._timeout)}"
+            raise TriggerError(f"{why}; land the trigger again when the files are ready")
+        self._receive_document(spot, document)
         return True
 
     def _content(self, spot: Spot) -> bytes:

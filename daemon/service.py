@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from daemon.batch import OPEN, Batch, State
 from daemon.bell import Bell, rung_by_signals
 from daemon.clock import Clock
 from daemon.config import Config
-from daemon.ground import ExposedError, exposed
+from daemon.ground import ExposedError, GroundError, UnfitGroundError, exposed
 from daemon.landing import Sight
 from daemon.ledger import LedgerError
 from daemon.lock import HeldError
@@ -28,6 +29,8 @@ from daemon.rooms import Rooms
 from pipeline import contract
 
 DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
+# What ends a run and stays as it is until a person acts.
+FOR_A_PERSON = (LedgerError, ExposedError, GroundError, UnfitGroundError, contract.NewerLake)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
 GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
@@ -58,19 +61,28 @@ class Service:
         self.ledger = self.rooms.ledger
 
     def __enter__(self) -> Self:
-        """Takes the landing zone and puts right what the last daemon left half done. Raises HeldError."""
+        """Takes the landing zone and puts right what the last daemon left half done.
+
+        Raises HeldError, and UnfitGroundError.
+        """
         try:
             self.sight = self.rooms.landing.look()
             self.log.info("daemon.started", pid=os.getpid(), config=str(self.config.path), landing=str(self.config.landing.path), once=self.once)
             for source in self.broken:
                 self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
-            if self.sight.is_whole and self.rooms.claim.is_ours():
-                self.rooms.claim.reconcile()
+            self._reconcile()
         except BaseException:
             self.rooms.close()
             raise
         return self
+
+    def _reconcile(self) -> None:
+        if self.sight.is_whole and self.rooms.claim.is_ours():
+            try:
+                self.rooms.claim.reconcile()
+            except GroundError as error:  # it was swapped since; each tick looks again
+                self.rooms.report.trouble(str(error))
 
     def tick(self) -> None:
         """One turn: look, release, collect, dispatch, report."""
@@ -210,10 +222,11 @@ def run(
             sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
             with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
                 return service.loop()
-    except (HeldError, LedgerError, ExposedError, contract.NewerLake, OSError, sqlite3.Error) as refusal:
+    except (HeldError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
-            print(refusal, file=sys.stderr)
+            with suppress(OSError):  # a terminal that was closed
+                print(refusal, file=sys.stderr)
         return _refused(refusal, config, log)
     except Exception as error:
         log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
@@ -223,9 +236,9 @@ def run(
 def _refused(refusal: Exception, config: Config, log: Log) -> int:
     if isinstance(refusal, HeldError):
         return BUSY
-    if not isinstance(refusal, (LedgerError, ExposedError, contract.NewerLake)):
+    if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
-    # it stays so until a person acts, and 78 keeps systemd from trying again: a person has to hear of it
+    # 78 keeps systemd from trying again: a person has to hear of it
     alerts = Alerts(config.alerts.urls, log)
     alerts.send("Lakegate: the daemon cannot start", str(refusal))
     alerts.finish(config.dispatch.stop_seconds)

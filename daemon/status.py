@@ -1,4 +1,7 @@
-"""Tells what the daemon is doing, what waits, and what lies about. Reads only: the ledger, the folders, the kernel's locks."""
+"""Shows what the daemon is doing, what waits, and what lies about.
+
+Reads only: the ledger, the folders, the kernel's locks, and which definitions the rows of the lake follow.
+"""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -24,10 +27,11 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     daemon = holder(config.landing.path)
     worker, other = writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
+    tables, unreadable = outdated(config)
     return {
         "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None, "since": as_text(daemon.since) if daemon and daemon.since else None},
         "worker": {"running": worker is not None, "pid": worker},
-        "lake": {"held_by": other},
+        "lake": {"held_by": other, "unreadable": unreadable},
         "batches": ledger.counts(),
         "last_published": last
         and {
@@ -39,7 +43,7 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
         "waiting_for": ledger.waiting_for(),
         "unclaimed": (lying := unclaimed(config, ledger)),
         "set_aside": aside(config, lying),
-        "outdated": outdated(config),
+        "outdated": tables,
     }
 
 
@@ -57,11 +61,17 @@ def writers(daemon: Holder | None, lake: Path) -> tuple[int | None, int | None]:
     return own, writer.pid
 
 
-def outdated(config: Config) -> list[str]:
-    """Published tables that hold rows of other definitions than that of now, or lack rows."""
+def outdated(config: Config) -> tuple[list[str], str | None]:
+    """Returns the published tables that hold rows of other definitions than that of now, or lack rows.
+
+    Where the lake cannot be read there are none, and a sentence says why.
+    """
     definitions = importlib.import_module("pipeline.definitions")
-    found = definitions.outdated(config.settings)
-    return sorted(table for tables in found.values() for table in tables or ())
+    try:
+        found = definitions.outdated(config.settings)
+    except Exception as error:  # noqa: BLE001 - damaged, or of a newer version: the rest is still to be shown
+        return [], " ".join(str(error).split())
+    return sorted(table for tables in found.values() for table in tables or ()), None
 
 
 def unclaimed(config: Config, ledger: Ledger) -> list[str]:
@@ -91,6 +101,7 @@ def lines(now: Mapping[str, Any]) -> list[str]:
         ("daemon", running if daemon["running"] else "not running"),
         ("worker", f"running, process {worker['pid']}" if worker["running"] else "not running"),
         *([("lake", f"process {now['lake']['held_by']} writes to it; the worker waits for its end")] if now["lake"]["held_by"] else []),
+        *([("lake", f"cannot be read: {now['lake']['unreadable']}")] if now["lake"]["unreadable"] else []),
         ("batches", counts or "none yet"),
         ("published", f"{last['source']} {last['batch_date']} at {show.moment(last['published_at'])} · batch {last['batch_id']}" if last else "nothing yet"),
     ]

@@ -3,6 +3,7 @@
 Touches neither the real lake nor its lock, and leaves nothing behind.
 """
 
+import os
 import tempfile
 import threading
 import time
@@ -28,11 +29,12 @@ def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | s
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=place, ignore_cleanup_errors=True) as root:
         folder = Path(root)
         settings = replace(config.settings, lake_path=str(folder / "lake"), log_path=str(folder / "spark.log"))
-        child = Child(command, folder / "worker.log", threading.Event().set)
+        secrets = config.secrets(os.environ)
+        child = Child(command, folder / "worker.log", threading.Event().set, secrets)
         try:
             for order in (settings, *(Trial(source=source) for source in sources)):
                 child.send(order)
-                yield (answer := _heard(child, folder))
+                yield (answer := _heard(child, folder, secrets))
                 if isinstance(answer, str):
                     return
         finally:
@@ -47,7 +49,7 @@ def _shared(settings: Settings) -> str | None:
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))
 
 
-def _heard(child: Child, folder: Path) -> Ready | Tried | str:
+def _heard(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
     until = time.monotonic() + SECONDS
     while (seconds := until - time.monotonic()) > 0:
         try:
@@ -57,15 +59,17 @@ def _heard(child: Child, folder: Path) -> Ready | Tried | str:
         if isinstance(message, Ready | Tried):
             return message
         if isinstance(message, Refused):
-            return message.reason + (_last_words(folder) if message.retryable else "")  # else it is a sentence of ours
+            # what no retry helps is a sentence of ours
+            return message.reason + (_last_words(folder, secrets) if message.retryable else "")
         if isinstance(message, Ended):
-            return f"the worker ended: {message.reason}{_last_words(folder)}"
+            return f"the worker ended: {message.reason}{_last_words(folder, secrets)}"
         until = time.monotonic() + SECONDS  # it reports stages
-    return f"the worker said nothing for {SECONDS:g} seconds{_last_words(folder)}"
+    return f"the worker said nothing for {SECONDS:g} seconds{_last_words(folder, secrets)}"
 
 
-def _last_words(folder: Path) -> str:
+def _last_words(folder: Path, secrets: Sequence[str]) -> str:
     # What Java says of itself tells more than the trace of the worker that waited for it.
     texts = [path.read_text(errors="replace") for n in ("spark.log", "worker.log") if (path := folder / n).is_file()]
     lines = next((found for text in texts if (found := [line.strip() for line in text.splitlines() if line.strip()])), [])
-    return f"; at last: {' '.join(lines[-4:])[:400]}" if lines else ""
+    said = contract.hidden(" ".join(lines[-4:]), secrets)  # before it is cut: half a secret is none that is known
+    return f"; at last: {said[:400]}" if lines else ""

@@ -36,7 +36,8 @@ def text(config: Config) -> str:
     if folders:
         unit = _with_folders(unit, config.ledger_path, folders)
     # the environment's own folder, and that of the Python that it was made with
-    read = (Path(sys.prefix), Path(sys.base_prefix), config.path, *map(Path, config.settings.source_paths))
+    declared = filter(None, (*config.settings.source_paths, config.settings.jars_path))
+    read = (Path(sys.prefix), Path(sys.base_prefix), config.path, *map(Path, declared))
     return _with_hidden(unit, sorted(f for f in read if _is_hidden(f)), [f for f in folders if _is_hidden(f)])
 
 

@@ -7,7 +7,9 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import secrets
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ from daemon.landing import OWN_PREFIX
 from daemon.logs import Log
 from daemon.moves import NEW_FILE, exists, folder
 
+CANARY = re.compile(rf"{re.escape(OWN_PREFIX)}[0-9a-f]{{16}}")
 CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
@@ -110,6 +113,8 @@ class Watch:
         self._discard()
         self._take_canary_back()
         present = self._present()
+        for path in present:
+            _sweep(path)
         # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
         must_poll = self._deaf_times > 1 or any(is_remote(f) for f in present)
         try:
@@ -166,6 +171,15 @@ class Watch:
                 self._heard.add(path.parent)
             elif not path.name.startswith(OWN_PREFIX) and not any(path.is_relative_to(p) for p in self._not_news):
                 self._wake.set()
+
+
+def _sweep(path: Path) -> None:
+    """Removes the canaries that a kill left in a polled folder."""
+    with contextlib.suppress(OSError), folder(path) as folder_fd, os.scandir(folder_fd) as entries:
+        for name in [entry.name for entry in entries if CANARY.fullmatch(entry.name)]:
+            seen = exists(folder_fd, name)
+            if seen and stat.S_ISREG(seen.st_mode) and seen.st_size == 0 and seen.st_uid == os.geteuid():
+                os.unlink(name, dir_fd=folder_fd)
 
 
 def _poller() -> BaseObserver:

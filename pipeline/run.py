@@ -1,11 +1,12 @@
 """THE STORY: a work order comes in, its batch goes through the stages, a result goes out. Whatever happens is on record."""
 
+import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from pipeline import definitions, outcome, sources
-from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, identity
+from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
 from pipeline.errors import DataError, ForeignCommit, UnfitValue, WrongDeclaration
 from pipeline.lake import Lake
 from pipeline.manifest import Manifest
@@ -15,6 +16,7 @@ from pipeline.revisions import with_revisions
 from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
+LONGEST_SENTENCE = 380
 MEND_VALUE = "no table was changed; correct the file, or widen or guard the declared column, and land a new trigger"
 MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
@@ -26,6 +28,7 @@ def sources_of(settings: Settings) -> Callable[[str], Source]:
 
 def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
     """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
+    secrets = secrets_of(settings, environ=os.environ)
     try:
         manifest = Manifest(lake)
         published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
@@ -53,7 +56,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
 
         try:
             with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
-                return _attempt(batch(attempt))
+                return _attempt(batch(attempt), secrets)
         except (ForeignCommit, WrongDeclaration) as error:
             # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
@@ -61,10 +64,11 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
     except ForeignCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
-        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=_sentence(error), error=traceback.format_exc())
+        reason, trace = _sentence(error, secrets), traceback.format_exc()
+        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
-def _attempt(batch: Batch) -> Result:
+def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
     try:
         staged = load(batch)
         validate(batch, staged)
@@ -85,7 +89,7 @@ def _attempt(batch: Batch) -> Result:
     except Exception as error:
         if not batch.order.final:
             raise
-        failed = outcome.verdict(batch, "failed", _sentence(error))
+        failed = outcome.verdict(batch, "failed", _sentence(error, secrets))
         return replace(failed, error=traceback.format_exc())
 
 
@@ -97,7 +101,7 @@ def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values
         report(definitions.change_event(order.batch_id, changed))
 
 
-def _sentence(error: Exception) -> str:
-    """Makes one line of whatever was raised: engines write pages."""
-    text = " ".join(str(error).split("\n\n")[0].split())
-    return f"{type(error).__name__}: {text}"[:380]
+def _sentence(error: Exception, secrets: Sequence[str]) -> str:
+    """Makes one line of an error: engines write pages. Half a secret would be none that is known."""
+    text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
+    return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

@@ -6,6 +6,7 @@ They go through twice: a first batch finds no stored rows to join with, and the 
 import datetime as dt
 import hashlib
 import inspect
+import os
 import re
 import shutil
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder
+from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder, hidden, secrets_of
 from pipeline.lake import Lake
 from pipeline.manifest import BATCHES, Entry, Manifest
 from pipeline.model import AsOf, Feed, Source
@@ -34,7 +35,8 @@ def trial(name: str, settings: Settings, lake: Lake, report: Report, source_of: 
         source = (source_of or sources_of(settings))(name)
         mistake = _mistake(source, settings, Lake(scratch, lake.session, plans_all=True), report)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was asked for
-        mistake = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        said = hidden(str(error), secrets_of(settings, environ=os.environ))  # before it is cut
+        mistake = f"{type(error).__name__}: {' '.join(said.split())[:300]}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Tried(source=name, mistake=mistake, seconds=round(time.monotonic() - began, 2))

@@ -1,5 +1,6 @@
 """A landing zone of its own for each test: real folders, a real ledger, a real worker process (without an engine)."""
 
+import ctypes
 import datetime as dt
 import json
 import os
@@ -107,6 +108,18 @@ class Zone:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
         with (self.root / "daemon.err").open("ab") as chatter:
             return subprocess.Popen(command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root)
+
+    def once_without_rights(self) -> int:
+        """Runs `--once` as one who may read no more than the modes say, which is less than root may."""
+        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        libc = ctypes.CDLL(None)
+
+        def give_up() -> None:
+            for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+                libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+        return subprocess.run(command, env=environment, preexec_fn=give_up, timeout=30, check=False).returncode
 
     # ---- looking
 

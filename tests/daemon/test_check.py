@@ -9,7 +9,7 @@ import pytest
 from factories_command import Site
 from factories_published import PublishedLake, sale
 
-from daemon.check import BAD, NOTE, OK, Finding, check, file_system
+from daemon.check import BAD, MODELESS, NOTE, OK, Finding, check, file_system, keeps_modes
 from daemon.cli import main
 from pipeline.jars import JARS
 
@@ -163,6 +163,41 @@ def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) 
     mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n")
     assert [file_system(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
     assert file_system(Path("/"), tmp_path / "nothing") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "is_kept"),
+    [
+        ("/srv/x", True),
+        ("/srv/share/x", False),
+        ("/srv/unix/x", True),
+        ("/srv/stick/x", False),
+        ("/srv/stick/disk", True),
+    ],
+)
+def test_a_file_system_without_modes_is_known(tmp_path: Path, path: str, is_kept: bool) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /srv/share rw shared:2 - cifs //nas/x rw,vers=3.1.1,nounix,dir_mode=0755\n"
+        "31 22 0:41 / /srv/unix rw - cifs //nas/y rw,vers=3.1.1,posix,dir_mode=0755\n"
+        "32 22 8:17 / /srv/stick rw - exfat /dev/sdb1 rw,fmask=0022,dmask=0022\n"
+        "33 32 8:18 / /srv/stick/disk rw - xfs /dev/sdb2 rw\n"
+    )
+    assert keeps_modes(Path(path), mounts) is is_kept
+
+
+def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.config.landing.path.mkdir(parents=True)
+    monkeypatch.setitem(MODELESS, file_system(site.root), frozenset())  # as if it were exFAT
+    says = [(v, s) for v, s in found(site, "claim") if v != OK]
+    claim = site.config.landing.claim_path
+    remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
+    assert says == [(BAD, f"{claim} stays open to other users: {remedy}")]
+    claim.mkdir(mode=0o700)
+    assert [v for v, _ in found(site, "claim")] == [OK]
+    claim.chmod(0o750)
+    assert [v for v, _ in found(site, "claim")] == [OK, BAD]
 
 
 def test_a_finding_is_one_line() -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 import fcntl
 import hashlib
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -212,12 +213,108 @@ def test_a_trigger_that_says_that_its_files_are_not_ready_waits_for_its_next_ver
     assert "data_files_ready stayed false" in zone.batch("never").reason
 
 
+@pytest.mark.parametrize("name", ["orders_2026_03_02.csv.done", "day.touch"])
+@pytest.mark.parametrize("content", ["", "who delivered it"])
+def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Zone, name: str, content: str) -> None:
+    zone.put("orders_2026_03_02.csv")
+    zone.touch(name, content).chmod(0)
+    assert zone.once_without_rights() == 0
+    assert (zone.states(), zone.log("trigger.stuck")) == ({"ARCHIVED": 1}, [])
+    assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
+    assert sum(f.endswith(f"/{name}") for f in zone.files("archive")) == 1
+
+
+def test_a_document_that_only_its_owner_may_read_is_refused_and_moved(zone: Zone) -> None:
+    zone.deliver("1")
+    (zone.trigger / "1.json").chmod(0)
+    assert zone.once_without_rights() == 1
+    assert zone.batch("1").reason == "1.json cannot be read (Permission denied)"
+    assert sum(f.endswith("/1.json") for f in zone.files("rejected")) == 1
+
+
 def test_ignored_files_are_nobodys_business(zone: Zone, daemon: Service, hand: HandClock) -> None:
     for name in (".orders_1.csv", "orders_1.csv.part", "~$orders.csv", "Thumbs.db"):
         zone.put(name)
         zone.touch(name)
     settle(daemon, hand)
     assert zone.batches() == []
+
+
+# ---- what the claim holds for a ledger that is lost
+
+LOST = "20260301T080000-4f1c9a"
+
+
+def noted(kind: str = "data", folder: object = "", name: object = "orders_1.csv") -> dict[str, object]:
+    return {"kind": kind, "folder": folder, "name": name}
+
+
+def left_in_claim(zone: Zone, **entries: object) -> Path:
+    """A claim folder with a file and what a lost ledger's sidecar says of it; returns the file."""
+    claim = zone.config.landing.claim_path
+    claim.mkdir(mode=0o700, exist_ok=True)
+    (claim / f"{LOST}-00001.csv").write_text("lost\n")
+    (claim / f"{LOST}.names").write_text(json.dumps(entries))
+    return claim / f"{LOST}-00001.csv"
+
+
+@pytest.mark.parametrize(
+    ("opaque", "said"),
+    [
+        (f"{LOST}-00001.csv", noted(name="../../orders_1.csv")),
+        (f"{LOST}-00001.csv", noted(folder="..")),
+        (f"{LOST}-00001.csv", noted(folder="monday/../..")),
+        (f"{LOST}-00001.csv", noted(kind="trigger", name="../../x.done")),
+        (f"{LOST}-00001.csv", noted(kind="other")),
+        (f"{LOST}-00001.csv", noted(name=None)),
+        (f"{LOST}-00001.csv", noted(folder=["monday"])),
+        (f"{LOST}-00001.csv", ["data", "", "orders_1.csv"]),
+        (f"{LOST}-00001.csv", {"kind": "data"}),
+        ("../../state/victim", noted()),
+        ("../trigger", noted()),
+        (f"{LOST}-\x00.csv", noted()),
+        ("20260302T080000-000000-00001.csv", noted()),
+        (f"{LOST}-{'x' * 300}", noted()),
+    ],
+)
+def test_what_a_sidecar_says_leads_out_of_no_folder_and_stops_no_start(zone: Zone, opaque: str, said: object) -> None:
+    (zone.root / "state").mkdir()
+    victim = zone.root / "state" / "victim"
+    victim.write_text("all that is known")
+    left = left_in_claim(zone, **{opaque: said})
+    zone.deliver("1")
+    assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
+    assert (left.read_text(), victim.read_text()) == ("lost\n", "all that is known")
+    assert [p.name for p in zone.root.glob("*.csv")] == []
+    assert f"{LOST}.names in {left.parent} says of" in zone.log("claim.unknown")[0]["reason"]
+    assert left.with_name(f"{LOST}.names").exists()
+
+
+def test_beside_a_bad_entry_of_a_sidecar_the_good_ones_go_back(zone: Zone) -> None:
+    (zone.landing / "monday").mkdir()
+    (zone.config.landing.claim_path).mkdir(mode=0o700)
+    (zone.config.landing.claim_path / f"{LOST}-00002.csv").write_text("good\n")
+    good = noted(folder="monday", name="orders_2.csv")
+    left_in_claim(zone, **{f"{LOST}-00001.csv": noted(folder=".."), f"{LOST}-00002.csv": good})
+    assert zone.once() == 0
+    assert (zone.landing / "monday" / "orders_2.csv").read_text() == "good\n"
+    assert [e["is_back"] for e in zone.log("claim.returned")] == [True]
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '"text"', "[]", "null"])
+def test_a_sidecar_that_is_no_object_stops_no_start(zone: Zone, content: str) -> None:
+    left = left_in_claim(zone)
+    left.with_name(f"{LOST}.names").write_text(content)
+    assert zone.once() == 0
+    assert f"{LOST}.names in {left.parent} cannot be read" in zone.log("claim.unknown")[0]["reason"]
+
+
+def test_an_undecodable_name_in_the_claim_stops_no_start(zone: Zone) -> None:
+    claim = left_in_claim(zone).parent
+    for name in (b"\xff.names", b"\xff.csv"):
+        Path(os.fsdecode(os.fsencode(claim) + b"/" + name)).write_text("{}")
+    assert zone.once() == 0
+    assert any("\\udcff.csv" in file for e in zone.log("claim.unknown") for file in e.get("files", ()))
 
 
 # ---- moving

@@ -264,7 +264,7 @@ def test_a_newer_ledger_ends_every_verb_that_needs_it_with_78(run: Command, site
 
 def test_a_newer_lake_ends_every_verb_that_needs_it_with_78(run: Command, site: Site, lake: PublishedLake) -> None:
     (site.root / "lake" / "_version").write_text("99")
-    for verb in (("run", "--once", "--quiet"), ("sql", "SELECT 1"), ("tables",), ("status",), ("adopt", DAILY)):
+    for verb in (("run", "--once", "--quiet"), ("sql", "SELECT 1"), ("tables",), ("adopt", DAILY)):
         said = run(*verb)
         assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
     assert "was written by a newer Lakegate" in run("check").out
@@ -336,7 +336,7 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert json.loads(run("status", "--json").out) == {
         "daemon": {"running": False, "pid": None, "since": None},
         "worker": {"running": False, "pid": None},
-        "lake": {"held_by": None},
+        "lake": {"held_by": None, "unreadable": None},
         "batches": {},
         "last_published": None,
         "waiting_for": [],
@@ -350,6 +350,32 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert now["batches"] == {"ARCHIVED": 1, "WAITING": 1}
     assert now["last_published"]["batch_date"] == DAY.isoformat()
     assert now["waiting_for"][0]["files"] == ["orders_2026_03_04.csv"]
+
+
+@pytest.mark.parametrize("kind", ["no commit", "no file", "newer", "no version"])
+def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
+    run: Command,
+    site: Site,
+    lake: PublishedLake,
+    kind: str,
+) -> None:
+    site.batch(State.ARCHIVED)
+    lake.publish("retail", {DAILY: 1})
+    manifest = site.root / "lake" / "ops" / "batches"
+    match kind:
+        case "no commit":
+            (manifest / "_delta_log" / f"{0:020d}.json").write_text("this is no commit\n")
+        case "no file":
+            for part in manifest.rglob("*.parquet"):
+                part.unlink()
+        case _:
+            (site.root / "lake" / "_version").write_text("99" if kind == "newer" else "what")
+    said = run("status")
+    [told] = [line for line in said.out.splitlines() if line.startswith("lake")]
+    assert (said.code, told.startswith("lake      cannot be read: ")) == (0, True)
+    assert "batches   1 ARCHIVED" in said.out
+    now = json.loads(run("status", "--json").out)
+    assert (now["outdated"], told.endswith(now["lake"]["unreadable"])) == ([], True)
 
 
 def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Command, site: Site, lake: PublishedLake) -> None:
@@ -418,7 +444,7 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
         checked = [f for f in json.loads(run("check", "--no-engine", "--json").out) if f["subject"] == "lake" and f["verdict"] == "note"]
         other.stdin.close()
     os.close(landing)
-    assert (now["worker"], now["lake"]) == ({"running": False, "pid": None}, {"held_by": other.pid})
+    assert (now["worker"], now["lake"]["held_by"]) == ({"running": False, "pid": None}, other.pid)
     assert f"process {other.pid} writes to it; the worker waits for its end" in told
     assert [f"process {other.pid}," in f["says"] and "the worker waits" in f["says"] for f in checked] == [True]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from factories_daemon import CATALOGUE, HandClock, Zone, wait_until
+from factories_daemon import CATALOGUE, HandClock, Zone, end, wait_until
 
 from daemon.batch import State
 from daemon.clock import Clock
@@ -273,6 +273,20 @@ def test_a_command_that_fails_is_told_and_changes_nothing(tmp_path: Path) -> Non
     assert zone.once() == 0
     [line] = zone.log("on_published.failed")
     assert (line["exit_code"], line["reason"], zone.states()) == (3, "no", {"ARCHIVED": 1})
+
+
+@pytest.mark.parametrize("command", [["true", "a\0b"], ["a\0b"], ["no such program"], [str(Path(__file__))]])
+def test_a_command_that_cannot_be_started_is_told_and_holds_nothing(tmp_path: Path, command: list[str]) -> None:
+    zone = Zone(tmp_path, dispatch={"on_published": command, "stop_seconds": 2})
+    zone.deliver("1")
+    zone.deliver("2", "ok\n2\n")
+    process = zone.start(once=True)
+    try:
+        assert process.wait(20) == 0
+    finally:
+        end(process)
+    assert (zone.states(), len(zone.log("on_published.failed"))) == ({"ARCHIVED": 2}, 2)
+    assert all(e["reason"] for e in zone.log("on_published.failed"))
 
 
 def test_from_settled_to_the_work_order_is_less_than_half_a_second_more_than_the_quiet_period(tmp_path: Path) -> None:

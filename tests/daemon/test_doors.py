@@ -464,38 +464,46 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
         assert zone.log("archive.failed")
 
 
-def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (StoppingError(), OSError("the disk"), KeyboardInterrupt()):
+@pytest.mark.parametrize("error", [StoppingError(), OSError("the disk"), KeyboardInterrupt()])
+@pytest.mark.parametrize("where", ["_content", "_receive_document"])
+def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
+    zone: Zone,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    where: str,
+) -> None:
+    def raising(*_: object) -> None:
+        raise error
 
-        def raising(*_: object, error: BaseException = error) -> None:
-            raise error
+    with zone.by_hand((hand := HandClock()).clock) as daemon:
+        zone.land("day", "orders_1.csv")
+        daemon.tick()
+        hand.pass_(1)
+        monkeypatch.setattr(daemon.rooms.release, where, raising)
+        daemon.rooms.release._timeout = 0.0  # noqa: SLF001
+        if isinstance(error, OSError) and where == "_content":
+            daemon.tick()  # said to be the trigger's, which cannot be read
+            assert zone.states() == {"REJECTED": 1}
+        else:
+            with pytest.raises(type(error)):
+                daemon.tick()
+            assert zone.batches() == []
 
-        with zone.by_hand((hand := HandClock()).clock) as daemon:
-            zone.land("day", "orders_1.csv")
-            daemon.tick()
-            hand.pass_(1)
-            monkeypatch.setattr(daemon.rooms.release, "_receive_document", raising)
-            daemon.rooms.release._timeout = 0.0  # noqa: SLF001
-            if isinstance(error, OSError):
-                daemon.tick()  # said to be the trigger's, which cannot be read
-            else:
-                with pytest.raises(type(error)):
-                    daemon.tick()
 
-
-DEAD_MOUNT = """
+MOUNT = """
 import ctypes, os, sys
 from pathlib import Path
 from factories_daemon import Zone
 libc = ctypes.CDLL(None, use_errno=True)
-zone = Zone(Path(sys.argv[1]))
+zone, owner, where = Zone(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
 os.unshare(os.CLONE_NEWNS) if hasattr(os, "unshare") else libc.unshare(0x00020000)
 assert libc.mount(b"none", b"/", None, 0x40000 | 0x4000, None) == 0
-(zone.landing / "share").mkdir()
+(zone.root / where).mkdir()
 descriptor = os.open("/dev/fuse", os.O_RDWR)
-options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0".encode()
-assert libc.mount(b"dead", os.fsencode(zone.landing / "share"), b"fuse", 0, options) == 0
-os.close(descriptor)
+options = f"fd={descriptor},rootmode=40000,user_id={owner},group_id=0".encode()
+assert libc.mount(b"share", os.fsencode(zone.root / where), b"fuse", 0, options) == 0
+if owner == "0":
+    os.close(descriptor)
 zone.put("orders_2026_03_02.csv")
 zone.touch("day.done")
 sys.exit(zone.once())
@@ -503,17 +511,40 @@ sys.exit(zone.once())
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="only root mounts")
-def test_a_dead_mount_in_the_landing_folder_holds_no_batch(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("owner", "where", "says"),
+    [
+        (0, "landing/share", "share in the data folder cannot be looked at (Transport endpoint is not connected)"),
+        (65534, "landing/share", "share in the data folder cannot be looked at (Permission denied)"),
+        (65534, "landing/monday/share", "share in the data folder cannot be looked at (Permission denied)"),
+        (65534, "landing/trigger/share", "share in the trigger folder cannot be looked at (Permission denied)"),
+    ],
+    ids=["dead", "of another user", "in a sub-folder", "in the trigger folder"],
+)
+def test_a_mount_that_does_not_answer_holds_no_batch(tmp_path: Path, owner: int, where: str, says: str) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     may_mount = ctypes.CDLL(None).prctl(23, 21, 0, 0, 0)  # PR_CAPBSET_READ, CAP_SYS_ADMIN
     if may_mount != 1:
         pytest.skip("no mount is allowed here")
-    command = [sys.executable, "-c", DEAD_MOUNT, str(tmp_path)]
+    (tmp_path / "landing" / "monday").mkdir(parents=True)
+    command = [sys.executable, "-c", MOUNT, str(tmp_path), str(owner), where]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     zone = Zone(tmp_path)
     assert zone.states() == {"ARCHIVED": 1}
-    assert "share in the data folder cannot be looked at" in troubles(zone)
+    assert says in troubles(zone)
+
+
+def test_a_folder_whose_entries_cannot_be_looked_at_is_not_taken_for_empty(zone: Zone) -> None:
+    """Who may list a folder and not enter it sees names alone: none of its files is missing."""
+    zone.land("1", "orders_1.csv")
+    zone.put("orders_1.csv")
+    zone.landing.chmod(0o444)
+    try:
+        assert zone.once_without_rights() == 1
+    finally:
+        zone.landing.chmod(0o755)
+    assert zone.batches() == []
 
 
 @pytest.mark.parametrize("content", ["no JSON", "[1", ""])

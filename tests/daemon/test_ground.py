@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,11 @@ from factories_command import Site
 from factories_daemon import HandClock, Zone, hidden
 from packing import packed
 
-from daemon.batch import BatchFile, FileState
+from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.check import BAD, NOTE, OK, check
+from daemon.claim import Claim
 from daemon.ground import GroundError
+from daemon.landing import Landing, Sight
 from daemon.ledger import Ledger
 from daemon.lock import hold_file
 from daemon.service import Service
@@ -189,6 +193,109 @@ def test_a_claim_that_was_opened_to_others_is_used_again_when_it_is_closed(
     zone.config.landing.claim_path.chmod(0o700)
     settle(daemon, hand)
     assert zone.batch("1").files
+
+
+def keep_no_modes(monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> None:
+    """Answers for folders as the kernel does on a CIFS mount (no error and no effect) or on exFAT (an error)."""
+    fchmod = os.fchmod
+
+    def unchanged(descriptor: int, mode: int) -> None:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # the ledger's lock lies elsewhere
+            fchmod(descriptor, mode)
+        elif error:
+            raise error
+
+    monkeypatch.setattr(os, "fchmod", unchanged)
+
+
+@pytest.mark.parametrize("error", [None, PermissionError(1, "Operation not permitted")])
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_claim_that_cannot_be_closed_ends_a_run_with_78(
+    zone: Zone,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: OSError | None,
+    is_late: bool,
+) -> None:
+    claim = zone.config.landing.claim_path
+    claim.mkdir(mode=0o755)
+    zone.deliver("1")
+    keep_no_modes(monkeypatch, error)
+    if is_late:  # the claim is seen first in a tick
+        look = Landing.look
+        looks = iter([Sight(is_whole=False)])
+        monkeypatch.setattr(Landing, "look", lambda landing: next(looks, None) or look(landing))
+    assert zone.once() == 78
+    remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
+    assert capfd.readouterr().err == f"{claim} stays open to other users: {remedy}\n"
+    assert zone.log("daemon.refused")[0]["reason"].endswith(remedy)
+    assert sorted(zone.files("landing")) == ["orders_1.csv", "trigger/1.json"]
+    assert zone.batches() == []
+
+
+def test_a_claim_that_is_closed_already_is_used_where_no_mode_can_be_changed(
+    zone: Zone,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zone.deliver("1")
+    keep_no_modes(monkeypatch, None)
+    assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
+
+
+def test_a_claim_that_is_swapped_while_the_daemon_starts_is_trouble_and_not_the_end(
+    zone: Zone,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    claim, reconcile = zone.config.landing.claim_path, Claim.reconcile
+    claim.mkdir(mode=0o700)
+
+    def late(self: Claim) -> None:
+        link_in_place_of(claim, zone.root)
+        reconcile(self)
+
+    monkeypatch.setattr(Claim, "reconcile", late)
+    zone.deliver("1")
+    with zone.by_hand(hand.clock) as daemon:
+        assert f"{claim} is a symbolic link or no folder" in troubles(zone)[0]
+        settle(daemon, hand)
+        assert zone.batches() == []
+        put_back(claim, claim.with_name(".claim.away"))
+        settle(daemon, hand)
+        assert zone.batch("1").files
+
+
+@pytest.mark.parametrize("kind", ["JSON", "bare", "refused"])
+def test_a_claim_that_is_swapped_while_a_trigger_is_received_makes_no_second_batch(
+    zone: Zone,
+    daemon: Service,
+    hand: HandClock,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    claim, verb = zone.config.landing.claim_path, "refuse" if kind == "refused" else "receive"
+    write = getattr(Ledger, verb)
+    zone.put("orders_2026_03_02.csv")
+    zone.touch("day.done") if kind == "bare" else zone.land("1", *["orders_2026_03_02.csv"] * (kind == "JSON"))
+    daemon.tick()
+    hand.pass_(2)  # longer than a trigger that cannot be read is waited for
+
+    def then_swapped(self: Ledger, *columns: Any, **more: Any) -> Batch:
+        batch: Batch = write(self, *columns, **more)
+        link_in_place_of(claim, zone.root)
+        monkeypatch.undo()
+        return batch
+
+    monkeypatch.setattr(Ledger, verb, then_swapped)
+    settle(daemon, hand)
+    [batch] = zone.batches()
+    assert any(f"{claim} is a symbolic link" in t for t in troubles(zone))
+    put_back(claim, claim.with_name(".claim.away"))
+    settle(daemon, hand)
+    assert [b.batch_id for b in zone.batches()] == [batch.batch_id]
+    assert (zone.batches()[0].state == State.REJECTED) is (kind == "refused")
+    left = [f for f in zone.files("landing") if not f.startswith(".claim")]
+    assert left == ["orders_2026_03_02.csv"] * (kind == "refused")
 
 
 def test_a_batch_is_not_worked_on_or_archived_from_a_claim_that_was_swapped(zone: Zone, hand: HandClock) -> None:
@@ -532,11 +639,35 @@ def test_a_lock_file_is_closed_to_others_who_could_lock_it_first(tmp_path: Path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("kind", ["link", "second name"])
+@pytest.mark.parametrize("has_reader", [True, False])
+def test_a_lock_file_that_is_not_the_daemons_own_ends_a_run_with_78(zone: Zone, kind: str, has_reader: bool) -> None:
+    victim = zone.root / "victim"
+    victim.write_text("all that is known")
+    zone.config.ledger_path.parent.mkdir()
+    lock = zone.config.ledger_path.with_name("ledger.sqlite.lock")
+    lock.symlink_to(victim) if kind == "link" else lock.hardlink_to(victim)
+    zone.deliver("1")
+    read, written = os.pipe()
+    if not has_reader:
+        os.close(read)
+    command = [sys.executable, "-m", "daemon", "--config", str(zone.config.path), "run", "--once", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, stderr=written, cwd=zone.root, env=environment, timeout=30, check=False)
+    os.close(written)
+    says = f"{lock} is {'a symbolic link' if kind == 'link' else 'not a plain file'}"
+    assert (done.returncode, zone.log("daemon.refused")[0]["reason"].startswith(says)) == (78, True)
+    if has_reader:
+        with os.fdopen(read) as told:
+            assert told.read().startswith(says)
+    assert victim.read_text() == "all that is known"
+
+
 @as_root
 def test_a_lock_file_of_another_user_is_refused(zone: Zone, capfd: pytest.CaptureFixture[str]) -> None:
     zone.config.ledger_path.parent.mkdir()
     lock = zone.config.ledger_path.with_name("ledger.sqlite.lock")
     lock.touch()
     os.chown(lock, NOBODY, -1)
-    assert zone.once() == 1
+    assert zone.once() == 78
     assert f"{lock} is not a plain file of user 0" in capfd.readouterr().err

@@ -88,6 +88,26 @@ def test_a_full_disk_stops_nothing(tmp_path: Path) -> None:
     assert [e["event"] for e in whole] == ["line.seen", "line.seen", "after.seen"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "terminal", "full disk"])
+def test_a_listener_that_is_gone_stops_nothing(tmp_path: Path, kind: str) -> None:
+    if kind == "full disk":
+        written = os.open("/dev/full", os.O_WRONLY)
+    else:
+        read, written = os.pipe() if kind == "pipe" else os.openpty()
+        os.close(read)
+    tries: list[str] = []
+
+    def tell(event: dict[str, object]) -> None:
+        tries.append(str(event["event"]))
+        os.write(written, b"a line\n")
+
+    log = Log(tmp_path / "a.jsonl", stderr=False, on_event=tell)
+    for _ in range(3):
+        log.info("batch.ready")
+    os.close(written)
+    assert ([e["event"] for e in lines(tmp_path / "a.jsonl")], tries) == (["batch.ready"] * 3, ["batch.ready"])
+
+
 def test_whoever_listens_gets_each_event(tmp_path: Path) -> None:
     seen: list[dict[str, object]] = []
     Log(None, stderr=False, on_event=seen.append).info("batch.ready", batch_id="b")

@@ -1,5 +1,6 @@
 """Secrets of the configuration and the environment stay out of log, journal, terminal, ledger and `check`."""
 
+import datetime as dt
 import json
 import os
 import subprocess
@@ -16,7 +17,12 @@ from daemon.announce import LONGEST_SECONDS
 from daemon.cli import main
 from daemon.config import load
 from daemon.logs import Log
-from pipeline.contract import Settings, hidden, is_secret_name, masked, secrets_of
+from daemon.trial import trials
+from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
+from pipeline.lake import Lake
+from pipeline.model import Feed, Source, Upsert
+from pipeline.run import run
+from pipeline.trial import trial
 
 PROJECT = Path(__file__).parents[2]
 SECRET = "hunter2-hunter2"
@@ -126,6 +132,54 @@ def test_an_engine_that_repeats_its_settings_in_an_error_shows_no_secret(tmp_pat
     everything = written(tmp_path)
     assert "should be provided as a key-value pair" in everything
     assert SECRET not in everything
+
+
+CUTS = range(280, 385, 3)  # where in a text the secret begins: some place is that at which it is cut
+HALF = SECRET[:5]
+
+
+@pytest.mark.parametrize("verb", [run, trial])
+def test_a_worker_hides_secrets_before_it_cuts_a_sentence(tmp_path: Path, verb: Any) -> None:
+    settings = Settings(lake_path=str(tmp_path / "lake"), conf={"spark.x.password": SECRET})
+    order = WorkOrder(batch_id="b", source="club", batch_date=dt.date(2026, 3, 2), files=())
+    for start in CUTS:
+
+        def source_of(_name: str, start: int = start) -> Source:
+            raise RuntimeError(f"{'x' * (start - 14)}{SECRET} was refused")
+
+        what = order if verb is run else "club"
+        answer = verb(what, settings, Lake(tmp_path / "lake"), lambda _: None, source_of)
+        said = answer.reason if verb is run else answer.mistake
+        assert said.startswith("RuntimeError: xxx")
+        assert HALF not in said
+
+
+def test_a_batch_that_fails_for_good_has_no_half_of_a_secret_on_record(tmp_path: Path) -> None:
+    """The path of a claimed file that cannot be read stands in the error."""
+    settings = Settings(lake_path=str(tmp_path / "lake"), conf={"spark.x.password": SECRET})
+    feed = Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL", key=("room",), keep=Upsert())
+    club = Source(name="club", feeds=(feed,))
+    for start in range(300, 360, 4):
+        place = f"/{'x' * 200}/{'y' * (start - 201)}{SECRET}"
+        file = OrderFile(name="rooms_1.csv", feed="rooms", path=place, sha256=f"{start}", bytes=1)
+        day = dt.date(2026, 3, 2)
+        order = WorkOrder(batch_id=f"b{start}", source="club", batch_date=day, files=(file,), final=True)
+        answer = run(order, settings, Lake(tmp_path / "lake"), lambda _: None, lambda _: club)
+        assert (answer.outcome, answer.retryable, "yyy" in answer.reason) == (Outcome.FAILED, False, True)
+        assert HALF not in answer.reason
+
+
+def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_are_cut(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    zone = Zone(tmp_path)
+    for start in range(380, 402, 3):
+        said = f"print('x' * {start} + '{SECRET}', file=sys.stderr)"
+        [told] = trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
+        assert "; at last: xxx" in str(told)
+        assert HALF not in str(told)
 
 
 def test_what_a_worker_says_reaches_ledger_and_log_without_secrets(tmp_path: Path) -> None:

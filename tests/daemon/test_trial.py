@@ -83,6 +83,23 @@ def test_a_mistake_in_declared_sql_is_told_with_feed_rule_and_name(
     assert says[1] in told.removeprefix(says[0])
 
 
+@pytest.mark.parametrize("kind", ["missing", "a file", "read only"])
+def test_an_engine_that_cannot_be_tried_is_a_finding_beside_the_others(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    place = tmp_path / "temporary"
+    if kind == "a file":
+        place.touch()
+    monkeypatch.setattr(tempfile, "tempdir", "/proc" if kind == "read only" else str(place))
+    code, found = checked(capsys, site(tmp_path / "site"))
+    assert (code, "trial" in found, "landing" in found) == (1, False, True)
+    assert [v for v, _ in found["engine"]] == ["ok", "note", "bad"]
+    assert found["engine"][-1][1].startswith("cannot be tried: [Errno ")
+
+
 def test_without_the_engine_nothing_is_started(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, found = checked(capsys, site(tmp_path / "site", changed(FEEDS, "$most", "$moost")), "--no-engine")
     assert (code, "trial" in found, [v for v, _ in found["engine"]]) == (0, False, ["ok", "note"])

@@ -75,6 +75,15 @@ def test_of_a_hidden_folder_the_service_sees_what_it_needs(tmp_path: Path) -> No
     assert "-/srv/logs" not in written["BindPaths"].split()
 
 
+@pytest.mark.parametrize("where", ["/home/me/jars", "/root/my jars", "/var/tmp/jars"])
+def test_of_a_hidden_folder_the_service_sees_the_jars(tmp_path: Path, where: str) -> None:
+    written = lines_of(unit.text(settings_of(tmp_path, f'[spark]\njars_path = "{where}"\n')))
+    assert (f'"-{where}"' if " " in where else f"-{where}") in written["BindReadOnlyPaths"]
+    assert where not in written["ReadWritePaths"]
+    bare = lines_of(unit.text(settings_of(tmp_path, '[spark]\njars_path = "/opt/jars"\n')))
+    assert "/opt/jars" not in bare["BindReadOnlyPaths"]
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
 @pytest.mark.parametrize("which", ["shipped", "written"])
 def test_the_unit_is_confined_as_its_comments_say(tmp_path: Path, which: str) -> None:

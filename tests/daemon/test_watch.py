@@ -90,6 +90,26 @@ def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Sett
     assert left(setting) == []
 
 
+def test_canaries_that_a_kill_left_are_removed_and_nothing_else(setting: Setting) -> None:
+    victim = setting.landing.parent / "ledger"
+    victim.touch()
+    names = [f".lakegate-{n:016x}" for n in range(7)]
+    for name in (*names[:2], ".lakegate-daemon", f"{names[0]}0", names[0].removeprefix("."), f".lakegate-{'A' * 16}"):
+        (setting.landing / name).touch()
+    (setting.landing / names[2]).write_text("somebody's")
+    (setting.landing / names[3]).symlink_to(victim)
+    (setting.landing / names[4]).mkdir()
+    os.mkfifo(setting.landing / names[5])
+    stranger = setting.landing / names[6]
+    if os.geteuid() == 0:
+        stranger.touch()
+        os.chown(stranger, 65534, -1)
+    before = left(setting)
+    setting.watch.check()
+    assert sorted(set(before) - set(left(setting))) == names[:2]
+    assert victim.exists()
+
+
 def test_no_name_that_a_stranger_can_guess_is_opened(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link, a pipe, a folder in the canary's place does nothing: no write through it, and nothing waits for it."""
     victim = setting.landing.parent / "ledger"
