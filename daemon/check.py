@@ -13,15 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.announce import program
 from daemon.config import Config
 from daemon.ground import OTHERS, GroundError, exposed, modeless_sentence, opened_below
 from daemon.holders import holder
 from daemon.moves import folder
-from daemon.service import WORKER
 from daemon.show import coloured, plural, size
 from daemon.status import writers
-from daemon.trial import trials
 from daemon.wording import listed
 from pipeline import contract
 from pipeline.contract import Ready, Tried
@@ -88,6 +85,9 @@ def _safely(subject: str, look: Told, what: str) -> Told:
 
 
 def _trials(config: Config) -> Told:
+    from daemon.service import WORKER  # all of the daemon, which a quick look does without
+    from daemon.trial import trials
+
     for answer in trials(config, WORKER):
         match answer:
             case Ready(engine=engine, seconds=seconds):
@@ -334,6 +334,8 @@ def _mount(path: Path, mounts: Path) -> tuple[str, list[str]]:
 
 def _commands(config: Config, environ: Mapping[str, str]) -> Told:
     if config.dispatch.on_published:
+        from daemon.announce import program  # and with it the log, which a quick look does without
+
         command = config.dispatch.on_published
         if shutil.which(command[0], path=environ.get("PATH")):
             yield "command", OK, f"on_published: {program(command)}"

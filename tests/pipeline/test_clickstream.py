@@ -407,12 +407,11 @@ def _cells(names: Sequence[str], values: Iterable[Any]) -> dict[str, str | None]
 def enriched(batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """What every event must show, from all rows at once."""
     histories: dict[tuple[int, str], dict[int, str | None]] = defaultdict(dict)
-    newest: dict[tuple[int, str, int], tuple[int, tuple[bool, str]]] = {}
+    newest: dict[tuple[int, str, int], int] = {}
     for b in batches:
-        for at, item, name, value in b.properties:
-            rank = (b.day, (value is not None, value or ""))
-            if rank >= newest.get((item, name, at), (0, (False, ""))):
-                newest[item, name, at] = rank
+        for at, item, name, value in b.properties:  # each batch is one file of a day of its own: its later record stands
+            if b.day >= newest.get((item, name, at), 0):
+                newest[item, name, at] = b.day
                 histories[item, name][at] = value
     tree = dict(max((b for b in batches if b.tree), key=lambda b: b.day).tree) if any(b.tree for b in batches) else {}
     tops = roots(tree)

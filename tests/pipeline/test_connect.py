@@ -87,7 +87,11 @@ def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_loca
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize(("key", "value"), [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")],
+    ids=["extensions", "warehouse"],  # by `[spark…` a test would be sent to the process that has a session of its own
+)
 def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str, key: str, value: str) -> None:
     settings = Settings(lake_path="/nowhere", engine="connect", remote=remote, conf={key: value})
     with pytest.raises(ValueError, match=rf"does not take {key} for a session .* leave it out of \[spark\] conf"):
