@@ -2,8 +2,10 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from pipeline.contract import Outcome, Settings
 from pipeline.jars import find_jars
 from pipeline.java import find_java
 from pipeline.lake import Lake
-from pipeline.spark import UNCOMPILED, open_session
+from pipeline.spark import UNCOMPILED
 
 # The server's own settings are for large data: with them so small a batch takes two minutes.
 FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", **UNCOMPILED}
@@ -90,9 +92,16 @@ def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_loca
 @pytest.mark.parametrize(
     ("key", "value"),
     [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")],
-    ids=["extensions", "warehouse"],  # by `[spark…` a test would be sent to the process that has a session of its own
+    ids=["extensions", "warehouse"],
 )
 def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str, key: str, value: str) -> None:
-    settings = Settings(lake_path="/nowhere", engine="connect", remote=remote, conf={key: value})
-    with pytest.raises(ValueError, match=rf"does not take {key} for a session .* leave it out of \[spark\] conf"):
-        open_session(settings)
+    # In a process of its own, as a worker has it: this one may have a session already, which pyspark would return.
+    opens = (
+        "from pipeline.contract import Settings\n"
+        "from pipeline.spark import open_session\n"
+        f"open_session(Settings(lake_path='/nowhere', engine='connect', remote={remote!r}, conf={ {key: value}!r}))\n"
+    )
+    opened = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, timeout=60, check=False)
+    assert opened.returncode == 1
+    last = opened.stderr.strip().splitlines()[-1]
+    assert re.search(rf"^ValueError: .* does not take {key} for a session .* leave it out of \[spark\] conf$", last), last
