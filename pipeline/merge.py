@@ -18,7 +18,7 @@ from pipeline.derive import derive
 from pipeline.errors import DataError
 from pipeline.lake import Ends, Kept, Lake, Stored
 from pipeline.manifest import OPS, REJECTED_KEYS
-from pipeline.model import Append, Column, Feed, History, Replace, literal
+from pipeline.model import Append, Column, Feed, History, Replace, columns_of, literal
 from pipeline.revisions import Superseded
 from pipeline.ties import newest_by
 from pipeline.validate import Judged, as_one_text
@@ -350,6 +350,19 @@ def _hidden(past: Past, batch_id: str | None = None) -> DataFrame | None:
     return past.silver.lake.given(pa.table(named)).distinct()
 
 
+def _where_it_speaks(feed: Feed, grid: DataFrame, past: Past, held: str) -> DataFrame:
+    """Leaves out the pairs of key and whole delivery (`_batch_id`) where the delivery neither holds the key nor lacks it for certain.
+
+    The column `held` is true where it holds the key.
+    """
+    if incomplete := _incomplete(past):
+        grid = grid.where(f"{held} OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
+    if (hidden := _hidden(past)) is not None:
+        met = grid.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left")
+        grid = met.where(f"{held} OR _of IS NULL")
+    return grid
+
+
 def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     """Gives, for each key and whole delivery, a delete where the delivery lacks the key, a reopening with its row where it holds it.
 
@@ -361,12 +374,7 @@ def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *_last_word(feed))
     held = first_of(events.where("NOT _deleted"), newest).select(*feed.fact_names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
-    if incomplete := _incomplete(past):
-        grid = grid.where(f"_reopens OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
-    if (hidden := _hidden(past)) is not None:
-        grid = (
-            grid.withColumn("_own", F.expr(as_one_text(key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left").where("_reopens OR _of IS NULL")
-        )
+    grid = _where_it_speaks(feed, grid, past, "_reopens")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(
         *feed.fact_names,
@@ -454,8 +462,7 @@ def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: Superseded) 
     kept = log.join(replaced, of_file, "left_anti").join(touched, "_row", "left_semi").select(*columns, "_row")
     oldest = first_of(kept, Window.partitionBy("_row").orderBy("_batch_date", "_revision")).select(*columns, "_row")
     before = past.silver.read([*columns, "_row"]).join(touched, "_row", "left_semi").select(*columns, "_row")
-    both = oldest.selectExpr("*", "1 AS _sign").unionByName(before.selectExpr("*", "-1 AS _sign"))
-    return both.groupBy(*columns, "_row").agg(F.sum("_sign").cast("int").alias("_sign")).where("_sign <> 0")
+    return difference(before, oldest, (*feed.schema, *columns_of("_batch_date DATE, _revision INT, _row STRING")))
 
 
 def _files(past: Past, files: Iterable[tuple[str, str]]) -> DataFrame:
@@ -520,10 +527,7 @@ def _as_last_listed(feed: Feed, past: Past) -> DataFrame:
     held = log.join(listed, "_batch_id")
     holds = held.select(*key, "_batch_id").distinct().withColumn("_held", F.expr("true"))
     grid = held.select(*key).distinct().crossJoin(listed).join(holds, [*key, "_batch_id"], "left")
-    if incomplete := _incomplete(past):
-        grid = grid.where(f"_held OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
-    if (hidden := _hidden(past)) is not None:
-        grid = grid.withColumn("_own", F.expr(as_one_text(key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left").where("_held OR _of IS NULL")
+    grid = _where_it_speaks(feed, grid, past, "_held")
     last = grid.groupBy(*key).agg(F.max("_turn").alias("_turn"))
     return held.join(last, [*key, "_turn"], "left_semi").select(*feed.fact_names)
 
