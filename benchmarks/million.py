@@ -17,7 +17,7 @@ from processes import Memory, descendants, end_tidily, name_of, peak_mb
 from retail_data import Shop
 from warm_lake import work_order
 
-from daemon.child import Child, Ended
+from daemon.dispatch.process import Child, Ended
 from daemon.service import WORKER
 from pipeline.contract import Outcome, Progress, Ready, Result, Settings, WorkOrder
 

@@ -21,8 +21,8 @@ from processes import end_tidily, work_seconds
 from retail_data import Delivery, Shop, orders_for
 from warm_lake import Taken, WarmLake, warm_session
 
-from pipeline import sources
-from pipeline.spark import Session
+from pipeline.sources import registry
+from pipeline.engine.session import Session
 
 WARM_UP_DAYS = 2
 
@@ -32,7 +32,7 @@ class Floor:
 
     def __init__(self, root: Path, session: Session) -> None:
         self._root, self._spark = root, session.spark
-        self._schemas = {f.name: ", ".join(f"{c.name} {c.type}" for c in f.schema) for f in sources.source("retail").feeds}
+        self._schemas = {f.name: ", ".join(f"{c.name} {c.type}" for c in f.schema) for f in registry.source("retail").feeds}
 
     def take(self, delivery: Delivery) -> tuple[float, float]:
         """Appends a delivery and tells its seconds and the processor's."""

@@ -13,10 +13,11 @@ from typing import Any
 from processes import memory_mb, work_seconds
 from retail_data import Delivery
 
-from pipeline import run, sources
+from pipeline import run
+from pipeline.sources import registry
 from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
-from pipeline.lake import Kept, Lake
-from pipeline.spark import Session, open_session
+from pipeline.lake.lake import Kept, Lake
+from pipeline.engine.session import Session, open_session
 
 ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute
 
@@ -128,7 +129,7 @@ def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
 
 def work_order(delivery: Delivery) -> WorkOrder:
     """Makes the work order that the daemon would send for a delivery."""
-    feeds = {f.name for f in sources.source(delivery.source).feeds}
+    feeds = {f.name for f in registry.source(delivery.source).feeds}
     if not set(delivery.files) <= feeds:
         raise ValueError(f"the delivery holds {sorted(delivery.files)}, the feeds of {delivery.source} are {sorted(feeds)}")
     files = tuple(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from daemon.wording import sentence
+from daemon.text import sentence
 
 
 class State(StrEnum):

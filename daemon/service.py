@@ -13,19 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from daemon.alerts import Alerts
+from daemon.observe.alerts import Alerts
 from daemon.batch import OPEN, Batch, State
-from daemon.bell import Bell, rung_by_signals
+from daemon.wakeup import Bell, rung_by_signals
 from daemon.clock import Clock
-from daemon.config import Config
-from daemon.ground import ExposedError, GroundError, UnfitGroundError, exposed
-from daemon.landing import Sight
-from daemon.ledger import LedgerError
-from daemon.lock import HeldError
-from daemon.logs import Log
-from daemon.moves import StoppingError
-from daemon.notify import notify
-from daemon.rooms import Rooms
+from daemon.config.config import Config
+from daemon.files.folder_access import ExposedError, GroundError, UnfitGroundError, exposed
+from daemon.landing.scan import Sight
+from daemon.ledger.ledger import LedgerError
+from daemon.files.lock import HeldError
+from daemon.observe.log import Log
+from daemon.files.safe_files import StoppingError
+from daemon.observe.sd_notify import notify
+from daemon.components import Rooms
 from pipeline import contract
 
 DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78

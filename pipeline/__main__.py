@@ -2,6 +2,6 @@
 
 import sys
 
-from pipeline.worker import main
+from pipeline.worker.worker import main
 
 raise SystemExit(main(sys.argv[1:]))

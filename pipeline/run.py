@@ -5,15 +5,17 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipeline import definitions, outcome, sources
+from pipeline.reader import definitions
+from pipeline.stages import batch_record
+from pipeline.sources import registry
 from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
 from pipeline.errors import DataError, ForeignCommit, UnfitValue, WrongDeclaration
-from pipeline.lake import Lake
-from pipeline.manifest import Manifest
+from pipeline.lake.lake import Lake
+from pipeline.commit.manifest import Manifest
 from pipeline.model import Source
-from pipeline.publish import Attempt
-from pipeline.revisions import with_revisions
-from pipeline.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
+from pipeline.commit.attempt import Attempt
+from pipeline.commit.revisions import with_revisions
+from pipeline.stages.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
 LONGEST_SENTENCE = 380
@@ -23,7 +25,7 @@ MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry t
 
 def sources_of(settings: Settings) -> Callable[[str], Source]:
     """Gives the way to a source by its name, which raises LookupError where there is none."""
-    return lambda name: sources.source(name, settings.source_paths, settings.without)
+    return lambda name: registry.source(name, settings.source_paths, settings.without)
 
 
 def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
@@ -33,7 +35,7 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         manifest = Manifest(lake)
         published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
         if published:
-            return outcome.duplicate(order, published)
+            return batch_record.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
         values = definitions.values(source, settings)
         _notice_changes(order, source, manifest, values, report)
@@ -55,12 +57,12 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
             )
 
         try:
-            with Attempt(lake=lake, manifest=manifest, order=order, tables=outcome.tables(source), report=report) as attempt:
+            with Attempt(lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source), report=report) as attempt:
                 return _attempt(batch(attempt), secrets)
         except (ForeignCommit, WrongDeclaration) as error:
             # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
-                return outcome.verdict(batch(attempt), "failed", str(error))
+                return batch_record.verdict(batch(attempt), "failed", str(error))
     except ForeignCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
@@ -77,19 +79,19 @@ def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
             enrich(batch, work)
             judge_as_a_whole(batch)
             summarise(batch, work)
-        return outcome.publish(batch)
+        return batch_record.publish(batch)
     except DataError as error:
-        return outcome.verdict(batch, "rejected", str(error))
+        return batch_record.verdict(batch, "rejected", str(error))
     except UnfitValue as error:
-        return outcome.verdict(batch, "rejected", f"{error}; {MEND_VALUE}")
+        return batch_record.verdict(batch, "rejected", f"{error}; {MEND_VALUE}")
     except WrongDeclaration as error:
-        return outcome.verdict(batch, "failed", f"{error}; {MEND_DECLARATION}")
+        return batch_record.verdict(batch, "failed", f"{error}; {MEND_DECLARATION}")
     except ForeignCommit:
         raise
     except Exception as error:
         if not batch.order.final:
             raise
-        failed = outcome.verdict(batch, "failed", _sentence(error, secrets))
+        failed = batch_record.verdict(batch, "failed", _sentence(error, secrets))
         return replace(failed, error=traceback.format_exc())
 
 

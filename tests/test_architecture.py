@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import all_sources
+from pipeline.sources.registry import all_sources
 
 PROJECT = Path(__file__).parents[1]
 MODULES = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT / package).rglob("*.py"))
@@ -122,7 +122,7 @@ def test_no_two_modules_need_each_other(package: str) -> None:
 
 
 def test_only_the_lake_speaks_delta_and_the_reader_reads_it() -> None:
-    assert {name_of(p) for p in MODULES if loads(p, "deltalake", "delta")} == {"pipeline.lake", "pipeline.reader"}
+    assert {name_of(p) for p in MODULES if loads(p, "deltalake", "delta")} == {"pipeline.lake.lake", "pipeline.reader"}
     reader = PROJECT / "pipeline" / "reader.py"
     named = {node.id for node in ast.walk(tree(reader)) if isinstance(node, ast.Name)} | {
         node.attr for node in ast.walk(tree(reader)) if isinstance(node, ast.Attribute)
@@ -138,7 +138,7 @@ def test_only_one_file_builds_sessions() -> None:
         or any(isinstance(n, ast.Attribute) and n.attr == "builder" for n in ast.walk(tree(p)))
         or any(isinstance(n, ast.Name) and n.id in ("SparkContext", "SparkConf") for n in ast.walk(tree(p)))
     }
-    assert builders == {"pipeline.spark"}
+    assert builders == {"pipeline.engine.session"}
 
 
 def test_what_a_connect_session_cannot_do_is_used_by_one_file_alone() -> None:
@@ -146,7 +146,7 @@ def test_what_a_connect_session_cannot_do_is_used_by_one_file_alone() -> None:
         f"{name_of(p)}:{n.lineno} .{n.attr}"
         for p in MODULES
         for n in ast.walk(tree(p))
-        if isinstance(n, ast.Attribute) and n.attr in ENGINE_INTERNALS and name_of(p) != "pipeline.spark"
+        if isinstance(n, ast.Attribute) and n.attr in ENGINE_INTERNALS and name_of(p) != "pipeline.engine.session"
     ]
     assert not users
 

@@ -26,7 +26,7 @@ def test_every_anchor_is_a_heading(anchor: str) -> None:
     "verb", sorted(set(re.findall(r"\blakegate ([a-z]+)\b(?=[^a-z]| )", " ".join(re.findall(r"`lakegate [^`]*`|^lakegate .*$", README, re.MULTILINE)))))
 )
 def test_every_verb_is_one(verb: str) -> None:
-    from daemon.cli import lakegate
+    from daemon.cli.main import lakegate
 
     assert verb in lakegate.commands
 
@@ -49,7 +49,7 @@ def test_what_there_is_to_see_first_fits_on_a_screen() -> None:
 
 
 def test_the_jars_are_those_of_the_locked_delta() -> None:
-    from pipeline import jars
+    from pipeline.engine import jars
 
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"delta-spark=={jars.VERSION}" in declared

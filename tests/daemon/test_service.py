@@ -18,9 +18,9 @@ from factories_daemon import HandClock, Zone, end, hidden, wait_until
 
 from daemon import service
 from daemon.batch import State
-from daemon.holders import holder
-from daemon.ledger import Ledger
-from daemon.notify import notify
+from daemon.files.lock_holder import holder
+from daemon.ledger.ledger import Ledger
+from daemon.observe.sd_notify import notify
 
 
 @pytest.fixture

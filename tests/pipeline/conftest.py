@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.contract import Settings
-from pipeline.spark import Session, open_session
+from pipeline.engine.session import Session, open_session
 
 MARKS = {"sail": pytest.mark.sail, "spark": pytest.mark.spark}
 ENGINES = os.environ.get("LAKEGATE_TEST_ENGINES", "sail,spark").split(",")

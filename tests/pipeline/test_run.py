@@ -14,11 +14,11 @@ from drawing import drawn
 from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
 
 from pipeline.contract import Outcome, Progress
-from pipeline.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
+from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
 from pipeline.model import Csv, Enriched, Rule, Source, Upsert
-from pipeline.publish import adopt, restore
-from pipeline.retail.feeds import RETAIL
-from pipeline.spark import Session
+from pipeline.commit.attempt import adopt, restore
+from pipeline.sources.retail.feeds import RETAIL
+from pipeline.engine.session import Session
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
 MORE = "item | price | note\n milk | 2 | 2\n cake | 3 | 3"

@@ -1,0 +1,1 @@
+"""The command `lakegate`: one file for each group of verbs."""

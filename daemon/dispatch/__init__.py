@@ -1,0 +1,1 @@
+"""Hands batches to one worker process and turns its results into states."""

@@ -1,0 +1,22 @@
+"""Keeps what goes wrong with one entry, of a folder or of the ledger, from stopping the others."""
+
+import sqlite3
+
+from daemon.files.folder_access import UnfitGroundError
+from daemon.files.safe_files import StoppingError
+from daemon.text import printable
+
+_OF_ALL = (OSError, sqlite3.Error, StoppingError, UnfitGroundError)
+# The ledger's answer to values that it cannot take; every other error of SQLite is about the ledger as a whole.
+_OF_VALUES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
+
+
+def is_of_one_entry(error: Exception) -> bool:
+    """Whether the others can go on: not where a disk, a folder or the ledger fails, nor where the daemon is to stop."""
+    return isinstance(error, _OF_VALUES) or not isinstance(error, _OF_ALL)
+
+
+def unforeseen(error: Exception) -> str:
+    """What is said of an entry whose error is unforeseen, behind its name."""
+    why = f"{type(error).__name__}: {printable(str(error))}"
+    return f"cannot be judged ({why}); it stays where it lies, and the others go on"

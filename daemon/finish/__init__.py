@@ -1,0 +1,1 @@
+"""Archives the files of decided batches and runs the on_published command."""

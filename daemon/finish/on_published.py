@@ -1,0 +1,75 @@
+"""Runs the [dispatch] on_published command for each published batch, off the loop, with the batch and its task values on stdin."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from daemon.batch import Batch
+from daemon.ledger.ledger import Ledger
+from daemon.observe.log import Log
+from daemon.text import amount, sentence
+
+LONGEST_SECONDS = 3600
+
+
+class Announce:
+    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, well or not.
+
+    A batch is announced once; where the daemon is killed before the ledger has it, once more.
+    """
+
+    def __init__(self, command: Sequence[str], ledger: Ledger, log: Log, wake: Callable[[], None]) -> None:
+        self._command, self._ledger, self._log, self._wake = tuple(command), ledger, log, wake
+        self._running = ""  # batch id, until the ledger has it that the command ran
+        self._has_ended = threading.Event()
+
+    def step(self) -> None:
+        """Notes what has ended and starts the next command."""
+        if self._has_ended.is_set():
+            self._ledger.note(self._running, is_announced=1)
+            self._has_ended.clear()
+            self._running = ""
+        waiting = [] if self._running else self._ledger.to_announce()
+        if not self._command:
+            for batch in waiting:  # a command that is configured later is not for old batches
+                self._ledger.note(batch.batch_id, is_announced=1)
+        elif waiting:
+            self._running = waiting[0].batch_id
+            threading.Thread(target=self._run, args=(waiting[0],), name="on-published", daemon=True).start()
+
+    def is_quiet(self) -> bool:
+        """Whether no command runs and none is due."""
+        return not self._running and (not self._command or not self._ledger.to_announce())
+
+    def _run(self, batch: Batch) -> None:
+        outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source}
+        outcome["command"] = program(self._command)
+        try:
+            values = task_values(batch).encode()
+            done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)
+            if done.returncode == 0:
+                self._log.info("on_published.finished", **outcome)
+            else:
+                said = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
+                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(said))
+        except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
+            self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
+        except Exception as error:  # noqa: BLE001 - the batches behind it must have their turn
+            self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
+        finally:
+            self._has_ended.set()
+            self._wake()
+
+
+def program(command: Sequence[str]) -> str:
+    """The program that a command starts, without arguments: one of them may be a token."""
+    return command[0].split()[0] if command[0].split() else command[0]
+
+
+def task_values(batch: Batch) -> str:
+    """The batch's task values as one JSON object, beside the batch's own id, source and date."""
+    result = batch.result or {}
+    own = {"batch_id": batch.batch_id, "source": batch.source, "batch_date": str(batch.batch_date), "validation_status": result.get("validation_status", "")}
+    return json.dumps({**own, **result.get("task_values", {})}) + "\n"

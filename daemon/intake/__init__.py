@@ -1,0 +1,1 @@
+"""Turns triggers into batches and takes their files into the claim folder."""

@@ -1,0 +1,1 @@
+"""Lists the landing zone and wakes the daemon when something changes there."""

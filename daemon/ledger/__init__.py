@@ -1,0 +1,1 @@
+"""Keeps the durable record of batches and their states (SQLite)."""

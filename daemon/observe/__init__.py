@@ -1,0 +1,1 @@
+"""Writes the log, sends alerts and tells systemd the state."""

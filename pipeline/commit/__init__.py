@@ -1,0 +1,1 @@
+"""Publishes a batch exactly once: attempt, journal, manifest, external commits, maintenance."""

@@ -1,0 +1,1 @@
+"""Opens the engine's session and finds Java and Delta's jars."""

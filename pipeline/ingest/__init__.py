@@ -1,0 +1,1 @@
+"""Reads claimed CSV files into typed Parquet, without an engine."""

@@ -1,0 +1,1 @@
+"""Reads and writes Delta tables and their data files; knows no batch."""

@@ -1,0 +1,1 @@
+"""Drafts the declarations of a new source from sample files."""

@@ -1,0 +1,1 @@
+"""Finds and checks the declared sources; holds the three sources that ship."""

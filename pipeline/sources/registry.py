@@ -1,0 +1,70 @@
+"""The sources of this lake: those that ship, a line each, and those of folders elsewhere. Loads declarations only, never transformations or Spark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from pipeline.sources.clickstream.feeds import CLICKSTREAM
+from pipeline.sources.crm_erp.feeds import CRM_ERP
+from pipeline.sources.external import BrokenSource, load, place_of
+from pipeline.model import Source
+from pipeline.sources.retail.feeds import RETAIL
+from pipeline.sources.checks import meeting
+
+SOURCES: tuple[Source, ...] = (RETAIL, CRM_ERP, CLICKSTREAM)
+
+
+class NoSuchSource(LookupError):
+    """No source of this name can be used; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found: the sources that can be used, and, as (name, sentence), the folders that cannot."""
+
+    sources: tuple[Source, ...]
+    broken: tuple[tuple[str, str], ...] = ()
+
+
+@cache
+def found(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Found:
+    """Finds the sources that ship, but for those `without`, then those of the folders `paths`. Each folder is read once a process."""
+    sources, broken = [s for s in SOURCES if s.name not in without], list[tuple[str, str]]()
+    for folder in map(Path, paths):
+        try:
+            sources.append(_beside(folder, sources))
+        except BrokenSource as error:
+            broken.append((folder.name, str(error)))
+    return Found(sources=tuple(sources), broken=tuple(broken))
+
+
+def all_sources(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[Source, ...]:
+    """Tells every source that can be used."""
+    return found(paths, without).sources
+
+
+def source(name: str, paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Source:
+    """Tells the source of this name. Raises NoSuchSource."""
+    every = found(paths, without)
+    for one in every.sources:
+        if one.name == name:
+            return one
+    why = next((sentence for broken, sentence in every.broken if broken == name), "config.toml names no folder for it under [sources] paths")
+    raise NoSuchSource(f"there is no source {name}: {why}")
+
+
+def _beside(folder: Path, others: Sequence[Source]) -> Source:
+    if any(other.name == folder.name for other in others):
+        shipped = any(s.name == folder.name for s in others if s in SOURCES)
+        hint = f"; `without = ['{folder.name}']` leaves out the one that ships" if shipped else ""
+        raise BrokenSource(f"{folder}: there is another source of the name {folder.name}{hint}")
+    one = load(folder)
+    for feed in one.feeds:
+        for other in others:
+            for theirs in (f for f in other.feeds if meeting(feed.files, f.files)):
+                place, taken = place_of(folder, feed.files), f"{theirs.files}, the files of {other.name}'s feed {theirs.name}"
+                raise BrokenSource(
+                    f"{place}: {feed.files} meets {taken}; a name may match one feed only. Narrow it, or leave {other.name} out ([sources] without)"
+                )
+    return one

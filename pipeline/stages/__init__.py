@@ -1,0 +1,1 @@
+"""Takes one batch through its stages: the plan, the task graph and the record of the batch."""

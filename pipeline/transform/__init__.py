@@ -1,0 +1,1 @@
+"""Computes tables from rows: DataFrames in, DataFrames out; commits nothing."""

@@ -1,0 +1,122 @@
+"""Tries declared SQL on some of the rows, to find those that an error comes from, and the expression."""
+
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+
+from pipeline.errors import UnfitValue
+from pipeline.lake.engine_errors import within
+from pipeline.lake.lake import Kept, Lake
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One expression of a declaration: its name, its query over rows, and the columns that it is computed of, if known.
+
+    `among` gives, as `_source_file` and `_record`, the rows that it is computed of; without it, it is computed of all.
+    """
+
+    name: str
+    query: Callable[[DataFrame], DataFrame]
+    needs: tuple[str, ...] = ()
+    among: Callable[[DataFrame], DataFrame] | None = None
+
+
+def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> UnfitValue | None:
+    """Runs a query over rows; returns what is wrong with a value of them. Other errors are raised."""
+    try:
+        shutil.rmtree(_run(query, rows, lake).path, ignore_errors=True)
+    except UnfitValue as error:
+        return error
+    return None
+
+
+def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> npt.NDArray[np.bool_]:
+    """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed."""
+    try:
+        kept = _run(query, rows, lake).arrow()
+    except UnfitValue:
+        return np.zeros(rows.num_rows, np.bool_)
+    found = set(_places(kept))
+    return np.array([place in found for place in _places(rows)], np.bool_)
+
+
+def _places(rows: pa.Table) -> list[tuple[str, int]]:
+    return list(zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True))
+
+
+def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> Kept:
+    path = lake.work / f"trial-{threading.get_ident()}.parquet"
+    pq.write_table(rows, path)
+    return lake.keep(query(lake.kept(path).df), "trial")
+
+
+def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, UnfitValue] | None:
+    """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
+    for part in parts:
+        with within(part.name):
+            error = error_of(part.query, rows, lake)
+        if error is not None:
+            return part, error
+    return None
+
+
+def failing(
+    query: Callable[[DataFrame], DataFrame],
+    rows: pa.Table,
+    lake: Lake,
+    struck: npt.NDArray[np.bool_],
+) -> Iterator[tuple[int, UnfitValue]]:
+    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may strike out more."""
+    spans = [(0, rows.num_rows)]
+    while spans:
+        low, high = spans.pop()
+        left = low + np.flatnonzero(~struck[low:high])
+        error = error_of(query, rows.take(pa.array(left)), lake) if len(left) else None
+        if error is None:
+            continue
+        if len(left) == 1:
+            struck[left[0]] = True
+            yield int(left[0]), error
+        else:
+            middle = int(left[len(left) // 2])
+            spans += [(middle, high), (low, middle)]
+
+
+def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) -> UnfitValue:
+    """Returns the error with the part that it comes from, and with the row, where one row alone is at fault."""
+    table = rows.arrow()
+    for part in parts:
+        struck = np.zeros(table.num_rows, np.bool_)
+        if found := next(failing(part.query, table, lake, struck), None):
+            at, says = found
+            return UnfitValue(str(says), part.name, _row(table.slice(at, 1)))
+    return error
+
+
+def _row(table: pa.Table) -> dict[str, Any]:
+    """Returns the one row of a table, without what Python has no value for: the end of time lies behind its last year."""
+    row = dict[str, Any]()
+    for name in table.column_names:
+        with contextlib.suppress(OverflowError, ValueError):
+            row[name] = table[name][0].as_py()
+    return row
+
+
+def column_of(error: UnfitValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> UnfitValue:
+    """Returns the error with the first column whose query fails."""
+    for name, query in queries.items():
+        try:
+            lake.keep(query(), "trial")
+        except UnfitValue as says:
+            return UnfitValue(str(says), name)
+    return error

@@ -1,0 +1,146 @@
+"""Finds rows of one batch that stand for the same thing, and settles those of one file: there the later record stands.
+
+Two rows tie when they have the same key, instant and revision. Nothing of this needs the engine: a batch's judged rows lie
+as Parquet beside this process. Every tie is counted by a HIGH rule with examples, whatever settles it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.lake.lake import Kept, Lake
+from pipeline.model import HIGH, Append, Feed, History, Rule, Upsert
+
+AGREE = Rule(
+    "events_of_one_instant_agree",
+    "true",
+    severity=HIGH,
+    description="rows of one key, instant, batch date and revision are equal",
+)
+COME_ONCE = Rule("rows_come_once", "true", severity=HIGH, description="no two rows of the batch are equal: they count as one")
+ADVICE = {
+    AGREE.name: "in one file the later record stands, between files the higher text; send the right rows again under a "
+    "file's name, or with `revision` in the trigger",
+    COME_ONCE.name: "where each of them counts, add a column that tells them apart, such as a line number; `Derived('line', 'BIGINT', '_record')` makes one",
+}
+EXAMPLES = 3
+_WHERE = pa.schema([("_source_file", pa.string()), ("_record", pa.int64()), ("_raw", pa.string())])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ties:
+    """The ties within a batch: the rows that differ (`_source_file _record _raw`), and the rows that repeat another."""
+
+    differing: pa.Table
+    repeats: int = 0
+    repeated: tuple[str, ...] = ()  # raw texts of some
+
+
+NO_TIES = Ties(differing=_WHERE.empty_table())
+
+
+def newest_by(feed: Feed) -> tuple[str, ...]:
+    """Returns the columns that decide between rows of one instant before anything else does."""
+    return feed.keep.newest_by if isinstance(feed.keep, History) else ()
+
+
+@lru_cache(maxsize=1)
+def _database(spill: str) -> duckdb.DuckDBPyConnection:
+    """Opens one database for the process, which holds no table: to open one costs more than to ask it about a small batch."""
+    return duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2})
+
+
+def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
+    """Marks the rows that a later record of their file stands for (`_superseded`), and returns all ties of the accepted rows.
+
+    `rows` are a feed's judged rows; where a row has to be marked they are written anew.
+    """
+    if not rows.rows:
+        return rows, NO_TIES
+    with _database(str(lake.path / "_spill")).cursor() as db:
+        accepted = "SELECT * FROM read_parquet($files) WHERE _reasons IS NULL"
+        files = {"files": [str(f) for f in rows.files]}
+        if isinstance(feed.keep, Append):
+            return rows, _equal_rows(db, accepted, files, feed.names)
+        same = _same(feed)
+        tied = f"SELECT {same} FROM ({accepted}) GROUP BY {same} HAVING count(*) > 1"
+        if db.execute(f"SELECT count(*) FROM ({tied})", files).fetchone() == (0,):
+            return rows, NO_TIES
+        found = db.execute(_rows_of_ties(feed, accepted, same), files).to_arrow_table()
+    ties = _ties(found)
+    overruled = found.filter(pc.greater(found["_place"], 1))
+    return (_marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows), ties
+
+
+def _same(feed: Feed) -> str:
+    """Writes SQL for the columns that rows of a tie share."""
+    instant = () if isinstance(feed.keep, Upsert) else (feed.starts,) if feed.starts and not isinstance(feed.keep, History) else ("_event_at",)
+    return _listed(list(dict.fromkeys((*feed.key, *instant, "_revision"))))
+
+
+def _rows_of_ties(feed: Feed, accepted: str, same: str) -> str:
+    """Writes SQL for the rows of ties: whether they differ, which copy of equal ones each is, and its place in its file."""
+    named = [f'"{c}"' for c in newest_by(feed)]
+    content = _listed(feed.fact_names)
+    alike = ", ".join((same, *named))
+    order = ", ".join((*(f"{c} DESC NULLS LAST" for c in named), "_record DESC"))
+    return f"""
+        SELECT _source_file, _record, _raw,
+            min(_content) OVER (PARTITION BY {alike}) <> max(_content) OVER (PARTITION BY {alike})
+                AND NOT bool_or(_deleted) OVER (PARTITION BY {alike}) AS _differs,
+            row_number() OVER (PARTITION BY {same}, _content, _deleted ORDER BY _source_file, _record) AS _copy,
+            row_number() OVER (PARTITION BY {same}, _deleted, _source_file ORDER BY {order}) AS _place
+        FROM (SELECT *, hash(row({content})) AS _content, count(*) OVER (PARTITION BY {same}) AS _many FROM ({accepted}))
+        WHERE _many > 1 ORDER BY _source_file, _record"""
+
+
+def _ties(found: pa.Table) -> Ties:
+    repeated = found.filter(pc.greater(found["_copy"], 1))
+    return Ties(
+        differing=found.filter(found["_differs"]).select(_WHERE.names).cast(_WHERE),
+        repeats=repeated.num_rows,
+        repeated=tuple(repeated["_raw"].slice(0, EXAMPLES).to_pylist()),
+    )
+
+
+def _equal_rows(db: Any, accepted: str, files: dict[str, list[str]], names: Sequence[str]) -> Ties:
+    """Counts the rows that repeat another in every delivered column: all columns are the key of a set."""
+    groups = f"SELECT {_listed(names)}, count(*) AS _many FROM ({accepted}) GROUP BY ALL HAVING count(*) > 1"
+    repeats = db.execute(f"SELECT coalesce(sum(_many - 1), 0) FROM ({groups})", files).fetchone()[0]
+    if not repeats:
+        return NO_TIES
+    same = " AND ".join(f'a."{c}" IS NOT DISTINCT FROM g."{c}"' for c in names)
+    some = f"SELECT {_listed(names)} FROM ({groups}) ORDER BY ALL LIMIT {EXAMPLES}"
+    example = f"SELECT min(_raw) FROM ({accepted}) a JOIN ({some}) g ON {same} GROUP BY {_listed(names, 'g.')} ORDER BY ALL"
+    return Ties(differing=NO_TIES.differing, repeats=int(repeats), repeated=tuple(r[0] for r in db.execute(example, files).fetchall()))
+
+
+def _listed(names: Sequence[str], of: str = "") -> str:
+    return ", ".join(f'{of}"{c}"' for c in names)
+
+
+def _marked(rows: Kept, overruled: pa.Table, path: Path) -> Kept:
+    """Writes the rows anew, with `_superseded` true for those that are named by file and record."""
+    names = overruled["_source_file"].to_numpy(zero_copy_only=False)
+    records = overruled["_record"].to_numpy()
+    by_file = {name: records[names == name] for name in set(names)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with pq.ParquetWriter(path, rows.schema, compression="snappy", use_dictionary=False) as writer:
+        for batch in rows.batches(rows.schema):
+            mask = np.zeros(batch.num_rows, np.bool_)
+            record = batch["_record"].to_numpy()
+            for name, some in by_file.items():
+                mask |= pc.equal(batch["_source_file"], name).to_numpy(zero_copy_only=False) & np.isin(record, some)
+            # A rejected row has no say, and so nothing stands for it.
+            accepted = pc.is_null(batch["_reasons"]).to_numpy(zero_copy_only=False)
+            at = rows.schema.get_field_index("_superseded")
+            writer.write_batch(batch.set_column(at, "_superseded", pa.array(mask & accepted)))
+    return Kept(path=path, schema=rows.schema, session=rows.session)

@@ -1,0 +1,204 @@
+"""`lakegate check`: what it finds, in words, with what to do; and that it changes nothing."""
+
+import fcntl
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from factories_command import Site
+from factories_published import PublishedLake, sale
+
+from daemon.cli.check import BAD, MODELESS, NOTE, OK, Finding, check, file_system, keeps_modes
+from daemon.cli.main import main
+from pipeline.engine.jars import JARS
+
+DAILY = "retail.gold.daily_sales"
+README = Path(__file__).parents[3] / "README.md"
+SAIL = '[spark]\nengine = "sail"\n'
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path / "site", SAIL)
+
+
+def found(site: Site, subject: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+    return [(f.verdict, f.says) for f in check(site.config, environ) if f.subject == subject]
+
+
+def verdicts(site: Site, subject: str) -> set[str]:
+    return {verdict for verdict, _ in found(site, subject)}
+
+
+def test_a_new_site_is_fine_and_stays_untouched(site: Site) -> None:
+    assert [f for f in check(site.config, os.environ) if f.is_bad] == []
+    assert [p.name for p in site.root.iterdir()] == ["config.toml"]
+
+
+def test_it_ends_with_1_when_something_is_bad(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(site.path), "check", "--no-engine"]) == 0
+    (site.root / "lake").write_text("")
+    assert main(["--config", str(site.path), "check", "--no-engine"]) == 1
+    bad = [line for line in capsys.readouterr().out.splitlines() if line.startswith("bad")]
+    assert len(bad) == 1
+    assert "is no folder; move it away" in bad[0]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may enter every folder")
+def test_a_folder_without_rights_is_bad(site: Site) -> None:
+    landing = site.root / "landing"
+    landing.mkdir(mode=0o500)
+    assert verdicts(site, "landing") == {BAD}
+
+
+def test_a_claim_that_others_may_enter_is_noted(site: Site) -> None:
+    claim = site.root / "landing" / ".claim"
+    claim.mkdir(parents=True, mode=0o755)
+    assert verdicts(site, "claim") == {OK, NOTE}
+    claim.chmod(0o700)
+    assert verdicts(site, "claim") == {OK}
+
+
+def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
+    other = next((p for p in (Path("/dev/shm"), Path("/run")) if p.is_dir() and p.stat().st_dev != tmp_path.stat().st_dev), None)
+    if other is None:
+        pytest.skip("one file system only")
+    assert verdicts(Site(tmp_path / "a", SAIL), "moves") == {OK}
+    site = Site(tmp_path / "b", f'{SAIL}[landing]\nclaim_path = "{other}/lakegate-claim"\n')
+    assert found(site, "moves")[0][0] == NOTE
+    assert "claim on another file system" in found(site, "moves")[0][1]
+
+
+def test_an_engine_says_what_it_cannot_do(site: Site) -> None:
+    assert any(verdict == NOTE and "cannot stream" in says for verdict, says in found(site, "engine"))
+    assert found(site, "java") == []
+
+
+def test_without_a_java_the_engine_spark_is_bad_and_says_what_to_do(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", f'[spark]\njars_path = "{tmp_path}/jars"\n')
+    (tmp_path / "old" / "bin").mkdir(parents=True)
+    java = tmp_path / "old" / "bin" / "java"
+    java.write_text("#!/bin/sh\nexit 1\n")
+    java.chmod(0o755)
+    (tmp_path / "old" / "release").write_text('JAVA_VERSION="11.0.2"\n')
+    told = found(site, "java", {"JAVA_HOME": str(tmp_path / "old"), "PATH": ""})
+    assert any("Java 11 is too old" in says for _, says in told)
+    [(verdict, says)] = found(site, "jars")
+    assert (verdict, "[spark] jars_path" in says) == (BAD, True)
+
+
+def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", f'[spark]\njars_path = "{tmp_path}/jars"\n')
+    (tmp_path / "jars").mkdir()
+    for name in JARS:
+        (tmp_path / "jars" / name).touch()
+    assert any(verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in says for verdict, says in found(site, "java"))
+
+
+def test_a_server_that_does_not_answer_is_bad(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", '[spark]\nengine = "connect"\nremote = "sc://localhost:1"\n')
+    [(verdict, says)] = found(site, "engine")
+    assert verdict == BAD
+    assert "sc://localhost:1 does not answer" in says
+
+
+def test_a_command_that_is_not_there_is_bad(tmp_path: Path) -> None:
+    assert verdicts(Site(tmp_path / "a", '[dispatch]\non_published = ["sh", "-c", "true"]\n'), "command") == {OK}
+    assert verdicts(Site(tmp_path / "b", '[dispatch]\non_published = ["no-such-program"]\n'), "command") == {BAD}
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise's e-mail looks for a module of older Pythons
+def test_a_wrong_alert_address_is_bad_and_its_password_stays_unsaid(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", '[alerts]\nurls = ["nonsense://user:secret@host"]\n')
+    [(verdict, says)] = found(site, "alerts")
+    assert (verdict, "secret" in says) == (BAD, False)
+
+
+def test_a_running_daemon_is_named(site: Site) -> None:
+    (site.root / "landing").mkdir()
+    descriptor = os.open(site.root / "landing", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert found(site, "daemon") == [(OK, f"running, process {os.getpid()}")]
+    os.close(descriptor)
+    assert found(site, "daemon") == [(OK, "not running")]
+
+
+def test_a_survivor_that_still_writes_is_noted(site: Site) -> None:
+    (site.root / "lake").mkdir()
+    descriptor = os.open(site.root / "lake" / ".lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    assert any("still writes to the lake" in says for _, says in found(site, "lake"))
+    os.close(descriptor)
+
+
+def test_somebody_elses_commit_is_bad_and_an_unfinished_attempt_a_note(site: Site) -> None:
+    lake = PublishedLake(site.root / "lake")
+    lake.create(DAILY)
+    lake.publish("retail", {DAILY: lake.write(DAILY, [sale(1)])})
+    assert found(site, "tables") == [(OK, "2 published")]
+    lake.write(DAILY, [sale(2)])
+    assert [v for v, _ in found(site, "tables")] == [OK, BAD]
+    says = found(site, "tables")[1][1]
+    assert f"{DAILY} has version 2, published is 1: somebody else's commit" in says
+    assert "README.md, Commits of others" in says
+    assert "\n### Commits of others\n" in README.read_text()
+    (site.root / "lake" / "_journal").mkdir()
+    (site.root / "lake" / "_journal" / "b2.json").write_text("{}")
+    assert [v for v, _ in found(site, "tables")] == [OK, NOTE]
+
+
+def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_still_told(site: Site) -> None:
+    log = site.root / "lake" / "ops" / "batches" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / f"{0:020d}.json").write_text("this is no commit\n")
+    told = check(site.config, os.environ)
+    assert [f.subject for f in told if f.is_bad] == ["tables"]
+    assert "\n" not in next(f.says for f in told if f.is_bad)
+    assert {"python", "engine", "space"} <= {f.subject for f in told}
+
+
+def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n")
+    assert [file_system(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
+    assert file_system(Path("/"), tmp_path / "nothing") == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "is_kept"),
+    [
+        ("/srv/x", True),
+        ("/srv/share/x", False),
+        ("/srv/unix/x", True),
+        ("/srv/stick/x", False),
+        ("/srv/stick/disk", True),
+    ],
+)
+def test_a_file_system_without_modes_is_known(tmp_path: Path, path: str, is_kept: bool) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:40 / /srv/share rw shared:2 - cifs //nas/x rw,vers=3.1.1,nounix,dir_mode=0755\n"
+        "31 22 0:41 / /srv/unix rw - cifs //nas/y rw,vers=3.1.1,posix,dir_mode=0755\n"
+        "32 22 8:17 / /srv/stick rw - exfat /dev/sdb1 rw,fmask=0022,dmask=0022\n"
+        "33 32 8:18 / /srv/stick/disk rw - xfs /dev/sdb2 rw\n"
+    )
+    assert keeps_modes(Path(path), mounts) is is_kept
+
+
+def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.config.landing.path.mkdir(parents=True)
+    monkeypatch.setitem(MODELESS, file_system(site.root), frozenset())  # as if it were exFAT
+    says = [(v, s) for v, s in found(site, "claim") if v != OK]
+    claim = site.config.landing.claim_path
+    remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
+    assert says == [(BAD, f"{claim} stays open to other users: {remedy}")]
+    claim.mkdir(mode=0o700)
+    assert [v for v, _ in found(site, "claim")] == [OK]
+    claim.chmod(0o750)
+    assert [v for v, _ in found(site, "claim")] == [OK, BAD]
+
+
+def test_a_finding_is_one_line() -> None:
+    assert Finding(subject="java", verdict=BAD, says="there is none").as_line() == "bad   java        there is none"

@@ -1,0 +1,95 @@
+"""Bare touch files: what they stand for, and when their batch is due."""
+
+import datetime as dt
+
+import pytest
+from factories_daemon import CATALOGUE
+
+from daemon.intake.touch_files import Gathered, Touch, names_meant, released, touch_for
+from daemon.landing.scan import REGULAR, Spot
+
+PRESENT = ("orders_2026_03_02.csv", "orders_2026_03_03.csv", "customers_1.csv", "people_1.csv", "notes.txt")
+UNCLAIMED = ("customers_1.csv", "orders_2026_03_02.csv", "orders_2026_03_03.csv", "people_1.csv")
+TODAY = dt.date(2026, 3, 4)
+MARCH = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC).timestamp()
+
+
+def spot(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Spot:
+    return Spot(folder="", name=name, kind=REGULAR, inode=1, size=0, mtime=MARCH, links=1, quiet_for=quiet_for, seen_for=seen_for)
+
+
+def touch(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Touch:
+    return meaning(spot(name, quiet_for, seen_for), *names_meant(name, PRESENT, UNCLAIMED, CATALOGUE))
+
+
+def meaning(one: Spot, *names: str) -> Touch:
+    return touch_for(one, names, CATALOGUE, TODAY)
+
+
+def due(*touches: Touch) -> tuple[Gathered, ...]:
+    return released(touches, quiet_seconds=1, max_wait_seconds=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("orders_2026_03_02.csv.done", ("orders_2026_03_02.csv",)),
+        ("orders_2026_03_02.csv.touch", ("orders_2026_03_02.csv",)),
+        ("orders_2026_03_02.csv", ("orders_2026_03_02.csv",)),
+        ("orders_2026_03_09.csv.done", ("orders_2026_03_09.csv",)),
+        ("notes.txt.done", ("notes.txt",)),
+        ("invoices_1.csv.done", ("invoices_1.csv",)),
+        ("invoices_1.csv.gz.done", ("invoices_1.csv.gz",)),
+        ("orders_2026_03_02.csv.gz", ("orders_2026_03_02.csv.gz",)),
+        ("orders_2026_03_02.csv.zst.done", ("orders_2026_03_02.csv.zst",)),
+        ("all.done", UNCLAIMED),
+        ("2026_03_02.ready", UNCLAIMED),
+        ("ready", UNCLAIMED),
+    ],
+)
+def test_a_touch_file_stands_for_the_file_that_it_names_else_for_every_unclaimed_one(name: str, meant: tuple[str, ...]) -> None:
+    assert names_meant(name, PRESENT, UNCLAIMED, CATALOGUE) == meant
+
+
+def test_touch_files_of_one_source_and_date_become_one_batch() -> None:
+    [batch] = due(touch("orders_2026_03_02.csv.done", seen_for=5), touch("customers_2026_03_02.csv.done", seen_for=7))
+    assert (batch.source, batch.batch_date) == ("retail", dt.date(2026, 3, 2))
+    assert tuple(batch.feeds) == ("orders_2026_03_02.csv", "customers_2026_03_02.csv")
+    assert batch.trigger == "customers_2026_03_02.csv.done"
+
+
+def test_each_source_and_date_is_a_batch_of_its_own() -> None:
+    batches = due(touch("orders_2026_03_02.csv.done"), touch("orders_2026_03_03.csv.done"), touch("people_1.csv.done"))
+    assert [(b.source, str(b.batch_date)) for b in batches] == [("retail", "2026-03-02"), ("retail", "2026-03-03"), ("crm", "2026-03-04")]
+
+
+def test_the_date_comes_from_the_file_else_from_the_touch_file_else_from_its_time() -> None:
+    assert [str(b.batch_date) for b in due(touch("customers_1.csv.done"))] == ["2026-03-04"]
+    general = meaning(spot("2026_02_01.ready"), "customers_1.csv", "orders_2026_03_02.csv")
+    assert [str(b.batch_date) for b in due(general)] == ["2026-02-01", "2026-03-02"]
+
+
+@pytest.mark.parametrize(
+    ("quiet_for", "seen_for", "is_due"),
+    [(0.5, 5.0, False), (1.0, 5.0, True), (0.1, 9.9, False), (0.1, 10.0, True)],
+)
+def test_a_batch_is_due_after_a_quiet_period_or_the_longest_wait(quiet_for: float, seen_for: float, is_due: bool) -> None:
+    assert bool(due(touch("orders_2026_03_02.csv.done", quiet_for, seen_for))) is is_due
+
+
+def test_another_touch_holds_back_its_own_source_and_date_alone() -> None:
+    batches = due(touch("orders_2026_03_02.csv.done"), touch("customers_2026_03_02.csv.done", quiet_for=0.1), touch("orders_2026_03_03.csv.done"))
+    assert [tuple(b.feeds) for b in batches] == [("orders_2026_03_03.csv",)]
+
+
+def test_batches_that_share_a_touch_file_are_released_together_and_it_moves_once() -> None:
+    general, late = touch("all.done"), touch("people_9.csv.done", quiet_for=0.1)
+    assert due(general, late) == ()
+    batches = due(general)
+    assert len(batches) == 4
+    assert sum(len(b.touches) for b in batches) == 1
+    assert {b.trigger for b in batches} == {"all.done"}
+
+
+def test_a_touch_file_without_any_data_file_waits() -> None:
+    assert due(meaning(spot("all.done", seen_for=99))) == ()

@@ -1,0 +1,194 @@
+"""The durable record."""
+
+import os
+import resource
+import signal
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from factories_daemon import HandClock
+
+from daemon.batch import Batch, BatchFile, FileState, State
+from daemon.ledger.ledger import Ledger, LedgerError, LedgerOutOfReach, NoSuchBatchError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "ledger.sqlite"
+
+
+def received(ledger: Ledger, *names: str, **columns: object) -> Batch:
+    files = [BatchFile(number=n, kind="data", name=name, feed="orders") for n, name in enumerate(names or ("orders_1.csv",))]
+    return ledger.receive(ledger.new_id(), trigger="t.json", files=files, source="retail", **columns)  # type: ignore[arg-type]
+
+
+def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
+    news = []
+    ledger = Ledger.opened(path, HandClock().clock, lambda event, batch: news.append((event, batch.state)))
+    batch = received(ledger)
+    ledger.move(batch.batch_id, State.READY, "batch.ready", identity="abc")
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke\nbadly")
+    assert news == [("batch.received", "WAITING"), ("batch.ready", "READY"), ("batch.failed", "FAILED")]
+    assert [(h["event"], h["state"], h["reason"]) for h in ledger.history(batch.batch_id)] == [
+        ("batch.received", "WAITING", ""),
+        ("batch.ready", "READY", ""),
+        ("batch.failed", "FAILED", "it broke badly"),
+    ]
+    assert ledger.batch("last").identity == "abc"
+
+
+def test_it_is_durable_before_anything_moves(path: Path) -> None:
+    Ledger.opened(path).close()
+    ledger = Ledger.opened(path)
+    settings = {p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")}  # noqa: SLF001
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 3}
+
+
+def test_a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by_the_daemon(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger)
+    ledger._db.execute("DROP INDEX batch_of_date")  # noqa: SLF001
+    for column in ("packed_sha256", "packed_bytes", "revision"):
+        ledger._db.execute(f"ALTER TABLE file DROP COLUMN {column}")  # noqa: SLF001
+    ledger._db.execute("ALTER TABLE batch DROP COLUMN notes")  # noqa: SLF001
+    ledger._db.execute("PRAGMA user_version = 1")  # noqa: SLF001
+    ledger.close()
+    assert Ledger.reading(path).batch("last") == batch
+    for _ in range(2):
+        opened = Ledger.opened(path)
+        opened.note_files(batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)])
+        [file] = opened.batch("last").data_files
+        assert (file.packed_sha256, file.packed_bytes, file.delivered_sha256, file.revision) == ("ab", 7, "ab", 1)
+        opened.close()
+
+
+def test_ids_sort_by_time_and_prefixes_find_them(path: Path) -> None:
+    hand = HandClock()
+    ledger = Ledger.opened(path, hand.clock)
+    ids = []
+    for _ in range(20):
+        ids.append(received(ledger).batch_id)
+        hand.pass_(0.01)
+    assert ids == sorted(ids)
+    assert ids[0].startswith("20260302T100000-")
+    assert ledger.batch(ids[3]).batch_id == ids[3]
+    assert ledger.batch(ids[3].partition("-")[2]).batch_id == ids[3]
+    assert ledger.batch("last").batch_id == ids[-1]
+    assert [b.batch_id for b in ledger.batches()] == ids[::-1]
+    for wrong in ("2026", "zzz", "", "%"):
+        with pytest.raises(NoSuchBatchError):
+            ledger.batch(wrong)
+
+
+def test_reading_needs_no_daemon_and_no_file(path: Path) -> None:
+    assert Ledger.reading(path).batches() == []
+    assert not path.exists()
+    writer = Ledger.opened(path)
+    received(writer, "orders_1.csv", waiting_for=("orders_1.csv",))
+    beside = Ledger.reading(path)
+    assert beside.counts() == {"WAITING": 1}
+    writer.close()
+    alone = Ledger.reading(path)
+    assert alone.waiting_for()[0]["files"] == ["orders_1.csv"]
+    with pytest.raises(sqlite3.OperationalError):
+        alone.move(alone.batch("last").batch_id, State.READY, "batch.ready")
+
+
+def test_a_newer_ledger_is_refused(path: Path) -> None:
+    Ledger.opened(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerError, match="newer Lakegate"):
+            opening(path)
+
+
+def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, but long enough to be taken for one" * 100)
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerError, match="restore it from a backup"):
+            opening(path)
+
+
+def opened_on_a_full_disk(path: Path) -> int:
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        try:
+            Ledger.opened(path)
+        except LedgerOutOfReach:
+            os._exit(3)
+        os._exit(4)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_ledger_that_is_only_out_of_reach_is_not_called_damaged(path: Path) -> None:
+    assert opened_on_a_full_disk(path) == 3
+    path.unlink(missing_ok=True)
+    Ledger.opened(path).close()
+    held = sqlite3.connect(path, isolation_level=None)
+    held.execute("PRAGMA journal_mode = DELETE")
+    held.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(LedgerOutOfReach, match="database is locked"):
+        Ledger.opened(path, wait_seconds=0.1)
+    held.close()
+    path.unlink()
+    path.mkdir()
+    for opening in (Ledger.opened, Ledger.reading):
+        with pytest.raises(LedgerOutOfReach, match="see to room and rights in"):
+            opening(path)
+
+
+def test_a_retried_batch_has_all_its_attempts_anew(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger)
+    with pytest.raises(ValueError, match="is WAITING"):
+        ledger.retry(batch.batch_id)
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "why", attempts=3, deaths=1)
+    again = ledger.retry(batch.batch_id)
+    assert (again.state, again.attempts, again.deaths, again.reason) == (State.READY, 0, 0, "")
+
+
+def test_an_abandoned_batch_is_rejected_and_to_be_put_away(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger)
+    ledger.move(batch.batch_id, State.FAILED, "batch.failed", "why")
+    assert ledger.abandon(batch.batch_id).reason == "abandoned after: why"
+    assert [b.batch_id for b in ledger.to_put_away()] == [batch.batch_id]
+
+
+def test_names_that_are_not_utf8_come_back_as_they_were(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, "orders_\udcff.csv")
+    assert batch.data_files[0].name == "orders_\udcff.csv"
+
+
+def test_an_inode_number_of_all_64_bits_comes_back_as_it_was(path: Path) -> None:
+    # as virtiofs and FUSE give them; SQLite's integers have a sign
+    ledger, inode = Ledger.opened(path), 2**64 - 5
+    trigger = BatchFile(number=0, kind="trigger", name="day.done", state=FileState.MOVING, inode=inode)
+    batch = ledger.receive(ledger.new_id(), trigger="day.done", files=[trigger])
+    assert [f.inode for f in batch.all_files] == [inode]
+    assert ledger.triggers_on_their_way() == {("day.done", inode)}
+
+
+def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, notes=("orders_1.csv has no date in its name",))
+    moved = ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived")
+    assert (moved.notes, moved.reason, moved.explanation) == (batch.notes, "", "orders_1.csv has no date in its name")
+    assert ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke").explanation == "it broke"
+
+
+def test_a_file_counts_as_taken_when_its_content_is_known(path: Path) -> None:
+    ledger = Ledger.opened(path)
+    batch = received(ledger, "a", "b")
+    ledger.note_files(batch.batch_id, [BatchFile(number=1, kind="data", name="b", feed="orders", state=FileState.CLAIMED, sha256="ff", bytes=1)])
+    assert [f.name for f in ledger.batch("last").files] == ["b"]
+    assert ledger.taken_by("b", but="other") == batch.batch_id
+    assert ledger.taken_by("a", but="other") == ""

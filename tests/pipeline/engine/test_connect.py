@@ -1,0 +1,107 @@
+"""A Spark Connect server of pyspark's own, in another process: a worker starts against it, and its tables are those of Sail."""
+
+import contextlib
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyspark
+import pytest
+from factories_pipeline import Worker, example
+
+from pipeline.contract import Outcome, Settings
+from pipeline.engine.jars import find_jars
+from pipeline.engine.java import find_java
+from pipeline.lake.lake import Lake
+from pipeline.engine.session import UNCOMPILED
+
+# The server's own settings are for large data: with them so small a batch takes two minutes.
+FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", **UNCOMPILED}
+SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server on loopback, started as its users start it: Delta's extension and jars, and nothing of ours."""
+    root, port = tmp_path_factory.mktemp("connect"), free_port()
+    conf = {
+        "spark.connect.grpc.binding.port": port,
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": root / "warehouse",
+        "spark.ui.enabled": "false",
+    }
+    home = Path(pyspark.__file__).parent
+    command = [home / "bin" / "spark-submit", "--class", SERVER, "--master", "local[2]", "--driver-memory", "1g"]
+    command += ["--jars", ",".join(map(str, find_jars()))]
+    command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
+    java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
+    with (root / "server.log").open("wb") as log:
+        process = subprocess.Popen([*command, "spark-internal"], cwd=root, env=os.environ | java, stdout=log, stderr=log, start_new_session=True)
+    try:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and process.poll() is None:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail((root / "server.log").read_text()[-3000:])
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def published(root: Path, engine: str, remote: str = "") -> dict[str, list[str]]:
+    """The rows of every table of the shop after its first day, as text and in order."""
+    lake = root / engine
+    settings = Settings(lake_path=str(lake), engine=engine, remote=remote, conf=FOR_LITTLE_DATA if remote else {})
+    with Worker(settings, root / f"{engine}.log") as worker:
+        result = worker.run(example())
+    assert result.outcome == Outcome.PUBLISHED, result.error
+    assert result.rows_read == result.rows_accepted + result.rows_rejected == 86
+    tables = {name: version for name, version in result.table_versions.items() if name.startswith("retail.")}
+    return {name: sorted(map(repr, Lake(lake).arrow(name, version).to_pylist())) for name, version in tables.items()}
+
+
+@pytest.mark.spark
+@pytest.mark.sail
+def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_local_engine(
+    tmp_path: Path,
+    remote: str,
+) -> None:
+    there, here = published(tmp_path, "connect", remote), published(tmp_path, "sail")
+    assert there.keys() == here.keys()
+    assert [name for name, rows in there.items() if rows != here[name]] == []
+    assert sum(map(len, there.values())) > 200
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")],
+    ids=["extensions", "warehouse"],
+)
+def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str, key: str, value: str) -> None:
+    # In a process of its own, as a worker has it: this one may have a session already, which pyspark would return.
+    opens = (
+        "from pipeline.contract import Settings\n"
+        "from pipeline.spark import open_session\n"
+        f"open_session(Settings(lake_path='/nowhere', engine='connect', remote={remote!r}, conf={ {key: value}!r}))\n"
+    )
+    opened = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, timeout=60, check=False)
+    assert opened.returncode == 1
+    last = opened.stderr.strip().splitlines()[-1]
+    assert re.search(rf"^ValueError: .* does not take {key} for a session .* leave it out of \[spark\] conf$", last), last

@@ -1,0 +1,184 @@
+"""A write of which not all lies there is an error that names folder and counts, and publishes nothing."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark
+import pytest
+from factories_pipeline import Site, on_spark
+
+from pipeline.contract import Outcome
+from pipeline.errors import LostWrite
+from pipeline.engine.java import find_java
+from pipeline.lake.lake import Lake
+from pipeline.model import columns_of
+from pipeline.engine.session import Session
+
+TABLE = "shop.silver.sales"
+
+
+@dataclass(frozen=True)
+class Losing:
+    """A DataFrame, or its writer, of which some part files are gone once they are written."""
+
+    real: Any
+    lost_files: int
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.real, name)
+        if name == "write":
+            return Losing(found, self.lost_files)
+        if name not in ("select", "mode", "options", "format", "option", "parquet", "save"):
+            return found
+        return lambda *values, **named: self._done(name, found(*values, **named), values)
+
+    def _done(self, name: str, result: Any, values: tuple[Any, ...]) -> Any:
+        if name not in ("parquet", "save"):
+            return Losing(result, self.lost_files)
+        for part in sorted(Path(values[0]).glob("part-*.parquet"))[: self.lost_files]:
+            part.unlink()
+        return result
+
+
+@dataclass(frozen=True)
+class LosingSession:
+    """The engine, but that it loses files of what it writes."""
+
+    real: Session
+    lost_files: int = 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+    def counted(self, df: Any) -> tuple[Any, Callable[[], int] | None]:
+        counted, written = self.real.counted(df)
+        return Losing(counted, self.lost_files), written
+
+
+@on_spark
+@pytest.mark.parametrize(
+    ("rows", "lost", "says"),
+    [
+        (10, 1, "10 rows were written, 5 lie there"),
+        (10, 2, "10 rows were written, and no file lies there"),
+        (0, 1, "0 rows were written, and no file lies there"),
+    ],
+)
+def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, says: str) -> None:
+    lake = Lake(tmp_path, LosingSession(session, lost))
+    lake.open_work("b1")
+    with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {says}; see that the engine writes"):
+        lake.keep(session.spark.range(0, rows, 1, 2), "some")
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, rows: int) -> None:
+    lake = Lake(tmp_path, session)
+    lake.open_work("b1")
+    assert lake.keep(session.spark.range(0, rows, 1, 2), "some").rows == rows
+
+
+@on_spark
+@pytest.mark.parametrize(("lost", "says"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")])
+def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, says: str) -> None:
+    lake = Lake(tmp_path, session, engine_rows=1)
+    lake.open_work("b1")
+    lake.create(TABLE, columns_of("id BIGINT"))
+    pq.write_table(pa.table({"id": range(10)}), lake.work / "rows.parquet")
+    rows = lake.kept(lake.work / "rows.parquet")
+    vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
+    with pytest.raises(LostWrite, match=says) if says else contextlib.nullcontext():
+        assert lake.append(TABLE, rows, "t") == 1
+
+
+@on_spark
+def test_a_batch_with_a_lost_write_publishes_nothing_and_may_be_tried_again(tmp_path: Path, session: Session) -> None:
+    site = Site(tmp_path, session)
+    order = site.order("2026-03-02", prices="item | price\na | 1\nb | 2")
+    site.lake.session = LosingSession(session)
+    result = site.run(order)
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
+    assert "LostWrite" in result.reason
+    assert "2 rows were written, and no file lies there" in result.reason
+    assert site.manifest.newest(kind="batch") is None
+    site.lake.session = session
+    assert site.run(order).outcome == Outcome.PUBLISHED
+
+
+# ---- a cluster whose worker reads the driver's folder, and whose own writes stay with itself
+
+ONE_WAY = """
+mount --make-rprivate / && mount -t tmpfs tmpfs "$2" && mkdir "$2/upper" "$2/work" &&
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$1" && shift 2 && exec "$@"
+"""
+DRIVER = """
+import sys
+from pathlib import Path
+from pipeline import spark
+from pipeline.contract import Settings
+from pipeline.lake import Lake
+
+master, root = sys.argv[1:]
+conf = {"spark.driver.host": "127.0.0.1", "spark.executor.memory": "512m", "spark.sql.shuffle.partitions": "1"}
+settings = Settings(
+    lake_path=root, master=master, driver_memory="512m", log_path=f"{root}/../spark.log", conf=conf
+)
+session = spark.open_session(settings)
+lake = Lake(Path(root), session)
+lake.open_work("b1")
+try:
+    lake.keep(session.spark.range(0, 10, 1, 2), "some")
+except Exception as error:
+    print(type(error).__name__, error)
+session.stop()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> Iterator[str]:
+    """A standalone cluster of one worker, in a namespace of mounts."""
+    (tmp_path / "site").mkdir()
+    for name in ("overlay", "cluster"):
+        (tmp_path / name).mkdir()
+    port, home = free_port(), Path(pyspark.__file__).parent
+    java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
+    address, started = f"spark://127.0.0.1:{port}", [str(home / "bin" / "spark-class")]
+    deploy = "org.apache.spark.deploy"
+    head = [*started, f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
+    worker = [*started, f"{deploy}.worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "1g"]
+    worker += ["--webui-port", "0", "--work-dir", str(tmp_path / "cluster"), address]
+    blind = ["unshare", "--mount", "sh", "-c", ONE_WAY, "sh", str(tmp_path / "site"), str(tmp_path / "overlay"), *worker]
+    with contextlib.ExitStack() as stack, (tmp_path / "cluster.log").open("wb") as log:
+        for command in (head, blind):
+            process = subprocess.Popen(command, env=os.environ | java, stdout=log, stderr=log)
+            stack.callback(process.wait, 30)
+            stack.callback(process.terminate)
+        until = time.monotonic() + 60
+        while "Registering worker" not in (tmp_path / "cluster.log").read_text() and time.monotonic() < until:
+            time.sleep(0.2)
+        yield address
+
+
+@pytest.mark.spark
+@pytest.mark.skipif(os.geteuid() != 0, reason="an overlay is mounted")
+def test_a_cluster_whose_writes_do_not_arrive_is_told(tmp_path: Path, master: str) -> None:
+    command = [sys.executable, "-c", DRIVER, master, str(tmp_path / "site")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert said.startswith(f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there")

@@ -1,0 +1,211 @@
+"""Sources in folders outside of the package: how they are found, what is told of a broken one, and that the others go on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from factories_source import FEEDS, GOLD, changed, kiosk
+
+from pipeline import contract
+from pipeline.reader import definitions
+from pipeline.sources import registry
+from pipeline.sources.external import BrokenSource, load
+from pipeline.model import Source
+from pipeline.sources.checks import TAKEN, flaws, meeting
+
+
+def told(folder: Path) -> str:
+    """The sentence about a broken folder, with paths from its parent on."""
+    with pytest.raises(BrokenSource) as caught:
+        load(folder)
+    assert not [m for m in sys.modules if m.startswith("lakegate_source_kiosk")], "what is broken leaves nothing behind"
+    return str(caught.value).replace(f"{folder.parent}/", "")
+
+
+# ---- how they are found
+
+
+def test_a_folder_is_a_source_with_its_feeds_settings_and_gold(tmp_path: Path) -> None:
+    source = load(kiosk(tmp_path))
+    assert (source.name, [f.name for f in source.feeds], [s.name for s in source.settings]) == ("kiosk", ["stalls", "takings"], ["most"])
+    assert [g.name for g in source.gold] == ["by_stall"]
+    assert set(definitions._definitions(source)) == {"kiosk.silver.stalls", "kiosk.silver.takings", "kiosk.gold.by_stall"}  # noqa: SLF001
+
+
+def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(tmp_path: Path) -> None:
+    feeds = changed(FEEDS, "from pipeline", "from .words import MOST\nfrom pipeline")
+    feeds = changed(changed(feeds, "default=50", "default=MOST"), 'name="kiosk",', 'name="kiosk", gold_module=f"{__package__}.sums",')
+    source = load(kiosk(tmp_path, feeds, "", words="MOST = 7\n", sums=GOLD, __init__='"""The kiosk."""\n'))
+    assert (source.settings[0].default, [g.name for g in source.gold]) == (7, ["by_stall"])
+
+
+def test_a_folder_that_is_edited_keeps_the_definitions_that_were_loaded(tmp_path: Path) -> None:
+    folder = kiosk(tmp_path)
+    source = load(folder)
+    before = definitions.fingerprint(source, {})
+    (folder / "gold.py").write_text("# being edited\n")
+    assert definitions.fingerprint(source, {}) == before
+    (folder / "gold.py").write_text(changed(GOLD, "return sums", "return sums.where('true')"))
+    assert definitions.changed(before, definitions.fingerprint(load(folder), {})) == ("kiosk.gold.by_stall",)
+
+
+def test_a_folder_without_gold_has_none(tmp_path: Path) -> None:
+    folder = kiosk(tmp_path)
+    (folder / "gold.py").unlink()
+    assert load(folder).gold == ()
+
+
+def test_two_folders_of_one_name_do_not_take_each_others_modules(tmp_path: Path) -> None:
+    first, second = kiosk(tmp_path / "a"), kiosk(tmp_path / "b", changed(FEEDS, "default=50", "default=9"))
+    assert [load(f).settings[0].default for f in (first, second, first)] == [50, 9, 50]
+
+
+def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
+    found = registry.found((str(kiosk(tmp_path)),))
+    assert [s.name for s in found.sources] == [*(s.name for s in registry.SOURCES), "kiosk"]
+    assert registry.source("kiosk", (str(tmp_path / "kiosk"),)).name == "kiosk"
+    told = contract.catalogue((str(tmp_path / "kiosk"),))[-1]
+    assert ([f.files for f in told.feeds], [s.name for s in told.settings], told.broken) == (["stalls_*.csv", "takings_*.csv"], ["most"], "")
+
+
+# ---- what is told of a broken one
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("keep=Upsert())", "keep=Upsert()", "kiosk/feeds.py:5: '(' was never closed"),
+        ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
+        ("import HIGH", "import NOTHING, HIGH", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
+        ('key=("stall",)', 'key=("stal",)', "kiosk/feeds.py:5: feed stalls: stal is none of its columns"),
+        ("quantity INT", "quantity NUMBER", "kiosk/feeds.py:7: quantity: NUMBER is not a type of this lake; there are STRING INT"),
+        ("place STRING", "place TEXT STRING", "kiosk/feeds.py:5: not a column: 'place TEXT STRING'"),
+        ("KIOSK = Source(", "KIOSK = dict(", "kiosk/feeds.py:1: it declares no Source"),
+        ('name="kiosk"', 'name="booth"', "kiosk/feeds.py:17: the source is called 'booth' and its folder 'kiosk'; name them alike"),
+        ("feeds=(stalls, takings)", "feeds=()", "kiosk/feeds.py:17: the source kiosk has no feed"),
+        ('"stalls", ("stall",)', '"booths", ("stall",)', "kiosk/feeds.py:14: reference taking_has_stall: there is no feed 'booths'"),
+        ('"stalls", ("stall",)', '"stalls", ("place",)', "kiosk/feeds.py:14: reference taking_has_stall: place is no column of both takings and stalls"),
+        ("quantity INT NOT NULL", "_batch_id INT NOT NULL", "kiosk/feeds.py:8: feed takings: _batch_id starts with _"),
+        ("quantity INT NOT NULL", "Stall INT NOT NULL", "two columns of its table have the name 'Stall'"),
+        ('name="kiosk",', 'name="kiosk", gold_module="pipeline.sources.retail.gold",', "kiosk/feeds.py:17: pipeline.sources.retail.gold lies outside of the folder"),
+        ("action=REJECT", 'action="reject"', "kiosk/feeds.py:13: rule something_was_sold: action is 'reject'; import one of REJECT, WARN, REPAIR"),
+        ("action=REJECT", 'action="REJECT"', "kiosk/feeds.py:13: rule something_was_sold: action is 'REJECT'; import one of REJECT, WARN, REPAIR"),
+        ("severity=HIGH", 'severity="high"', "kiosk/feeds.py:13: rule something_was_sold: severity is 'high'; import one of HIGH, MEDIUM, LOW"),
+        ('("stall",)),)', '("stall",), severity="LOW"),)', "kiosk/feeds.py:14: rule taking_has_stall: severity is 'LOW'; import one of HIGH, MEDIUM, LOW"),
+        ("default=50", "default=1 / 0", "kiosk/feeds.py:17: ZeroDivisionError: division by zero"),
+        ("default=50", "default=exit(3)", "kiosk/feeds.py:17: SystemExit: 3"),
+        ("from pipeline", "import pyspark\nfrom pipeline", "kiosk/feeds.py:3: pyspark is imported where no engine is"),
+        ("takings_*.csv", "orders_[0-9]*.csv", "kiosk/feeds.py:9: orders_[0-9]*.csv meets orders_*.csv, the files of retail's feed orders"),
+    ],
+)
+def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:
+    found = registry.found((str(kiosk(tmp_path, changed(FEEDS, old, new))),))
+    assert [s.name for s in found.sources] == [s.name for s in registry.SOURCES]
+    [(name, sentence)] = found.broken
+    assert name == "kiosk"
+    assert says in sentence.replace(f"{tmp_path}/", "")
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('of="takings"', 'of="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
+        ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
+        ('sums={"receipts"', 'sums={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
+        ("def by_stall", "def stalls", "kiosk/feeds.py:5: two tables of kiosk have the name 'stalls'; give one another name"),
+        ("def by_stall", "def takings", "kiosk/feeds.py:8: two tables of kiosk have the name 'takings'; give one another name"),
+        ("def by_stall", "def Takings", "kiosk/gold.py:12: two tables of kiosk have the name 'Takings'; give one another name"),
+        ("sums={", 'key=("place",), sums={', "kiosk/gold.py:12: gold table by_stall: place is none of its columns"),
+        ("sums={", 'each=("till",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and till is none"),
+        ("sums={", 'each=("stall",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and stall is none"),
+        ("from pipeline.model import totals", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
+        ("receipts BIGINT", "receipts LONG", "LONG is not a type of this lake"),
+        ("return sums", "return (", "kiosk/gold.py:14: '(' was never closed"),
+        ('sums={"receipts": "1"}', "sums=Nothing", "kiosk/gold.py:11: NameError: name 'Nothing' is not defined"),
+    ],
+)
+def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str, new: str, says: str) -> None:
+    assert says in told(kiosk(tmp_path, gold=changed(GOLD, old, new)))
+
+
+def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
+    joined = 'enriched=(Enriched(name="sold", of="takings", partners=(AsOf(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
+    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import AsOf, Enriched, HIGH")
+    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(kiosk(tmp_path, feeds))
+
+
+def test_a_folder_that_is_not_there_empty_or_called_as_no_source_can_be(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert told(tmp_path / "gone") == "gone: there is no such folder"
+    assert told(tmp_path / "empty") == "empty: there is no feeds.py in it"
+    assert told(tmp_path / "My-Shop") == "My-Shop: a source's folder has the source's name: small letters, digits and _"
+
+
+def test_a_folder_declares_one_source(tmp_path: Path) -> None:
+    folder = kiosk(tmp_path, f'{FEEDS}\nOTHER = Source(name="other", feeds=(stalls,))\n')
+    assert told(folder) == "kiosk/feeds.py:1: it declares 2 sources; declare one: NAME = Source(…)"
+
+
+def test_of_two_sources_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
+    first, second = kiosk(tmp_path / "a"), kiosk(tmp_path / "b")
+    found = registry.found((str(first), str(second)))
+    assert [name for name, _ in found.broken] == ["kiosk"]
+    assert found.broken[0][1] == f"{second}: there is another source of the name kiosk"
+
+
+def test_a_source_that_cannot_be_used_says_why_to_the_batch_that_needs_it(tmp_path: Path) -> None:
+    folder = kiosk(tmp_path, changed(FEEDS, "KIOSK = Source(", "KIOSK = dict("))
+    with pytest.raises(registry.NoSuchSource, match=r"there is no source kiosk: .*feeds\.py:1: it declares no Source"):
+        registry.source("kiosk", (str(folder),))
+    with pytest.raises(registry.NoSuchSource, match="names no folder for it"):
+        registry.source("kiosk")
+
+
+def test_a_source_that_ships_can_be_left_out_and_its_files_taken_over(tmp_path: Path) -> None:
+    folder = kiosk(tmp_path, changed(FEEDS, "takings_*.csv", "orders_*.csv"))
+    assert registry.found((str(folder),)).broken
+    found = registry.found((str(folder),), ("retail",))
+    assert "retail" not in {s.name for s in found.sources}
+    assert (found.sources[-1].name, found.broken) == ("kiosk", ())
+
+
+# ---- what holds of every declaration
+
+
+@pytest.mark.parametrize("source", registry.all_sources(), ids=lambda s: s.name)
+def test_the_parts_of_every_source_that_ships_fit_together(source: Source) -> None:
+    assert list(flaws(source)) == []
+
+
+def test_no_file_matches_the_feeds_of_two_sources_that_ship() -> None:
+    globs = [(s.name, f.files) for s in registry.all_sources() for f in s.feeds]
+    assert not [(a, b) for a in globs for b in globs if a[0] < b[0] and meeting(a[1], b[1])]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "meets"),
+    [
+        ("orders_*.csv", "orders_*.csv", True),
+        ("orders_*.csv", "order*.csv", True),
+        ("orders_*.csv", "customers_*.csv", False),
+        ("*_people.csv", "people*.csv", True),
+        ("*.csv", "*.txt", False),
+        ("a?.csv", "a[0-9].csv", True),
+        ("a[a-c].csv", "a[d-f].csv", False),
+        ("a[!0-9].csv", "a[0-9].csv", False),
+        ("a[!0-9].csv", "ax.csv", True),
+        ("a.csv", "A.csv", False),
+        ("a[.csv", "a[*", True),
+        ("*", "", True),
+        ("", "a", False),
+    ],
+)
+def test_two_globs_meet_when_one_name_can_match_both(a: str, b: str, *, meets: bool) -> None:
+    assert meeting(a, b) is meeting(b, a) is meets
+
+
+def test_names_that_no_source_can_have_are_the_sections_of_the_configuration() -> None:
+    from daemon.config.options import OWN
+
+    assert set(TAKEN) == {*OWN, "ops"}

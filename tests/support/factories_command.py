@@ -1,0 +1,66 @@
+"""Sites for tests of the command: a folder with a configuration, and batches in a real ledger, whatever their states."""
+
+import datetime as dt
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from daemon.batch import Batch, BatchFile, FileState, State
+from daemon.clock import Clock
+from daemon.config.config import Config, load
+from daemon.ledger.ledger import Ledger
+from pipeline.contract import Finding, Outcome, Result
+
+DAY = dt.date(2026, 3, 4)
+FILES = ("orders_2026_03_04.csv", "customers_2026_03_04.csv")
+
+
+class Site:
+    """A configured folder, as an operator has one."""
+
+    def __init__(self, root: Path, text: str = "") -> None:
+        self.root = root
+        root.mkdir(parents=True, exist_ok=True)
+        self.path = root / "config.toml"
+        self.path.write_text(text)
+        self._seconds = 0
+
+    @property
+    def config(self) -> Config:
+        return load(self.path, {})
+
+    def ledger(self) -> Ledger:
+        return Ledger.opened(self.config.ledger_path, Clock(now=self._tick))
+
+    def _tick(self) -> dt.datetime:
+        self._seconds += 1
+        return dt.datetime(2026, 3, 5, 8, 0, 0, tzinfo=dt.UTC) + dt.timedelta(seconds=self._seconds)
+
+    def batch(self, state: State, batch_id: str = "20260305T080000-4f1c00", reason: str = "", date: dt.date = DAY, **columns: Any) -> Batch:
+        """A batch of two files that has come to this state."""
+        ledger = self.ledger()
+        taken = state != State.WAITING
+        files = [self._file(n, name, taken=taken) for n, name in enumerate(FILES, start=1)]
+        ledger.receive(batch_id, trigger="trigger_4.json", files=files, source="retail", batch_date=date)
+        if taken:
+            ledger.move(batch_id, State.READY, "batch.ready")
+        if taken and state != State.READY:
+            ledger.move(batch_id, State.RUNNING, "batch.started", attempts=1)
+        if state in (State.PUBLISHED, State.ARCHIVED):
+            columns.setdefault("published_at", "2026-03-05T08:00:09.000Z")
+        made = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
+        ledger.close()
+        return made
+
+    def _file(self, number: int, name: str, *, taken: bool) -> BatchFile:
+        known: dict[str, Any] = {"state": FileState.CLAIMED, "sha256": f"{number:064x}", "bytes": 1000 * number} if taken else {}
+        return BatchFile(number=number, kind="data", name=name, feed=name.partition("_")[0], **known)
+
+
+def answer(batch_id: str, *findings: Finding, **values: Any) -> dict[str, Any]:
+    """A worker's answer as the ledger keeps it."""
+    return asdict(Result(batch_id=batch_id, outcome=Outcome.PUBLISHED, findings=findings, **values))
+
+
+def finding(rule: str, broken: int, severity: str = "HIGH") -> Finding:
+    return Finding(feed="orders", rule=rule, severity=severity, action="REJECT", checked=100, broken=broken)

@@ -1,0 +1,189 @@
+"""A landing zone of its own for each test: real folders, a real ledger, a real worker process (without an engine)."""
+
+import ctypes
+import datetime as dt
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from daemon.config import config as configuration
+from daemon import service
+from daemon.batch import Batch
+from daemon.clock import Clock
+from daemon.config.config import Config
+from daemon.ledger.ledger import Ledger
+from daemon.observe.log import Log
+from pipeline.contract import CatalogueFeed, CatalogueSource
+
+HERE = Path(__file__).parent
+WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
+CATALOGUE = (
+    CatalogueSource(name="retail", feeds=(CatalogueFeed(name="orders", files="orders_*.csv"), CatalogueFeed(name="customers", files="customers_*.csv"))),
+    CatalogueSource(name="crm", feeds=(CatalogueFeed(name="people", files="people*.csv"), CatalogueFeed(name="doubtful", files="*_people.csv"))),
+)
+QUICK: dict[str, dict[str, Any]] = {
+    "landing": {"missing_file_timeout_seconds": 1},
+    "debounce": {"quiet_seconds": 0.1, "max_wait_seconds": 1},
+    "dispatch": {"timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2},
+    "retry": {"attempts": 3, "initial_seconds": 0.05, "max_seconds": 0.2},
+    "ledger": {"path": "state/ledger.sqlite"},
+    "lake": {"path": "lake"},
+    "log": {"path": "logs/lakegate.jsonl", "level": "debug"},
+}
+
+
+class HandClock:
+    """A clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+        self.moment = dt.datetime(2026, 3, 2, 10, 0, tzinfo=dt.UTC)
+        self.clock = Clock(monotonic=lambda: self.seconds, now=lambda: self.moment)
+
+    def pass_(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.moment += dt.timedelta(seconds=seconds)
+
+
+class Zone:
+    """A landing zone in a folder, and what the daemon left there."""
+
+    def __init__(self, root: Path, **settings: dict[str, Any]) -> None:
+        self.root = root
+        self.landing, self.trigger, self.lake = root / "landing", root / "landing" / "trigger", root / "lake"
+        self.trigger.mkdir(parents=True, exist_ok=True)
+        sections = {name: {**QUICK.get(name, {}), **settings.get(name, {})} for name in {**QUICK, **settings}}
+        lines = [f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in sections.items()]
+        (root / "config.toml").write_text("\n".join(lines))
+        self.config: Config = configuration.load(root / "config.toml", {})
+
+    # ---- delivering
+
+    def put(self, name: str, content: str | bytes = "ok\n", within: str = "") -> Path:
+        path = self.landing / within / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def touch(self, name: str, content: str | bytes = "") -> Path:
+        path = self.trigger / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def land(self, name: str, *files: str, date: str = "2026-03-02", **more: Any) -> Path:
+        """A JSON trigger."""
+        return self.touch(f"{name}.json", json.dumps({"trigger_id": name, "batch_date": date, "expected_files": list(files), **more}))
+
+    def deliver(self, name: str, content: str | bytes = "ok\n", date: str = "2026-03-02", **more: Any) -> str:
+        """One file with its trigger; tells the file's name."""
+        file = f"orders_{name}.csv"
+        self.put(file, content)
+        self.land(name, file, date=date, **more)
+        return file
+
+    # ---- running
+
+    def once(self, **options: Any) -> int:
+        return service.run(self.config, once=True, quiet=True, **{"command": WORKER, "catalogue": CATALOGUE, **options})
+
+    @contextmanager
+    def by_hand(self, clock: Clock) -> Iterator[service.Service]:
+        """A daemon whose ticks the test makes."""
+        log = Log(self.config.log.path, "debug", stderr=False)
+        with service.Service(self.config, once=False, log=log, command=WORKER, catalogue=CATALOGUE, clock=clock) as daemon:
+            yield daemon
+
+    def start(self, *, once: bool = False) -> "subprocess.Popen[bytes]":
+        """A daemon in a process group of its own, so that a SIGKILL takes all that it started."""
+        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), *(["--once"] if once else [])]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        with (self.root / "daemon.err").open("ab") as chatter:
+            return subprocess.Popen(command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root)
+
+    def once_without_rights(self) -> int:
+        """Runs `--once` as one who may read no more than the modes say, which is less than root may."""
+        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        libc = ctypes.CDLL(None)
+
+        def give_up() -> None:
+            for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+                libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
+
+        return subprocess.run(command, env=environment, preexec_fn=give_up, timeout=30, check=False).returncode
+
+    # ---- looking
+
+    def batches(self) -> list[Batch]:
+        """Oldest first."""
+        ledger = Ledger.reading(self.config.ledger_path)
+        try:
+            return ledger.batches()[::-1]
+        finally:
+            ledger.close()
+
+    def batch(self, trigger: str) -> Batch:
+        return next(b for b in self.batches() if b.trigger == f"{trigger}.json")
+
+    def states(self) -> dict[str, int]:
+        return dict(Counter(str(b.state) for b in self.batches()))
+
+    def log(self, event: str = "") -> list[dict[str, Any]]:
+        lines = [json.loads(line) for line in self.config.log.path.read_text().splitlines()]
+        return [e for e in lines if event in ("", e["event"])]
+
+    def manifest(self) -> list[dict[str, Any]]:
+        path = self.lake / "manifest.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def orders(self) -> list[dict[str, Any]]:
+        path = self.lake / "orders.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def files(self, folder: str) -> list[str]:
+        """Paths below a folder, but for the daemon's own."""
+        found = (p for p in (self.root / folder).rglob("*") if not p.is_dir() or p.is_symlink())
+        return sorted(str(p.relative_to(self.root / folder)) for p in found if not p.name.startswith(".lakegate-"))
+
+    def everything(self) -> dict[bytes, int]:
+        """How often each content lies anywhere in the site."""
+        folders = ("landing", "archive", "rejected")
+        found = [p for f in folders for p in (self.root / f).rglob("*") if p.is_file() and not p.is_symlink()]
+        return Counter(p.read_bytes() for p in found)
+
+
+def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:
+    """Waits for something that another process does."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := holds():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"did not come within {seconds} s")
+
+
+def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
+    """Ends a daemon that a test started; SIGKILL goes to all that it started."""
+    if process.poll() is None:
+        (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
+    return process.wait(20)
+
+
+def hidden(folder: Path) -> Path:
+    """Takes a folder away, as an unmount would."""
+    aside = folder.with_name(folder.name + ".away")
+    shutil.move(folder, aside)
+    return aside
+
+
+if __name__ == "__main__":
+    sys.exit(service.run(configuration.load(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE))

@@ -1,0 +1,172 @@
+"""A tiny source `shop` on a real lake without an engine, and processes that die at a chosen step of it."""
+
+import datetime as dt
+import hashlib
+import multiprocessing as mp
+import os
+import shutil
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.contract import OrderFile, Progress, WorkOrder
+from pipeline.commit.journal import recover
+from pipeline.lake.lake import Kept, Lake
+from pipeline.commit.manifest import Entry, Manifest, PublishedFile
+from pipeline.model import Column, columns_of
+from pipeline.commit.attempt import Attempt
+
+BRONZE, SILVER, GOLD, PAIRS = "shop.bronze.orders", "shop.silver.orders", "shop.gold.totals", "ops.pair_counts"
+TABLES: Mapping[str, tuple[Column, ...]] = {
+    BRONZE: columns_of("order_id STRING, amount INT, _batch_id STRING"),
+    SILVER: columns_of("order_id STRING, amount INT"),
+    GOLD: columns_of("name STRING, amount BIGINT"),
+}
+DAY = dt.date(2026, 3, 2)
+
+
+class Halt(Exception):
+    """The batch cannot go on."""
+
+
+def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> WorkOrder:
+    """A batch of one order, in a claimed file of its own."""
+    content = f"order_id,amount\n{batch_id},10\n".encode()
+    claim = lake.parent / "claim" / batch_id
+    if not claim.exists():
+        claim.parent.mkdir(parents=True, exist_ok=True)
+        draft = claim.with_suffix(".draft")  # whoever is killed here has claimed nothing
+        draft.write_bytes(content)
+        draft.rename(claim)
+    file = OrderFile(name=f"orders_{batch_id}.csv", feed="orders", path=str(claim), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    return WorkOrder(batch_id=batch_id, source=source, batch_date=DAY, files=(file,), attempt=attempt)
+
+
+def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> Entry:
+    """The manifest row of such a batch."""
+    counts = {"rows_read": 1, "rows_accepted": 1, "rows_rejected": 0}
+    files = tuple(PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **counts) for f in batch.files)
+    return Entry(**{"batch_id": batch.batch_id, "kind": kind, "source": batch.source, "batch_date": batch.batch_date, "files": files, **counts, **values})
+
+
+def write(attempt: Attempt) -> None:
+    """Writes a batch's order to every layer; gold goes by difference, so that doing it twice or on leftovers would show."""
+    batch_id, lake = attempt.order.batch_id, attempt.lake
+    attempt.append(BRONZE, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32()), "_batch_id": [batch_id]}))
+    attempt.append(SILVER, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32())}))
+    attempt.append(PAIRS, pa.table({"source": ["shop"], "pair": ["orders"], "group_key": ["all"], "member": [batch_id], "n": [1]}))
+    before = lake.arrow(GOLD, attempt.version(GOLD)).to_pylist()
+    rows = [{**row, "_sign": -1} for row in before] + [{"name": "all", "amount": sum(row["amount"] for row in before) + 10, "_sign": 1}]
+    attempt.change(GOLD, ["name"], kept(lake, rows, lake.schema(GOLD).append(pa.field("_sign", pa.int32()))))
+
+
+def kept(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> Kept:
+    """Rows as Parquet in the work folder."""
+    path = lake.work / "rows.parquet"
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+    return lake.kept(path)
+
+
+def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
+    """What a verdict puts on record."""
+    row = {"batch_id": [batch.batch_id], "attempt": pa.array([batch.attempt], pa.int32()), "task": ["validation"], "status": ["FAILED"]}
+    return {"ops.processing_log": pa.table(row)}
+
+
+def publish(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
+    """Takes a batch to its end."""
+    lake, batch = Lake(path), order(path, batch_id, attempt)
+    with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
+        write(running)
+        return running.publish(entry(batch))
+
+
+def reject(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
+    """Writes a batch and then finds that it must be rejected."""
+    lake, batch = Lake(path), order(path, batch_id, attempt)
+    with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
+        write(running)
+        return running.verdict(entry(batch, "rejected", reason="too little"), log_row(batch))
+
+
+def halt(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
+    """Writes a batch and then fails."""
+    lake = Lake(path)
+    with suppress(Halt), Attempt(lake=lake, manifest=Manifest(lake), order=order(path, batch_id, attempt), tables=TABLES, report=report) as running:
+        write(running)
+        raise Halt("no more")
+
+
+def recover_lake(path: Path, _batch_id: str, _attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
+    """What a worker does when it starts."""
+    recover(Lake(path), report=report)
+
+
+def state(path: Path) -> dict[str, Any]:
+    """What readers see: every published table's rows; and that nothing unpublished lies on top."""
+    lake = Lake(path)
+    manifest = Manifest(lake)
+    versions = manifest.versions("shop")
+    assert all(lake.is_at(table, version) for table, version in versions.items()), "a table is not at its published version"
+    rows = {table: lake.arrow(table, version).to_pylist() for table, version in versions.items()}
+    return {table: sorted(found, key=str) for table, found in rows.items() if found}
+
+
+def copy_of(lake: Path, folder: Path) -> Path:
+    """Copies a lake with its claims, so that each scenario has its own."""
+    shutil.copytree(lake.parent, folder)
+    return folder / lake.name
+
+
+def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int = 1) -> bool:
+    """Runs `act` in a child that SIGKILLs itself at its step; tells whether it died there (else it came to its end)."""
+    child = _processes().Process(target=_until, args=(step, act, path, batch_id, attempt))
+    child.start()
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL), f"the child failed with {child.exitcode}"
+    return child.exitcode != 0
+
+
+def killed_after(seconds: float, act: Callable[..., object], path: Path, batch_id: str) -> bool:
+    """Runs `act` in a child and SIGKILLs it from outside some time after it has begun."""
+    begun, told = _processes().Pipe(duplex=False)
+    child = _processes().Process(target=_announced, args=(told, act, path, batch_id))
+    child.start()
+    begun.recv()
+    child.join(seconds)
+    with suppress(ProcessLookupError):
+        child.kill()
+    child.join()
+    begun.close()
+    told.close()
+    assert child.exitcode in (0, -signal.SIGKILL), f"the child failed with {child.exitcode}"
+    return child.exitcode != 0
+
+
+def _until(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int) -> None:
+    seen = 0
+
+    def die(_progress: Progress) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    act(path, batch_id, attempt, die)
+
+
+def _announced(told: Any, act: Callable[..., object], path: Path, batch_id: str) -> None:
+    told.send("begun")
+    act(path, batch_id)
+
+
+def _processes() -> Any:
+    # A fork of this process would inherit threads of the Delta library; a fork server that has only imported it has none.
+    context = mp.get_context("forkserver")
+    context.set_forkserver_preload(["deltalake", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet"])
+    return context

@@ -1,0 +1,117 @@
+"""A worker that speaks the daemon's protocol without an engine. What it does with a batch is written in its files' first lines.
+
+    ok                  publishes (the default)
+    reject WHY          rejects
+    fail N WHY          fails, retryable, in the first N attempts
+    break WHY           fails, not retryable
+    die                 kills itself
+    die-once            kills itself in the first attempt
+    hang                says nothing any more
+    slow SECONDS        reports progress for so long, then publishes
+    babble              sends what is no message
+
+Its lake is one file of JSON lines, a manifest: publishing appends a line. LAKE/refuse makes it refuse to start, LAKE/crash makes
+it end at once.
+"""
+
+import datetime as dt
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+
+from pipeline import contract
+from pipeline.contract import FileCounts, Finding, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.contract.packed_files import opened
+
+
+class Worker:
+    def __init__(self, descriptor: int) -> None:
+        self.socket = socket.socket(fileno=descriptor)
+        self.lines = self.socket.makefile("r", encoding="utf-8")
+
+    def say(self, message: object) -> None:
+        self.socket.sendall((contract.to_json(message) + "\n").encode())
+
+    def work(self) -> None:
+        settings = contract.from_json(self.lines.readline())
+        assert isinstance(settings, Settings)
+        self.lake = Path(settings.lake_path)
+        self.lake.mkdir(parents=True, exist_ok=True)
+        if (self.lake / "refuse").exists():
+            self.say(Refused(reason="there is no Java here; install one", retryable=(self.lake / "refuse").read_text() == "retryable"))
+            return
+        if (self.lake / "crash").exists():
+            sys.exit(3)
+        self.say(Ready(pid=os.getpid(), engine="none", seconds=0.0))
+        for line in self.lines:
+            self.take(contract.from_json(line))
+
+    def take(self, order: WorkOrder) -> None:
+        with (self.lake / "orders.jsonl").open("a") as stream:
+            stream.write(contract.to_json(order) + "\n")
+        self.say(Progress(batch_id=order.batch_id, event="stage.started", stage="stage"))
+        command, *words = self.first_line(order).split(" ")
+        identity = contract.identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files])
+        known = {line["identity"]: line["batch_id"] for line in self.manifest()}
+        if identity in known:
+            self.say(Result(batch_id=order.batch_id, outcome=Outcome.DUPLICATE, duplicate_of=known[identity]))
+        elif command == "reject":
+            finding = Finding(feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",))
+            self.say(Result(batch_id=order.batch_id, outcome=Outcome.REJECTED, reason=" ".join(words), findings=(finding,), rows_read=3))
+        elif command == "break":
+            self.say(Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words), retryable=False, error="Traceback"))
+        elif command == "fail" and order.attempt <= int(words[0]):
+            self.say(Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words[1:]), retryable=True))
+        elif command == "die" or (command == "die-once" and order.attempt == 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif command == "hang":
+            time.sleep(600)
+        elif command == "babble":
+            self.socket.sendall(b"what?\n")
+        else:
+            self.publish(order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire")
+
+    def first_line(self, order: WorkOrder) -> str:
+        if not order.files:
+            return "ok"
+        with opened(Path(order.files[0].path), order.files[0].name) as content:
+            return content.readline().decode().rstrip("\n")
+
+    def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            time.sleep(0.05)
+            self.say(Progress(batch_id=order.batch_id, event="table.committed", stage="merge"))
+        values = {"rows_in": 3, "accepted": 3, "rejected": 0, "seconds": 0.1}
+        self.say(Progress(batch_id=order.batch_id, event="stage.finished", stage="stage", values=values))
+        line = json.dumps({"identity": identity, "batch_id": order.batch_id, "names": [f.name for f in order.files]}) + "\n"
+        with (self.lake / "manifest.jsonl").open("a") as stream:
+            stream.write(line)
+        counts = tuple(FileCounts(name=f.name, feed=f.feed, rows_read=3, rows_accepted=3, rows_rejected=0) for f in order.files)
+        self.say(
+            Result(
+                batch_id=order.batch_id,
+                outcome=Outcome.PUBLISHED,
+                published_at=dt.datetime.now(dt.UTC).isoformat(),
+                rows_read=3,
+                rows_accepted=3,
+                files=counts,
+                task_values={"total_orders": "3"},
+                table_versions={"retail.silver.orders": 1},
+                validation_status="PASS",
+                score=100.0,
+                retiring=retiring,
+            )
+        )
+
+    def manifest(self) -> list[dict[str, str]]:
+        path = self.lake / "manifest.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+if __name__ == "__main__":
+    Worker(int(sys.argv[sys.argv.index("--fd") + 1])).work()
