@@ -16,7 +16,7 @@ from retail_data import Delivery
 from pipeline import run
 from pipeline.sources import registry
 from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
-from pipeline.lake.lake import Kept, Lake
+from pipeline.lake.lake import MaterializedRows, Lake
 from pipeline.engine.session import Session, open_session
 
 ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute
@@ -58,15 +58,15 @@ class MeasuredLake(Lake):
         self.spent: list[Spent] = []
         self._here = threading.local()
 
-    def keep(self, df: Any, name: str) -> Kept:
+    def keep(self, df: Any, name: str) -> MaterializedRows:
         with self._noted("keep", name):
-            return super().keep(df, name)
+            return super().materialize(df, name)
 
     def append(self, table: str, rows: Any, tag: str, **options: Any) -> int:
         with self._noted("append", table):
             return super().append(table, rows, tag, **options)
 
-    def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
+    def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
         with self._noted("change", table):
             return super().change(table, key, rows, tag)
 

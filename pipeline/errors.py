@@ -8,7 +8,7 @@ class DataError(Exception):
     """No retry can help: the delivery itself is wrong. The message says what, where and what to do."""
 
 
-class UnfitValue(Exception):
+class InvalidValue(Exception):
     """SQL of a declaration cannot be computed of a value. The message is the engine's sentence.
 
     `column` is the one that is computed, `row` the row of which it cannot be, where these are known.
@@ -19,11 +19,11 @@ class UnfitValue(Exception):
         self.column, self.row = column, row
 
 
-class WrongDeclaration(Exception):
+class DeclarationError(Exception):
     """A declaration can be computed of no rows: a batch fails at once, for no retry helps before it is corrected."""
 
 
-class ForeignCommit(Exception):
+class ExternalCommit(Exception):
     """Somebody else committed to a table of the lake; batches of its source wait for `adopt` or `restore`."""
 
 

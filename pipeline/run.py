@@ -9,7 +9,7 @@ from pipeline.reader import definitions
 from pipeline.stages import batch_record
 from pipeline.sources import registry
 from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
-from pipeline.errors import DataError, ForeignCommit, UnfitValue, WrongDeclaration
+from pipeline.errors import DataError, ExternalCommit, InvalidValue, DeclarationError
 from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import Manifest
 from pipeline.model import Source
@@ -59,11 +59,11 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         try:
             with Attempt(lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source), report=report) as attempt:
                 return _attempt(batch(attempt), secrets)
-        except (ForeignCommit, WrongDeclaration) as error:
+        except (ExternalCommit, DeclarationError) as error:
             # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
                 return batch_record.verdict(batch(attempt), "failed", str(error))
-    except ForeignCommit as error:  # in the tables of the record themselves
+    except ExternalCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
         reason, trace = _sentence(error, secrets), traceback.format_exc()
@@ -82,11 +82,11 @@ def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
         return batch_record.publish(batch)
     except DataError as error:
         return batch_record.verdict(batch, "rejected", str(error))
-    except UnfitValue as error:
+    except InvalidValue as error:
         return batch_record.verdict(batch, "rejected", f"{error}; {MEND_VALUE}")
-    except WrongDeclaration as error:
+    except DeclarationError as error:
         return batch_record.verdict(batch, "failed", f"{error}; {MEND_DECLARATION}")
-    except ForeignCommit:
+    except ExternalCommit:
         raise
     except Exception as error:
         if not batch.order.final:

@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from pipeline.commit import journal
 from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.errors import ClaimChanged, ForeignCommit, WrongDeclaration
+from pipeline.errors import ClaimChanged, ExternalCommit, DeclarationError
 from pipeline.commit.external_commits import adopt, foreign_sentence, refuse_foreign, restore
 from pipeline.commit.journal import TAG, Journal, Report, recover, silent
-from pipeline.lake.lake import Kept, Lake, arrow_schema
+from pipeline.lake.lake import MaterializedRows, Lake, arrow_schema
 from pipeline.commit.manifest import BATCHES, OPS, Entry, Manifest
 from pipeline.model import Column
 from pipeline.contract.packed_files import UnpackError, opened
@@ -91,13 +91,13 @@ class Attempt:
         """Tells the attempt's own version of a table: the published one, or that of its last write."""
         return self.versions[table]
 
-    def append(self, table: str, rows: Kept | pa.Table) -> int:
+    def append(self, table: str, rows: MaterializedRows | pa.Table) -> int:
         """Appends rows and tells the table's new version. Raises ForeignCommit when somebody else has written to it."""
         version = self._written(table, lambda tag: self.lake.append(table, rows, tag))
-        self.appended[table] += rows.rows if isinstance(rows, Kept) else rows.num_rows
+        self.appended[table] += rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         return version
 
-    def change(self, table: str, key: Sequence[str], rows: Kept) -> int:
+    def change(self, table: str, key: Sequence[str], rows: MaterializedRows) -> int:
         """Applies signed rows (see `Lake.change`) and tells the table's new version. Raises ForeignCommit."""
         return self._written(table, lambda tag: self.lake.change(table, key, rows, tag))
 
@@ -124,14 +124,14 @@ class Attempt:
         tag = self._journal.tag if self._journal else None
         foreign = [c for c in self.lake.commits(table, version) if c.tag != tag]
         if foreign:
-            raise ForeignCommit(foreign_sentence(table, foreign))
+            raise ExternalCommit(foreign_sentence(table, foreign))
 
     def _complete_columns(self, wanted: Mapping[str, pa.Schema]) -> None:
         for name, schema in wanted.items():
             there = self.lake.schema(name, self.versions[name])
             changed = [f.name for f in schema if f.name in there.names and there.field(f.name).type != f.type]
             if changed:
-                raise WrongDeclaration(
+                raise DeclarationError(
                     f"{name}: {', '.join(changed)} is declared with another type than the table has; declare the type "
                     "that it has, or give the column another name; then start the daemon anew and retry the batch"
                 )
@@ -152,7 +152,7 @@ class Attempt:
         _check_claim(self.order.files)
         return self._record(entry, "manifest.written")
 
-    def verdict(self, entry: Entry, rows: Mapping[str, pa.Table | Kept]) -> Entry:
+    def verdict(self, entry: Entry, rows: Mapping[str, pa.Table | MaterializedRows]) -> Entry:
         """Puts a rejected or failed batch on record: its tables undone, `rows` in tables of `ops`, one row of the manifest."""
         assert self._journal is not None, "the attempt is over"
         self.versions |= journal.undo(self.lake, self._journal, self.report).versions

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.contract import Settings
-from pipeline.errors import ForeignCommit
+from pipeline.errors import ExternalCommit
 from pipeline.commit.journal import TAG, recover
 from pipeline.lake.lake import Commit, Lake
 from pipeline.lake.lock import held
@@ -17,7 +17,7 @@ def refuse_foreign(lake: Lake, published: Mapping[str, int | None]) -> None:
     """Raises ForeignCommit when a table is not at its published version (None: no batch has published it yet)."""
     sentences = [s for name, version in published.items() if (s := _foreign(lake, name, version))]
     if sentences:
-        raise ForeignCommit("; ".join(sentences) + "; then retry the batch")
+        raise ExternalCommit("; ".join(sentences) + "; then retry the batch")
 
 
 def foreign_sentence(table: str, commits: Sequence[Commit]) -> str:
@@ -59,7 +59,7 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
             return f"{table}: nothing to adopt, its newest version {published} is published"
         half = _half_a_batch(commits, published)
         if half:
-            raise ForeignCommit(
+            raise ExternalCommit(
                 f"{table}: version {half.version} is an unfinished write of a batch ({half.tag}), under somebody else's; "
                 f"only `lakegate restore {table}` can help"
             )

@@ -40,7 +40,7 @@ class Journal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Undone:
+class RollbackResult:
     """Where an undo left the tables. `foreign` ones hold somebody else's commit and keep their published version."""
 
     versions: dict[str, int]
@@ -71,14 +71,14 @@ def close(lake: Lake, manifest: Manifest, journal: Journal, reason: str, report:
                 reason=reason,
             )
             manifest.write(entry, manifest.versions(journal.source) | left.versions)
-            report(Progress(batch_id=journal.batch_id, event="attempt.undone", values={"tables": list(left.restored), "foreign": list(left.foreign)}))
+            report(Progress(batch_id=journal.batch_id, event="attempt.rolled_back", values={"tables": list(left.restored), "foreign": list(left.foreign)}))
     lake.sync()  # the journal goes last, also for the disk
     remove(lake, journal)
     report(Progress(batch_id=journal.batch_id, event="journal.removed"))
     return not finished
 
 
-def undo(lake: Lake, journal: Journal, report: Report = silent) -> Undone:
+def undo(lake: Lake, journal: Journal, report: Report = silent) -> RollbackResult:
     """Brings the journal's tables back to their noted content, as far as nobody else has written to them since."""
     versions, restored, foreign = {}, [], []
     for table, noted in journal.versions.items():
@@ -98,7 +98,7 @@ def undo(lake: Lake, journal: Journal, report: Report = silent) -> Undone:
             foreign.append(table)
         if ours:
             restored.append(table)
-    return Undone(versions=versions, restored=tuple(restored), foreign=tuple(foreign))
+    return RollbackResult(versions=versions, restored=tuple(restored), foreign=tuple(foreign))
 
 
 def checked(batch_id: str) -> str:
@@ -132,7 +132,7 @@ def remove(lake: Lake, journal: Journal) -> None:
     _sync(path.parent)
 
 
-def stands(lake: Lake) -> bool:
+def has_open_journal(lake: Lake) -> bool:
     """Tells whether some attempt has not ended."""
     return any((lake.path / "_journal").glob("*.json"))
 

@@ -17,7 +17,7 @@ VACUUMED = "vacuumed"
 _TAG = f"{TAG}maintenance"
 
 
-class Upkeep:
+class Maintenance:
     """Decides when the lake is looked after."""
 
     def __init__(self, lake: Lake, keep_days: int) -> None:
@@ -45,7 +45,7 @@ def maintain(lake: Lake, manifest: Manifest, keep_days: int, now: Callable[[], d
     that are not at their published version are left alone. Vacuum keeps what the newest row of each source, and every row
     younger than `keep_days`, needs.
     """
-    if journal.stands(lake) or manifest.newest() is None:
+    if journal.has_open_journal(lake) or manifest.newest() is None:
         return ()
     days = keep_days if _is_vacuum_due(manifest, now()) else None
     touched: list[str] = []

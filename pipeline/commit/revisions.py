@@ -40,7 +40,7 @@ def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tupl
     delivered whole has the stated one: which of two whole deliveries of a date is right, only the sender knows.
     """
     earlier = [e for e in manifest.of_date(order.source, order.batch_date) if _came_before(e, order)]
-    whole = {f.name for f in source.feeds if f.whole} | set(order.snapshot)
+    whole = {f.name for f in source.feeds if f.snapshot} | set(order.snapshot)
     files, corrections = list[OrderFile](), list[Correction]()
     names = [f.name for f in order.files]
     for file in order.files:

@@ -118,7 +118,7 @@ class FileCounts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class RuleResult:
     """How a rule fared; where rows were rejected by it, up to three of them as raw text. `advice` says what to do."""
 
     feed: str
@@ -159,7 +159,7 @@ class Result:
     score: float | None = None
     validation_status: str = ""
     files: tuple[FileCounts, ...] = ()
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[RuleResult, ...] = ()
     corrections: tuple[Correction, ...] = ()
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Progress:
     """A sign of life: a stage has begun or finished, a commit was made. `event` is the name of the log event."""
 
     batch_id: str
-    event: str  # stage.started, stage.finished, table.committed, attempt.undone, …
+    event: str  # stage.started, stage.finished, table.committed, attempt.rolled_back, …
     stage: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
 

@@ -16,8 +16,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.contract import Settings
-from pipeline.engine.jars import NoJars, find_jars
-from pipeline.engine.java import NoJava, class_data, find_java
+from pipeline.engine.jars import JarsNotFound, find_jars
+from pipeline.engine.java import JavaNotFound, class_data, find_java
 from pipeline.engine.session import open_session
 
 
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     """Saves the class data for the installation's own jars of Delta, or those of the folder that is named."""
     try:
         made = save(arguments[0] if arguments else "")
-    except (NoJava, NoJars, OSError, PySparkException, subprocess.SubprocessError) as e:
+    except (JavaNotFound, JarsNotFound, OSError, PySparkException, subprocess.SubprocessError) as e:
         said = (getattr(e, "stdout", None) or str(e)).strip().splitlines()
         print(f"Java could not save its class data ({said[-1]}); sessions start all the same, in twice the time", file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ import urllib.request
 from importlib.resources import files
 from pathlib import Path
 
-from pipeline.engine.java import SHARE, JavaFound, NoJava, find_java
+from pipeline.engine.java import SHARE, JavaFound, JavaNotFound, find_java
 
 FOLDER = SHARE / "jars"
 VERSION = "4.4.0"
@@ -37,7 +37,7 @@ IVY_SETTINGS = """<ivysettings>
 OFFLINE = "without a network, copy them from another installation and set [spark] jars_path (or LAKEGATE_SPARK__JARS_PATH) to their folder"
 
 
-class NoJars(Exception):
+class JarsNotFound(Exception):
     """Delta's jars are not there, or not the ones that this version was built with; the message says what to do."""
 
 
@@ -48,7 +48,7 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
     missing = [name for name, path in found.items() if path is None]
     if missing:
         how = "" if jars_path else "run `python -m pipeline.engine.jars` once; "
-        raise NoJars(f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}")
+        raise JarsNotFound(f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}")
     return tuple(path for path in found.values() if path is not None)
 
 
@@ -60,7 +60,7 @@ def fetch(folder: Path = FOLDER) -> None:
         new = Path(scratch) / "jars"
         for name, sha256 in JARS.items():
             if not (new / name).is_file() or hashlib.sha256((new / name).read_bytes()).hexdigest() != sha256:
-                raise NoJars(f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}")
+                raise JarsNotFound(f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}")
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
 
@@ -75,7 +75,7 @@ def _resolve(scratch: Path, java: JavaFound) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode or not (scratch / "jars").is_dir():
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower() or "exception" in line.lower()]
-        raise NoJars(f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}")
+        raise JarsNotFound(f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}")
 
 
 def _wanted() -> str:
@@ -112,10 +112,10 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0]) if arguments else FOLDER
     try:
         find_jars(str(folder))
-    except NoJars:
+    except JarsNotFound:
         try:
             fetch(folder)
-        except (NoJars, NoJava) as e:
+        except (JarsNotFound, JavaNotFound) as e:
             print(e, file=sys.stderr)
             return 1
     print(f"Delta {VERSION}: {len(JARS)} jars in {folder}")

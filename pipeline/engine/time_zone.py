@@ -12,7 +12,7 @@ LOCALTIME, TIMEZONE = Path("/etc/localtime"), Path("/etc/timezone")
 CURE = "make the link with `ln -s /usr/share/zoneinfo/Etc/UTC /etc/localtime`, or write UTC into /etc/timezone"
 
 
-class NoTimeZone(Exception):
+class TimeZoneNotFound(Exception):
     """The machine has no time zone, and Sail could not be given one; the message says what to do."""
 
 
@@ -38,11 +38,11 @@ def say_utc(library: Path) -> None:
         with Path("/proc/self/mem").open("r+b", buffering=0) as memory:  # it writes where the process itself may not
             memory.seek(address)
             if memory.read(len(sought)) != sought or len(name) != len(sought):
-                raise NoTimeZone(f"this machine has no time zone, which Sail asks for; {CURE}")
+                raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for; {CURE}")
             memory.seek(address)
             memory.write(name)
     except OSError as error:
-        raise NoTimeZone(f"this machine has no time zone, which Sail asks for ({error.strerror}); {CURE}") from error
+        raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for ({error.strerror}); {CURE}") from error
 
 
 def _address(library: Path, at: int) -> int:
@@ -52,4 +52,4 @@ def _address(library: Path, at: int) -> int:
             first, last = (int(end, 16) for end in words[0].split("-"))
             if 0 <= at - int(words[2], 16) < last - first:
                 return first + at - int(words[2], 16)
-    raise NoTimeZone(f"this machine has no time zone, which Sail asks for; {CURE}")
+    raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for; {CURE}")

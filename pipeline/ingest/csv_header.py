@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.model import Feed, folded
+from pipeline.model import Feed, normalise_header
 from pipeline.ingest.csv_records import AGAIN, Records
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -31,7 +31,7 @@ def bind(feed: Feed, record: Records, name: str) -> Header:
     """
     known = _columns_by_header(feed)
     found = [(record.column(at, np.ones(1, np.bool_))[0].as_py() or "").strip() for at in range(record.width[0])]
-    bound = [known.get(folded(header)) for header in found]
+    bound = [known.get(normalise_header(header)) for header in found]
     missing = [c for c in feed.names if c not in bound and c not in feed.optional]
     if missing or not record.sound[0]:
         if other := _other_delimiter(feed, record.raw[0].as_py()):
@@ -52,17 +52,17 @@ def bind(feed: Feed, record: Records, name: str) -> Header:
 def bound_names(feed: Feed, headers: Iterable[str]) -> tuple[str, ...]:
     """Names the columns of a header: declared ones by their own name, others by what the header reads, without case."""
     known = _columns_by_header(feed)
-    return tuple(known.get(folded(header), folded(header)) for header in headers)
+    return tuple(known.get(normalise_header(header), normalise_header(header)) for header in headers)
 
 
 def _columns_by_header(feed: Feed) -> dict[str, str]:
-    return {folded(header): column for column, headers in feed.headers for header in headers}
+    return {normalise_header(header): column for column, headers in feed.headers for header in headers}
 
 
 def _doubled(found: Sequence[str], bound: Sequence[str | None]) -> str:
     spelt: dict[str, list[str]] = {}
     for header, column in zip(found, bound, strict=True):
-        spelt.setdefault(column or folded(header), []).append(header)
+        spelt.setdefault(column or normalise_header(header), []).append(header)
     doubled = {column: headers for column, headers in spelt.items() if len(headers) > 1}
     apart = [headers for headers in doubled.values() if len(set(headers)) > 1]
     told = f", as {' and '.join(_shown(h) for h in dict.fromkeys(apart[0]))}" if apart else ""
@@ -81,9 +81,9 @@ def _complaint(feed: Feed, record: Records, found: Sequence[str], bound: Sequenc
 
 
 def _other_delimiter(feed: Feed, raw: str) -> str:
-    known = {folded(header) for _, headers in feed.headers for header in headers}
+    known = {normalise_header(header) for _, headers in feed.headers for header in headers}
     for sign, word in _DELIMITERS.items():
-        if sign != feed.csv.delimiter and sign in raw and {folded(n.strip('" \r')) for n in raw.split(sign)} & known:
+        if sign != feed.csv.delimiter and sign in raw and {normalise_header(n.strip('" \r')) for n in raw.split(sign)} & known:
             declared = _DELIMITERS.get(feed.csv.delimiter, repr(feed.csv.delimiter))
             export = ": looks like a spreadsheet's export" if sign in ";\t" else ""
             return f"{word} instead of {declared}{export}"
@@ -92,8 +92,8 @@ def _other_delimiter(feed: Feed, raw: str) -> str:
 
 def _successors(missing: Sequence[str], undeclared: Sequence[str]) -> list[tuple[str, str]]:
     # (new name, why it may be the missing column), as far as anything speaks for it.
-    as_found = {folded(header): header for header in undeclared}
-    near = {c: as_found[likely[0]] for c in missing if (likely := difflib.get_close_matches(folded(c), list(as_found), n=1))}
+    as_found = {normalise_header(header): header for header in undeclared}
+    near = {c: as_found[likely[0]] for c in missing if (likely := difflib.get_close_matches(normalise_header(c), list(as_found), n=1))}
     if near:
         return [(new, f"looks like {column if len(missing) > 1 else 'it'}") for column, new in list(near.items())[:3]]
     return [(undeclared[0], "is new in its stead")] if len(missing) == len(undeclared) == 1 else []

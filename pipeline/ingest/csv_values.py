@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.model.date_patterns import Layout, layout
+from pipeline.model.date_patterns import DatePattern, date_pattern
 from pipeline.model import Csv
 
 Numbers = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ _DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 _SECOND = 1_000_000  # microseconds
 _HOUR = 3600
 _PLAIN = Csv()
-_DATE_AND_TIME = layout("yyyy-MM-dd HH:mm:ss")
+_DATE_AND_TIME = date_pattern("yyyy-MM-dd HH:mm:ss")
 _BETWEEN = 10  # where a T may stand for the blank
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of local times
 _FIRST, _LAST = (int(np.datetime64(at, "us").astype(np.int64)) for at in ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"))
@@ -55,7 +55,7 @@ def typed(text: Any, kind: str, csv: Csv = _PLAIN) -> Any:
         case "BOOLEAN":
             return _booleans(text)
         case "DATE":
-            return _dates(text, layout(csv.date_format))
+            return _dates(text, date_pattern(csv.date_format))
         case "TIMESTAMP":
             return _timestamps(text, csv)
         case _:
@@ -95,7 +95,7 @@ def _only(text: Any, pattern: str) -> Any:
     return text if pc.all(fits).as_py() else pc.if_else(fits, text, None)
 
 
-def _dates(text: Any, form: Layout) -> Any:
+def _dates(text: Any, form: DatePattern) -> Any:
     data, starts, lengths = _spans(text)
     rows = np.flatnonzero(lengths == form.width)
     days, good = _days(_cut(data, starts[rows], form.width), form)
@@ -104,7 +104,7 @@ def _dates(text: Any, form: Layout) -> Any:
 
 def _timestamps(text: Any, csv: Csv) -> Any:
     data, starts, lengths = _spans(text)
-    form = layout(csv.timestamp_format) if csv.timestamp_format else _DATE_AND_TIME
+    form = date_pattern(csv.timestamp_format) if csv.timestamp_format else _DATE_AND_TIME
     rows = np.flatnonzero(lengths == form.width if csv.timestamp_format else lengths >= form.width)
     chars = _cut(data, starts[rows], form.width)
     if not csv.timestamp_format:
@@ -123,7 +123,7 @@ def _timestamps(text: Any, csv: Csv) -> Any:
     return _placed(len(text), rows[good], at[good], arrow_type("TIMESTAMP"))
 
 
-def _days(chars: Bytes, form: Layout) -> tuple[Numbers, Truths]:
+def _days(chars: Bytes, form: DatePattern) -> tuple[Numbers, Truths]:
     digits = chars - np.uint8(ord("0"))
     good = (digits[:, [place for places in form.digits.values() for place in places]] <= 9).all(axis=1)
     for place, sign in form.signs.items():
@@ -136,7 +136,7 @@ def _days(chars: Bytes, form: Layout) -> tuple[Numbers, Truths]:
     return date.view(np.int64), good
 
 
-def _micros(chars: Bytes, form: Layout) -> tuple[Numbers, Truths]:
+def _micros(chars: Bytes, form: DatePattern) -> tuple[Numbers, Truths]:
     days, good = _days(chars, form)
     digits = chars - np.uint8(ord("0"))
     hour, minute, second, fraction = (_number(digits, *form.digits.get(letter, ())) for letter in "HmsS")

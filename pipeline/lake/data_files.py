@@ -81,9 +81,9 @@ def data_file(path: Path) -> DataFile:
             low, high = _as_json(min(c.min for c in told)), _as_json(max(c.max for c in told))
             if low is not None and high is not None:
                 lows[name], highs[name] = low, high
-    facts = {"numRecords": metadata.num_rows, "minValues": lows, "maxValues": highs, "nullCount": nulls}
+    input_columns = {"numRecords": metadata.num_rows, "minValues": lows, "maxValues": highs, "nullCount": nulls}
     # As it is, not escaped: delta-rs reads an escaped character above U+1FFFF as another one.
-    return DataFile(name=path.name, size=path.stat().st_size, statistics=json.dumps(facts, ensure_ascii=False))
+    return DataFile(name=path.name, size=path.stat().st_size, statistics=json.dumps(input_columns, ensure_ascii=False))
 
 
 def _as_json(value: object) -> object:
@@ -115,7 +115,7 @@ def shaped(rows: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
 
 
-class News:
+class MergeSource:
     """Rows that take the place of those with the same key, or are new; a key without a row goes. `keys` has those of the rows, too."""
 
     def __init__(self, keys: pa.Table, rows: pa.Table) -> None:

@@ -15,7 +15,7 @@ from pyspark.errors import (
 )
 from pyspark.sql import DataFrame
 
-from pipeline.errors import UnfitValue, WrongDeclaration
+from pipeline.errors import InvalidValue, DeclarationError
 
 LONGEST = 240
 # Classes of SQLSTATE: data exception, more than one row where one was asked for, an error that SQL itself raises.
@@ -57,11 +57,11 @@ def judged(error: Exception, df: DataFrame | None = None) -> Exception:
         if state == NOT_FOUND or (error.getCondition() or "").startswith("DELTA_"):
             return error
         if isinstance(error, AnalysisException | ParseException):
-            return WrongDeclaration(sentence(error))
-        return UnfitValue(sentence(error)) if state.startswith(VALUE_STATES) else error
+            return DeclarationError(sentence(error))
+        return InvalidValue(sentence(error)) if state.startswith(VALUE_STATES) else error
     if not isinstance(error, SQL_ERRORS):
         return error
-    return UnfitValue(sentence(error)) if df is not None and _is_sound(df) else WrongDeclaration(sentence(error))
+    return InvalidValue(sentence(error)) if df is not None and _is_sound(df) else DeclarationError(sentence(error))
 
 
 def _is_sound(df: DataFrame) -> bool:
@@ -78,6 +78,6 @@ def within(name: str = "", df: DataFrame | None = None) -> Iterator[None]:
         yield
     except Exception as error:
         known = judged(error, df)
-        if not isinstance(known, UnfitValue | WrongDeclaration) or (known is error and not name):
+        if not isinstance(known, InvalidValue | DeclarationError) or (known is error and not name):
             raise
         raise type(known)(f"{name}: {known}" if name else str(known)) from error

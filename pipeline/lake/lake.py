@@ -46,7 +46,7 @@ ONE_TASK_BYTES = 8 << 20
 ENGINE_ROWS = 20_000_000
 TAG = "userMetadata"  # the commit entry that Spark's Delta writer fills too, so one reader of tags serves both
 
-Ends = tuple[Any, Any]  # the lowest and the highest of some values; without any, None
+MinMax = tuple[Any, Any]  # the lowest and the highest of some values; without any, None
 
 _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
@@ -84,7 +84,7 @@ class Commit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class MaterializedRows:
     """Rows that lie as Parquet in the attempt's work folder: read them as often as you like, they are not computed again."""
 
     path: Path
@@ -107,7 +107,7 @@ class Kept:
     def rows(self) -> int:
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
-    def ends(self, column: str) -> Ends:
+    def min_max(self, column: str) -> MinMax:
         """Tells the ends of a column, as a rule from the statistics of its files: of a long text they may tell the beginning, and a higher one."""
         low, high = list[Any](), list[Any]()
         for file in self.files:
@@ -208,7 +208,7 @@ class Lake:
 
     # ---- reading
 
-    def read(self, table: str, version: int, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> "DataFrame":
+    def read(self, table: str, version: int, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> "DataFrame":
         """Reads one version through the engine. Of rows that lie outside of some columns' `within` it may leave out any."""
         session, delta = self._engine(), self._opened(table, version)
         if session.engine == "connect":
@@ -254,7 +254,7 @@ class Lake:
             known = self._known[table] = DeltaTable(self.location(table), version=version)
         return known
 
-    def _files(self, delta: DeltaTable, table: str, within: Mapping[str, Ends]) -> dict[Path, int]:
+    def _files(self, delta: DeltaTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
         """Tells the files of an opened table, each with its bytes."""
         files = {self.location(table) / unquote(path): size for path, size in _files_within(delta, within)}
         for file in files:
@@ -278,22 +278,22 @@ class Lake:
             commit_properties=_tagged(tag),
         )
 
-    def append(self, table: str, rows: "Kept | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
+    def append(self, table: str, rows: "MaterializedRows | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
         """Appends rows by column name, cast to the table's types, and tells the new version. No rows, no commit."""
-        count = rows.rows if isinstance(rows, Kept) else rows.num_rows
+        count = rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         if not count:
             return self.version(table)
         delta = self._opened(table)
         schema = _arrow_schema(delta.schema())
-        if isinstance(rows, Kept) and count >= self._engine_rows and self.session and self.session.engine != "sail":
+        if isinstance(rows, MaterializedRows) and count >= self._engine_rows and self.session and self.session.engine != "sail":
             return self._append_by_engine(table, rows, schema, tag)
-        if sorted_by and count >= SORTED_ROWS and isinstance(rows, Kept):
+        if sorted_by and count >= SORTED_ROWS and isinstance(rows, MaterializedRows):
             batches = self._sorted(rows, schema, sorted_by)
         else:
-            batches = rows.batches(schema) if isinstance(rows, Kept) else iter(shaped(rows, schema).to_batches())
+            batches = rows.batches(schema) if isinstance(rows, MaterializedRows) else iter(shaped(rows, schema).to_batches())
         return self._commit(delta, data_files.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count})
 
-    def change(self, table: str, key: Sequence[str], rows: Kept, tag: str) -> int:
+    def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
 
         `rows` have `_sign`: -1 is a row as it was, +1 a row as it is now. A key that comes only with -1 goes, a +1 row
@@ -301,14 +301,14 @@ class Lake:
         """
         if not rows.rows:
             return self.version(table)
-        if rows.ends("_sign")[0] > 0:
+        if rows.min_max("_sign")[0] > 0:
             return self.append(table, rows, tag, sorted_by=key)
         delta = self._opened(table)
         schema = _arrow_schema(delta.schema())
         signs = rows.arrow([*key, "_sign"])
         is_new = pc.greater(signs["_sign"], 0).combine_chunks()
         keys = shaped(signs, _chosen_columns(schema, key))
-        news = data_files.News(keys, pa.Table.from_batches(_chosen(rows.batches(schema), is_new), schema))
+        news = data_files.MergeSource(keys, pa.Table.from_batches(_chosen(rows.batches(schema), is_new), schema))
         if not news.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
         folder = self.location(table)
@@ -385,7 +385,7 @@ class Lake:
         interval = f"interval {keep_days + 1} days"
         return {"delta.logRetentionDuration": interval, "delta.deletedFileRetentionDuration": interval}
 
-    def _append_by_engine(self, table: str, rows: Kept, schema: pa.Schema, tag: str) -> int:
+    def _append_by_engine(self, table: str, rows: MaterializedRows, schema: pa.Schema, tag: str) -> int:
         from pyspark.sql import functions as F
 
         present = set(rows.schema.names)
@@ -411,7 +411,7 @@ class Lake:
         if not len(found) == len(told) or not expected == sum(found) == sum(rows for _, rows in told):
             raise LostWrite(folder, f"{expected} rows were to be written, {sum(found)} lie there, in {len(found)} of {len(told)} files")
 
-    def _sorted(self, rows: Kept, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    def _sorted(self, rows: MaterializedRows, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         import duckdb  # it sorts on disk what memory does not hold
 
         with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(rows.path.parent / "_sort"), "threads": 2}) as db:
@@ -449,7 +449,7 @@ class Lake:
         shutil.rmtree(self.path / "_work", ignore_errors=True)
         self._work = None
 
-    def keep(self, df: "DataFrame", name: str) -> Kept:
+    def materialize(self, df: "DataFrame", name: str) -> MaterializedRows:
         """Computes a DataFrame once, as Parquet in the work folder.
 
         Raises UnfitValue and WrongDeclaration, and LostWrite where not all of it lies there.
@@ -462,7 +462,7 @@ class Lake:
             counted, written = session.counted(session.suited(df))
             counted.write.mode("overwrite").options(**_KEPT).parquet(str(folder))
         if next(folder.glob("*.parquet"), None):
-            kept = self.kept(folder)
+            kept = self.open_parquet(folder)
             if written is not None and written() != kept.rows:
                 raise LostWrite(folder, f"{written()} rows were written, {kept.rows} lie there")
             return kept
@@ -471,14 +471,14 @@ class Lake:
         # Sail writes no file for no rows; asking it for the schema before writing would plan every query twice.
         return self._kept(folder, pa.schema(Schema.from_json(df.schema.json()).to_arrow()))
 
-    def kept(self, path: Path | str) -> Kept:
+    def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Takes Parquet that lies there, a file or a folder of part files, as kept rows."""
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
         return self._kept(path, pa.schema(Schema.from_arrow(_nullable(pq.read_schema(sample))).to_arrow()))
 
-    def _kept(self, path: Path, schema: pa.Schema) -> Kept:
-        return Kept(path=path, schema=_nullable(schema), session=self.session, plans_all=self.plans_all)
+    def _kept(self, path: Path, schema: pa.Schema) -> MaterializedRows:
+        return MaterializedRows(path=path, schema=_nullable(schema), session=self.session, plans_all=self.plans_all)
 
     def given(self, rows: pa.Table) -> "DataFrame":
         """Hands a few rows of this process to the engine."""
@@ -490,7 +490,7 @@ class Lake:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stored:
+class TableVersion:
     """A table of the lake at one version; version 0 holds nothing. `columns` are those declared: it may have others, which once were."""
 
     lake: Lake
@@ -498,7 +498,7 @@ class Stored:
     version: int
     columns: tuple[str, ...]
 
-    def read(self, columns: Sequence[str] | None = None, *, within: Mapping[str, Ends] | None = None) -> "DataFrame":
+    def read(self, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> "DataFrame":
         """Reads some columns, by default all that are declared, through the engine; see `Lake.read`."""
         return self.lake.read(self.name, self.version, columns or self.columns, within=within)
 
@@ -566,12 +566,12 @@ def _chosen(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.Re
         at += batch.num_rows
 
 
-def _ends(values: pa.ChunkedArray) -> Ends:
+def _ends(values: pa.ChunkedArray) -> MinMax:
     found = pc.min_max(values)
     return found["min"].as_py(), found["max"].as_py()
 
 
-def _files_within(delta: DeltaTable, within: Mapping[str, Ends]) -> list[tuple[str, int]]:
+def _files_within(delta: DeltaTable, within: Mapping[str, MinMax]) -> list[tuple[str, int]]:
     """Tells path and size of the files that may hold a row between these ends, by those that the log tells of their columns."""
     files = pa.table(delta.get_add_actions(flatten=True))
     for name, ends in within.items():

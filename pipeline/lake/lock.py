@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.contract import lake_version
 
 
-class LakeBusy(Exception):
+class LakeLocked(Exception):
     """Another process is writing to the lake; the message names the lake and the process, `what` does no more."""
 
     def __init__(self, what: str) -> None:
@@ -40,7 +40,7 @@ class Lock:
                 if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                     raise
             if time.monotonic() >= until:
-                raise LakeBusy(f"{self._lake} is being written by {self._holder()}")
+                raise LakeLocked(f"{self._lake} is being written by {self._holder()}")
             time.sleep(0.05)
         try:
             lake_version.mark(self._lake)

@@ -17,7 +17,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from pipeline.model.date_patterns import layout
+from pipeline.model.date_patterns import date_pattern
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -36,7 +36,7 @@ class Severity(StrEnum):
 class Action(StrEnum):
     REJECT = "REJECT"  # the row goes to quarantine
     WARN = "WARN"  # the row is accepted and counted
-    REPAIR = "REPAIR"  # the row is accepted with the value that a prepared column puts right, and counted; it does not weigh in the score
+    REPAIR = "REPAIR"  # the row is accepted with the value that a cleaned column puts right, and counted; it does not weigh in the score
 
 
 HIGH, MEDIUM, LOW = Severity.HIGH, Severity.MEDIUM, Severity.LOW
@@ -93,7 +93,7 @@ class Rule:
     """SQL that holds for a good row; NULL breaks it; rows outside `where` are not checked."""
 
     name: str
-    holds: str
+    condition: str
     severity: Severity = field(default=MEDIUM, kw_only=True)
     action: Action = field(default=WARN, kw_only=True)
     where: str = field(default="", kw_only=True)
@@ -122,20 +122,20 @@ class Reference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class History:
+class Scd2:
     """Every version of a key. `delete_when` is SQL over the row; without `effective_from` a version starts at the batch date.
 
     Of several rows of one key, instant, batch date and revision the highest by `newest_by` stands, then the highest by content.
     """
 
-    effective_from: str = ""
-    untracked: tuple[str, ...] = ()
+    sequence_by: str = ""
+    track_history_except: tuple[str, ...] = ()
     delete_when: str = ""
-    newest_by: tuple[str, ...] = ()
+    tie_breaker: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Upsert:
+class Scd1:
     """Per key the row of the newest batch date."""
 
 
@@ -147,20 +147,20 @@ class Append:
     follow from the row alone.
     """
 
-    at: str = ""
+    event_time: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replace:
+class Snapshot:
     """The newest whole delivery is the table; where the file lists versions, they follow its column `starts`."""
 
-    starts: str = ""
+    valid_from: str = ""
 
 
-Keep = History | Upsert | Append | Replace
+StoredAs = Scd2 | Scd1 | Append | Snapshot
 
 
-def folded(header: str) -> str:
+def normalise_header(header: str) -> str:
     """The form in which names of columns are compared: trimmed, and without case."""
     return header.strip().casefold()
 
@@ -188,10 +188,10 @@ class Csv:
         if self.decimal not in (".", ","):
             raise ValueError(f"decimal {self.decimal!r} is neither a point nor a comma")
         _check_encoding(self.encoding)
-        if layout(self.date_format).has_time:
+        if date_pattern(self.date_format).has_time:
             raise ValueError(f"date_format {self.date_format!r} holds a time")
         if self.timestamp_format:
-            layout(self.timestamp_format)
+            date_pattern(self.timestamp_format)
         try:
             ZoneInfo(self.time_zone)
         except (ValueError, OSError, LookupError):
@@ -212,22 +212,22 @@ def _check_encoding(name: str) -> None:
 class Feed:
     """One kind of file of a source. `files` is a glob, compared as text with the bare file name.
 
-    `prepared` columns are computed from the delivered ones, and from `_batch_date`, before anything is judged: cleaned values,
+    `cleaned` columns are computed from the delivered ones, and from `_batch_date`, before anything is judged: cleaned values,
     which may be key, event time or tracked like any other. The delivered values stay beside them. A row of which the
-    SQL of a prepared or derived column or of a rule cannot be computed is rejected for `value:<column or rule>`.
+    SQL of a cleaned or derived column or of a rule cannot be computed is rejected for `value:<column or rule>`.
     """
 
     name: str
     files: str
     columns: str
     key: tuple[str, ...]
-    keep: Keep
-    prepared: tuple[Derived, ...] = ()
+    stored_as: StoredAs
+    cleaned: tuple[Derived, ...] = ()
     rules: tuple[Rule, ...] = ()
     references: tuple[Reference, ...] = ()
     derived: tuple[Derived, ...] = ()  # as of the row's own day; never tracked
     optional: tuple[str, ...] = ()  # columns that a file may lack
-    whole: bool = False
+    snapshot: bool = False  # every delivery lists all that exists; a feed stored as Snapshot needs no word of it
     description: str = ""
     # How files are written, and what of them is taken, is no part of what the tables hold, and these are no part of the
     # definition that is fingerprinted.
@@ -237,16 +237,16 @@ class Feed:
     aliases: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)  # column -> what headers may call it
 
     def __post_init__(self) -> None:
-        if isinstance(self.keep, Replace) and not self.whole:
-            raise ValueError(f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed whole=True, or keep it as Upsert")
-        newest_by = self.keep.newest_by if isinstance(self.keep, History) else ()
-        for name in (*self.key, *self.optional, *filter(None, (self.starts, self.event_time, *newest_by))):
-            if name not in self.fact_names:
+        if isinstance(self.stored_as, Snapshot) and not self.snapshot:
+            raise ValueError(f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed snapshot=True, or keep it as Upsert")
+        tie_breaker = self.stored_as.tie_breaker if isinstance(self.stored_as, Scd2) else ()
+        for name in (*self.key, *self.optional, *filter(None, (self.version_start, self.event_time, *tie_breaker))):
+            if name not in self.input_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
-        if isinstance(self.keep, Append) and any(p.name == self.keep.at and "_batch_date" in p.sql for p in self.prepared):
-            raise ValueError(f"feed {self.name}: {self.keep.at} depends on _batch_date; the time of a distinct row must follow from the row alone")
-        if {p.name.lower() for p in self.prepared} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
-            raise ValueError(f"feed {self.name}: a prepared column takes the name of another column")
+        if isinstance(self.stored_as, Append) and any(p.name == self.stored_as.event_time and "_batch_date" in p.sql for p in self.cleaned):
+            raise ValueError(f"feed {self.name}: {self.stored_as.event_time} depends on _batch_date; the time of a distinct row must follow from the row alone")
+        if {p.name.lower() for p in self.cleaned} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
+            raise ValueError(f"feed {self.name}: a cleaned column takes the name of another column")
         if self.min_event_time is not None and type(self.min_event_time) is not dt.date:
             raise ValueError(f"feed {self.name}: min_event_time {self.min_event_time!r} is no datetime.date")
         self._check_aliases()
@@ -255,7 +255,7 @@ class Feed:
         for name in self.aliases:
             if name not in self.names:
                 raise ValueError(f"feed {self.name}: aliases are for {name}, which is none of its columns")
-        spelt = [folded(header) for _, headers in self.headers for header in headers]
+        spelt = [normalise_header(header) for _, headers in self.headers for header in headers]
         doubled = sorted({n for n in spelt if spelt.count(n) > 1})
         if self.aliases and doubled:  # two columns of one name have a sentence of their own
             raise ValueError(f"feed {self.name}: a header {', '.join(doubled)} could be either of two columns; headers are matched without case")
@@ -276,20 +276,20 @@ class Feed:
         return tuple((name, (name, *given.get(name, ()))) for name in self.names)
 
     @cached_property
-    def facts(self) -> tuple[Column, ...]:
+    def input_columns(self) -> tuple[Column, ...]:
         """The columns that everything after staging sees: the delivered, then the prepared."""
-        return (*self.schema, *(Column(p.name, p.type) for p in self.prepared))
+        return (*self.schema, *(Column(p.name, p.type) for p in self.cleaned))
 
     @cached_property
-    def fact_names(self) -> tuple[str, ...]:
-        return tuple(c.name for c in self.facts)
+    def input_names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.input_columns)
 
     @cached_property
     def key_columns(self) -> tuple[str, ...]:
         """The delivered columns that keys are, or are prepared from."""
         needed = {name.lower() for name in self.key}
-        for _ in self.prepared:  # one may be computed from another
-            sql = [p.sql.lower() for p in self.prepared if p.name.lower() in needed]
+        for _ in self.cleaned:  # one may be computed from another
+            sql = [p.sql.lower() for p in self.cleaned if p.name.lower() in needed]
             needed |= {word for text in sql for word in re.findall(r"\w+", text)}
         return tuple(name for name in self.names if name.lower() in needed)
 
@@ -302,41 +302,41 @@ class Feed:
     @cached_property
     def tracked(self) -> tuple[str, ...]:
         """The columns whose change opens a version: all but the key, the untracked and the event time's."""
-        if not isinstance(self.keep, History):
-            return tuple(n for n in self.fact_names if n not in self.key)
-        return tuple(n for n in self.fact_names if n not in (*self.key, *self.keep.untracked, self.keep.effective_from))
+        if not isinstance(self.stored_as, Scd2):
+            return tuple(n for n in self.input_names if n not in self.key)
+        return tuple(n for n in self.input_names if n not in (*self.key, *self.stored_as.track_history_except, self.stored_as.sequence_by))
 
     @property
-    def starts(self) -> str:
+    def version_start(self) -> str:
         """The column that a version starts at; empty where the batch date is it, and where there are no versions."""
-        match self.keep:
-            case History(effective_from=starts) | Replace(starts=starts):
+        match self.stored_as:
+            case Scd2(sequence_by=starts) | Snapshot(valid_from=starts):
                 return starts
         return ""
 
     @property
-    def deletes(self) -> str:
+    def delete_condition(self) -> str:
         """SQL that tells the rows which delete their key; empty where none does."""
-        return self.keep.delete_when if isinstance(self.keep, History) else ""
+        return self.stored_as.delete_when if isinstance(self.stored_as, Scd2) else ""
 
     @property
     def event_time(self) -> str:
         """The column that says when a row happened; empty where the batch date does."""
-        return self.keep.effective_from if isinstance(self.keep, History) else self.keep.at if isinstance(self.keep, Append) else ""
+        return self.stored_as.sequence_by if isinstance(self.stored_as, Scd2) else self.stored_as.event_time if isinstance(self.stored_as, Append) else ""
 
     @property
-    def happened(self) -> str:
+    def event_time_sql(self) -> str:
         """SQL for a row's instant: its event time, or the start of its batch date."""
         return f"CAST({self.event_time or '_batch_date'} AS TIMESTAMP)"
 
     @property
-    def begins(self) -> str:
+    def valid_from_sql(self) -> str:
         """SQL for the instant from which a row's version holds."""
-        return f"CAST({self.starts or '_event_at'} AS TIMESTAMP)"
+        return f"CAST({self.version_start or '_event_at'} AS TIMESTAMP)"
 
     @property
     def has_versions(self) -> bool:
-        return isinstance(self.keep, History) or (isinstance(self.keep, Replace) and bool(self.keep.starts))
+        return isinstance(self.stored_as, Scd2) or (isinstance(self.stored_as, Snapshot) and bool(self.stored_as.valid_from))
 
     @cached_property
     def silver(self) -> tuple[Column, ...]:
@@ -344,32 +344,32 @@ class Feed:
 
         All rows of a Replace are the newest delivery's: saying so in each would change them all with every delivery.
         """
-        columns = [*(Column(c.name, c.type) for c in self.facts), *(Column(d.name, d.type) for d in self.derived)]
+        columns = [*(Column(c.name, c.type) for c in self.input_columns), *(Column(d.name, d.type) for d in self.derived)]
         if self.has_versions:
             columns += columns_of(VERSION)
-        if isinstance(self.keep, Append):
+        if isinstance(self.stored_as, Append):
             columns += columns_of("_row STRING")
-        if isinstance(self.keep, Replace):
+        if isinstance(self.stored_as, Snapshot):
             return tuple(columns)
         return (*columns, *columns_of("_event_at TIMESTAMP, _batch_date DATE, _revision INT"))
 
     @cached_property
-    def silver_key(self) -> tuple[str, ...]:
-        return (*self.key, "effective_from") if self.has_versions else self.row_key
+    def primary_key(self) -> tuple[str, ...]:
+        return (*self.key, "effective_from") if self.has_versions else self.current_key
 
     @cached_property
-    def row_key(self) -> tuple[str, ...]:
+    def current_key(self) -> tuple[str, ...]:
         """What names a current row."""
-        return (*filter(None, [self.event_time]), "_row") if isinstance(self.keep, Append) else self.key
+        return (*filter(None, [self.event_time]), "_row") if isinstance(self.stored_as, Append) else self.key
 
     def with_settings(self, values: Mapping[str, Any]) -> "Feed":
         """Fills the source's settings into the SQL of prepared and derived columns."""
-        prepared, derived = (tuple(replace(d, sql=filled(d.sql, values)) for d in columns) for columns in (self.prepared, self.derived))
-        return replace(self, prepared=prepared, derived=derived)
+        cleaned, derived = (tuple(replace(d, sql=render_sql(d.sql, values)) for d in columns) for columns in (self.cleaned, self.derived))
+        return replace(self, cleaned=cleaned, derived=derived)
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsOf:
+class PointInTimeJoin:
     """Joins the version of a feed that is valid at the row's instant.
 
     `older="first"`: a row older than the first version takes the first; `"none"`: it takes none. Only versions for which
@@ -383,15 +383,15 @@ class AsOf:
     feed: str
     on: tuple[str, ...]
     prefix: str
-    older: str = "first"
+    before_first: str = "first"
     where: str = ""
-    give: tuple[Derived, ...] = ()
-    totals: tuple[Derived, ...] = ()
+    select: tuple[Derived, ...] = ()
+    aggregates: tuple[Derived, ...] = ()
     columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Newest:
+class LatestJoin:
     """Joins, of the feed's current rows, the last by the columns `by`, and their number as the column `count`.
 
     Where `on` is the feed's key there is one at most: then neither is needed.
@@ -400,30 +400,30 @@ class Newest:
     feed: str
     on: tuple[str, ...]
     prefix: str
-    by: tuple[str, ...] = ()
+    order_by: tuple[str, ...] = ()
     count: str = ""
     columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
 
 
 @dataclass(frozen=True, kw_only=True)
-class Node:
+class HierarchyJoin:
     """Joins the node of a tree, as the tree is now, that the column `on` names; an earlier partner may have given that column.
 
     `parent` and `root` are the columns to which the node's parent and root go.
     """
 
-    tree: str
+    hierarchy: str
     on: str
     parent: str
     root: str
 
 
-Partner = AsOf | Newest | Node
+Join = PointInTimeJoin | LatestJoin | HierarchyJoin
 NOW = "TIMESTAMP '9999-12-31 23:59:59.999999'"  # for rows that see the newest of everything: no instant is later
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tree:
+class Hierarchy:
     """A silver table: each current row of the feed `of` as a node, with its `root`. The columns `id` and `parent` are the feed's.
 
     A node without a parent is a root, and so is one whose parent nobody lists, which the rule `parent_is_listed` counts.
@@ -431,7 +431,7 @@ class Tree:
     """
 
     name: str
-    of: str
+    upstream: str
     id: str
     parent: str
     description: str = ""
@@ -447,9 +447,9 @@ class Enriched:
     """
 
     name: str
-    of: str
-    partners: tuple[Partner, ...]
-    at: str = NOW
+    upstream: str
+    joins: tuple[Join, ...]
+    as_of: str = NOW
     versions: bool = False
     prefix: str = ""
     derived: tuple[Derived, ...] = ()
@@ -458,12 +458,12 @@ class Enriched:
     description: str = ""
 
 
-class Kind(StrEnum):
+class GoldKind(StrEnum):
     """How a gold table follows what it is made of."""
 
-    TOTALS = "totals"  # sums, counts, lowest and highest per grain, kept by difference
-    ROWS = "rows"  # a row for a row
-    KEYS = "keys"  # recomputed from all rows of a touched key
+    AGGREGATE = "aggregate"  # sums, counts, lowest and highest per grain, kept by difference
+    SELECT_ROWS = "select_rows"  # a row for a row
+    RECOMPUTE = "recompute"  # recomputed from all rows of a touched key
 
 
 Build = Callable[["DataFrame"], "DataFrame"]
@@ -473,34 +473,34 @@ Build = Callable[["DataFrame"], "DataFrame"]
 class GoldTable:
     """A gold table: what it follows (`of`), its grain, its columns, how it is kept, and what must hold of it.
 
-    `sums` give SQL for what one row adds. With `each` it is SQL of an aggregate, for what all rows of one visitor, day or whatever these
+    `sums` give SQL for what one row adds. With `per` it is SQL of an aggregate, for what all rows of one visitor, day or whatever these
     columns tell apart add together: then the rows of touched ones are looked up, no others.
     """
 
     name: str
-    kind: Kind
-    of: str
+    kind: GoldKind
+    upstream: str
     grain: tuple[str, ...]
     columns: str
     build: Build
     checks: tuple[Rule, ...] = ()
     where: str = ""
-    sums: Mapping[str, str] = field(default_factory=dict)  # column -> SQL
-    each: tuple[str, ...] = ()
-    distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
-    lowest: Mapping[str, str] = field(default_factory=dict)
-    highest: Mapping[str, str] = field(default_factory=dict)
-    attributes: str = ""  # a feed or enriched table whose current row joins by the grain
-    ages: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
-    per_batch: bool = False  # one cumulative row per batch
+    sum: Mapping[str, str] = field(default_factory=dict)  # column -> SQL
+    per: tuple[str, ...] = ()
+    count_distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
+    min: Mapping[str, str] = field(default_factory=dict)
+    max: Mapping[str, str] = field(default_factory=dict)
+    dimension: str = ""  # a feed or enriched table whose current row joins by the grain
+    as_of_columns: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
+    row_per_batch: bool = False  # one cumulative row per batch
     key: tuple[str, ...] = ()  # of KEYS: what is recomputed together; none: the whole table
     description: str = ""
 
     def __post_init__(self) -> None:
-        if self.each and self.kind is not Kind.TOTALS:
-            raise ValueError(f"gold table {self.name}: `each` is for totals; a table of {self.kind} has no sums")
+        if self.per and self.kind is not GoldKind.AGGREGATE:
+            raise ValueError(f"gold table {self.name}: `per` is for totals; a table of {self.kind} has no sums")
         types = {c.name: c.type for c in self.schema}
-        for name in (*self.lowest, *self.highest):
+        for name in (*self.min, *self.max):
             if types[name] not in ("STRING", "DATE", "TIMESTAMP"):
                 # Members are kept as text, which orders dates and times as they are, but numbers not.
                 raise ValueError(f"gold table {self.name}: {name} is {types[name]}; lowest and highest are for STRING, DATE and TIMESTAMP")
@@ -512,25 +512,25 @@ class GoldTable:
     @property
     def members(self) -> Mapping[str, str]:
         """The columns that count or compare members of a group, each with the SQL of a member."""
-        return {**self.distinct, **self.lowest, **self.highest}
+        return {**self.count_distinct, **self.min, **self.max}
 
 
-def totals(**declared: Any) -> Callable[[Build], GoldTable]:
+def aggregate(**declared: Any) -> Callable[[Build], GoldTable]:
     """Declares a gold table of sums, counts and extremes per grain, kept by difference; the function finishes its rows."""
-    return _gold(Kind.TOTALS, declared)
+    return _gold(GoldKind.AGGREGATE, declared)
 
 
-def rows(**declared: Any) -> Callable[[Build], GoldTable]:
+def select_rows(**declared: Any) -> Callable[[Build], GoldTable]:
     """Declares a gold table that has a row for each row of what it follows; the function makes one of the other."""
-    return _gold(Kind.ROWS, declared)
+    return _gold(GoldKind.SELECT_ROWS, declared)
 
 
-def keys(**declared: Any) -> Callable[[Build], GoldTable]:
+def recompute(**declared: Any) -> Callable[[Build], GoldTable]:
     """Declares a gold table that is recomputed, for each touched `key`, from all rows of that key."""
-    return _gold(Kind.KEYS, declared)
+    return _gold(GoldKind.RECOMPUTE, declared)
 
 
-def _gold(kind: Kind, declared: Mapping[str, Any]) -> Callable[[Build], GoldTable]:
+def _gold(kind: GoldKind, declared: Mapping[str, Any]) -> Callable[[Build], GoldTable]:
     def declare(build: Build) -> GoldTable:
         return GoldTable(name=build.__name__, kind=kind, build=build, description=(build.__doc__ or "").strip(), **declared)
 
@@ -560,7 +560,7 @@ class Source:
 
     name: str
     feeds: tuple[Feed, ...]
-    trees: tuple[Tree, ...] = ()
+    hierarchies: tuple[Hierarchy, ...] = ()
     enriched: tuple[Enriched, ...] = ()
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
@@ -573,13 +573,13 @@ class Source:
     def feed(self, name: str) -> Feed:
         return next(f for f in self.feeds if f.name == name)
 
-    def tree(self, name: str) -> Tree:
-        return next(t for t in self.trees if t.name == name)
+    def hierarchy(self, name: str) -> Hierarchy:
+        return next(t for t in self.hierarchies if t.name == name)
 
-    def tree_columns(self, tree: Tree) -> tuple[Column, ...]:
+    def hierarchy_columns(self, hierarchy: Hierarchy) -> tuple[Column, ...]:
         """The columns of a tree's table: id, parent and `root`."""
-        types = {c.name: c.type for c in self.feed(tree.of).facts}
-        return (Column(tree.id, types[tree.id]), Column(tree.parent, types[tree.parent]), Column("root", types[tree.id]))
+        types = {c.name: c.type for c in self.feed(hierarchy.upstream).input_columns}
+        return (Column(hierarchy.id, types[hierarchy.id]), Column(hierarchy.parent, types[hierarchy.parent]), Column("root", types[hierarchy.id]))
 
     @cached_property
     def gold(self) -> tuple[GoldTable, ...]:
@@ -589,10 +589,10 @@ class Source:
         module = importlib.import_module(self.gold_module)
         waiting = [t for t in vars(module).values() if isinstance(t, GoldTable)]
         # A gold table that takes a silver table's name is told by `flaws`, not taken for a table that follows itself.
-        silver = {*(f.name for f in self.feeds), *(t.name for t in self.trees), *(e.name for e in self.enriched)}
+        silver = {*(f.name for f in self.feeds), *(t.name for t in self.hierarchies), *(e.name for e in self.enriched)}
         names, ordered = {t.name for t in waiting} - silver, list[GoldTable]()
         while waiting:
-            ready = [t for t in waiting if t.of not in names or t.of in {o.name for o in ordered}]
+            ready = [t for t in waiting if t.upstream not in names or t.upstream in {o.name for o in ordered}]
             if not ready:
                 raise ValueError(f"{self.gold_module}: {', '.join(t.name for t in waiting)} follow each other in a circle")
             ordered += ready
@@ -602,54 +602,54 @@ class Source:
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
         """The columns of an enriched table: the row's own, each partner's (see `partner_columns`), the derived."""
         own = [Column(new, kind) for _, new, kind in self.own_columns(table)]
-        joined = [Column(new, kind) for p in table.partners for _, new, kind in self.partner_columns(table, p)]
+        joined = [Column(new, kind) for p in table.joins for _, new, kind in self.join_columns(table, p)]
         return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
 
     def silver_columns(self, table: str) -> tuple[Column, ...]:
         """The columns of a silver table: a feed's, a tree's or an enriched one."""
-        enriched, tree = next((e for e in self.enriched if e.name == table), None), next((t for t in self.trees if t.name == table), None)
-        return self.enriched_columns(enriched) if enriched else self.tree_columns(tree) if tree else self.feed(table).silver
+        enriched, hierarchy = next((e for e in self.enriched if e.name == table), None), next((t for t in self.hierarchies if t.name == table), None)
+        return self.enriched_columns(enriched) if enriched else self.hierarchy_columns(hierarchy) if hierarchy else self.feed(table).silver
 
-    def attribute_columns(self, table: GoldTable) -> tuple[str, ...]:
+    def dimension_columns(self, table: GoldTable) -> tuple[str, ...]:
         """What a gold table takes of its attributes: the grain, and every column that is not its own."""
-        own = {*table.sums, *table.members}
-        given = {c.name for c in self.silver_columns(table.attributes)}
+        own = {*table.sum, *table.members}
+        given = {c.name for c in self.silver_columns(table.dimension)}
         return tuple(dict.fromkeys((*table.grain, *(c.name for c in table.schema if c.name in given - own))))
 
     def enriched_key(self, table: Enriched) -> tuple[str, ...]:
         """The columns that tell the rows of an enriched table apart."""
-        feed = self.feed(table.of)
-        return feed.silver_key if table.versions else feed.row_key
+        feed = self.feed(table.upstream)
+        return feed.primary_key if table.versions else feed.current_key
 
     def own_columns(self, table: Enriched) -> tuple[tuple[str, str, str], ...]:
         """What the row itself gives: (its column, the name here, type)."""
-        feed, derived = self.feed(table.of), {d.name.lower() for d in table.derived}
-        own = [*feed.facts, *(Column(d.name, d.type) for d in feed.derived), *(columns_of(VERSION) if table.versions else ())]
-        own += [c for c in feed.silver if c.name in feed.row_key and c.name not in feed.fact_names]
+        feed, derived = self.feed(table.upstream), {d.name.lower() for d in table.derived}
+        own = [*feed.input_columns, *(Column(d.name, d.type) for d in feed.derived), *(columns_of(VERSION) if table.versions else ())]
+        own += [c for c in feed.silver if c.name in feed.current_key and c.name not in feed.input_names]
         return tuple((c.name, table.prefix + c.name if c.name.lower() in derived else c.name, c.type) for c in own)
 
-    def partner_columns(self, table: Enriched, partner: Partner) -> tuple[tuple[str, str, str], ...]:
+    def join_columns(self, table: Enriched, join: Join) -> tuple[tuple[str, str, str], ...]:
         """What a partner gives: (SQL over its columns, the name here, type). A name that is another's, too, takes the partner's prefix."""
-        if isinstance(partner, Node):
-            tree = self.tree(partner.tree)
-            parent, root = self.tree_columns(tree)[1:]
-            return ((parent.name, partner.parent, parent.type), (root.name, partner.root, root.type))
-        if isinstance(partner, AsOf) and partner.totals:
-            return tuple((d.name, d.name, d.type) for d in partner.totals)
-        if isinstance(partner, AsOf) and partner.give:
-            computed = ((f"CAST({d.sql} AS {d.type})", d.name, d.type) for d in partner.give)
-            return (*computed, ("effective_from", f"_{partner.prefix}from", "TIMESTAMP"))
-        feed = self.feed(partner.feed)
-        others = [self.feed(f) for f in {table.of, *(p.feed for p in table.partners if not isinstance(p, Node))} if f != partner.feed]
+        if isinstance(join, HierarchyJoin):
+            hierarchy = self.hierarchy(join.hierarchy)
+            parent, root = self.hierarchy_columns(hierarchy)[1:]
+            return ((parent.name, join.parent, parent.type), (root.name, join.root, root.type))
+        if isinstance(join, PointInTimeJoin) and join.aggregates:
+            return tuple((d.name, d.name, d.type) for d in join.aggregates)
+        if isinstance(join, PointInTimeJoin) and join.select:
+            computed = ((f"CAST({d.sql} AS {d.type})", d.name, d.type) for d in join.select)
+            return (*computed, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))
+        feed = self.feed(join.feed)
+        others = [self.feed(f) for f in {table.upstream, *(p.feed for p in table.joins if not isinstance(p, HierarchyJoin))} if f != join.feed]
         shared = {d.name.lower() for d in table.derived} | {c.name.lower() for other in others for c in other.silver}
-        taken = set(partner.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(partner.on)
-        given = [(c.name, partner.prefix + c.name if c.name.lower() in shared else c.name, c.type) for c in feed.silver if c.name in taken]
-        if isinstance(partner, Newest):
-            return (*given, *([(partner.count, partner.count, "BIGINT")] if partner.count else []))
-        return (*given, ("effective_from", f"_{partner.prefix}from", "TIMESTAMP"))
+        taken = set(join.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(join.on)
+        given = [(c.name, join.prefix + c.name if c.name.lower() in shared else c.name, c.type) for c in feed.silver if c.name in taken]
+        if isinstance(join, LatestJoin):
+            return (*given, *([(join.count, join.count, "BIGINT")] if join.count else []))
+        return (*given, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))
 
 
-def filled(sql: str, values: Mapping[str, Any]) -> str:
+def render_sql(sql: str, values: Mapping[str, Any]) -> str:
     """Fills `$name` placeholders with SQL literals."""
     return Template(sql).safe_substitute({name: literal(value) for name, value in values.items()})
 

@@ -11,7 +11,7 @@ _PART = re.compile(r"(?P<letters>([A-Za-z])\2*)|'(?P<quoted>[^']+)'|(?P<sign>[^A
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class DatePattern:
     """Where, in a text of `width` bytes, the digits of each letter stand, and which byte stands at each other place."""
 
     width: int
@@ -24,7 +24,7 @@ class Layout:
 
 
 @cache
-def layout(pattern: str) -> Layout:
+def date_pattern(pattern: str) -> DatePattern:
     """Reads a pattern. Raises ValueError for what has no fixed width and for a pattern that names no whole date."""
     digits: dict[str, tuple[int, ...]] = {}
     signs: dict[int, int] = {}
@@ -43,7 +43,7 @@ def layout(pattern: str) -> Layout:
             signs |= dict(enumerate(text, at))
         at += len(text)
     _check_whole(pattern, digits)
-    return Layout(width=at, digits=digits, signs=signs)
+    return DatePattern(width=at, digits=digits, signs=signs)
 
 
 def _check_letters(pattern: str, letters: str, before: dict[str, tuple[int, ...]]) -> None:

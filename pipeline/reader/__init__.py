@@ -32,7 +32,7 @@ class QueryError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedVersions:
     """What readers may see: the version of every published table of the lake that is there."""
 
     lake: Path
@@ -56,7 +56,7 @@ class ColumnInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class QueryResult:
     """Rows of a query, in the order of `columns`."""
 
     columns: tuple[ColumnInfo, ...]
@@ -76,7 +76,7 @@ def location(lake: Path, table: str) -> Path:
     return lake.joinpath(*table.split("."))
 
 
-def published(lake: Path, batch: str | None = None) -> Published:
+def published(lake: Path, batch: str | None = None) -> PublishedVersions:
     """Resolves the published versions through the newest manifest row of each source, or through that of one batch.
 
     Raises UnknownTableError when the manifest has no such batch, and NewerLake. A lake without a manifest has no
@@ -87,7 +87,7 @@ def published(lake: Path, batch: str | None = None) -> Published:
     if manifest is None:
         if batch is not None:
             raise UnknownTableError(f"nothing is published in {lake}")
-        return Published(lake=lake, versions={})
+        return PublishedVersions(lake=lake, versions={})
     rows = _manifest_rows(manifest, location(lake, MANIFEST), batch)
     if batch is not None and not rows:
         raise UnknownTableError(f"no batch {batch} is published")
@@ -96,17 +96,17 @@ def published(lake: Path, batch: str | None = None) -> Published:
         versions |= {t: v for t, v in named.items() if t.startswith((f"{source}.", "ops."))}
     versions[MANIFEST] = manifest.version()
     there = {t: v for t, v in sorted(versions.items()) if (location(lake, t) / "_delta_log").is_dir()}
-    return Published(lake=lake, versions=there)
+    return PublishedVersions(lake=lake, versions=there)
 
 
-def tables(state: Published) -> tuple[TableInfo, ...]:
+def tables(state: PublishedVersions) -> tuple[TableInfo, ...]:
     """Describes every published table at its published version, from the Delta log alone."""
     with ThreadPoolExecutor(4) as pool:  # to open a table is to wait for its log
         found = list(pool.map(lambda name: _info(state, name), state.versions))
     return tuple(info for info in found if info is not None)
 
 
-def newer(state: Published) -> dict[str, int]:
+def newer(state: PublishedVersions) -> dict[str, int]:
     """Names the tables whose newest version is not the published one, with that version: a batch at work, or somebody else's commit."""
     found = {}
     for name in state.versions:
@@ -135,7 +135,7 @@ def fingerprints(lake: Path) -> dict[str, str]:
     return {str(source): str(fingerprint) for source, fingerprint in rows}
 
 
-def sql(state: Published, query: str, most: int | None = None) -> Answer:
+def sql(state: PublishedVersions, query: str, most: int | None = None) -> QueryResult:
     """Runs reading SQL; tables go by `source.layer.table` and `ops.table`. With `most`, no more rows than that.
 
     Raises UnknownTableError and QueryError.
@@ -158,10 +158,10 @@ def sql(state: Published, query: str, most: int | None = None) -> Answer:
         except duckdb.Error as error:
             raise _explained(state, query, str(error)) from None
         columns = tuple(ColumnInfo(name=c[0], type=str(c[1])) for c in connection.description or ())
-        return Answer(columns=columns, rows=tuple(found))
+        return QueryResult(columns=columns, rows=tuple(found))
 
 
-def table(state: Published, name: str, most: int) -> Answer:
+def table(state: PublishedVersions, name: str, most: int) -> QueryResult:
     """Shows the columns, as SQL types, and some rows of one table. Raises UnknownTableError."""
     if name not in state.versions:
         raise UnknownTableError(no_such_table(state, name))
@@ -241,7 +241,7 @@ def _files_of_batch(stats: Sequence[Mapping[str, Any]], batch: str) -> list[str]
     return [f["path"] for f in stats if may_hold(f)]
 
 
-def _info(state: Published, name: str) -> TableInfo | None:
+def _info(state: PublishedVersions, name: str) -> TableInfo | None:
     opened = _opened(location(state.lake, name), state.versions[name])
     if opened is None:
         return None
@@ -268,7 +268,7 @@ def _reads_only(connection: "DuckDBPyConnection", statement: Any) -> bool:
     return bool(statement.type == StatementType.SELECT)
 
 
-def _register(connection: "DuckDBPyConnection", state: Published, query: str) -> None:
+def _register(connection: "DuckDBPyConnection", state: PublishedVersions, query: str) -> None:
     # A view of hundreds of small files costs time even when nobody asks for it, so only those whose name occurs are made.
     everything = re.search(r"(?i)\bshow\b|information_schema|duckdb_|\bdescribe\b\s*(;|$)", query)
     words = {w.lower() for w in re.findall(r"\w+", query)}
@@ -287,7 +287,7 @@ def _register(connection: "DuckDBPyConnection", state: Published, query: str) ->
     connection.execute(f"SET allowed_directories = [{_literal(f'{state.lake}/')}]; SET enable_external_access = false; SET lock_configuration = true")
 
 
-def _view(state: Published, name: str) -> str:
+def _view(state: PublishedVersions, name: str) -> str:
     opened = _opened(location(state.lake, name), state.versions[name])
     if opened is None:
         return ""
@@ -333,7 +333,7 @@ def _quoted_name(name: str) -> str:
     return ".".join(map(_quoted, name.split(".")))
 
 
-def _explained(state: Published, query: str, message: str) -> Exception:
+def _explained(state: PublishedVersions, query: str, message: str) -> Exception:
     missing = re.search(r"(?:Table|View) with name (\S+?) does not exist|(?:Catalog|Schema)(?: with name)? (\S+?) does not exist", message)
     if not missing:
         return QueryError(_first_line(message))
@@ -347,7 +347,7 @@ def _dotted_names(query: str) -> Iterator[str]:
         yield ".".join(part.strip(' "') for part in found[0].split("."))
 
 
-def no_such_table(state: Published, name: str) -> str:
+def no_such_table(state: PublishedVersions, name: str) -> str:
     """Says that there is no such table, and which it might be."""
     if not state.versions:
         return f"no table {name}: nothing is published in {state.lake} yet"

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline import reader
 from pipeline.sources import registry
 from pipeline.contract import Progress, Settings
-from pipeline.model import Enriched, Feed, Kind, Source, Tree
+from pipeline.model import Enriched, Feed, GoldKind, Source, Hierarchy
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and it starts with the rows of the next batch"
@@ -165,13 +165,13 @@ def _read(stored: str) -> dict[str, Follows]:
 def _followed_tables(source: Source) -> dict[str, str]:
     """Returns, by gold table that is kept by difference or key by key, the table that it follows."""
     gold = {g.name for g in source.gold}
-    by_difference = [g for g in source.gold if g.kind is not Kind.KEYS or g.key]
-    layers = {g.name: "gold" if g.of in gold else "silver" for g in by_difference}
-    return {f"{source.name}.gold.{g.name}": f"{source.name}.{layers[g.name]}.{g.of}" for g in by_difference}
+    by_difference = [g for g in source.gold if g.kind is not GoldKind.RECOMPUTE or g.key]
+    layers = {g.name: "gold" if g.upstream in gold else "silver" for g in by_difference}
+    return {f"{source.name}.gold.{g.name}": f"{source.name}.{layers[g.name]}.{g.upstream}" for g in by_difference}
 
 
 def _definitions(source: Source) -> dict[str, str]:
-    silver: tuple[Feed | Tree | Enriched, ...] = (*source.feeds, *source.trees, *source.enriched)
+    silver: tuple[Feed | Hierarchy | Enriched, ...] = (*source.feeds, *source.hierarchies, *source.enriched)
     texts = {f"{source.name}.silver.{one.name}": _content(one) for one in silver}
     return texts | {f"{source.name}.gold.{g.name}": f"{_content(g)}\n{_body(g.build)}" for g in source.gold}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.sources import registry
 from pipeline.contract import Settings
-from pipeline.model import Append, Derived, Feed, History, Keep, Replace, Rule, Source
+from pipeline.model import Append, Derived, Feed, Scd2, StoredAs, Snapshot, Rule, Source
 
 Record = dict[str, Any]
 
@@ -21,17 +21,17 @@ def described(settings: Settings) -> list[Record]:
     return [*usable, *({"name": name, "folder": folders[name], "broken": sentence} for name, sentence in found.broken)]
 
 
-def kept_as(keep: Keep) -> str:
+def kept_as(keep: StoredAs) -> str:
     """Tells in a few words what becomes of the rows of a key."""
     match keep:
-        case History():
-            untracked = f", untracked {', '.join(keep.untracked)}" if keep.untracked else ""
+        case Scd2():
+            track_history_except = f", untracked {', '.join(keep.track_history_except)}" if keep.track_history_except else ""
             deleted = f", deleted where {keep.delete_when}" if keep.delete_when else ""
-            return f"history by {keep.effective_from or 'batch date'}{untracked}{deleted}"
+            return f"history by {keep.sequence_by or 'batch date'}{track_history_except}{deleted}"
         case Append():
             return "every distinct row"
-        case Replace():
-            return "newest whole delivery" + (f", versions by {keep.starts}" if keep.starts else "")
+        case Snapshot():
+            return "newest whole delivery" + (f", versions by {keep.valid_from}" if keep.valid_from else "")
         case _:
             return "newest row of a key"
 
@@ -53,12 +53,12 @@ def _feed(feed: Feed) -> Record:
         "name": feed.name,
         "files": feed.files,
         "key": list(feed.key),
-        "kept": kept_as(feed.keep),
-        "whole": feed.whole,
+        "kept": kept_as(feed.stored_as),
+        "whole": feed.snapshot,
         "description": feed.description,
         "columns": [
             *({"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""} for c in feed.schema),
-            *_made((*feed.prepared, *feed.derived)),
+            *_made((*feed.cleaned, *feed.derived)),
         ],
         "rules": [_rule(r) for r in (*feed.rules, *references)],
     }
@@ -68,12 +68,12 @@ def _tables(source: Source) -> Iterator[Record]:
     for feed in source.feeds:
         yield _table(f"{source.name}.bronze.{feed.name}", ROW_OF_BRONZE, feed.name, feed.description)
     for feed in source.feeds:
-        yield _table(f"{source.name}.silver.{feed.name}", feed.silver_key, feed.name, feed.description)
+        yield _table(f"{source.name}.silver.{feed.name}", feed.primary_key, feed.name, feed.description)
     for enriched in source.enriched:
         grain = source.enriched_key(enriched)
-        yield _table(f"{source.name}.silver.{enriched.name}", grain, enriched.of, enriched.description, rules=enriched.rules, derived=enriched.derived)
+        yield _table(f"{source.name}.silver.{enriched.name}", grain, enriched.upstream, enriched.description, rules=enriched.rules, derived=enriched.derived)
     for gold in source.gold:
-        table = _table(f"{source.name}.gold.{gold.name}", gold.grain, gold.of, gold.description, rules=gold.checks)
+        table = _table(f"{source.name}.gold.{gold.name}", gold.grain, gold.upstream, gold.description, rules=gold.checks)
         yield {**table, "rules": [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]]}  # a table that is wrong is nobody's row
 
 
@@ -89,4 +89,4 @@ def _made(columns: Sequence[Derived]) -> Iterator[Record]:
 
 def _rule(rule: Rule) -> Record:
     told = {"name": rule.name, "severity": str(rule.severity), "action": str(rule.action)}
-    return {**told, "holds": rule.holds, "where": rule.where, "description": rule.description}
+    return {**told, "holds": rule.condition, "where": rule.where, "description": rule.description}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.sources import registry
 from pipeline.contract import Settings
-from pipeline.sources.external import NAME, BrokenSource, load
+from pipeline.sources.external import NAME, SourceLoadError, load
 from pipeline.scaffold.infer_schema import ProposedFeed, SampleError, propose, read_sample
 from pipeline.sources.checks import TAKEN, meeting
 
@@ -41,7 +41,7 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
     (folder / "feeds.py").write_text(text(name, feeds))
     try:
         load(folder)
-    except BrokenSource as error:
+    except SourceLoadError as error:
         raise SampleError(f"{error}; correct it there") from error
     notes = [s.left_out for s in samples if s.left_out]
     notes += [f"{f.name}: {', '.join(map(repr, f.undeclared))} cannot be declared and will be kept in _extra" for f in feeds if f.undeclared]
@@ -86,8 +86,8 @@ def _keep(feed: ProposedFeed) -> tuple[str, str]:
     if not feed.key:
         return "Append()", "every distinct row is kept, for want of a key"
     if feed.event_time:
-        return f'History(effective_from="{feed.event_time}")', f"{feed.event_time} looks like the time at which a row began to hold"
-    return "Upsert()", "no column looks like the time of an event: of each key, the row of the newest delivery"
+        return f'Scd2(sequence_by="{feed.event_time}")', f"{feed.event_time} looks like the time at which a row began to hold"
+    return "Scd1()", "no column looks like the time of an event: of each key, the row of the newest delivery"
 
 
 def _everything(feed: ProposedFeed) -> Sequence[str]:
@@ -98,7 +98,7 @@ def _names(names: Sequence[str]) -> str:
     return f"({', '.join(map(json.dumps, names))}{',' if len(names) == 1 else ''})"
 
 
-def _check_free(name: str, feeds: Sequence[ProposedFeed], found: registry.Found) -> None:
+def _check_free(name: str, feeds: Sequence[ProposedFeed], found: registry.LoadedSources) -> None:
     for source in found.sources:
         if source.name == name:
             raise SampleError(f"there is a source {name} already; choose another name")

@@ -34,7 +34,7 @@ class SampleError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guess:
+class Proposal:
     """Something proposed, and why."""
 
     value: str
@@ -55,7 +55,7 @@ class ProposedFeed:
     """A feed as the samples suggest it. Without a key, nothing tells its rows apart."""
 
     name: str
-    files: Guess
+    files: Proposal
     columns: tuple[ProposedColumn, ...]
     key: tuple[str, ...]
     key_why: str
@@ -118,22 +118,22 @@ def feed_name(pattern: str) -> str:
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"feed_{name}".rstrip("_")
 
 
-def type_of(text: Any) -> Guess:
+def type_of(text: Any) -> Proposal:
     """Proposes a type for a column's values, given as text; null where the field is empty."""
     given = text.drop_null()
     if not len(given):
-        return Guess(value="STRING", why="no sample has a value")
+        return Proposal(value="STRING", why="no sample has a value")
     coded = given.filter(pc.match_substring_regex(given, r"\A0[0-9]+\z"))
     if len(coded):
-        return Guess(value="STRING", why=f"numbers that begin with 0 are codes, as {_shown(coded[0].as_py())}")
+        return Proposal(value="STRING", why=f"numbers that begin with 0 are codes, as {_shown(coded[0].as_py())}")
     values = {kind: typed(given, kind) for kind in ("BOOLEAN", "INT", "BIGINT", *_decimal(given), "DATE", "TIMESTAMP")}
     kind = min(values, key=lambda k: values[k].null_count)
     misfits = given.filter(pc.is_null(values[kind]))
     if len(misfits) > (1 - FITTING) * len(given):
-        return Guess(value="STRING", why=f"text, as {_shown(given[0].as_py())}")
+        return Proposal(value="STRING", why=f"text, as {_shown(given[0].as_py())}")
     if not len(misfits):
-        return Guess(value=kind, why=f"all {len(given)} values fit, as {_shown(given[0].as_py())}")
-    return Guess(value=kind, why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_shown(misfits[0].as_py())}")
+        return Proposal(value=kind, why=f"all {len(given)} values fit, as {_shown(given[0].as_py())}")
+    return Proposal(value=kind, why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_shown(misfits[0].as_py())}")
 
 
 def _header(record: Records, name: str) -> list[str]:
@@ -162,7 +162,7 @@ def _feed(name: str, pattern: str, samples: Sequence[Sample]) -> ProposedFeed:
     names = ", ".join(ascii(s.name)[1:-1] for s in samples[:3])
     return ProposedFeed(
         name=name,
-        files=Guess(value=pattern, why=f"from {names}{' …' if len(samples) > 3 else ''}"),
+        files=Proposal(value=pattern, why=f"from {names}{' …' if len(samples) > 3 else ''}"),
         columns=columns,
         key=key,
         key_why=why,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from pipeline.model import AsOf, Enriched, Feed, GoldTable, History, Newest, Node, Source
+from pipeline.model import PointInTimeJoin, Enriched, Feed, GoldTable, Scd2, LatestJoin, HierarchyJoin, Source
 
 Flaw = tuple[str, str]  # the word to look for in the declaration, and the sentence
 
@@ -11,13 +11,13 @@ Flaw = tuple[str, str]  # the word to look for in the declaration, and the sente
 TAKEN = ("landing", "debounce", "dispatch", "retry", "ledger", "lake", "spark", "log", "quality", "alerts", "sources", "ops")
 
 
-def flaws(source: Source) -> Iterator[Flaw]:
+def check_declarations(source: Source) -> Iterator[Flaw]:
     """Yields what would fail, or mean something else, in the middle of a batch."""
     if source.name in TAKEN or not source.name.isidentifier():
         yield source.name, f"{source.name!r} cannot be the name of a source; it has another meaning, or no place, in config.toml and in the lake"
     if not source.feeds:
         yield source.name, f"the source {source.name} has no feed"
-    silver = [*(f.name for f in source.feeds), *(t.name for t in source.trees), *(e.name for e in source.enriched)]
+    silver = [*(f.name for f in source.feeds), *(t.name for t in source.hierarchies), *(e.name for e in source.enriched)]
     # Whether silver or gold: `of` names a table by this name alone.
     for name in _doubles([*silver, *(g.name for g in source.gold)]):
         yield name, f"two tables of {source.name} have the name {name!r}; give one another name"
@@ -43,19 +43,19 @@ def _missing_of_stream(source: Source) -> Iterator[Flaw]:
 
 
 def _missing_of_trees(source: Source) -> Iterator[Flaw]:
-    for tree in source.trees:
-        if not _has(source, tree.of) or not {tree.id, tree.parent} <= set(source.feed(tree.of).fact_names):
-            yield tree.name, f"tree {tree.name}: there is no feed {tree.of!r} with the columns {tree.id} and {tree.parent}"
+    for hierarchy in source.hierarchies:
+        if not _has(source, hierarchy.upstream) or not {hierarchy.id, hierarchy.parent} <= set(source.feed(hierarchy.upstream).input_names):
+            yield hierarchy.name, f"tree {hierarchy.name}: there is no feed {hierarchy.upstream!r} with the columns {hierarchy.id} and {hierarchy.parent}"
 
 
 def _missing_of_enriched(source: Source) -> Iterator[Flaw]:
     for table in source.enriched:
-        for feed in (table.of, *(p.feed for p in table.partners if isinstance(p, AsOf | Newest))):
+        for feed in (table.upstream, *(p.feed for p in table.joins if isinstance(p, PointInTimeJoin | LatestJoin))):
             if not _has(source, feed):
                 yield feed, f"enriched table {table.name}: there is no feed {feed!r}"
-        for tree in (p.tree for p in table.partners if isinstance(p, Node)):
-            if tree not in {t.name for t in source.trees}:
-                yield tree, f"enriched table {table.name}: there is no tree {tree!r}"
+        for hierarchy in (p.hierarchy for p in table.joins if isinstance(p, HierarchyJoin)):
+            if hierarchy not in {t.name for t in source.hierarchies}:
+                yield hierarchy, f"enriched table {table.name}: there is no tree {hierarchy!r}"
 
 
 def meeting(a: str, b: str) -> bool:
@@ -113,7 +113,7 @@ def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
             yield feed.name, f"feed {feed.name}: {column} starts with _, as the lake's own columns do"
     for column in _doubles([c.name for c in feed.silver]):
         yield feed.name, f"feed {feed.name}: two columns of its table have the name {column!r}"
-    for column in set(feed.keep.untracked if isinstance(feed.keep, History) else ()) - set(feed.fact_names):
+    for column in set(feed.stored_as.track_history_except if isinstance(feed.stored_as, Scd2) else ()) - set(feed.input_names):
         yield column, f"feed {feed.name}: {column} is none of its columns"
     for reference in feed.references:
         if not _has(source, reference.feed):
@@ -125,31 +125,31 @@ def _of_feed(source: Source, feed: Feed) -> Iterator[Flaw]:
 
 
 def _of_partners(source: Source, table: Enriched) -> Iterator[Flaw]:
-    if table.versions and not source.feed(table.of).has_versions:
-        yield table.of, f"enriched table {table.name}: {table.of} has no versions to show"
-    for partner in (p for p in table.partners if isinstance(p, AsOf | Newest)):
-        feed = source.feed(partner.feed)
-        if isinstance(partner, AsOf) and not feed.has_versions:
+    if table.versions and not source.feed(table.upstream).has_versions:
+        yield table.upstream, f"enriched table {table.name}: {table.upstream} has no versions to show"
+    for join in (p for p in table.joins if isinstance(p, PointInTimeJoin | LatestJoin)):
+        feed = source.feed(join.feed)
+        if isinstance(join, PointInTimeJoin) and not feed.has_versions:
             yield feed.name, f"enriched table {table.name}: {feed.name} has no versions that AsOf could choose from; join it with Newest"
-        for column in {*partner.columns, *partner.on} - {c.name for c in feed.silver}:
+        for column in {*join.columns, *join.on} - {c.name for c in feed.silver}:
             yield column, f"enriched table {table.name}: {column} is none of the columns of {feed.name}"
-        if isinstance(partner, Newest) and not partner.by and set(partner.on) != set(feed.key):
-            yield feed.name, f"enriched table {table.name}: several rows of {feed.name} may share {', '.join(partner.on)}; say which is the newest with `by`"
+        if isinstance(join, LatestJoin) and not join.order_by and set(join.on) != set(feed.key):
+            yield feed.name, f"enriched table {table.name}: several rows of {feed.name} may share {', '.join(join.on)}; say which is the newest with `by`"
 
 
 def _of_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iterator[Flaw]:
-    if table.of not in {*silver, *(g.name for g in source.gold)}:
-        yield table.name, f"gold table {table.name}: it follows {table.of!r}, which is no feed or table of {source.name}"
-    if table.attributes and table.attributes not in silver:
-        yield table.name, f"gold table {table.name}: there is no silver table {table.attributes!r}"
+    if table.upstream not in {*silver, *(g.name for g in source.gold)}:
+        yield table.name, f"gold table {table.name}: it follows {table.upstream!r}, which is no feed or table of {source.name}"
+    if table.dimension and table.dimension not in silver:
+        yield table.name, f"gold table {table.name}: there is no silver table {table.dimension!r}"
     columns = {c.name for c in table.schema}
-    for column in (*table.grain, *table.key, *table.sums, *table.members, *table.ages):
+    for column in (*table.grain, *table.key, *table.sum, *table.members, *table.as_of_columns):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
-    followed = source.silver_columns(table.of) if table.of in silver else next((g.schema for g in source.gold if g.name == table.of), ())
-    for column in table.each:
+    followed = source.silver_columns(table.upstream) if table.upstream in silver else next((g.schema for g in source.gold if g.name == table.upstream), ())
+    for column in table.per:
         if column in table.grain or column not in {c.name for c in followed}:
-            yield table.name, f"gold table {table.name}: `each` names columns of {table.of} beside the grain, and {column} is none"
+            yield table.name, f"gold table {table.name}: `per` names columns of {table.upstream} beside the grain, and {column} is none"
 
 
 def _has(source: Source, feed: str) -> bool:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pipeline.model import Source
-from pipeline.sources.checks import flaws
+from pipeline.sources.checks import check_declarations
 
 PACKAGE = "lakegate_source_"  # and the folder's name: no module of another program can be meant
 NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -25,32 +25,32 @@ DECLARATIONS = ("feeds", "enriched", "gold", "stream")
 ENGINES = {"pyspark", "pysail", "delta"}
 
 
-class BrokenSource(Exception):
+class SourceLoadError(Exception):
     """The folder cannot be taken as a source; the message says where and why."""
 
 
 def load(folder: Path) -> Source:
     """Loads the source that the folder declares, its gold tables among it. Raises BrokenSource for whatever is wrong with it."""
     if not NAME.fullmatch(folder.name):
-        raise BrokenSource(f"{folder}: a source's folder has the source's name: small letters, digits and _")
+        raise SourceLoadError(f"{folder}: a source's folder has the source's name: small letters, digits and _")
     if not (folder / "feeds.py").is_file():
-        raise BrokenSource(f"{folder}: {'there is no feeds.py in it' if folder.is_dir() else 'there is no such folder'}")
+        raise SourceLoadError(f"{folder}: {'there is no feeds.py in it' if folder.is_dir() else 'there is no such folder'}")
     package = PACKAGE + folder.name
     forget(package)
     try:
         _check_imports(folder)
         _open_package(package, folder)
         source = _declared(importlib.import_module(f"{package}.feeds"), folder)
-        for word, sentence in flaws(source):
-            raise BrokenSource(f"{place_of(folder, word)}: {sentence}")
+        for word, sentence in check_declarations(source):
+            raise SourceLoadError(f"{place_of(folder, word)}: {sentence}")
         _keep_lines(folder)
         return source
-    except BrokenSource:
+    except SourceLoadError:
         forget(package)
         raise
     except (Exception, SystemExit) as error:
         forget(package)
-        raise BrokenSource(f"{_place(error, folder)}: {_sentence(error)}") from error
+        raise SourceLoadError(f"{_place(error, folder)}: {_sentence(error)}") from error
 
 
 def place_of(folder: Path, word: str) -> str:
@@ -83,12 +83,12 @@ def _open_package(name: str, folder: Path) -> None:
 def _declared(module: ModuleType, folder: Path) -> Source:
     found = list({id(v): v for v in vars(module).values() if isinstance(v, Source)}.values())
     if len(found) != 1:
-        raise BrokenSource(f"{folder / 'feeds.py'}:1: it declares {'no Source' if not found else f'{len(found)} sources'}; declare one: NAME = Source(…)")
+        raise SourceLoadError(f"{folder / 'feeds.py'}:1: it declares {'no Source' if not found else f'{len(found)} sources'}; declare one: NAME = Source(…)")
     (source,) = found
     if source.name != folder.name:
-        raise BrokenSource(f"{place_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; name them alike")
+        raise SourceLoadError(f"{place_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; name them alike")
     if source.gold_module and not source.gold_module.startswith(f"{module.__package__}."):
-        raise BrokenSource(
+        raise SourceLoadError(
             f"{place_of(folder, source.gold_module)}: {source.gold_module} lies outside of the folder; without gold_module its own gold.py is taken"
         )
     if not source.gold_module and (folder / "gold.py").exists():
@@ -109,7 +109,7 @@ def _check_imports(folder: Path) -> None:
         for node in ast.parse(path.read_bytes(), str(path)).body:
             for name in _imported(node):
                 if name.partition(".")[0] in ENGINES:
-                    raise BrokenSource(
+                    raise SourceLoadError(
                         f"{path}:{node.lineno}: {name} is imported where no engine is; import it within the function, or under `if TYPE_CHECKING:`"
                     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.sources.crm_erp.feeds import CRM_ERP
-from pipeline.sources.external import BrokenSource, load, place_of
+from pipeline.sources.external import SourceLoadError, load, place_of
 from pipeline.model import Source
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.sources.checks import meeting
@@ -20,7 +20,7 @@ class NoSuchSource(LookupError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class LoadedSources:
     """What was found: the sources that can be used, and, as (name, sentence), the folders that cannot."""
 
     sources: tuple[Source, ...]
@@ -28,15 +28,15 @@ class Found:
 
 
 @cache
-def found(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Found:
+def found(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> LoadedSources:
     """Finds the sources that ship, but for those `without`, then those of the folders `paths`. Each folder is read once a process."""
     sources, broken = [s for s in SOURCES if s.name not in without], list[tuple[str, str]]()
     for folder in map(Path, paths):
         try:
             sources.append(_beside(folder, sources))
-        except BrokenSource as error:
+        except SourceLoadError as error:
             broken.append((folder.name, str(error)))
-    return Found(sources=tuple(sources), broken=tuple(broken))
+    return LoadedSources(sources=tuple(sources), broken=tuple(broken))
 
 
 def all_sources(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[Source, ...]:
@@ -58,13 +58,13 @@ def _beside(folder: Path, others: Sequence[Source]) -> Source:
     if any(other.name == folder.name for other in others):
         shipped = any(s.name == folder.name for s in others if s in SOURCES)
         hint = f"; `without = ['{folder.name}']` leaves out the one that ships" if shipped else ""
-        raise BrokenSource(f"{folder}: there is another source of the name {folder.name}{hint}")
+        raise SourceLoadError(f"{folder}: there is another source of the name {folder.name}{hint}")
     one = load(folder)
     for feed in one.feeds:
         for other in others:
             for theirs in (f for f in other.feeds if meeting(feed.files, f.files)):
                 place, taken = place_of(folder, feed.files), f"{theirs.files}, the files of {other.name}'s feed {theirs.name}"
-                raise BrokenSource(
+                raise SourceLoadError(
                     f"{place}: {feed.files} meets {taken}; a name may match one feed only. Narrow it, or leave {other.name} out ([sources] without)"
                 )
     return one

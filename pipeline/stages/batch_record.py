@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from pipeline.reader import definitions
-from pipeline.contract import FileCounts, Finding, Outcome, Result, WorkOrder, identity
+from pipeline.contract import FileCounts, RuleResult, Outcome, Result, WorkOrder, identity
 from pipeline.transform.judging import BOOKKEEPING
 from pipeline.lake.lake import arrow_schema
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
@@ -23,7 +23,7 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
     for feed in source.feeds:
         found[f"{source.name}.bronze.{feed.name}"] = arrow_schema([*feed.schema, *BOOKKEEPING]).append(extra)
         found[f"{source.name}.silver.{feed.name}"] = feed.silver
-    found |= {f"{source.name}.silver.{t.name}": source.tree_columns(t) for t in source.trees}
+    found |= {f"{source.name}.silver.{t.name}": source.hierarchy_columns(t) for t in source.hierarchies}
     found |= {f"{source.name}.silver.{e.name}": source.enriched_columns(e) for e in source.enriched}
     return found | {f"{source.name}.gold.{g.name}": gold_columns(g) for g in source.gold}
 
@@ -144,7 +144,7 @@ def _ops_rows(batch: Batch) -> dict[str, pa.Table]:
     return found
 
 
-def _finding_row(batch: Batch, f: Finding) -> Mapping[str, object]:
+def _finding_row(batch: Batch, f: RuleResult) -> Mapping[str, object]:
     return {
         "batch_id": batch.order.batch_id,
         "feed": f.feed,

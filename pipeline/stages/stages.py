@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from pipeline.contract import Correction, Finding, Progress, Quality, WorkOrder
+from pipeline.contract import Correction, RuleResult, Progress, Quality, WorkOrder
 from pipeline.transform.enrich import Restated, World, restate_rows
-from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.errors import DataError, InvalidValue, DeclarationError
 from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import Kept, Lake, Stored
+from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
 from pipeline.commit.manifest import OPS, REJECTED_KEYS, Manifest
 from pipeline.transform.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Append, Enriched, Feed, GoldTable, Kind, Replace, Source, Tree
+from pipeline.model import Append, Enriched, Feed, GoldTable, GoldKind, Snapshot, Source, Hierarchy
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.revisions import superseded
 from pipeline.ingest.stage import Staged, stage
@@ -62,7 +62,7 @@ class Batch:
     report: Callable[[Progress], None]
     corrections: tuple[Correction, ...] = ()
     judged: dict[str, Judged] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RuleResult] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     task_values: dict[str, str] = field(default_factory=dict)
@@ -122,9 +122,9 @@ class Underway:
     _hands: Semaphore = field(default_factory=lambda: Semaphore(SIDE_BY_SIDE))
     merged: dict[str, Future[Change]] = field(default_factory=dict)  # by feed, of those that have news
     world: Future[World] = field(init=False)  # all feeds and trees
-    counting: Future[tuple[Finding, ...]] = field(init=False)
+    counting: Future[tuple[RuleResult, ...]] = field(init=False)
     restated: dict[str, Future[Restated]] = field(default_factory=dict)  # by enriched table, as are those written
-    written: dict[str, Future[Stored]] = field(default_factory=dict)
+    written: dict[str, Future[TableVersion]] = field(default_factory=dict)
     pairs: dict[str, Future[Pairs | None]] = field(default_factory=dict)  # by the table that is followed
     gold: dict[str, Future[Change | None]] = field(default_factory=dict)
 
@@ -152,8 +152,8 @@ class Underway:
     def world_of(self, table: GoldTable) -> World:
         """Waits for what a gold table reads, and gives the world with that in it."""
         world = self.world.result()
-        seen = {name for name in (table.of, table.attributes) if name in self.restated}
-        read = {name for name in seen if name == table.attributes or table.kind is Kind.KEYS}
+        seen = {name for name in (table.upstream, table.dimension) if name in self.restated}
+        read = {name for name in seen if name == table.dimension or table.kind is GoldKind.RECOMPUTE}
         changes = {name: self.restated[name].result().change for name in seen}
         tables = {name: self.written[name].result() for name in read}
         return replace(world, tables={**world.tables, **tables}, changes={**world.changes, **changes})
@@ -178,8 +178,8 @@ def begun(batch: Batch) -> Iterator[Underway]:
             work.counting = pool.submit(_count, work)
             moment = _moment(batch)
             for table in gold:
-                if table.of not in work.pairs:
-                    work.pairs[table.of] = pool.submit(_count_pairs, work, table.of)
+                if table.upstream not in work.pairs:
+                    work.pairs[table.upstream] = pool.submit(_count_pairs, work, table.upstream)
                 work.gold[table.name] = pool.submit(_restate_gold, work, table, moment)
             yield work
         except BaseException:
@@ -201,8 +201,8 @@ def merge(batch: Batch, work: Underway) -> None:
 def _world(work: Underway) -> World:
     batch = work.batch
     changes = {name: future.result() for name, future in work.merged.items()}
-    changes |= {t.name: _grow(batch, t) for t in batch.source.trees if t.of in changes}
-    wanted: tuple[Feed | Tree, ...] = (*batch.source.feeds, *batch.source.trees)
+    changes |= {t.name: _grow(batch, t) for t in batch.source.hierarchies if t.upstream in changes}
+    wanted: tuple[Feed | Hierarchy, ...] = (*batch.source.feeds, *batch.source.hierarchies)
     return World(source=batch.source, tables={t.name: _stored(batch, _silver(batch, t)) for t in wanted}, changes=changes)
 
 
@@ -218,7 +218,7 @@ def _merged(batch: Batch, judged: Judged) -> Change:
     deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
     if whole(batch, feed):
         deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
-    replaced = superseded(batch.order, feed, batch.manifest) if isinstance(feed.keep, Append) else None
+    replaced = superseded(batch.order, feed, batch.manifest) if isinstance(feed.stored_as, Append) else None
     with ThreadPoolExecutor(1) as aside:
         past = Past(
             bronze=aside.submit(_append_to_bronze, batch, bronze, judged),
@@ -242,41 +242,41 @@ def _rejected_keys(batch: Batch, feed: Feed) -> pa.Table:
     return batch.lake.arrow(REJECTED_KEYS, batch.attempt.version(REJECTED_KEYS), filter=of_feed)
 
 
-def _append_to_bronze(batch: Batch, bronze: str, judged: Judged) -> Stored:
+def _append_to_bronze(batch: Batch, bronze: str, judged: Judged) -> TableVersion:
     batch.attempt.append(bronze, judged.accepted_rows(batch.lake))
     return _stored(batch, bronze)
 
 
-def _grow(batch: Batch, tree: Tree) -> Change:
-    feed, name = batch.source.feed(tree.of), _silver(batch, tree)
+def _grow(batch: Batch, hierarchy: Hierarchy) -> Change:
+    feed, name = batch.source.feed(hierarchy.upstream), _silver(batch, hierarchy)
     nodes = batch.lake.arrow(
         _silver(batch, feed),
         batch.attempt.version(_silver(batch, feed)),
-        [tree.id, tree.parent],
+        [hierarchy.id, hierarchy.parent],
         filter=pc.field("is_current") if feed.has_versions else None,
     )
-    grown = grow(tree, batch.source, nodes, batch.lake.arrow(name, batch.attempt.version(name)), batch.lake)
-    batch.attempt.change(name, (tree.id,), grown.rows)
+    grown = grow(hierarchy, batch.source, nodes, batch.lake.arrow(name, batch.attempt.version(name)), batch.lake)
+    batch.attempt.change(name, (hierarchy.id,), grown.rows)
     batch.findings += grown.findings
-    return Change(table=name, key=(tree.id,), rows=grown.rows)
+    return Change(table=name, key=(hierarchy.id,), rows=grown.rows)
 
 
 def _restate_rows(work: Underway, table: Enriched) -> Restated:
     batch, world = work.batch, work.world.result()
     own = {new: old for old, new, _ in batch.source.own_columns(table)}
-    with work.hand(), _named(batch, _silver(batch, table), table.of, own):
+    with work.hand(), _named(batch, _silver(batch, table), table.upstream, own):
         stored = _stored(batch, _silver(batch, table))
-        return restate_rows(table, world, batch.judged.get(table.of), batch.lake, stored=stored, values=batch.values)
+        return restate_rows(table, world, batch.judged.get(table.upstream), batch.lake, stored=stored, values=batch.values)
 
 
-def _write_enriched(work: Underway, table: Enriched) -> Stored:
+def _write_enriched(work: Underway, table: Enriched) -> TableVersion:
     change = work.restated[table.name].result().change
     with work.hand():
         work.batch.attempt.change(change.table, change.key, change.rows)
     return _stored(work.batch, change.table)
 
 
-def _count(work: Underway) -> tuple[Finding, ...]:
+def _count(work: Underway) -> tuple[RuleResult, ...]:
     judged, world = list(work.batch.judged.values()), work.world.result()
     with work.hand():
         return counted(judged, reference_counts(judged, world.tables), work.batch.lake)
@@ -287,17 +287,17 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
     if change is None:
         return None
     with work.hand(), within(f"what gold counts of {of}"):
-        return pairs([t for t in batch.source.gold if t.of == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
+        return pairs([t for t in batch.source.gold if t.upstream == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
 
 
 def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
-    change = work.followed(table.of)
-    world = work.world_of(table) if table.kind is Kind.KEYS or table.attributes else None
-    moved = work.pairs[table.of].result() if table.members else None
-    enriched = next((e for e in work.batch.source.enriched if e.name == table.of), None)
+    change = work.followed(table.upstream)
+    world = work.world_of(table) if table.kind is GoldKind.RECOMPUTE or table.dimension else None
+    moved = work.pairs[table.upstream].result() if table.members else None
+    enriched = next((e for e in work.batch.source.enriched if e.name == table.upstream), None)
     own = {new: old for old, new, _ in work.batch.source.own_columns(enriched)} if enriched else None
     name = f"{work.batch.source.name}.gold.{table.name}"
-    with work.hand(), _named(work.batch, name, enriched.of if enriched else table.of, own):
+    with work.hand(), _named(work.batch, name, enriched.upstream if enriched else table.upstream, own):
         one = _gold(work.batch, table, world, change, effects=moved.effects if moved else None, moment=moment)
         return restate(one) if one.has_news else None
 
@@ -311,11 +311,11 @@ def _named(batch: Batch, table: str, feed: str, own: Mapping[str, str] | None = 
     try:
         with within():
             yield
-    except UnfitValue as error:
+    except InvalidValue as error:
         place = _record_of(batch, feed, error.row, own) if error.row else ""
-        raise UnfitValue(f"{table}: {error.column or 'a column'} cannot be computed{place}: {error}") from error
-    except WrongDeclaration as error:
-        raise WrongDeclaration(f"{table}: {error}") from error
+        raise InvalidValue(f"{table}: {error.column or 'a column'} cannot be computed{place}: {error}") from error
+    except DeclarationError as error:
+        raise DeclarationError(f"{table}: {error}") from error
 
 
 def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str, str] | None) -> str:
@@ -323,8 +323,8 @@ def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str
     feed = next((f for f in batch.source.feeds if f.name == name), None)
     if feed is None:
         return ""
-    facts = {(own or {}).get(c, c): value for c, value in row.items() if own is None or c in own}
-    known = {c: facts[c] for c in feed.fact_names if c in facts}
+    input_columns = {(own or {}).get(c, c): value for c, value in row.items() if own is None or c in own}
+    known = {c: input_columns[c] for c in feed.input_names if c in input_columns}
     if name in batch.judged:
         rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"])
         rows = rows.filter(pc.is_null(rows["_reasons"]))
@@ -333,7 +333,7 @@ def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str
             rows = rows.filter(alike)
         if rows.num_rows:
             return f" of {rows['_source_file'][0]}, record {rows['_record'][0]}"
-    return f" of the row where {', '.join(f'{c} = {facts.get(c)}' for c in feed.key)}"
+    return f" of the row where {', '.join(f'{c} = {input_columns.get(c)}' for c in feed.key)}"
 
 
 def enrich(batch: Batch, work: Underway) -> None:
@@ -365,19 +365,19 @@ def summarise(batch: Batch, work: Underway) -> None:
         side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), changes.values())
         for log in logs:
             batch.attempt.append(PAIR_COUNTS, log.deltas)
-        batch.task_values |= _task_values(changes[t.name] for t in batch.source.gold if t.per_batch and t.name in changes)
+        batch.task_values |= _task_values(changes[t.name] for t in batch.source.gold if t.row_per_batch and t.name in changes)
         seen.update(rows_changed=sum(change.rows.rows for change in changes.values()))
 
 
-def _gold(batch: Batch, table: GoldTable, world: World | None, change: Change | None, *, effects: Kept | None, moment: Moment) -> Gold:
+def _gold(batch: Batch, table: GoldTable, world: World | None, change: Change | None, *, effects: MaterializedRows | None, moment: Moment) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
     return Gold(
         table=table,
         stored=_stored(batch, name),
         change=change,
         effects=effects,
-        attributes=world.current(table.attributes, batch.source.attribute_columns(table)) if world and table.attributes else None,
-        attributes_change=world.changes.get(table.attributes) if world else None,
+        dimension=world.current(table.dimension, batch.source.dimension_columns(table)) if world and table.dimension else None,
+        dimension_change=world.changes.get(table.dimension) if world else None,
         source_rows=_source_rows(batch, table, world, change),
         moment=moment,
         values=batch.values,
@@ -386,18 +386,18 @@ def _gold(batch: Batch, table: GoldTable, world: World | None, change: Change | 
 
 
 def _source_rows(batch: Batch, table: GoldTable, world: World | None, change: Change | None) -> DataFrame | None:
-    """Gives all rows of the table that a gold table follows: as this batch leaves it, or with `each` as the batch found it."""
-    if table.each:
-        name = f"{batch.source.name}.{'gold' if any(g.name == table.of for g in batch.source.gold) else 'silver'}.{table.of}"
+    """Gives all rows of the table that a gold table follows: as this batch leaves it, or with `per` as the batch found it."""
+    if table.per:
+        name = f"{batch.source.name}.{'gold' if any(g.name == table.upstream for g in batch.source.gold) else 'silver'}.{table.upstream}"
         before = replace(_stored(batch, name), version=batch.attempt.began[name])
         # What a table that is new to the lake never counted does not count back either.
         own = f"{batch.source.name}.gold.{table.name}"
         return before.read() if before.version and not batch.lake.is_empty(own, batch.attempt.version(own)) else None
-    if world is None or table.kind is not Kind.KEYS:
+    if world is None or table.kind is not GoldKind.RECOMPUTE:
         return None
-    if table.of in world.tables:
-        return world.tables[table.of].read()
-    stored = _stored(batch, f"{batch.source.name}.gold.{table.of}").read()  # not yet written
+    if table.upstream in world.tables:
+        return world.tables[table.upstream].read()
+    stored = _stored(batch, f"{batch.source.name}.gold.{table.upstream}").read()  # not yet written
     return with_change(stored, change) if change is not None else stored
 
 
@@ -418,7 +418,7 @@ def _text(value: object) -> str:
 
 def whole(batch: Batch, feed: Feed) -> bool:
     """Tells whether this batch lists everything that exists of the feed."""
-    return feed.whole or feed.name in batch.order.snapshot
+    return feed.snapshot or feed.name in batch.order.snapshot
 
 
 def computed_whole(batch: Batch) -> set[str]:
@@ -429,10 +429,10 @@ def computed_whole(batch: Batch) -> set[str]:
         deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
         return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
 
-    replaced = [f for f in source.feeds if isinstance(f.keep, Replace) and f.name in batch.judged]
+    replaced = [f for f in source.feeds if isinstance(f.stored_as, Snapshot) and f.name in batch.judged]
     found = {_silver(batch, f) for f in replaced if is_newest(f)}
-    found |= {_silver(batch, t) for t in source.trees if t.of in batch.judged}
-    anew = {f"{source.name}.gold.{g.name}" for g in source.gold if g.kind is Kind.KEYS and not g.key}
+    found |= {_silver(batch, t) for t in source.hierarchies if t.upstream in batch.judged}
+    anew = {f"{source.name}.gold.{g.name}" for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
     return found | (anew & written(batch))
 
 
@@ -441,11 +441,11 @@ def written(batch: Batch) -> set[str]:
     return {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
 
 
-def _stored(batch: Batch, name: str) -> Stored:
-    return Stored(lake=batch.lake, name=name, version=batch.attempt.version(name), columns=batch.attempt.columns[name])
+def _stored(batch: Batch, name: str) -> TableVersion:
+    return TableVersion(lake=batch.lake, name=name, version=batch.attempt.version(name), columns=batch.attempt.columns[name])
 
 
-def _silver(batch: Batch, table: Feed | Tree | Enriched) -> str:
+def _silver(batch: Batch, table: Feed | Hierarchy | Enriched) -> str:
     return f"{batch.source.name}.silver.{table.name}"
 
 

@@ -10,12 +10,12 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.errors import DataError, InvalidValue, DeclarationError
 from pipeline.lake.engine_errors import sentence
-from pipeline.lake.lake import Kept, Lake, Stored
+from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
 from pipeline.transform.failing_rows import Part, column_of, located
 from pipeline.transform.merge import Change, difference
-from pipeline.model import Column, GoldTable, Kind, Source, columns_of, filled, literal
+from pipeline.model import Column, GoldTable, GoldKind, Source, columns_of, render_sql, literal
 from pipeline.transform.validate import as_one_text, check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
@@ -45,20 +45,20 @@ class Pairs:
     `low`, `high` (extremes of the members, as text).
     """
 
-    deltas: Kept
-    effects: Kept
+    deltas: MaterializedRows
+    effects: MaterializedRows
 
 
 def gold_columns(table: GoldTable) -> tuple[Column, ...]:
     """Tells the stored columns: the declared ones and, of totals, `_rows` (how many rows stand behind it)."""
-    extra = "_rows BIGINT, _batch_seq BIGINT" if table.per_batch else "_rows BIGINT"
-    return (*table.schema, *columns_of(extra)) if table.kind is Kind.TOTALS else table.schema
+    extra = "_rows BIGINT, _batch_seq BIGINT" if table.row_per_batch else "_rows BIGINT"
+    return (*table.schema, *columns_of(extra)) if table.kind is GoldKind.AGGREGATE else table.schema
 
 
 # ---- pair counts
 
 
-def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: Stored) -> Pairs | None:
+def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: TableVersion) -> Pairs | None:
     """Counts members per group for every distinct, lowest and highest column of the tables that follow one changed table."""
     wanted = [(t, column, sql) for t in tables for column, sql in t.members.items()]
     if not wanted:
@@ -71,10 +71,10 @@ def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lak
     exploded = change.rows.df.selectExpr("_sign", f"explode(array({entries})) AS e").selectExpr("_sign", "e.pair", "e.group_key", "e.member")
     deltas = exploded.where("member IS NOT NULL").groupBy("pair", "group_key", "member").agg(F.sum("_sign").alias("n")).where("n <> 0")
     label = f"pairs/{change.table}"
-    kept = lake.keep(deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"), f"{label}/deltas")
-    extremes = [pair_name(t, column) for t in tables for column in (*t.lowest, *t.highest)]
+    kept = lake.materialize(deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"), f"{label}/deltas")
+    extremes = [pair_name(t, column) for t in tables for column in (*t.min, *t.max)]
     effects = _effects(kept, _state(stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
-    return Pairs(deltas=kept, effects=lake.keep(effects, f"{label}/effects"))
+    return Pairs(deltas=kept, effects=lake.materialize(effects, f"{label}/effects"))
 
 
 def pair_name(table: GoldTable, column: str) -> str:
@@ -90,17 +90,17 @@ def group_key(table: GoldTable) -> str:
 
 def grain_of(table: GoldTable) -> tuple[str, ...]:
     """Tells by what rows are grouped: the grain, but nothing for a table that has one cumulative row per batch."""
-    return () if table.per_batch else table.grain
+    return () if table.row_per_batch else table.grain
 
 
-def _state(stored: Stored, source: Source, names: Sequence[str]) -> DataFrame | None:
+def _state(stored: TableVersion, source: Source, names: Sequence[str]) -> DataFrame | None:
     if not stored.version:
         return None
     listed = ", ".join(literal(n) for n in names)
     return stored.read().where(f"source = {literal(source.name)} AND pair IN ({listed})").drop("source")
 
 
-def _effects(deltas: Kept, state: DataFrame | None, extremes: Sequence[str]) -> DataFrame:
+def _effects(deltas: MaterializedRows, state: DataFrame | None, extremes: Sequence[str]) -> DataFrame:
     new = deltas.df.select("pair", "group_key", "member", "n")
     old = new.selectExpr("pair", "group_key", "member", "CAST(0 AS BIGINT) AS n").where("false") if state is None else state
     key = ["pair", "group_key", "member"]
@@ -128,34 +128,34 @@ class Gold:
     """One gold table at work: its declaration, where it stands, what it follows has changed, and the moment."""
 
     table: GoldTable
-    stored: Stored
+    stored: TableVersion
     change: Change | None
-    effects: Kept | None
-    attributes: DataFrame | None  # of the current rows that give attributes: the grain, and what the table takes
-    attributes_change: Change | None
-    source_rows: DataFrame | None  # of KEYS the followed table with this batch in it, of TOTALS with `each` without it
+    effects: MaterializedRows | None
+    dimension: DataFrame | None  # of the current rows that give attributes: the grain, and what the table takes
+    dimension_change: Change | None
+    source_rows: DataFrame | None  # of KEYS the followed table with this batch in it, of TOTALS with `per` without it
     moment: Moment
     values: Mapping[str, object]
     lake: Lake
 
     def sql(self, text: str, **more: object) -> str:
-        return filled(text, {**self.values, **self.moment.values, **more})
+        return render_sql(text, {**self.values, **self.moment.values, **more})
 
     @property
     def old(self) -> DataFrame | None:
         return self.stored.read() if self.stored.version else None
 
     @property
-    def ages(self) -> bool:
+    def as_of_columns(self) -> bool:
         before = self.moment.as_of_before
-        return bool(self.table.ages) and before is not None and before < self.moment.as_of
+        return bool(self.table.as_of_columns) and before is not None and before < self.moment.as_of
 
     @property
     def has_news(self) -> bool:
-        if self.table.per_batch or (self.change is not None and self.change.rows.is_news):
+        if self.table.row_per_batch or (self.change is not None and self.change.rows.is_news):
             return True
-        renamed = self.attributes_change is not None and self.attributes_change.rows.is_news
-        return bool(self.stored.version and (renamed or self.ages))
+        renamed = self.dimension_change is not None and self.dimension_change.rows.is_news
+        return bool(self.stored.version and (renamed or self.as_of_columns))
 
 
 def restate(gold: Gold) -> Change:
@@ -163,43 +163,43 @@ def restate(gold: Gold) -> Change:
     table = gold.table
     try:
         rows = _changed(gold)
-    except UnfitValue as error:
+    except InvalidValue as error:
         raise _located(gold, error) from error
     _check(gold, rows)
     return Change(table=gold.stored.name, key=table.grain, rows=rows)
 
 
-def _changed(gold: Gold) -> Kept:
+def _changed(gold: Gold) -> MaterializedRows:
     table = gold.table
-    changed = {Kind.TOTALS: _totals, Kind.ROWS: _rows, Kind.KEYS: _keys}[table.kind](gold)
-    checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.holds)}, false) THEN '{c.name}' END" for c in table.checks]
+    changed = {GoldKind.AGGREGATE: _totals, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}[table.kind](gold)
+    checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.condition)}, false) THEN '{c.name}' END" for c in table.checks]
     cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
-    return gold.lake.keep(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
+    return gold.lake.materialize(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
 
 
-def _located(gold: Gold, error: UnfitValue) -> UnfitValue:
+def _located(gold: Gold, error: InvalidValue) -> InvalidValue:
     """Returns the error with its column, and with the row that the table follows, where one row alone is at fault."""
     table, change = gold.table, gold.change
     if change is None:
         return error
-    if table.kind is Kind.TOTALS:
+    if table.kind is GoldKind.AGGREGATE:
         rows, columns = change.rows.df.where(gold.sql(table.where or "true")), gold_columns(table)
-        sums = () if table.each else tuple(c for c in columns if c.name in table.sums)
+        sums = () if table.per else tuple(c for c in columns if c.name in table.sum)
         parts = [Part(name=c.name, query=partial(_added, gold, c)) for c in sums]
         queries = {c: partial(_added_up, gold, sql) for c, sql in _sums(gold).items()}
     else:
-        columns = tuple(c for c in table.schema if c.name not in table.ages)
-        is_of_keys, news = table.kind is Kind.KEYS, change.rows.df.where(gold.sql(table.where or "true"))
+        columns = tuple(c for c in table.schema if c.name not in table.as_of_columns)
+        is_of_keys, news = table.kind is GoldKind.RECOMPUTE, change.rows.df.where(gold.sql(table.where or "true"))
         rows = _of_touched_keys(gold) if is_of_keys else news
         parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
         queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
     error = column_of(error, queries, gold.lake)
-    suspects = gold.lake.keep(rows, f"suspects/{table.name}")
+    suspects = gold.lake.materialize(rows, f"suspects/{table.name}")
     return located(error, [p for p in parts if error.column in ("", p.name)], suspects, gold.lake)
 
 
 def _added(gold: Gold, column: Column, rows: DataFrame) -> DataFrame:
-    return rows.selectExpr(f"CAST({gold.sql(gold.table.sums[column.name])} AS {column.type}) AS {column.name}")
+    return rows.selectExpr(f"CAST({gold.sql(gold.table.sum[column.name])} AS {column.type}) AS {column.name}")
 
 
 def _added_up(gold: Gold, sql: str) -> DataFrame:
@@ -215,10 +215,10 @@ def _made(table: GoldTable, rows: DataFrame) -> DataFrame:
     try:
         return table.build(rows)
     except (TypeError, ValueError, AttributeError, LookupError, NameError) as error:
-        raise WrongDeclaration(f"its function raises {type(error).__name__}: {sentence(error)}") from error
+        raise DeclarationError(f"its function raises {type(error).__name__}: {sentence(error)}") from error
 
 
-def _check(gold: Gold, rows: Kept) -> None:
+def _check(gold: Gold, rows: MaterializedRows) -> None:
     check_rows(gold.stored.name, gold.table.grain, rows)
     verdicts = rows.arrow(["_sign", *gold.table.grain])
     now = verdicts.filter(pc.greater(verdicts["_sign"], 0))
@@ -228,13 +228,13 @@ def _check(gold: Gold, rows: Kept) -> None:
 
 def _rows(gold: Gold) -> DataFrame:
     table, old = gold.table, gold.old
-    if not table.ages:
+    if not table.as_of_columns:
         return difference(_built(gold, -1), _built(gold, 1), table.schema)
     if old is None:
         return difference(None, _aged(gold, _built(gold, 1)), table.schema)
     before = _touched_or_grown(gold, old, _built(gold, -1) if gold.change is not None else None)
     # A row that only grew older is in no change: it is made anew of itself.
-    after = before.where("_touched IS NULL").drop("_touched", *table.ages)
+    after = before.where("_touched IS NULL").drop("_touched", *table.as_of_columns)
     if gold.change is not None:
         after = after.unionByName(_built(gold, 1))
     return difference(before.drop("_touched"), _aged(gold, after), table.schema)
@@ -244,7 +244,7 @@ def _built(gold: Gold, sign: int) -> DataFrame:
     """Makes rows of the gold table from what went (-1) or came (+1), without their ages."""
     assert gold.change is not None
     rows = gold.change.rows.df.where(gold.sql(gold.table.where or "true"))
-    columns = [c for c in gold.table.schema if c.name not in gold.table.ages]
+    columns = [c for c in gold.table.schema if c.name not in gold.table.as_of_columns]
     return _typed(_made(gold.table, rows.where(f"_sign = {sign}")), columns)
 
 
@@ -285,11 +285,11 @@ def _totals(gold: Gold) -> DataFrame:
     table, columns = gold.table, gold_columns(gold.table)
     types = {c.name: c.type for c in columns}
     sums = _sums(gold).values()
-    ends = [(end, c) for end, cs in (("min", table.lowest), ("max", table.highest)) for c in cs]
+    ends = [(end, c) for end, cs in (("min", table.min), ("max", table.max)) for c in cs]
     now = [f"max({c}) AS {c}" if gold.effects is None else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for end, c in ends]
-    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.per_batch else ["first(_old, true) AS _old"]
+    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.row_per_batch else ["first(_old, true) AS _old"]
     rows = _together(gold).groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *now, *old)))
-    if not table.per_batch:
+    if not table.row_per_batch:
         return _moved(columns, _made(table, _aged(gold, _with_attributes(gold, rows))))
     of_batch = (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))
     rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq")
@@ -298,7 +298,7 @@ def _totals(gold: Gold) -> DataFrame:
 
 def _sums(gold: Gold) -> dict[str, str]:
     types = {c.name: c.type for c in gold_columns(gold.table)}
-    names = ("_rows", *gold.table.sums, *gold.table.distinct)
+    names = ("_rows", *gold.table.sum, *gold.table.count_distinct)
     return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in names}
 
 
@@ -323,8 +323,8 @@ def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
 def _as_they_were(gold: Gold) -> DataFrame:
     """Gives, per group that may change, what of its stored row goes on, and in `_old` all of it; per batch, the newest row goes on."""
     table, stored = gold.table, gold.stored.read()
-    kept = ("_rows", *table.sums, *table.members)
-    if table.per_batch:
+    kept = ("_rows", *table.sum, *table.members)
+    if table.row_per_batch:
         # A row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
         newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
         return newest.unionByName(stored.where("false").agg(*(F.max(c).alias(c) for c in kept))).selectExpr("'' AS _group", "*")
@@ -335,10 +335,10 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
     """Gives, per group, what the changed rows add to each sum: new rows count, old rows count back."""
     table, types = gold.table, {c.name: c.type for c in gold.table.schema}
     grain, rows = grain_of(table), change.rows.df.where(gold.sql(table.where or "true"))
-    sums = {"_rows": "1", **{c: gold.sql(sql) for c, sql in table.sums.items()}}
-    if table.each:
+    sums = {"_rows": "1", **{c: gold.sql(sql) for c, sql in table.sum.items()}}
+    if table.per:
         one = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
-        rows, sums = _parts(gold, change, rows).groupBy(*grain, *table.each, "_sign").agg(*one), {c: c for c in sums}
+        rows, sums = _parts(gold, change, rows).groupBy(*grain, *table.per, "_sign").agg(*one), {c: c for c in sums}
     moved = rows.groupBy(*grain).agg(*(F.sum(F.expr(f"_sign * ({sql})")).alias(c) for c, sql in sums.items()))
     return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums))
 
@@ -346,14 +346,14 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
 def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
     """Gives all rows of the parts of groups that changed rows (`news`, those that count) touch: as they were (`_sign` -1) and as they are (+1)."""
     table, before = gold.table, gold.source_rows
-    lowest = change.rows.ends("_sign")[0]
+    lowest = change.rows.min_max("_sign")[0]
     goes_too = lowest is None or lowest < 0
     came = news.where("_sign > 0") if goes_too else news  # Sail takes ten times as long to group by a column of which a filter leaves one value
     if before is None:
         return came
     columns = [*before.columns, "_sign"]  # of the change there may be more
     # By a number, since no join finds a null. Of a part that only shares it with a touched one nothing changes.
-    part = f"xxhash64({', '.join((*grain_of(table), *table.each))}) AS _part"
+    part = f"xxhash64({', '.join((*grain_of(table), *table.per))}) AS _part"
     known = before.where(gold.sql(table.where or "true")).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
     goes = "false"
     if goes_too:
@@ -364,19 +364,19 @@ def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
     return signed.select(*columns).unionByName(came.select(*columns))
 
 
-def _members_moved(gold: Gold, effects: Kept) -> DataFrame:
+def _members_moved(gold: Gold, effects: MaterializedRows) -> DataFrame:
     """Gives, per group, how its distinct counts changed and its new extremes."""
     table = gold.table
     pair = {c: literal(pair_name(table, c)) for c in table.members}
-    counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.distinct]
-    ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.lowest), ("high", table.highest)) for c in cs]
+    counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.count_distinct]
+    ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.min), ("high", table.max)) for c in cs]
     mine = effects.df.where(f"pair IN ({', '.join(pair.values())})").withColumnRenamed("group_key", "_group")
     return mine.groupBy("_group").agg(*(F.expr(e) for e in (*counts, *ends)))
 
 
 def _touched(gold: Gold, stored: DataFrame) -> DataFrame:
     """Gives the stored rows that may change: those of touched groups, of changed attributes, and those that only grew older."""
-    changes = [c.rows for c in (gold.change, gold.attributes_change) if c is not None]
+    changes = [c.rows for c in (gold.change, gold.dimension_change) if c is not None]
     touched = reduce(DataFrame.unionByName, [rows.df.select(*gold.table.grain) for rows in changes]) if changes else None
     return _touched_or_grown(gold, stored, touched).drop("_touched")
 
@@ -391,17 +391,17 @@ def _touched_or_grown(gold: Gold, old: DataFrame, touched: DataFrame | None) -> 
 
 
 def _grew(gold: Gold) -> str:
-    if not gold.ages:
+    if not gold.as_of_columns:
         return "false"
-    return " OR ".join(f"NOT (({gold.sql(sql, as_of=gold.moment.as_of_before)}) <=> ({gold.sql(sql)}))" for sql in gold.table.ages.values())
+    return " OR ".join(f"NOT (({gold.sql(sql, as_of=gold.moment.as_of_before)}) <=> ({gold.sql(sql)}))" for sql in gold.table.as_of_columns.values())
 
 
 def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
-    if gold.attributes is None:
+    if gold.dimension is None:
         return rows
-    return rows.join(gold.attributes, list(gold.table.grain), "left")
+    return rows.join(gold.dimension, list(gold.table.grain), "left")
 
 
 def _aged(gold: Gold, rows: DataFrame) -> DataFrame:
     types = {c.name: c.type for c in gold.table.schema}
-    return rows.selectExpr("*", *(f"CAST({gold.sql(sql)} AS {types[c]}) AS {c}" for c, sql in gold.table.ages.items()))
+    return rows.selectExpr("*", *(f"CAST({gold.sql(sql)} AS {types[c]}) AS {c}" for c, sql in gold.table.as_of_columns.items()))

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
-from pipeline.errors import UnfitValue
+from pipeline.errors import InvalidValue
 from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import Kept, Lake
+from pipeline.lake.lake import MaterializedRows, Lake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +31,11 @@ class Part:
     among: Callable[[DataFrame], DataFrame] | None = None
 
 
-def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> UnfitValue | None:
+def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> InvalidValue | None:
     """Runs a query over rows; returns what is wrong with a value of them. Other errors are raised."""
     try:
         shutil.rmtree(_run(query, rows, lake).path, ignore_errors=True)
-    except UnfitValue as error:
+    except InvalidValue as error:
         return error
     return None
 
@@ -44,7 +44,7 @@ def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lak
     """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed."""
     try:
         kept = _run(query, rows, lake).arrow()
-    except UnfitValue:
+    except InvalidValue:
         return np.zeros(rows.num_rows, np.bool_)
     found = set(_places(kept))
     return np.array([place in found for place in _places(rows)], np.bool_)
@@ -54,13 +54,13 @@ def _places(rows: pa.Table) -> list[tuple[str, int]]:
     return list(zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True))
 
 
-def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> Kept:
+def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> MaterializedRows:
     path = lake.work / f"trial-{threading.get_ident()}.parquet"
     pq.write_table(rows, path)
-    return lake.keep(query(lake.kept(path).df), "trial")
+    return lake.materialize(query(lake.open_parquet(path).df), "trial")
 
 
-def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, UnfitValue] | None:
+def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, InvalidValue] | None:
     """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
     for part in parts:
         with within(part.name):
@@ -75,7 +75,7 @@ def failing(
     rows: pa.Table,
     lake: Lake,
     struck: npt.NDArray[np.bool_],
-) -> Iterator[tuple[int, UnfitValue]]:
+) -> Iterator[tuple[int, InvalidValue]]:
     """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may strike out more."""
     spans = [(0, rows.num_rows)]
     while spans:
@@ -92,14 +92,14 @@ def failing(
             spans += [(middle, high), (low, middle)]
 
 
-def located(error: UnfitValue, parts: Sequence[Part], rows: Kept, lake: Lake) -> UnfitValue:
+def located(error: InvalidValue, parts: Sequence[Part], rows: MaterializedRows, lake: Lake) -> InvalidValue:
     """Returns the error with the part that it comes from, and with the row, where one row alone is at fault."""
     table = rows.arrow()
     for part in parts:
         struck = np.zeros(table.num_rows, np.bool_)
         if found := next(failing(part.query, table, lake, struck), None):
             at, says = found
-            return UnfitValue(str(says), part.name, _row(table.slice(at, 1)))
+            return InvalidValue(str(says), part.name, _row(table.slice(at, 1)))
     return error
 
 
@@ -112,11 +112,11 @@ def _row(table: pa.Table) -> dict[str, Any]:
     return row
 
 
-def column_of(error: UnfitValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> UnfitValue:
+def column_of(error: InvalidValue, queries: Mapping[str, Callable[[], DataFrame]], lake: Lake) -> InvalidValue:
     """Returns the error with the first column whose query fails."""
     for name, query in queries.items():
         try:
-            lake.keep(query(), "trial")
-        except UnfitValue as says:
-            return UnfitValue(str(says), name)
+            lake.materialize(query(), "trial")
+        except InvalidValue as says:
+            return InvalidValue(str(says), name)
     return error

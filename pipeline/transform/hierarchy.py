@@ -7,9 +7,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contract import Finding
-from pipeline.lake.lake import Kept, Lake, arrow_schema
-from pipeline.model import HIGH, MEDIUM, WARN, Rule, Source, Tree, columns_of
+from pipeline.contract import RuleResult
+from pipeline.lake.lake import MaterializedRows, Lake, arrow_schema
+from pipeline.model import HIGH, MEDIUM, WARN, Rule, Source, Hierarchy, columns_of
 
 PARENT_IS_LISTED = Rule("parent_is_listed", "true", severity=MEDIUM, description="a node's parent is a node; where it is not, the node counts as a root")
 NODE_HAS_A_ROOT = Rule("node_has_a_root", "true", severity=HIGH, description="no node is its own ancestor, nor hangs on one that is")
@@ -19,23 +19,23 @@ NODE_HAS_A_ROOT = Rule("node_has_a_root", "true", severity=HIGH, description="no
 class Grown:
     """What a batch changes in a tree's table, as signed rows, and what is wrong with the tree."""
 
-    rows: Kept
-    findings: tuple[Finding, ...]
+    rows: MaterializedRows
+    findings: tuple[RuleResult, ...]
 
 
-def grow(tree: Tree, source: Source, nodes: pa.Table, before: pa.Table, lake: Lake) -> Grown:
+def grow(hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table, lake: Lake) -> Grown:
     """Computes the tree's table from its current nodes; only rows that differ from `before` are in the change."""
-    columns = source.tree_columns(tree)
-    parents = dict(zip(nodes[tree.id].to_pylist(), nodes[tree.parent].to_pylist(), strict=True))
+    columns = source.hierarchy_columns(hierarchy)
+    parents = dict(zip(nodes[hierarchy.id].to_pylist(), nodes[hierarchy.parent].to_pylist(), strict=True))
     found = roots(parents)
     names = [c.name for c in columns]
     was = {tuple(row.values()) for row in before.select(names).to_pylist()}
     now = {(node, parent, found[node]) for node, parent in parents.items()}
     schema = arrow_schema((*columns, *columns_of("_sign INT")))
     signed = [dict(zip(schema.names, (*row, sign), strict=True)) for rows, sign in ((was - now, -1), (now - was, 1)) for row in rows]
-    path = lake.work / f"tree_{tree.name}.parquet"
+    path = lake.work / f"tree_{hierarchy.name}.parquet"
     pq.write_table(pa.Table.from_pylist(signed, schema=schema), path)
-    return Grown(rows=lake.kept(path), findings=_findings(tree, parents, found))
+    return Grown(rows=lake.open_parquet(path), findings=_findings(hierarchy, parents, found))
 
 
 def roots(parents: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -54,10 +54,10 @@ def roots(parents: Mapping[Any, Any]) -> dict[Any, Any]:
     return found
 
 
-def _findings(tree: Tree, parents: Mapping[Any, Any], found: Mapping[Any, Any]) -> tuple[Finding, ...]:
+def _findings(hierarchy: Hierarchy, parents: Mapping[Any, Any], found: Mapping[Any, Any]) -> tuple[RuleResult, ...]:
     strangers = sum(above is not None and above not in parents for above in parents.values())
     rootless = sum(root is None for root in found.values())
     return tuple(
-        Finding(feed=tree.of, rule=r.name, severity=r.severity, action=WARN, checked=len(parents), broken=broken, description=r.description)
+        RuleResult(feed=hierarchy.upstream, rule=r.name, severity=r.severity, action=WARN, checked=len(parents), broken=broken, description=r.description)
         for r, broken in ((PARENT_IS_LISTED, strangers), (NODE_HAS_A_ROOT, rootless))
     )

@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import Progress, WorkOrder
 from pipeline.transform.derived_columns import derive, in_turn, words
-from pipeline.errors import DataError, UnfitValue, WrongDeclaration
-from pipeline.lake.lake import Kept, Lake
+from pipeline.errors import DataError, InvalidValue, DeclarationError
+from pipeline.lake.lake import MaterializedRows, Lake
 from pipeline.transform.failing_rows import Part, are_among, error_of, failing, first_part
 from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
 from pipeline.ingest.stage import Staged
@@ -45,7 +45,7 @@ def named(cases: Sequence[str]) -> str:
 
 def when_broken(rules: Iterable[Rule], where: str = "") -> str:
     """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where` do not."""
-    terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.holds}, false)")) for r in rules)
+    terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.condition}, false)")) for r in rules)
     return named([f"CASE WHEN {' AND '.join(filter(None, told))} THEN '{r.name}' END" for r, told in terms])
 
 
@@ -73,21 +73,21 @@ class Judging:
         The derived columns are computed too, though silver computes them as of each version: a row of which they
         cannot be is turned away here, where it is one row.
         """
-        delivered = [*self.feed.fact_names, *(c.name for c in BOOKKEEPING), "_extra", "_event_at"]
+        delivered = [*self.feed.input_names, *(c.name for c in BOOKKEEPING), "_extra", "_event_at"]
         columns = [*delivered, "_reasons", "_warned", "_unchecked", *(d.name for d in self.feed.derived)]
         return derive(self._as_silver(staged), self._derived).select(*columns)
 
     def parts(self) -> list[Part]:
         """Names the expressions of the query, each after those that it needs."""
         feed = self.feed
-        parts = list(self._columns(feed.prepared, self._staged))
+        parts = list(self._columns(feed.cleaned, self._staged))
         if self.deleted:
             parts.append(self._part("delete_when", [self.deleted], self._prepared, f"{self.deleted} AS _deleted"))
         if feed.event_time:
-            parts.append(self._part(feed.event_time, [feed.happened], self._prepared, f"{feed.happened} AS _event_at"))
+            parts.append(self._part(feed.event_time, [feed.event_time_sql], self._prepared, f"{feed.event_time_sql} AS _event_at"))
         for rule in self.rules:
             cases = f"{when_broken([rule])} AS _broken", f"{when_outside([rule])} AS _outside"
-            parts.append(self._part(rule.name, [rule.holds, rule.where], self._with_deleted, *cases))
+            parts.append(self._part(rule.name, [rule.condition, rule.where], self._with_deleted, *cases))
         return [*parts, *(replace(p, among=self._shown) for p in self._columns(self._derived, self._as_silver))]
 
     def _columns(self, derived: Sequence[Derived], before: Callable[[DataFrame], DataFrame]) -> Iterator[Part]:
@@ -108,8 +108,8 @@ class Judging:
 
     def _needed(self, sql: Sequence[str]) -> tuple[str, ...]:
         """Returns the staged columns that expressions are computed of, through prepared and derived columns too."""
-        made = {d.name.casefold(): d.sql for d in (*self.feed.prepared, *self.feed.derived)}
-        made |= {"effective_from": self.feed.begins, "_event_at": self.feed.happened, "_deleted": self.deleted}
+        made = {d.name.casefold(): d.sql for d in (*self.feed.cleaned, *self.feed.derived)}
+        made |= {"effective_from": self.feed.valid_from_sql, "_event_at": self.feed.event_time_sql, "_deleted": self.deleted}
         staged = {c.casefold(): c for c in (*self.feed.names, "_source_file", "_record", "_raw", "_extra")}
         waiting, seen, found = list(sql), set[str](), dict[str, None]()
         while waiting:
@@ -130,11 +130,11 @@ class Judging:
         )
 
     def _prepared(self, df: DataFrame) -> DataFrame:
-        return derive(self._staged(df), self.feed.prepared)
+        return derive(self._staged(df), self.feed.cleaned)
 
     def _with_deleted(self, df: DataFrame) -> DataFrame:
         deleted = f"coalesce({self.deleted}, false)" if self.deleted else "false"
-        return self._prepared(df).selectExpr("*", f"{deleted} AS _deleted", f"{self.feed.happened} AS _event_at")
+        return self._prepared(df).selectExpr("*", f"{deleted} AS _deleted", f"{self.feed.event_time_sql} AS _event_at")
 
     def _with_reasons(self, df: DataFrame) -> DataFrame:
         rejecting = when_broken(r for r in (*self.rules, *self.keys) if r.action is REJECT)
@@ -152,8 +152,8 @@ class Judging:
         judged = self._with_reasons(df)
         if not self.feed.derived:
             return judged
-        own = {"effective_from": self.feed.begins, "is_current": "true"}
-        there = {*self.feed.fact_names, "_event_at", "_batch_date", "_revision", *(d.name for d in self.feed.derived)}
+        own = {"effective_from": self.feed.valid_from_sql, "is_current": "true"}
+        there = {*self.feed.input_names, "_event_at", "_batch_date", "_revision", *(d.name for d in self.feed.derived)}
         later = [c for c in self.feed.silver if c.name not in there]
         return judged.selectExpr("*", *(f"CAST({own.get(c.name, 'NULL')} AS {c.type}) AS {c.name}" for c in later))
 
@@ -180,9 +180,9 @@ def without_unfit_rows(
     judging: Judging,
     staged: Staged,
     lake: Lake,
-    error: UnfitValue | WrongDeclaration,
+    error: InvalidValue | DeclarationError,
     report: Report,
-) -> tuple[Kept, tuple[Unfit, ...]]:
+) -> tuple[MaterializedRows, tuple[Unfit, ...]]:
     """Judges the staged rows after an error; those of whose values some SQL cannot be computed are rejected for that.
 
     Raises WrongDeclaration with the name of the column or rule where it can be computed of no row, DataError where it
@@ -200,7 +200,7 @@ def without_unfit_rows(
         raise error
     path = lake.work / "staged" / judging.feed.name / "fit.parquet"
     pq.write_table(search.rows.filter(pa.array(~search.struck)), path, compression="snappy")
-    kept = lake.keep(judging.verdicts(lake.kept(path).df), f"judged/{judging.feed.name}")
+    kept = lake.materialize(judging.verdicts(lake.open_parquet(path).df), f"judged/{judging.feed.name}")
     return _with_rejects(kept, search), tuple(unfit)
 
 
@@ -242,11 +242,11 @@ class _Search:
         nothing = self.rows.slice(0, 0)
         try:
             error: Exception | None = error_of(self.judging.verdicts, nothing, self.lake)
-        except WrongDeclaration as wrong:
+        except DeclarationError as wrong:
             error = wrong
         if error is not None:
             part, says = first_part(self.parts, nothing, self.lake) or (None, error)
-            raise WrongDeclaration(f"{part.name}: {says}" if part else str(says))
+            raise DeclarationError(f"{part.name}: {says}" if part else str(says))
 
     def values(self) -> Iterator[Unfit]:
         """Finds the values of which the query cannot be computed, each once: all rows that hold it are struck out."""
@@ -254,7 +254,7 @@ class _Search:
             row = self.rows.slice(at, 1)
             part, error = first_part(self.parts, row, self.lake) or (None, says)
             if part is not None and not part.needs:
-                raise WrongDeclaration(f"{part.name}: {error}")
+                raise DeclarationError(f"{part.name}: {error}")
             alike = np.zeros(self.rows.num_rows, np.bool_) if part is None else self._alike(row, part)
             alike[at] = True
             reason = f"{UNFIT}{'record' if part is None else part.name}"
@@ -277,7 +277,7 @@ class _Search:
         return alike
 
 
-def _with_rejects(kept: Kept, search: _Search) -> Kept:
+def _with_rejects(kept: MaterializedRows, search: _Search) -> MaterializedRows:
     """Adds the rows that are struck out to the judged ones, with nothing computed of them."""
     order, bad = search.judging.order, search.rows.filter(pa.array(search.struck))
     n, reasons = bad.num_rows, zip(bad["_reasons"].to_pylist(), search.reasons[search.struck], strict=True)
@@ -297,4 +297,4 @@ def _with_rejects(kept: Kept, search: _Search) -> Kept:
     with pq.ParquetWriter(path, kept.schema, compression="snappy") as writer:
         for rows in (*kept.batches(kept.schema), *pa.table(columns, schema=kept.schema).to_batches()):
             writer.write_batch(rows)
-    return search.lake.kept(path)
+    return search.lake.open_parquet(path)

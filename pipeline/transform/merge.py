@@ -16,11 +16,11 @@ from pyspark.sql.window import WindowSpec
 from pipeline.contract import WorkOrder
 from pipeline.transform.derived_columns import derive
 from pipeline.errors import DataError
-from pipeline.lake.lake import Ends, Kept, Lake, Stored
+from pipeline.lake.lake import MinMax, MaterializedRows, Lake, TableVersion
 from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.model import Append, Column, Feed, History, Replace, columns_of, literal
+from pipeline.model import Append, Column, Feed, Scd2, Snapshot, columns_of, literal
 from pipeline.commit.revisions import Superseded
-from pipeline.transform.ties import newest_by
+from pipeline.transform.ties import tie_breaker
 from pipeline.transform.validate import Judged, as_one_text
 
 MANY = 10_000  # rows of a batch from which counting the events of each key costs less than sorting them
@@ -46,8 +46,8 @@ class Past:
     nothing of any key that it lacks where one could not be read (`key` null).
     """
 
-    bronze: Future[Stored]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
-    silver: Stored
+    bronze: Future[TableVersion]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
+    silver: TableVersion
     is_first: bool  # no row of the feed was ever accepted before
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
     deliveries: tuple[Delivery, ...] = ()
@@ -61,7 +61,7 @@ class Change:
 
     table: str
     key: tuple[str, ...]
-    rows: Kept
+    rows: MaterializedRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +74,11 @@ class Merged:
 
 def merge_feed(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     """Computes what the feed's silver table becomes, touching only the keys that the batch has news of."""
-    if isinstance(judged.feed.keep, History):
+    if isinstance(judged.feed.stored_as, Scd2):
         return _merge_history(judged, order, past, lake, max_shrink)
-    if isinstance(judged.feed.keep, Replace):
+    if isinstance(judged.feed.stored_as, Snapshot):
         return _replace(judged, order, past, lake, max_shrink)
-    if isinstance(judged.feed.keep, Append):
+    if isinstance(judged.feed.stored_as, Append):
         return Merged(change=_append(judged, past, lake))
     return _upsert(judged, past, lake)
 
@@ -100,7 +100,7 @@ def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
     """Folds events like `versions`, but passes keys of one event by: nothing has to be sorted to know their only version."""
     key = list(feed.key)
     repeated = events.groupBy(*key).count().where("count > 1").select(*key)
-    columns = [*feed.fact_names, "_event_at", "_batch_date", "_revision", "effective_from", "effective_to", "is_current"]
+    columns = [*feed.input_names, "_event_at", "_batch_date", "_revision", "effective_from", "effective_to", "is_current"]
     alone = events.join(repeated, key, "left_anti").where("NOT _deleted")
     alone = alone.selectExpr("*", "_at AS effective_from", "CAST(NULL AS TIMESTAMP) AS effective_to", "true AS is_current")
     return alone.select(*columns).unionByName(versions(feed, events.join(repeated, key, "left_semi")).select(*columns))
@@ -149,14 +149,14 @@ def by_content(names: Sequence[str]) -> list[SparkColumn]:
 
 def _last_word(feed: Feed) -> list[SparkColumn]:
     """Orders rows of one instant between which neither batch date nor revision decides, the one that stands first."""
-    return [*(F.col(c).desc_nulls_last() for c in newest_by(feed)), *by_content(feed.fact_names)]
+    return [*(F.col(c).desc_nulls_last() for c in tie_breaker(feed)), *by_content(feed.input_names)]
 
 
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
-    news = judged.standing([*feed.fact_names, *ABOUT, *ROW]).withColumn("_at", F.col("_event_at"))
+    news = judged.standing([*feed.input_names, *ABOUT, *ROW]).withColumn("_at", F.col("_event_at"))
     rows, others = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
-    change = Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
+    change = Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}"))
     if not past.is_first and _this(order, past):
         _refuse_contradiction(feed, order, past, change)
         _check_shrink(feed, past, change, max_shrink)
@@ -172,9 +172,9 @@ def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Pas
     """Gives the versions of a feed that had none: no other batch has a row that could tie with one of these."""
     feed = judged.feed
     # The one delivery that there ever was lacks no key and, where no row deletes one, finds none closed.
-    is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not feed.deletes
+    is_alone = _this(order, past) is not None and len(past.deliveries) == 1 and not feed.delete_condition
     if past.deliveries and not is_alone:
-        after = _versions_told(feed, news.select(*feed.fact_names, *EVENT), past)
+        after = _versions_told(feed, news.select(*feed.input_names, *EVENT), past)
     else:
         after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, news)
     return _silver(feed, derive(after, feed.derived), "1 AS _sign"), None
@@ -187,7 +187,7 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
     of them is folded on top of it; only the others are rebuilt from bronze.
     """
     key = list(feed.key)
-    known = lake.keep(_known(feed, news, past, order), f"known/{feed.name}")
+    known = lake.materialize(_known(feed, news, past, order), f"known/{feed.name}")
     marks = known.arrow(["_plain", "_slow"])
     plain = marks.filter(marks["_plain"])
     parts, others = list[DataFrame](), None
@@ -196,7 +196,7 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
         news = news.join(known.df.where("NOT _plain").select(*key).distinct(), key, "left_semi")
     if plain.num_rows < marks.num_rows or not parts:
         is_any_slow = bool(pc.any(marks["_slow"]).as_py())
-        after = _folded(feed, known.df, news.select(*feed.fact_names, *EVENT), past, is_any_slow=is_any_slow)
+        after = _folded(feed, known.df, news.select(*feed.input_names, *EVENT), past, is_any_slow=is_any_slow)
         before = known.df.where("NOT _plain AND effective_from IS NOT NULL AND (_slow OR is_current)")
         parts.append(difference(_silver(feed, before), _silver(feed, derive(after, feed.derived)), feed.silver))
         # All others are newer than what is known of their key, and share no instant with it.
@@ -206,8 +206,8 @@ def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, la
 
 def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | None) -> DataFrame:
     """Gives what changes for keys of one event, newer than their open version, and for those that the whole delivery `this` lacks."""
-    facts = (*feed.fact_names, "_event_at", "_batch_date", "_revision")
-    fresh = news.selectExpr(*(f"{k} AS _of_{k}" for k in feed.key), f"struct({', '.join(facts)}) AS _new")
+    input_columns = (*feed.input_names, "_event_at", "_batch_date", "_revision")
+    fresh = news.selectExpr(*(f"{k} AS _of_{k}" for k in feed.key), f"struct({', '.join(input_columns)}) AS _new")
     current = known.where("is_current OR effective_from IS NULL")
     met = current.join(fresh, F.expr(" AND ".join(f"{k} = _of_{k}" for k in feed.key)), "left")
     same = " AND ".join(f"{c} <=> _new.{c}" for c in feed.tracked) or "true"
@@ -215,7 +215,7 @@ def _followed(feed: Feed, known: DataFrame, news: DataFrame, this: Delivery | No
     starts = "CASE WHEN _same THEN effective_from ELSE _first END AS effective_from"
     opened = met.where("_first IS NOT NULL").selectExpr("_new.*", starts, "CAST(NULL AS TIMESTAMP) AS effective_to")
     ends = f"coalesce(_first, {_end(this.batch_date)}) AS effective_to" if this else "_first AS effective_to"
-    ended = met.where("is_current AND NOT _same").selectExpr(*facts, "effective_from", ends)
+    ended = met.where("is_current AND NOT _same").selectExpr(*input_columns, "effective_from", ends)
     after = derive(opened.unionByName(ended).selectExpr("*", "effective_to IS NULL AS is_current"), feed.derived)
     # Every one of them differs from what it was, if only by its newest event.
     return _silver(feed, after, "1 AS _sign").unionByName(_silver(feed, current.where("is_current"), "-1 AS _sign"))
@@ -226,7 +226,7 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     key = list(feed.key)
     events = news.unionByName(
         known.where("NOT _plain AND NOT _slow AND is_current").selectExpr(
-            *feed.fact_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+            *feed.input_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
         )
     )
     if not is_any_slow:
@@ -238,18 +238,18 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     return versions(feed, fast).unionByName(_versions_told(feed, log, past), allowMissingColumns=True)
 
 
-def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, Ends] | None = None) -> DataFrame:
+def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, MinMax] | None = None) -> DataFrame:
     """Gives every event that was ever accepted and that no later record of its file stands for; see `Lake.read` for `within`."""
     stored = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_superseded", "_batch_id"], within=within)
     # Rows of a lake that was written before have no mark.
-    log = derive(stored.where(where).where("NOT coalesce(_superseded, false)"), feed.prepared)
-    log = log.withColumn("_event_at", F.expr(feed.happened)).withColumn("_at", F.col("_event_at"))
-    return log.select(*feed.fact_names, *EVENT)
+    log = derive(stored.where(where).where("NOT coalesce(_superseded, false)"), feed.cleaned)
+    log = log.withColumn("_event_at", F.expr(feed.event_time_sql)).withColumn("_at", F.col("_event_at"))
+    return log.select(*feed.input_names, *EVENT)
 
 
 def _tied_with_others(feed: Feed, news: DataFrame, order: WorkOrder, past: Past) -> DataFrame:
     """Gives the batch's own rows that only content can tell from a row which another batch of its date and revision brought."""
-    day, same = order.batch_date, list(dict.fromkeys((*feed.key, "_event_at", "_revision", *newest_by(feed))))
+    day, same = order.batch_date, list(dict.fromkeys((*feed.key, "_event_at", "_revision", *tie_breaker(feed))))
     others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(order.batch_id)})"
     log = _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
     groups = log.selectExpr(*(f"{c} AS _of_{c}" for c in same), "_deleted", f"{_content(feed)} AS _content").groupBy(*(f"_of_{c}" for c in same))
@@ -262,7 +262,7 @@ def _tied_with_others(feed: Feed, news: DataFrame, order: WorkOrder, past: Past)
 
 def _content(feed: Feed) -> str:
     # A null alone leaves the hash as it is.
-    return f"xxhash64({', '.join(f'{c}, {c} IS NULL' for c in feed.fact_names)})"
+    return f"xxhash64({', '.join(f'{c}, {c} IS NULL' for c in feed.input_names)})"
 
 
 def _versions_told(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
@@ -312,7 +312,7 @@ def _but_for_hidden(feed: Feed, known: DataFrame, past: Past, this: Delivery) ->
 
 def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
     """Tells whether whole deliveries and deletes, or whole deliveries out of their order, leave no key that could follow from its open version."""
-    return bool(past.deliveries) and (bool(feed.deletes) or any(date >= order.batch_date for date in _other_dates(past, order)))
+    return bool(past.deliveries) and (bool(feed.delete_condition) or any(date >= order.batch_date for date in _other_dates(past, order)))
 
 
 def _other_dates(past: Past, order: WorkOrder) -> list[dt.date]:
@@ -327,7 +327,7 @@ def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     # What older whole deliveries hold and lack is in silver already, unless news are from before the end of the last.
     is_late = f"_first < {_end(max(others))}" if others else "false"
     # Where keys can be deleted, an unknown key may have a past of deletes alone, which silver does not show.
-    cases = [f"WHEN effective_from IS NULL THEN {literal(bool(feed.deletes))} OR {is_late}"]
+    cases = [f"WHEN effective_from IS NULL THEN {literal(bool(feed.delete_condition))} OR {is_late}"]
     if this:
         end = _end(this.batch_date)
         cases.append(f"WHEN _first IS NULL THEN coalesce(_open_since >= {end}, false) OR coalesce(_closed_at > {end}, false)")
@@ -372,12 +372,12 @@ def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in past.deliveries)
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *_last_word(feed))
-    held = first_of(events.where("NOT _deleted"), newest).select(*feed.fact_names, "_batch_id", F.expr("true").alias("_reopens"))
+    held = first_of(events.where("NOT _deleted"), newest).select(*feed.input_names, "_batch_id", F.expr("true").alias("_reopens"))
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
     grid = _where_it_speaks(feed, grid, past, "_reopens")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return grid.selectExpr(
-        *feed.fact_names,
+        *feed.input_names,
         f"{end} AS _at",
         f"{end} AS _event_at",
         "_batch_date",
@@ -413,8 +413,8 @@ def _check_shrink(feed: Feed, past: Past, change: Change, max_shrink: float) -> 
 
 def _upsert(judged: Judged, past: Past, lake: Lake) -> Merged:
     feed, about = judged.feed, ("_event_at", "_batch_date", "_revision")
-    news, before, others = judged.standing([*feed.fact_names, *about, *ROW]), None, None
-    rows = news.select(*feed.fact_names, *about)
+    news, before, others = judged.standing([*feed.input_names, *about, *ROW]), None, None
+    rows = news.select(*feed.input_names, *about)
     if not past.is_first:
         before = past.silver.read().join(news.select(*feed.key).distinct(), list(feed.key), "left_semi")
         rows = rows.unionByName(before.select(*rows.columns))
@@ -431,7 +431,7 @@ def _tied_with_stored(feed: Feed, news: DataFrame, stored: DataFrame) -> DataFra
 
 
 def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
-    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.fact_names))
+    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.input_names))
     return first_of(rows, rank)
 
 
@@ -444,8 +444,8 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
         rows = _corrected(feed, news, past, past.superseded)
     else:
         rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
-    rows = derive(derive(rows, feed.prepared).selectExpr("*", f"{feed.happened} AS _event_at"), feed.derived)
-    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"))
+    rows = derive(derive(rows, feed.cleaned).selectExpr("*", f"{feed.event_time_sql} AS _event_at"), feed.derived)
+    return Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"))
 
 
 def _row_hash(feed: Feed) -> str:
@@ -474,7 +474,7 @@ def _files(past: Past, files: Iterable[tuple[str, str]]) -> DataFrame:
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
     """Gives the known rows between the batch's first and last event, and some others: files of other times are not even opened."""
     time = judged.feed.event_time
-    return past.silver.read(["_row", "_batch_date", "_revision"], within={time: judged.rows.ends("_event_at")} if time else None)
+    return past.silver.read(["_row", "_batch_date", "_revision"], within={time: judged.rows.min_max("_event_at")} if time else None)
 
 
 def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
@@ -496,7 +496,7 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
     is_outdated = newest.batch_id != order.batch_id
     says_nothing_of_some = newest.batch_id in past.rejected_keys["batch_id"].to_pylist() and len(past.deliveries) > 1
     before = None if past.is_first or (is_outdated and not says_nothing_of_some) else past.silver.read()
-    news = judged.standing(feed.fact_names)
+    news = judged.standing(feed.input_names)
     if is_outdated:
         news = _as_last_listed(feed, past) if says_nothing_of_some else news.where("false")
     elif says_nothing_of_some and before is not None:
@@ -510,11 +510,11 @@ def _replace(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrin
 
 def _left_as_it_was(feed: Feed, news: DataFrame, before: DataFrame, past: Past, newest: Delivery) -> DataFrame:
     """Gives the stored rows of the keys of which the newest whole delivery, with the rows `news`, says nothing."""
-    rows = before.select(*feed.fact_names).join(news.select(*feed.key).distinct(), list(feed.key), "left_anti")
+    rows = before.select(*feed.input_names).join(news.select(*feed.key).distinct(), list(feed.key), "left_anti")
     hidden = None if newest.batch_id in _incomplete(past) else _hidden(past, newest.batch_id)
     if hidden is None:
         return rows
-    return rows.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.fact_names)
+    return rows.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.input_names)
 
 
 def _as_last_listed(feed: Feed, past: Past) -> DataFrame:
@@ -522,25 +522,25 @@ def _as_last_listed(feed: Feed, past: Past) -> DataFrame:
     key = list(feed.key)
     turns = sorted({(d.batch_date, d.revision) for d in past.deliveries})
     rows = ", ".join(f"({literal(d.batch_id)}, {turns.index((d.batch_date, d.revision))})" for d in past.deliveries)
-    log = _log(feed, past).select(*feed.fact_names, "_batch_id")
+    log = _log(feed, past).select(*feed.input_names, "_batch_id")
     listed = log.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _turn)")
     held = log.join(listed, "_batch_id")
     holds = held.select(*key, "_batch_id").distinct().withColumn("_held", F.expr("true"))
     grid = held.select(*key).distinct().crossJoin(listed).join(holds, [*key, "_batch_id"], "left")
     grid = _where_it_speaks(feed, grid, past, "_held")
     last = grid.groupBy(*key).agg(F.max("_turn").alias("_turn"))
-    return held.join(last, [*key, "_turn"], "left_semi").select(*feed.fact_names)
+    return held.join(last, [*key, "_turn"], "left_semi").select(*feed.input_names)
 
 
 def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
     # Of two rows of one key and start the content decides.
-    order = by_content(feed.fact_names)
-    if not feed.starts:
+    order = by_content(feed.input_names)
+    if not feed.version_start:
         return first_of(rows, Window.partitionBy(*feed.key).orderBy(*order))
-    rows = rows.withColumn("effective_from", F.expr(feed.begins))
+    rows = rows.withColumn("effective_from", F.expr(feed.valid_from_sql))
     return _until_the_next(feed, first_of(rows, Window.partitionBy(*feed.key, "effective_from").orderBy(*order)))
 
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
     rows = difference(before, _silver(feed, after), feed.silver)
-    return Change(table=past.silver.name, key=feed.silver_key, rows=lake.keep(rows, f"changes/{past.silver.name}"))
+    return Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}"))

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake.lake import Kept, Lake
-from pipeline.model import HIGH, Append, Feed, History, Rule, Upsert
+from pipeline.lake.lake import MaterializedRows, Lake
+from pipeline.model import HIGH, Append, Feed, Scd2, Rule, Scd1
 
 AGREE = Rule(
     "events_of_one_instant_agree",
@@ -47,9 +47,9 @@ class Ties:
 NO_TIES = Ties(differing=_WHERE.empty_table())
 
 
-def newest_by(feed: Feed) -> tuple[str, ...]:
+def tie_breaker(feed: Feed) -> tuple[str, ...]:
     """Returns the columns that decide between rows of one instant before anything else does."""
-    return feed.keep.newest_by if isinstance(feed.keep, History) else ()
+    return feed.stored_as.tie_breaker if isinstance(feed.stored_as, Scd2) else ()
 
 
 @lru_cache(maxsize=1)
@@ -58,7 +58,7 @@ def _database(spill: str) -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2})
 
 
-def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
+def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[MaterializedRows, Ties]:
     """Marks the rows that a later record of their file stands for (`_superseded`), and returns all ties of the accepted rows.
 
     `rows` are a feed's judged rows; where a row has to be marked they are written anew.
@@ -68,7 +68,7 @@ def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
     with _database(str(lake.path / "_spill")).cursor() as db:
         accepted = "SELECT * FROM read_parquet($files) WHERE _reasons IS NULL"
         files = {"files": [str(f) for f in rows.files]}
-        if isinstance(feed.keep, Append):
+        if isinstance(feed.stored_as, Append):
             return rows, _equal_rows(db, accepted, files, feed.names)
         same = _same(feed)
         tied = f"SELECT {same} FROM ({accepted}) GROUP BY {same} HAVING count(*) > 1"
@@ -82,14 +82,14 @@ def settled(feed: Feed, rows: Kept, lake: Lake) -> tuple[Kept, Ties]:
 
 def _same(feed: Feed) -> str:
     """Writes SQL for the columns that rows of a tie share."""
-    instant = () if isinstance(feed.keep, Upsert) else (feed.starts,) if feed.starts and not isinstance(feed.keep, History) else ("_event_at",)
+    instant = () if isinstance(feed.stored_as, Scd1) else (feed.version_start,) if feed.version_start and not isinstance(feed.stored_as, Scd2) else ("_event_at",)
     return _listed(list(dict.fromkeys((*feed.key, *instant, "_revision"))))
 
 
 def _rows_of_ties(feed: Feed, accepted: str, same: str) -> str:
     """Writes SQL for the rows of ties: whether they differ, which copy of equal ones each is, and its place in its file."""
-    named = [f'"{c}"' for c in newest_by(feed)]
-    content = _listed(feed.fact_names)
+    named = [f'"{c}"' for c in tie_breaker(feed)]
+    content = _listed(feed.input_names)
     alike = ", ".join((same, *named))
     order = ", ".join((*(f"{c} DESC NULLS LAST" for c in named), "_record DESC"))
     return f"""
@@ -127,7 +127,7 @@ def _listed(names: Sequence[str], of: str = "") -> str:
     return ", ".join(f'{of}"{c}"' for c in names)
 
 
-def _marked(rows: Kept, overruled: pa.Table, path: Path) -> Kept:
+def _marked(rows: MaterializedRows, overruled: pa.Table, path: Path) -> MaterializedRows:
     """Writes the rows anew, with `_superseded` true for those that are named by file and record."""
     names = overruled["_source_file"].to_numpy(zero_copy_only=False)
     records = overruled["_record"].to_numpy()
@@ -143,4 +143,4 @@ def _marked(rows: Kept, overruled: pa.Table, path: Path) -> Kept:
             accepted = pc.is_null(batch["_reasons"]).to_numpy(zero_copy_only=False)
             at = rows.schema.get_field_index("_superseded")
             writer.write_batch(batch.set_column(at, "_superseded", pa.array(mask & accepted)))
-    return Kept(path=path, schema=rows.schema, session=rows.session)
+    return MaterializedRows(path=path, schema=rows.schema, session=rows.session)

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
-from pipeline.contract import FileCounts, Finding, Quality, WorkOrder
-from pipeline.errors import DataError, UnfitValue, WrongDeclaration
+from pipeline.contract import FileCounts, RuleResult, Quality, WorkOrder
+from pipeline.errors import DataError, InvalidValue, DeclarationError
 from pipeline.lake.engine_errors import within
 from pipeline.transform.judging import Judging, Report, Unfit, silent, without_unfit_rows
-from pipeline.lake.lake import Kept, Lake, Stored
+from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
 from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, filled, literal
+from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, render_sql, literal
 from pipeline.ingest.non_data_records import DESCRIPTIONS
 from pipeline.ingest.invisible_characters import BLANK, described, shown
 from pipeline.ingest.stage import Staged
@@ -39,8 +39,8 @@ class Judged:
     """The records of one feed of the batch, each with `_reasons` (comma-joined names; not null = rejected)."""
 
     feed: Feed
-    rows: Kept
-    findings: tuple[Finding, ...]
+    rows: MaterializedRows
+    findings: tuple[RuleResult, ...]
     files: tuple[FileCounts, ...]
     ties: Ties
     others: list[DataFrame] = field(default_factory=list)  # not yet run: own rows (`ROW`) that tie with a row of another batch
@@ -53,12 +53,12 @@ class Judged:
         """Reads some columns of the accepted rows without those that a later record of their file stands for."""
         return self.rows.read([*columns, "_reasons", "_superseded"]).where("_reasons IS NULL AND NOT _superseded").select(*columns)
 
-    def accepted_rows(self, lake: Lake) -> Kept | pa.Table:
+    def accepted_rows(self, lake: Lake) -> MaterializedRows | pa.Table:
         """The accepted rows as they go to bronze."""
         if self.rows_accepted == self.rows.rows:
             return self.rows
         if self.rows_accepted > IN_MEMORY:
-            return lake.keep(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
+            return lake.materialize(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
 
     @cached_property
@@ -73,10 +73,10 @@ class Judged:
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
-    event, needed, unless = feed.event_time, (*feed.key, feed.starts, feed.event_time), "NOT _deleted" if feed.deletes else ""
+    event, needed, unless = feed.event_time, (*feed.key, feed.version_start, feed.event_time), "NOT _deleted" if feed.delete_condition else ""
     given = [
         Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else unless)
-        for c in feed.facts
+        for c in feed.input_columns
         if c.required or c.name in needed
     ]
     future = Rule(
@@ -102,7 +102,7 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
 
 def _blanks_around_keys(feed: Feed) -> list[Rule]:
     """Gives, for prepared keys, what staging says of delivered ones: it is on record only where a row breaks it."""
-    texts = [p.name for p in feed.prepared if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
+    texts = [p.name for p in feed.cleaned if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
     return [Rule(f"key:{c}:{BLANK}", f"{c} = trim({c})", action=REJECT, where=f"{c} IS NOT NULL") for c in texts]
 
 
@@ -121,14 +121,14 @@ def judge(
     Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`.
     Raises WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many.
     """
-    rules = [replace(r, holds=filled(r.holds, values), where=filled(r.where, values)) for r in row_rules(feed, quality)]
-    judging = Judging(feed=feed, order=order, rules=tuple(rules), keys=tuple(_blanks_around_keys(feed)), deleted=filled(feed.deletes, values))
+    rules = [replace(r, condition=render_sql(r.condition, values), where=render_sql(r.where, values)) for r in row_rules(feed, quality)]
+    judging = Judging(feed=feed, order=order, rules=tuple(rules), keys=tuple(_blanks_around_keys(feed)), deleted=render_sql(feed.delete_condition, values))
     unfit: tuple[Unfit, ...] = ()
     with within(f"{order.source}.silver.{feed.name}"):
         try:
             with within():
-                rows = lake.keep(judging.verdicts(lake.kept(staged.path).df), f"judged/{feed.name}")
-        except (UnfitValue, WrongDeclaration) as error:
+                rows = lake.materialize(judging.verdicts(lake.open_parquet(staged.path).df), f"judged/{feed.name}")
+        except (InvalidValue, DeclarationError) as error:
             rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
     rows, ties = settled(feed, rows, lake)
     findings, files = _findings(feed, rows, rules, unfit), _file_counts(feed, rows, staged)
@@ -148,7 +148,7 @@ def tally(found: Iterable[Mapping[str, Any]], column: str) -> Counter[str]:
     return names
 
 
-def _findings(feed: Feed, rows: Kept, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()) -> tuple[Finding, ...]:
+def _findings(feed: Feed, rows: MaterializedRows, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()) -> tuple[RuleResult, ...]:
     verdicts = combinations(rows.arrow(["_reasons", "_warned", "_unchecked"]))
     good = [v for v in verdicts if v["_reasons"] is None]
     accepted = sum(v["count_all"] for v in good)
@@ -182,10 +182,10 @@ def _of_staging(reason: str) -> str:
     return DESCRIPTIONS[reason]
 
 
-def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, examples: tuple[str, ...] = ()) -> Finding:
+def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, examples: tuple[str, ...] = ()) -> RuleResult:
     """Makes the record of how a rule fared."""
     action = rule.action if isinstance(rule, Rule) else WARN
-    return Finding(
+    return RuleResult(
         feed=feed, rule=rule.name, severity=rule.severity, action=action, checked=checked, broken=broken, description=rule.description, examples=examples
     )
 
@@ -200,31 +200,31 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
     return examples
 
 
-def _warned(rows: Kept) -> pa.Table:
+def _warned(rows: MaterializedRows) -> pa.Table:
     accepted = ds.field("_reasons").is_null() & (ds.field("_warned") != "")
     return ds.dataset(rows.path, format="parquet").head(SEARCHED, columns=["_warned", "_raw"], filter=accepted)
 
 
-def rejects(rows: Kept, columns: Sequence[str]) -> pa.Table:
+def rejects(rows: MaterializedRows, columns: Sequence[str]) -> pa.Table:
     """Reads the rejected rows alone."""
     if not rows.rows:
         return rows.arrow(columns)
     return ds.dataset(rows.path, format="parquet").to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
 
 
-def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tuple[pa.Table, tuple[Finding, ...]]:
+def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tuple[pa.Table, tuple[RuleResult, ...]]:
     """Returns the rows of `ops.rejected_keys` for feeds that the batch delivers whole, and how `listed_key_is_accepted` fared.
 
     The key is one text, as `as_one_text` writes it, and null where the record cannot be read. A readable record without
     a key names none: it hides nothing.
     """
-    tables, findings = [OPS[REJECTED_KEYS].empty_table()], list[Finding]()
+    tables, findings = [OPS[REJECTED_KEYS].empty_table()], list[RuleResult]()
     for j in judged:
         keys = [*j.feed.key]
         nameless, unread = " OR ".join(f"{k} IS NULL" for k in keys), _unread_key(j.feed)
         hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({nameless}) OR {unread})")
         key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
-        rows = lake.keep(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
+        rows = lake.materialize(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
         many = rows.num_rows if rows is not None else 0
         examples = tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
         findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
@@ -249,7 +249,7 @@ def as_one_text(names: Sequence[str]) -> str:
     return f"concat({', '.join(values)})"
 
 
-def _file_counts(feed: Feed, rows: Kept, staged: Staged) -> tuple[FileCounts, ...]:
+def _file_counts(feed: Feed, rows: MaterializedRows, staged: Staged) -> tuple[FileCounts, ...]:
     rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
     return tuple(
         FileCounts(name=f.name, feed=feed.name, rows_read=f.rows, rows_accepted=f.rows - rejected[f.name], rows_rejected=rejected[f.name]) for f in staged.files
@@ -276,7 +276,7 @@ def quarantine(judged: Iterable[Judged], order: WorkOrder) -> pa.Table:
     return pa.concat_tables(tables)
 
 
-def reference_counts(judged: Iterable[Judged], tables: Mapping[str, Stored]) -> list[DataFrame]:
+def reference_counts(judged: Iterable[Judged], tables: Mapping[str, TableVersion]) -> list[DataFrame]:
     """Counts lazily, for each reference of each feed, the accepted rows whose partner neither batch nor lake knows.
 
     `tables` has per feed its silver table with this batch merged. Each DataFrame has one row: `feed, rule, checked, broken`.
@@ -284,7 +284,7 @@ def reference_counts(judged: Iterable[Judged], tables: Mapping[str, Stored]) -> 
     return [_reference_count(j, r, tables[r.feed]) for j in judged if j.rows_accepted for r in j.feed.references]
 
 
-def _reference_count(judged: Judged, reference: Reference, table: Stored) -> DataFrame:
+def _reference_count(judged: Judged, reference: Reference, table: TableVersion) -> DataFrame:
     on = list(reference.on)
     kept = judged.rows.read([*on, "_deleted", "_reasons"]).where("_reasons IS NULL AND NOT _deleted")
     unknown = kept.select(*on).join(table.read(on), on, "left_anti")
@@ -293,18 +293,18 @@ def _reference_count(judged: Judged, reference: Reference, table: Stored) -> Dat
     )
 
 
-def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[Finding, ...]:
+def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[RuleResult, ...]:
     """Runs the lazy counts of references in one job, and returns the findings of every reference and of all ties."""
-    rows = lake.keep(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
+    rows = lake.materialize(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
     references = [finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references]
     return (*references, *(f for j in judged for f in _tie_findings(j, lake)))
 
 
-def _tie_findings(judged: Judged, lake: Lake) -> Iterator[Finding]:
+def _tie_findings(judged: Judged, lake: Lake) -> Iterator[RuleResult]:
     feed, ties, checked = judged.feed, judged.ties, judged.rows_accepted
-    if not isinstance(feed.keep, Append):
-        differing = pa.concat_tables([ties.differing, *(lake.keep(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names) for rows in judged.others)])
+    if not isinstance(feed.stored_as, Append):
+        differing = pa.concat_tables([ties.differing, *(lake.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names) for rows in judged.others)])
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
         examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
@@ -312,9 +312,9 @@ def _tie_findings(judged: Judged, lake: Lake) -> Iterator[Finding]:
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 
-def check_rows(table: str, key: Sequence[str], rows: Kept) -> None:
+def check_rows(table: str, key: Sequence[str], rows: MaterializedRows) -> None:
     """Raises DataError where a row breaks a check of its table: `rows` have `_failed` (comma-joined names, "" = none) and the key."""
-    if not rows.ends("_failed")[1]:
+    if not rows.min_max("_failed")[1]:
         return
     verdicts = rows.arrow(["_failed", *key])
     failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
@@ -323,7 +323,7 @@ def check_rows(table: str, key: Sequence[str], rows: Kept) -> None:
     raise DataError(f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
 
 
-def score(findings: Iterable[Finding]) -> float | None:
+def score(findings: Iterable[RuleResult]) -> float | None:
     """Computes 100 × (1 − Σ weight·broken / Σ weight·checked), without repairs; None where nothing was checked."""
     checked = broken = 0
     for f in (f for f in findings if f.action != REPAIR):
@@ -332,17 +332,17 @@ def score(findings: Iterable[Finding]) -> float | None:
     return None if checked == 0 else 100 * (1 - broken / checked)
 
 
-def status(findings: Iterable[Finding]) -> str:
+def status(findings: Iterable[RuleResult]) -> str:
     """Tells FAIL when an accepted row breaks a HIGH rule, else PASS."""
     return "FAIL" if high(findings) else "PASS"
 
 
-def high(findings: Iterable[Finding]) -> int:
+def high(findings: Iterable[RuleResult]) -> int:
     """Counts how often accepted rows break HIGH rules."""
     return sum(f.broken for f in findings if f.severity == HIGH and f.action == WARN)
 
 
-def check_quality(quality: Quality, findings: Sequence[Finding], files: Sequence[FileCounts]) -> None:
+def check_quality(quality: Quality, findings: Sequence[RuleResult], files: Sequence[FileCounts]) -> None:
     """Raises DataError when the batch is below what `[quality]` demands."""
     read, rejected = sum(f.rows_read for f in files), sum(f.rows_rejected for f in files)
     reached = score(findings)

@@ -41,14 +41,14 @@ def take(order: WorkOrder, settings: Settings, lake: Lake, report: Report, sourc
         reason = f"{source.name} streams, which needs the engine {STREAMING_ENGINE}, and this is {settings.engine}; no table was touched"
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=reason)
     try:
-        return Query(order=order, lake=lake, folder=lake.path / FOLDER / source.name / stream.feed, work=straight).run()
+        return StreamingRun(order=order, lake=lake, folder=lake.path / FOLDER / source.name / stream.feed, work=straight).run()
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
         reason = f"the stream of {source.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=traceback.format_exc())
 
 
 @dataclass(kw_only=True)
-class Query:
+class StreamingRun:
     """One run of the streaming query, for one attempt at one batch."""
 
     order: WorkOrder

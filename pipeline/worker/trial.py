@@ -18,7 +18,7 @@ import pyarrow as pa
 from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder, hidden, secrets_of
 from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import BATCHES, Entry, Manifest
-from pipeline.model import AsOf, Feed, Source
+from pipeline.model import PointInTimeJoin, Feed, Source
 from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 DAYS = (dt.date(2026, 1, 1), dt.date(2026, 1, 2))
@@ -90,23 +90,23 @@ def _places(source: Source, reason: str) -> list[str]:
 def _declared(source: Source) -> Iterator[tuple[str, str]]:
     """Gives every SQL text of a source's declarations, and the functions of its gold tables, each with its place."""
     for feed in source.feeds:
-        yield from ((f"{feed.name}, prepared column {d.name}", d.sql) for d in feed.prepared)
+        yield from ((f"{feed.name}, cleaned column {d.name}", d.sql) for d in feed.cleaned)
         yield from ((f"{feed.name}, derived column {d.name}", d.sql) for d in feed.derived)
-        yield from ((f"{feed.name}, rule {r.name}", f"{r.holds} {r.where}") for r in feed.rules)
-        yield f"{feed.name}, delete_when", feed.deletes
+        yield from ((f"{feed.name}, rule {r.name}", f"{r.condition} {r.where}") for r in feed.rules)
+        yield f"{feed.name}, delete_when", feed.delete_condition
     for table in source.enriched:
-        yield f"{table.name}, at", table.at
+        yield f"{table.name}, at", table.as_of
         yield from ((f"{table.name}, derived column {d.name}", d.sql) for d in table.derived)
-        yield from ((f"{table.name}, rule {r.name}", f"{r.holds} {r.where}") for r in table.rules)
-        yield from ((f"{table.name}, check {r.name}", f"{r.holds} {r.where}") for r in table.checks)
-        for partner in (p for p in table.partners if isinstance(p, AsOf)):
-            where = f"{table.name}, partner {partner.feed}"
-            yield where, " ".join([partner.where, *(d.sql for d in (*partner.totals, *partner.give))])
+        yield from ((f"{table.name}, rule {r.name}", f"{r.condition} {r.where}") for r in table.rules)
+        yield from ((f"{table.name}, check {r.name}", f"{r.condition} {r.where}") for r in table.checks)
+        for join in (p for p in table.joins if isinstance(p, PointInTimeJoin)):
+            where = f"{table.name}, partner {join.feed}"
+            yield where, " ".join([join.where, *(d.sql for d in (*join.aggregates, *join.select))])
     for gold in source.gold:
         yield f"{gold.name}, where", gold.where
-        columns = {**gold.sums, **gold.members, **gold.ages}
+        columns = {**gold.sum, **gold.members, **gold.as_of_columns}
         yield from ((f"{gold.name}, column {column}", sql) for column, sql in columns.items())
-        yield from ((f"{gold.name}, check {r.name}", f"{r.holds} {r.where}") for r in gold.checks)
-        yield f"{gold.name}, each", " ".join(gold.each)
+        yield from ((f"{gold.name}, check {r.name}", f"{r.condition} {r.where}") for r in gold.checks)
+        yield f"{gold.name}, each", " ".join(gold.per)
         yield f"{gold.name}, its columns or its function", " ".join([*(c.name for c in gold.schema), *gold.grain, *gold.key])
         yield f"{gold.name}, its function", inspect.getsource(gold.build)

@@ -19,16 +19,16 @@ from typing import Any
 
 from pipeline import contract
 from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
-from pipeline.engine.jars import NoJars
-from pipeline.engine.java import NoJava
+from pipeline.engine.jars import JarsNotFound
+from pipeline.engine.java import JavaNotFound
 from pipeline.commit.journal import recover
 from pipeline.lake.lake import Lake
 from pipeline.contract.lake_version import NewerLake
-from pipeline.lake.lock import LakeBusy, Lock
+from pipeline.lake.lock import LakeLocked, Lock
 from pipeline.commit.manifest import Manifest
 from pipeline.engine.session import Session, open_session
-from pipeline.commit.maintenance import Upkeep
-from pipeline.engine.time_zone import NoTimeZone
+from pipeline.commit.maintenance import Maintenance
+from pipeline.engine.time_zone import TimeZoneNotFound
 
 # A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end. Who waits longer says so.
 LOCK_SECONDS = 10.0
@@ -37,10 +37,10 @@ RETIRE_BYTES = 2 << 30
 # No order for so long: time for housekeeping.
 IDLE_SECONDS = 2.0
 # A worker that cannot start for one of these will not by itself.
-FINAL = (NoJava, NoJars, NoTimeZone, NewerLake, ValueError)
+FINAL = (JavaNotFound, JarsNotFound, TimeZoneNotFound, NewerLake, ValueError)
 
 
-class Line:
+class DaemonConnection:
     """The connection to the daemon. When the daemon is gone, so is this process, whatever it is doing."""
 
     def __init__(self, descriptor: int) -> None:
@@ -54,7 +54,7 @@ class Line:
             try:
                 self._socket.sendall((contract.to_json(message) + "\n").encode())
             except OSError:
-                end_at_once()
+                exit_now()
 
     def receive(self, timeout_seconds: float | None = None) -> Any:
         """Waits for the daemon's next message; None when it takes too long."""
@@ -67,13 +67,13 @@ class Line:
         with contextlib.suppress(OSError, ValueError), self._socket.makefile("r", encoding="utf-8") as stream:
             for line in stream:
                 self._messages.put(contract.from_json(line))
-        end_at_once()
+        exit_now()
 
 
 class Worker:
     """Takes the lake's lock for each order, and only then writes."""
 
-    def __init__(self, line: Line, lock_seconds: float = LOCK_SECONDS) -> None:
+    def __init__(self, line: DaemonConnection, lock_seconds: float = LOCK_SECONDS) -> None:
         self._line = line
         self._lock_seconds = lock_seconds
         self._is_busy = self._is_ending = False
@@ -122,11 +122,11 @@ class Worker:
         return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
 
     def _serve(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
-        upkeep = Upkeep(lake, settings.keep_days)
+        upkeep = Maintenance(lake, settings.keep_days)
         while not self._is_ending:
             order = self._line.receive(IDLE_SECONDS if upkeep.is_due else None)
             if order is None:
-                with contextlib.suppress(LakeBusy), self._locked(lock, patient=False):
+                with contextlib.suppress(LakeLocked), self._locked(lock, patient=False):
                     upkeep.run()
                 continue
             if isinstance(order, Trial):
@@ -161,7 +161,7 @@ class Worker:
             try:
                 lock.take(self._lock_seconds if patient else 0.0)
                 break
-            except LakeBusy as error:
+            except LakeLocked as error:
                 if not patient:
                     raise
                 self._line.send(Waiting(reason=error.what))  # it is the daemon that may lose patience
@@ -173,7 +173,7 @@ class Worker:
     def _end_after_this(self, _signal: int, _frame: FrameType | None) -> None:
         self._is_ending = True
         if not self._is_busy:
-            end_at_once()
+            exit_now()
 
 
 def _resident_bytes() -> int:
@@ -183,7 +183,7 @@ def _resident_bytes() -> int:
         return 0  # not told here: then the unit's MemoryMax decides
 
 
-def end_at_once() -> None:
+def exit_now() -> None:
     """Ends this process and every process that it started, now. What was being written is undone when a worker starts."""
     for pid in _descendants(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
@@ -199,7 +199,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     faulthandler.enable()
     _leave_ctrl_c_to_the_daemon()
-    return Worker(Line(options.fd), options.lock_seconds).work()
+    return Worker(DaemonConnection(options.fd), options.lock_seconds).work()
 
 
 def _leave_ctrl_c_to_the_daemon() -> None:

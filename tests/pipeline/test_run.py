@@ -15,7 +15,7 @@ from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
 
 from pipeline.contract import Outcome, Progress
 from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
-from pipeline.model import Csv, Enriched, Rule, Source, Upsert
+from pipeline.model import Csv, Enriched, Rule, Source, Scd1
 from pipeline.commit.attempt import adopt, restore
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.engine.session import Session
@@ -266,7 +266,7 @@ def changed(site: Site, source: Source, day: str) -> list[str]:
 def test_a_changed_definition_is_named_by_its_table_once(site: Site) -> None:
     prices, visits = TILL.feeds
     ruled = replace(TILL, feeds=(replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL"),)), visits))
-    kept = replace(TILL, feeds=(prices, replace(visits, keep=Upsert())))
+    kept = replace(TILL, feeds=(prices, replace(visits, stored_as=Scd1())))
     assert changed(site, TILL, "2026-03-01") == []  # nothing was there before
     assert changed(site, TILL, "2026-03-02") == []
     assert changed(site, ruled, "2026-03-03") == ["till.silver.prices"]
@@ -302,7 +302,7 @@ def test_a_table_stays_outdated_for_as_long_as_rows_of_an_older_definition_stand
 def test_a_change_under_which_no_row_was_written_can_be_taken_back(site: Site) -> None:
     prices, visits = TILL.feeds
     site.deliver("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
-    kept = replace(TILL, feeds=(prices, replace(visits, keep=Upsert())))
+    kept = replace(TILL, feeds=(prices, replace(visits, stored_as=Scd1())))
     assert changed(site, kept, "2026-03-02") == ["till.silver.visits"]
     assert changed(site, kept, "2026-03-03") == []  # told once, though no row follows it
     assert older(site, kept) == {"till.silver.visits": CHANGED}
@@ -331,7 +331,7 @@ def test_tables_that_are_computed_whole_and_empty_ones_are_never_mixed(session: 
     site = Site(tmp_path, session, CLUB)
     site.deliver("2026-03-01", menu="dish | price\n soup | 3")
     ruled = tuple(replace(f, rules=(Rule("always", "true"),)) for f in CLUB.feeds)
-    joined = Enriched(name="served", of="menu", partners=())
+    joined = Enriched(name="served", upstream="menu", joins=())
     now = replace(CLUB, feeds=ruled, enriched=(joined,))
     assert set(older(site, now).values()) == {CHANGED}
     site.run(site.order("2026-03-02", menu="dish | price\n soup | 4", rooms="room_id | seats\n r1 | 4"), source=now)

@@ -9,7 +9,7 @@ from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.clock import Clock
 from daemon.config.config import Config, load
 from daemon.ledger.ledger import Ledger
-from pipeline.contract import Finding, Outcome, Result
+from pipeline.contract import RuleResult, Outcome, Result
 
 DAY = dt.date(2026, 3, 4)
 FILES = ("orders_2026_03_04.csv", "customers_2026_03_04.csv")
@@ -57,10 +57,10 @@ class Site:
         return BatchFile(number=number, kind="data", name=name, feed=name.partition("_")[0], **known)
 
 
-def answer(batch_id: str, *findings: Finding, **values: Any) -> dict[str, Any]:
+def answer(batch_id: str, *findings: RuleResult, **values: Any) -> dict[str, Any]:
     """A worker's answer as the ledger keeps it."""
     return asdict(Result(batch_id=batch_id, outcome=Outcome.PUBLISHED, findings=findings, **values))
 
 
-def finding(rule: str, broken: int, severity: str = "HIGH") -> Finding:
-    return Finding(feed="orders", rule=rule, severity=severity, action="REJECT", checked=100, broken=broken)
+def finding(rule: str, broken: int, severity: str = "HIGH") -> RuleResult:
+    return RuleResult(feed="orders", rule=rule, severity=severity, action="REJECT", checked=100, broken=broken)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.commit.journal import recover
-from pipeline.lake.lake import Kept, Lake
+from pipeline.lake.lake import MaterializedRows, Lake
 from pipeline.commit.manifest import Entry, Manifest, PublishedFile
 from pipeline.model import Column, columns_of
 from pipeline.commit.attempt import Attempt
@@ -65,11 +65,11 @@ def write(attempt: Attempt) -> None:
     attempt.change(GOLD, ["name"], kept(lake, rows, lake.schema(GOLD).append(pa.field("_sign", pa.int32()))))
 
 
-def kept(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> Kept:
+def kept(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> MaterializedRows:
     """Rows as Parquet in the work folder."""
     path = lake.work / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    return lake.kept(path)
+    return lake.open_parquet(path)
 
 
 def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:

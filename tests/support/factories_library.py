@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import AsOf, Derived, Enriched, Feed, History, Newest, Replace, Source, Upsert, keys, rows, totals
+from pipeline.model import PointInTimeJoin, Derived, Enriched, Feed, Scd2, LatestJoin, Snapshot, Source, Scd1, recompute, select_rows, aggregate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
 def _upsert(name: str, columns: str, key: str) -> Feed:
-    return Feed(name=name, files=f"{name}_*.csv", columns=columns, key=(key,), keep=Upsert())
+    return Feed(name=name, files=f"{name}_*.csv", columns=columns, key=(key,), stored_as=Scd1())
 
 
 LIBRARY = Source(
@@ -20,7 +20,7 @@ LIBRARY = Source(
             files="readers_*.csv",
             columns="reader STRING NOT NULL, name STRING, born DATE",
             key=("reader",),
-            keep=History(),
+            stored_as=Scd2(),
         ),
         _upsert("homes", "reader STRING NOT NULL, town STRING, name STRING", "reader"),
         Feed(
@@ -28,8 +28,8 @@ LIBRARY = Source(
             files="books_*.csv",
             columns="isbn STRING NOT NULL, title STRING, genre STRING, fee INT, valid_from DATE NOT NULL",
             key=("isbn",),
-            keep=Replace(starts="valid_from"),
-            whole=True,
+            stored_as=Snapshot(valid_from="valid_from"),
+            snapshot=True,
         ),
         _upsert("genres", "genre STRING NOT NULL, floor INT, note STRING", "genre"),
         _upsert("loans", "loan STRING NOT NULL, reader STRING, isbn STRING, lent_on DATE", "loan"),
@@ -37,22 +37,22 @@ LIBRARY = Source(
     enriched=(
         Enriched(
             name="people",
-            of="readers",
+            upstream="readers",
             prefix="own_",
-            partners=(Newest(feed="homes", on=("reader",), prefix="home_", columns=("town", "name")),),
+            joins=(LatestJoin(feed="homes", on=("reader",), prefix="home_", columns=("town", "name")),),
             derived=(Derived("name", "STRING", "coalesce(own_name, home_name, 'nobody')"), Derived("town", "STRING", "coalesce(home_town, 'nowhere')")),
         ),
         Enriched(
             name="editions",
-            of="books",
+            upstream="books",
             versions=True,
-            partners=(Newest(feed="genres", on=("genre",), prefix="genre_", columns=("floor",)),),
+            joins=(LatestJoin(feed="genres", on=("genre",), prefix="genre_", columns=("floor",)),),
         ),
         Enriched(
             name="lendings",
-            of="loans",
-            at="CAST(lent_on AS TIMESTAMP)",
-            partners=(AsOf(feed="books", on=("isbn",), prefix="book_", columns=("fee",)),),
+            upstream="loans",
+            as_of="CAST(lent_on AS TIMESTAMP)",
+            joins=(PointInTimeJoin(feed="books", on=("isbn",), prefix="book_", columns=("fee",)),),
         ),
     ),
     gold_module="factories_library",
@@ -61,38 +61,38 @@ LIBRARY = Source(
 AGE_GROUP = "CASE WHEN born IS NULL THEN 'n/a' WHEN born > add_months($as_of, -216) THEN 'child' ELSE 'adult' END"
 
 
-@rows(of="people", grain=("reader",), columns="reader STRING, name STRING, town STRING, born DATE, age_group STRING", ages={"age_group": AGE_GROUP})
+@select_rows(upstream="people", grain=("reader",), columns="reader STRING, name STRING, town STRING, born DATE, age_group STRING", as_of_columns={"age_group": AGE_GROUP})
 def dim_reader(people: "DataFrame") -> "DataFrame":
     """Readers, each of an age."""
     return people
 
 
-@rows(of="editions", grain=("isbn", "effective_from"), columns="isbn STRING, title STRING, floor INT, effective_from TIMESTAMP, is_current BOOLEAN")
+@select_rows(upstream="editions", grain=("isbn", "effective_from"), columns="isbn STRING, title STRING, floor INT, effective_from TIMESTAMP, is_current BOOLEAN")
 def dim_edition(editions: "DataFrame") -> "DataFrame":
     """Every version of a book and where it stands."""
     return editions
 
 
-@totals(
-    of="lendings",
+@aggregate(
+    upstream="lendings",
     grain=("reader",),
-    attributes="people",
+    dimension="people",
     columns="reader STRING, town STRING, born DATE, age_group STRING, fees BIGINT, loans BIGINT",
-    sums={"fees": "coalesce(fee, 0)", "loans": "1"},
-    ages={"age_group": AGE_GROUP},
+    sum={"fees": "coalesce(fee, 0)", "loans": "1"},
+    as_of_columns={"age_group": AGE_GROUP},
 )
 def per_reader(sums: "DataFrame") -> "DataFrame":
     """What each reader lent."""
     return sums
 
 
-@totals(of="per_reader", grain=("town", "age_group"), columns="town STRING, age_group STRING, fees BIGINT", sums={"fees": "fees"})
+@aggregate(upstream="per_reader", grain=("town", "age_group"), columns="town STRING, age_group STRING, fees BIGINT", sum={"fees": "fees"})
 def per_town(sums: "DataFrame") -> "DataFrame":
     """What the towns pay, by age."""
     return sums
 
 
-@keys(of="per_reader", grain=("reader",), columns="reader STRING, fees BIGINT, place INT, share DECIMAL(10,4)")
+@recompute(upstream="per_reader", grain=("reader",), columns="reader STRING, fees BIGINT, place INT, share DECIMAL(10,4)")
 def ranking(readers: "DataFrame") -> "DataFrame":
     """Readers by their fees, and the share of each in the whole."""
     share = "CAST(CAST(fees AS DECIMAL(20,6)) / nullif(CAST(sum(fees) OVER () AS DECIMAL(20,0)), 0) AS DECIMAL(10,4)) AS share"

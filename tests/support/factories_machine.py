@@ -105,12 +105,12 @@ class Machine:
 def booted(scratch: Path, files: dict[str, str], prepare: str = "") -> Iterator[Machine]:
     """Boots a machine that has these files, after these commands. All of it ends with the block."""
     at = scratch / "machine"
-    prepared = scratch / "machine.prepared"
+    cleaned = scratch / "machine.prepared"
     at.mkdir()
     units = {f"etc/systemd/system/{u}": None for u in NEEDLESS.split()}
     units = {"etc/systemd/system/probe.target": "[Unit]\nDescription=What is tried\n", "etc/fstab": "", **units}
     for name, text in {**units, **files, "prepare": prepare}.items():
-        path = prepared / name
+        path = cleaned / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if text is None:
             path.symlink_to("/dev/null")

@@ -20,7 +20,7 @@ from drawing import draw, parsed
 from pipeline.contract import OrderFile, Outcome, Progress, Quality, Ready, Result, Settings, WorkOrder, from_json, to_json
 from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import Manifest
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, History, Reference, Replace, Rule, Setting, Source, Upsert, totals
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, Scd2, Reference, Snapshot, Rule, Setting, Source, Scd1, aggregate
 from pipeline.run import run
 from pipeline.engine.session import Session
 
@@ -39,19 +39,19 @@ CLUB = Source(
             files="members_*.csv",
             columns="member_id STRING NOT NULL, tier STRING, city STRING, last_seen STRING, op STRING, changed_at TIMESTAMP NOT NULL",
             key=("member_id",),
-            keep=History(effective_from="changed_at", untracked=("last_seen", "op"), delete_when="op = 'D'"),
+            stored_as=Scd2(sequence_by="changed_at", track_history_except=("last_seen", "op"), delete_when="op = 'D'"),
         ),
-        Feed(name="rooms", files="rooms_*.csv", columns="room_id STRING NOT NULL, seats INT", key=("room_id",), keep=History()),
-        Feed(name="prices", files="prices_*.csv", columns="item STRING NOT NULL, price DECIMAL(8,2), note STRING", key=("item",), keep=Upsert()),
-        Feed(name="visits", files="visits_*.csv", columns="member_id STRING NOT NULL, room STRING, visited_on DATE", key=("member_id",), keep=Append()),
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING NOT NULL, price INT", key=("dish",), keep=Replace(), whole=True),
+        Feed(name="rooms", files="rooms_*.csv", columns="room_id STRING NOT NULL, seats INT", key=("room_id",), stored_as=Scd2()),
+        Feed(name="prices", files="prices_*.csv", columns="item STRING NOT NULL, price DECIMAL(8,2), note STRING", key=("item",), stored_as=Scd1()),
+        Feed(name="visits", files="visits_*.csv", columns="member_id STRING NOT NULL, room STRING, visited_on DATE", key=("member_id",), stored_as=Append()),
+        Feed(name="menu", files="menu_*.csv", columns="dish STRING NOT NULL, price INT", key=("dish",), stored_as=Snapshot(), snapshot=True),
         Feed(
             name="tariffs",
             files="tariffs_*.csv",
             columns="tariff STRING NOT NULL, fee INT, valid_from DATE NOT NULL",
             key=("tariff",),
-            keep=Replace(starts="valid_from"),
-            whole=True,
+            stored_as=Snapshot(valid_from="valid_from"),
+            snapshot=True,
         ),
     ),
 )
@@ -189,7 +189,7 @@ DESK = Source(
             files="tickets_*.csv",
             columns="ticket_id STRING NOT NULL, agent STRING NOT NULL, minutes INT, channel STRING, note STRING, opened_at TIMESTAMP NOT NULL",
             key=("ticket_id",),
-            keep=History(effective_from="opened_at", delete_when="note = 'void'"),
+            stored_as=Scd2(sequence_by="opened_at", delete_when="note = 'void'"),
             optional=("channel",),
             rules=(
                 Rule("minutes_are_not_negative", "minutes >= 0", severity=HIGH, action=REJECT),
@@ -204,7 +204,7 @@ DESK = Source(
             files="agents_*.csv",
             columns="agent STRING NOT NULL, team STRING",
             key=("agent",),
-            keep=Upsert(),
+            stored_as=Scd1(),
             references=(Reference("agent_has_tickets", "tickets", ("agent",), severity=MEDIUM),),
         ),
     ),
@@ -289,14 +289,14 @@ SHOP = {
 # ---- a source with a gold table that fails its check
 
 
-@totals(
-    of="prices",
+@aggregate(
+    upstream="prices",
     grain=("note",),
     columns="note STRING, items BIGINT, total DECIMAL(30,2), names BIGINT, first_name STRING, last_name STRING",
-    sums={"items": "1", "total": "coalesce(price, 0)"},
-    distinct={"names": "item"},
-    lowest={"first_name": "item"},
-    highest={"last_name": "item"},
+    sum={"items": "1", "total": "coalesce(price, 0)"},
+    count_distinct={"names": "item"},
+    min={"first_name": "item"},
+    max={"last_name": "item"},
     checks=(Rule("the_total_is_below_a_hundred", "total < 100"),),
 )
 def takings(sums: "DataFrame") -> "DataFrame":

@@ -4,16 +4,16 @@ from pathlib import Path
 
 FEEDS = '''"""What the stalls deliver."""
 
-from pipeline.model import HIGH, REJECT, Feed, History, Reference, Rule, Setting, Source, Upsert
+from pipeline.model import HIGH, REJECT, Feed, Scd2, Reference, Rule, Setting, Source, Scd1
 
-stalls = Feed(name="stalls", files="stalls_*.csv", columns="stall STRING NOT NULL, place STRING", key=("stall",), keep=Upsert())
+stalls = Feed(name="stalls", files="stalls_*.csv", columns="stall STRING NOT NULL, place STRING", key=("stall",), stored_as=Scd1())
 
 takings = Feed(
     name="takings",
     files="takings_*.csv",
     columns="receipt STRING NOT NULL, stall STRING NOT NULL, quantity INT NOT NULL, sold_at TIMESTAMP NOT NULL",
     key=("receipt",),
-    keep=History(effective_from="sold_at"),
+    stored_as=Scd2(sequence_by="sold_at"),
     rules=(Rule("something_was_sold", "quantity <= $most", severity=HIGH, action=REJECT),),
     references=(Reference("taking_has_stall", "stalls", ("stall",)),),
 )
@@ -24,13 +24,13 @@ GOLD = '''"""What comes of it."""
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import totals
+from pipeline.model import aggregate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-@totals(of="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sums={"receipts": "1"})
+@aggregate(upstream="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sum={"receipts": "1"})
 def by_stall(sums: "DataFrame") -> "DataFrame":
     """Receipts by stall."""
     return sums

@@ -18,7 +18,7 @@ SALES = Feed(
     files="sales_*.csv",
     columns="id STRING NOT NULL, amount DECIMAL(6,2) NOT NULL, note STRING, sold_at TIMESTAMP",
     key=("id",),
-    keep=Append(),
+    stored_as=Append(),
     optional=("sold_at",),
 )
 
@@ -27,7 +27,7 @@ def text_feed(*columns: str) -> Feed:
     """A feed whose columns are all text, and whose key may be any."""
     columns_sql = ", ".join(f"{c} STRING" for c in columns)
     key = columns[:1]
-    return Feed(name="texts", files="*.csv", columns=columns_sql, key=key, keep=Append(), keys_as_delivered=True)
+    return Feed(name="texts", files="*.csv", columns=columns_sql, key=key, stored_as=Append(), keys_as_delivered=True)
 
 
 def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20, ending: str = ".csv") -> Staged:

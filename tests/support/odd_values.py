@@ -22,7 +22,7 @@ from pipeline.sources.crm_erp.feeds import day, spelt_out
 from pipeline.transform.enrich import NEVER
 from pipeline.ingest.csv_values import arrow_type
 from pipeline.transform.merge import as_one_text
-from pipeline.model import NOW, AsOf
+from pipeline.model import NOW, PointInTimeJoin
 from pipeline.sources.retail.feeds import products
 from pipeline.sources.retail.gold import date_key, ratio
 from pipeline.engine.session import Session, open_session
@@ -156,7 +156,7 @@ def _of_s(sql: str, column: str) -> str:
 
 _VOLUME = next(d.sql for d in products.derived if d.name == "volume_cm3")
 _MONTH = next(d.sql for d in SALES.derived if d.name == "month")
-_GIVEN = [d.sql for p in ENRICHED_EVENTS.partners if isinstance(p, AsOf) for d in p.give]
+_GIVEN = [d.sql for p in ENRICHED_EVENTS.joins if isinstance(p, PointInTimeJoin) for d in p.select]
 FUNCTIONS: Mapping[str, Sequence[str]] = {
     "strings": (
         *_lines("""

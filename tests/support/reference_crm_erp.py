@@ -12,18 +12,18 @@ Rows = list[dict[str, Any]]
 def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
     """Every gold table that others rely on, without its surrogate keys, which are hashes."""
     customers, products = _customers(silver, as_of), _products(silver)
-    facts = [_fact(line, customers, products) for line in silver["crm_sales"]]
+    input_columns = [_fact(line, customers, products) for line in silver["crm_sales"]]
     current = {p["product_number"]: p for p in products if p["is_current"]}
-    sold = [_sold(number, lines, current.get(number, {})) for number, lines in _by(facts, "product_number").items()]
+    sold = [_sold(number, lines, current.get(number, {})) for number, lines in _by(input_columns, "product_number").items()]
     whole = sum(p["profit"] for p in sold)
     return {
         "dim_customer": list(customers.values()),
         "dim_product": products,
-        "fact_sales": facts,
+        "fact_sales": input_columns,
         "cost_history": products,
-        "revenue_by_month": [{"month": key, **_sums(lines)} for key, lines in _by(facts, "month").items()],
-        "revenue_by_country": [{"country": key, **_sums(lines)} for key, lines in _by(facts, "country").items()],
-        "revenue_by_age_group": [{"age_group": a, "gender": g, **_sums(lines)} for (a, g), lines in _by(facts, "age_group", "gender").items()],
+        "revenue_by_month": [{"month": key, **_sums(lines)} for key, lines in _by(input_columns, "month").items()],
+        "revenue_by_country": [{"country": key, **_sums(lines)} for key, lines in _by(input_columns, "country").items()],
+        "revenue_by_age_group": [{"age_group": a, "gender": g, **_sums(lines)} for (a, g), lines in _by(input_columns, "age_group", "gender").items()],
         "product_profit": [{**p, "rank": 1 + sum(q["profit"] > p["profit"] for q in sold)} for p in sold],
         "maintenance_burden": [
             {"maintenance": m, "category": c, "revenue": sum(p["revenue"] for p in kind), **_share(sum(p["profit"] for p in kind), whole)}

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from pipeline import contract
-from pipeline.contract import FileCounts, Finding, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.contract import FileCounts, RuleResult, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
 from pipeline.contract.packed_files import opened
 
 
@@ -60,7 +60,7 @@ class Worker:
         if identity in known:
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.DUPLICATE, duplicate_of=known[identity]))
         elif command == "reject":
-            finding = Finding(feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",))
+            finding = RuleResult(feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",))
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.REJECTED, reason=" ".join(words), findings=(finding,), rows_read=3))
         elif command == "break":
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words), retryable=False, error="Traceback"))

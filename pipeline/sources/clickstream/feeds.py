@@ -2,7 +2,7 @@
 
 from pipeline.sources.clickstream.enriched import CATEGORIES, ENRICHED_EVENTS, NUMBER, PRICE
 from pipeline.sources.clickstream.stream import EVENTS
-from pipeline.model import HIGH, MEDIUM, REJECT, Append, Derived, Feed, History, Replace, Rule, Setting, Source
+from pipeline.model import HIGH, MEDIUM, REJECT, Append, Derived, Feed, Scd2, Snapshot, Rule, Setting, Source
 
 # Milliseconds since 1970 up to the year 9999: outside of it there is no time, and no cast that could fail.
 TIME = "CASE WHEN timestamp BETWEEN 0 AND 253402300799999 THEN timestamp_millis(timestamp) END"
@@ -13,8 +13,8 @@ events = Feed(
     description="What a visitor did with an item: view, addtocart or transaction. The same row again is the same event.",
     columns="timestamp BIGINT NOT NULL, visitorid BIGINT NOT NULL, event STRING NOT NULL, itemid BIGINT NOT NULL, transactionid BIGINT",
     key=("visitorid", "itemid"),
-    keep=Append(at="event_time"),
-    prepared=(Derived("event_time", "TIMESTAMP", TIME),),
+    stored_as=Append(event_time="event_time"),
+    cleaned=(Derived("event_time", "TIMESTAMP", TIME),),
     rules=(
         Rule("event_is_known", "event IN ('view', 'addtocart', 'transaction')", severity=HIGH, action=REJECT),
         Rule("transaction_has_an_id", "transactionid IS NOT NULL", severity=HIGH, action=REJECT, where="event = 'transaction'"),
@@ -27,8 +27,8 @@ item_properties = Feed(
     description="What became of a property of an item, and when; in two or more parts. An empty value ends the one before.",
     columns="timestamp BIGINT NOT NULL, itemid BIGINT NOT NULL, property STRING NOT NULL, value STRING",
     key=("itemid", "property"),
-    keep=History(effective_from="property_time", untracked=("timestamp",)),
-    prepared=(Derived("property_time", "TIMESTAMP", TIME),),
+    stored_as=Scd2(sequence_by="property_time", track_history_except=("timestamp",)),
+    cleaned=(Derived("property_time", "TIMESTAMP", TIME),),
     rules=(
         Rule("category_is_a_number", NUMBER, severity=MEDIUM, where="property = 'categoryid' AND value IS NOT NULL", description="else it is unknown"),
         Rule(
@@ -50,14 +50,14 @@ category_tree = Feed(
     description="Every category with the one that it belongs to; a delivery is whole.",
     columns="categoryid BIGINT NOT NULL, parentid BIGINT",
     key=("categoryid",),
-    keep=Replace(),
-    whole=True,
+    stored_as=Snapshot(),
+    snapshot=True,
 )
 
 CLICKSTREAM = Source(
     name="clickstream",
     feeds=(events, item_properties, category_tree),
-    trees=(CATEGORIES,),
+    hierarchies=(CATEGORIES,),
     enriched=(ENRICHED_EVENTS,),
     gold_module="pipeline.sources.clickstream.gold",
     settings=(Setting(name="price_property", default="790", meaning="the property of an item that is its price, as n1234.500"), EVENTS.setting),

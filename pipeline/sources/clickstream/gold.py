@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, keys, rows, totals
+from pipeline.model import Rule, recompute, select_rows, aggregate
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -18,8 +18,8 @@ def rate(part: str, of: str) -> str:
     return f"CAST(CAST({part} AS DECIMAL(24,6)) / nullif(CAST({of} AS DECIMAL(20,2)), 0) AS {RATE})"
 
 
-@rows(
-    of="enriched_events",
+@select_rows(
+    upstream="enriched_events",
     where="event = 'transaction'",
     grain=("event_time", "transactionid", "visitorid", "itemid"),
     columns=f"""transactionid BIGINT, event_time TIMESTAMP, event_date DATE, visitorid BIGINT, itemid BIGINT, category_id BIGINT, price {PRICE}""",
@@ -30,8 +30,8 @@ def fact_sales(events: "DataFrame") -> "DataFrame":
     return events
 
 
-@keys(
-    of="fact_sales",
+@recompute(
+    upstream="fact_sales",
     key=("event_date", "category_id"),
     grain=("event_date", "category_id"),
     columns=f"event_date DATE, category_id BIGINT, transactions BIGINT, items_sold BIGINT, revenue {MONEY}",
@@ -51,14 +51,14 @@ def whether(event: str) -> str:
     return f"max(CASE WHEN event = '{event}' THEN 1 ELSE 0 END)"
 
 
-@totals(
-    of="events",
+@aggregate(
+    upstream="events",
     grain=("itemid",),
-    each=("visitorid",),
+    per=("visitorid",),
     columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
         _views BIGINT""",
     # Nearly every event is a pair of item and visitor of its own: to keep count of the pairs would cost more than to look at the touched ones.
-    sums={
+    sum={
         "unique_views": whether("view"),
         "unique_addtocarts": whether("addtocart"),
         "unique_purchases": whether("transaction"),
@@ -72,8 +72,8 @@ def funnel(sums: "DataFrame") -> "DataFrame":
     return sums.selectExpr("*", *(f"{sql} AS {name}" for name, sql in rates.items()))
 
 
-@keys(
-    of="funnel",
+@recompute(
+    upstream="funnel",
     key=(),
     grain=("itemid",),
     columns="itemid BIGINT, views BIGINT, unique_visitors BIGINT, rank INT",
@@ -86,8 +86,8 @@ def top_viewed_items(items: "DataFrame") -> "DataFrame":
     return first.selectExpr("*", "row_number() OVER (ORDER BY views DESC, itemid) AS rank")
 
 
-@keys(
-    of="fact_sales",
+@recompute(
+    upstream="fact_sales",
     key=("visitorid",),
     grain=("visitorid",),
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP",
@@ -101,8 +101,8 @@ def visitor_purchases(sales: "DataFrame") -> "DataFrame":
     return by_visitor.selectExpr("visitorid", *named)
 
 
-@keys(
-    of="visitor_purchases",
+@recompute(
+    upstream="visitor_purchases",
     key=(),
     grain=("visitorid",),
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP, segment STRING",

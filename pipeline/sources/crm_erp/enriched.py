@@ -1,15 +1,15 @@
 """Customers and products as both systems know them, and each sale with the version of its product. Declarations only."""
 
-from pipeline.model import AsOf, Derived, Enriched, Newest
+from pipeline.model import PointInTimeJoin, Derived, Enriched, LatestJoin
 
 CUSTOMERS = Enriched(
     name="customers",
-    of="crm_customers",
+    upstream="crm_customers",
     prefix="crm_",
     description="A customer of the CRM with what the ERP knows of them now.",
-    partners=(
-        Newest(feed="erp_customers", on=("customer_number",), prefix="erp_", columns=("birth_date", "gender")),
-        Newest(feed="erp_locations", on=("customer_number",), prefix="erp_", columns=("country",)),
+    joins=(
+        LatestJoin(feed="erp_customers", on=("customer_number",), prefix="erp_", columns=("birth_date", "gender")),
+        LatestJoin(feed="erp_locations", on=("customer_number",), prefix="erp_", columns=("country",)),
     ),
     derived=(
         Derived("gender", "STRING", "coalesce(nullif(crm_gender, 'n/a'), erp_gender, 'n/a')"),
@@ -19,22 +19,22 @@ CUSTOMERS = Enriched(
 
 PRODUCTS = Enriched(
     name="products",
-    of="crm_products",
+    upstream="crm_products",
     versions=True,
     description="Every version of a product with its category.",
-    partners=(Newest(feed="erp_categories", on=("category_id",), prefix="erp_", columns=("category", "subcategory", "MAINTENANCE")),),
+    joins=(LatestJoin(feed="erp_categories", on=("category_id",), prefix="erp_", columns=("category", "subcategory", "MAINTENANCE")),),
     derived=(Derived("maintenance", "STRING", "trim(erp_MAINTENANCE)"),),
 )
 
 SALES = Enriched(
     name="sales",
-    of="crm_sales",
+    upstream="crm_sales",
     description="A line of an order with the version of its product that was valid on its day, or else the product's first.",
     # A sale without a date is older than anything: like one from before the first version, it takes that.
-    at="coalesce(CAST(order_date AS TIMESTAMP), TIMESTAMP '0001-01-01 00:00:00')",
-    partners=(
-        AsOf(feed="crm_products", on=("product_number",), prefix="product_", columns=("product_key", "cost")),
-        Newest(feed="crm_customers", on=("cst_id",), prefix="customer_", columns=("customer_key",)),
+    as_of="coalesce(CAST(order_date AS TIMESTAMP), TIMESTAMP '0001-01-01 00:00:00')",
+    joins=(
+        PointInTimeJoin(feed="crm_products", on=("product_number",), prefix="product_", columns=("product_key", "cost")),
+        LatestJoin(feed="crm_customers", on=("cst_id",), prefix="customer_", columns=("customer_key",)),
     ),
     derived=(
         Derived(

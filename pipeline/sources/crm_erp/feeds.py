@@ -1,7 +1,7 @@
 """What the CRM and the ERP deliver: six files, each whole every time, and how their values are put right. Declarations only."""
 
 from pipeline.sources.crm_erp.enriched import CUSTOMERS, PRODUCTS, SALES
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, History, Reference, Replace, Rule, Source
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, Scd2, Reference, Snapshot, Rule, Source
 
 
 def day(digits: str) -> str:
@@ -26,9 +26,9 @@ crm_customers = Feed(
         cst_id INT NOT NULL, cst_key STRING NOT NULL, cst_firstname STRING, cst_lastname STRING, cst_marital_status STRING, cst_gndr STRING,
         cst_create_date DATE""",
     key=("cst_id",),
-    keep=History(newest_by=("cst_create_date",)),
-    whole=True,
-    prepared=(
+    stored_as=Scd2(tie_breaker=("cst_create_date",)),
+    snapshot=True,
+    cleaned=(
         Derived("customer_number", "STRING", "trim(cst_key)"),
         Derived("first_name", "STRING", "trim(cst_firstname)"),
         Derived("last_name", "STRING", "trim(cst_lastname)"),
@@ -56,9 +56,9 @@ crm_products = Feed(
         prd_id INT NOT NULL, prd_key STRING NOT NULL, prd_nm STRING, prd_cost DECIMAL(12,2), prd_line STRING, prd_start_dt DATE NOT NULL,
         prd_end_dt DATE""",
     key=("product_number",),
-    keep=Replace(starts="prd_start_dt"),
-    whole=True,
-    prepared=(
+    stored_as=Snapshot(valid_from="prd_start_dt"),
+    snapshot=True,
+    cleaned=(
         Derived("category_id", "STRING", "replace(substring(prd_key, 1, 5), '-', '_')"),
         Derived("product_number", "STRING", "nullif(trim(substring(prd_key, 7)), '')"),
         Derived("product_name", "STRING", "trim(prd_nm)"),
@@ -82,9 +82,9 @@ crm_sales = Feed(
         sls_ord_num STRING NOT NULL, sls_prd_key STRING NOT NULL, sls_cust_id INT, sls_order_dt STRING, sls_ship_dt STRING, sls_due_dt STRING,
         sls_sales DECIMAL(12,2), sls_quantity INT NOT NULL, sls_price DECIMAL(12,2)""",
     key=("sls_ord_num", "product_number"),
-    keep=Replace(),
-    whole=True,
-    prepared=(
+    stored_as=Snapshot(),
+    snapshot=True,
+    cleaned=(
         Derived("product_number", "STRING", "nullif(trim(sls_prd_key), '')"),
         Derived("cst_id", "INT", "sls_cust_id"),
         Derived("order_date", "DATE", day("sls_order_dt")),
@@ -126,9 +126,9 @@ erp_customers = Feed(
     description="Birth date and gender of customers, whose numbers carry an older system's prefix here and there.",
     columns="CID STRING NOT NULL, BDATE DATE, GEN STRING",
     key=("customer_number",),
-    keep=History(),
-    whole=True,
-    prepared=(
+    stored_as=Scd2(),
+    snapshot=True,
+    cleaned=(
         Derived("customer_number", "STRING", "nullif(regexp_replace(trim(CID), '^NAS', ''), '')"),
         Derived("birth_date", "DATE", "CASE WHEN BDATE <= _batch_date THEN BDATE END"),
         Derived("gender", "STRING", spelt_out("GEN", SEXES)),
@@ -146,9 +146,9 @@ erp_locations = Feed(
     description="The country of customers, whose numbers are written with a dash here.",
     columns="CID STRING NOT NULL, CNTRY STRING",
     key=("customer_number",),
-    keep=History(),
-    whole=True,
-    prepared=(
+    stored_as=Scd2(),
+    snapshot=True,
+    cleaned=(
         Derived("customer_number", "STRING", "nullif(replace(trim(CID), '-', ''), '')"),
         Derived(
             "country",
@@ -170,9 +170,9 @@ erp_categories = Feed(
     description="What the first five characters of a product's key stand for.",
     columns="ID STRING NOT NULL, CAT STRING NOT NULL, SUBCAT STRING NOT NULL, MAINTENANCE STRING NOT NULL",
     key=("category_id",),
-    keep=History(),
-    whole=True,
-    prepared=(
+    stored_as=Scd2(),
+    snapshot=True,
+    cleaned=(
         Derived("category_id", "STRING", "nullif(trim(ID), '')"),
         Derived("category", "STRING", "trim(CAT)"),
         Derived("subcategory", "STRING", "trim(SUBCAT)"),

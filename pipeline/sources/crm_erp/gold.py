@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, keys, rows, totals
+from pipeline.model import Rule, recompute, select_rows, aggregate
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -20,20 +20,20 @@ REVENUE_AND_PROFIT = {"revenue": "sales_amount", "profit": "coalesce(profit, 0)"
 OF_CUSTOMERS = {"revenue": "revenue", "profit": "profit", "orders": "orders", "customers": "CASE WHEN cst_id IS NULL THEN 0 ELSE 1 END"}
 
 
-@rows(
-    of="customers",
+@select_rows(
+    upstream="customers",
     grain=("customer_key",),
     columns="""customer_key BIGINT, customer_id INT, customer_number STRING, first_name STRING, last_name STRING, country STRING,
         marital_status STRING, gender STRING, birth_date DATE, age_group STRING, create_date DATE""",
-    ages={"age_group": AGE_GROUP},
+    as_of_columns={"age_group": AGE_GROUP},
 )
 def dim_customer(customers: "DataFrame") -> "DataFrame":
     """A row for each customer; the key is a hash of the customer's id, the same in every delivery."""
     return customers.selectExpr("*", "cst_id AS customer_id", "cst_create_date AS create_date")
 
 
-@rows(
-    of="products",
+@select_rows(
+    upstream="products",
     grain=("product_key",),
     columns="""product_key BIGINT, product_id INT, product_number STRING, product_name STRING, category STRING, subcategory STRING,
         maintenance STRING, cost DECIMAL(12,2), product_line STRING, start_date DATE, end_date DATE, is_current BOOLEAN""",
@@ -44,8 +44,8 @@ def dim_product(versions: "DataFrame") -> "DataFrame":
     return versions.selectExpr("*", "prd_id AS product_id", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date")
 
 
-@rows(
-    of="sales",
+@select_rows(
+    upstream="sales",
     grain=("order_number", "_product_number"),
     columns="""order_number STRING, product_key BIGINT, customer_key BIGINT, order_date DATE, shipping_date DATE, due_date DATE,
         sales_amount DECIMAL(18,2), quantity INT, price DECIMAL(18,4), cost DECIMAL(12,2), profit DECIMAL(20,2), product_match STRING,
@@ -57,8 +57,8 @@ def fact_sales(sales: "DataFrame") -> "DataFrame":
     return sales.selectExpr("*", "sls_ord_num AS order_number", "sls_quantity AS quantity", "product_number AS _product_number")
 
 
-@rows(
-    of="crm_products",
+@select_rows(
+    upstream="crm_products",
     grain=("product_number", "start_date"),
     columns="product_number STRING, cost DECIMAL(12,2), start_date DATE, end_date DATE",
 )
@@ -67,70 +67,70 @@ def cost_history(versions: "DataFrame") -> "DataFrame":
     return versions.selectExpr("*", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date")
 
 
-@totals(
-    of="sales",
+@aggregate(
+    upstream="sales",
     grain=("month",),
     columns=f"month DATE, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
-    sums=REVENUE_AND_PROFIT,
-    distinct={"orders": "sls_ord_num", "customers": "cst_id"},
+    sum=REVENUE_AND_PROFIT,
+    count_distinct={"orders": "sls_ord_num", "customers": "cst_id"},
 )
 def revenue_by_month(sums: "DataFrame") -> "DataFrame":
     """Sales by the month of their order date, of which there may be none."""
     return sums
 
 
-@totals(
-    of="sales",
+@aggregate(
+    upstream="sales",
     grain=("cst_id",),
-    attributes="customers",
+    dimension="customers",
     columns=f"""cst_id INT, customer_key BIGINT, country STRING, gender STRING, birth_date DATE, age_group STRING,
         revenue {MONEY}, profit {MONEY}, orders BIGINT""",
-    sums=REVENUE_AND_PROFIT,
-    distinct={"orders": "sls_ord_num"},
-    ages={"age_group": AGE_GROUP},
+    sum=REVENUE_AND_PROFIT,
+    count_distinct={"orders": "sls_ord_num"},
+    as_of_columns={"age_group": AGE_GROUP},
 )
 def customer_sales(sums: "DataFrame") -> "DataFrame":
     """What each customer bought, and who they are now."""
     return sums
 
 
-@totals(
-    of="customer_sales",
+@aggregate(
+    upstream="customer_sales",
     grain=("country",),
     columns=f"country STRING, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
-    sums=OF_CUSTOMERS,
+    sum=OF_CUSTOMERS,
 )
 def revenue_by_country(sums: "DataFrame") -> "DataFrame":
     """Sales by the customer's country now; without one where nobody knows the customer."""
     return sums
 
 
-@totals(
-    of="customer_sales",
+@aggregate(
+    upstream="customer_sales",
     grain=("age_group", "gender"),
     columns=f"age_group STRING, gender STRING, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
-    sums=OF_CUSTOMERS,
+    sum=OF_CUSTOMERS,
 )
 def revenue_by_age_group(sums: "DataFrame") -> "DataFrame":
     """Sales by the customer's age group, as of the newest batch date, and gender."""
     return sums
 
 
-@totals(
-    of="sales",
+@aggregate(
+    upstream="sales",
     grain=("product_number",),
-    attributes="products",
+    dimension="products",
     columns=f"""product_number STRING, product_name STRING, category STRING, maintenance STRING, revenue {MONEY}, profit {MONEY},
         quantity BIGINT""",
-    sums={**REVENUE_AND_PROFIT, "quantity": "sls_quantity"},
+    sum={**REVENUE_AND_PROFIT, "quantity": "sls_quantity"},
 )
 def product_sales(sums: "DataFrame") -> "DataFrame":
     """What each product sold, and what it is now."""
     return sums
 
 
-@keys(
-    of="product_sales",
+@recompute(
+    upstream="product_sales",
     grain=("product_number",),
     columns=f"""product_number STRING, product_name STRING, category STRING, maintenance STRING, revenue {MONEY}, profit {MONEY},
         quantity BIGINT, rank INT""",
@@ -140,8 +140,8 @@ def product_profit(products: "DataFrame") -> "DataFrame":
     return products.selectExpr("*", "rank() OVER (ORDER BY profit DESC) AS rank")
 
 
-@keys(
-    of="product_sales",
+@recompute(
+    upstream="product_sales",
     grain=("maintenance", "category"),
     columns=f"maintenance STRING, category STRING, revenue {MONEY}, profit {MONEY}, profit_share {SHARE}",
 )

@@ -1,20 +1,20 @@
 """Each retail order in the world of its day. Declarations only."""
 
-from pipeline.model import HIGH, LOW, MEDIUM, AsOf, Derived, Enriched, Newest, Rule
+from pipeline.model import HIGH, LOW, MEDIUM, PointInTimeJoin, Derived, Enriched, LatestJoin, Rule
 
 ENRICHED_ORDERS = Enriched(
     name="enriched_orders",
-    of="orders",
+    upstream="orders",
     description="An order with its customer, product and stock as they were at the end of its day, and its newest shipment.",
-    at="CAST(date_add(order_date, 1) AS TIMESTAMP) - INTERVAL '1' MICROSECOND",
-    partners=(
-        AsOf(feed="customers", on=("customer_id",), prefix="customer_"),
-        AsOf(feed="products", on=("product_id",), prefix="product_"),
-        AsOf(
+    as_of="CAST(date_add(order_date, 1) AS TIMESTAMP) - INTERVAL '1' MICROSECOND",
+    joins=(
+        PointInTimeJoin(feed="customers", on=("customer_id",), prefix="customer_"),
+        PointInTimeJoin(feed="products", on=("product_id",), prefix="product_"),
+        PointInTimeJoin(
             feed="inventory",
             on=("product_id",),
             prefix="inventory_",
-            totals=(
+            aggregates=(
                 Derived("inventory_stock_quantity", "BIGINT", "sum(stock_quantity)"),
                 Derived("reserved_quantity", "BIGINT", "sum(reserved_quantity)"),
                 Derived("available_quantity", "BIGINT", "sum(available_quantity)"),
@@ -27,7 +27,7 @@ ENRICHED_ORDERS = Enriched(
                 Derived("warehouse_count", "BIGINT", "count(*)"),
             ),
         ),
-        Newest(feed="shipping", on=("order_id",), prefix="shipping_", by=("effective_from", "shipping_id"), count="shipment_count"),
+        LatestJoin(feed="shipping", on=("order_id",), prefix="shipping_", order_by=("effective_from", "shipping_id"), count="shipment_count"),
     ),
     derived=(
         Derived("order_profit_margin", "DECIMAL(20,6)", "order_amount * $profit_margin"),

@@ -1,6 +1,6 @@
 """What retail delivers: five feeds, their rules, their history. Declarations only."""
 
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, History, Reference, Rule, Setting, Source
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, Scd2, Reference, Rule, Setting, Source
 from pipeline.sources.retail.enriched import ENRICHED_ORDERS
 
 DAY = "to_date(effective_from)"  # derived columns are as of the row's own day, so that they too are a pure function of the event
@@ -16,7 +16,7 @@ orders = Feed(
         order_amount DECIMAL(12,2) NOT NULL, currency STRING NOT NULL, payment_method STRING NOT NULL,
         shipping_address STRING NOT NULL, order_status STRING NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
     key=("order_id",),
-    keep=History(effective_from="created_timestamp"),
+    stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
         Rule("order_amount_is_positive", "order_amount > 0", severity=HIGH, action=REJECT),
         Rule("currency_is_the_lakes", "currency = $currency", severity=HIGH, action=REJECT, description="sums over currencies mean nothing"),
@@ -40,7 +40,7 @@ customers = Feed(
         zip_code STRING NOT NULL, country STRING NOT NULL, customer_tier STRING NOT NULL, last_login TIMESTAMP NOT NULL,
         created_timestamp TIMESTAMP NOT NULL""",
     key=("customer_id",),
-    keep=History(effective_from="created_timestamp", untracked=("last_login",)),
+    stored_as=Scd2(sequence_by="created_timestamp", track_history_except=("last_login",)),
     rules=(
         Rule("email_has_an_at_and_a_dot", "email LIKE '%@%' AND email LIKE '%.%'", severity=HIGH, action=REJECT),
         Rule("birth_is_not_in_the_future", "date_of_birth <= $batch_date", severity=HIGH, action=REJECT),
@@ -73,7 +73,7 @@ products = Feed(
         dimensions_cm STRING NOT NULL, color STRING NOT NULL, material STRING NOT NULL, description STRING NOT NULL, launch_date DATE NOT NULL,
         discontinued BOOLEAN NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
     key=("product_id",),
-    keep=History(effective_from="created_timestamp"),
+    stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
         Rule("price_is_positive", "price > 0", severity=HIGH, action=REJECT),
         Rule("stock_is_not_negative", "stock_quantity >= 0", severity=HIGH, action=REJECT),
@@ -125,7 +125,7 @@ inventory = Feed(
         stock_quantity INT NOT NULL, reserved_quantity INT NOT NULL, available_quantity INT NOT NULL, reorder_level INT NOT NULL,
         last_restocked DATE NOT NULL, last_audit DATE NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
     key=("warehouse_id", "product_id"),
-    keep=History(effective_from="created_timestamp"),
+    stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
         Rule(
             "quantities_are_not_negative",
@@ -161,7 +161,7 @@ shipping = Feed(
         estimated_delivery DATE NOT NULL, actual_delivery DATE, shipping_status STRING NOT NULL, package_weight DECIMAL(10,3) NOT NULL,
         package_dimensions STRING NOT NULL, insurance_value DECIMAL(12,2) NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
     key=("order_id", "shipping_id"),
-    keep=History(effective_from="created_timestamp"),
+    stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
         Rule("shipping_cost_is_not_negative", "shipping_cost >= 0", severity=HIGH, action=REJECT),
         Rule("package_weight_is_positive", "package_weight > 0", severity=HIGH, action=REJECT),

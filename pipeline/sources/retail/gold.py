@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, keys, rows, totals
+from pipeline.model import Rule, recompute, select_rows, aggregate
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -24,15 +24,15 @@ def ratio(total: str, of: str) -> str:
     return f"CAST(CAST({total} AS DECIMAL(30,6)) / nullif(CAST({of} AS DECIMAL(24,2)), 0) AS {MEAN})"
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("batch_id",),
-    per_batch=True,
+    row_per_batch=True,
     columns=f"""batch_id STRING, report_date DATE, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT,
         unique_products BIGINT, total_profit {MONEY}, profit_margin_percentage {MEAN}, avg_estimated_clv {MEAN}, revenue_per_customer {MEAN},
         orders_per_customer {MEAN}, _estimated_clv {MONEY}""",
-    sums={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
-    distinct={"unique_customers": "customer_id", "unique_products": "product_id"},
+    sum={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    count_distinct={"unique_customers": "customer_id", "unique_products": "product_id"},
     checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"), Rule("revenue_is_not_negative", "total_revenue >= 0")),
 )
 def analytics_summary(sums: "DataFrame") -> "DataFrame":
@@ -48,18 +48,18 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
     )
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("customer_id",),
-    attributes="customers",
+    dimension="customers",
     columns=f"""customer_id STRING, total_orders BIGINT, total_spent {MONEY}, avg_order_value {MEAN}, first_order_date DATE, last_order_date DATE,
         unique_products BIGINT, unique_categories BIGINT, total_profit {MONEY}, avg_estimated_clv {MEAN}, customer_segment STRING,
         lifecycle_stage STRING, {CUSTOMER}, _estimated_clv {MONEY}""",
-    sums={"total_orders": "1", "total_spent": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
-    distinct={"unique_products": "product_id", "unique_categories": "category"},
-    lowest={"first_order_date": "order_date"},
-    highest={"last_order_date": "order_date"},
-    ages={
+    sum={"total_orders": "1", "total_spent": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    count_distinct={"unique_products": "product_id", "unique_categories": "category"},
+    min={"first_order_date": "order_date"},
+    max={"last_order_date": "order_date"},
+    as_of_columns={
         "lifecycle_stage": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'At Risk'"
         " WHEN datediff($as_of, last_order_date) <= 180 THEN 'Inactive' ELSE 'Lost' END"
     },
@@ -76,17 +76,17 @@ def customer_analytics(sums: "DataFrame") -> "DataFrame":
     )
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("product_id",),
-    attributes="products",
+    dimension="products",
     columns=f"""product_id STRING, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT, total_profit {MONEY},
         first_order_date DATE, last_order_date DATE, performance_category STRING, product_lifecycle STRING, {PRODUCT}""",
-    sums={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin"},
-    distinct={"unique_customers": "customer_id"},
-    lowest={"first_order_date": "order_date"},
-    highest={"last_order_date": "order_date"},
-    ages={
+    sum={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin"},
+    count_distinct={"unique_customers": "customer_id"},
+    min={"first_order_date": "order_date"},
+    max={"last_order_date": "order_date"},
+    as_of_columns={
         "product_lifecycle": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'Declining'"
         " WHEN discontinued THEN 'Discontinued' ELSE 'Stagnant' END"
     },
@@ -102,55 +102,55 @@ def product_analytics(sums: "DataFrame") -> "DataFrame":
     )
 
 
-@totals(
-    of="customer_analytics",
+@aggregate(
+    upstream="customer_analytics",
     grain=("customer_segment",),
     columns=f"customer_segment STRING, customers BIGINT, revenue {MONEY}, avg_customer_value {MEAN}",
-    sums={"customers": "1", "revenue": "total_spent"},
+    sum={"customers": "1", "revenue": "total_spent"},
 )
 def segment_analysis(sums: "DataFrame") -> "DataFrame":
     """Customers and revenue by segment."""
     return sums.selectExpr("*", f"{ratio('revenue', 'customers')} AS avg_customer_value")
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("season",),
     columns=f"season STRING, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
-    sums={"orders": "1", "revenue": "order_amount"},
+    sum={"orders": "1", "revenue": "order_amount"},
 )
 def seasonal_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by season."""
     return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("category",),
     where="category IS NOT NULL",
     columns=f"category STRING, products_ordered BIGINT, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
-    sums={"orders": "1", "revenue": "order_amount"},
-    distinct={"products_ordered": "product_id"},
+    sum={"orders": "1", "revenue": "order_amount"},
+    count_distinct={"products_ordered": "product_id"},
 )
 def category_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by product category, as the product was on the order's day."""
     return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
 
 
-@totals(
-    of="enriched_orders",
+@aggregate(
+    upstream="enriched_orders",
     grain=("order_date",),
     columns=f"order_date DATE, orders BIGINT, revenue {MONEY}, profit {MONEY}, unique_customers BIGINT",
-    sums={"orders": "1", "revenue": "order_amount", "profit": "order_profit_margin"},
-    distinct={"unique_customers": "customer_id"},
+    sum={"orders": "1", "revenue": "order_amount", "profit": "order_profit_margin"},
+    count_distinct={"unique_customers": "customer_id"},
 )
 def daily_sales(sums: "DataFrame") -> "DataFrame":
     """Orders, revenue and profit by order date."""
     return sums
 
 
-@keys(
-    of="inventory",
+@recompute(
+    upstream="inventory",
     key=("warehouse_id", "product_id"),
     grain=("warehouse_id", "product_id", "movement_date"),
     columns="warehouse_id STRING, product_id STRING, movement_date DATE, opening_stock BIGINT, closing_stock BIGINT, movement BIGINT",
@@ -169,13 +169,13 @@ def inventory_movements(versions: "DataFrame") -> "DataFrame":
     return days.selectExpr("*", "closing_stock - opening_stock AS movement").where("movement <> 0")
 
 
-@totals(
-    of="shipping",
+@aggregate(
+    upstream="shipping",
     grain=("carrier", "delivery_performance"),
     where="is_current",
     columns=f"""carrier STRING, delivery_performance STRING, shipments BIGINT, avg_delivery_days {MEAN}, shipping_cost {MONEY},
         _delivered BIGINT, _delivery_days BIGINT""",
-    sums={
+    sum={
         "shipments": "1",
         "shipping_cost": "shipping_cost",
         "_delivered": "CASE WHEN delivery_days IS NULL THEN 0 ELSE 1 END",
@@ -187,8 +187,8 @@ def delivery_performance(sums: "DataFrame") -> "DataFrame":
     return sums.selectExpr("*", f"{ratio('_delivery_days', '_delivered')} AS avg_delivery_days")
 
 
-@rows(
-    of="customers",
+@select_rows(
+    upstream="customers",
     grain=("customer_key",),
     columns=f"customer_key BIGINT, customer_id STRING, {CUSTOMER}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
 )
@@ -197,8 +197,8 @@ def dim_customer(versions: "DataFrame") -> "DataFrame":
     return versions.selectExpr("*", "xxhash64(customer_id, unix_micros(effective_from)) AS customer_key")
 
 
-@rows(
-    of="products",
+@select_rows(
+    upstream="products",
     grain=("product_key",),
     columns=f"product_key BIGINT, product_id STRING, {PRODUCT}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
 )
@@ -207,8 +207,8 @@ def dim_product(versions: "DataFrame") -> "DataFrame":
     return versions.selectExpr("*", "xxhash64(product_id, unix_micros(effective_from)) AS product_key")
 
 
-@rows(
-    of="daily_sales",
+@select_rows(
+    upstream="daily_sales",
     grain=("date_key",),
     columns="date_key INT, date DATE, year INT, quarter INT, month INT, day INT, day_of_week INT, is_weekend BOOLEAN",
 )
@@ -226,8 +226,8 @@ def dim_date(days: "DataFrame") -> "DataFrame":
     )
 
 
-@rows(
-    of="enriched_orders",
+@select_rows(
+    upstream="enriched_orders",
     grain=("order_id",),
     columns=f"""order_id STRING, customer_key BIGINT, product_key BIGINT, date_key INT, customer_id STRING, product_id STRING, order_date DATE,
         order_amount DECIMAL(12,2), profit {MONEY}, estimated_clv DECIMAL(20,2), order_status STRING, payment_method STRING""",

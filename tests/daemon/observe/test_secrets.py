@@ -20,7 +20,7 @@ from daemon.observe.log import Log
 from daemon.cli.trial import trials
 from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
 from pipeline.lake.lake import Lake
-from pipeline.model import Feed, Source, Upsert
+from pipeline.model import Feed, Source, Scd1
 from pipeline.run import run
 from pipeline.worker.trial import trial
 
@@ -157,7 +157,7 @@ def test_a_worker_hides_secrets_before_it_cuts_a_sentence(tmp_path: Path, verb: 
 def test_a_batch_that_fails_for_good_has_no_half_of_a_secret_on_record(tmp_path: Path) -> None:
     """The path of a claimed file that cannot be read stands in the error."""
     settings = Settings(lake_path=str(tmp_path / "lake"), conf={"spark.x.password": SECRET})
-    feed = Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL", key=("room",), keep=Upsert())
+    feed = Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL", key=("room",), stored_as=Scd1())
     club = Source(name="club", feeds=(feed,))
     for start in range(300, 360, 4):
         place = f"/{'x' * 200}/{'y' * (start - 201)}{SECRET}"

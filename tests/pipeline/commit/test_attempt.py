@@ -30,10 +30,10 @@ from factories_lake import (
 )
 
 from pipeline.contract import Progress, Settings, WorkOrder
-from pipeline.errors import ClaimChanged, ForeignCommit, WrongDeclaration
+from pipeline.errors import ClaimChanged, ExternalCommit, DeclarationError
 from pipeline.commit.journal import recover
 from pipeline.lake.lake import Lake
-from pipeline.lake.lock import LakeBusy, held
+from pipeline.lake.lock import LakeLocked, held
 from pipeline.commit.manifest import OPS, Manifest
 from pipeline.model import columns_of
 from pipeline.commit.attempt import Attempt, adopt, restore
@@ -286,7 +286,7 @@ def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Pat
 def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_do(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
-    with pytest.raises(ForeignCommit) as refused:
+    with pytest.raises(ExternalCommit) as refused:
         publish(path, "b2")
     assert f"{SILVER} has version {version} (DELETE, " in str(refused.value)
     assert f"`lakegate adopt {SILVER}` publishes it, `lakegate restore {SILVER}` undoes it; then retry the batch" in str(refused.value)
@@ -336,14 +336,14 @@ def test_adopt_and_restore_wait_for_no_one_who_writes(path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write("4711\n")
         held.flush()
-        with pytest.raises(LakeBusy, match=r"is being written by process 4711"):
+        with pytest.raises(LakeLocked, match=r"is being written by process 4711"):
             adopt(Settings(lake_path=str(path)), SILVER, wait_seconds=0.1)
 
 
 def test_a_commit_that_comes_between_two_of_ours_is_noticed_and_only_ours_is_undone(path: Path) -> None:
     publish(path, "b1")
     batch = order(path, "b2")
-    with pytest.raises(ForeignCommit, match=SILVER), attempt_at(path, batch) as attempt:
+    with pytest.raises(ExternalCommit, match=SILVER), attempt_at(path, batch) as attempt:
         attempt.append(BRONZE, pa.table({"order_id": ["b2"]}))
         delete_everything(path, SILVER)
         attempt.append(SILVER, pa.table({"order_id": ["b2"]}))
@@ -358,14 +358,14 @@ def test_a_commit_on_top_of_ours_is_kept_and_cannot_be_adopted_with_half_a_batch
     publish(path, "b1")
     before = state(path)
     batch = order(path, "b2")
-    with pytest.raises(ForeignCommit, match="version 3"), attempt_at(path, batch) as attempt:
+    with pytest.raises(ExternalCommit, match="version 3"), attempt_at(path, batch) as attempt:
         write(attempt)
         write_deltalake(str(Lake(path).location(SILVER)), pa.table({"order_id": ["theirs"]}), mode="append", schema_mode="merge")
         attempt.publish(entry(batch))
     assert {r["order_id"] for r in Lake(path).arrow(SILVER).to_pylist()} == {"b1", "b2", "theirs"}
-    with pytest.raises(ForeignCommit, match="version 3"):
+    with pytest.raises(ExternalCommit, match="version 3"):
         publish(path, "b2", attempt=2)
-    with pytest.raises(ForeignCommit, match=r"version 2 is an unfinished write of a batch \(lakegate b2/1 \w+\).*only `lakegate restore"):
+    with pytest.raises(ExternalCommit, match=r"version 2 is an unfinished write of a batch \(lakegate b2/1 \w+\).*only `lakegate restore"):
         adopt(Settings(lake_path=str(path)), SILVER)
     restore(Settings(lake_path=str(path)), SILVER)
     assert state(path) == before
@@ -385,7 +385,7 @@ def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_somebody_el
 
 def test_a_table_that_somebody_else_made_before_the_first_batch_is_not_taken(path: Path) -> None:
     write_deltalake(str(path / "shop" / "silver" / "orders"), pa.table({"order_id": ["theirs"]}))
-    with pytest.raises(ForeignCommit, match=rf"{SILVER} holds rows, but no batch made it: move its folder"):
+    with pytest.raises(ExternalCommit, match=rf"{SILVER} holds rows, but no batch made it: move its folder"):
         publish(path, "b1")
     with pytest.raises(LookupError, match="move its folder"):
         adopt(Settings(lake_path=str(path)), SILVER)
@@ -405,10 +405,10 @@ def test_a_published_table_that_is_gone_or_older_is_named(path: Path) -> None:
     publish(path, "b2")
     folder = path / "shop" / "silver" / "orders"
     (folder / "_delta_log" / "00000000000000000002.json").rename(path / "kept.json")
-    with pytest.raises(ForeignCommit, match=rf"{SILVER} is at version 1, but version 2 of it is published: bring the lake back"):
+    with pytest.raises(ExternalCommit, match=rf"{SILVER} is at version 1, but version 2 of it is published: bring the lake back"):
         publish(path, "b3")
     folder.rename(path.parent / "elsewhere")
-    with pytest.raises(ForeignCommit, match=rf"{SILVER} is gone, but version 2 of it is published"):
+    with pytest.raises(ExternalCommit, match=rf"{SILVER} is gone, but version 2 of it is published"):
         publish(path, "b3")
 
 
@@ -433,7 +433,7 @@ def test_a_column_declared_with_another_type_is_refused(path: Path) -> None:
     publish(path, "b1")
     lake = Lake(path)
     other = {**TABLES, SILVER: columns_of("order_id STRING, amount STRING")}
-    with pytest.raises(WrongDeclaration, match=rf"{SILVER}: amount is declared with another type"):
+    with pytest.raises(DeclarationError, match=rf"{SILVER}: amount is declared with another type"):
         Attempt(lake=lake, manifest=Manifest(lake), order=order(path, "b2"), tables=other).__enter__()
     publish(path, "b2")
 
@@ -496,7 +496,7 @@ def test_locks_are_held_by_whoever_inherits_them(path: Path) -> None:
     child = os.posix_spawn("/bin/sleep", ["sleep", "30"], os.environ)
     lock.close()
     other = Lock(path)
-    with pytest.raises(LakeBusy, match=rf"process {os.getpid()} or a program that it started"):
+    with pytest.raises(LakeLocked, match=rf"process {os.getpid()} or a program that it started"):
         other.take(0.1)
     os.kill(child, 9)
     os.waitpid(child, 0)

@@ -10,7 +10,7 @@ from factories_lake import BRONZE, GOLD, SILVER, dies_after, publish, recover_la
 from pipeline.contract import Outcome, Result
 from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import Manifest
-from pipeline.commit.maintenance import EVERY_BATCHES, SMALL_FILES, Upkeep, maintain
+from pipeline.commit.maintenance import EVERY_BATCHES, SMALL_FILES, Maintenance, maintain
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -119,7 +119,7 @@ def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(path: Path) -
 
 def test_upkeep_is_due_after_some_batches_that_wrote(path: Path) -> None:
     publish(path, "b1")
-    upkeep = Upkeep(Lake(path), keep_days=30)
+    upkeep = Maintenance(Lake(path), keep_days=30)
     for _ in range(EVERY_BATCHES):
         assert not upkeep.is_due
         upkeep.note(Result(batch_id="b", outcome=Outcome.DUPLICATE))

@@ -346,7 +346,7 @@ def test_whatever_is_written_in_a_declared_dialect_comes_back_however_it_is_pack
 
 
 def test_every_kind_of_value_comes_back_from_a_german_file(tmp_path: Path) -> None:
-    feed = Feed(name="kinds", files="*.csv", columns="k STRING, n INT, m DECIMAL(9,3), d DATE, t TIMESTAMP, o BOOLEAN", key=("k",), keep=Append(), csv=GERMAN)
+    feed = Feed(name="kinds", files="*.csv", columns="k STRING, n INT, m DECIMAL(9,3), d DATE, t TIMESTAMP, o BOOLEAN", key=("k",), stored_as=Append(), csv=GERMAN)
     staged = deliver(tmp_path, feed, "k;n;m;d;t;o\r\na,b;7;-1,5;24.12.2026;24.12.2026 18:00:00;True\r\nc;x;1.5;2026-12-24;;\r\n")
     assert drawing(staged, "k", "n", "m", "d", "t", "o", "_reasons") == drawn("""
         k   | n | m      | d          | t                         | o    | _reasons

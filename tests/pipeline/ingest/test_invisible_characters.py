@@ -12,7 +12,7 @@ from factories_stage import SALES, deliver, rows_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.model import Append, Csv, Derived, Feed, History, Replace, Source, Upsert
+from pipeline.model import Append, Csv, Derived, Feed, Scd2, Snapshot, Source, Scd1
 from pipeline.ingest.invisible_characters import UNSEEN, described, odd_keys, shown
 from pipeline.engine.session import Session
 
@@ -107,8 +107,8 @@ def test_what_prepared_keys_are_made_of_is_judged_too(tmp_path: Path) -> None:
         files="sales_*.csv",
         columns="id STRING, part STRING, note STRING, n INT",
         key=("number", "n"),
-        keep=Append(),
-        prepared=(Derived("number", "STRING", "concat(whole, part)"), Derived("whole", "STRING", "trim(ID)")),
+        stored_as=Append(),
+        cleaned=(Derived("number", "STRING", "concat(whole, part)"), Derived("whole", "STRING", "trim(ID)")),
     )
     staged = rows_of(deliver(tmp_path, feed, "id,part,note,n\n A1 ,\u200b,x,1\nA\u200b1,,,1\n A1 , 2,\u200b,1\n"))
     assert [r["_reasons"] for r in staged] == ["key:part:U+200B", "key:id:U+200B", None]
@@ -124,17 +124,17 @@ DOOR = Source(
             files="guests_*.csv",
             columns="guest STRING NOT NULL, city STRING",
             key=("guest",),
-            keep=History(),
+            stored_as=Scd2(),
         ),
-        Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL, n INT", key=("room",), keep=Upsert()),
+        Feed(name="rooms", files="rooms_*.csv", columns="room STRING NOT NULL, n INT", key=("room",), stored_as=Scd1()),
         Feed(
             name="doors",
             files="doors_*.csv",
             columns="code STRING NOT NULL",
             key=("door",),
-            keep=Replace(),
-            whole=True,
-            prepared=(Derived("door", "STRING", "replace(code, '#', ' ')"),),
+            stored_as=Snapshot(),
+            snapshot=True,
+            cleaned=(Derived("door", "STRING", "replace(code, '#', ' ')"),),
         ),
     ),
 )

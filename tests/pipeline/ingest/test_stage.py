@@ -126,7 +126,7 @@ def test_an_empty_field_of_any_type_is_null_quoted_or_not(tmp_path: Path) -> Non
         files="*.csv",
         columns="k STRING, s STRING, i INT, b BIGINT, o BOOLEAN, d DATE, t TIMESTAMP, m DECIMAL(9,3)",
         key=("k",),
-        keep=SALES.keep,
+        stored_as=SALES.stored_as,
     )
     staged = deliver(tmp_path, feed, 'k,s,i,b,o,d,t,m\n1,,,,,,,\n2,"","","","","","",""\n')
     assert [(r["k"], r["_reasons"], {r[c] for c in "sibodtm"}) for r in rows_of(staged)] == [("1", None, {None}), ("2", None, {None})]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lake.data_files import LONGEST_TEXT, News, data_file, places, write
+from pipeline.lake.data_files import LONGEST_TEXT, MergeSource, data_file, places, write
 
 UTC_MICROS = pa.timestamp("us", "UTC")
 AT = dt.datetime(2026, 3, 2, 10, 30, 0, 7, tzinfo=dt.UTC)
@@ -35,8 +35,8 @@ def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: 
 
 def told(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
     pq.write_table(rows, path / "some.parquet", **options)
-    facts: dict[str, Any] = json.loads(data_file(path / "some.parquet").statistics)
-    return facts
+    input_columns: dict[str, Any] = json.loads(data_file(path / "some.parquet").statistics)
+    return input_columns
 
 
 def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
@@ -49,11 +49,11 @@ def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
             "nothing": pa.nulls(3, pa.int64()),
         }
     )
-    facts = told(tmp_path, rows, row_group_size=1)
-    assert facts["numRecords"] == 3
-    assert facts["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
-    assert facts["minValues"] == {"text": "b", "number": -1, "day": "0001-01-01", "at": "2025-03-02T10:30:00.000007Z"}
-    assert facts["maxValues"] == {"text": "ä", "number": 3, "day": "2026-03-02", "at": "2026-03-02T10:30:00.000007Z"}
+    input_columns = told(tmp_path, rows, row_group_size=1)
+    assert input_columns["numRecords"] == 3
+    assert input_columns["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
+    assert input_columns["minValues"] == {"text": "b", "number": -1, "day": "0001-01-01", "at": "2025-03-02T10:30:00.000007Z"}
+    assert input_columns["maxValues"] == {"text": "ä", "number": 3, "day": "2026-03-02", "at": "2026-03-02T10:30:00.000007Z"}
 
 
 def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
@@ -66,9 +66,9 @@ def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
             "extra": pa.array([[("a", "b")], None], pa.map_(pa.string(), pa.string())),
         }
     )
-    facts = told(tmp_path, rows)
-    assert (facts["minValues"], facts["maxValues"]) == ({}, {})
-    assert facts["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
+    input_columns = told(tmp_path, rows)
+    assert (input_columns["minValues"], input_columns["maxValues"]) == ({}, {})
+    assert input_columns["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
 
 
 def test_a_file_without_statistics_tells_its_rows_alone(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_news_replace_remove_and_are_left_over(tmp_path: Path) -> None:
     pq.write_table(table([("a", 1, None), ("b", 1, None), ("b", None, None)]), tmp_path / "some.parquet")
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)
-    news = News(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
+    news = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
     found = news.found_in(tmp_path / "some.parquet")
     after = [(r["text"], r["n"], r["late"]) for r in news.applied_to(tmp_path / "some.parquet", found).to_pylist()]
     assert (news.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Outcome, Result
 from pipeline.transform.judging import MOST_UNFIT
-from pipeline.model import HIGH, REJECT, AsOf, Derived, Enriched, Feed, GoldTable, History, Newest, Rule, Source, Upsert, keys, rows, totals
+from pipeline.model import HIGH, REJECT, PointInTimeJoin, Derived, Enriched, Feed, GoldTable, Scd2, LatestJoin, Rule, Source, Scd1, recompute, select_rows, aggregate
 from pipeline.run import MEND_VALUE
 from pipeline.engine.session import Session
 
@@ -26,8 +26,8 @@ ORDERS = Feed(
     files="orders_*.csv",
     columns="id STRING NOT NULL, ordered STRING, amount DECIMAL(12,2), pieces INT, op STRING",
     key=("id",),
-    keep=Upsert(),
-    prepared=(Derived("ordered_on", "DATE", "to_date(ordered, 'M/d/yyyy')"),),
+    stored_as=Scd1(),
+    cleaned=(Derived("ordered_on", "DATE", "to_date(ordered, 'M/d/yyyy')"),),
     rules=(
         Rule("amount_is_small", "CAST(amount AS DECIMAL(5,2)) * 2 < 1800", where="amount IS NOT NULL"),
         Rule("something_was_ordered", "pieces <> 7", severity=HIGH, action=REJECT, where="pieces IS NOT NULL"),
@@ -126,7 +126,7 @@ def test_a_batch_with_too_many_such_values_is_rejected_with_the_first(trade: Sit
 
 @on_sail
 def test_a_delete_of_which_no_derived_column_could_be_computed_deletes(session: Session, tmp_path: Path) -> None:
-    feed = replace(ORDERS, keep=History(delete_when="op = 'D'"))
+    feed = replace(ORDERS, stored_as=Scd2(delete_when="op = 'D'"))
     site = Site(tmp_path, session, replace(TRADE, feeds=(feed,)))
     site.deliver("2026-03-02", orders=orders(GOOD))
     site.deliver("2026-03-03", orders="id | pieces | op\n a | 0 | D\n b | 0 | U")
@@ -153,7 +153,7 @@ def test_a_wrong_declaration_fails_the_batch_at_once_and_names_table_and_column(
     session, folder = place
     feeds = [replace(ORDERS, rules=(wrong,))] if isinstance(wrong, Rule) else []
     if isinstance(wrong, Derived):
-        feeds = [replace(ORDERS, prepared=(wrong,), derived=()), replace(ORDERS, prepared=(), derived=(wrong,))]
+        feeds = [replace(ORDERS, cleaned=(wrong,), derived=()), replace(ORDERS, cleaned=(), derived=(wrong,))]
     for number, feed in enumerate(feeds):
         site = Site(folder / str(number), session, replace(TRADE, feeds=(feed,)))
         must_fail_at_once(site, f"trade.silver.orders: {wrong.name}: {says}")
@@ -172,31 +172,31 @@ def must_fail_at_once(site: Site, says: str) -> None:
 # ---- where rows are joined and added up
 
 
-@totals(
-    of="orders",
+@aggregate(
+    upstream="orders",
     grain=("op",),
     columns="op STRING, orders BIGINT, total DECIMAL(7,2), share INT",
-    sums={"orders": "1", "total": "amount", "share": "1000 div (pieces - 5)"},
+    sum={"orders": "1", "total": "amount", "share": "1000 div (pieces - 5)"},
 )
 def by_op(sums: "DataFrame") -> "DataFrame":
     """Amounts by what was done."""
     return sums
 
 
-@rows(of="orders", grain=("id",), columns="id STRING, ratio INT, twice DECIMAL(7,2)")
+@select_rows(upstream="orders", grain=("id",), columns="id STRING, ratio INT, twice DECIMAL(7,2)")
 def each_order(orders: "DataFrame") -> "DataFrame":
     """A row for each order."""
     return orders.selectExpr("id", "1000 div (pieces - 6) AS ratio", "amount * 2 AS twice")
 
 
-@keys(of="orders", grain=("ordered",), key=("ordered",), columns="ordered STRING, span INT")
+@recompute(upstream="orders", grain=("ordered",), key=("ordered",), columns="ordered STRING, span INT")
 def spans(orders: "DataFrame") -> "DataFrame":
     """How far the orders lie apart."""
     spans = orders.groupBy("ordered").agg(F.expr("CAST(max(pieces) - min(pieces) AS INT) AS span"))
     return spans.selectExpr("ordered", "100 div (span - 4) AS span")
 
 
-@rows(of="orders", grain=("id",), columns="id STRING")
+@select_rows(upstream="orders", grain=("id",), columns="id STRING")
 def misspelt(orders: "DataFrame") -> "DataFrame":
     """It names a function that is none."""
     return orders.selectt("id")  # type: ignore[operator]
@@ -204,11 +204,11 @@ def misspelt(orders: "DataFrame") -> "DataFrame":
 
 PRICED = Enriched(
     name="priced",
-    of="orders",
-    partners=(Newest(feed="prices", on=("id",), prefix="price_"),),
+    upstream="orders",
+    joins=(LatestJoin(feed="prices", on=("id",), prefix="price_"),),
     derived=(Derived("each", "INT", "100 div price"), Derived("rest", "INT", "each % (pieces - 3)")),
 )
-PRICES = Feed(name="prices", files="prices_*.csv", columns="id STRING NOT NULL, price INT", key=("id",), keep=Upsert())
+PRICES = Feed(name="prices", files="prices_*.csv", columns="id STRING NOT NULL, price INT", key=("id",), stored_as=Scd1())
 
 
 def shop(site_of: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, *gold: GoldTable, **more: Any) -> Site:
@@ -272,8 +272,8 @@ def test_a_value_that_fails_beside_an_open_version_is_named_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session, folder = place
-    prices = replace(PRICES, keep=History())
-    priced = replace(PRICED, partners=(AsOf(feed="prices", on=("id",), prefix="price_"),))
+    prices = replace(PRICES, stored_as=Scd2())
+    priced = replace(PRICED, joins=(PointInTimeJoin(feed="prices", on=("id",), prefix="price_"),))
     feed = replace(ORDERS, derived=(), rules=())
     site = Site(folder, session, replace(TRADE, feeds=(feed, prices), enriched=(priced,)))
     result = site.attempt("2026-03-02", orders=orders(GOOD, "b | 1/2/2016 | 11.00 | 3"), prices="id | price\n a | 5\n b | 6")

@@ -16,7 +16,7 @@ from factories_pipeline import on_spark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.lake import Kept, Lake
+from pipeline.lake.lake import MaterializedRows, Lake
 from pipeline.model import columns_of
 from pipeline.engine.session import Session
 
@@ -47,13 +47,13 @@ def rows_of(lake: Lake, table: str = ORDERS, version: int | None = None) -> list
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row.values()])
 
 
-def kept(lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change") -> Kept:
+def kept(lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change") -> MaterializedRows:
     path = lake.work / f"{name}.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return lake.kept(path)
+    return lake.open_parquet(path)
 
 
-def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> Kept:
+def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> MaterializedRows:
     return kept(lake, rows, lake.schema(table).append(pa.field("_sign", pa.int32())))
 
 
@@ -186,7 +186,7 @@ def test_maps_lists_and_structs_come_back_as_they_were(engine_lake: Lake) -> Non
     df = engine_lake.session.spark.sql(  # type: ignore[union-attr]
         "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files union all select null, null, null"
     )
-    engine_lake.append("ops.things", engine_lake.keep(df, "things"), "t")
+    engine_lake.append("ops.things", engine_lake.materialize(df, "things"), "t")
     want = [{"_extra": None, "reasons": None, "files": None}, {"_extra": {"a": "b"}, "reasons": ["x", "y"], "files": [{"name": "f", "bytes": 5}]}]
     assert rows_of(engine_lake, "ops.things") == want
     assert engine_lake.read("ops.things", 1).where("_extra['a'] = 'b' and files[0].bytes = 5 and reasons[1] = 'y'").count() == 1
@@ -198,7 +198,7 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     ids = [f"O{(i * 7919) % count:06d}" for i in range(count)]
     table = pa.table({"order_id": ids, "items": pa.array(range(count), pa.int32()), "_sign": pa.array([1] * count, pa.int32())})
     pq.write_table(table, lake.work / "many.parquet")
-    lake.change(ORDERS, ["order_id"], lake.kept(lake.work / "many.parquet"), "t")
+    lake.change(ORDERS, ["order_id"], lake.open_parquet(lake.work / "many.parquet"), "t")
     found = lake.arrow(ORDERS, columns=["order_id"])["order_id"].to_pylist()
     assert found == sorted(ids)
 
@@ -208,7 +208,7 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.open_work("b1")
     lake.create(ORDERS, COLUMNS)
-    rows = lake.keep(session.spark.sql("select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"), "rows")
+    rows = lake.materialize(session.spark.sql("select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"), "rows")
     assert lake.append(ORDERS, rows, "lakegate b1/1") == 1
     assert rows_of(lake) == [{**EMPTY, "order_id": "O1", "seen": AT, "items": 2}]
     assert [c.tag for c in lake.commits(ORDERS, 0)] == ["lakegate b1/1"]
@@ -221,8 +221,8 @@ def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecon
     lake.open_work("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
     row = "select timestamp'2026-03-02 10:30:00.000999' seen"
-    lake.append("a.t", lake.keep(session.spark.sql(f"{row}, 1 n"), "first"), "t")
-    lake.change("a.t", ["seen"], lake.keep(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"), "t")
+    lake.append("a.t", lake.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
+    lake.change("a.t", ["seen"], lake.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"), "t")
     assert rows_of(lake, "a.t") == [{"seen": AT.replace(microsecond=999), "n": 2}]
 
 
@@ -340,23 +340,23 @@ def test_kept_rows_are_counted_read_by_the_engine_and_read_without_it(engine_lak
     spark = engine_lake.session.spark  # type: ignore[union-attr]
     columns = "'a' k, timestamp'2026-03-02 10:30:00' seen, cast(1.5 as decimal(9,2)) amount, date'2026-03-02' day"
     df = spark.sql(f"select {columns} union all select null, null, null, null")
-    rows = engine_lake.keep(df, "some/name")
+    rows = engine_lake.materialize(df, "some/name")
     assert rows.rows == 2
     assert {"k": "a", "seen": AT, "amount": Decimal("1.50"), "day": DAY} in rows.arrow().to_pylist()
     assert rows.arrow(["amount", "k"]).column_names == ["amount", "k"]
     assert rows.df.where("seen = timestamp'2026-03-02 10:30:00' and amount = 1.5").count() == 1
-    again = engine_lake.kept(rows.path)
+    again = engine_lake.open_parquet(rows.path)
     assert (again.rows, again.df.columns, again.schema) == (2, ["k", "seen", "amount", "day"], rows.schema)
 
 
 def test_no_rows_can_be_kept_too(engine_lake: Lake) -> None:
     df = engine_lake.session.spark.sql("select 1 a, map('x', 'y') m where false")  # type: ignore[union-attr]
-    rows = engine_lake.keep(df, "none")
+    rows = engine_lake.materialize(df, "none")
     assert (rows.rows, rows.df.count(), rows.df.columns, rows.arrow().column_names) == (0, 0, ["a", "m"], ["a", "m"])
 
 
 def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
-    rows = engine_lake.keep(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
+    rows = engine_lake.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
     engine_lake.clear_work()
     assert not (engine_lake.path / "_work").exists()
@@ -365,18 +365,18 @@ def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
 def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(lake: Lake) -> None:
     schema = pa.schema([("extra", pa.map_(pa.string(), pa.string())), ("n", pa.int32()), ("at", pa.timestamp("us", "UTC")), ("nothing", pa.int64())])
     some = kept(lake, [{"extra": [("a", "b")], "n": 3, "at": AT}, {"n": -1, "at": None}, {"n": None, "at": AT + dt.timedelta(microseconds=1)}], schema)
-    assert (some.ends("n"), some.ends("at"), some.ends("nothing")) == ((-1, 3), (AT, AT + dt.timedelta(microseconds=1)), (None, None))
-    assert kept(lake, [], schema, "none").ends("n") == (None, None)
+    assert (some.min_max("n"), some.min_max("at"), some.min_max("nothing")) == ((-1, 3), (AT, AT + dt.timedelta(microseconds=1)), (None, None))
+    assert kept(lake, [], schema, "none").min_max("n") == (None, None)
 
 
 def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
     path = lake.work / "untold.parquet"
     pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
-    assert lake.kept(path).ends("n") == (2, 5)
+    assert lake.open_parquet(path).min_max("n") == (2, 5)
 
 
 def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
-    rows = engine_lake.keep(engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long")  # type: ignore[union-attr]
-    low, high = rows.ends("text")
+    rows = engine_lake.materialize(engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long")  # type: ignore[union-attr]
+    low, high = rows.min_max("text")
     assert low == ""
     assert high.startswith("x")

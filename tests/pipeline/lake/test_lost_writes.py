@@ -78,14 +78,14 @@ def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: 
     lake = Lake(tmp_path, LosingSession(session, lost))
     lake.open_work("b1")
     with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {says}; see that the engine writes"):
-        lake.keep(session.spark.range(0, rows, 1, 2), "some")
+        lake.materialize(session.spark.range(0, rows, 1, 2), "some")
 
 
 @pytest.mark.parametrize("rows", [0, 3])
 def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, rows: int) -> None:
     lake = Lake(tmp_path, session)
     lake.open_work("b1")
-    assert lake.keep(session.spark.range(0, rows, 1, 2), "some").rows == rows
+    assert lake.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
 
 
 @on_spark
@@ -95,7 +95,7 @@ def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Sessi
     lake.open_work("b1")
     lake.create(TABLE, columns_of("id BIGINT"))
     pq.write_table(pa.table({"id": range(10)}), lake.work / "rows.parquet")
-    rows = lake.kept(lake.work / "rows.parquet")
+    rows = lake.open_parquet(lake.work / "rows.parquet")
     vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
     with pytest.raises(LostWrite, match=says) if says else contextlib.nullcontext():
         assert lake.append(TABLE, rows, "t") == 1

@@ -10,7 +10,7 @@ from factories_library import LIBRARY
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Result
-from pipeline.model import Enriched, Feed, History, Newest, Replace, Upsert
+from pipeline.model import Enriched, Feed, Scd2, LatestJoin, Snapshot, Scd1
 from pipeline.sources.checks import flaws
 from pipeline.engine.session import Session
 
@@ -177,28 +177,28 @@ def test_the_first_day_of_a_feed_is_a_date() -> None:
             files="menu_*.csv",
             columns="dish STRING",
             key=("dish",),
-            keep=Upsert(),
+            stored_as=Scd1(),
             min_event_time="1900-01-01",  # type: ignore[arg-type]
         )
 
 
 def test_a_replacement_that_is_not_whole_cannot_be_declared() -> None:
-    with pytest.raises(ValueError, match="whole=True"):
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), keep=Replace())
+    with pytest.raises(ValueError, match="snapshot=True"):
+        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
 
 
-@pytest.mark.parametrize("keep", [Replace(starts="since"), History(effective_from="since"), History(newest_by=("since",))], ids=str)
+@pytest.mark.parametrize("keep", [Snapshot(valid_from="since"), Scd2(sequence_by="since"), Scd2(tie_breaker=("since",))], ids=str)
 def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
     with pytest.raises(ValueError, match="since is none of its columns"):
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), keep=keep, whole=True)
+        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=keep, snapshot=True)
 
 
 @pytest.mark.parametrize(
     ("table", "says"),
     [
-        (Enriched(name="wrong", of="loans", versions=True, partners=()), "loans has no versions to show"),
-        (Enriched(name="wrong", of="loans", partners=(Newest(feed="homes", on=("reader",), prefix="", columns=("street",)),)), "street is none of the columns"),
-        (Enriched(name="wrong", of="homes", partners=(Newest(feed="loans", on=("reader",), prefix=""),)), "several rows of loans may share reader"),
+        (Enriched(name="wrong", upstream="loans", versions=True, joins=()), "loans has no versions to show"),
+        (Enriched(name="wrong", upstream="loans", joins=(LatestJoin(feed="homes", on=("reader",), prefix="", columns=("street",)),)), "street is none of the columns"),
+        (Enriched(name="wrong", upstream="homes", joins=(LatestJoin(feed="loans", on=("reader",), prefix=""),)), "several rows of loans may share reader"),
     ],
     ids=["no versions", "no such column", "no newest"],
 )

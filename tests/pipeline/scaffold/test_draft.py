@@ -8,7 +8,7 @@ from packing import packed
 
 from pipeline.scaffold.draft import draft
 from pipeline.sources.external import load
-from pipeline.model import Append, Feed, History, Source, Upsert
+from pipeline.model import Append, Feed, Scd2, Source, Scd1
 from pipeline.scaffold.infer_schema import SampleError, feed_name, glob_of, type_of
 
 EXAMPLE = Path(__file__).parents[3] / "landing_zone_example"
@@ -41,7 +41,7 @@ def refused(folder: Path, text: str, name: str = "kiosk", file: str = "takings_2
 
 def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> None:
     feed = only_feed(tmp_path, takings_2026_03_02=TAKINGS)
-    assert (feed.name, feed.files, feed.key, feed.keep) == ("takings", "takings_*.csv", ("receipt",), History(effective_from="sold_at"))
+    assert (feed.name, feed.files, feed.key, feed.stored_as) == ("takings", "takings_*.csv", ("receipt",), Scd2(sequence_by="sold_at"))
     assert [(c.name, c.type, c.required) for c in feed.schema] == [
         ("receipt", "STRING", True),
         ("stall", "STRING", True),
@@ -60,7 +60,7 @@ def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> Non
 def test_samples_are_parted_into_feeds_by_their_names(tmp_path: Path) -> None:
     source = drafted(tmp_path, takings_20260302=TAKINGS, takings_20260303=TAKINGS.replace("R-", "Q-"), stalls_20260302="stall,place\nS1,pier\n")
     assert [(f.name, f.files) for f in source.feeds] == [("takings", "takings_*.csv"), ("stalls", "stalls_*.csv")]
-    assert source.feed("stalls").keep == Upsert()
+    assert source.feed("stalls").stored_as == Scd1()
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".zip"])
@@ -92,11 +92,11 @@ def test_the_key_is_the_smallest_set_of_columns_that_tells_rows_apart(tmp_path: 
 
 
 def test_a_file_that_has_the_columns_of_versions_is_no_history(tmp_path: Path) -> None:
-    assert only_feed(tmp_path, things_2026="id,effective_from\n1,2026-01-01 10:00:00\n").keep == Upsert()
+    assert only_feed(tmp_path, things_2026="id,effective_from\n1,2026-01-01 10:00:00\n").stored_as == Scd1()
 
 
 def test_without_a_key_every_distinct_row_is_kept(tmp_path: Path) -> None:
-    assert only_feed(tmp_path, things_2026="price,flag\n1.5,true\n1.5,false\n2.5,true\n").keep == Append()
+    assert only_feed(tmp_path, things_2026="price,flag\n1.5,true\n1.5,false\n2.5,true\n").stored_as == Append()
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,6 @@ def test_the_dirty_example_is_proposed_much_as_it_is_declared(tmp_path: Path) ->
     assert sorted(f.name for f in found.feeds) == sorted(f.name for f in RETAIL.feeds)
     for feed in found.feeds:
         declared = RETAIL.feed(feed.name)
-        assert (feed.files, feed.names, feed.keep) == (declared.files, declared.names, History(effective_from="created_timestamp"))
+        assert (feed.files, feed.names, feed.stored_as) == (declared.files, declared.names, Scd2(sequence_by="created_timestamp"))
         types = [(a.name, a.type, b.type) for a, b in zip(feed.schema, declared.schema, strict=True) if a.type[:4] != b.type[:4]]
         assert types == [], feed.name

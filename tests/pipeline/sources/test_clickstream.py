@@ -374,7 +374,7 @@ ITEM = st.integers(1, 4)
 VALUES = {"categoryid": ["1", "2", "3", "4", "x", None], "available": ["0", "1", "maybe", None], "790": ["n1.500", "n2", "n2.5000", "7", None], "888": ["n9"]}
 events = st.tuples(AT, st.integers(1, 3), st.sampled_from(["view", "view", "addtocart", "transaction"]), ITEM, st.integers(1, 3))
 properties = st.sampled_from(sorted(VALUES)).flatmap(lambda name: st.tuples(AT, ITEM, st.just(name), st.sampled_from(VALUES[name])))
-trees = st.dictionaries(st.integers(1, 4), st.sampled_from([None, 1, 2, 3, 4, 5]), min_size=2, max_size=4)
+hierarchies = st.dictionaries(st.integers(1, 4), st.sampled_from([None, 1, 2, 3, 4, 5]), min_size=2, max_size=4)
 
 Event = tuple[int, int, str, int, int | None]
 Property = tuple[int, int, str, str | None]
@@ -385,7 +385,7 @@ class Batch:
     day: int
     events: tuple[Event, ...] = ()
     properties: tuple[Property, ...] = ()
-    tree: tuple[tuple[int, int | None], ...] = ()
+    hierarchy: tuple[tuple[int, int | None], ...] = ()
 
     def deliver(self, site: Site) -> None:
         given: dict[str, Any] = {}
@@ -394,8 +394,8 @@ class Batch:
             given["events"] = [_cells(names, (MIDNIGHT + e[0], *e[1:])) for e in self.events]
         if self.properties:
             given["item_properties"] = [_cells(("timestamp", "itemid", "property", "value"), (MIDNIGHT + p[0], *p[1:])) for p in self.properties]
-        if self.tree:
-            given["category_tree"] = [_cells(("categoryid", "parentid"), node) for node in self.tree]
+        if self.hierarchy:
+            given["category_tree"] = [_cells(("categoryid", "parentid"), node) for node in self.hierarchy]
         result = site.attempt(f"2026-03-{self.day:02}", **given)
         assert result.outcome in (Outcome.PUBLISHED, Outcome.DUPLICATE), f"{result.reason}\n{result.error}"
 
@@ -413,8 +413,8 @@ def enriched(batches: Sequence[Batch]) -> list[dict[str, Any]]:
             if b.day >= newest.get((item, name, at), 0):
                 newest[item, name, at] = b.day
                 histories[item, name][at] = value
-    tree = dict(max((b for b in batches if b.tree), key=lambda b: b.day).tree) if any(b.tree for b in batches) else {}
-    tops = roots(tree)
+    hierarchy = dict(max((b for b in batches if b.hierarchy), key=lambda b: b.day).hierarchy) if any(b.hierarchy for b in batches) else {}
+    tops = roots(hierarchy)
 
     def valid(item: int, name: str, at: int) -> str | None:
         history = sorted(histories[item, name])
@@ -435,7 +435,7 @@ def enriched(batches: Sequence[Batch]) -> list[dict[str, Any]]:
                 "itemid": item,
                 "transactionid": transaction,
                 "category_id": category_id,
-                "parent_category_id": tree.get(category_id),
+                "parent_category_id": hierarchy.get(category_id),
                 "root_category_id": tops.get(category_id),
                 "available": {"0": False, "1": True}.get(available or ""),
                 "price": Decimal(price[1:]) if fits and price else None,
@@ -482,9 +482,9 @@ def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(ses
         told = [(at, visitor, kind, item, number if kind == "transaction" else None) for at, visitor, kind, item, number in some]
         cut, split = chance.randrange(len(told) + 1), chance.randrange(len(others) + 1)
         batches = [
-            Batch(day=2, events=tuple(told[:cut]), properties=tuple(others[:split]), tree=tuple(first.items())),
+            Batch(day=2, events=tuple(told[:cut]), properties=tuple(others[:split]), hierarchy=tuple(first.items())),
             Batch(day=3, events=tuple(told[cut:]) + tuple(told[:2]), properties=tuple(others[split:])),
-            Batch(day=4, properties=tuple(others[:1]), tree=tuple(then.items())),
+            Batch(day=4, properties=tuple(others[:1]), hierarchy=tuple(then.items())),
         ]
         chance.shuffle(batches)
         for batch in batches:
@@ -499,7 +499,7 @@ def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(ses
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     examples = {"sail": 8, "spark": 2}[session.engine]
-    given_as = (st.lists(events, min_size=4, max_size=30), st.lists(properties, min_size=4, max_size=30), trees, trees, st.randoms(use_true_random=False))
+    given_as = (st.lists(events, min_size=4, max_size=30), st.lists(properties, min_size=4, max_size=30), hierarchies, hierarchies, st.randoms(use_true_random=False))
     settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(given(*given_as)(holds))()
 
 
@@ -508,7 +508,7 @@ def test_an_event_of_an_item_with_many_versions_sees_what_one_of_few_does(sessio
     others = [(1003, 1, "available", "1"), (1700, 1, "available", None), (1701, 1, "available", "0"), (1400, 1, "categoryid", "2"), (1200, 2, "790", "n9")]
     instants = sorted({at + by for at, item, _, _ in (*prices, *others) if item == 1 for by in (-1, 0)} | {0, 999_999})
     clicks = [(at, n, "view", item, None) for n, at in enumerate(instants) for item in (1, 2)]
-    batch = Batch(day=2, events=tuple(clicks), properties=(*prices, *others), tree=((2, None),))
+    batch = Batch(day=2, events=tuple(clicks), properties=(*prices, *others), hierarchy=((2, None),))
     site = Site(tmp_path, session, WITHOUT_GOLD)
     batch.deliver(site)
     expected = enriched([batch])
@@ -525,7 +525,7 @@ def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Sessio
     site.deliver("2026-03-02", category_tree=FIRST["category_tree"])
     site.deliver("2026-03-02", events=FIRST["events"][6:])
     site.deliver("2026-03-02", events=FIRST["events"][:7])
-    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.trees, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
+    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
     for table in tables:
         expected = told.site.rows(table)
         assert site.draw(table, *expected[0]) == draw(expected, *expected[0]), table

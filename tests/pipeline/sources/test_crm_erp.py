@@ -260,8 +260,8 @@ def test_one_systems_file_alone_moves_what_it_concerns(session: Session, tmp_pat
 
 def test_the_star_joins_for_any_reader(delivered: tuple[Site, Result, Result]) -> None:
     site, _, second = delivered
-    facts = DeltaTable(site.lake.location("crm_erp.gold.fact_sales"), version=second.table_versions["crm_erp.gold.fact_sales"]).to_pyarrow_table()
-    assert sum(filter(None, facts["profit"].to_pylist())) == 88
+    input_columns = DeltaTable(site.lake.location("crm_erp.gold.fact_sales"), version=second.table_versions["crm_erp.gold.fact_sales"]).to_pyarrow_table()
+    assert sum(filter(None, input_columns["profit"].to_pylist())) == 88
     answer = reader.sql(
         reader.published(site.lake.path),
         """SELECT p.category, sum(f.sales_amount) AS revenue, count(c.customer_key) AS known

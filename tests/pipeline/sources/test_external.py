@@ -9,14 +9,14 @@ from factories_source import FEEDS, GOLD, changed, kiosk
 from pipeline import contract
 from pipeline.reader import definitions
 from pipeline.sources import registry
-from pipeline.sources.external import BrokenSource, load
+from pipeline.sources.external import SourceLoadError, load
 from pipeline.model import Source
 from pipeline.sources.checks import TAKEN, flaws, meeting
 
 
 def told(folder: Path) -> str:
     """The sentence about a broken folder, with paths from its parent on."""
-    with pytest.raises(BrokenSource) as caught:
+    with pytest.raises(SourceLoadError) as caught:
         load(folder)
     assert not [m for m in sys.modules if m.startswith("lakegate_source_kiosk")], "what is broken leaves nothing behind"
     return str(caught.value).replace(f"{folder.parent}/", "")
@@ -74,7 +74,7 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("keep=Upsert())", "keep=Upsert()", "kiosk/feeds.py:5: '(' was never closed"),
+        ("stored_as=Scd1())", "stored_as=Scd1()", "kiosk/feeds.py:5: '(' was never closed"),
         ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
         ("import HIGH", "import NOTHING, HIGH", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
         ('key=("stall",)', 'key=("stal",)', "kiosk/feeds.py:5: feed stalls: stal is none of its columns"),
@@ -110,19 +110,19 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('of="takings"', 'of="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
+        ('upstream="takings"', 'upstream="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
-        ('sums={"receipts"', 'sums={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
+        ('sum={"receipts"', 'sum={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
         ("def by_stall", "def stalls", "kiosk/feeds.py:5: two tables of kiosk have the name 'stalls'; give one another name"),
         ("def by_stall", "def takings", "kiosk/feeds.py:8: two tables of kiosk have the name 'takings'; give one another name"),
         ("def by_stall", "def Takings", "kiosk/gold.py:12: two tables of kiosk have the name 'Takings'; give one another name"),
-        ("sums={", 'key=("place",), sums={', "kiosk/gold.py:12: gold table by_stall: place is none of its columns"),
-        ("sums={", 'each=("till",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and till is none"),
-        ("sums={", 'each=("stall",), sums={', "kiosk/gold.py:12: gold table by_stall: `each` names columns of takings beside the grain, and stall is none"),
-        ("from pipeline.model import totals", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
+        ("sum={", 'key=("place",), sum={', "kiosk/gold.py:12: gold table by_stall: place is none of its columns"),
+        ("sum={", 'per=("till",), sum={', "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and till is none"),
+        ("sum={", 'per=("stall",), sum={', "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and stall is none"),
+        ("from pipeline.model import aggregate", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
         ("receipts BIGINT", "receipts LONG", "LONG is not a type of this lake"),
         ("return sums", "return (", "kiosk/gold.py:14: '(' was never closed"),
-        ('sums={"receipts": "1"}', "sums=Nothing", "kiosk/gold.py:11: NameError: name 'Nothing' is not defined"),
+        ('sum={"receipts": "1"}', "sum=Nothing", "kiosk/gold.py:11: NameError: name 'Nothing' is not defined"),
     ],
 )
 def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -130,8 +130,8 @@ def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str,
 
 
 def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
-    joined = 'enriched=(Enriched(name="sold", of="takings", partners=(AsOf(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
-    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import AsOf, Enriched, HIGH")
+    joined = 'enriched=(Enriched(name="sold", upstream="takings", joins=(PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
+    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
     assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(kiosk(tmp_path, feeds))
 
 

@@ -15,7 +15,7 @@ from retail_anew import enriched_orders, gold, history, key_figures, public
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
 from pipeline.sources.external import load
-from pipeline.model import totals
+from pipeline.model import aggregate
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.engine.session import Session
 
@@ -67,11 +67,11 @@ def test_a_check_that_fails_rejects_the_batch(session: Session, tmp_path: Path) 
 
 
 BUSY = """
-from pipeline.model import totals
+from pipeline.model import aggregate
 
-@totals(
-    of="takings", where="is_current", grain=("quantity",), each=("stall",), columns="quantity INT, receipts BIGINT, stalls BIGINT, busy_stalls BIGINT",
-    sums={"receipts": "count(*)", "stalls": "max(1)", "busy_stalls": "CASE WHEN count(*) > 1 THEN 1 ELSE 0 END"},
+@aggregate(
+    upstream="takings", where="is_current", grain=("quantity",), per=("stall",), columns="quantity INT, receipts BIGINT, stalls BIGINT, busy_stalls BIGINT",
+    sum={"receipts": "count(*)", "stalls": "max(1)", "busy_stalls": "CASE WHEN count(*) > 1 THEN 1 ELSE 0 END"},
 )
 def by_quantity(sums):
     return sums
@@ -103,13 +103,13 @@ def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, 
 
 
 WITHOUT_KEY = """
-from pipeline.model import keys
+from pipeline.model import recompute
 
-@keys(of="takings", key=("stall",), grain=("stall",), columns="stall STRING, pieces BIGINT")
+@recompute(upstream="takings", key=("stall",), grain=("stall",), columns="stall STRING, pieces BIGINT")
 def by_stall(takings):
     return takings.where("is_current").groupBy("stall").agg({"quantity": "sum"}).selectExpr("stall", "`sum(quantity)` AS pieces")
 
-@keys(of="by_stall", key=("stall", "pieces"), grain=("stall", "pieces"), columns="stall STRING, pieces BIGINT, twice BIGINT")
+@recompute(upstream="by_stall", key=("stall", "pieces"), grain=("stall", "pieces"), columns="stall STRING, pieces BIGINT, twice BIGINT")
 def twice(stalls):
     return stalls.selectExpr("stall", "pieces", "pieces * 2 AS twice")
 """
@@ -129,22 +129,22 @@ def test_rows_without_a_key_are_a_group_of_a_keys_table(session: Session, tmp_pa
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "DECIMAL(8,2)"])
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):
-        totals(of="prices", grain=("note",), columns=f"note STRING, dearest {kind}", highest={"dearest": "price"})(lambda sums: sums)
+        aggregate(upstream="prices", grain=("note",), columns=f"note STRING, dearest {kind}", max={"dearest": "price"})(lambda sums: sums)
 
 
-SOLD = 'enriched=(Enriched(name="sold", of="takings", partners=(Newest(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
-SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, Newest, HIGH")
+SOLD = 'enriched=(Enriched(name="sold", upstream="takings", joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
+SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, LatestJoin, HIGH")
 FURTHER = """
-from pipeline.model import totals
+from pipeline.model import aggregate
 
-@totals(
-    of="sold", grain=("place",), each=("stall",), columns="place STRING, stalls BIGINT, pieces BIGINT",
-    sums={"stalls": "max(1)", "pieces": "sum(quantity)"},
+@aggregate(
+    upstream="sold", grain=("place",), per=("stall",), columns="place STRING, stalls BIGINT, pieces BIGINT",
+    sum={"stalls": "max(1)", "pieces": "sum(quantity)"},
 )
 def by_place(sums):
     return sums
 
-@totals(of="by_place", grain=("stalls",), each=("place",), columns="stalls BIGINT, places BIGINT", sums={"places": "max(1)"})
+@aggregate(upstream="by_place", grain=("stalls",), per=("place",), columns="stalls BIGINT, places BIGINT", sum={"places": "max(1)"})
 def by_stalls(sums):
     return sums
 """
@@ -173,9 +173,9 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
 
 @pytest.mark.parametrize("declare", [model.rows, model.keys])
 def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="gold table visits: `each` is for totals"):
+    with pytest.raises(ValueError, match="gold table visits: `per` is for totals"):
 
-        @declare(of="takings", grain=("stall",), columns="stall STRING", each=("item",))
+        @declare(upstream="takings", grain=("stall",), columns="stall STRING", per=("item",))
         def visits(takings: object) -> object:
             return takings
 
@@ -183,24 +183,24 @@ def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) 
 # ---- tables whose declaration is unusual, or was another
 
 GOLD = """
-from pipeline.model import keys, totals
+from pipeline.model import recompute, aggregate
 
-@totals(of="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sums={"receipts": "1"})
+@aggregate(upstream="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sum={"receipts": "1"})
 def by_stall(sums):
     return sums
 
-@keys(of="by_stall", key=(), grain=("stall",), columns="stall STRING, receipts BIGINT")
+@recompute(upstream="by_stall", key=(), grain=("stall",), columns="stall STRING, receipts BIGINT")
 def busy(stalls):
     return stalls.where("receipts > 1")
 """
-BY_KEY = changed(GOLD, 'totals(of="takings", grain', 'keys(of="takings", key=("stall",), grain')
-BY_KEY = changed(BY_KEY, 'receipts BIGINT", sums={"receipts": "1"})', 'receipts BIGINT")')
+BY_KEY = changed(GOLD, 'aggregate(upstream="takings", grain', 'recompute(upstream="takings", key=("stall",), grain')
+BY_KEY = changed(BY_KEY, 'receipts BIGINT", sum={"receipts": "1"})', 'receipts BIGINT")')
 BY_KEY = changed(
     BY_KEY,
     "(sums):\n    return sums",
     '(takings):\n    return takings.groupBy("stall").agg({"receipt": "count"}).withColumnRenamed("count(receipt)", "receipts")',
 )
-LOUD = changed(FEEDS, 'key=("stall",), keep=Upsert()', 'key=("stall",), keep=Upsert(), derived=(Derived("loud", "STRING", "upper(place)"),)')
+LOUD = changed(FEEDS, 'key=("stall",), stored_as=Scd1()', 'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)')
 LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
 
 
@@ -225,10 +225,10 @@ def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: 
 @on_sail
 def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows(session: Session, tmp_path: Path) -> None:
     gold = """
-from pipeline.model import totals
+from pipeline.model import aggregate
 
-@totals(
-    of="sold", grain=("receipt",), attributes="sold", columns="receipt STRING, pieces BIGINT, place STRING", sums={"pieces": "quantity"}
+@aggregate(
+    upstream="sold", grain=("receipt",), dimension="sold", columns="receipt STRING, pieces BIGINT, place STRING", sum={"pieces": "quantity"}
 )
 def receipts(sums):
     return sums
@@ -242,9 +242,9 @@ def receipts(sums):
 @on_sail
 def test_an_event_time_that_is_a_date_is_the_start_of_that_day_from_the_first_batch_on(session: Session, tmp_path: Path) -> None:
     gold = """
-from pipeline.model import totals
+from pipeline.model import aggregate
 
-@totals(of="takings", grain=("stall",), columns="stall STRING, since TIMESTAMP", where="is_current", lowest={"since": "effective_from"})
+@aggregate(upstream="takings", grain=("stall",), columns="stall STRING, since TIMESTAMP", where="is_current", min={"since": "effective_from"})
 def oldest(sums):
     return sums
 """

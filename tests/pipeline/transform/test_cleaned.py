@@ -7,7 +7,7 @@ import pytest
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail
 
-from pipeline.model import HIGH, REJECT, REPAIR, Derived, Feed, History, Rule, Setting, Source
+from pipeline.model import HIGH, REJECT, REPAIR, Derived, Feed, Scd2, Rule, Setting, Source
 from pipeline.engine.session import Session
 
 # A gym's members: numbers come with a prefix or without, weights in stones where they are small, entries twice a day.
@@ -20,8 +20,8 @@ GYM = Source(
             files="members_*.csv",
             columns="id STRING NOT NULL, born DATE, weight INT, entered DATE",
             key=("number",),
-            keep=History(newest_by=("entered",)),
-            prepared=(
+            stored_as=Scd2(tie_breaker=("entered",)),
+            cleaned=(
                 Derived("number", "STRING", "nullif(regexp_replace(id, '^M-', ''), '')"),
                 Derived("born_on", "DATE", "CASE WHEN born <= _batch_date THEN born END"),
                 Derived("stones", "INT", "CASE WHEN weight < 20 THEN weight END"),
@@ -117,4 +117,4 @@ def test_of_rows_of_one_instant_the_newest_stands_and_only_then_the_later_record
 
 def test_a_prepared_column_cannot_take_the_name_of_a_delivered_one() -> None:
     with pytest.raises(ValueError, match="takes the name of another column"):
-        Feed(name="x", files="x_*.csv", columns="a INT", key=("a",), keep=History(), prepared=(Derived("a", "INT", "a + 1"),))
+        Feed(name="x", files="x_*.csv", columns="a INT", key=("a",), stored_as=Scd2(), cleaned=(Derived("a", "INT", "a + 1"),))

@@ -10,7 +10,7 @@ from drawing import draw, drawn
 from factories_pipeline import CLUB, SHOP, Site, on_sail
 
 from pipeline.contract import Quality, Result
-from pipeline.model import AsOf, Derived, Enriched, Feed, History, Source
+from pipeline.model import PointInTimeJoin, Derived, Enriched, Feed, Scd2, Source
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.engine.session import Session
 
@@ -279,22 +279,22 @@ BASKETS = Source(
             files="baskets_*.csv",
             columns="basket STRING NOT NULL, sold_at TIMESTAMP NOT NULL",
             key=("basket",),
-            keep=History(effective_from="sold_at"),
+            stored_as=Scd2(sequence_by="sold_at"),
         ),
         Feed(
             name="lines",
             files="lines_*.csv",
             columns="line STRING NOT NULL, basket STRING, price INT, put_at TIMESTAMP NOT NULL",
             key=("line",),
-            keep=History(effective_from="put_at"),
+            stored_as=Scd2(sequence_by="put_at"),
         ),
     ),
     enriched=(
         Enriched(
             name="summed",
-            of="baskets",
-            at="sold_at",
-            partners=(AsOf(feed="lines", on=("basket",), prefix="line_", totals=(Derived("total", "BIGINT", "sum(price)"),)),),
+            upstream="baskets",
+            as_of="sold_at",
+            joins=(PointInTimeJoin(feed="lines", on=("basket",), prefix="line_", aggregates=(Derived("total", "BIGINT", "sum(price)"),)),),
         ),
     ),
 )
@@ -351,7 +351,7 @@ def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Sessi
 
 @on_sail
 def test_what_sees_the_newest_of_everything_sees_the_last_instant(session: Session, tmp_path: Path) -> None:
-    now = Enriched(name="rooms_now", of="rooms", partners=(AsOf(feed="members", on=("room_id",), prefix="member_"),))
+    now = Enriched(name="rooms_now", upstream="rooms", joins=(PointInTimeJoin(feed="members", on=("room_id",), prefix="member_"),))
     members = replace(CLUB.feeds[0], columns=CLUB.feeds[0].columns.replace("member_id", "room_id"), key=("room_id",))
     club = replace(CLUB, feeds=(members, CLUB.feeds[1]), enriched=(now,))
     site = Site(tmp_path, session, club, quality=Quality(max_future_hours=1e8))

@@ -9,7 +9,7 @@ from drawing import drawn
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Outcome, Quality, Result
-from pipeline.model import HIGH, REJECT, Derived, Feed, History, Replace, Rule, Source, totals
+from pipeline.model import HIGH, REJECT, Derived, Feed, Scd2, Snapshot, Rule, Source, aggregate
 from pipeline.engine.session import Session
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ CHEAP = Rule("price_is_not_negative", "price >= 0", severity=HIGH, action=REJECT
 COLUMNS = "code STRING NOT NULL, price DECIMAL(8,2)"
 
 
-@totals(
-    of="goods",
+@aggregate(
+    upstream="goods",
     grain=("code",),
     where="is_current",
     columns="code STRING, goods BIGINT, prices DECIMAL(20,2)",
-    sums={"goods": "1", "prices": "price"},
+    sum={"goods": "1", "prices": "price"},
 )
 def by_code(sums: "DataFrame") -> "DataFrame":
     """Goods that are there now."""
@@ -34,34 +34,34 @@ def by_code(sums: "DataFrame") -> "DataFrame":
 SHELF = Source(
     name="shelf",
     feeds=(
-        Feed(name="goods", files="goods_*.csv", columns=COLUMNS, key=("code",), keep=History(), whole=True, rules=(CHEAP,)),
+        Feed(name="goods", files="goods_*.csv", columns=COLUMNS, key=("code",), stored_as=Scd2(), snapshot=True, rules=(CHEAP,)),
         Feed(
             name="stock",
             files="stock_*.csv",
             columns=COLUMNS,
             key=("code",),
-            keep=History(delete_when="price = 0"),
-            whole=True,
+            stored_as=Scd2(delete_when="price = 0"),
+            snapshot=True,
             rules=(CHEAP,),
         ),
-        Feed(name="offers", files="offers_*.csv", columns=COLUMNS, key=("code",), keep=Replace(), whole=True, rules=(CHEAP,)),
+        Feed(name="offers", files="offers_*.csv", columns=COLUMNS, key=("code",), stored_as=Snapshot(), snapshot=True, rules=(CHEAP,)),
         Feed(
             name="fares",
             files="fares_*.csv",
             columns=f"{COLUMNS}, starts DATE NOT NULL",
             key=("code",),
-            keep=Replace(starts="starts"),
-            whole=True,
+            stored_as=Snapshot(valid_from="starts"),
+            snapshot=True,
             rules=(CHEAP,),
         ),
         Feed(
             name="spelt",
             files="spelt_*.csv",
             columns="code STRING, price DECIMAL(8,2)",
-            prepared=(Derived("name", "STRING", "coalesce(upper(code), '?')"),),
+            cleaned=(Derived("name", "STRING", "coalesce(upper(code), '?')"),),
             key=("name",),
-            keep=History(),
-            whole=True,
+            stored_as=Scd2(),
+            snapshot=True,
         ),
     ),
 )

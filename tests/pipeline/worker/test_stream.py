@@ -11,7 +11,7 @@ from factories_pipeline import Site, Worker, on_sail, on_spark
 from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.contract import Outcome, Result, WorkOrder
 from pipeline.engine.session import Session
-from pipeline.worker.stream import FOLDER, Query, take
+from pipeline.worker.stream import FOLDER, StreamingRun, take
 
 MIDNIGHT = 1_772_409_600_000  # 2026-03-02 00:00 UTC in milliseconds
 TREE = "categoryid | parentid\n 1 |\n 10 | 1"
@@ -44,7 +44,7 @@ def published(result: Result) -> Result:
 
 def drawings(site: Site) -> dict[str, str]:
     """Every table of the source, without what is about the batch."""
-    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.trees, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
+    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
     return {table: draw(rows, *rows[0]) if (rows := site.rows(table)) else "" for table in tables}
 
 
@@ -121,7 +121,7 @@ def test_paths_that_are_not_the_orders_are_not_taken(session: Session, tmp_path:
     site = streaming(tmp_path, session)
     order, stranger = site.order("2026-03-02", events=clicks(0)), site.order("2026-03-02", events=clicks(1))
 
-    class Astray(Query):
+    class Astray(StreamingRun):
         def write_list(self) -> Path:
             return query(site, stranger, lambda: site.run(stranger)).write_list()
 
@@ -130,8 +130,8 @@ def test_paths_that_are_not_the_orders_are_not_taken(session: Session, tmp_path:
     assert site.manifest.newest() is None
 
 
-def query(site: Site, order: WorkOrder, work: Callable[[], Result]) -> Query:
-    return Query(order=order, lake=site.lake, folder=folder(site), work=work)
+def query(site: Site, order: WorkOrder, work: Callable[[], Result]) -> StreamingRun:
+    return StreamingRun(order=order, lake=site.lake, folder=folder(site), work=work)
 
 
 def folder(site: Site) -> Path:

@@ -12,13 +12,13 @@ from pipeline.lake.lake import Lake
 from pipeline.model import (
     HIGH,
     REJECT,
-    AsOf,
+    PointInTimeJoin,
     Derived,
     Enriched,
     Feed,
     GoldTable,
-    History,
-    Kind,
+    Scd2,
+    GoldKind,
     Rule,
     Source,
 )
@@ -34,8 +34,8 @@ SALES = Feed(
     files="sales_*.csv",
     columns="sale_id STRING NOT NULL, land STRING, amount DECIMAL(8,2), sold_at TIMESTAMP NOT NULL",
     key=("sale_id",),
-    keep=History(effective_from="sold_at"),
-    prepared=(Derived("net", "DECIMAL(10,2)", "amount * 2"),),
+    stored_as=Scd2(sequence_by="sold_at"),
+    cleaned=(Derived("net", "DECIMAL(10,2)", "amount * 2"),),
     rules=(Rule("amount_is_positive", "amount > 0", severity=HIGH, action=REJECT),),
 )
 LANDS = Feed(
@@ -43,13 +43,13 @@ LANDS = Feed(
     files="lands_*.csv",
     columns="land STRING NOT NULL, tax DECIMAL(8,2), since TIMESTAMP NOT NULL",
     key=("land",),
-    keep=History(effective_from="since"),
+    stored_as=Scd2(sequence_by="since"),
 )
 TAXED = Enriched(
     name="taxed",
-    of="sales",
-    at="sold_at",
-    partners=(AsOf(feed="lands", on=("land",), prefix="land_", columns=("tax",)),),
+    upstream="sales",
+    as_of="sold_at",
+    joins=(PointInTimeJoin(feed="lands", on=("land",), prefix="land_", columns=("tax",)),),
     derived=(Derived("owed", "DECIMAL(18,4)", "net * tax"),),
     rules=(Rule("tax_is_known", "tax IS NOT NULL"),),
 )
@@ -59,21 +59,21 @@ def as_it_is(rows: "DataFrame") -> "DataFrame":
     return rows
 
 
-def table(kind: Kind, name: str, **declared: Any) -> GoldTable:
+def table(kind: GoldKind, name: str, **declared: Any) -> GoldTable:
     return GoldTable(**{"name": name, "kind": kind, "of": "taxed", "build": as_it_is, **declared})
 
 
 BY_LAND = table(
-    Kind.TOTALS,
+    GoldKind.AGGREGATE,
     "by_land",
     grain=("land",),
     columns="land STRING, total DECIMAL(30,2), sellers BIGINT",
-    sums={"total": "coalesce(net, 0)"},
-    distinct={"sellers": "sale_id"},
+    sum={"total": "coalesce(net, 0)"},
+    count_distinct={"sellers": "sale_id"},
     checks=(Rule("total_is_given", "total IS NOT NULL"),),
 )
-NEWEST = table(Kind.KEYS, "newest", grain=("land",), key=("land",), columns="land STRING, owed DECIMAL(18,4)")
-EACH = table(Kind.ROWS, "each_sale", grain=("sale_id",), columns="sale_id STRING, owed DECIMAL(18,4)")
+NEWEST = table(GoldKind.RECOMPUTE, "newest", grain=("land",), key=("land",), columns="land STRING, owed DECIMAL(18,4)")
+EACH = table(GoldKind.SELECT_ROWS, "each_sale", grain=("sale_id",), columns="sale_id STRING, owed DECIMAL(18,4)")
 
 
 def misspelt(rows: "DataFrame") -> "DataFrame":
@@ -95,20 +95,20 @@ def shop(
 MISTAKES = {
     "rule": (shop(sales={"rules": (Rule("amount_is_positive", "amont > 0"),)}), "sales, rule amount_is_positive", "amont"),
     "where of a rule": (shop(sales={"rules": (Rule("is_positive", "amount > 0", where="lant = 'CH'"),)}), "sales, rule is_positive", "lant"),
-    "prepared": (shop(sales={"prepared": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}), "sales, prepared column net", "amoutn"),
-    "delete_when": (shop(sales={"keep": History(effective_from="sold_at", delete_when="opp = 'D'")}), "sales, delete_when", "opp"),
+    "prepared": (shop(sales={"prepared": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}), "sales, cleaned column net", "amoutn"),
+    "delete_when": (shop(sales={"keep": Scd2(sequence_by="sold_at", delete_when="opp = 'D'")}), "sales, delete_when", "opp"),
     "function": (shop(sales={"rules": (Rule("land_is_short", "lenght(land) < 4"),)}), "sales, rule land_is_short", "lenght"),
     "setting": (shop(sales={"rules": (Rule("is_large", "amount > $least"),)}), "sales, rule is_large", "least"),
     "derived": (shop(taxed={"derived": (Derived("owed", "DECIMAL(18,4)", "net * taxx"),)}), "taxed, derived column owed", "taxx"),
     "rule of an enriched table": (shop(taxed={"rules": (Rule("tax_is_known", "tacks IS NOT NULL"),)}), "taxed, rule tax_is_known", "tacks"),
-    "sum": (shop(gold=[replace(BY_LAND, sums={"total": "coalesce(nett, 0)"})]), "by_land, column total", "nett"),
-    "member": (shop(gold=[replace(BY_LAND, distinct={"sellers": "seller"})]), "by_land, column sellers", "seller"),
+    "sum": (shop(gold=[replace(BY_LAND, sum={"total": "coalesce(nett, 0)"})]), "by_land, column total", "nett"),
+    "member": (shop(gold=[replace(BY_LAND, count_distinct={"sellers": "seller"})]), "by_land, column sellers", "seller"),
     "where of gold": (shop(gold=[replace(BY_LAND, where="is_opne")]), "by_land, where", "is_opne"),
     "check": (shop(gold=[replace(BY_LAND, checks=(Rule("is_given", "totall > 0"),))]), "by_land, check is_given", "totall"),
     "its function": (shop(gold=[replace(NEWEST, build=misspelt)]), "newest, its function", "ohwed"),
     "a column that nothing makes": (shop(gold=[replace(EACH, columns="sale_id STRING, fee INT")]), "each_sale, its columns or its function", "fee"),
     "a key that its rows lack": (shop(gold=[replace(NEWEST, key=("lnad",))]), "newest, its columns or its function", "lnad"),
-    "types that do not meet": (shop(gold=[replace(BY_LAND, sums={"total": "net + sold_at"})]), "shop.gold.by_land", ""),
+    "types that do not meet": (shop(gold=[replace(BY_LAND, sum={"total": "net + sold_at"})]), "shop.gold.by_land", ""),
 }
 
 
