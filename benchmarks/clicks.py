@@ -28,7 +28,9 @@ class Run:
     def parts(self) -> dict[str, Sequence[Taken]]:
         """Gives the batches by what is told of them: an engine takes the first day more slowly than those after it."""
         first, day, *days = self.batches
-        return {"first load": [first], "the first day onto it": [day]} | ({f"median of {len(days)} days after it": days} if days else {})
+        return {"first load": [first], "the first day onto it": [day]} | (
+            {f"median of {len(days)} days after it": days} if days else {}
+        )
 
 
 def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path, days: int) -> Run:
@@ -38,7 +40,11 @@ def measured(name: str, clicks: Clicks, lake: WarmLake, root: Path, days: int) -
 
 def figures(taken: Taken) -> dict[str, float]:
     """Tells the seconds of one batch: in all, of the processor, and by stage."""
-    return {"in all": taken.seconds, "processor": taken.work_seconds, **{f"  {stage}": seconds for stage, seconds in taken.stages.items()}}
+    return {
+        "in all": taken.seconds,
+        "processor": taken.work_seconds,
+        **{f"  {stage}": seconds for stage, seconds in taken.stages.items()},
+    }
 
 
 def report(runs: Sequence[Run], slowest: int) -> None:
@@ -46,9 +52,14 @@ def report(runs: Sequence[Run], slowest: int) -> None:
     for part in runs[0].parts:
         taken = [run.parts[part] for run in runs]
         names = figures(taken[0][0])
-        medians = {name: [statistics.median(figures(t).get(name, 0.0) for t in some) for some in taken] for name in names}
+        medians = {
+            name: [statistics.median(figures(t).get(name, 0.0) for t in some) for some in taken] for name in names
+        }
         ratio = ["hot / even"] if len(runs) > 1 else []
-        rows = [(name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else [])) for name, seconds in medians.items()]
+        rows = [
+            (name, *seconds, *([seconds[1] / max(seconds[0], 0.001)] if ratio else []))
+            for name, seconds in medians.items()
+        ]
         show(f"{part}, seconds", ("", *(run.keys for run in runs), *ratio), rows)
         for run in runs if slowest else ():
             parts = sorted(run.parts[part][-1].spent, key=lambda s: -s.seconds)[:slowest]
@@ -65,12 +76,17 @@ def main() -> None:
     parser.add_argument("--events-a-day", type=int, default=20_000)
     parser.add_argument("--late-properties", type=int, default=500)
     parser.add_argument("--keys", choices=("even", "hot", "both"), default="both")
-    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes")
+    parser.add_argument(
+        "--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes"
+    )
     options = parser.parse_args()
     end_tidily()
     print(f"{machine()}, engine {options.engine}", flush=True)
     runs = []
-    with tempfile.TemporaryDirectory(prefix="clicks_") as folder, warm_session(options.engine, Path(folder)) as (session, settings):
+    with (
+        tempfile.TemporaryDirectory(prefix="clicks_") as folder,
+        warm_session(options.engine, Path(folder)) as (session, settings),
+    ):
         small = Clicks(events=500, properties=100, events_a_day=50, late_properties=5)
         measured("warm-up", small, WarmLake(Path(folder) / "lake-warm-up", session, settings), Path(folder), days=1)
         for name in ("even", "hot") if options.keys == "both" else (options.keys,):
@@ -81,7 +97,11 @@ def main() -> None:
                 late_properties=options.late_properties,
                 hot=name == "hot",
             )
-            runs.append(measured(name, clicks, WarmLake(Path(folder) / f"lake-{name}", session, settings), Path(folder), options.days))
+            runs.append(
+                measured(
+                    name, clicks, WarmLake(Path(folder) / f"lake-{name}", session, settings), Path(folder), options.days
+                )
+            )
         report(runs, options.slowest)
 
 

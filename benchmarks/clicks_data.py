@@ -42,7 +42,9 @@ class Clicks:
         end = (date - dt.date(1970, 1, 1)).days * DAY_MS + DAY_MS
         tables = {
             "events": self._events(chance, self.events_a_day if day else self.events, end, 1 if day else MONTH_DAYS),
-            "item_properties": self._properties(chance, self.late_properties if day else self.properties, end, LATE_DAYS if day else MONTH_DAYS),
+            "item_properties": self._properties(
+                chance, self.late_properties if day else self.properties, end, LATE_DAYS if day else MONTH_DAYS
+            ),
         }
         if not day:
             tables["category_tree"] = _tree()
@@ -50,7 +52,9 @@ class Clicks:
         for feed, table in tables.items():
             files[feed] = folder / f"{feed}{'_part1' if feed == 'item_properties' else ''}_{date:%Y_%m_%d}.csv"
             csv.write_csv(table, files[feed])
-        return Delivery(source="clickstream", date=date, files=files, rows={feed: t.num_rows for feed, t in tables.items()})
+        return Delivery(
+            source="clickstream", date=date, files=files, rows={feed: t.num_rows for feed, t in tables.items()}
+        )
 
     def _events(self, chance: np.random.Generator, count: int, end: int, days: int) -> pa.Table:
         items = chance.integers(1, self.items, count)

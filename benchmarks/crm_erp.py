@@ -53,7 +53,9 @@ class Firm:
             "crm_sales": self._crm_sales(day),
             "erp_customers": self._erp_customers(),
             "erp_locations": self._erp_locations(day),
-            "erp_categories": pa.table({"ID": [k.replace("-", "_") for k in KINDS[:-1]], "CAT": ["Bikes", "Bikes", "Accessories", "Clothing"]})
+            "erp_categories": pa.table(
+                {"ID": [k.replace("-", "_") for k in KINDS[:-1]], "CAT": ["Bikes", "Bikes", "Accessories", "Clothing"]}
+            )
             .append_column("SUBCAT", pa.array(["Road", "Mountain", "Helmets", "Jerseys"]))
             .append_column("MAINTENANCE", pa.array(["Yes", "Yes", "No", "No"])),
         }
@@ -97,7 +99,10 @@ class Firm:
     def _crm_sales(self, day: int) -> pa.Table:
         lines = int(self.customers * LINES_A_CUSTOMER) + day * self.sold_a_day
         # Each from a chance of its own: the lines of one day are the first of the next.
-        products, customers = self._chance(2).integers(0, self.products, lines), self._chance(6).integers(0, self.customers, lines)
+        products, customers = (
+            self._chance(2).integers(0, self.products, lines),
+            self._chance(6).integers(0, self.customers, lines),
+        )
         days = [f"{2011 + n % 3}{1 + n % 12:02}{1 + n % 28:02}" for n in range(lines)]
         return pa.table(
             {
@@ -118,7 +123,10 @@ class Firm:
         return pa.table(
             {
                 "CID": [f"{'NAS' if n % 2 else ''}AW{n:08}" for n in range(self.customers)],
-                "BDATE": [f"{2055 if n % 1200 == 0 else 1940 + n % 60}-{1 + n % 12:02}-{1 + n % 28:02}" for n in range(self.customers)],
+                "BDATE": [
+                    f"{2055 if n % 1200 == 0 else 1940 + n % 60}-{1 + n % 12:02}-{1 + n % 28:02}"
+                    for n in range(self.customers)
+                ],
                 "GEN": self._chance(3).choice(["Male", "Female", "M", "F ", ""], self.customers),
             }
         )
@@ -148,29 +156,44 @@ def report(engine: str, taken: Sequence[tuple[int, Taken]], slowest: int) -> Non
     """Prints each delivery by stage, and its slowest computations and writes."""
     stages = list(dict.fromkeys(s for _, t in taken for s in t.stages))
     columns = ("", *(f"delivery {n}" for n in range(1, len(taken) + 1)))
-    rows: list[tuple[object, ...]] = [("rows", *(rows for rows, _ in taken)), ("seconds", *(t.seconds for _, t in taken))]
+    rows: list[tuple[object, ...]] = [
+        ("rows", *(rows for rows, _ in taken)),
+        ("seconds", *(t.seconds for _, t in taken)),
+    ]
     rows += [(f"  {name}", *(t.stages.get(name, 0.0) for _, t in taken)) for name in stages]
-    rows += [("processor seconds", *(t.work_seconds for _, t in taken)), ("engine queries", *(t.queries for _, t in taken))]
+    rows += [
+        ("processor seconds", *(t.work_seconds for _, t in taken)),
+        ("engine queries", *(t.queries for _, t in taken)),
+    ]
     show(f"{engine}: crm_erp delivered whole, again and again", columns, rows)
     for number, (_, t) in enumerate(taken, 1):
         parts = sorted(t.spent, key=lambda s: -s.seconds)[:slowest]
         if parts:
             show(
-                f"{engine}, delivery {number}: the slowest parts (some run side by side)", ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts]
+                f"{engine}, delivery {number}: the slowest parts (some run side by side)",
+                ("", "name", "seconds"),
+                [(s.what, s.name, s.seconds) for s in parts],
             )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("spark", "sail", "both"), default="both")
-    parser.add_argument("--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows for each")
+    parser.add_argument(
+        "--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows for each"
+    )
     parser.add_argument("--deliveries", type=int, default=3)
-    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes")
+    parser.add_argument(
+        "--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes"
+    )
     options = parser.parse_args()
     end_tidily()
     if options.engine == "both":
         # A process can be a client of one kind of session only; of an option given twice the last counts.
-        codes = [subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], check=False).returncode for engine in ("sail", "spark")]
+        codes = [
+            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], check=False).returncode
+            for engine in ("sail", "spark")
+        ]
         sys.exit(max(codes))
     print(machine())
     with tempfile.TemporaryDirectory(prefix="crm_erp_") as root:

@@ -13,7 +13,13 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
     widths = [max(map(len, (name, *(row[n] for row in cells)))) for n, name in enumerate(columns)]
     print(f"\n{title}")
     for line in (columns, *cells):
-        print("  " + "  ".join(c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)).rstrip(), flush=True)
+        print(
+            "  "
+            + "  ".join(
+                c.rjust(w) if right else c.ljust(w) for c, w, right in zip(line, widths, numeric, strict=True)
+            ).rstrip(),
+            flush=True,
+        )
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

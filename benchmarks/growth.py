@@ -47,7 +47,11 @@ def report(engine: str, taken: Taking, small: int, large: int) -> None:
     for kind in (TIMELY, LATE):
         few, many = taken[kind, small], taken[kind, large]
         columns = ("median seconds", f"onto {small:,}", f"onto {large:,}", "ratio of the pairs")
-        show(f"{engine}: {len(few)} batches with {kind}, onto {small:,} and {large:,} orders in turn", columns, list(_rows(few, many)))
+        show(
+            f"{engine}: {len(few)} batches with {kind}, onto {small:,} and {large:,} orders in turn",
+            columns,
+            list(_rows(few, many)),
+        )
 
 
 def _rows(few: Sequence[Taken], many: Sequence[Taken]) -> Iterator[tuple[str, float, float, float | None]]:

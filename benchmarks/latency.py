@@ -34,7 +34,11 @@ def delivered(site: LiveSite, shop: Shop, rounds: int, folder: Path) -> dict[str
     for day, way in enumerate((1 + rounds) * [*WAYS]):
         touched_at = site.deliver(shop.write(day, folder / str(day)), **WAYS[way])
         batch = site.await_events("batch.archived", day + 1)[day]["batch_id"]
-        at = {e["event"]: dt.datetime.fromisoformat(e["timestamp"]).timestamp() for e in site.events() if e.get("batch_id") == batch}
+        at = {
+            e["event"]: dt.datetime.fromisoformat(e["timestamp"]).timestamp()
+            for e in site.events()
+            if e.get("batch_id") == batch
+        }
         seconds[way].append((at["batch.started"] - touched_at, at["batch.published"] - touched_at))
     return {way: values[1:] for way, values in seconds.items()}  # the first fill the lake and warm the worker
 
@@ -65,11 +69,23 @@ def main() -> None:
             time.sleep(SETTLING_SECONDS)
             pids = [daemon, *descendants(daemon)]
             shares = idle(pids, options.idle_seconds)
-            processes = [("daemon" if pid == daemon else f"worker ({name_of(pid)})", share, memory_mb(pid)) for pid, share in shares.items()]
+            processes = [
+                ("daemon" if pid == daemon else f"worker ({name_of(pid)})", share, memory_mb(pid))
+                for pid, share in shares.items()
+            ]
     quiet = options.quiet_seconds
-    rows = [(f"{way}: to the work order, beyond {quiet:g} s", *spread([s - quiet for s, _ in values])) for way, values in seconds.items()]
-    rows += [(f"{way}: to published, {options.engine}", *spread([p for _, p in values])) for way, values in seconds.items()]
-    show(f"{options.rounds} batches of about {options.rows} rows each way, in turn", ("seconds", "median", "least", "greatest"), rows)
+    rows = [
+        (f"{way}: to the work order, beyond {quiet:g} s", *spread([s - quiet for s, _ in values]))
+        for way, values in seconds.items()
+    ]
+    rows += [
+        (f"{way}: to published, {options.engine}", *spread([p for _, p in values])) for way, values in seconds.items()
+    ]
+    show(
+        f"{options.rounds} batches of about {options.rows} rows each way, in turn",
+        ("seconds", "median", "least", "greatest"),
+        rows,
+    )
     show(f"idle for {options.idle_seconds:g} s", ("process", "% of a core", "resident MB"), processes)
 
 

@@ -49,7 +49,11 @@ class LiveSite:
             shutil.copyfile(path, part)
             part.rename(self._landing / path.name)
         names = [path.name for path in delivery.files.values()]
-        document = {"trigger_id": f"shop-{delivery.date}", "batch_date": delivery.date.isoformat(), "expected_files": names}
+        document = {
+            "trigger_id": f"shop-{delivery.date}",
+            "batch_date": delivery.date.isoformat(),
+            "expected_files": names,
+        }
         trigger = self._landing / "trigger" / (f"{delivery.date}.touch" if is_bare else f"{delivery.date}.json")
         time.sleep(pause_seconds)
         touched_at = time.time()

@@ -84,8 +84,13 @@ def report(batch: Batch) -> None:
     stages = {f"  {stage}": (stage, seconds) for stage, seconds in result.seconds.items()}
     stages["  elsewhere"] = ("", batch.seconds - sum(result.seconds.values()))
     rows: list[tuple[object, ...]] = [("in all", batch.seconds, memory.peak("python"), memory.peak("jvm"))]
-    rows += [(name, seconds, memory.peak("python", stage), memory.peak("jvm", stage)) for name, (stage, seconds) in stages.items()]
-    title = f"{batch.name}: {batch.rows:,} rows read, {result.rows_accepted:,} accepted, score {result.score or 0.0:.2f}"
+    rows += [
+        (name, seconds, memory.peak("python", stage), memory.peak("jvm", stage))
+        for name, (stage, seconds) in stages.items()
+    ]
+    title = (
+        f"{batch.name}: {batch.rows:,} rows read, {result.rows_accepted:,} accepted, score {result.score or 0.0:.2f}"
+    )
     show(title, ("", "seconds", "peak MB Python", "peak MB JVM"), rows)
 
 
@@ -103,14 +108,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="million_", dir=options.folder) as folder:
         root = Path(folder)
         deliveries = [shop.write(day, root / f"files/{day}") for day in (0, 1)]
-        settings = Settings(lake_path=str(root / "lake"), engine=options.engine, driver_memory=options.driver_memory, log_path=str(root / "engine.log"))
+        settings = Settings(
+            lake_path=str(root / "lake"),
+            engine=options.engine,
+            driver_memory=options.driver_memory,
+            log_path=str(root / "engine.log"),
+        )
         worker = HiredWorker(settings, root / "worker.log")
         try:
             print(f"the worker is warm after {worker.warm_seconds:.1f} s", flush=True)
             for name, delivery in zip(("the first batch", "a day onto it"), deliveries, strict=True):
                 report(worker.take(name, delivery.row_count, work_order(delivery)))
             python, jvm = worker.peaks()
-            show("greatest resident memory, as the kernel saw it", ("process", "MB"), [("Python", python), *([("JVM", jvm)] if jvm else [])])
+            show(
+                "greatest resident memory, as the kernel saw it",
+                ("process", "MB"),
+                [("Python", python), *([("JVM", jvm)] if jvm else [])],
+            )
         finally:
             worker.dismiss()
 

@@ -115,11 +115,15 @@ class Shop:
         window = min(WINDOW_DAYS * self.orders_a_day, known)
         random = np.random.default_rng((self.seed, day))
         new = np.arange(known, known + self._new)
-        moved = known - window + random.choice(window, min(round(MOVED_SHARE * self.orders_a_day), window), replace=False)
+        moved = (
+            known - window + random.choice(window, min(round(MOVED_SHARE * self.orders_a_day), window), replace=False)
+        )
         late = random.choice(known - window, min(self._late, known - window), replace=False)
         today = _seconds(date_of(day))
         moved_at = today + 8 * HOUR + self._draw(f"moved {day}", moved, 10 * HOUR)
-        late_at = self._date(late) + self._draw("late", late, 8 * HOUR)  # in the morning before the order was first heard of
+        late_at = self._date(late) + self._draw(
+            "late", late, 8 * HOUR
+        )  # in the morning before the order was first heard of
         orders = pa.concat_tables(
             [
                 self._order_rows(new, self._ordered_at(new), self._draw("status", new, 2)),
@@ -156,7 +160,9 @@ class Shop:
                 "order_date": _dates(self._date(numbers)),
                 "order_amount": _decimals(pieces * self._price(products, 0), 2),
                 "currency": _same("USD", numbers),
-                "payment_method": _one_of(("card", "paypal", "bank_transfer", "gift_card"), self._draw("payment", numbers, 4)),
+                "payment_method": _one_of(
+                    ("card", "paypal", "bank_transfer", "gift_card"), self._draw("payment", numbers, 4)
+                ),
                 "shipping_address": self._address(customers),
                 "order_status": _one_of(("pending", "confirmed", "processing", "shipped", "delivered"), status),
                 "created_timestamp": _instants(at),
@@ -184,13 +190,20 @@ class Shop:
                 "email": _joined("user", _text(numbers), "@example.com"),
                 "phone": _joined("555-010-", _text(self._draw("phone", numbers, 10_000), 4)),
                 "date_of_birth": _dates(_seconds(dt.date(1950, 1, 1)) + DAY * self._draw("birth", numbers, 20_000)),
-                "registration_date": _dates(_seconds(dt.date(2020, 1, 1)) + DAY * self._draw("registration", numbers, 2_000)),
+                "registration_date": _dates(
+                    _seconds(dt.date(2020, 1, 1)) + DAY * self._draw("registration", numbers, 2_000)
+                ),
                 "address": _joined(_text(1 + self._draw("house", numbers + 7919 * version, 200)), " Main St"),
-                "city": _one_of(("Port Amber", "Little Wick", "Saltmere", "Newport", "Washington, DC"), self._draw("city", numbers, 5)),
+                "city": _one_of(
+                    ("Port Amber", "Little Wick", "Saltmere", "Newport", "Washington, DC"),
+                    self._draw("city", numbers, 5),
+                ),
                 "state": _one_of(("ME", "NH", "RI", "MA"), self._draw("state", numbers, 4)),
                 "zip_code": _text(self._draw("zip", numbers, 99_999), 5),
                 "country": _same("USA", numbers),
-                "customer_tier": _one_of(("standard", "silver", "gold", "premium"), self._draw("tier", numbers + 104729 * version, 4)),
+                "customer_tier": _one_of(
+                    ("standard", "silver", "gold", "premium"), self._draw("tier", numbers + 104729 * version, 4)
+                ),
                 "last_login": _instants(at - self._draw("login", numbers, DAY)),
                 "created_timestamp": _instants(at),
             }
@@ -233,7 +246,9 @@ class Shop:
                     "product_id": _ids("P", products),
                     "warehouse_id": _same(warehouse, products),
                     "warehouse_name": _same(name, products),
-                    "location": _joined("R", _text(self._draw("row", numbers, 40)), "-", _text(self._draw("bin", numbers, 90))),
+                    "location": _joined(
+                        "R", _text(self._draw("row", numbers, 40)), "-", _text(self._draw("bin", numbers, 90))
+                    ),
                     "stock_quantity": stock,
                     "reserved_quantity": reserved,
                     "available_quantity": stock - reserved,
@@ -256,7 +271,9 @@ class Shop:
                 "shipping_id": _ids("S", numbers),
                 "order_id": _ids("O", numbers),
                 "tracking_number": _ids("TRK", numbers),
-                "carrier": _one_of(("Seabird Post", "Meridian Express", "Grey Gull Freight"), self._draw("carrier", numbers, 3)),
+                "carrier": _one_of(
+                    ("Seabird Post", "Meridian Express", "Grey Gull Freight"), self._draw("carrier", numbers, 3)
+                ),
                 "service_type": _one_of(("Standard", "Express", "Ground"), self._draw("carrier", numbers, 3)),
                 "origin_warehouse": _one_of([w for w, _ in WAREHOUSES], self._draw("origin", numbers, 2)),
                 "destination_address": self._address(customers),

@@ -21,8 +21,8 @@ from processes import end_tidily, work_seconds
 from retail_data import Delivery, Shop, orders_for
 from warm_lake import Taken, WarmLake, warm_session
 
-from pipeline.sources import registry
 from pipeline.engine.session import Session
+from pipeline.sources import registry
 
 WARM_UP_DAYS = 2
 
@@ -32,7 +32,9 @@ class Floor:
 
     def __init__(self, root: Path, session: Session) -> None:
         self._root, self._spark = root, session.spark
-        self._schemas = {f.name: ", ".join(f"{c.name} {c.type}" for c in f.schema) for f in registry.source("retail").feeds}
+        self._schemas = {
+            f.name: ", ".join(f"{c.name} {c.type}" for c in f.schema) for f in registry.source("retail").feeds
+        }
 
     def take(self, delivery: Delivery) -> tuple[float, float]:
         """Appends a delivery and tells its seconds and the processor's."""
@@ -71,14 +73,18 @@ def measured(engine: str, shop: Shop, pairs: int, root: Path) -> list[Pair]:
 def report(engine: str, shop: Shop, pairs: Sequence[Pair], slowest: int) -> None:
     """Prints the tables of one engine."""
     taken = [p.batch for p in pairs]
-    stages = {name: [t.stages.get(name, 0.0) for t in taken] for name in dict.fromkeys(s for t in taken for s in t.stages)}
+    stages = {
+        name: [t.stages.get(name, 0.0) for t in taken] for name in dict.fromkeys(s for t in taken for s in t.stages)
+    }
     stages["elsewhere"] = [t.elsewhere for t in taken]
     batch, floor = [t.seconds for t in taken], [p.floor_seconds for p in pairs]
     batch_work, floor_work = [t.work_seconds for t in taken], [p.floor_work_seconds for p in pairs]
     times = {"batch": batch, "floor": floor, **{f"  {name}": seconds for name, seconds in stages.items()}}
     times |= {"processor, batch": batch_work, "processor, floor": floor_work}
     title = f"{engine}: {len(pairs)} batches of about {pairs[0].rows} rows onto {shop.orders:,} orders, and the floor, in turn"
-    show(title, ("seconds", "median", "least", "greatest"), [(name, *spread(seconds)) for name, seconds in times.items()])
+    show(
+        title, ("seconds", "median", "least", "greatest"), [(name, *spread(seconds)) for name, seconds in times.items()]
+    )
     counts: list[tuple[str, float | int]] = [
         ("batch / floor, median of the pairs", ratio(batch, floor)),
         ("the same in processor time", ratio(batch_work, floor_work)),
@@ -87,10 +93,20 @@ def report(engine: str, shop: Shop, pairs: Sequence[Pair], slowest: int) -> None
     jobs = [t.jobs for t in taken if t.jobs is not None]
     counts += [("Spark jobs", statistics.median_high(jobs))] if jobs else []
     counts += [("Delta commits", statistics.median_high(t.commits for t in taken))]
-    counts += [("MB that Python's memory grows by", (taken[-1].memory_mb - taken[0].memory_mb) / max(1, len(taken) - 1))]
-    show(f"{engine}: a batch", ("", "figure"), [(name, str(count) if isinstance(count, int) else f"{count:.1f}") for name, count in counts])
+    counts += [
+        ("MB that Python's memory grows by", (taken[-1].memory_mb - taken[0].memory_mb) / max(1, len(taken) - 1))
+    ]
+    show(
+        f"{engine}: a batch",
+        ("", "figure"),
+        [(name, str(count) if isinstance(count, int) else f"{count:.1f}") for name, count in counts],
+    )
     if slowest:
-        show(f"{engine}: the slowest parts (some run side by side)", ("", "name", "median seconds"), list(_slowest(taken))[:slowest])
+        show(
+            f"{engine}: the slowest parts (some run side by side)",
+            ("", "name", "median seconds"),
+            list(_slowest(taken))[:slowest],
+        )
 
 
 def _slowest(taken: Sequence[Taken]) -> Iterator[tuple[str, str, float]]:
@@ -107,13 +123,17 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100, help="of a batch, in all feeds")
     parser.add_argument("--orders", type=int, default=2_000, help="that the lake holds already")
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes")
+    parser.add_argument(
+        "--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes"
+    )
     options = parser.parse_args()
     end_tidily()
     if options.engine == "both":
         # A process can be a client of one kind of session only.
         both = [[*_without_engine(sys.argv[1:]), "--engine", engine] for engine in ("sail", "spark")]
-        sys.exit(max(subprocess.run([sys.executable, __file__, *arguments], check=False).returncode for arguments in both))
+        sys.exit(
+            max(subprocess.run([sys.executable, __file__, *arguments], check=False).returncode for arguments in both)
+        )
     print(machine())
     shop = Shop(orders=options.orders, orders_a_day=orders_for(options.rows))
     with tempfile.TemporaryDirectory(prefix="small_batch_") as root:
@@ -122,7 +142,11 @@ def main() -> None:
 
 
 def _without_engine(arguments: Sequence[str]) -> list[str]:
-    return [a for n, a in enumerate(arguments) if a != "--engine" and not a.startswith("--engine=") and (n == 0 or arguments[n - 1] != "--engine")]
+    return [
+        a
+        for n, a in enumerate(arguments)
+        if a != "--engine" and not a.startswith("--engine=") and (n == 0 or arguments[n - 1] != "--engine")
+    ]
 
 
 if __name__ == "__main__":

@@ -51,7 +51,9 @@ def main() -> None:
         for day in range(options.batches):
             site.deliver(shop.write(day, root / f"files/{day}"))
         site.run_once()
-        commands = {BARE: [sys.executable, "-c", "pass"]} | {" ".join(v)[:40]: [COMMAND, "--config", str(site.config), *v] for v in VERBS}
+        commands = {BARE: [sys.executable, "-c", "pass"]} | {
+            " ".join(v)[:40]: [COMMAND, "--config", str(site.config), *v] for v in VERBS
+        }
         for command in commands.values():  # what is read for the first time comes from the disk
             run(command)
         seconds: dict[str, list[float]] = {name: [] for name in commands}

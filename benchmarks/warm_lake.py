@@ -14,10 +14,10 @@ from processes import memory_mb, work_seconds
 from retail_data import Delivery
 
 from pipeline import run
-from pipeline.sources import registry
 from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
-from pipeline.lake.lake import MaterializedRows, Lake
 from pipeline.engine.session import Session, open_session
+from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.sources import registry
 
 ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute
 
@@ -131,11 +131,16 @@ def work_order(delivery: Delivery) -> WorkOrder:
     """Makes the work order that the daemon would send for a delivery."""
     feeds = {f.name for f in registry.source(delivery.source).feeds}
     if not set(delivery.files) <= feeds:
-        raise ValueError(f"the delivery holds {sorted(delivery.files)}, the feeds of {delivery.source} are {sorted(feeds)}")
+        raise ValueError(
+            f"the delivery holds {sorted(delivery.files)}, the feeds of {delivery.source} are {sorted(feeds)}"
+        )
     files = tuple(
-        OrderFile(name=path.name, feed=feed, path=str(path), sha256=_sha256(path), bytes=path.stat().st_size) for feed, path in delivery.files.items()
+        OrderFile(name=path.name, feed=feed, path=str(path), sha256=_sha256(path), bytes=path.stat().st_size)
+        for feed, path in delivery.files.items()
     )
-    return WorkOrder(batch_id=f"{delivery.date:%Y%m%d}T060000-bench0", source=delivery.source, batch_date=delivery.date, files=files)
+    return WorkOrder(
+        batch_id=f"{delivery.date:%Y%m%d}T060000-bench0", source=delivery.source, batch_date=delivery.date, files=files
+    )
 
 
 def _sha256(path: Path) -> str:

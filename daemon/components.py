@@ -5,25 +5,25 @@ import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 
-from daemon.files import lock
-from daemon.observe.alerts import Alerts
-from daemon.finish.on_published import Announce
-from daemon.finish.archive import Archive
 from daemon.batch import Batch
-from daemon.intake.claim import Claim
 from daemon.clock import Clock
-from daemon.intake.complete import Collect
 from daemon.config.config import Config
 from daemon.dispatch.dispatch import Dispatch
+from daemon.dispatch.worker import WarmWorker
+from daemon.files import lock
+from daemon.files.safe_files import Pulse, make_folder
+from daemon.finish.archive import Archive
+from daemon.finish.on_published import Announce
+from daemon.intake.claim import Claim
+from daemon.intake.complete import Collect
+from daemon.intake.register import Release
+from daemon.landing.observer import Watch
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.observe.log import Log
-from daemon.files.safe_files import Pulse, make_folder
-from daemon.intake.register import Release
+from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import Report
+from daemon.observe.log import Log
 from daemon.retry import Policy
-from daemon.dispatch.worker import WarmWorker
-from daemon.landing.observer import Watch
 from pipeline.contract import CatalogueSource
 
 
@@ -60,7 +60,9 @@ class Rooms:
         zone = config.landing
         ledger = self.ledger = Ledger.opened(config.ledger_path, clock, changed)
         self._make_folders(config)
-        landing = self.landing = Landing(config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path))
+        landing = self.landing = Landing(
+            config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path)
+        )
         claim = self.claim = Claim(
             config=config,
             ledger=ledger,
@@ -83,8 +85,12 @@ class Rooms:
         self.collect = Collect(
             config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse, on_trouble=self.report.trouble
         )  # fmt: skip
-        self.worker = WarmWorker(config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send)
-        self.dispatch = Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy)
+        self.worker = WarmWorker(
+            config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send
+        )
+        self.dispatch = Dispatch(
+            config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy
+        )
         self.archive = Archive(
             config=config,
             ledger=ledger,

@@ -41,7 +41,9 @@ def is_final(attempts: int, deaths: int, policy: Policy) -> bool:
 
 def wait_seconds(failures: int, policy: Policy) -> float:
     """Exponential with jitter: never shorter than the initial wait, never longer than the longest."""
-    wait = wait_exponential(multiplier=policy.initial_seconds, max=policy.max_seconds) + wait_random(0, policy.initial_seconds)
+    wait = wait_exponential(multiplier=policy.initial_seconds, max=policy.max_seconds) + wait_random(
+        0, policy.initial_seconds
+    )
     return min(policy.max_seconds, wait(_after(min(failures, 60))))
 
 

@@ -13,19 +13,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from daemon.observe.alerts import Alerts
 from daemon.batch import OPEN, Batch, State
-from daemon.wakeup import Bell, rung_by_signals
 from daemon.clock import Clock
+from daemon.components import Rooms
 from daemon.config.config import Config
 from daemon.files.folder_access import ExposedError, GroundError, UnfitGroundError, exposed
+from daemon.files.lock import HeldError
+from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Sight
 from daemon.ledger.ledger import LedgerError
-from daemon.files.lock import HeldError
+from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
-from daemon.files.safe_files import StoppingError
 from daemon.observe.sd_notify import notify
-from daemon.components import Rooms
+from daemon.wakeup import Bell, rung_by_signals
 from pipeline import contract
 
 DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
@@ -57,7 +57,16 @@ class Service:
         self.failures = 0  # ticks in a row that could not do their work
         self.taken: set[str] = set()  # batches that this run has had to do with
         self.broken = [s for s in catalogue if s.broken]
-        self.rooms = Rooms(config, log=log, clock=clock, command=command, catalogue=catalogue, wake=self.bell.wake, on_change=self._note, pulse=self._pulse)
+        self.rooms = Rooms(
+            config,
+            log=log,
+            clock=clock,
+            command=command,
+            catalogue=catalogue,
+            wake=self.bell.wake,
+            on_change=self._note,
+            pulse=self._pulse,
+        )
         self.ledger = self.rooms.ledger
 
     def __enter__(self) -> Self:
@@ -67,7 +76,13 @@ class Service:
         """
         try:
             self.sight = self.rooms.landing.look()
-            self.log.info("daemon.started", pid=os.getpid(), config=str(self.config.path), landing=str(self.config.landing.path), once=self.once)
+            self.log.info(
+                "daemon.started",
+                pid=os.getpid(),
+                config=str(self.config.path),
+                landing=str(self.config.landing.path),
+                once=self.once,
+            )
             for source in self.broken:
                 self.log.error("source.broken", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
@@ -110,17 +125,25 @@ class Service:
             if self._turn():
                 break
             self._rest_safely()
-        is_well = not self.once or (self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken))
+        is_well = not self.once or (
+            self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken)
+        )
         return DONE if is_well else SOME_FAILED
 
     def has_work(self) -> bool:
         """Whether a trigger or batch is on its way."""
         return self.pending > 0 or self.ledger.has_open()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         notify("STOPPING=1")
         self.rooms.close()
-        self.log.info("daemon.stopped", pid=os.getpid(), reason="asked to" if self.bell.stopping.is_set() else str(error or "nothing left to do"))
+        self.log.info(
+            "daemon.stopped",
+            pid=os.getpid(),
+            reason="asked to" if self.bell.stopping.is_set() else str(error or "nothing left to do"),
+        )
 
     # ---- between ticks
 
@@ -169,7 +192,9 @@ class Service:
             if self.bell.wake.wait(min(seconds, GLANCE_SECONDS)):
                 self.bell.stopping.wait(0.02)  # a burst of events is one reason to look
                 return
-            if self.ledger.data_version() != version or self.rooms.watch.is_stale():  # `lakegate retry` wrote, or a volume went
+            if (
+                self.ledger.data_version() != version or self.rooms.watch.is_stale()
+            ):  # `lakegate retry` wrote, or a volume went
                 return
             self._feed_watchdog()
 
@@ -219,8 +244,14 @@ def run(
             log.warning("landing.exposed", reason=sentence)
         with rung_by_signals(bell):
             contract.check_lake(Path(config.settings.lake_path))
-            sources = contract.catalogue(config.settings.source_paths, config.settings.without) if catalogue is None else catalogue
-            with Service(config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell) as service:
+            sources = (
+                contract.catalogue(config.settings.source_paths, config.settings.without)
+                if catalogue is None
+                else catalogue
+            )
+            with Service(
+                config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell
+            ) as service:
                 return service.loop()
     except (HeldError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
         log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all

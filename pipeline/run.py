@@ -5,16 +5,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from pipeline.reader import definitions
-from pipeline.stages import batch_record
-from pipeline.sources import registry
-from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
-from pipeline.errors import DataError, ExternalCommit, InvalidValue, DeclarationError
-from pipeline.lake.lake import Lake
-from pipeline.commit.manifest import Manifest
-from pipeline.model import Source
 from pipeline.commit.attempt import Attempt
+from pipeline.commit.manifest import Manifest
 from pipeline.commit.revisions import with_revisions
+from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
+from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
+from pipeline.lake.lake import Lake
+from pipeline.model import Source
+from pipeline.reader import definitions
+from pipeline.sources import registry
+from pipeline.stages import batch_record
 from pipeline.stages.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
@@ -28,12 +28,16 @@ def sources_of(settings: Settings) -> Callable[[str], Source]:
     return lambda name: registry.source(name, settings.source_paths, settings.without)
 
 
-def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
+def run(
+    order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None
+) -> Result:
     """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
     secrets = secrets_of(settings, environ=os.environ)
     try:
         manifest = Manifest(lake)
-        published = manifest.find_identity(identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]))
+        published = manifest.find_identity(
+            identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files])
+        )
         if published:
             return batch_record.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
@@ -41,7 +45,13 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
         _notice_changes(order, source, manifest, values, report)
         order, corrections = with_revisions(order, source, manifest)
         for one in corrections:
-            report(Progress(batch_id=order.batch_id, event="file.corrected", values={"file": one.name, "revision": one.revision, "of": one.of}))
+            report(
+                Progress(
+                    batch_id=order.batch_id,
+                    event="file.corrected",
+                    values={"file": one.name, "revision": one.revision, "of": one.of},
+                )
+            )
 
         def batch(attempt: Attempt) -> Batch:
             return Batch(
@@ -57,7 +67,9 @@ def run(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source
             )
 
         try:
-            with Attempt(lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source), report=report) as attempt:
+            with Attempt(
+                lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source), report=report
+            ) as attempt:
                 return _attempt(batch(attempt), secrets)
         except (ExternalCommit, DeclarationError) as error:
             # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
@@ -95,7 +107,9 @@ def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
         return replace(failed, error=traceback.format_exc())
 
 
-def _notice_changes(order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report) -> None:
+def _notice_changes(
+    order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report
+) -> None:
     newest = manifest.newest(source.name, "batch")
     now = definitions.fingerprint(source, values)
     changed = definitions.newly_changed(newest.fingerprint, source, now) if newest else {}

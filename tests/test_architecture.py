@@ -18,12 +18,35 @@ MODULES = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT
 SOURCES = {s.name for s in all_sources()}
 
 # What is read where no engine is: by the daemon for its catalogue, by the command before anything runs.
-DECLARATIONS = {"contract", "errors", "folders", "lakeversion", "layout", "model", "secrecy", "soundness", "sources", "unpack"}
+DECLARATIONS = {
+    "contract",
+    "errors",
+    "folders",
+    "lakeversion",
+    "layout",
+    "model",
+    "secrecy",
+    "soundness",
+    "sources",
+    "unpack",
+}
 DECLARATIONS |= SOURCES
 DECLARATIONS |= {f"{s}.{m}" for s in SOURCES for m in ("feeds", "enriched", "gold")}
 DECLARATIONS |= {f"{s.name}.stream" for s in all_sources() if s.stream}
 # From claimed bytes to typed values, the same on every engine because no engine takes part; and what only reads.
-ENGINELESS = {"stage", "records", "grammar", "header", "publish", "journal", "foreign", "manifest", "upkeep", "reader", "definitions"}
+ENGINELESS = {
+    "stage",
+    "records",
+    "grammar",
+    "header",
+    "publish",
+    "journal",
+    "foreign",
+    "manifest",
+    "upkeep",
+    "reader",
+    "definitions",
+}
 ENGINELESS |= {"describe", "propose", "draft"}
 ENGINE_INTERNALS = {"rdd", "sparkContext", "_jvm", "_sc", "_jsparkSession", "_jdf", "toJavaRDD", "mapPartitions"}
 
@@ -76,7 +99,9 @@ def _is_module(name: str) -> bool:
 
 def loads(path: Path, *packages: str) -> list[str]:
     """What a module imports of these packages when it runs, with the lines."""
-    return [f"{name_of(path)}:{i.line} {i.module}" for i in imports(path) if i.package in packages and not i.for_types_only]
+    return [
+        f"{name_of(path)}:{i.line} {i.module}" for i in imports(path) if i.package in packages and not i.for_types_only
+    ]
 
 
 def within(*names: str) -> list[Path]:
@@ -91,7 +116,12 @@ def of(package: str) -> list[Path]:
 
 
 def test_of_the_pipeline_the_daemon_imports_the_contract_alone() -> None:
-    strangers = [f"{name_of(p)}:{i.line} {i.module}" for p in of("daemon") for i in imports(p) if i.package == "pipeline" and i.module != "pipeline.contract"]
+    strangers = [
+        f"{name_of(p)}:{i.line} {i.module}"
+        for p in of("daemon")
+        for i in imports(p)
+        if i.package == "pipeline" and i.module != "pipeline.contract"
+    ]
     assert not strangers, "verbs that read the lake are loaded by import string, when they are called"
 
 
@@ -100,7 +130,9 @@ def test_what_the_daemon_loads_by_import_string_is_there() -> None:
         node.args[0].value
         for path in of("daemon")
         for node in ast.walk(tree(path))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module") and isinstance(node.args[0], ast.Constant)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func).endswith("import_module")
+        and isinstance(node.args[0], ast.Constant)
     }
     ours = {str(name) for name in named if str(name).startswith("pipeline.")}
     assert ours
@@ -113,7 +145,12 @@ def test_the_pipeline_never_imports_the_daemon() -> None:
 
 @pytest.mark.parametrize("package", ["daemon", "pipeline"])
 def test_no_two_modules_need_each_other(package: str) -> None:
-    graph = {name_of(p): {i.module for i in imports(p) if i.package == package and not i.for_types_only and i.module != package} for p in of(package)}
+    graph = {
+        name_of(p): {
+            i.module for i in imports(p) if i.package == package and not i.for_types_only and i.module != package
+        }
+        for p in of(package)
+    }
     # A package's door that only names its contents is no partner in a circle.
     assert list(TopologicalSorter(graph).static_order())
 
@@ -157,7 +194,11 @@ def test_what_a_connect_session_cannot_do_is_used_by_one_file_alone() -> None:
 def test_declarations_load_no_engine_and_nothing_but_declarations() -> None:
     paths = within(*DECLARATIONS)
     assert len(paths) == len(DECLARATIONS)
-    assert not [found for p in paths for found in loads(p, "pyspark", "pysail", "deltalake", "pyarrow", "duckdb", "numpy", "pandas")]
+    assert not [
+        found
+        for p in paths
+        for found in loads(p, "pyspark", "pysail", "deltalake", "pyarrow", "duckdb", "numpy", "pandas")
+    ]
     ours = {i.module.removeprefix("pipeline.") for p in paths for i in imports(p) if i.package == "pipeline"}
     assert ours - {"pipeline"} <= DECLARATIONS
 
@@ -190,16 +231,36 @@ def test_nothing_heavy_is_loaded_for(code: str) -> None:
 def test_no_stage_knows_a_source_or_a_feed_by_name() -> None:
     names = SOURCES | {one.name for s in all_sources() for kind in (s.feeds, s.enriched, s.gold) for one in kind}
     stages = [p for p in of("pipeline") if name_of(p).removeprefix("pipeline.") not in DECLARATIONS]
-    known = [f"{name_of(p)}:{n.lineno} {n.value!r}" for p in stages for n in ast.walk(tree(p)) if isinstance(n, ast.Constant) and n.value in names]
+    known = [
+        f"{name_of(p)}:{n.lineno} {n.value!r}"
+        for p in stages
+        for n in ast.walk(tree(p))
+        if isinstance(n, ast.Constant) and n.value in names
+    ]
     assert not known
-    assert not [f"{name_of(p)}:{i.line}" for p in stages for i in imports(p) if i.module.removeprefix("pipeline.").split(".")[0] in SOURCES]
+    assert not [
+        f"{name_of(p)}:{i.line}"
+        for p in stages
+        for i in imports(p)
+        if i.module.removeprefix("pipeline.").split(".")[0] in SOURCES
+    ]
 
 
 # ---- names and first words
 
 
 def test_no_module_has_a_name_that_says_nothing() -> None:
-    assert not {p.stem for p in MODULES} & {"utils", "util", "helpers", "common", "core", "base", "manager", "handler", "misc"}
+    assert not {p.stem for p in MODULES} & {
+        "utils",
+        "util",
+        "helpers",
+        "common",
+        "core",
+        "base",
+        "manager",
+        "handler",
+        "misc",
+    }
 
 
 def test_every_module_says_in_a_few_lines_what_it_owns() -> None:

@@ -23,7 +23,15 @@ def test_every_anchor_is_a_heading(anchor: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", sorted(set(re.findall(r"\blakegate ([a-z]+)\b(?=[^a-z]| )", " ".join(re.findall(r"`lakegate [^`]*`|^lakegate .*$", README, re.MULTILINE)))))
+    "verb",
+    sorted(
+        set(
+            re.findall(
+                r"\blakegate ([a-z]+)\b(?=[^a-z]| )",
+                " ".join(re.findall(r"`lakegate [^`]*`|^lakegate .*$", README, re.MULTILINE)),
+            )
+        )
+    ),
 )
 def test_every_verb_is_one(verb: str) -> None:
     from daemon.cli.main import lakegate
@@ -31,7 +39,10 @@ def test_every_verb_is_one(verb: str) -> None:
     assert verb in lakegate.commands
 
 
-@pytest.mark.parametrize("key", ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path", "paths", "without"])
+@pytest.mark.parametrize(
+    "key",
+    ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path", "paths", "without"],
+)
 def test_every_configuration_key_is_in_the_shipped_file(key: str) -> None:
     assert key in README
     assert re.search(rf"^(# )?{key} = ", (PROJECT / "config.toml").read_text(), re.MULTILINE)

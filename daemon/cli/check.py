@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.cli.output import coloured, plural, size
+from daemon.cli.status import writers
 from daemon.config.config import Config
 from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
 from daemon.files.lock_holder import holder
 from daemon.files.safe_files import folder
-from daemon.cli.output import coloured, plural, size
-from daemon.cli.status import writers
 from daemon.text import listed
 from pipeline import contract
 from pipeline.contract import Ready, Tried
@@ -27,7 +27,21 @@ OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
 CAP_LEASE = 28
 # SQLite's write-ahead log needs memory that processes share, and a network does not share it.
-NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs", "fuse.rclone", "afs", "lustre")
+NETWORK = (
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "ceph",
+    "glusterfs",
+    "fuse.sshfs",
+    "fuse.s3fs",
+    "fuse.rclone",
+    "afs",
+    "lustre",
+)
 # File systems that keep no modes, and the options with which they do.
 _WINDOWS = frozenset(("unix", "posix", "modefromsid", "cifsacl", "dynperm"))
 _NEVER = frozenset[str]()
@@ -85,8 +99,8 @@ def _safely(subject: str, look: Told, what: str) -> Told:
 
 
 def _trials(config: Config) -> Told:
-    from daemon.service import WORKER  # all of the daemon, which a quick look does without
     from daemon.cli.trial import trials
+    from daemon.service import WORKER  # all of the daemon, which a quick look does without
 
     for answer in trials(config, WORKER):
         match answer:
@@ -103,7 +117,11 @@ def _trials(config: Config) -> Told:
 def _python() -> Told:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
-        yield "python", BAD, f"Python {version} is too old; install with Python {'.'.join(map(str, OLDEST_PYTHON))} or newer"
+        yield (
+            "python",
+            BAD,
+            f"Python {version} is too old; install with Python {'.'.join(map(str, OLDEST_PYTHON))} or newer",
+        )
     else:
         yield "python", OK, f"{version}, {sys.executable}"
 
@@ -121,10 +139,16 @@ def _sources(config: Config) -> Told:
 
 def _engine(config: Config, environ: Mapping[str, str]) -> Told:
     settings = config.settings
-    needed = {"spark": ("pyspark", "delta"), "sail": ("pysail", "pyspark"), "connect": ("pyspark", "grpc")}[settings.engine]
+    needed = {"spark": ("pyspark", "delta"), "sail": ("pysail", "pyspark"), "connect": ("pyspark", "grpc")}[
+        settings.engine
+    ]
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        yield "engine", BAD, f"{settings.engine}: the package {' and '.join(missing)} is missing; install lakegate's dependencies again"
+        yield (
+            "engine",
+            BAD,
+            f"{settings.engine}: the package {' and '.join(missing)} is missing; install lakegate's dependencies again",
+        )
         return
     match settings.engine:
         case "spark":
@@ -133,10 +157,18 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
             java = yield from _java(environ)
             jars = yield from _jars(settings.jars_path)
             if java and jars and not importlib.import_module("pipeline.engine.java").class_data(java, jars).is_file():
-                yield "java", NOTE, "its class data is not saved; `python -m pipeline.engine.class_data_sharing` does it, once, and sessions start in half the time"
+                yield (
+                    "java",
+                    NOTE,
+                    "its class data is not saved; `python -m pipeline.engine.class_data_sharing` does it, once, and sessions start in half the time",
+                )
         case "sail":
             yield "engine", OK, "sail, inside the worker; no Java"
-            yield "engine", NOTE, 'sail cannot stream (a source with stream = true) nor run on a cluster; for these set [spark] engine = "spark"'
+            yield (
+                "engine",
+                NOTE,
+                'sail cannot stream (a source with stream = true) nor run on a cluster; for these set [spark] engine = "spark"',
+            )
         case _:
             yield from _remote(settings.remote)
 
@@ -240,7 +272,11 @@ def _moves(config: Config) -> Told:
     ways = (("claim", landing.claim_path), ("archive", landing.archive_path), ("rejected", landing.rejected_path))
     far = [name for name, path in ways if _nearest(path).stat().st_dev != here]
     if far:
-        yield "moves", NOTE, f"{' and '.join(far)} on another file system than the landing folder: files are copied, compared and removed, which takes longer"
+        yield (
+            "moves",
+            NOTE,
+            f"{' and '.join(far)} on another file system than the landing folder: files are copied, compared and removed, which takes longer",
+        )
     else:
         yield "moves", OK, "landing, claim, archive and rejected share a file system: files are renamed, never copied"
 
@@ -262,11 +298,19 @@ def _space(config: Config) -> Told:
 
 def _lease(config: Config) -> Told:
     if not _leases_work(_nearest(config.landing.path)):
-        yield "lease", NOTE, "this file system tells no open writers: a file counts as settled when it does not change for quiet_seconds"
+        yield (
+            "lease",
+            NOTE,
+            "this file system tells no open writers: a file counts as settled when it does not change for quiet_seconds",
+        )
     elif os.geteuid() == 0 or _capabilities() >> CAP_LEASE & 1:
         yield "lease", OK, "a file that somebody still writes is noticed, whoever owns it"
     else:
-        yield "lease", NOTE, "a file that somebody still writes is noticed only where it is this user's own; CAP_LEASE for the service does it for all"
+        yield (
+            "lease",
+            NOTE,
+            "a file that somebody still writes is noticed only where it is this user's own; CAP_LEASE for the service does it for all",
+        )
 
 
 def _leases_work(folder: Path) -> bool:
@@ -303,7 +347,11 @@ def _ledger(config: Config) -> Told:
     if kind in NETWORK:
         yield "ledger", BAD, f"{config.ledger_path} would lie on {kind}; put it on a local disk ([ledger] path)"
     if (kind := file_system(_nearest(config.landing.path))) in NETWORK or kind.startswith("fuse"):
-        yield "landing", NOTE, f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds"
+        yield (
+            "landing",
+            NOTE,
+            f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds",
+        )
 
 
 def keeps_modes(path: Path, mounts: Path = MOUNTS) -> bool:
@@ -327,7 +375,9 @@ def _mount(path: Path, mounts: Path) -> tuple[str, list[str]]:
     for line in lines:
         before, _, after = line.partition(" - ")
         point = before.split()[4].encode().decode("unicode_escape")
-        if path.is_relative_to(point) and len(point) >= longest:  # of two mounts on one point the later covers the earlier
+        if (
+            path.is_relative_to(point) and len(point) >= longest
+        ):  # of two mounts on one point the later covers the earlier
             longest, found, options = len(point), after.split()[0], after.split()[-1]
     return found, options.split(",")
 
@@ -378,7 +428,11 @@ def _lake(config: Config) -> Told:
 def _left_open(lake: Path, reader: Any, state: Any) -> Told:
     journals = list((lake / "_journal").glob("*.json"))
     if journals:
-        yield "tables", NOTE, f"{plural(len(journals), 'unfinished attempt')}: undone when the daemon starts its next worker"
+        yield (
+            "tables",
+            NOTE,
+            f"{plural(len(journals), 'unfinished attempt')}: undone when the daemon starts its next worker",
+        )
         return
     for table, newest in reader.newer(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"

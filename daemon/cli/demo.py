@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from daemon.cli.output import short
 from daemon.config import config
 from daemon.config.packaged_files import shipped
-from daemon.cli.output import short
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=7, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
@@ -62,9 +62,13 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
     states = _states(settings)
     _tell(console, settings)
     as_expected = states == EXPECTED
-    console.print(f"\n{time.monotonic() - began:.0f} seconds, " + ", ".join(f"{n} {s.lower()}" for s, n in sorted(states.items())))
+    console.print(
+        f"\n{time.monotonic() - began:.0f} seconds, " + ", ".join(f"{n} {s.lower()}" for s, n in sorted(states.items()))
+    )
     if not as_expected:
-        console.print(f"That is not what {EXAMPLE}/README.md says; the log is {escape(short(settings.log.path))}", style="red")
+        console.print(
+            f"That is not what {EXAMPLE}/README.md says; the log is {escape(short(settings.log.path))}", style="red"
+        )
     return FINE if as_expected else A_BATCH_FAILED
 
 
@@ -91,7 +95,11 @@ class Story:
         if line:
             self._console.print(line)
         if self.status and event["event"] in ("stage.finished", "batch.waiting", "batch.started"):
-            self.status.update(f"{event.get('batch_id', '')[-6:]} is at work" if event["event"] != "batch.waiting" else "waiting for files")
+            self.status.update(
+                f"{event.get('batch_id', '')[-6:]} is at work"
+                if event["event"] != "batch.waiting"
+                else "waiting for files"
+            )
         if event["event"] in ENDED:
             self._ended.add(event["batch_id"])
             if len(self._ended) >= self._awaited:
@@ -110,7 +118,9 @@ class Story:
         files = sorted(delivery.iterdir())
         data, triggers = [f for f in files if f.suffix == ".csv"], [f for f in files if f.suffix != ".csv"]
         self._awaited += len(triggers)
-        self._console.print(f"\n[bold]{escape(delivery.name)}[/bold]  {len(data)} files, {', '.join(t.name for t in triggers)}")
+        self._console.print(
+            f"\n[bold]{escape(delivery.name)}[/bold]  {len(data)} files, {', '.join(t.name for t in triggers)}"
+        )
         for file in (*data, *triggers):
             _put(file, (self._config.landing.path if file in data else self._config.landing.trigger_path) / file.name)
 
@@ -153,7 +163,11 @@ def _line(event: dict[str, Any]) -> str:
         case "worker.died" | "worker.refused" | "worker.not_started":
             return f"[red]  {said['event']}: {said.get('reason', '')}[/red]"
         case "stage.finished":
-            counts = ", ".join(f"{event[k]} {name}" for k, name in (("rows_in", "rows"), ("accepted", "accepted"), ("rejected", "rejected")) if event.get(k))
+            counts = ", ".join(
+                f"{event[k]} {name}"
+                for k, name in (("rows_in", "rows"), ("accepted", "accepted"), ("rejected", "rejected"))
+                if event.get(k)
+            )
             return f"{batch}{said['stage']:<10} {event.get('seconds', 0):5.1f} s  {counts}".rstrip()
         case "batch.waiting":
             return f"[yellow]{batch}waits for {escape(', '.join(event.get('missing', [])))}[/yellow]"
@@ -212,8 +226,12 @@ def _print_table(console: Console, columns: list[str], rows: list[list[str]]) ->
     for number, column in enumerate(columns):
         is_number = all(row[number].replace(",", "").replace(".", "", 1).lstrip("-").isdigit() for row in rows)
         is_last = number == len(columns) - 1
-        wide = 0 if is_last else max(map(len, (column, *(row[number] for row in rows))))  # only the last column may be cut
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis", min_width=wide)
+        wide = (
+            0 if is_last else max(map(len, (column, *(row[number] for row in rows))))
+        )  # only the last column may be cut
+        table.add_column(
+            column, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis", min_width=wide
+        )
     for row in rows:
         table.add_row(*map(escape, row))
     # In a pipe nobody's line ends: a row stays one line.
@@ -229,10 +247,20 @@ def _shown(value: Any) -> str:
 def _places(settings: config.Config) -> Iterator[tuple[str, list[str]]]:
     landing = settings.landing
     for root in (landing.archive_path, landing.rejected_path, landing.path):
-        for folder in sorted({f.parent for f in root.rglob("*") if f.is_file() and not any(p.startswith(".") for p in f.relative_to(root).parts)}):
+        for folder in sorted(
+            {
+                f.parent
+                for f in root.rglob("*")
+                if f.is_file() and not any(p.startswith(".") for p in f.relative_to(root).parts)
+            }
+        ):
             yield f"{short(folder)}/", sorted(f.name for f in folder.iterdir() if f.is_file())
 
 
 def _command() -> str:
     called = Path(sys.argv[0])
-    return "lakegate" if shutil.which(called.name) == str(called) or called.name != "lakegate" else short(called.absolute())
+    return (
+        "lakegate"
+        if shutil.which(called.name) == str(called) or called.name != "lakegate"
+        else short(called.absolute())
+    )

@@ -30,7 +30,15 @@ EXIT_CODES = {
     "LakeBusy": BUSY,
 }
 
-STATES = ("WAITING", "READY", "RUNNING", "PUBLISHED", "ARCHIVED", "REJECTED", "FAILED")  # daemon.batch has them, and is not needed for --help
+STATES = (
+    "WAITING",
+    "READY",
+    "RUNNING",
+    "PUBLISHED",
+    "ARCHIVED",
+    "REJECTED",
+    "FAILED",
+)  # daemon.batch has them, and is not needed for --help
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Body = Callable[..., int | None]
@@ -70,7 +78,10 @@ def _told(error: Exception) -> int:
         print(error, file=sys.stderr)
         return known
     what = masked(str(error)) or "no further word"
-    print(f"lakegate: {what if isinstance(error, OSError) else f'{type(error).__name__}: {what}'}; --trace shows where", file=sys.stderr)
+    print(
+        f"lakegate: {what if isinstance(error, OSError) else f'{type(error).__name__}: {what}'}; --trace shows where",
+        file=sys.stderr,
+    )
     return A_BATCH_FAILED
 
 
@@ -81,8 +92,16 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def _everywhere(command: Verb) -> Verb:
-    config = click.option("--config", metavar="PATH", expose_value=False, callback=_remember, help="The configuration [./config.toml, or LAKEGATE_CONFIG].")
-    trace = click.option("--trace", is_flag=True, expose_value=False, help="Show the stack trace of an unforeseen error.")
+    config = click.option(
+        "--config",
+        metavar="PATH",
+        expose_value=False,
+        callback=_remember,
+        help="The configuration [./config.toml, or LAKEGATE_CONFIG].",
+    )
+    trace = click.option(
+        "--trace", is_flag=True, expose_value=False, help="Show the stack trace of an unforeseen error."
+    )
     return config(trace(command))
 
 
@@ -114,7 +133,9 @@ def _config() -> "Config":
 
 
 def _config_path() -> Path:
-    return Path(click.get_current_context().find_root().meta.get("config") or os.environ.get("LAKEGATE_CONFIG") or "config.toml")
+    return Path(
+        click.get_current_context().find_root().meta.get("config") or os.environ.get("LAKEGATE_CONFIG") or "config.toml"
+    )
 
 
 def _reading() -> "tuple[Config, Ledger]":
@@ -148,14 +169,18 @@ def _demo(folder: Path | None, engine: str | None) -> int:
 
 
 @_verb("run")
-@click.option("--once", is_flag=True, help="Take what lies there to its end, then exit: 0 when every batch was archived, else 1.")
+@click.option(
+    "--once", is_flag=True, help="Take what lies there to its end, then exit: 0 when every batch was archived, else 1."
+)
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but refusals; the log file has every event.")
 def _run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and take its batches through the pipeline."""
     from daemon.wakeup import Bell, rung_by_signals
 
     bell = Bell()
-    with rung_by_signals(bell):  # before anything that takes a moment to import: a daemon that is stopped as it starts ends well
+    with rung_by_signals(
+        bell
+    ):  # before anything that takes a moment to import: a daemon that is stopped as it starts ends well
         from daemon import service
         from daemon.cli import tail
         from daemon.cli.output import say
@@ -174,13 +199,15 @@ def _run(*, once: bool, quiet: bool) -> int:
 
 def _verdicts(config: "Config") -> dict[str, tuple[Any, str]]:
     """By batch id, oldest first: the batches that were not archived, each with how often it has changed, and its story."""
-    from daemon.cli import show_batches
     from daemon.batch import State
+    from daemon.cli import show_batches
     from daemon.ledger.ledger import Ledger
 
     ledger = Ledger.reading(config.ledger_path)
     found = reversed(ledger.batches(State.REJECTED, State.FAILED))
-    told = {b.batch_id: (len(ledger.history(b.batch_id)), "\n".join(show_batches.story(b, ledger, config))) for b in found}
+    told = {
+        b.batch_id: (len(ledger.history(b.batch_id)), "\n".join(show_batches.story(b, ledger, config))) for b in found
+    }
     ledger.close()
     return told
 
@@ -191,7 +218,13 @@ def _verdicts(config: "Config") -> dict[str, tuple[Any, str]]:
 @_yes
 def _retry(batch: str, *, dry_run: bool, yes: bool) -> None:
     """Give a failed batch all its attempts again."""
-    _decide(batch, "retry", "will be tried again, with all its attempts, by the daemon (`lakegate run`)", dry_run=dry_run, yes=yes)
+    _decide(
+        batch,
+        "retry",
+        "will be tried again, with all its attempts, by the daemon (`lakegate run`)",
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 @_verb("abandon")
@@ -200,7 +233,13 @@ def _retry(batch: str, *, dry_run: bool, yes: bool) -> None:
 @_yes
 def _abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
     """Give a failed batch up: its files go to the rejected ones."""
-    _decide(batch, "abandon", "is given up: the daemon (`lakegate run`) puts its files into the folder of rejected batches", dry_run=dry_run, yes=yes)
+    _decide(
+        batch,
+        "abandon",
+        "is given up: the daemon (`lakegate run`) puts its files into the folder of rejected batches",
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 def _decide(batch: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> None:
@@ -223,7 +262,13 @@ def _decide(batch: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> 
 @_yes
 def _adopt(table: str, *, dry_run: bool, yes: bool) -> None:
     """Publish somebody else's commit to a table as it stands."""
-    _mend(table, "adopt", f"{table} is published as it stands now, somebody else's commits included", dry_run=dry_run, yes=yes)
+    _mend(
+        table,
+        "adopt",
+        f"{table} is published as it stands now, somebody else's commits included",
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 @_verb("restore")
@@ -232,7 +277,13 @@ def _adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 @_yes
 def _restore(table: str, *, dry_run: bool, yes: bool) -> None:
     """Undo somebody else's commit to a table: back to the published version."""
-    _mend(table, "restore", f"{table} goes back to its published version; somebody else's commits stay in its history", dry_run=dry_run, yes=yes)
+    _mend(
+        table,
+        "restore",
+        f"{table} goes back to its published version; somebody else's commits stay in its history",
+        dry_run=dry_run,
+        yes=yes,
+    )
 
 
 def _mend(table: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> None:
@@ -277,8 +328,7 @@ def _service(what: str, *, dry_run: bool, yes: bool) -> None:
 @_json
 def _check(*, no_engine: bool, as_json: bool) -> int:
     """Tell whether this machine can do what the configuration says, and the engine what the sources declare."""
-    from daemon.cli import check
-    from daemon.cli import output
+    from daemon.cli import check, output
 
     findings = check.check(_config(), os.environ, with_engine=not no_engine)
     if as_json:
@@ -292,8 +342,7 @@ def _check(*, no_engine: bool, as_json: bool) -> int:
 @_json
 def _status(*, as_json: bool) -> None:
     """Tell what the daemon is doing, and what waits."""
-    from daemon.cli import output
-    from daemon.cli import status
+    from daemon.cli import output, status
 
     config, ledger = _reading()
     now = status.status(config, ledger)
@@ -303,18 +352,25 @@ def _status(*, as_json: bool) -> None:
 @_verb("batches")
 @click.argument("batch", metavar="[ID]", required=False)
 @click.option("--limit", type=click.IntRange(min=1), help="No more than so many [30; with --json all].")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES, case_sensitive=False), help="Only batches in this state.")
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(STATES, case_sensitive=False),
+    help="Only batches in this state.",
+)
 @_json
 def _batches(batch: str | None, limit: int | None, states: tuple[str, ...], *, as_json: bool) -> None:
     """List batches, newest first, or tell one batch's story (`last` and the first letters of an ID will do)."""
-    from daemon.cli import show_batches
-    from daemon.cli import output
     from daemon.batch import State
+    from daemon.cli import output, show_batches
 
     config, ledger = _reading()
     if batch is not None:
         one = ledger.batch(batch)
-        output.print_json(show_batches.as_full_record(one, ledger)) if as_json else print("\n".join(show_batches.story(one, ledger, config)))
+        output.print_json(show_batches.as_full_record(one, ledger)) if as_json else print(
+            "\n".join(show_batches.story(one, ledger, config))
+        )
         return
     found = ledger.batches(*(State(s) for s in states))
     if as_json:
@@ -326,7 +382,14 @@ def _batches(batch: str | None, limit: int | None, states: tuple[str, ...], *, a
 
 
 @_verb("tail")
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=20, show_default=True, help="Begin with so many of the last lines.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Begin with so many of the last lines.",
+)
 @click.option("--no-follow", is_flag=True, help="Stop at the end instead of waiting for more.")
 @click.option("--json", "as_json", is_flag=True, help="The lines of the log as they are.")
 def _tail(lines: int, *, no_follow: bool, as_json: bool) -> None:
@@ -347,7 +410,9 @@ def _tables(table: str | None, batch: str | None, limit: int, *, as_json: bool) 
     from daemon.cli import show_tables
 
     reader, state = _published(batch)
-    show_tables.one_table(reader, state, table, limit, as_json=as_json) if table else show_tables.all_tables(reader, state, as_json=as_json)
+    show_tables.one_table(reader, state, table, limit, as_json=as_json) if table else show_tables.all_tables(
+        reader, state, as_json=as_json
+    )
 
 
 @_verb("sql")
@@ -380,7 +445,9 @@ def _sources(words: tuple[str, ...], samples: tuple[str, ...], into: str, *, as_
         from daemon.cli import show_sources
 
         every = importlib.import_module("pipeline.reader.describe").described(_config().settings)
-        show_sources.one_source(every, words[0], as_json=as_json) if words else show_sources.all_sources(every, as_json=as_json)
+        show_sources.one_source(every, words[0], as_json=as_json) if words else show_sources.all_sources(
+            every, as_json=as_json
+        )
 
 
 def _draft(name: str, samples: Sequence[str], into: str) -> None:
@@ -388,7 +455,9 @@ def _draft(name: str, samples: Sequence[str], into: str) -> None:
 
     path = _config_path()
     config = _config() if path.exists() else None  # a source may be drafted before anything is configured
-    draft = importlib.import_module("pipeline.scaffold.draft").draft(name, [Path(s) for s in samples], Path(into), config.settings if config else None)
+    draft = importlib.import_module("pipeline.scaffold.draft").draft(
+        name, [Path(s) for s in samples], Path(into), config.settings if config else None
+    )
     show_sources.drafted(draft, config.settings.source_paths if config else (), path.absolute())
 
 

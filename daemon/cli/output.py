@@ -10,7 +10,15 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
-COLOURS = {"ARCHIVED": "green", "PUBLISHED": "green", "REJECTED": "red", "FAILED": "red", "RUNNING": "cyan", "READY": "cyan", "WAITING": "yellow"}
+COLOURS = {
+    "ARCHIVED": "green",
+    "PUBLISHED": "green",
+    "REJECTED": "red",
+    "FAILED": "red",
+    "RUNNING": "cyan",
+    "READY": "cyan",
+    "WAITING": "yellow",
+}
 _ANSI = {"green": "32", "red": "31", "yellow": "33", "cyan": "36"}
 
 
@@ -101,7 +109,12 @@ def cell(value: Any) -> str:
 def coloured(text: str, state: str, stream: TextIO | None = None) -> str:
     """The text in the colour of a state, where colours are wanted."""
     code = _ANSI.get(COLOURS.get(state, ""))
-    if not code or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not (stream or sys.stdout).isatty():
+    if (
+        not code
+        or os.environ.get("NO_COLOR")
+        or os.environ.get("TERM") == "dumb"
+        or not (stream or sys.stdout).isatty()
+    ):
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.cli import output
 from daemon.batch import Batch, State
+from daemon.cli import output
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
 from daemon.text import listed, printable
@@ -63,7 +63,15 @@ def print_list(batches: Sequence[Batch], most: int | None) -> None:
 
 def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
     """At most twelve lines: what became of the batch, why, what it changed, where its files are, what to do next."""
-    tail = [("history", " · ".join(f"{h['event'].removeprefix('batch.')} {h['changed_at'][11:19]}" for h in ledger.history(batch.batch_id)[-8:]))]
+    tail = [
+        (
+            "history",
+            " · ".join(
+                f"{h['event'].removeprefix('batch.')} {h['changed_at'][11:19]}"
+                for h in ledger.history(batch.batch_id)[-8:]
+            ),
+        )
+    ]
     lines = [*_told(batch, ledger, config), *_corrections(batch), *tail]
     findings = _findings(batch, LONGEST_STORY - len(lines) - 1)
     lines[-1:-1] = findings
@@ -75,7 +83,9 @@ def _headline(batch: Batch, config: Config) -> str:
     stage = (batch.result or {}).get("stage", "")
     of = f" of {config.retry.attempts}" if batch.state in (State.READY, State.RUNNING, State.FAILED) else ""
     begun = f"attempt {batch.attempts}{of}" if batch.attempts else ""
-    return " · ".join(filter(None, (f"{output.coloured(batch.state, batch.state)}  {what}", f"batch {batch.batch_id}", stage, begun)))
+    return " · ".join(
+        filter(None, (f"{output.coloured(batch.state, batch.state)}  {what}", f"batch {batch.batch_id}", stage, begun))
+    )
 
 
 def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, str]]:
@@ -95,7 +105,11 @@ def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, s
 
 
 def _gold_shows(batch: Batch, ledger: Ledger) -> str:
-    dates = [b.batch_date for b in ledger.batches(State.PUBLISHED, State.ARCHIVED) if b.source == batch.source and b.published_at and b.batch_date]
+    dates = [
+        b.batch_date
+        for b in ledger.batches(State.PUBLISHED, State.ARCHIVED)
+        if b.source == batch.source and b.published_at and b.batch_date
+    ]
     return f"gold shows {max(dates)}" if dates else "gold is empty" if batch.source else "gold is as it was"
 
 
@@ -107,7 +121,11 @@ def _counts(result: Mapping[str, Any]) -> str:
 
 def _files(batch: Batch, config: Config) -> str:
     count, bytes_ = len(batch.data_files), sum(f.bytes for f in batch.data_files)
-    what = f"{output.plural(count, 'file')}, {output.size(bytes_)}: {listed(f.name for f in batch.data_files)}" if count else "no data files"
+    what = (
+        f"{output.plural(count, 'file')}, {output.size(bytes_)}: {listed(f.name for f in batch.data_files)}"
+        if count
+        else "no data files"
+    )
     return f"{what} · {folder}" if (folder := _folder(batch, config)) else what
 
 
@@ -134,7 +152,9 @@ def next_step(batch: Batch) -> str:
     count = len(batch.data_files)
     match batch.state:
         case State.REJECTED if batch.waiting_for:
-            return "the files that did come are still in the landing folder: deliver the missing ones, and a new trigger"
+            return (
+                "the files that did come are still in the landing folder: deliver the missing ones, and a new trigger"
+            )
         case State.REJECTED:
             return f"correct what the cause names, deliver {'the file' if count == 1 else f'the {count} files' if count else 'the files'} and a new trigger"
         case State.FAILED:
@@ -156,16 +176,25 @@ def _corrections(batch: Batch) -> Iterator[tuple[str, str]]:
         first = corrections[0]
         earlier = f"batch {first['of']}" if first["of"] else "an earlier batch"
         names = listed(c["name"] for c in corrections)
-        yield "again", f"{names}: came before with other content ({earlier}), so taken for a correction, revision {first['revision']}: its rows win"
+        yield (
+            "again",
+            f"{names}: came before with other content ({earlier}), so taken for a correction, revision {first['revision']}: its rows win",
+        )
 
 
 def _findings(batch: Batch, most: int) -> list[tuple[str, str]]:
     """Returns the rules that rows broke: first those that a person has to see to, each with an example and what to do."""
-    by_weight = sorted((batch.result or {}).get("findings", ()), key=lambda f: (f["severity"] != "HIGH", f["severity"] != "MEDIUM", -f["broken"]))
+    by_weight = sorted(
+        (batch.result or {}).get("findings", ()),
+        key=lambda f: (f["severity"] != "HIGH", f["severity"] != "MEDIUM", -f["broken"]),
+    )
     found = [f for f in by_weight if f["broken"]]
     lines = list[tuple[str, str]]()
     for f in (f for f in found if f.get("advice")):
-        lines += [("see to", _broken(f) + (f": {printable(f['examples'][0])}" if f["examples"] else "")), ("", f["advice"])]
+        lines += [
+            ("see to", _broken(f) + (f": {printable(f['examples'][0])}" if f["examples"] else "")),
+            ("", f["advice"]),
+        ]
     plain = [_broken(f) for f in found if not f.get("advice")]
     room = max(1, min(most - len(lines), MOST_FINDINGS))
     if len(plain) > room:

@@ -34,7 +34,9 @@ def one_source(sources: Sequence[Record], name: str, *, as_json: bool) -> None:
     if source is None:
         names = [s["name"] for s in sources]
         near = difflib.get_close_matches(name, names, n=1)
-        raise NoSuchSourceError(f"there is no source {name}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"))
+        raise NoSuchSourceError(
+            f"there is no source {name}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
+        )
     if as_json:
         output.print_json(source)
         return
@@ -52,10 +54,16 @@ def drafted(draft: Any, others: Sequence[str], config: Path) -> None:
     for note in draft.notes:
         output.say(output.visible(note))
     counts = f"{output.plural(len(draft.feeds), 'feed')}, {output.plural(draft.columns, 'column')}"
-    output.say(f"{output.short(draft.folder / 'feeds.py')} is written: {counts}. Look at what is marked `proposed`, and")
-    output.say(f"tell {config.name} of the folder; `lakegate check` and `lakegate sources {draft.folder.name}` tell what came of it:")
+    output.say(
+        f"{output.short(draft.folder / 'feeds.py')} is written: {counts}. Look at what is marked `proposed`, and"
+    )
+    output.say(
+        f"tell {config.name} of the folder; `lakegate check` and `lakegate sources {draft.folder.name}` tell what came of it:"
+    )
     paths = [Path(other) for other in others] + [draft.folder]
-    print(f"[sources]\npaths = {output.as_json([str(p.relative_to(config.parent) if p.is_relative_to(config.parent) else p) for p in paths])}")
+    print(
+        f"[sources]\npaths = {output.as_json([str(p.relative_to(config.parent) if p.is_relative_to(config.parent) else p) for p in paths])}"
+    )
 
 
 def _heading(source: Record) -> None:
@@ -83,7 +91,10 @@ def _given(column: Record) -> str:
 
 
 def _rules(source: Record) -> None:
-    every = [*((f["name"], r) for f in source["feeds"] for r in f["rules"]), *((t["name"].split(".")[-1], r) for t in source["tables"] for r in t["rules"])]
+    every = [
+        *((f["name"], r) for f in source["feeds"] for r in f["rules"]),
+        *((t["name"].split(".")[-1], r) for t in source["tables"] for r in t["rules"]),
+    ]
     rows = [(of, r["name"], r["severity"], r["action"], _holds(r)) for of, r in every]
     _section(("OF", "RULE", "SEVERITY", "ACTION", "HOLDS"), rows)
 
@@ -98,7 +109,10 @@ def _tables(source: Record) -> None:
 
 
 def _settings(source: Record) -> None:
-    _section((f"KEY OF [{source['name']}]", "DEFAULT", "MEANING"), [(s["name"], s["default"], s["meaning"]) for s in source["settings"]])
+    _section(
+        (f"KEY OF [{source['name']}]", "DEFAULT", "MEANING"),
+        [(s["name"], s["default"], s["meaning"]) for s in source["settings"]],
+    )
 
 
 def _section(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:

@@ -15,7 +15,10 @@ def all_tables(reader: Any, state: Any, *, as_json: bool) -> None:
         output.print_json([{f: reader.plain(getattr(t, f)) for f in fields} for t in found])
     elif found:
         columns = ("TABLE", "VERSION", "ROWS", "SIZE", "FILES", "WRITTEN")
-        rows = [(t.name, str(t.version), t.rows, output.size(t.bytes), t.files, output.moment(reader.plain(t.written_at))) for t in found]
+        rows = [
+            (t.name, str(t.version), t.rows, output.size(t.bytes), t.files, output.moment(reader.plain(t.written_at)))
+            for t in found
+        ]
         output.print_table(columns, rows, numbers=columns[1:5])
     else:
         output.say(f"nothing is published in {state.lake} yet")
@@ -26,7 +29,9 @@ def one_table(reader: Any, state: Any, name: str, limit: int, *, as_json: bool) 
     found = reader.table(state, name, limit)
     if as_json:
         columns = [{"name": c.name, "type": c.type} for c in found.columns]
-        output.print_json({"name": name, "version": state.versions[name], "columns": columns, "rows": reader.plain(found.records())})
+        output.print_json(
+            {"name": name, "version": state.versions[name], "columns": columns, "rows": reader.plain(found.records())}
+        )
         return
     output.print_table(("COLUMN", "TYPE"), [(c.name, c.type) for c in found.columns])
     if found.rows:
@@ -39,7 +44,11 @@ def answer(reader: Any, found: Any, *, as_json: bool) -> None:
     if as_json:
         output.print_json(reader.plain(found.records()))
         return
-    numbers = [c.name for c in found.columns if c.type.startswith(("DECIMAL", "DOUBLE", "FLOAT")) or c.type.endswith("INT") or c.type == "INTEGER"]
+    numbers = [
+        c.name
+        for c in found.columns
+        if c.type.startswith(("DECIMAL", "DOUBLE", "FLOAT")) or c.type.endswith("INT") or c.type == "INTEGER"
+    ]
     rows = [[reader.plain(v) for v in row] for row in found.rows[:MOST_ROWS]]
     output.print_table([c.name for c in found.columns], rows, numbers=numbers)
     if len(found.rows) > MOST_ROWS:

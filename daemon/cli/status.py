@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from daemon.cli import output
 from daemon.batch import State
+from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
 from daemon.files.lock_holder import Holder, child, holder
+from daemon.intake.trigger import set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.intake.trigger import set_aside
 from daemon.text import listed, printable
 from pipeline import contract
 
@@ -29,7 +29,11 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     last = ledger.last_published()
     tables, unreadable = outdated(config)
     return {
-        "daemon": {"running": daemon is not None, "pid": daemon.pid if daemon else None, "since": as_text(daemon.since) if daemon and daemon.since else None},
+        "daemon": {
+            "running": daemon is not None,
+            "pid": daemon.pid if daemon else None,
+            "since": as_text(daemon.since) if daemon and daemon.since else None,
+        },
         "worker": {"running": worker is not None, "pid": worker},
         "lake": {"held_by": other, "unreadable": unreadable},
         "batches": ledger.counts(),
@@ -100,16 +104,30 @@ def lines(now: Mapping[str, Any]) -> list[str]:
     told = [
         ("daemon", running if daemon["running"] else "not running"),
         ("worker", f"running, process {worker['pid']}" if worker["running"] else "not running"),
-        *([("lake", f"process {now['lake']['held_by']} writes to it; the worker waits for its end")] if now["lake"]["held_by"] else []),
+        *(
+            [("lake", f"process {now['lake']['held_by']} writes to it; the worker waits for its end")]
+            if now["lake"]["held_by"]
+            else []
+        ),
         *([("lake", f"cannot be read: {now['lake']['unreadable']}")] if now["lake"]["unreadable"] else []),
         ("batches", counts or "none yet"),
-        ("published", f"{last['source']} {last['batch_date']} at {output.moment(last['published_at'])} · batch {last['batch_id']}" if last else "nothing yet"),
+        (
+            "published",
+            f"{last['source']} {last['batch_date']} at {output.moment(last['published_at'])} · batch {last['batch_id']}"
+            if last
+            else "nothing yet",
+        ),
     ]
     for w in now["waiting_for"]:
         what = f"{printable(w['trigger'])} since {output.moment(w['since'])}: {listed(w['files'])}"
         told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
     if now["unclaimed"]:
-        told.append(("unclaimed", f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}"))
+        told.append(
+            (
+                "unclaimed",
+                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}",
+            )
+        )
     told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]
     if now["outdated"]:
         says = "not all rows follow the definition of now; `lakegate check` says since when"

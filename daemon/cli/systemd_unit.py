@@ -86,7 +86,14 @@ def user_is_missing() -> bool:
 def _folders(config: Config) -> list[Path]:
     landing = config.landing
     files = (config.ledger_path, config.log.path)
-    every = {landing.path, landing.trigger_path, landing.claim_path, landing.archive_path, landing.rejected_path, *(f.parent for f in files)}
+    every = {
+        landing.path,
+        landing.trigger_path,
+        landing.claim_path,
+        landing.archive_path,
+        landing.rejected_path,
+        *(f.parent for f in files),
+    }
     if "://" not in config.settings.lake_path:
         every.add(Path(config.settings.lake_path))
     return list(_outermost(sorted(every)))

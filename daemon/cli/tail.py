@@ -55,8 +55,17 @@ def told(event: dict[str, Any]) -> str:
     mark = {"warning": " !", "error": "!!"}.get(level, "  ")
     about = " ".join(visible(str(event[k])) for k in ("source", "batch_id", "stage") if event.get(k))
     reason = _one_line(event.get("reason"))
-    rest = " ".join(f"{k}={_value(v)}" for k, v in event.items() if k not in _SHOWN_FIRST and v not in (None, "", [], {}))
-    parts = (str(event.get("timestamp", ""))[:19].replace("T", " "), mark, f"{event.get('event', ''):<22}", about, reason, rest)
+    rest = " ".join(
+        f"{k}={_value(v)}" for k, v in event.items() if k not in _SHOWN_FIRST and v not in (None, "", [], {})
+    )
+    parts = (
+        str(event.get("timestamp", ""))[:19].replace("T", " "),
+        mark,
+        f"{event.get('event', ''):<22}",
+        about,
+        reason,
+        rest,
+    )
     return " ".join(p for p in parts if p).rstrip()
 
 

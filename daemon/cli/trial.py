@@ -13,8 +13,8 @@ from pathlib import Path
 from queue import Empty
 from typing import Any
 
-from daemon.dispatch.process import Child, Ended
 from daemon.config.config import Config
+from daemon.dispatch.process import Child, Ended
 from pipeline import contract
 from pipeline.contract import Ready, Refused, Settings, Trial, Tried
 
@@ -70,6 +70,8 @@ def _heard(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried 
 def _last_words(folder: Path, secrets: Sequence[str]) -> str:
     # What Java says of itself tells more than the trace of the worker that waited for it.
     texts = [path.read_text(errors="replace") for n in ("spark.log", "worker.log") if (path := folder / n).is_file()]
-    lines = next((found for text in texts if (found := [line.strip() for line in text.splitlines() if line.strip()])), [])
+    lines = next(
+        (found for text in texts if (found := [line.strip() for line in text.splitlines() if line.strip()])), []
+    )
     said = contract.hidden(" ".join(lines[-4:]), secrets)  # before it is cut: half a secret is none that is known
     return f"; at last: {said[:400]}" if lines else ""

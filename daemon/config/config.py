@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from daemon.config.options import OWN, Key, UnfitError, did_you_mean, sections, unreadable
-from daemon.config.problems import Mistake, counted, told
 from daemon.config.packaged_files import shipped
+from daemon.config.problems import Mistake, counted, told
 from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalogue, masked, secrets_of, streaming
 
 PREFIX = "LAKEGATE_"
@@ -99,7 +99,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     document = _parsed(raw, path)
     paths, without = _chosen_sources(document, environ, path.parent)
     known, closed = sections(paths, without), unreadable(paths, without)
-    given, mistakes = _collected({s: keys for s, keys in document.items() if s not in closed}, _without(closed, environ), known)
+    given, mistakes = _collected(
+        {s: keys for s, keys in document.items() if s not in closed}, _without(closed, environ), known
+    )
     values = {section: {key.name: key.default for key in keys} for section, keys in known.items()}
     for (section, name), one in given.items():
         key = next(k for k in known[section] if k.name == name)
@@ -112,7 +114,9 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
             mistakes.append(_at(section, name, given, f"[{section}] {said}"))
     if not mistakes:
         config = _built(path, values)
-        mistakes += [_at(section, name, given, f"[{section}] {sentence}") for section, name, sentence in _contradictions(config)]
+        mistakes += [
+            _at(section, name, given, f"[{section}] {sentence}") for section, name, sentence in _contradictions(config)
+        ]
     if mistakes:
         raise ConfigError(told(mistakes, raw, path.name))
     return config
@@ -138,7 +142,9 @@ def _parsed(raw: str, path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         line, column = _place_of_syntax_error(raw, error)
         what = str(error).split(" (at ")[0]
-        raise ConfigError(f"{path.name}:{line}:{column} is not TOML: {what[:1].lower()}{what[1:]}\n{counted(1)}") from None
+        raise ConfigError(
+            f"{path.name}:{line}:{column} is not TOML: {what[:1].lower()}{what[1:]}\n{counted(1)}"
+        ) from None
 
 
 def _place_of_syntax_error(raw: str, error: Exception) -> tuple[int, int]:
@@ -148,7 +154,9 @@ def _place_of_syntax_error(raw: str, error: Exception) -> tuple[int, int]:
     return len(raw.rstrip("\n").split("\n")), len(raw.rstrip("\n").split("\n")[-1]) + 1
 
 
-def _chosen_sources(document: Mapping[str, Any], environ: Mapping[str, str], folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _chosen_sources(
+    document: Mapping[str, Any], environ: Mapping[str, str], folder: Path
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     # Which sections there are depends on [sources], which is therefore read before all others; its mistakes are told with theirs.
     section = document.get("sources")
     given = dict(section) if isinstance(section, dict) else {}
@@ -174,7 +182,11 @@ def _collected(
     for section, keys in document.items():
         if section not in known:
             holders = [s for s, own in known.items() if section in {k.name for k in own}]
-            hint = f"; it belongs to [{holders[0]}]" if holders and not isinstance(keys, dict) else did_you_mean(section, known)
+            hint = (
+                f"; it belongs to [{holders[0]}]"
+                if holders and not isinstance(keys, dict)
+                else did_you_mean(section, known)
+            )
             name = f"[{section}]" if isinstance(keys, dict) else section
             mistakes.append(Mistake(sentence=f"{name} is not a section{hint}", at=(section,)))
         elif not isinstance(keys, dict):
@@ -188,7 +200,9 @@ def _collected(
                     given[section, name] = _Given(value=value)
     for variable, section, name, text in _overrides(environ):
         if section not in known:
-            mistakes.append(Mistake(sentence=f"[{section}] is not a section{did_you_mean(section, known)}", variable=variable))
+            mistakes.append(
+                Mistake(sentence=f"[{section}] is not a section{did_you_mean(section, known)}", variable=variable)
+            )
         elif wrong := _unknown(section, name, known):
             mistakes.append(Mistake(sentence=wrong, variable=variable))
         else:
@@ -219,7 +233,9 @@ def _unknown(section: str, name: str, every: Mapping[str, tuple[Key, ...]]) -> s
     if name in known:
         return ""
     elsewhere = [s for s, keys in every.items() if name in {k.name for k in keys}]
-    hint = did_you_mean(name, known) or (f"; there is one in [{elsewhere[0]}]" if elsewhere else f"; there are {', '.join(known)}")
+    hint = did_you_mean(name, known) or (
+        f"; there is one in [{elsewhere[0]}]" if elsewhere else f"; there are {', '.join(known)}"
+    )
     return f"[{section}] {name} is not a key{hint}"
 
 
@@ -287,17 +303,35 @@ def _built(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
 def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
     """Tells (section, key, sentence) for values that are fine alone and wrong together."""
     if config.debounce.max_wait_seconds < config.debounce.quiet_seconds:
-        yield "debounce", "max_wait_seconds", f"max_wait_seconds is less than quiet_seconds ({config.debounce.quiet_seconds:g})"
+        yield (
+            "debounce",
+            "max_wait_seconds",
+            f"max_wait_seconds is less than quiet_seconds ({config.debounce.quiet_seconds:g})",
+        )
     if config.retry.max_seconds < config.retry.initial_seconds:
         yield "retry", "max_seconds", f"max_seconds is less than initial_seconds ({config.retry.initial_seconds:g})"
     if config.settings.engine == "connect" and not config.settings.remote:
-        yield "spark", "engine", 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
+        yield (
+            "spark",
+            "engine",
+            'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"',
+        )
     if config.settings.engine != STREAMING_ENGINE:
         for source in streaming(catalogue(config.settings.source_paths, config.settings.without), config.settings):
             need = f"{source.stream} = true needs the engine {STREAMING_ENGINE}, and this is {config.settings.engine}"
-            yield source.name, source.stream, f'{need}; set [spark] engine = "{STREAMING_ENGINE}", or {source.stream} = false and deliver with triggers'
-    if unusable := next((c for c in config.settings.lake_path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), ""):
-        yield "lake", "path", f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})"
+            yield (
+                source.name,
+                source.stream,
+                f'{need}; set [spark] engine = "{STREAMING_ENGINE}", or {source.stream} = false and deliver with triggers',
+            )
+    if unusable := next(
+        (c for c in config.settings.lake_path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), ""
+    ):
+        yield (
+            "lake",
+            "path",
+            f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})",
+        )
     shipped_sources = [s.name for s in catalogue()]
     for name in config.settings.without:
         if name not in shipped_sources:
@@ -330,7 +364,11 @@ def _collisions(config: Config) -> Iterator[tuple[str, str, str]]:
             yield "landing", name, f"{name} lies within {inside[0]}, where lakegate keeps its own files"
     for section, file in (("ledger", config.ledger_path), ("log", config.log.path)):
         if file.parent in (landing.path, landing.trigger_path, *deep):
-            yield section, "path", f"path lies directly in {file.parent}, where it would be taken for a delivery or table; give it a folder of its own"
+            yield (
+                section,
+                "path",
+                f"path lies directly in {file.parent}, where it would be taken for a delivery or table; give it a folder of its own",
+            )
 
 
 def _at(section: str, name: str, given: Mapping[tuple[str, str], _Given], sentence: str) -> Mistake:

@@ -44,11 +44,17 @@ class Key:
     is_secret: bool = False  # its value is never shown
 
 
-def _number(at_least: float | None = None, above: float | None = None, at_most: float | None = None) -> Callable[[Any], float]:
+def _number(
+    at_least: float | None = None, above: float | None = None, at_most: float | None = None
+) -> Callable[[Any], float]:
     def read(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise UnfitError
-        if (at_least is not None and value < at_least) or (above is not None and value <= above) or (at_most is not None and value > at_most):
+        if (
+            (at_least is not None and value < at_least)
+            or (above is not None and value <= above)
+            or (at_most is not None and value > at_most)
+        ):
             raise UnfitError
         return value if isinstance(value, int) else float(value)
 
@@ -159,10 +165,20 @@ OWN: Mapping[str, tuple[Key, ...]] = {
     "landing": (
         _key("path", PATH, "landing", "folder that files are delivered to, directly or one sub-folder down"),
         _key("trigger_path", PATH, None, "folder of the triggers; default: the folder trigger in path"),
-        _key("claim_path", PATH, None, "private folder of claimed files, best on the landing folder's file system; default: the folder .claim in path"),
+        _key(
+            "claim_path",
+            PATH,
+            None,
+            "private folder of claimed files, best on the landing folder's file system; default: the folder .claim in path",
+        ),
         _key("archive_path", PATH, "archive", "folder that published batches end in"),
         _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
-        _key("missing_file_timeout_seconds", SECONDS, 3600, "seconds that a JSON trigger waits for its expected files; then its batch is rejected"),
+        _key(
+            "missing_file_timeout_seconds",
+            SECONDS,
+            3600,
+            "seconds that a JSON trigger waits for its expected files; then its batch is rejected",
+        ),
         Key(
             name="allow_world_writable",
             kind=SWITCH,
@@ -173,12 +189,19 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
     ),
     "debounce": (
-        _key("quiet_seconds", SECONDS, 5, "seconds without a change until a file counts as settled and a bare batch as complete"),
+        _key(
+            "quiet_seconds",
+            SECONDS,
+            5,
+            "seconds without a change until a file counts as settled and a bare batch as complete",
+        ),
         _key("max_wait_seconds", SECONDS, 300, "seconds after which a bare batch starts although touches keep coming"),
     ),
     "dispatch": (
         _key("timeout_seconds", SECONDS, 1800, "seconds without any progress until the worker is killed"),
-        _key("poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"),
+        _key(
+            "poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"
+        ),
         _key("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write to finish"),
         _secret(
             "on_published",
@@ -189,16 +212,33 @@ OWN: Mapping[str, tuple[Key, ...]] = {
     ),
     "retry": (
         _key("attempts", COUNT, 5, "attempts at a batch before it is FAILED"),
-        _key("initial_seconds", SECONDS, 5, "seconds before the second attempt; doubled, with jitter, before each further one"),
+        _key(
+            "initial_seconds",
+            SECONDS,
+            5,
+            "seconds before the second attempt; doubled, with jitter, before each further one",
+        ),
         _key("max_seconds", SECONDS, 300, "longest seconds between two attempts"),
     ),
-    "ledger": (_key("path", PATH, "state/ledger.sqlite", "file of the daemon's durable record of batches (SQLite; on a local disk)"),),
+    "ledger": (
+        _key(
+            "path",
+            PATH,
+            "state/ledger.sqlite",
+            "file of the daemon's durable record of batches (SQLite; on a local disk)",
+        ),
+    ),
     "lake": (
         _key("path", PATH, "lake", "folder of the Delta tables"),
         _key("keep_days", DAYS, 30, "days that superseded table versions stay readable"),
     ),
     "spark": (
-        _key("engine", ENGINE, "spark", "spark (Java, delta-spark), sail (embedded, no Java) or connect (a Spark Connect server)"),
+        _key(
+            "engine",
+            ENGINE,
+            "spark",
+            "spark (Java, delta-spark), sail (embedded, no Java) or connect (a Spark Connect server)",
+        ),
         _key("master", TEXT, "local[*]", "Spark master of engine spark: local[*], local[4], spark://host:7077, …"),
         _key("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, engine spark"),
         _secret("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
@@ -206,15 +246,37 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         _secret("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
     ),
     "log": (
-        _key("path", PATH, "logs/lakegate.jsonl", "file of the log, one JSON object a line; Spark's own chatter goes beside it"),
+        _key(
+            "path",
+            PATH,
+            "logs/lakegate.jsonl",
+            "file of the log, one JSON object a line; Spark's own chatter goes beside it",
+        ),
         _key("level", LEVEL, "info", "least severe level that is logged: debug, info, warning or error"),
     ),
     "quality": (
         _key("min_score", SCORE, None, "score from 0 to 100 below which a batch is rejected; default: off"),
-        _key("max_rejected_share", SHARE, None, "share of rejected rows, 0 to 1, above which a batch is rejected; default: off"),
-        Key(name="fail_on_high", kind=SWITCH, default=False, meaning="reject a batch when an accepted row breaks a HIGH rule"),
-        _key("max_snapshot_shrink", SHARE, 0.5, "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected"),
-        _key("max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"),
+        _key(
+            "max_rejected_share",
+            SHARE,
+            None,
+            "share of rejected rows, 0 to 1, above which a batch is rejected; default: off",
+        ),
+        Key(
+            name="fail_on_high",
+            kind=SWITCH,
+            default=False,
+            meaning="reject a batch when an accepted row breaks a HIGH rule",
+        ),
+        _key(
+            "max_snapshot_shrink",
+            SHARE,
+            0.5,
+            "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected",
+        ),
+        _key(
+            "max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"
+        ),
         _key(
             "min_event_time",
             DAY,
@@ -231,8 +293,18 @@ OWN: Mapping[str, tuple[Key, ...]] = {
         ),
     ),
     "sources": (
-        _key("paths", TEXTS, (), "folders of your own sources, each in the form of pipeline/sources/retail and called as its source is"),
-        _key("without", TEXTS, (), "sources that ship and that this lake does without; their names of files are free then"),
+        _key(
+            "paths",
+            TEXTS,
+            (),
+            "folders of your own sources, each in the form of pipeline/sources/retail and called as its source is",
+        ),
+        _key(
+            "without",
+            TEXTS,
+            (),
+            "sources that ship and that this lake does without; their names of files are free then",
+        ),
     ),
 }
 

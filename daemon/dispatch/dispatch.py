@@ -8,15 +8,15 @@ from datetime import timedelta
 from typing import Any
 
 from daemon.batch import Batch, State
-from daemon.dispatch.process import Ended
-from daemon.intake.claim import Claim
 from daemon.clock import Clock, as_text, from_text
 from daemon.config.config import Config
-from daemon.ledger.ledger import Ledger
+from daemon.dispatch.process import Ended
+from daemon.dispatch.worker import WarmWorker
 from daemon.files.lock import HeldError
+from daemon.intake.claim import Claim
+from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.retry import Failure, Policy, decide, is_final, wait_seconds
-from daemon.dispatch.worker import WarmWorker
 from daemon.text import amount, listed
 from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
@@ -24,7 +24,17 @@ from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 class Dispatch:
     """The one batch that the worker has. Forgets all at a restart: the ledger says what was running."""
 
-    def __init__(self, *, config: Config, ledger: Ledger, claim: Claim, log: Log, clock: Clock, worker: WarmWorker, policy: Policy) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        ledger: Ledger,
+        claim: Claim,
+        log: Log,
+        clock: Clock,
+        worker: WarmWorker,
+        policy: Policy,
+    ) -> None:
         self._config, self._ledger, self._claim = config, ledger, claim
         self._log, self._clock = log, clock
         self._worker, self._policy = worker, policy
@@ -64,13 +74,22 @@ class Dispatch:
 
     def next_due_in(self) -> float:
         """Seconds until something is to be done that no message announces."""
-        return max(0.0, min(self._worker.next_due_in(is_busy=self.is_busy), *(self._back_off(b) for b in self._ledger.heads()), 60.0))
+        return max(
+            0.0,
+            min(
+                self._worker.next_due_in(is_busy=self.is_busy), *(self._back_off(b) for b in self._ledger.heads()), 60.0
+            ),
+        )
 
     def fail_hopeless(self) -> None:
         """For a run that has to end: what nobody can do fails with that sentence, and `retry` brings it back."""
         for batch in self._ledger.heads():
             lacking = listed(self._claim.lacks(batch))
-            reason = f"{lacking}: not in {self._claim.path}; bring the folder back, then retry" if lacking else self._worker.trouble
+            reason = (
+                f"{lacking}: not in {self._claim.path}; bring the folder back, then retry"
+                if lacking
+                else self._worker.trouble
+            )
             if reason:
                 self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason)
 
@@ -156,7 +175,9 @@ class Dispatch:
         return not lacking
 
     def _send(self, batch: Batch) -> None:
-        batch = self._ledger.move(batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None)
+        batch = self._ledger.move(
+            batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None
+        )
         self._running, self._stage = batch.batch_id, ""
         if not self._worker.send(self._order(batch)):
             self._heard.append(self._worker.replace("it took no work"))
@@ -165,7 +186,14 @@ class Dispatch:
     def _order(self, batch: Batch) -> WorkOrder:
         assert batch.batch_date is not None
         files = tuple(
-            OrderFile(name=f.name, feed=f.feed, path=str(self._claim.path / f.opaque), sha256=f.sha256, bytes=f.bytes, revision=f.revision)
+            OrderFile(
+                name=f.name,
+                feed=f.feed,
+                path=str(self._claim.path / f.opaque),
+                sha256=f.sha256,
+                bytes=f.bytes,
+                revision=f.revision,
+            )
             for f in batch.data_files
         )
         return WorkOrder(
@@ -188,13 +216,21 @@ class Dispatch:
         if message.event.startswith("stage."):
             self._stage = message.stage
         batch = self._ledger.batch(message.batch_id) if self._ledger.knows(message.batch_id) else None
-        known: Mapping[str, Any] = {"batch_id": message.batch_id, "source": batch.source if batch else "", "stage": message.stage}
+        known: Mapping[str, Any] = {
+            "batch_id": message.batch_id,
+            "source": batch.source if batch else "",
+            "stage": message.stage,
+        }
         tell = self._log.debug if message.event in ("stage.started", "table.committed") else self._log.info
         tell(message.event, **{**message.values, **known})
 
     def _result(self, result: Result) -> None:
         if result.batch_id != self._running:
-            self._log.warning("worker.confused", batch_id=result.batch_id, reason=f"an answer for a batch that is not running: {result.outcome}")
+            self._log.warning(
+                "worker.confused",
+                batch_id=result.batch_id,
+                reason=f"an answer for a batch that is not running: {result.outcome}",
+            )
             return
         batch = self._ledger.batch(result.batch_id)
         if batch.state == State.RUNNING:  # or the ledger has it, from a write that only seemed to fail
@@ -208,7 +244,9 @@ class Dispatch:
 
     def _answered(self, batch: Batch, result: Result) -> None:
         answer: dict[str, Any] = {"result": asdict(result)}
-        if result.outcome == Outcome.PUBLISHED or (result.outcome == Outcome.DUPLICATE and result.duplicate_of == batch.batch_id):
+        if result.outcome == Outcome.PUBLISHED or (
+            result.outcome == Outcome.DUPLICATE and result.duplicate_of == batch.batch_id
+        ):
             at = result.published_at or as_text(self._clock.now())
             self._ledger.move(batch.batch_id, State.PUBLISHED, "batch.published", published_at=at, **answer)
         elif result.outcome == Outcome.DUPLICATE:
@@ -222,7 +260,9 @@ class Dispatch:
 
     def _duplicate(self, batch: Batch, twin: str, **answer: Any) -> None:
         # READY, and never dispatched again: its files have yet to be archived
-        self._ledger.move(batch.batch_id, State.READY, "batch.duplicate", f"duplicate of {twin}", duplicate_of=twin, **answer)
+        self._ledger.move(
+            batch.batch_id, State.READY, "batch.duplicate", f"duplicate of {twin}", duplicate_of=twin, **answer
+        )
 
     def _failed(self, batch: Batch, reason: str, *, is_death: bool, is_retryable: bool, **answer: Any) -> None:
         deaths = batch.deaths + is_death
@@ -236,7 +276,22 @@ class Dispatch:
         else:
             seconds = wait_seconds(deaths if is_death else batch.attempts - deaths, self._policy)
             again = as_text(self._clock.now() + timedelta(seconds=seconds))
-            self._ledger.move(batch.batch_id, State.READY, "batch.retry_scheduled", reason, deaths=deaths, next_attempt_at=again, **answer)
+            self._ledger.move(
+                batch.batch_id,
+                State.READY,
+                "batch.retry_scheduled",
+                reason,
+                deaths=deaths,
+                next_attempt_at=again,
+                **answer,
+            )
 
     def _hand_back(self, batch: Batch, reason: str) -> None:
-        self._ledger.move(batch.batch_id, State.READY, "batch.handed_back", reason, attempts=max(0, batch.attempts - 1), next_attempt_at=None)
+        self._ledger.move(
+            batch.batch_id,
+            State.READY,
+            "batch.handed_back",
+            reason,
+            attempts=max(0, batch.attempts - 1),
+            next_attempt_at=None,
+        )

@@ -4,9 +4,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from daemon.dispatch.process import HUNG_UP, Child, Ended
 from daemon.clock import Clock
 from daemon.config.config import Config
+from daemon.dispatch.process import HUNG_UP, Child, Ended
 from daemon.observe.log import Log
 from daemon.retry import Policy, wait_seconds
 from daemon.text import amount
@@ -17,7 +17,15 @@ class WarmWorker:
     """The worker of this moment, if any. What it says about batches comes out of `hear`; what it says of itself is logged here."""
 
     def __init__(
-        self, *, config: Config, policy: Policy, log: Log, clock: Clock, wake: threading.Event, command: Sequence[str], alert: Callable[[str, str], None]
+        self,
+        *,
+        config: Config,
+        policy: Policy,
+        log: Log,
+        clock: Clock,
+        wake: threading.Event,
+        command: Sequence[str],
+        alert: Callable[[str, str], None],
     ) -> None:
         self._config, self._policy, self._log, self._clock = config, policy, log, clock
         self._wake, self._command, self._alert = wake, command, alert
@@ -67,7 +75,13 @@ class WarmWorker:
             self._waits(message.reason if isinstance(message, Waiting) else "")
             if isinstance(message, Ready):
                 self.is_ready, self._failed_starts = True, 0
-                self._log.info("worker.ready", pid=message.pid, engine=message.engine, seconds=message.seconds, undone=list(message.undone))
+                self._log.info(
+                    "worker.ready",
+                    pid=message.pid,
+                    engine=message.engine,
+                    seconds=message.seconds,
+                    undone=list(message.undone),
+                )
             elif isinstance(message, Refused):
                 self._refused(message)
             elif isinstance(message, Ended):
@@ -139,7 +153,9 @@ class WarmWorker:
     def _refused(self, message: Refused) -> None:
         self._refusal = message.reason
         if not message.retryable:
-            self._failed_starts = max(self._failed_starts, self._policy.attempts - 1)  # no second try helps within one run
+            self._failed_starts = max(
+                self._failed_starts, self._policy.attempts - 1
+            )  # no second try helps within one run
         self._log.error("worker.refused", reason=message.reason, is_retryable=message.retryable)
 
     def _not_started(self, reason: str) -> None:
@@ -149,4 +165,6 @@ class WarmWorker:
             self._alert("Lakegate: the worker cannot be started", reason)
         seconds = wait_seconds(self._failed_starts, self._policy)
         self._start_after = self._clock.monotonic() + seconds
-        self._log.error("worker.not_started", reason=reason, attempt=self._failed_starts, retry_in_seconds=round(seconds, 1))
+        self._log.error(
+            "worker.not_started", reason=reason, attempt=self._failed_starts, retry_in_seconds=round(seconds, 1)
+        )

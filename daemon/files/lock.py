@@ -25,7 +25,9 @@ def hold(descriptor: int, what: Path) -> None:
         other = holder(what)
         since = f", since {as_text(other.since)}" if other and other.since else ""
         who = f" (process {other.pid}{since})" if other else ""
-        raise HeldError(f"another daemon{who} is at work on {what}; stop it first, or use a configuration of its own") from None
+        raise HeldError(
+            f"another daemon{who} is at work on {what}; stop it first, or use a configuration of its own"
+        ) from None
 
 
 def hold_file(path: Path) -> int:

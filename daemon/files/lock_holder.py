@@ -46,7 +46,9 @@ def child(parent: int, module: str, proc: Path = Path("/proc")) -> int | None:
 def _started_at(pid: int, proc: Path) -> dt.datetime | None:
     try:
         ticks = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
-        booted = next(int(line.split()[1]) for line in (proc / "stat").read_text().splitlines() if line.startswith("btime"))
+        booted = next(
+            int(line.split()[1]) for line in (proc / "stat").read_text().splitlines() if line.startswith("btime")
+        )
     except (OSError, StopIteration, ValueError, IndexError):
         return None
     return dt.datetime.fromtimestamp(booted + ticks / os.sysconf("SC_CLK_TCK"), dt.UTC)

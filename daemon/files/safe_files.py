@@ -170,14 +170,21 @@ def _rename(source: Place, target: Place) -> None:
         renameat2 = _libc.renameat2
     except AttributeError:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    if renameat2(source.folder_fd, os.fsencode(source.name), target.folder_fd, os.fsencode(target.name), RENAME_NOREPLACE) != 0:
+    if (
+        renameat2(
+            source.folder_fd, os.fsencode(source.name), target.folder_fd, os.fsencode(target.name), RENAME_NOREPLACE
+        )
+        != 0
+    ):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), source.name)
 
 
 def _link(source: Place, target: Place, pulse: Pulse) -> None:
     try:
-        os.link(source.name, target.name, src_dir_fd=source.folder_fd, dst_dir_fd=target.folder_fd, follow_symlinks=False)
+        os.link(
+            source.name, target.name, src_dir_fd=source.folder_fd, dst_dir_fd=target.folder_fd, follow_symlinks=False
+        )
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise

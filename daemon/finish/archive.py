@@ -13,15 +13,15 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from daemon.files.entry_errors import is_of_one_entry
 from daemon.batch import Batch, BatchFile, FileState, State
-from daemon.intake.claim import Claim
 from daemon.clock import Clock
 from daemon.config.config import Config
+from daemon.files.entry_errors import is_of_one_entry
+from daemon.files.safe_files import Place, Pulse, UnsafeError, exists, move, opened_safely, sha256, write_durably
+from daemon.intake.claim import Claim
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.files.safe_files import Place, Pulse, UnsafeError, exists, move, opened_safely, sha256, write_durably
 from daemon.retry import Policy, wait_seconds
 from daemon.text import listed, printable
 
@@ -106,7 +106,9 @@ class Archive:
                         changes[f.name] = change
                     else:
                         self._put_file(batch, f, source, Place(place_fd, name))
-                except UnsafeError as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
+                except (
+                    UnsafeError
+                ) as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
                     self._log.error("archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} {error}")
             document = reason_document(batch, now, changes) if is_rejected else receipt_document(batch, now, changes)
             write_durably(place_fd, REASON if is_rejected else RECEIPT, _as_text(document))
@@ -185,7 +187,9 @@ class Archive:
                 break
             except FileExistsError:
                 if self._is_same(source, Place(target.folder_fd, name)):
-                    os.unlink(source.name, dir_fd=source.folder_fd)  # a copy that a kill interrupted before its original was removed
+                    os.unlink(
+                        source.name, dir_fd=source.folder_fd
+                    )  # a copy that a kill interrupted before its original was removed
                     break
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
@@ -215,7 +219,14 @@ class Archive:
         seconds = wait_seconds(count, self._policy)
         self._failures[batch.batch_id] = (count, self._clock.monotonic() + seconds)
         where = self.place_of(batch)
-        self._log.error("archive.failed", batch_id=batch.batch_id, folder=str(where), reason=str(error), attempt=count, retry_in_seconds=round(seconds, 1))
+        self._log.error(
+            "archive.failed",
+            batch_id=batch.batch_id,
+            folder=str(where),
+            reason=str(error),
+            attempt=count,
+            retry_in_seconds=round(seconds, 1),
+        )
 
 
 def planned_names(files: Sequence[BatchFile]) -> Iterator[tuple[BatchFile, str]]:
@@ -246,7 +257,10 @@ def receipt_document(batch: Batch, archived_at: str, changes: Changes) -> dict[s
         "duplicate_of": batch.duplicate_of or None,
         "published_at": batch.published_at,
         "archived_at": archived_at,
-        **{k: result.get(k) for k in ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")},
+        **{
+            k: result.get(k)
+            for k in ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
+        },
         "files": _files(batch, result, changes),
         "seconds": result.get("seconds", {}),
         "table_versions": result.get("table_versions", {}),

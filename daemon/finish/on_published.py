@@ -48,7 +48,9 @@ class Announce:
         outcome["command"] = program(self._command)
         try:
             values = task_values(batch).encode()
-            done = subprocess.run(self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False)
+            done = subprocess.run(
+                self._command, input=values, capture_output=True, timeout=LONGEST_SECONDS, check=False
+            )
             if done.returncode == 0:
                 self._log.info("on_published.finished", **outcome)
             else:
@@ -71,5 +73,10 @@ def program(command: Sequence[str]) -> str:
 def task_values(batch: Batch) -> str:
     """The batch's task values as one JSON object, beside the batch's own id, source and date."""
     result = batch.result or {}
-    own = {"batch_id": batch.batch_id, "source": batch.source, "batch_date": str(batch.batch_date), "validation_status": result.get("validation_status", "")}
+    own = {
+        "batch_id": batch.batch_id,
+        "source": batch.source,
+        "batch_date": str(batch.batch_date),
+        "validation_status": result.get("validation_status", ""),
+    }
     return json.dumps({**own, **result.get("task_values", {})}) + "\n"

@@ -11,13 +11,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from daemon.intake.admission import wrong_name
 from daemon.batch import Batch, BatchFile, FileState
 from daemon.config.config import Config
 from daemon.files.folder_access import GroundError, PrivateFolder
-from daemon.landing.scan import Landing, OnTrouble, Spot
-from daemon.ledger.ledger import Ledger
-from daemon.observe.log import Log
 from daemon.files.safe_files import (
     Place,
     Pulse,
@@ -30,12 +26,23 @@ from daemon.files.safe_files import (
     opened_safely,
     write_durably,
 )
+from daemon.intake.admission import wrong_name
+from daemon.landing.scan import Landing, OnTrouble, Spot
+from daemon.ledger.ledger import Ledger
+from daemon.observe.log import Log
 from daemon.text import printable
 from pipeline.contract import Digest, UnpackError, digest
 
 SIDECAR = ".names"  # what the opaque files of a batch are called outside, should the ledger be lost
 ID_LENGTH = len("20260302T101500-4f1c9a")
-PLAIN_SUFFIXES = (".csv", ".json", ".txt", ".gz", ".zst", ".zip")  # anything else of a name is a stranger's choice and stays out
+PLAIN_SUFFIXES = (
+    ".csv",
+    ".json",
+    ".txt",
+    ".gz",
+    ".zst",
+    ".zip",
+)  # anything else of a name is a stranger's choice and stays out
 
 
 class ChangedError(Exception):
@@ -214,7 +221,10 @@ class Claim:
             found = self._digest(descriptor, f.name)
             after = os.fstat(descriptor)
             # a writer that came between the question and the move still holds the file: a rename does not stop it
-            if is_being_written(descriptor) or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            if is_being_written(descriptor) or (before.st_size, before.st_mtime_ns) != (
+                after.st_size,
+                after.st_mtime_ns,
+            ):
                 raise ChangedError("is still being written")
         if isinstance(found, UnpackError):
             raise found
@@ -335,7 +345,12 @@ class Claim:
     def _tell_strangers(self, names: Sequence[str]) -> None:
         strangers = [n for n in names if not n.startswith(".") and not self._knows(n[:ID_LENGTH])]
         if strangers:
-            self._log.warning("claim.unknown", files=[printable(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path))
+            self._log.warning(
+                "claim.unknown",
+                files=[printable(n) for n in strangers[:20]],
+                count=len(strangers),
+                folder=str(self._path),
+            )
 
 
 def _noted(batch_id: str, opaque: str, said: object) -> BatchFile | None:

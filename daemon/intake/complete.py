@@ -4,16 +4,16 @@ import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from daemon.intake.admission import difference, spelling
-from daemon.files.entry_errors import is_of_one_entry, unforeseen
 from daemon.batch import Batch, BatchFile, FileState, State
-from daemon.intake.claim import Claim
 from daemon.clock import Clock
 from daemon.config.config import Config
+from daemon.files.entry_errors import is_of_one_entry, unforeseen
+from daemon.files.safe_files import Pulse
+from daemon.intake.admission import difference, spelling
+from daemon.intake.claim import Claim
 from daemon.landing.scan import LINK, REGULAR, OnTrouble, Sight, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.files.safe_files import Pulse
 from daemon.text import amount, listed, printable, sentence
 from pipeline import contract
 
@@ -48,7 +48,9 @@ class Collect:
             self._waiting_since.clear()  # nothing is missing from a folder that is not there
             return
         waiting = self._ledger.batches(State.WAITING)
-        self._waiting_since = {b.batch_id: self._waiting_since.get(b.batch_id, self._clock.monotonic()) for b in waiting}
+        self._waiting_since = {
+            b.batch_id: self._waiting_since.get(b.batch_id, self._clock.monotonic()) for b in waiting
+        }
         self._lying = {spelling(name): name for name in sight.data} if waiting else {}
         taken: set[str] = set()
         for batch in reversed(waiting):
@@ -57,7 +59,9 @@ class Collect:
                 if self._claim.take_triggers(batch):
                     taken |= self._complete(batch, sight, taken)
                 elif self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout:
-                    raise RefusedError(f"{batch.trigger} cannot be moved out of the trigger folder; see to the folder's permissions, then land a new trigger")
+                    raise RefusedError(
+                        f"{batch.trigger} cannot be moved out of the trigger folder; see to the folder's permissions, then land a new trigger"
+                    )
             except RefusedError as error:
                 self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", str(error), waiting_for=())
             except Exception as error:
@@ -75,7 +79,11 @@ class Collect:
         coming = [f for f in batch.data_files if f.state != FileState.CLAIMED]
         here = self._claim.present(coming)
         wanted = [f for f in coming if f not in here]
-        spots = {f.name: self._spot(f.name, sight.data.get(f.name, ())) for f in wanted if f.name in sight.data and f.name not in taken}
+        spots = {
+            f.name: self._spot(f.name, sight.data.get(f.name, ()))
+            for f in wanted
+            if f.name in sight.data and f.name not in taken
+        }
         missing = [f.name for f in wanted if f.name not in spots]
         unsettled = [name for name, spot in spots.items() if spot.quiet_for < self._quiet]
         if missing or unsettled:
@@ -83,7 +91,10 @@ class Collect:
             return set()
         result = self._claim.take(batch, spots)
         if result.unsafe:
-            raise RefusedError("; ".join(f"{printable(n)} {why}" for n, why in list(result.unsafe.items())[:2]) + "; deliver a plain file of its own")
+            raise RefusedError(
+                "; ".join(f"{printable(n)} {why}" for n, why in list(result.unsafe.items())[:2])
+                + "; deliver a plain file of its own"
+            )
         if result.spoiled:
             raise RefusedError("; ".join(list(result.spoiled.values())[:2]))
         if result.later:
@@ -99,9 +110,13 @@ class Collect:
             return newest
         if len(spots) > 1:
             places = " and ".join(f"{printable(s.folder)}/" if s.folder else "the landing folder" for s in spots[:3])
-            raise RefusedError(f"there are {len(spots)} files named {printable(name)}, in {places}; leave one and land a new trigger")
+            raise RefusedError(
+                f"there are {len(spots)} files named {printable(name)}, in {places}; leave one and land a new trigger"
+            )
         if newest.kind != REGULAR:
-            raise RefusedError(f"{printable(name)} is {'a symbolic link' if newest.kind == LINK else 'not a regular file'}; deliver the file itself")
+            raise RefusedError(
+                f"{printable(name)} is {'a symbolic link' if newest.kind == LINK else 'not a regular file'}; deliver the file itself"
+            )
         if newest.links > 1:
             what = f"{printable(name)} has {newest.links} hard links, so that somebody else could change it later"
             raise RefusedError(f"{what}; deliver a copy and land a new trigger")
@@ -111,7 +126,11 @@ class Collect:
         self._check_sums(batch)
         if batch.batch_date:
             self._ledger.note_files(batch.batch_id, self._with_revisions(batch, batch.batch_date))
-        identity = contract.identity(batch.source, batch.batch_date, [(f.feed, f.sha256) for f in batch.data_files]) if batch.batch_date else ""
+        identity = (
+            contract.identity(batch.source, batch.batch_date, [(f.feed, f.sha256) for f in batch.data_files])
+            if batch.batch_date
+            else ""
+        )
         self._ledger.move(batch.batch_id, State.READY, "batch.ready", identity=identity, waiting_for=())
 
     def _with_revisions(self, batch: Batch, date: dt.date) -> Iterator[BatchFile]:
@@ -120,7 +139,11 @@ class Collect:
         names = [f.name for f in batch.data_files]
         for f in batch.data_files:
             same = [
-                (o.sha256, o.revision, contract.stated_revision(o.name, other.revision, (x.name for x in other.data_files)))
+                (
+                    o.sha256,
+                    o.revision,
+                    contract.stated_revision(o.name, other.revision, (x.name for x in other.data_files)),
+                )
                 for other in brought
                 for o in other.files
                 if o.feed == f.feed and contract.plain_name(o.name) == contract.plain_name(f.name)
@@ -139,17 +162,28 @@ class Collect:
 
     # ---- waiting
 
-    def _wait(self, batch: Batch, missing: Sequence[str], unsettled: Sequence[str], newest: float, reason: str = "") -> None:
+    def _wait(
+        self, batch: Batch, missing: Sequence[str], unsettled: Sequence[str], newest: float, reason: str = ""
+    ) -> None:
         waited = self._clock.monotonic() - self._waiting_since[batch.batch_id]
         reason = reason or "; ".join(filter(None, map(self._misspelled, missing)))
         if missing and waited >= self._timeout:
             self._give_up(batch, self._missing_sentence(batch, missing))
         elif not missing and waited >= self._timeout and newest >= self._timeout:
-            self._give_up(batch, f"{reason or listed(unsettled) + ' has not settled'}, for {amount(self._timeout)}; land a new trigger when it is complete")
+            self._give_up(
+                batch,
+                f"{reason or listed(unsettled) + ' has not settled'}, for {amount(self._timeout)}; land a new trigger when it is complete",
+            )
         elif (batch.waiting_for, batch.reason) != (now := (*missing, *unsettled), said := sentence(reason)):
             self._ledger.note(batch.batch_id, waiting_for=now, reason=said)
             if missing or reason:
-                self._log.info("batch.waiting", batch_id=batch.batch_id, source=batch.source, missing=[printable(n) for n in missing[:20]], reason=reason)
+                self._log.info(
+                    "batch.waiting",
+                    batch_id=batch.batch_id,
+                    source=batch.source,
+                    missing=[printable(n) for n in missing[:20]],
+                    reason=reason,
+                )
 
     def _misspelled(self, name: str) -> str:
         """Which file lies there that is the missing one but for its spelling, and what to do; '' where none does."""

@@ -6,19 +6,28 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from daemon.intake.admission import LARGEST_DOCUMENT_BYTES, wrong_time
-from daemon.files.entry_errors import is_of_one_entry, unforeseen
 from daemon.batch import Batch, BatchFile, FileState, State
-from daemon.intake.claim import Claim, opaque_name
 from daemon.clock import Clock
 from daemon.config.config import Config
-from daemon.intake.touch_files import Gathered, Touch, names_meant, released, touch_for
 from daemon.config.options import REQUIRED
+from daemon.files.entry_errors import is_of_one_entry, unforeseen
+from daemon.files.safe_files import Pulse, UnsafeError, opened_safely
+from daemon.intake.admission import LARGEST_DOCUMENT_BYTES, wrong_time
+from daemon.intake.claim import Claim, opaque_name
+from daemon.intake.touch_files import Gathered, Touch, names_meant, released, touch_for
+from daemon.intake.trigger import (
+    Document,
+    TriggerError,
+    feeds_of,
+    kinship,
+    parsed,
+    revision_in,
+    set_aside,
+    snapshot_feeds,
+)
 from daemon.landing.scan import REGULAR, Landing, OnTrouble, Sight, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.files.safe_files import Pulse, UnsafeError, opened_safely
-from daemon.intake.trigger import Document, TriggerError, feeds_of, kinship, parsed, revision_in, set_aside, snapshot_feeds
 from daemon.text import amount, printable
 from pipeline.contract import CatalogueSource, streaming
 
@@ -221,7 +230,12 @@ class Release:
 
     def _streamed(self, sight: Sight, aside: Mapping[str, str]) -> list[Touch]:
         # a source that streams has feeds whose files need no touch file: each is its own
-        feeds = {(s.name, f.name) for s in streaming(self._catalogue, self._config.settings) for f in s.feeds if f.is_streamed}
+        feeds = {
+            (s.name, f.name)
+            for s in streaming(self._catalogue, self._config.settings)
+            for f in s.feeds
+            if f.is_streamed
+        }
         names = [n for n in self._unclaimed(sight, aside) if feeds & set(feeds_of(n, self._catalogue))] if feeds else []
         found: list[Touch] = []
         for spot in (sight.data[n][0] for n in names):
@@ -258,7 +272,10 @@ class Release:
         **columns: object,
     ) -> Batch:
         triggers = _triggers(batch_id, spots)
-        data = [BatchFile(number=n, kind="data", name=name, feed=feed) for n, (name, feed) in enumerate(names, start=len(triggers))]
+        data = [
+            BatchFile(number=n, kind="data", name=name, feed=feed)
+            for n, (name, feed) in enumerate(names, start=len(triggers))
+        ]
         batch = self._ledger.receive(batch_id, files=[*triggers, *data], **columns)  # type: ignore[arg-type]
         self._claim.take_triggers(batch)
         return batch

@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from daemon.intake.admission import Touched, judged, spelling
-from daemon.landing.scan import Spot
 from daemon.intake.trigger import TriggerError, feeds_of, kinship, spelled_apart
+from daemon.landing.scan import Spot
 from daemon.text import listed, printable
 from pipeline.contract import CatalogueSource, plain_name
 
@@ -56,7 +56,9 @@ class Gathered:
     notes: tuple[str, ...] = ()  # sentences for the batch's story
 
 
-def names_meant(touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:
+def names_meant(
+    touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]
+) -> tuple[str, ...]:
     """The data files that a touch file of this name stands for: the one it names, else every unclaimed one."""
     stem = touch.rpartition(".")[0]
     # A touch file named like a packed file, orders.csv.gz, is about that file and not about orders.csv.

@@ -73,14 +73,20 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
             if spelled := spelled_apart(name, catalogue):
                 raise TriggerError(f"{printable(name)} matches no feed: {spelled}")
             packed = "; a packed file has its ending behind that" if plain_name(name) != name else ""
-            raise TriggerError(f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{packed}{_left_out(catalogue)}")
+            raise TriggerError(
+                f"{printable(name)} matches no feed; feeds take {_globs(catalogue)}{packed}{_left_out(catalogue)}"
+            )
         if len(found) > 1:
-            raise TriggerError(f"{printable(name)} matches more than one feed: {', '.join(f'{s}.{f}' for s, f in found)}")
+            raise TriggerError(
+                f"{printable(name)} matches more than one feed: {', '.join(f'{s}.{f}' for s, f in found)}"
+            )
         source, feeds[name] = found[0]
         sources.setdefault(source, name)
     if len(sources) > 1:
         told = " and ".join(f"{printable(name)} of {source}" for source, name in list(sources.items())[:2])
-        raise TriggerError(f"the files belong to {len(sources)} sources: {told}; one batch is of one source, land a trigger for each")
+        raise TriggerError(
+            f"the files belong to {len(sources)} sources: {told}; one batch is of one source, land a trigger for each"
+        )
     return Kinship(source=next(iter(sources), ""), feeds=feeds)
 
 
@@ -115,7 +121,9 @@ def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[Catalog
     known = {f.name for s in catalogue if s.name == kin.source for f in s.feeds}
     unknown = [f for f in document.snapshot if f not in known]
     if unknown:
-        raise TriggerError(f"snapshot names {listed(unknown)}, which is no feed of {kin.source}; its feeds are {', '.join(sorted(known))}")
+        raise TriggerError(
+            f"snapshot names {listed(unknown)}, which is no feed of {kin.source}; its feeds are {', '.join(sorted(known))}"
+        )
     return document.snapshot
 
 
@@ -128,15 +136,21 @@ def _object(content: bytes) -> dict[str, Any]:
     if wrong := wrong_size(len(content)):
         raise TriggerError(f"the trigger {wrong}")
     if not content.strip():
-        raise TriggerError("the trigger is empty; a .json trigger holds a JSON object, a bare touch file has another ending")
+        raise TriggerError(
+            "the trigger is empty; a .json trigger holds a JSON object, a bare touch file has another ending"
+        )
     try:
-        document = json.loads(content.decode("utf-8-sig"), object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        document = json.loads(
+            content.decode("utf-8-sig"), object_pairs_hook=_without_doubles, parse_constant=_no_constant
+        )
     except UnicodeDecodeError as error:
         raise TriggerError(f"the trigger is not UTF-8 (byte {error.start})") from None
     except RecursionError:
         raise TriggerError("the trigger is not JSON that can be read: it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise TriggerError(f"the trigger is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})") from None
+        raise TriggerError(
+            f"the trigger is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
+        ) from None
     except ValueError:  # what json raises besides its own error: an integer beyond the interpreter's limit
         raise TriggerError("the trigger is not JSON that can be read: a number in it has thousands of digits") from None
     if not isinstance(document, dict):
@@ -182,7 +196,9 @@ def _batch_date(document: Mapping[str, Any], today: dt.date) -> dt.date:
 def _expected_files(document: Mapping[str, Any]) -> tuple[str, ...]:
     value = document.get("expected_files")
     if not isinstance(value, list) or not value or not all(isinstance(n, str) for n in value):
-        raise TriggerError(f"expected_files {_is(document, 'expected_files')}; it must be a list of at least one file name")
+        raise TriggerError(
+            f"expected_files {_is(document, 'expected_files')}; it must be a list of at least one file name"
+        )
     if len(value) > MOST_FILES:
         raise TriggerError(f"expected_files names {len(value)} files; {MOST_FILES} are the most, split the trigger")
     for name in value:

@@ -28,9 +28,9 @@ from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGroupe
 from watchdog.observers.polling import PollingObserverVFS
 
 from daemon.clock import Clock
+from daemon.files.safe_files import NEW_FILE, exists, folder
 from daemon.landing.scan import OWN_PREFIX
 from daemon.observe.log import Log
-from daemon.files.safe_files import NEW_FILE, exists, folder
 
 CANARY = re.compile(rf"{re.escape(OWN_PREFIX)}[0-9a-f]{{16}}")
 CANARY_EVERY_SECONDS = 30.0
@@ -38,7 +38,25 @@ CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
 TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
 # file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
-REMOTE = ("nfs", "cifs", "smb", "fuse", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "virtiofs", "vboxsf", "vmhgfs", "drvfs", "davfs", "sshfs", "beegfs")
+REMOTE = (
+    "nfs",
+    "cifs",
+    "smb",
+    "fuse",
+    "9p",
+    "afs",
+    "ceph",
+    "glusterfs",
+    "lustre",
+    "gpfs",
+    "virtiofs",
+    "vboxsf",
+    "vmhgfs",
+    "drvfs",
+    "davfs",
+    "sshfs",
+    "beegfs",
+)
 NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 # it talks of threads that end in the wrong order; what matters of it stands in our own log
@@ -50,9 +68,13 @@ InotifyMoveEventGrouper.delay = 0.02
 class Watch:
     """An observer over some folders, rebuilt whenever it can no longer be trusted."""
 
-    def __init__(self, folders: Sequence[Path], not_news: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log) -> None:
+    def __init__(
+        self, folders: Sequence[Path], not_news: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log
+    ) -> None:
         # a folder within another one is watched with it
-        self._folders = [f for f in dict.fromkeys(folders) if not any(f != other and f.is_relative_to(other) for other in folders)]
+        self._folders = [
+            f for f in dict.fromkeys(folders) if not any(f != other and f.is_relative_to(other) for other in folders)
+        ]
         self._not_news = tuple(not_news)
         self._wake, self._clock, self._log = wake, clock, log
         self._observer: BaseObserver | None = None
@@ -76,7 +98,9 @@ class Watch:
         elif self._written_at is not None and self._heard >= set(self._armed):
             self._take_canary_back()
             self._next_canary_at, self._deaf_times = now + CANARY_EVERY_SECONDS, 0
-        elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (POLL_SECONDS * 2 if self._is_polling else 0):
+        elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (
+            POLL_SECONDS * 2 if self._is_polling else 0
+        ):
             self._deaf_times += 1
             self._rebuild("no event came for the canary file")
         elif self._written_at is None and now >= self._next_canary_at and self._armed:
@@ -125,7 +149,12 @@ class Watch:
             self._start(present, _poller(), is_polling=True)
             reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
         tell = self._log.info if is_first else self._log.warning
-        tell("watch.started" if is_first else "watch.rebuilt", reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
+        tell(
+            "watch.started" if is_first else "watch.rebuilt",
+            reason=reason,
+            is_polling=self._is_polling,
+            folders=[str(f) for f in present],
+        )
         self._armed, self._next_canary_at = present, self._clock.monotonic()
         self._wake.set()  # what happened while nobody watched
 

@@ -93,7 +93,12 @@ class Landing:
         self._open: dict[Path, int] = {}
         self._memory = Memory(clock)
         self.forget = self._memory.forget
-        own = (self._config.trigger_path, self._config.claim_path, self._config.archive_path, self._config.rejected_path)
+        own = (
+            self._config.trigger_path,
+            self._config.claim_path,
+            self._config.archive_path,
+            self._config.rejected_path,
+        )
         self._not_data = {p.name for p in own if p.parent == self._config.path}
 
     @property
@@ -176,7 +181,9 @@ class Landing:
                 return found[0] if found else []
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:  # replaced since it was listed
-                self._on_trouble(f"{self._config.path / printable(name)} cannot be opened ({error.strerror}); what lies there is not taken")
+                self._on_trouble(
+                    f"{self._config.path / printable(name)} cannot be opened ({error.strerror}); what lies there is not taken"
+                )
             return []
 
     def _listed(self, area: str, descriptor: int, within: str) -> tuple[list[Spot], list[str]] | None:

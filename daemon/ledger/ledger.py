@@ -55,7 +55,9 @@ Watcher = Callable[[str, Batch], None]  # event name, the batch as it is now
 class Ledger:
     """Opened by the daemon and by `retry` for writing (`Ledger.opened`), by everyone else for reading (`Ledger.reading`)."""
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock | None = None, on_change: Watcher | None = None) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, clock: Clock | None = None, on_change: Watcher | None = None
+    ) -> None:
         connection.row_factory = sqlite3.Row
         self._db = connection
         self._clock = clock or Clock()
@@ -123,17 +125,26 @@ class Ledger:
         if len(found) == 1:
             return found[0]
         if not found:
-            raise NoSuchBatchError("there is no batch yet" if id_or_prefix == "last" else f"no batch begins with {id_or_prefix}")
-        raise NoSuchBatchError(f"{len(found)} batches begin with {id_or_prefix}: {', '.join(b.batch_id for b in found[:3])}; give more of the id")
+            raise NoSuchBatchError(
+                "there is no batch yet" if id_or_prefix == "last" else f"no batch begins with {id_or_prefix}"
+            )
+        raise NoSuchBatchError(
+            f"{len(found)} batches begin with {id_or_prefix}: {', '.join(b.batch_id for b in found[:3])}; give more of the id"
+        )
 
     def has_open(self) -> bool:
         """Whether any batch is on its way."""
         marks = ", ".join("?" * len(OPEN))
-        return bool(self._db.execute(f"SELECT EXISTS (SELECT 1 FROM batch WHERE state IN ({marks}))", OPEN).fetchone()[0])
+        return bool(
+            self._db.execute(f"SELECT EXISTS (SELECT 1 FROM batch WHERE state IN ({marks}))", OPEN).fetchone()[0]
+        )
 
     def counts(self) -> dict[str, int]:
         """How many batches are in each state; states without any are left out."""
-        return {r["state"]: r["n"] for r in self._db.execute("SELECT state, count(*) AS n FROM batch GROUP BY state ORDER BY state")}
+        return {
+            r["state"]: r["n"]
+            for r in self._db.execute("SELECT state, count(*) AS n FROM batch GROUP BY state ORDER BY state")
+        }
 
     def waiting_for(self) -> list[dict[str, Any]]:
         """Per waiting batch, oldest first: what it waits for."""
@@ -155,7 +166,12 @@ class Ledger:
 
     def history(self, batch_id: str) -> list[dict[str, str]]:
         """The state changes of a batch, oldest first: changed_at, event, state, reason."""
-        return [dict(r) for r in self._db.execute("SELECT changed_at, event, state, reason FROM history WHERE batch_id = ? ORDER BY rowid", (batch_id,))]
+        return [
+            dict(r)
+            for r in self._db.execute(
+                "SELECT changed_at, event, state, reason FROM history WHERE batch_id = ? ORDER BY rowid", (batch_id,)
+            )
+        ]
 
     def heads(self) -> list[Batch]:
         """Per source the ready batch whose turn it is: oldest batch date, then revision, then arrival."""
@@ -192,10 +208,14 @@ class Ledger:
 
     def to_put_away(self) -> list[Batch]:
         """Batches whose verdict stands and whose files do not yet stand where they end, oldest first."""
-        return self._load("WHERE is_put_away = 0 AND (state IN ('PUBLISHED', 'ARCHIVED', 'REJECTED') OR duplicate_of <> '') ORDER BY batch_seq")
+        return self._load(
+            "WHERE is_put_away = 0 AND (state IN ('PUBLISHED', 'ARCHIVED', 'REJECTED') OR duplicate_of <> '') ORDER BY batch_seq"
+        )
 
     def to_announce(self) -> list[Batch]:
-        return self._load("WHERE is_announced = 0 AND published_at IS NOT NULL AND duplicate_of = '' ORDER BY batch_seq")
+        return self._load(
+            "WHERE is_announced = 0 AND published_at IS NOT NULL AND duplicate_of = '' ORDER BY batch_seq"
+        )
 
     def triggers_on_their_way(self) -> set[tuple[str, int]]:
         """(name, inode) of trigger files that already belong to a batch and could not be moved yet."""
@@ -220,7 +240,9 @@ class Ledger:
             if not self.knows(batch_id):
                 return batch_id
 
-    def receive(self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any) -> Batch:
+    def receive(
+        self, batch_id: str, *, trigger: str, files: Sequence[BatchFile], source: str = "", **columns: Any
+    ) -> Batch:
         """Writes down a new batch with all that it expects and all that is about to move."""
         with self._transaction():
             batch = self._received(batch_id, trigger, files, source=source, **columns)
@@ -257,7 +279,10 @@ class Ledger:
             for f in files:
                 values = _file_values(f)
                 number = values.pop("number")
-                self._db.execute(f"UPDATE file SET {_assigned(values)} WHERE batch_id = ? AND number = ?", (*values.values(), batch_id, number))
+                self._db.execute(
+                    f"UPDATE file SET {_assigned(values)} WHERE batch_id = ? AND number = ?",
+                    (*values.values(), batch_id, number),
+                )
 
     def retry(self, batch_id: str) -> Batch:
         """A failed batch gets all its attempts anew. Raises NoSuchBatchError, or ValueError where it has not failed."""
@@ -317,10 +342,16 @@ class Ledger:
         self._db.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", [_stored(v) for v in values.values()])
 
     def _update(self, batch_id: str, values: Mapping[str, Any]) -> None:
-        self._db.execute(f"UPDATE batch SET {_assigned(values)} WHERE batch_id = ?", (*(_stored(v) for v in values.values()), batch_id))
+        self._db.execute(
+            f"UPDATE batch SET {_assigned(values)} WHERE batch_id = ?",
+            (*(_stored(v) for v in values.values()), batch_id),
+        )
 
     def _note_history(self, batch_id: str, event: str, state: State, reason: str) -> None:
-        self._insert("history", {"batch_id": batch_id, "changed_at": self._clock.text(), "event": event, "state": state, "reason": reason})
+        self._insert(
+            "history",
+            {"batch_id": batch_id, "changed_at": self._clock.text(), "event": event, "state": state, "reason": reason},
+        )
 
     def _load(self, where: str, values: Sequence[Any] = ()) -> list[Batch]:
         # one read transaction, or a writer could change the files between the two statements
@@ -329,7 +360,9 @@ class Ledger:
             self._db.execute("BEGIN")
         try:
             rows = self._db.execute(f"SELECT * FROM batch {where}", tuple(values)).fetchall()
-            chosen = f"SELECT * FROM file WHERE batch_id IN (SELECT batch_id FROM batch {where}) ORDER BY batch_id, number"
+            chosen = (
+                f"SELECT * FROM file WHERE batch_id IN (SELECT batch_id FROM batch {where}) ORDER BY batch_id, number"
+            )
             files: dict[str, list[BatchFile]] = {}
             for f in self._db.execute(chosen, tuple(values)):
                 files.setdefault(f["batch_id"], []).append(_file(f))
@@ -348,13 +381,17 @@ def _explained(path: Path) -> Iterator[None]:
             advice = f"see to room and rights in {path.parent}, then start again"
             raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}") from error
         advice = "move it away and start again: published batches are known to the lake and are not doubled"
-        raise LedgerError(f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}") from error
+        raise LedgerError(
+            f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}"
+        ) from error
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     found = int(db.execute("PRAGMA user_version").fetchone()[0])
     if found > VERSION:
-        raise LedgerError(f"the ledger {path} was written by a newer Lakegate (version {found}, this one knows {VERSION}); install that version again")
+        raise LedgerError(
+            f"the ledger {path} was written by a newer Lakegate (version {found}, this one knows {VERSION}); install that version again"
+        )
     return found
 
 
@@ -384,7 +421,15 @@ def _is_utf8(text: str) -> bool:
 
 
 def _file_values(f: BatchFile) -> dict[str, Any]:
-    values = {"number": f.number, "kind": f.kind, "name": f.name, "feed": f.feed, "state": f.state, "folder": f.folder, "opaque": f.opaque}
+    values = {
+        "number": f.number,
+        "kind": f.kind,
+        "name": f.name,
+        "feed": f.feed,
+        "state": f.state,
+        "folder": f.folder,
+        "opaque": f.opaque,
+    }
     seen = {"inode": _signed(f.inode), "sha256": f.sha256, "bytes": f.bytes, "revision": f.revision}
     seen |= {"packed_sha256": f.packed_sha256, "packed_bytes": f.packed_bytes}
     return {k: _stored(v) for k, v in {**values, **seen}.items()}
@@ -412,7 +457,18 @@ def _file(row: sqlite3.Row) -> BatchFile:
 
 
 def _batch(row: sqlite3.Row, files: list[BatchFile]) -> Batch:
-    plain = ("batch_id", "source", "reason", "trigger", "attempts", "deaths", "received_at", "published_at", "archived_at", "next_attempt_at")
+    plain = (
+        "batch_id",
+        "source",
+        "reason",
+        "trigger",
+        "attempts",
+        "deaths",
+        "received_at",
+        "published_at",
+        "archived_at",
+        "next_attempt_at",
+    )
     return Batch(
         **{k: row[k] for k in (*plain, "identity", "duplicate_of", "revision")},
         batch_date=dt.date.fromisoformat(row["batch_date"]) if row["batch_date"] else None,

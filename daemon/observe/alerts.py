@@ -67,5 +67,7 @@ class Alerts:
             self._services = apprise.Apprise()
             for number, url in enumerate(self._urls, start=1):
                 if not self._services.add(url):  # the url itself may hold a password and stays out of the log
-                    self._log.error("alert.failed", reason=f"[alerts] urls: number {number} is no address that apprise understands")
+                    self._log.error(
+                        "alert.failed", reason=f"[alerts] urls: number {number} is no address that apprise understands"
+                    )
         return self._services

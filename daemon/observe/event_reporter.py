@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from daemon.observe.alerts import Alerts
 from daemon.batch import Batch, State
+from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.text import printable
 
@@ -24,7 +24,10 @@ class Report:
         if batch.state in (State.REJECTED, State.FAILED):
             self._log.error(event, **values)
             date = f" {batch.batch_date}" if batch.batch_date else ""
-            self._alerts.send(f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}", f"{batch.reason}\n\nbatch {batch.batch_id}")
+            self._alerts.send(
+                f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}",
+                f"{batch.reason}\n\nbatch {batch.batch_id}",
+            )
         elif event in ("batch.retry_scheduled", "batch.handed_back"):
             self._log.warning(event, **values)
         else:
@@ -44,7 +47,12 @@ class Report:
 
     @staticmethod
     def _values(event: str, batch: Batch) -> dict[str, Any]:
-        values: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source, "trigger": batch.trigger, "state": batch.state}
+        values: dict[str, Any] = {
+            "batch_id": batch.batch_id,
+            "source": batch.source,
+            "trigger": batch.trigger,
+            "state": batch.state,
+        }
         if batch.batch_date:
             values["batch_date"] = batch.batch_date.isoformat()
         if batch.reason:

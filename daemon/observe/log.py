@@ -12,7 +12,12 @@ import structlog
 
 from pipeline.contract import hidden
 
-LEVELS: Mapping[str, int] = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
 OWN_KEYS = ("timestamp", "level", "event")
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -88,7 +93,9 @@ def _free(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{k}_" if k in OWN_KEYS else k: v for k, v in values.items()}
 
 
-def _rendered(logger: Any, method: str, event: MutableMapping[str, Any]) -> tuple[tuple[str | bytes, str | bytes], dict[str, Any]]:
+def _rendered(
+    logger: Any, method: str, event: MutableMapping[str, Any]
+) -> tuple[tuple[str | bytes, str | bytes], dict[str, Any]]:
     """The line for the file, and that for a person's terminal or journal: stack traces are for the file."""
     return (_json(logger, method, event), _json(logger, method, {k: v for k, v in event.items() if k != "trace"})), {}
 

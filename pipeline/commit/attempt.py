@@ -12,14 +12,14 @@ from typing import Self
 import pyarrow as pa
 
 from pipeline.commit import journal
-from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.errors import ClaimChanged, ExternalCommit, DeclarationError
 from pipeline.commit.external_commits import adopt, foreign_sentence, refuse_foreign, restore
 from pipeline.commit.journal import TAG, Journal, Report, recover, silent
-from pipeline.lake.lake import MaterializedRows, Lake, arrow_schema
 from pipeline.commit.manifest import BATCHES, OPS, Entry, Manifest
-from pipeline.model import Column
+from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.contract.packed_files import UnpackError, opened
+from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
+from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
+from pipeline.model import Column
 
 __all__ = ["Attempt", "Entry", "Manifest", "adopt", "recover", "restore"]
 
@@ -48,7 +48,9 @@ class Attempt:
     def __enter__(self) -> Self:
         recover(self.lake, self.manifest, self.report)
         published = self.manifest.versions(self.order.source)
-        wanted: dict[str, pa.Schema] = {n: c if isinstance(c, pa.Schema) else arrow_schema(c) for n, c in self.tables.items()}
+        wanted: dict[str, pa.Schema] = {
+            n: c if isinstance(c, pa.Schema) else arrow_schema(c) for n, c in self.tables.items()
+        }
         wanted |= {n: s for n, s in OPS.items() if n != BATCHES}
         refuse_foreign(self.lake, {n: published.get(n) for n in wanted})
         for name, schema in wanted.items():
@@ -78,9 +80,13 @@ class Attempt:
         self.began = dict(self.versions)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._journal is not None:
-            reason = f"attempt {self.order.attempt} ended without a result" + (f": {type(error).__name__}: {error}" if error else "")
+            reason = f"attempt {self.order.attempt} ended without a result" + (
+                f": {type(error).__name__}: {error}" if error else ""
+            )
             journal.close(self.lake, self.manifest, self._journal, reason, self.report)
             self._journal = None
         self.lake.clear_work()
@@ -108,7 +114,9 @@ class Attempt:
         try:
             version = write(self._journal.tag)
         except Exception:
-            self._must_be_at(table, before)  # a lost race shows as some error of the writer; the cause is the better sentence
+            self._must_be_at(
+                table, before
+            )  # a lost race shows as some error of the writer; the cause is the better sentence
             raise
         if version == before:
             return version
@@ -173,12 +181,16 @@ class Attempt:
     def _account(self, entry: Entry) -> None:
         for file in entry.files:
             if file.rows_read != file.rows_accepted + file.rows_rejected:
-                raise RuntimeError(f"{file.name}: {file.rows_read} rows read, {file.rows_accepted} accepted, {file.rows_rejected} rejected")
+                raise RuntimeError(
+                    f"{file.name}: {file.rows_read} rows read, {file.rows_accepted} accepted, {file.rows_rejected} rejected"
+                )
         bronze = sum(n for table, n in self.appended.items() if table.startswith(f"{self.order.source}.bronze."))
         quarantined = self.appended["ops.quarantine"]
         told = (entry.rows_read, entry.rows_accepted, entry.rows_rejected)
         if told != (bronze + quarantined, bronze, quarantined):
-            raise RuntimeError(f"rows read, accepted, rejected: {told}, but {bronze} went to bronze and {quarantined} to quarantine; nothing is published")
+            raise RuntimeError(
+                f"rows read, accepted, rejected: {told}, but {bronze} went to bronze and {quarantined} to quarantine; nothing is published"
+            )
 
     def _say(self, event: str, **values: object) -> None:
         self.report(Progress(batch_id=self.order.batch_id, event=event, values=values))
@@ -190,7 +202,9 @@ def _check_claim(files: Iterable[OrderFile]) -> None:
             with opened(Path(file.path), file.name) as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
-            raise ClaimChanged(f"{file.name}: the claimed copy cannot be read any more ({error.strerror}); the attempt is void") from error
+            raise ClaimChanged(
+                f"{file.name}: the claimed copy cannot be read any more ({error.strerror}); the attempt is void"
+            ) from error
         except UnpackError:
             found = ""  # it was whole when it was claimed
         if found != file.sha256:

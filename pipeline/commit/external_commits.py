@@ -5,12 +5,12 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from pipeline.commit.journal import TAG, recover
+from pipeline.commit.manifest import Entry, Manifest
 from pipeline.contract import Settings
 from pipeline.errors import ExternalCommit
-from pipeline.commit.journal import TAG, recover
 from pipeline.lake.lake import Commit, Lake
 from pipeline.lake.lock import held
-from pipeline.commit.manifest import Entry, Manifest
 
 
 def refuse_foreign(lake: Lake, published: Mapping[str, int | None]) -> None:
@@ -64,7 +64,9 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
                 f"only `lakegate restore {table}` can help"
             )
         newest = commits[-1]
-        _maintain_row(manifest, table, newest.version, f"adopted version {newest.version} ({newest.operation}) of {table}")
+        _maintain_row(
+            manifest, table, newest.version, f"adopted version {newest.version} ({newest.operation}) of {table}"
+        )
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.commit.manifest import Entry, Manifest
 from pipeline.contract import Progress
 from pipeline.lake.lake import Lake
-from pipeline.commit.manifest import Entry, Manifest
 
 Report = Callable[[Progress], None]
 
@@ -71,7 +71,13 @@ def close(lake: Lake, manifest: Manifest, journal: Journal, reason: str, report:
                 reason=reason,
             )
             manifest.write(entry, manifest.versions(journal.source) | left.versions)
-            report(Progress(batch_id=journal.batch_id, event="attempt.rolled_back", values={"tables": list(left.restored), "foreign": list(left.foreign)}))
+            report(
+                Progress(
+                    batch_id=journal.batch_id,
+                    event="attempt.rolled_back",
+                    values={"tables": list(left.restored), "foreign": list(left.foreign)},
+                )
+            )
     lake.sync()  # the journal goes last, also for the disk
     remove(lake, journal)
     report(Progress(batch_id=journal.batch_id, event="journal.removed"))
@@ -92,7 +98,9 @@ def undo(lake: Lake, journal: Journal, report: Report = silent) -> RollbackResul
         version = ours[-1].version if ours else target
         if ours and ours[-1].restored != target:
             version = lake.restore(table, target, journal.tag)
-            report(Progress(batch_id=journal.batch_id, event="table.restored", values={"table": table, "version": version}))
+            report(
+                Progress(batch_id=journal.batch_id, event="table.restored", values={"table": table, "version": version})
+            )
         versions[table] = noted if strangers else version
         if strangers:
             foreign.append(table)

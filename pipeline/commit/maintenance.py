@@ -4,10 +4,10 @@ import datetime as dt
 from collections.abc import Callable
 
 from pipeline.commit import journal
-from pipeline.contract import Outcome, Result
 from pipeline.commit.journal import TAG, Journal
-from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import BATCHES, Entry, Manifest, utc_now
+from pipeline.contract import Outcome, Result
+from pipeline.lake.lake import Lake
 
 EVERY_BATCHES = 16  # a look at the tables costs milliseconds each; so often it is lost in the noise
 SMALL_FILES = 32  # what one batch appends is small; so many of them make every read slow
@@ -38,7 +38,9 @@ class Maintenance:
         maintain(self._lake, Manifest(self._lake), self._keep_days)
 
 
-def maintain(lake: Lake, manifest: Manifest, keep_days: int, now: Callable[[], dt.datetime] = utc_now) -> tuple[str, ...]:
+def maintain(
+    lake: Lake, manifest: Manifest, keep_days: int, now: Callable[[], dt.datetime] = utc_now
+) -> tuple[str, ...]:
     """Compacts tables with many small files, vacuums once a day, and tells the tables that got a new version by it.
 
     Each source's new versions become one manifest row of kind `maintenance`. Nothing happens while a journal stands. Tables
@@ -66,7 +68,13 @@ def _tend_source(lake: Lake, manifest: Manifest, noted: Journal, days: int | Non
         if touched:
             lake.sync()
             values = {} if days is None else {VACUUMED: "true"}
-            entry = Entry(batch_id=noted.batch_id, kind="maintenance", source=noted.source, task_values=values, reason="housekeeping")
+            entry = Entry(
+                batch_id=noted.batch_id,
+                kind="maintenance",
+                source=noted.source,
+                task_values=values,
+                reason="housekeeping",
+            )
             manifest.write(entry, manifest.versions(noted.source) | versions)
         return touched
     finally:
@@ -78,8 +86,12 @@ def _tend(lake: Lake, manifest: Manifest, table: str, days: int | None) -> int:
     if days is None:
         return version
     newest = [manifest.newest(source) for source in manifest.sources()]
-    return lake.vacuum(table, days, [row.table_versions[table] for row in newest if row and table in row.table_versions], _TAG)
+    return lake.vacuum(
+        table, days, [row.table_versions[table] for row in newest if row and table in row.table_versions], _TAG
+    )
 
 
 def _is_vacuum_due(manifest: Manifest, at: dt.datetime) -> bool:
-    return not any(row.kind == "maintenance" and VACUUMED in row.task_values for row in manifest.since(at - VACUUM_EVERY))
+    return not any(
+        row.kind == "maintenance" and VACUUMED in row.task_values for row in manifest.since(at - VACUUM_EVERY)
+    )

@@ -63,7 +63,9 @@ OPS: Mapping[str, pa.Schema] = {
     # Of whole deliveries, what rejected rows hide: the key of such a row, or null where it cannot be read.
     REJECTED_KEYS: pa.schema([(n, pa.string()) for n in ("batch_id", "source", "feed", "key")]),
     # A signed log: its sums say how often a member occurs in a group, so that distinct counts go by difference.
-    "ops.pair_counts": pa.schema([(n, pa.string()) for n in ("source", "pair", "group_key", "member")] + [("n", pa.int64())]),
+    "ops.pair_counts": pa.schema(
+        [(n, pa.string()) for n in ("source", "pair", "group_key", "member")] + [("n", pa.int64())]
+    ),
 }
 # What questions about the past need of a row; few bytes, so all rows fit in memory for years.
 _BRIEF = ("batch_id", "batch_seq", "kind", "source", "batch_date", "identity", "revision", "whole_feeds")
@@ -136,7 +138,9 @@ class Manifest:
         """Tells the published version of each table of the source and of `ops`."""
         own, any_source = self.newest(source), self.newest()
         versions = {t: v for t, v in own.table_versions.items() if t.startswith(f"{source}.")} if own else {}
-        return versions | ({t: v for t, v in any_source.table_versions.items() if t.startswith("ops.")} if any_source else {})
+        return versions | (
+            {t: v for t, v in any_source.table_versions.items() if t.startswith("ops.")} if any_source else {}
+        )
 
     def sources(self) -> tuple[str, ...]:
         """Tells every source that has a row."""
@@ -174,7 +178,11 @@ class Manifest:
 
     def since(self, moment: dt.datetime) -> list[Entry]:
         """Tells the rows written since a moment."""
-        table = self._lake.arrow(BATCHES, filter=pc.field("published_at") >= pa.scalar(moment, _AT)) if self._lake.exists(BATCHES) else None
+        table = (
+            self._lake.arrow(BATCHES, filter=pc.field("published_at") >= pa.scalar(moment, _AT))
+            if self._lake.exists(BATCHES)
+            else None
+        )
         return [_from_row(r) for r in table.to_pylist(maps_as_pydicts="strict")] if table is not None else []
 
     def write(self, entry: Entry, versions: Mapping[str, int]) -> Entry:
@@ -184,8 +192,17 @@ class Manifest:
         missing = [f for f in OPS[BATCHES] if f.name not in self._lake.schema(BATCHES).names]
         if missing:
             self._lake.add_columns(BATCHES, pa.schema(missing), f"lakegate {entry.batch_id} {entry.kind}")
-        written = replace(entry, batch_seq=self.newest_seq() + 1, published_at=self._now(), table_versions=dict(sorted(versions.items())))
-        self._lake.append(BATCHES, pa.Table.from_pylist([_to_row(written)], schema=OPS[BATCHES]), f"lakegate {entry.batch_id} {entry.kind}")
+        written = replace(
+            entry,
+            batch_seq=self.newest_seq() + 1,
+            published_at=self._now(),
+            table_versions=dict(sorted(versions.items())),
+        )
+        self._lake.append(
+            BATCHES,
+            pa.Table.from_pylist([_to_row(written)], schema=OPS[BATCHES]),
+            f"lakegate {entry.batch_id} {entry.kind}",
+        )
         return written
 
     def _rows(self) -> pa.Table:
@@ -194,7 +211,9 @@ class Manifest:
         if self._lake.exists(BATCHES):
             self._version = self._lake.version(BATCHES)
             self._pieces = self._lake.pieces(BATCHES, _BRIEF)
-            self._brief = pa.concat_tables([rows for _, rows in self._pieces] or [self._brief.slice(0, 0)]).combine_chunks()
+            self._brief = pa.concat_tables(
+                [rows for _, rows in self._pieces] or [self._brief.slice(0, 0)]
+            ).combine_chunks()
         return self._brief
 
     def _where(self, **equal: str | None) -> pa.Table:
@@ -215,7 +234,9 @@ class Manifest:
         wanted = found["batch_seq"].combine_chunks()
         paths = [path for path, rows in self._pieces if pc.any(pc.is_in(rows["batch_seq"], value_set=wanted)).as_py()]
         rows = [pq.read_table(path, filters=pc.field("batch_seq").isin(wanted)) for path in paths]
-        read = [_from_row(row) for some in rows for row in shaped(some, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")]
+        read = [
+            _from_row(row) for some in rows for row in shaped(some, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")
+        ]
         return sorted(read, key=lambda e: e.batch_seq)
 
 
@@ -228,4 +249,6 @@ def _to_row(entry: Entry) -> dict[str, Any]:
 def _from_row(row: Mapping[str, Any]) -> Entry:
     files: Sequence[Mapping[str, Any]] = row["files"] or ()
     plain = {name: value for name, value in row.items() if value is not None}
-    return Entry(**{**plain, "files": tuple(PublishedFile(**f) for f in files), "whole_feeds": tuple(row["whole_feeds"] or ())})
+    return Entry(
+        **{**plain, "files": tuple(PublishedFile(**f) for f in files), "whole_feeds": tuple(row["whole_feeds"] or ())}
+    )

@@ -4,9 +4,17 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.contract import Correction, OrderFile, WorkOrder, named_revision, next_revision, plain_name, stated_revision
-from pipeline.errors import DataError
 from pipeline.commit.manifest import Entry, Manifest
+from pipeline.contract import (
+    Correction,
+    OrderFile,
+    WorkOrder,
+    named_revision,
+    next_revision,
+    plain_name,
+    stated_revision,
+)
+from pipeline.errors import DataError
 from pipeline.model import Feed, Source
 
 FileId = tuple[str, str]  # batch id, file name
@@ -60,8 +68,14 @@ def _came_before(entry: Entry, order: WorkOrder) -> bool:
 
 def _revision(file: OrderFile, stated: int, earlier: Sequence[Entry]) -> tuple[int, str]:
     """Returns the revision of a file and, where the manifest knows one, the newest batch that brought it before."""
-    known = [(e, f) for e in earlier for f in e.files if f.feed == file.feed and plain_name(f.name) == plain_name(file.name)]
-    found = next_revision(stated, file.sha256, ((f.sha256, e.file_revisions.get(f.name, e.revision), _stated(e, f.name)) for e, f in known))
+    known = [
+        (e, f) for e in earlier for f in e.files if f.feed == file.feed and plain_name(f.name) == plain_name(file.name)
+    ]
+    found = next_revision(
+        stated,
+        file.sha256,
+        ((f.sha256, e.file_revisions.get(f.name, e.revision), _stated(e, f.name)) for e, f in known),
+    )
     return max(found, file.revision), known[-1][0].batch_id if known else ""
 
 
@@ -93,12 +107,16 @@ def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded |
     if not moved:
         return None
     other_dates = (e for e in manifest.of_corrected_dates(order.source) if e.batch_date != order.batch_date)
-    return Superseded(every=frozenset(of_this_date | _replaced(_delivered(other_dates, feed), feed)), moved=frozenset(moved))
+    return Superseded(
+        every=frozenset(of_this_date | _replaced(_delivered(other_dates, feed), feed)), moved=frozenset(moved)
+    )
 
 
 def _delivered(entries: Iterable[Entry], feed: Feed) -> list[_Delivered]:
     return [
-        _Delivered(batch_id=e.batch_id, batch_seq=e.batch_seq, batch_date=e.batch_date, name=f.name, stated=_stated(e, f.name))
+        _Delivered(
+            batch_id=e.batch_id, batch_seq=e.batch_seq, batch_date=e.batch_date, name=f.name, stated=_stated(e, f.name)
+        )
         for e in entries
         if e.batch_date
         for f in e.files

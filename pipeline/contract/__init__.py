@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 from pipeline.contract.lake_version import NewerLake
 from pipeline.contract.lake_version import check as check_lake
-from pipeline.contract.secrets import hidden, is_secret_name, masked, named_secrets, secrets_of_address, spelled
 from pipeline.contract.packed_files import Digest, UnpackError, digest, plain_name
+from pipeline.contract.secrets import hidden, is_secret_name, masked, named_secrets, secrets_of_address, spelled
 
 __all__ = [
     "MESSAGES",
@@ -279,7 +279,9 @@ class CatalogueSource:
     broken: str = ""
 
 
-MESSAGES: Mapping[str, type] = {c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused, Trial, Tried)}
+MESSAGES: Mapping[str, type] = {
+    c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused, Trial, Tried)
+}
 
 
 def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:
@@ -290,7 +292,10 @@ def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tup
     usable = tuple(
         CatalogueSource(
             name=s.name,
-            feeds=tuple(CatalogueFeed(name=f.name, files=f.files, is_streamed=s.stream is not None and s.stream.feed == f.name) for f in s.feeds),
+            feeds=tuple(
+                CatalogueFeed(name=f.name, files=f.files, is_streamed=s.stream is not None and s.stream.feed == f.name)
+                for f in s.feeds
+            ),
             settings=tuple(SettingKey(name=k.name, default=k.default, meaning=k.meaning) for k in s.settings),
             stream=s.stream.setting.name if s.stream else "",
         )

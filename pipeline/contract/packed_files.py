@@ -106,7 +106,9 @@ def _refuse_hidden(file: BinaryIO, name: str) -> None:
     for magic, ending in _FIRST_BYTES.items():
         if first.startswith(magic):
             workbook = ", or a workbook: save it as CSV" if ending == ".zip" else ""
-            raise UnpackError(f"{name}: the file is packed ({_ENDINGS[ending]}{workbook}); name it {name}{ending} and land a new trigger")
+            raise UnpackError(
+                f"{name}: the file is packed ({_ENDINGS[ending]}{workbook}); name it {name}{ending} and land a new trigger"
+            )
 
 
 class _Pieces(io.RawIOBase):
@@ -147,7 +149,9 @@ def _check_size(name: str, total: int, packed_bytes: int) -> None:
     if total > MOST_BYTES:
         raise UnpackError(f"{name}: unpacked it is larger than {MOST_BYTES >> 30} GB; split it and land a new trigger")
     if total > max(FREE_BYTES, MOST_TIMES * packed_bytes):
-        raise UnpackError(f"{name}: unpacked it is more than {MOST_TIMES} times as large, as a table hardly is; deliver it unpacked with a new trigger")
+        raise UnpackError(
+            f"{name}: unpacked it is more than {MOST_TIMES} times as large, as a table hardly is; deliver it unpacked with a new trigger"
+        )
 
 
 def _gzip(file: BinaryIO, _name: str) -> Iterator[bytes]:
@@ -197,12 +201,16 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     # A Mac puts a folder of its own beside what it packs.
     members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
     if len(members) != 1:
-        raise UnpackError(f"{name}: the zip archive holds {len(members) or 'no'} files; pack one file alone and land a new trigger")
+        raise UnpackError(
+            f"{name}: the zip archive holds {len(members) or 'no'} files; pack one file alone and land a new trigger"
+        )
     [member] = members
     if member.flag_bits & _ENCRYPTED:
         raise UnpackError(f"{name}: the zip archive is encrypted; deliver it without a password, with a new trigger")
     if member.compress_type not in _ZIP_METHODS:
-        raise UnpackError(f"{name}: the zip archive is packed by a method that is not read here; pack it with deflate and land a new trigger")
+        raise UnpackError(
+            f"{name}: the zip archive is packed by a method that is not read here; pack it with deflate and land a new trigger"
+        )
     return member
 
 

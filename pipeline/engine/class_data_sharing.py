@@ -35,7 +35,15 @@ def save(jars_path: str = "") -> Path:
         seen, made = Path(scratch) / "seen", Path(scratch) / "made.jsa"
         class_path = _try_out(seen, Path(scratch), jars_path)
         # The heap holds no class data, and the machine has other work.
-        command = [str(java.executable), "-Xmx1g", "-Xshare:dump", f"-XX:SharedClassListFile={seen}", f"-XX:SharedArchiveFile={made}", "-cp", class_path]
+        command = [
+            str(java.executable),
+            "-Xmx1g",
+            "-Xshare:dump",
+            f"-XX:SharedClassListFile={seen}",
+            f"-XX:SharedArchiveFile={made}",
+            "-cp",
+            class_path,
+        ]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
         for former in data.parent.glob("*.jsa"):
             former.unlink()
@@ -45,7 +53,15 @@ def save(jars_path: str = "") -> Path:
 def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
     """Opens a session whose Java lists in `seen` what it loads, does with it what a batch does, and tells its class path."""
     listing = {"spark.driver.extraJavaOptions": f"-XX:DumpLoadedClassList={seen}"}
-    session = open_session(Settings(lake_path=str(scratch / "lake"), engine="spark", jars_path=jars_path, conf=listing, log_path=str(scratch / "log")))
+    session = open_session(
+        Settings(
+            lake_path=str(scratch / "lake"),
+            engine="spark",
+            jars_path=jars_path,
+            conf=listing,
+            log_path=str(scratch / "log"),
+        )
+    )
     try:
         _use(session.spark, scratch / "rows")
         row = session.spark.sql("SELECT reflect('java.lang.System', 'getProperty', 'java.class.path')").first()
@@ -56,16 +72,26 @@ def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
 
 
 def _use(spark: SparkSession, folder: Path) -> None:
-    rows = pa.table({"key": [1, 2, 2], "at": ["2026-03-02 10:00:00", "2026-03-02T10:00:00", None], "amount": ["1.50", "2", ""]})
-    typed = spark.createDataFrame(rows).selectExpr("key", "CAST(at AS TIMESTAMP) AS at", "try_cast(amount AS DECIMAL(18,2)) AS amount", "sha2(at, 256) AS hash")
+    rows = pa.table(
+        {"key": [1, 2, 2], "at": ["2026-03-02 10:00:00", "2026-03-02T10:00:00", None], "amount": ["1.50", "2", ""]}
+    )
+    typed = spark.createDataFrame(rows).selectExpr(
+        "key", "CAST(at AS TIMESTAMP) AS at", "try_cast(amount AS DECIMAL(18,2)) AS amount", "sha2(at, 256) AS hash"
+    )
     typed.write.option("compression", "snappy").parquet(str(folder))
     stored = spark.read.schema(typed.schema).parquet(str(folder)).where("key BETWEEN 1 AND 9")
-    sums = stored.groupBy("key").agg(F.sum("amount").alias("sum"), F.min("at").alias("first"), F.count(F.lit(1)).alias("n"))
+    sums = stored.groupBy("key").agg(
+        F.sum("amount").alias("sum"), F.min("at").alias("first"), F.count(F.lit(1)).alias("n")
+    )
     joined = stored.join(sums, "key", "left").join(stored.select("key").distinct(), "key", "left_semi")
     ranked = joined.selectExpr(
-        "*", "row_number() OVER (PARTITION BY key ORDER BY at DESC NULLS LAST, amount) AS rank", "lead(at) OVER (PARTITION BY key ORDER BY at) AS next"
+        "*",
+        "row_number() OVER (PARTITION BY key ORDER BY at DESC NULLS LAST, amount) AS rank",
+        "lead(at) OVER (PARTITION BY key ORDER BY at) AS next",
     )
-    signed = ranked.unionByName(ranked.where("rank > 1")).selectExpr("key", "explode(array(named_struct('at', at, 'next', next), NULL)) AS pair", "rank")
+    signed = ranked.unionByName(ranked.where("rank > 1")).selectExpr(
+        "key", "explode(array(named_struct('at', at, 'next', next), NULL)) AS pair", "rank"
+    )
     signed.orderBy(F.col("rank").desc(), "key").limit(3).toArrow()
 
 
@@ -75,7 +101,10 @@ def main(arguments: list[str]) -> int:
         made = save(arguments[0] if arguments else "")
     except (JavaNotFound, JarsNotFound, OSError, PySparkException, subprocess.SubprocessError) as e:
         said = (getattr(e, "stdout", None) or str(e)).strip().splitlines()
-        print(f"Java could not save its class data ({said[-1]}); sessions start all the same, in twice the time", file=sys.stderr)
+        print(
+            f"Java could not save its class data ({said[-1]}); sessions start all the same, in twice the time",
+            file=sys.stderr,
+        )
         return 1
     print(f"Java's class data: {made.stat().st_size // 2**20} MB in {made.parent}")
     return 0

@@ -48,7 +48,9 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
     missing = [name for name, path in found.items() if path is None]
     if missing:
         how = "" if jars_path else "run `python -m pipeline.engine.jars` once; "
-        raise JarsNotFound(f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}")
+        raise JarsNotFound(
+            f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}"
+        )
     return tuple(path for path in found.values() if path is not None)
 
 
@@ -60,7 +62,9 @@ def fetch(folder: Path = FOLDER) -> None:
         new = Path(scratch) / "jars"
         for name, sha256 in JARS.items():
             if not (new / name).is_file() or hashlib.sha256((new / name).read_bytes()).hexdigest() != sha256:
-                raise JarsNotFound(f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}")
+                raise JarsNotFound(
+                    f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}"
+                )
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
 
@@ -70,12 +74,25 @@ def _resolve(scratch: Path, java: JavaFound) -> None:
     (scratch / "ivy.xml").write_text(_wanted())
     ivy = next(Path(str(files("pyspark"))).glob("jars/ivy-*.jar"))
     command = [str(java.executable), *_connection(scratch, java), "-jar", str(ivy), "-warn", "-types", "jar"]
-    command += ["-settings", str(scratch / "settings.xml"), "-ivy", str(scratch / "ivy.xml"), "-cache", str(scratch / "cache")]
+    command += [
+        "-settings",
+        str(scratch / "settings.xml"),
+        "-ivy",
+        str(scratch / "ivy.xml"),
+        "-cache",
+        str(scratch / "cache"),
+    ]
     command += ["-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode or not (scratch / "jars").is_dir():
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if "error" in line.lower() or "exception" in line.lower()]
-        raise JarsNotFound(f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}")
+        said = [
+            line.strip()
+            for line in (done.stdout + done.stderr).splitlines()
+            if "error" in line.lower() or "exception" in line.lower()
+        ]
+        raise JarsNotFound(
+            f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}"
+        )
 
 
 def _wanted() -> str:
@@ -104,7 +121,10 @@ def _java_key_store(certificates: list[bytes]) -> bytes:
         alias = str(number).encode()
         store += struct.pack(">IH", 2, len(alias)) + alias + struct.pack(">Q", 0)
         store += struct.pack(">H", 5) + b"X.509" + struct.pack(">I", len(certificate)) + certificate
-    return store + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store, usedforsecurity=False).digest()
+    return (
+        store
+        + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store, usedforsecurity=False).digest()
+    )
 
 
 def main(arguments: list[str]) -> int:

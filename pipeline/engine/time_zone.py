@@ -42,7 +42,9 @@ def say_utc(library: Path) -> None:
             memory.seek(address)
             memory.write(name)
     except OSError as error:
-        raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for ({error.strerror}); {CURE}") from error
+        raise TimeZoneNotFound(
+            f"this machine has no time zone, which Sail asks for ({error.strerror}); {CURE}"
+        ) from error
 
 
 def _address(library: Path, at: int) -> int:

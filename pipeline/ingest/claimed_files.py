@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.contract import OrderFile
-from pipeline.errors import ClaimChanged, DataError
 from pipeline.contract.packed_files import CHUNK_BYTES, UnpackError, opened
+from pipeline.errors import ClaimChanged, DataError
 
 
 @contextmanager

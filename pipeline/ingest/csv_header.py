@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.model import Feed, normalise_header
 from pipeline.ingest.csv_records import AGAIN, Records
+from pipeline.model import Feed, normalise_header
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -69,21 +69,29 @@ def _doubled(found: Sequence[str], bound: Sequence[str | None]) -> str:
     return f"{_columns(list(doubled))} more than once in the header{told}" if doubled else ""
 
 
-def _complaint(feed: Feed, record: Records, found: Sequence[str], bound: Sequence[str | None], missing: Sequence[str]) -> str:
+def _complaint(
+    feed: Feed, record: Records, found: Sequence[str], bound: Sequence[str | None], missing: Sequence[str]
+) -> str:
     if not record.sound[0]:
         return "the header holds a quote or a carriage return where none may stand"
     if not any(bound):
         return f"the header is missing: its first line names none of the columns {_list(feed.names)}"
     undeclared = [header for header, column in zip(found, bound, strict=True) if header and not column]
     successors = _successors(missing, undeclared)
-    hint = f"; {', '.join(f'{_shown(new)} {why}' for new, why in successors)}: aliases can name it" if successors else ""
+    hint = (
+        f"; {', '.join(f'{_shown(new)} {why}' for new, why in successors)}: aliases can name it" if successors else ""
+    )
     return f"{_columns(missing)} missing ({len(feed.names)} expected, {len(found)} found{hint})"
 
 
 def _other_delimiter(feed: Feed, raw: str) -> str:
     known = {normalise_header(header) for _, headers in feed.headers for header in headers}
     for sign, word in _DELIMITERS.items():
-        if sign != feed.csv.delimiter and sign in raw and {normalise_header(n.strip('" \r')) for n in raw.split(sign)} & known:
+        if (
+            sign != feed.csv.delimiter
+            and sign in raw
+            and {normalise_header(n.strip('" \r')) for n in raw.split(sign)} & known
+        ):
             declared = _DELIMITERS.get(feed.csv.delimiter, repr(feed.csv.delimiter))
             export = ": looks like a spreadsheet's export" if sign in ";\t" else ""
             return f"{word} instead of {declared}{export}"
@@ -93,7 +101,11 @@ def _other_delimiter(feed: Feed, raw: str) -> str:
 def _successors(missing: Sequence[str], undeclared: Sequence[str]) -> list[tuple[str, str]]:
     # (new name, why it may be the missing column), as far as anything speaks for it.
     as_found = {normalise_header(header): header for header in undeclared}
-    near = {c: as_found[likely[0]] for c in missing if (likely := difflib.get_close_matches(normalise_header(c), list(as_found), n=1))}
+    near = {
+        c: as_found[likely[0]]
+        for c in missing
+        if (likely := difflib.get_close_matches(normalise_header(c), list(as_found), n=1))
+    }
     if near:
         return [(new, f"looks like {column if len(missing) > 1 else 'it'}") for column, new in list(near.items())[:3]]
     return [(undeclared[0], "is new in its stead")] if len(missing) == len(undeclared) == 1 else []

@@ -164,12 +164,16 @@ def _decoded(blocks: Iterator[bytes], name: str, encoding: str) -> Iterator[byte
             decoder.setstate(state)
             before = decoder.decode(block[: max(0, wrong.start + len(block) - len(wrong.object))])
             line = lines_before + before.count("\n") + 1
-            raise DataError(f"{name}: line {line} is not {encoding} (byte 0x{wrong.object[wrong.start]:02x}); set encoding, or {AGAIN}") from None
+            raise DataError(
+                f"{name}: line {line} is not {encoding} (byte 0x{wrong.object[wrong.start]:02x}); set encoding, or {AGAIN}"
+            ) from None
         # Half a character is told like any other wrong byte.
         yield (text.removeprefix("\ufeff") if at_start else text).encode(errors="surrogatepass")
         at_start, lines_before = at_start and not text, lines_before + text.count("\n")
     if suspect.is_utf_8:
-        raise DataError(f"{name}: every letter beyond ASCII is UTF-8, and none would make sense in {encoding}; set encoding, or {AGAIN}")
+        raise DataError(
+            f"{name}: every letter beyond ASCII is UTF-8, and none would make sense in {encoding}; set encoding, or {AGAIN}"
+        )
 
 
 class _Suspect:
@@ -233,7 +237,9 @@ def _read_lines(block: Bytes, delimiter: int) -> _Lines:
     nowhere = np.zeros(count, np.bool_)
     if not is_quote.any():
         inside = np.zeros(len(marks), np.bool_)
-        return _Lines(marks=marks, kinds=kinds, inside=inside, open_after=nowhere, spoiled=nowhere, broken=-1, doubled=False)
+        return _Lines(
+            marks=marks, kinds=kinds, inside=inside, open_after=nowhere, spoiled=nowhere, broken=-1, doubled=False
+        )
 
     line = np.cumsum(is_lf) - is_lf
     quotes, line_of_quote = marks[is_quote], line[is_quote]
@@ -318,7 +324,9 @@ def _records(block: Bytes, ends: Numbers, last: Numbers, sound: Truths, csv: Csv
     blank = starts[first] == ends[last]
     if csv.trim:
         alone = np.flatnonzero(width == 1)
-        blank[alone] |= pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(raw.take(pa.array(2 * alone)))), 0).to_numpy(zero_copy_only=False)
+        blank[alone] |= pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(raw.take(pa.array(2 * alone)))), 0).to_numpy(
+            zero_copy_only=False
+        )
     keep = ~blank
     return Records(
         fields=_spans(block, starts + quoted, ends - quoted),

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.model.date_patterns import DatePattern, date_pattern
 from pipeline.model import Csv
+from pipeline.model.date_patterns import DatePattern, date_pattern
 
 Numbers = npt.NDArray[np.int64]
 Truths = npt.NDArray[np.bool_]
@@ -36,7 +36,9 @@ _PLAIN = Csv()
 _DATE_AND_TIME = date_pattern("yyyy-MM-dd HH:mm:ss")
 _BETWEEN = 10  # where a T may stand for the blank
 _EPOCH = dt.datetime(1970, 1, 1)  # noqa: DTZ001 - of local times
-_FIRST, _LAST = (int(np.datetime64(at, "us").astype(np.int64)) for at in ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999"))
+_FIRST, _LAST = (
+    int(np.datetime64(at, "us").astype(np.int64)) for at in ("0001-01-01T00:00:00", "9999-12-31T23:59:59.999999")
+)
 
 
 def arrow_type(kind: str) -> Any:

@@ -16,15 +16,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.ingest.claimed_files import claimed
 from pipeline.contract import OrderFile
 from pipeline.errors import DataError
-from pipeline.ingest.csv_values import arrow_type, trimmed, typed
+from pipeline.ingest.claimed_files import claimed
 from pipeline.ingest.csv_header import Header, bind
-from pipeline.model import Feed
-from pipeline.ingest.non_data_records import no_data
 from pipeline.ingest.csv_records import AGAIN, BLOCK_BYTES, Records, read_records
+from pipeline.ingest.csv_values import arrow_type, trimmed, typed
 from pipeline.ingest.invisible_characters import odd_keys
+from pipeline.ingest.non_data_records import no_data
+from pipeline.model import Feed
 
 ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
 
@@ -85,12 +85,17 @@ def stage(
     # Read within the minute and thrown away: stronger compression costs more than it saves. Raw text and record numbers hardly
     # repeat: nor does a dictionary of them pay.
     repeating = [*feed.names, "_source_file", "_reasons"]
-    with pq.ParquetWriter(path, staged_schema(feed), compression="snappy", use_dictionary=repeating) as writer, _behind(writer.write_batch) as write:
+    with (
+        pq.ParquetWriter(path, staged_schema(feed), compression="snappy", use_dictionary=repeating) as writer,
+        _behind(writer.write_batch) as write,
+    ):
         staged = [_stage_file(feed, file, write, block_bytes, report) for file in files]
     for file in staged:
         promised = declared_rows.get(file.name, file.rows)
         if promised != file.rows:
-            raise DataError(f"{file.name}: the trigger promises {promised} records, the file holds {file.rows}; {AGAIN}")
+            raise DataError(
+                f"{file.name}: the trigger promises {promised} records, the file holds {file.rows}; {AGAIN}"
+            )
     return Staged(
         feed=feed.name,
         path=str(path),
@@ -118,7 +123,9 @@ def _behind(write: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
             last.result()
 
 
-def _stage_file(feed: Feed, file: OrderFile, write: Callable[[Any], None], block_bytes: int, report: Callable[[int], None]) -> StagedFile:
+def _stage_file(
+    feed: Feed, file: OrderFile, write: Callable[[Any], None], block_bytes: int, report: Callable[[int], None]
+) -> StagedFile:
     header: Header | None = None
     so_far = StagedFile(name=file.name, rows=0)
     with claimed(file) as content:

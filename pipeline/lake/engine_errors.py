@@ -15,7 +15,7 @@ from pyspark.errors import (
 )
 from pyspark.sql import DataFrame
 
-from pipeline.errors import InvalidValue, DeclarationError
+from pipeline.errors import DeclarationError, InvalidValue
 
 LONGEST = 240
 # Classes of SQLSTATE: data exception, more than one row where one was asked for, an error that SQL itself raises.

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, WriterProperties
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipeline.lake import data_files
-from pipeline.lake.data_files import DataFile, shaped
 from pipeline.errors import LostWrite
 from pipeline.ingest.csv_values import arrow_type
+from pipeline.lake import data_files
+from pipeline.lake.data_files import DataFile, shaped
 from pipeline.model import Column, literal
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ _ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us",
 _A_MILLISECOND = pa.scalar(1000, pa.duration("us"))
 # Read within the minute and thrown away: an engine's stronger compression, and dictionaries of what hardly repeats, cost a third of the
 # writing. Each engine takes the words that it knows.
-_KEPT = {"compression": "snappy", "parquet.enable.dictionary": "false", "dictionary_enabled": "false", "statistics_enabled": "chunk"}
+_KEPT = {
+    "compression": "snappy",
+    "parquet.enable.dictionary": "false",
+    "dictionary_enabled": "false",
+    "statistics_enabled": "chunk",
+}
 _WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=data_files.GROUP_ROWS)
 
 
@@ -129,7 +134,11 @@ class MaterializedRows:
     def read(self, columns: Sequence[str]) -> "DataFrame":
         """Reads some columns: an engine plans what it is told of, needed or not."""
         assert self.session is not None, "rows kept without a session have no DataFrame"
-        return _parquet(self.session, _chosen_columns(self.schema, columns), {f: f.stat().st_size for f in self.files} if self.rows else {})
+        return _parquet(
+            self.session,
+            _chosen_columns(self.schema, columns),
+            {f: f.stat().st_size for f in self.files} if self.rows else {},
+        )
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         schema = self.schema if columns is None else _chosen_columns(self.schema, columns)
@@ -208,7 +217,14 @@ class Lake:
 
     # ---- reading
 
-    def read(self, table: str, version: int, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> "DataFrame":
+    def read(
+        self,
+        table: str,
+        version: int,
+        columns: Sequence[str] | None = None,
+        *,
+        within: Mapping[str, MinMax] | None = None,
+    ) -> "DataFrame":
         """Reads one version through the engine. Of rows that lie outside of some columns' `within` it may leave out any."""
         session, delta = self._engine(), self._opened(table, version)
         if session.engine == "connect":
@@ -229,12 +245,19 @@ class Lake:
         filter: pc.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
         """Reads one version, the newest by default, without an engine."""
-        return self._opened(table, version).to_pyarrow_dataset().to_table(columns=list(columns) if columns else None, filter=filter)
+        return (
+            self._opened(table, version)
+            .to_pyarrow_dataset()
+            .to_table(columns=list(columns) if columns else None, filter=filter)
+        )
 
     def pieces(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Reads the newest version file by file. Files never change: what was read of one is not read again."""
         wanted = {path: (path, tuple(columns)) for path in self._files(self._opened(table), table, {})}
-        found = {path: self._pieces[key] if key in self._pieces else pq.read_table(path, columns=list(columns)) for path, key in wanted.items()}
+        found = {
+            path: self._pieces[key] if key in self._pieces else pq.read_table(path, columns=list(columns))
+            for path, key in wanted.items()
+        }
         folder = self.location(table)
         gone = [k for k in self._pieces if k[1] == tuple(columns) and k[0].parent == folder and k[0] not in found]
         for key in gone:
@@ -278,20 +301,31 @@ class Lake:
             commit_properties=_tagged(tag),
         )
 
-    def append(self, table: str, rows: "MaterializedRows | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()) -> int:
+    def append(
+        self, table: str, rows: "MaterializedRows | pa.Table", tag: str, *, sorted_by: Sequence[str] = ()
+    ) -> int:
         """Appends rows by column name, cast to the table's types, and tells the new version. No rows, no commit."""
         count = rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         if not count:
             return self.version(table)
         delta = self._opened(table)
         schema = _arrow_schema(delta.schema())
-        if isinstance(rows, MaterializedRows) and count >= self._engine_rows and self.session and self.session.engine != "sail":
+        if (
+            isinstance(rows, MaterializedRows)
+            and count >= self._engine_rows
+            and self.session
+            and self.session.engine != "sail"
+        ):
             return self._append_by_engine(table, rows, schema, tag)
         if sorted_by and count >= SORTED_ROWS and isinstance(rows, MaterializedRows):
             batches = self._sorted(rows, schema, sorted_by)
         else:
-            batches = rows.batches(schema) if isinstance(rows, MaterializedRows) else iter(shaped(rows, schema).to_batches())
-        return self._commit(delta, data_files.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count})
+            batches = (
+                rows.batches(schema) if isinstance(rows, MaterializedRows) else iter(shaped(rows, schema).to_batches())
+            )
+        return self._commit(
+            delta, data_files.write(self.location(table), batches, schema, FILE_BYTES), tag, {"num_added_rows": count}
+        )
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
         """Applies differences in one commit and tells the new version.
@@ -320,25 +354,52 @@ class Lake:
             new, last = news.not_in(rows for _, rows in touched), max(len(touched) - 1, 0)
 
             def write(number: int) -> list[DataFile]:
-                parts = [news.applied_to(folder / unquote(path), rows) for (path, _), rows in touched[number : number + 1]]
+                parts = [
+                    news.applied_to(folder / unquote(path), rows) for (path, _), rows in touched[number : number + 1]
+                ]
                 if number == last:  # new rows join a file that is written anyway: small tables stay one file
                     parts.append(new)
                 return data_files.write(folder, pa.concat_tables(parts).to_batches(), schema, FILE_BYTES)
 
             files = [file for some in pool.map(write, range(last + 1)) for file in some]
         updated, met = news.count - new.num_rows, sum(len(rows) - rows.null_count for _, rows in touched)
-        metrics = {"num_target_rows_inserted": new.num_rows, "num_target_rows_updated": updated, "num_target_rows_deleted": met - updated}
+        metrics = {
+            "num_target_rows_inserted": new.num_rows,
+            "num_target_rows_updated": updated,
+            "num_target_rows_deleted": met - updated,
+        }
         return self._commit(delta, files, tag, metrics, gone=[file for file, _ in touched])
 
-    def _commit(self, delta: DeltaTable, files: Sequence[DataFile], tag: str, metrics: Mapping[str, int], *, gone: Sequence[tuple[str, int]] = ()) -> int:
+    def _commit(
+        self,
+        delta: DeltaTable,
+        files: Sequence[DataFile],
+        tag: str,
+        metrics: Mapping[str, int],
+        *,
+        gone: Sequence[tuple[str, int]] = (),
+    ) -> int:
         """Adds files in the place of others, of which path and size are given. `metrics` are for readers of the table's history."""
         now = time.time_ns() // 1_000_000
         actions: list[AddAction | RemoveAction] = [
-            AddAction(path=f.name, size=f.size, partition_values={}, modification_time=now, data_change=True, stats=f.statistics) for f in files
+            AddAction(
+                path=f.name,
+                size=f.size,
+                partition_values={},
+                modification_time=now,
+                data_change=True,
+                stats=f.statistics,
+            )
+            for f in files
         ]
-        actions += [RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={}) for path, size in gone]
+        actions += [
+            RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={})
+            for path, size in gone
+        ]
         told = {**metrics, "num_added_files": len(files), "num_removed_files": len(gone)}
-        delta.create_write_transaction(actions, "append", delta.schema(), commit_properties=_tagged(tag, operationMetrics=told))
+        delta.create_write_transaction(
+            actions, "append", delta.schema(), commit_properties=_tagged(tag, operationMetrics=told)
+        )
         return int(delta.version()) + 1  # what is opened stays what it was, for others read it
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
@@ -368,7 +429,9 @@ class Lake:
         if any(delta.metadata().configuration.get(name) != value for name, value in retention.items()):
             delta.alter.set_table_properties(retention, commit_properties=_tagged(tag))
             delta = DeltaTable(self.location(table))
-        oldest = min(int(log.stem) for log in (self.location(table) / "_delta_log").glob("*.json") if log.stem.isdigit())
+        oldest = min(
+            int(log.stem) for log in (self.location(table) / "_delta_log").glob("*.json") if log.stem.isdigit()
+        )
         options: dict[str, Any] = {
             "retention_hours": keep_days * 24,
             "enforce_retention_duration": False,  # [lake] keep_days decides
@@ -401,7 +464,11 @@ class Lake:
         """Tells path and rows of the files that a table has at a version, and had not at one before."""
         old, new = (pa.table(DeltaTable(self.location(table), version=v).get_add_actions()) for v in (before, version))
         there = set(old["path"].to_pylist())
-        return [(path, n or 0) for path, n in zip(new["path"].to_pylist(), new["num_records"].to_pylist(), strict=True) if path not in there]
+        return [
+            (path, n or 0)
+            for path, n in zip(new["path"].to_pylist(), new["num_records"].to_pylist(), strict=True)
+            if path not in there
+        ]
 
     @staticmethod
     def _must_lie_there(folder: Path, expected: int, files: Iterable[tuple[str, int]]) -> None:
@@ -409,12 +476,17 @@ class Lake:
         told = list(files)
         found = [pq.read_metadata(path).num_rows for name, _ in told if (path := folder / unquote(name)).exists()]
         if not len(found) == len(told) or not expected == sum(found) == sum(rows for _, rows in told):
-            raise LostWrite(folder, f"{expected} rows were to be written, {sum(found)} lie there, in {len(found)} of {len(told)} files")
+            raise LostWrite(
+                folder,
+                f"{expected} rows were to be written, {sum(found)} lie there, in {len(found)} of {len(told)} files",
+            )
 
     def _sorted(self, rows: MaterializedRows, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         import duckdb  # it sorts on disk what memory does not hold
 
-        with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(rows.path.parent / "_sort"), "threads": 2}) as db:
+        with duckdb.connect(
+            config={"memory_limit": "1GB", "temp_directory": str(rows.path.parent / "_sort"), "threads": 2}
+        ) as db:
             relation = db.read_parquet([str(f) for f in rows.files])
             reader = relation.order(", ".join(f'"{k}"' for k in key)).to_arrow_reader(64 * 1024)
             for batch in reader:
@@ -534,7 +606,11 @@ def _parquet(session: Engine, schema: pa.Schema, files: Mapping[Path, int]) -> "
     size = sum(files.values())
     spark = session.for_bytes(size)
     # From an empty list Spark would make tasks that find nothing; from Arrow it knows that there is nothing.
-    df = spark.read.schema(_struct(schema)).parquet(*map(str, files)) if files else spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
+    df = (
+        spark.read.schema(_struct(schema)).parquet(*map(str, files))
+        if files
+        else spark.createDataFrame(schema.empty_table(), schema=_struct(schema))
+    )
     return df.coalesce(1) if size <= ONE_TASK_BYTES else df
 
 

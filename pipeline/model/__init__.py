@@ -65,7 +65,9 @@ def columns_of(ddl: str) -> tuple[Column, ...]:
             raise ValueError(f"not a column: {ddl[at : at + 60].strip()!r}")
         name, kind = found[1], found[2].replace(" ", "")
         if not TYPES.fullmatch(kind):
-            raise ValueError(f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)")
+            raise ValueError(
+                f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)"
+            )
         columns.append(Column(name, kind, bool(found[3])))
         at = found.end()
     return tuple(columns)
@@ -183,8 +185,15 @@ class Csv:
     trim: bool = False  # blanks around a value are none of it
 
     def __post_init__(self) -> None:
-        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter.isalnum() or self.delimiter in '"\r\n':
-            raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII sign other than a letter, digit, quote or line end")
+        if (
+            len(self.delimiter) != 1
+            or not self.delimiter.isascii()
+            or self.delimiter.isalnum()
+            or self.delimiter in '"\r\n'
+        ):
+            raise ValueError(
+                f"delimiter {self.delimiter!r} is not one ASCII sign other than a letter, digit, quote or line end"
+            )
         if self.decimal not in (".", ","):
             raise ValueError(f"decimal {self.decimal!r} is neither a point nor a comma")
         _check_encoding(self.encoding)
@@ -234,18 +243,28 @@ class Feed:
     csv: Csv = field(default=Csv(), repr=False)
     keys_as_delivered: bool = field(default=False, repr=False)  # keys may hold invisible signs, and blanks around them
     min_event_time: dt.date | None = field(default=None, repr=False)  # first day of its events; None: as [quality] says
-    aliases: Mapping[str, str | tuple[str, ...]] = field(default_factory=dict, repr=False, hash=False)  # column -> what headers may call it
+    aliases: Mapping[str, str | tuple[str, ...]] = field(
+        default_factory=dict, repr=False, hash=False
+    )  # column -> what headers may call it
 
     def __post_init__(self) -> None:
         if isinstance(self.stored_as, Snapshot) and not self.snapshot:
-            raise ValueError(f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed snapshot=True, or keep it as Upsert")
+            raise ValueError(
+                f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed snapshot=True, or keep it as Upsert"
+            )
         tie_breaker = self.stored_as.tie_breaker if isinstance(self.stored_as, Scd2) else ()
         for name in (*self.key, *self.optional, *filter(None, (self.version_start, self.event_time, *tie_breaker))):
             if name not in self.input_names:
                 raise ValueError(f"feed {self.name}: {name} is none of its columns")
-        if isinstance(self.stored_as, Append) and any(p.name == self.stored_as.event_time and "_batch_date" in p.sql for p in self.cleaned):
-            raise ValueError(f"feed {self.name}: {self.stored_as.event_time} depends on _batch_date; the time of a distinct row must follow from the row alone")
-        if {p.name.lower() for p in self.cleaned} & {n.lower() for n in self.names}:  # engines do not tell small letters from large ones
+        if isinstance(self.stored_as, Append) and any(
+            p.name == self.stored_as.event_time and "_batch_date" in p.sql for p in self.cleaned
+        ):
+            raise ValueError(
+                f"feed {self.name}: {self.stored_as.event_time} depends on _batch_date; the time of a distinct row must follow from the row alone"
+            )
+        if {p.name.lower() for p in self.cleaned} & {
+            n.lower() for n in self.names
+        }:  # engines do not tell small letters from large ones
             raise ValueError(f"feed {self.name}: a cleaned column takes the name of another column")
         if self.min_event_time is not None and type(self.min_event_time) is not dt.date:
             raise ValueError(f"feed {self.name}: min_event_time {self.min_event_time!r} is no datetime.date")
@@ -258,7 +277,9 @@ class Feed:
         spelt = [normalise_header(header) for _, headers in self.headers for header in headers]
         doubled = sorted({n for n in spelt if spelt.count(n) > 1})
         if self.aliases and doubled:  # two columns of one name have a sentence of their own
-            raise ValueError(f"feed {self.name}: a header {', '.join(doubled)} could be either of two columns; headers are matched without case")
+            raise ValueError(
+                f"feed {self.name}: a header {', '.join(doubled)} could be either of two columns; headers are matched without case"
+            )
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
@@ -304,7 +325,11 @@ class Feed:
         """The columns whose change opens a version: all but the key, the untracked and the event time's."""
         if not isinstance(self.stored_as, Scd2):
             return tuple(n for n in self.input_names if n not in self.key)
-        return tuple(n for n in self.input_names if n not in (*self.key, *self.stored_as.track_history_except, self.stored_as.sequence_by))
+        return tuple(
+            n
+            for n in self.input_names
+            if n not in (*self.key, *self.stored_as.track_history_except, self.stored_as.sequence_by)
+        )
 
     @property
     def version_start(self) -> str:
@@ -322,7 +347,13 @@ class Feed:
     @property
     def event_time(self) -> str:
         """The column that says when a row happened; empty where the batch date does."""
-        return self.stored_as.sequence_by if isinstance(self.stored_as, Scd2) else self.stored_as.event_time if isinstance(self.stored_as, Append) else ""
+        return (
+            self.stored_as.sequence_by
+            if isinstance(self.stored_as, Scd2)
+            else self.stored_as.event_time
+            if isinstance(self.stored_as, Append)
+            else ""
+        )
 
     @property
     def event_time_sql(self) -> str:
@@ -336,7 +367,9 @@ class Feed:
 
     @property
     def has_versions(self) -> bool:
-        return isinstance(self.stored_as, Scd2) or (isinstance(self.stored_as, Snapshot) and bool(self.stored_as.valid_from))
+        return isinstance(self.stored_as, Scd2) or (
+            isinstance(self.stored_as, Snapshot) and bool(self.stored_as.valid_from)
+        )
 
     @cached_property
     def silver(self) -> tuple[Column, ...]:
@@ -344,7 +377,10 @@ class Feed:
 
         All rows of a Replace are the newest delivery's: saying so in each would change them all with every delivery.
         """
-        columns = [*(Column(c.name, c.type) for c in self.input_columns), *(Column(d.name, d.type) for d in self.derived)]
+        columns = [
+            *(Column(c.name, c.type) for c in self.input_columns),
+            *(Column(d.name, d.type) for d in self.derived),
+        ]
         if self.has_versions:
             columns += columns_of(VERSION)
         if isinstance(self.stored_as, Append):
@@ -364,7 +400,10 @@ class Feed:
 
     def with_settings(self, values: Mapping[str, Any]) -> "Feed":
         """Fills the source's settings into the SQL of prepared and derived columns."""
-        cleaned, derived = (tuple(replace(d, sql=render_sql(d.sql, values)) for d in columns) for columns in (self.cleaned, self.derived))
+        cleaned, derived = (
+            tuple(replace(d, sql=render_sql(d.sql, values)) for d in columns)
+            for columns in (self.cleaned, self.derived)
+        )
         return replace(self, cleaned=cleaned, derived=derived)
 
 
@@ -503,7 +542,9 @@ class GoldTable:
         for name in (*self.min, *self.max):
             if types[name] not in ("STRING", "DATE", "TIMESTAMP"):
                 # Members are kept as text, which orders dates and times as they are, but numbers not.
-                raise ValueError(f"gold table {self.name}: {name} is {types[name]}; lowest and highest are for STRING, DATE and TIMESTAMP")
+                raise ValueError(
+                    f"gold table {self.name}: {name} is {types[name]}; lowest and highest are for STRING, DATE and TIMESTAMP"
+                )
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
@@ -532,7 +573,9 @@ def recompute(**declared: Any) -> Callable[[Build], GoldTable]:
 
 def _gold(kind: GoldKind, declared: Mapping[str, Any]) -> Callable[[Build], GoldTable]:
     def declare(build: Build) -> GoldTable:
-        return GoldTable(name=build.__name__, kind=kind, build=build, description=(build.__doc__ or "").strip(), **declared)
+        return GoldTable(
+            name=build.__name__, kind=kind, build=build, description=(build.__doc__ or "").strip(), **declared
+        )
 
     return declare
 
@@ -568,7 +611,9 @@ class Source:
 
     def has_versions(self, table: str) -> bool:
         """Tells whether the rows of a feed or enriched table are versions, of which some hold no more."""
-        return any(e.versions for e in self.enriched if e.name == table) or any(f.has_versions for f in self.feeds if f.name == table)
+        return any(e.versions for e in self.enriched if e.name == table) or any(
+            f.has_versions for f in self.feeds if f.name == table
+        )
 
     def feed(self, name: str) -> Feed:
         return next(f for f in self.feeds if f.name == name)
@@ -579,7 +624,11 @@ class Source:
     def hierarchy_columns(self, hierarchy: Hierarchy) -> tuple[Column, ...]:
         """The columns of a tree's table: id, parent and `root`."""
         types = {c.name: c.type for c in self.feed(hierarchy.upstream).input_columns}
-        return (Column(hierarchy.id, types[hierarchy.id]), Column(hierarchy.parent, types[hierarchy.parent]), Column("root", types[hierarchy.id]))
+        return (
+            Column(hierarchy.id, types[hierarchy.id]),
+            Column(hierarchy.parent, types[hierarchy.parent]),
+            Column("root", types[hierarchy.id]),
+        )
 
     @cached_property
     def gold(self) -> tuple[GoldTable, ...]:
@@ -594,7 +643,9 @@ class Source:
         while waiting:
             ready = [t for t in waiting if t.upstream not in names or t.upstream in {o.name for o in ordered}]
             if not ready:
-                raise ValueError(f"{self.gold_module}: {', '.join(t.name for t in waiting)} follow each other in a circle")
+                raise ValueError(
+                    f"{self.gold_module}: {', '.join(t.name for t in waiting)} follow each other in a circle"
+                )
             ordered += ready
             waiting = [t for t in waiting if t not in ready]
         return tuple(ordered)
@@ -607,8 +658,17 @@ class Source:
 
     def silver_columns(self, table: str) -> tuple[Column, ...]:
         """The columns of a silver table: a feed's, a tree's or an enriched one."""
-        enriched, hierarchy = next((e for e in self.enriched if e.name == table), None), next((t for t in self.hierarchies if t.name == table), None)
-        return self.enriched_columns(enriched) if enriched else self.hierarchy_columns(hierarchy) if hierarchy else self.feed(table).silver
+        enriched, hierarchy = (
+            next((e for e in self.enriched if e.name == table), None),
+            next((t for t in self.hierarchies if t.name == table), None),
+        )
+        return (
+            self.enriched_columns(enriched)
+            if enriched
+            else self.hierarchy_columns(hierarchy)
+            if hierarchy
+            else self.feed(table).silver
+        )
 
     def dimension_columns(self, table: GoldTable) -> tuple[str, ...]:
         """What a gold table takes of its attributes: the grain, and every column that is not its own."""
@@ -624,7 +684,11 @@ class Source:
     def own_columns(self, table: Enriched) -> tuple[tuple[str, str, str], ...]:
         """What the row itself gives: (its column, the name here, type)."""
         feed, derived = self.feed(table.upstream), {d.name.lower() for d in table.derived}
-        own = [*feed.input_columns, *(Column(d.name, d.type) for d in feed.derived), *(columns_of(VERSION) if table.versions else ())]
+        own = [
+            *feed.input_columns,
+            *(Column(d.name, d.type) for d in feed.derived),
+            *(columns_of(VERSION) if table.versions else ()),
+        ]
         own += [c for c in feed.silver if c.name in feed.current_key and c.name not in feed.input_names]
         return tuple((c.name, table.prefix + c.name if c.name.lower() in derived else c.name, c.type) for c in own)
 
@@ -640,10 +704,18 @@ class Source:
             computed = ((f"CAST({d.sql} AS {d.type})", d.name, d.type) for d in join.select)
             return (*computed, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))
         feed = self.feed(join.feed)
-        others = [self.feed(f) for f in {table.upstream, *(p.feed for p in table.joins if not isinstance(p, HierarchyJoin))} if f != join.feed]
+        others = [
+            self.feed(f)
+            for f in {table.upstream, *(p.feed for p in table.joins if not isinstance(p, HierarchyJoin))}
+            if f != join.feed
+        ]
         shared = {d.name.lower() for d in table.derived} | {c.name.lower() for other in others for c in other.silver}
         taken = set(join.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(join.on)
-        given = [(c.name, join.prefix + c.name if c.name.lower() in shared else c.name, c.type) for c in feed.silver if c.name in taken]
+        given = [
+            (c.name, join.prefix + c.name if c.name.lower() in shared else c.name, c.type)
+            for c in feed.silver
+            if c.name in taken
+        ]
         if isinstance(join, LatestJoin):
             return (*given, *([(join.count, join.count, "BIGINT")] if join.count else []))
         return (*given, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))

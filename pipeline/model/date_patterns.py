@@ -48,7 +48,9 @@ def date_pattern(pattern: str) -> DatePattern:
 
 def _check_letters(pattern: str, letters: str, before: dict[str, tuple[int, ...]]) -> None:
     if len(letters) not in _WIDTHS.get(letters[0], ()):
-        raise ValueError(f"{pattern!r}: {letters} is not one of yyyy MM dd HH mm ss S to SSSSSS; other letters stand in single quotes")
+        raise ValueError(
+            f"{pattern!r}: {letters} is not one of yyyy MM dd HH mm ss S to SSSSSS; other letters stand in single quotes"
+        )
     if letters[0] in before:
         raise ValueError(f"{pattern!r}: {letters} stands there twice")
 

@@ -131,7 +131,9 @@ def fingerprints(lake: Path) -> dict[str, str]:
 
     scan = _scan(location(lake, MANIFEST), files)
     with duckdb.connect() as connection:
-        rows = connection.execute(f"SELECT source, arg_max(fingerprint, batch_seq) FROM {scan} WHERE fingerprint <> '' GROUP BY source").fetchall()
+        rows = connection.execute(
+            f"SELECT source, arg_max(fingerprint, batch_seq) FROM {scan} WHERE fingerprint <> '' GROUP BY source"
+        ).fetchall()
     return {str(source): str(fingerprint) for source, fingerprint in rows}
 
 
@@ -154,7 +156,9 @@ def sql(state: PublishedVersions, query: str, most: int | None = None) -> QueryR
                 connection.execute(statement)
             found = connection.fetchall() if most is None else connection.fetchmany(most)
         except duckdb.IOException as error:
-            raise QueryError(f"a file of a table cannot be read; versions older than [lake] keep_days are gone ({_first_line(error)})") from None
+            raise QueryError(
+                f"a file of a table cannot be read; versions older than [lake] keep_days are gone ({_first_line(error)})"
+            ) from None
         except duckdb.Error as error:
             raise _explained(state, query, str(error)) from None
         columns = tuple(ColumnInfo(name=c[0], type=str(c[1])) for c in connection.description or ())
@@ -217,7 +221,9 @@ def _manifest_rows(manifest: "DeltaTable", folder: Path, batch: str | None) -> l
 def _stats(table: "DeltaTable", *wanted: str) -> list[dict[str, Any]]:
     added = table.get_add_actions(flatten=True)
     names = [n for n in added.schema.names if n in wanted]
-    return [dict(zip(names, row, strict=True)) for row in zip(*(added.column(n).to_pylist() for n in names), strict=True)]
+    return [
+        dict(zip(names, row, strict=True)) for row in zip(*(added.column(n).to_pylist() for n in names), strict=True)
+    ]
 
 
 def _files_of_newest(stats: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -284,7 +290,9 @@ def _register(connection: "DuckDBPyConnection", state: PublishedVersions, query:
             made.add(".".join(schema))
         if (everything or last.lower() in words) and (body := _view(state, name)):
             connection.execute(f"CREATE VIEW {_quoted_name(name)} AS {body}")
-    connection.execute(f"SET allowed_directories = [{_literal(f'{state.lake}/')}]; SET enable_external_access = false; SET lock_configuration = true")
+    connection.execute(
+        f"SET allowed_directories = [{_literal(f'{state.lake}/')}]; SET enable_external_access = false; SET lock_configuration = true"
+    )
 
 
 def _view(state: PublishedVersions, name: str) -> str:
@@ -334,7 +342,10 @@ def _quoted_name(name: str) -> str:
 
 
 def _explained(state: PublishedVersions, query: str, message: str) -> Exception:
-    missing = re.search(r"(?:Table|View) with name (\S+?) does not exist|(?:Catalog|Schema)(?: with name)? (\S+?) does not exist", message)
+    missing = re.search(
+        r"(?:Table|View) with name (\S+?) does not exist|(?:Catalog|Schema)(?: with name)? (\S+?) does not exist",
+        message,
+    )
     if not missing:
         return QueryError(_first_line(message))
     word = (missing[1] or missing[2]).strip("\"'").rpartition(".")[2].lower()
@@ -354,7 +365,11 @@ def no_such_table(state: PublishedVersions, name: str) -> str:
     last = name.rpartition(".")[2].lower()
     same_end = [t for t in state.versions if t.endswith(f".{last}")]
     close = same_end or difflib.get_close_matches(name.lower(), list(state.versions), n=3)
-    return f"no table {name}; did you mean {' or '.join(close)}?" if close else f"no table {name}; `lakegate tables` lists them"
+    return (
+        f"no table {name}; did you mean {' or '.join(close)}?"
+        if close
+        else f"no table {name}; `lakegate tables` lists them"
+    )
 
 
 def _first_line(error: object) -> str:

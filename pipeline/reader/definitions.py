@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import reader
-from pipeline.sources import registry
 from pipeline.contract import Progress, Settings
-from pipeline.model import Enriched, Feed, GoldKind, Source, Hierarchy
+from pipeline.model import Enriched, Feed, GoldKind, Hierarchy, Source
+from pipeline.sources import registry
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and it starts with the rows of the next batch"

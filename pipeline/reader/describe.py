@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.sources import registry
 from pipeline.contract import Settings
-from pipeline.model import Append, Derived, Feed, Scd2, StoredAs, Snapshot, Rule, Source
+from pipeline.model import Append, Derived, Feed, Rule, Scd2, Snapshot, Source, StoredAs
+from pipeline.sources import registry
 
 Record = dict[str, Any]
 
@@ -25,7 +25,9 @@ def kept_as(keep: StoredAs) -> str:
     """Tells in a few words what becomes of the rows of a key."""
     match keep:
         case Scd2():
-            track_history_except = f", untracked {', '.join(keep.track_history_except)}" if keep.track_history_except else ""
+            track_history_except = (
+                f", untracked {', '.join(keep.track_history_except)}" if keep.track_history_except else ""
+            )
             deleted = f", deleted where {keep.delete_when}" if keep.delete_when else ""
             return f"history by {keep.sequence_by or 'batch date'}{track_history_except}{deleted}"
         case Append():
@@ -57,7 +59,10 @@ def _feed(feed: Feed) -> Record:
         "whole": feed.snapshot,
         "description": feed.description,
         "columns": [
-            *({"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""} for c in feed.schema),
+            *(
+                {"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""}
+                for c in feed.schema
+            ),
             *_made((*feed.cleaned, *feed.derived)),
         ],
         "rules": [_rule(r) for r in (*feed.rules, *references)],
@@ -71,13 +76,33 @@ def _tables(source: Source) -> Iterator[Record]:
         yield _table(f"{source.name}.silver.{feed.name}", feed.primary_key, feed.name, feed.description)
     for enriched in source.enriched:
         grain = source.enriched_key(enriched)
-        yield _table(f"{source.name}.silver.{enriched.name}", grain, enriched.upstream, enriched.description, rules=enriched.rules, derived=enriched.derived)
+        yield _table(
+            f"{source.name}.silver.{enriched.name}",
+            grain,
+            enriched.upstream,
+            enriched.description,
+            rules=enriched.rules,
+            derived=enriched.derived,
+        )
     for gold in source.gold:
-        table = _table(f"{source.name}.gold.{gold.name}", gold.grain, gold.upstream, gold.description, rules=gold.checks)
-        yield {**table, "rules": [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]]}  # a table that is wrong is nobody's row
+        table = _table(
+            f"{source.name}.gold.{gold.name}", gold.grain, gold.upstream, gold.description, rules=gold.checks
+        )
+        yield {
+            **table,
+            "rules": [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]],
+        }  # a table that is wrong is nobody's row
 
 
-def _table(name: str, grain: Sequence[str], of: str, description: str, *, rules: Sequence[Rule] = (), derived: Sequence[Derived] = ()) -> Record:
+def _table(
+    name: str,
+    grain: Sequence[str],
+    of: str,
+    description: str,
+    *,
+    rules: Sequence[Rule] = (),
+    derived: Sequence[Derived] = (),
+) -> Record:
     made, held = list(_made(derived)), [_rule(r) for r in rules]
     return {"name": name, "grain": list(grain), "of": of, "description": description, "rules": held, "derived": made}
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.sources import registry
 from pipeline.contract import Settings
-from pipeline.sources.external import NAME, SourceLoadError, load
 from pipeline.scaffold.infer_schema import ProposedFeed, SampleError, propose, read_sample
+from pipeline.sources import registry
 from pipeline.sources.checks import TAKEN, meeting
+from pipeline.sources.external import NAME, SourceLoadError, load
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,13 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
     """
     folder = into.absolute() / name
     if not NAME.fullmatch(name) or name in TAKEN:
-        raise SampleError(f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml")
+        raise SampleError(
+            f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml"
+        )
     if folder.exists():
-        raise SampleError(f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into")
+        raise SampleError(
+            f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into"
+        )
     if not files:
         raise SampleError("name a sample at least: --from FILE…")
     samples = [read_sample(path) for path in files]
@@ -44,8 +48,17 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
     except SourceLoadError as error:
         raise SampleError(f"{error}; correct it there") from error
     notes = [s.left_out for s in samples if s.left_out]
-    notes += [f"{f.name}: {', '.join(map(repr, f.undeclared))} cannot be declared and will be kept in _extra" for f in feeds if f.undeclared]
-    return Draft(folder=folder, feeds=tuple(f.name for f in feeds), columns=sum(len(f.columns) for f in feeds), notes=tuple(notes))
+    notes += [
+        f"{f.name}: {', '.join(map(repr, f.undeclared))} cannot be declared and will be kept in _extra"
+        for f in feeds
+        if f.undeclared
+    ]
+    return Draft(
+        folder=folder,
+        feeds=tuple(f.name for f in feeds),
+        columns=sum(len(f.columns) for f in feeds),
+        notes=tuple(notes),
+    )
 
 
 def text(name: str, feeds: Sequence[ProposedFeed]) -> str:
@@ -86,7 +99,10 @@ def _keep(feed: ProposedFeed) -> tuple[str, str]:
     if not feed.key:
         return "Append()", "every distinct row is kept, for want of a key"
     if feed.event_time:
-        return f'Scd2(sequence_by="{feed.event_time}")', f"{feed.event_time} looks like the time at which a row began to hold"
+        return (
+            f'Scd2(sequence_by="{feed.event_time}")',
+            f"{feed.event_time} looks like the time at which a row began to hold",
+        )
     return "Scd1()", "no column looks like the time of an event: of each key, the row of the newest delivery"
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.errors import DataError
-from pipeline.ingest.csv_values import typed
-from pipeline.ingest.csv_records import Records, read_records
 from pipeline.contract.packed_files import opened, plain_name
+from pipeline.errors import DataError
+from pipeline.ingest.csv_records import Records, read_records
+from pipeline.ingest.csv_values import typed
 
 MOST_BLOCKS = 8  # a sample of some 64 MB tells what all of it would
 FITTING = 0.9  # a type that fits nearly all values is meant: the others are the dirt that it is there to find
@@ -24,7 +24,16 @@ MOST_KEY_COLUMNS, MOST_CANDIDATES = 3, 8
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _VARYING = re.compile(r"(?<!\d)\d{4}([-_]?)\d{2}\1\d{2}(?:[T_-]?\d{4,6})?(?!\d)|(?<=[_-])[vr]\d{1,6}(?=[_.\-])|\d{3,}")
-_EVENT_TIMES = ("updated", "changed", "modified", "event", "occurred", "_at$", "created", "time")  # what says most, first
+_EVENT_TIMES = (
+    "updated",
+    "changed",
+    "modified",
+    "event",
+    "occurred",
+    "_at$",
+    "created",
+    "time",
+)  # what says most, first
 _OF_VERSIONS = {"effective_from", "effective_to", "is_current"}
 _IDENTIFYING = re.compile(r"(id|key|code|number|no|nr|uuid|sku|isbn|ean)$", re.IGNORECASE)
 
@@ -82,16 +91,25 @@ def read_sample(path: Path) -> Sample:
     except DataError as error:
         raise SampleError(str(error).partition("; ")[0]) from None
     if not blocks:
-        raise SampleError(f"{path.name}: the file is empty, not even a header; a header is the least that a sample needs")
+        raise SampleError(
+            f"{path.name}: the file is empty, not even a header; a header is the least that a sample needs"
+        )
     first, blocks[0] = blocks[0].split_first()
     names = _header(first, path.name)
     goods = [b.sound & (b.width == len(names)) for b in blocks]
-    columns = {n: pa.chunked_array([b.column(at, g).filter(pa.array(g)) for b, g in zip(blocks, goods, strict=True)]) for at, n in enumerate(names)}
+    columns = {
+        n: pa.chunked_array([b.column(at, g).filter(pa.array(g)) for b, g in zip(blocks, goods, strict=True)])
+        for at, n in enumerate(names)
+    }
     bad, every = int(sum((~g).sum() for g in goods)), sum(map(len, goods))
     says = f"{path.name}: {bad} of {every} records have stray quotes, or not the header's {len(names)} fields"
     if bad * 2 > every:
         raise SampleError(f"{says}; it is no sample of a table with this header")
-    return Sample(name=plain_name(path.name), table=pa.table(columns).combine_chunks(), left_out=f"{says}; they are left out" if bad else "")
+    return Sample(
+        name=plain_name(path.name),
+        table=pa.table(columns).combine_chunks(),
+        left_out=f"{says}; they are left out" if bad else "",
+    )
 
 
 def propose(samples: Iterable[Sample]) -> tuple[ProposedFeed, ...]:
@@ -133,7 +151,10 @@ def type_of(text: Any) -> Proposal:
         return Proposal(value="STRING", why=f"text, as {_shown(given[0].as_py())}")
     if not len(misfits):
         return Proposal(value=kind, why=f"all {len(given)} values fit, as {_shown(given[0].as_py())}")
-    return Proposal(value=kind, why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_shown(misfits[0].as_py())}")
+    return Proposal(
+        value=kind,
+        why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_shown(misfits[0].as_py())}",
+    )
 
 
 def _header(record: Records, name: str) -> list[str]:
@@ -142,7 +163,9 @@ def _header(record: Records, name: str) -> list[str]:
         raise SampleError(f"{name}: the header holds a quote or a carriage return where none may stand")
     for sign, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(names) == 1 and sign in names[0]:
-            raise SampleError(f"{name}: looks like a spreadsheet's export, {word} instead of commas; save it with commas")
+            raise SampleError(
+                f"{name}: looks like a spreadsheet's export, {word} instead of commas; save it with commas"
+            )
     doubled = [n for at, n in enumerate(names) if n.lower() in {m.lower() for m in names[:at]}]
     if doubled or "" in names:
         what = f"the column {_shown(doubled[0])} twice" if doubled else "a column without a name"
@@ -176,7 +199,13 @@ def _column(name: str, samples: Sequence[Sample]) -> ProposedColumn:
     text = pa.concat_arrays(chunks) if chunks else pa.array([], pa.string())
     is_optional = any(name not in s.table.column_names for s in samples)
     guess = type_of(text)
-    empty = f"empty in {text.null_count} of {len(text)}" if text.null_count else "never empty" if len(text) else "no sample has a row"
+    empty = (
+        f"empty in {text.null_count} of {len(text)}"
+        if text.null_count
+        else "never empty"
+        if len(text)
+        else "no sample has a row"
+    )
     return ProposedColumn(
         name=name,
         type=guess.value,
@@ -202,7 +231,11 @@ def _event_time(columns: Sequence[ProposedColumn]) -> str:
 
 
 def _key(columns: Sequence[ProposedColumn], tables: Sequence[Any], event_time: str) -> tuple[tuple[str, ...], str]:
-    able = [c.name for c in columns if c.is_required and c.type not in ("BOOLEAN", "TIMESTAMP") and not c.type.startswith("DECIMAL")]
+    able = [
+        c.name
+        for c in columns
+        if c.is_required and c.type not in ("BOOLEAN", "TIMESTAMP") and not c.type.startswith("DECIMAL")
+    ]
     able.sort(key=lambda n: not _IDENTIFYING.search(n))
     able = able[:MOST_CANDIDATES]
     named = [n for n in able if _IDENTIFYING.search(n)]

@@ -34,7 +34,9 @@ def load(folder: Path) -> Source:
     if not NAME.fullmatch(folder.name):
         raise SourceLoadError(f"{folder}: a source's folder has the source's name: small letters, digits and _")
     if not (folder / "feeds.py").is_file():
-        raise SourceLoadError(f"{folder}: {'there is no feeds.py in it' if folder.is_dir() else 'there is no such folder'}")
+        raise SourceLoadError(
+            f"{folder}: {'there is no feeds.py in it' if folder.is_dir() else 'there is no such folder'}"
+        )
     package = PACKAGE + folder.name
     forget(package)
     try:
@@ -57,7 +59,9 @@ def place_of(folder: Path, word: str) -> str:
     """Tells file and line where the declarations of a folder first say a text or name a function so."""
     for path in _files(folder):
         for node in ast.walk(ast.parse(path.read_bytes())):
-            if (isinstance(node, ast.Constant) and node.value == word) or (isinstance(node, ast.FunctionDef) and node.name == word):
+            if (isinstance(node, ast.Constant) and node.value == word) or (
+                isinstance(node, ast.FunctionDef) and node.name == word
+            ):
                 return f"{path}:{node.lineno}"
     return f"{folder / 'feeds.py'}:1"
 
@@ -83,10 +87,14 @@ def _open_package(name: str, folder: Path) -> None:
 def _declared(module: ModuleType, folder: Path) -> Source:
     found = list({id(v): v for v in vars(module).values() if isinstance(v, Source)}.values())
     if len(found) != 1:
-        raise SourceLoadError(f"{folder / 'feeds.py'}:1: it declares {'no Source' if not found else f'{len(found)} sources'}; declare one: NAME = Source(…)")
+        raise SourceLoadError(
+            f"{folder / 'feeds.py'}:1: it declares {'no Source' if not found else f'{len(found)} sources'}; declare one: NAME = Source(…)"
+        )
     (source,) = found
     if source.name != folder.name:
-        raise SourceLoadError(f"{place_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; name them alike")
+        raise SourceLoadError(
+            f"{place_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; name them alike"
+        )
     if source.gold_module and not source.gold_module.startswith(f"{module.__package__}."):
         raise SourceLoadError(
             f"{place_of(folder, source.gold_module)}: {source.gold_module} lies outside of the folder; without gold_module its own gold.py is taken"
@@ -128,10 +136,16 @@ def _files(folder: Path) -> list[Path]:
 def _place(error: BaseException, folder: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
-    within = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)]
+    within = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
+    ]
     return f"{within[-1].filename}:{within[-1].lineno}" if within else f"{folder / 'feeds.py'}:1"
 
 
 def _sentence(error: BaseException) -> str:
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    return text if isinstance(error, (SyntaxError, ImportError)) or (type(error) is ValueError and text) else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if isinstance(error, (SyntaxError, ImportError)) or (type(error) is ValueError and text)
+        else f"{type(error).__name__}: {text}"
+    )

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pipeline.model import Source
+from pipeline.sources.checks import meeting
 from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.sources.crm_erp.feeds import CRM_ERP
 from pipeline.sources.external import SourceLoadError, load, place_of
-from pipeline.model import Source
 from pipeline.sources.retail.feeds import RETAIL
-from pipeline.sources.checks import meeting
 
 SOURCES: tuple[Source, ...] = (RETAIL, CRM_ERP, CLICKSTREAM)
 
@@ -50,7 +50,10 @@ def source(name: str, paths: tuple[str, ...] = (), without: tuple[str, ...] = ()
     for one in every.sources:
         if one.name == name:
             return one
-    why = next((sentence for broken, sentence in every.broken if broken == name), "config.toml names no folder for it under [sources] paths")
+    why = next(
+        (sentence for broken, sentence in every.broken if broken == name),
+        "config.toml names no folder for it under [sources] paths",
+    )
     raise NoSuchSource(f"there is no source {name}: {why}")
 
 
@@ -63,7 +66,10 @@ def _beside(folder: Path, others: Sequence[Source]) -> Source:
     for feed in one.feeds:
         for other in others:
             for theirs in (f for f in other.feeds if meeting(feed.files, f.files)):
-                place, taken = place_of(folder, feed.files), f"{theirs.files}, the files of {other.name}'s feed {theirs.name}"
+                place, taken = (
+                    place_of(folder, feed.files),
+                    f"{theirs.files}, the files of {other.name}'s feed {theirs.name}",
+                )
                 raise SourceLoadError(
                     f"{place}: {feed.files} meets {taken}; a name may match one feed only. Narrow it, or leave {other.name} out ([sources] without)"
                 )

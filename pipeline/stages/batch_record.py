@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from pipeline.reader import definitions
-from pipeline.contract import FileCounts, RuleResult, Outcome, Result, WorkOrder, identity
-from pipeline.transform.judging import BOOKKEEPING
-from pipeline.lake.lake import arrow_schema
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
+from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
+from pipeline.lake.lake import arrow_schema
 from pipeline.model import Column, Source
+from pipeline.reader import definitions
 from pipeline.stages.stages import Batch, Task, computed_whole, timed, whole, written
 from pipeline.transform.aggregate import gold_columns
+from pipeline.transform.judging import BOOKKEEPING
 from pipeline.transform.validate import high, quarantine, score, status
 
 
@@ -43,7 +43,14 @@ def duplicate(order: WorkOrder, published: Entry) -> Result:
         score=published.score,
         validation_status=published.validation_status,
         files=tuple(
-            FileCounts(name=f.name, feed=f.feed, rows_read=f.rows_read, rows_accepted=f.rows_accepted, rows_rejected=f.rows_rejected) for f in published.files
+            FileCounts(
+                name=f.name,
+                feed=f.feed,
+                rows_read=f.rows_read,
+                rows_accepted=f.rows_accepted,
+                rows_rejected=f.rows_rejected,
+            )
+            for f in published.files
         ),
         task_values=dict(published.task_values),
         table_versions=dict(published.table_versions),

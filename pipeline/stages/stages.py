@@ -14,19 +14,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from pipeline.contract import Correction, RuleResult, Progress, Quality, WorkOrder
-from pipeline.transform.enrich import Restated, World, restate_rows
-from pipeline.errors import DataError, InvalidValue, DeclarationError
-from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
-from pipeline.commit.manifest import OPS, REJECTED_KEYS, Manifest
-from pipeline.transform.merge import Change, Delivery, Past, merge_feed
-from pipeline.model import Append, Enriched, Feed, GoldTable, GoldKind, Snapshot, Source, Hierarchy
 from pipeline.commit.attempt import Attempt
+from pipeline.commit.manifest import OPS, REJECTED_KEYS, Manifest
 from pipeline.commit.revisions import superseded
+from pipeline.contract import Correction, Progress, Quality, RuleResult, WorkOrder
+from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import Staged, stage
+from pipeline.lake.engine_errors import within
+from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.model import Append, Enriched, Feed, GoldKind, GoldTable, Hierarchy, Snapshot, Source
 from pipeline.transform.aggregate import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
+from pipeline.transform.enrich import Restated, World, restate_rows
 from pipeline.transform.hierarchy import grow
+from pipeline.transform.merge import Change, Delivery, Past, merge_feed
 from pipeline.transform.validate import Judged, check_quality, counted, judge, reference_counts, rejected_keys
 
 T = TypeVar("T")
@@ -73,12 +73,19 @@ def load(batch: Batch) -> list[Staged]:
     order = batch.order
     for name in order.snapshot:
         if not any(f.feed == name for f in order.files):
-            raise DataError(f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; correct `snapshot` and land a new trigger")
+            raise DataError(
+                f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; correct `snapshot` and land a new trigger"
+            )
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed(batch, "stage") as seen:
         staged = side_by_side(lambda feed: _load_feed(batch, feed), feeds)
-        batch.tasks.sort(key=lambda t: [f"load_{f.name}" for f in feeds].index(t.task))  # on record as declared, whichever ended first
-        seen.update(rows_in=sum(s.rows for s in staged), extra_columns={s.feed: list(s.extra_columns) for s in staged if s.extra_columns})
+        batch.tasks.sort(
+            key=lambda t: [f"load_{f.name}" for f in feeds].index(t.task)
+        )  # on record as declared, whichever ended first
+        seen.update(
+            rows_in=sum(s.rows for s in staged),
+            extra_columns={s.feed: list(s.extra_columns) for s in staged if s.extra_columns},
+        )
     return staged
 
 
@@ -86,7 +93,14 @@ def _load_feed(batch: Batch, feed: Feed) -> Staged:
     files = [f for f in batch.order.files if f.feed == feed.name]
 
     def alive(rows: int) -> None:
-        batch.report(Progress(batch_id=batch.order.batch_id, event="file.read", stage="stage", values={"feed": feed.name, "rows": rows}))
+        batch.report(
+            Progress(
+                batch_id=batch.order.batch_id,
+                event="file.read",
+                stage="stage",
+                values={"feed": feed.name, "rows": rows},
+            )
+        )
 
     with _task(batch, f"load_{feed.name}") as counts:
         staged = stage(feed, files, batch.lake.work / "staged" / feed.name, batch.order.rows, report=alive)
@@ -106,7 +120,9 @@ def validate(batch: Batch, staged: Iterable[Staged]) -> None:
         for judged in side_by_side(check, staged):
             batch.judged[judged.feed.name] = judged
             batch.findings += judged.findings
-        rows, findings = rejected_keys([j for j in batch.judged.values() if whole(batch, j.feed)], batch.order, batch.lake)
+        rows, findings = rejected_keys(
+            [j for j in batch.judged.values() if whole(batch, j.feed)], batch.order, batch.lake
+        )
         batch.attempt.append(REJECTED_KEYS, rows)
         batch.findings += findings
         counts.update(_row_counts(batch))
@@ -203,7 +219,9 @@ def _world(work: Underway) -> World:
     changes = {name: future.result() for name, future in work.merged.items()}
     changes |= {t.name: _grow(batch, t) for t in batch.source.hierarchies if t.upstream in changes}
     wanted: tuple[Feed | Hierarchy, ...] = (*batch.source.feeds, *batch.source.hierarchies)
-    return World(source=batch.source, tables={t.name: _stored(batch, _silver(batch, t)) for t in wanted}, changes=changes)
+    return World(
+        source=batch.source, tables={t.name: _stored(batch, _silver(batch, t)) for t in wanted}, changes=changes
+    )
 
 
 def _merge_feed(work: Underway, judged: Judged) -> Change:
@@ -215,9 +233,14 @@ def _merged(batch: Batch, judged: Judged) -> Change:
     feed, attempt = judged.feed, batch.attempt
     bronze, silver = f"{batch.source.name}.bronze.{feed.name}", _silver(batch, feed)
     is_first = attempt.version(bronze) == 0
-    deliveries = [Delivery(batch_id=i, batch_date=d, revision=r) for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)]
+    deliveries = [
+        Delivery(batch_id=i, batch_date=d, revision=r)
+        for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)
+    ]
     if whole(batch, feed):
-        deliveries.append(Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision))
+        deliveries.append(
+            Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision)
+        )
     replaced = superseded(batch.order, feed, batch.manifest) if isinstance(feed.stored_as, Append) else None
     with ThreadPoolExecutor(1) as aside:
         past = Past(
@@ -266,7 +289,9 @@ def _restate_rows(work: Underway, table: Enriched) -> Restated:
     own = {new: old for old, new, _ in batch.source.own_columns(table)}
     with work.hand(), _named(batch, _silver(batch, table), table.upstream, own):
         stored = _stored(batch, _silver(batch, table))
-        return restate_rows(table, world, batch.judged.get(table.upstream), batch.lake, stored=stored, values=batch.values)
+        return restate_rows(
+            table, world, batch.judged.get(table.upstream), batch.lake, stored=stored, values=batch.values
+        )
 
 
 def _write_enriched(work: Underway, table: Enriched) -> TableVersion:
@@ -287,7 +312,13 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
     if change is None:
         return None
     with work.hand(), within(f"what gold counts of {of}"):
-        return pairs([t for t in batch.source.gold if t.upstream == of], batch.source, change, batch.lake, _stored(batch, PAIR_COUNTS))
+        return pairs(
+            [t for t in batch.source.gold if t.upstream == of],
+            batch.source,
+            change,
+            batch.lake,
+            _stored(batch, PAIR_COUNTS),
+        )
 
 
 def _restate_gold(work: Underway, table: GoldTable, moment: Moment) -> Change | None:
@@ -329,7 +360,11 @@ def _record_of(batch: Batch, name: str, row: Mapping[str, Any], own: Mapping[str
         rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"])
         rows = rows.filter(pc.is_null(rows["_reasons"]))
         for column, value in known.items():
-            alike = pc.is_null(rows[column]) if value is None else pc.equal(rows[column], pa.scalar(value, rows[column].type))
+            alike = (
+                pc.is_null(rows[column])
+                if value is None
+                else pc.equal(rows[column], pa.scalar(value, rows[column].type))
+            )
             rows = rows.filter(alike)
         if rows.num_rows:
             return f" of {rows['_source_file'][0]}, record {rows['_record'][0]}"
@@ -365,18 +400,30 @@ def summarise(batch: Batch, work: Underway) -> None:
         side_by_side(lambda c: batch.attempt.change(c.table, c.key, c.rows), changes.values())
         for log in logs:
             batch.attempt.append(PAIR_COUNTS, log.deltas)
-        batch.task_values |= _task_values(changes[t.name] for t in batch.source.gold if t.row_per_batch and t.name in changes)
+        batch.task_values |= _task_values(
+            changes[t.name] for t in batch.source.gold if t.row_per_batch and t.name in changes
+        )
         seen.update(rows_changed=sum(change.rows.rows for change in changes.values()))
 
 
-def _gold(batch: Batch, table: GoldTable, world: World | None, change: Change | None, *, effects: MaterializedRows | None, moment: Moment) -> Gold:
+def _gold(
+    batch: Batch,
+    table: GoldTable,
+    world: World | None,
+    change: Change | None,
+    *,
+    effects: MaterializedRows | None,
+    moment: Moment,
+) -> Gold:
     name = f"{batch.source.name}.gold.{table.name}"
     return Gold(
         table=table,
         stored=_stored(batch, name),
         change=change,
         effects=effects,
-        dimension=world.current(table.dimension, batch.source.dimension_columns(table)) if world and table.dimension else None,
+        dimension=world.current(table.dimension, batch.source.dimension_columns(table))
+        if world and table.dimension
+        else None,
         dimension_change=world.changes.get(table.dimension) if world else None,
         source_rows=_source_rows(batch, table, world, change),
         moment=moment,
@@ -404,12 +451,23 @@ def _source_rows(batch: Batch, table: GoldTable, world: World | None, change: Ch
 def _moment(batch: Batch) -> Moment:
     order, before = batch.order, batch.manifest.newest_batch_date(batch.source.name)
     as_of = max(before, order.batch_date) if before else order.batch_date
-    return Moment(batch_id=order.batch_id, batch_seq=batch.manifest.newest_seq() + 1, batch_date=order.batch_date, as_of=as_of, as_of_before=before)
+    return Moment(
+        batch_id=order.batch_id,
+        batch_seq=batch.manifest.newest_seq() + 1,
+        batch_date=order.batch_date,
+        as_of=as_of,
+        as_of_before=before,
+    )
 
 
 def _task_values(changes: Iterable[Change]) -> dict[str, str]:
     rows = [row for change in changes for row in change.rows.arrow().to_pylist()]
-    return {name: _text(value) for row in rows for name, value in row.items() if not name.startswith("_") and name != "batch_id" and value is not None}
+    return {
+        name: _text(value)
+        for row in rows
+        for name, value in row.items()
+        if not name.startswith("_") and name != "batch_id" and value is not None
+    }
 
 
 def _text(value: object) -> str:
@@ -442,7 +500,9 @@ def written(batch: Batch) -> set[str]:
 
 
 def _stored(batch: Batch, name: str) -> TableVersion:
-    return TableVersion(lake=batch.lake, name=name, version=batch.attempt.version(name), columns=batch.attempt.columns[name])
+    return TableVersion(
+        lake=batch.lake, name=name, version=batch.attempt.version(name), columns=batch.attempt.columns[name]
+    )
 
 
 def _silver(batch: Batch, table: Feed | Hierarchy | Enriched) -> str:
@@ -468,7 +528,14 @@ def timed(batch: Batch, name: str, *, quiet: bool = False) -> Iterator[dict[str,
     yield seen
     batch.seconds[name] = round(batch.seconds.get(name, 0) + time.monotonic() - began, 3)
     if not quiet:
-        batch.report(Progress(batch_id=batch.order.batch_id, event="stage.finished", stage=name, values={**seen, "seconds": batch.seconds[name]}))
+        batch.report(
+            Progress(
+                batch_id=batch.order.batch_id,
+                event="stage.finished",
+                stage=name,
+                values={**seen, "seconds": batch.seconds[name]},
+            )
+        )
 
 
 @contextmanager
@@ -486,4 +553,8 @@ def _task(batch: Batch, name: str) -> Iterator[dict[str, int]]:
 
 def _row_counts(batch: Batch) -> dict[str, int]:
     files = [f for j in batch.judged.values() for f in j.files]
-    return {"total": sum(f.rows_read for f in files), "valid": sum(f.rows_accepted for f in files), "invalid": sum(f.rows_rejected for f in files)}
+    return {
+        "total": sum(f.rows_read for f in files),
+        "valid": sum(f.rows_accepted for f in files),
+        "invalid": sum(f.rows_rejected for f in files),
+    }

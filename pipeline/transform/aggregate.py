@@ -10,12 +10,12 @@ from pyspark.sql import Column as SparkColumn
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.errors import DataError, InvalidValue, DeclarationError
+from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.lake.engine_errors import sentence
-from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
+from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.model import Column, GoldKind, GoldTable, Source, columns_of, literal, render_sql
 from pipeline.transform.failing_rows import Part, column_of, located
 from pipeline.transform.merge import Change, difference
-from pipeline.model import Column, GoldTable, GoldKind, Source, columns_of, render_sql, literal
 from pipeline.transform.validate import as_one_text, check_rows
 
 PAIR_COUNTS = "ops.pair_counts"
@@ -34,7 +34,12 @@ class Moment:
 
     @property
     def values(self) -> dict[str, object]:
-        return {"batch_id": self.batch_id, "batch_seq": self.batch_seq, "batch_date": self.batch_date, "as_of": self.as_of}
+        return {
+            "batch_id": self.batch_id,
+            "batch_seq": self.batch_seq,
+            "batch_date": self.batch_date,
+            "as_of": self.as_of,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +63,9 @@ def gold_columns(table: GoldTable) -> tuple[Column, ...]:
 # ---- pair counts
 
 
-def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: TableVersion) -> Pairs | None:
+def pairs(
+    tables: Sequence[GoldTable], source: Source, change: Change, lake: Lake, stored: TableVersion
+) -> Pairs | None:
     """Counts members per group for every distinct, lowest and highest column of the tables that follow one changed table."""
     wanted = [(t, column, sql) for t in tables for column, sql in t.members.items()]
     if not wanted:
@@ -68,10 +75,20 @@ def pairs(tables: Sequence[GoldTable], source: Source, change: Change, lake: Lak
         f" 'member', CASE WHEN {t.where or 'true'} THEN CAST({sql} AS STRING) END)"
         for t, column, sql in wanted
     )
-    exploded = change.rows.df.selectExpr("_sign", f"explode(array({entries})) AS e").selectExpr("_sign", "e.pair", "e.group_key", "e.member")
-    deltas = exploded.where("member IS NOT NULL").groupBy("pair", "group_key", "member").agg(F.sum("_sign").alias("n")).where("n <> 0")
+    exploded = change.rows.df.selectExpr("_sign", f"explode(array({entries})) AS e").selectExpr(
+        "_sign", "e.pair", "e.group_key", "e.member"
+    )
+    deltas = (
+        exploded.where("member IS NOT NULL")
+        .groupBy("pair", "group_key", "member")
+        .agg(F.sum("_sign").alias("n"))
+        .where("n <> 0")
+    )
     label = f"pairs/{change.table}"
-    kept = lake.materialize(deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"), f"{label}/deltas")
+    kept = lake.materialize(
+        deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"),
+        f"{label}/deltas",
+    )
     extremes = [pair_name(t, column) for t in tables for column in (*t.min, *t.max)]
     effects = _effects(kept, _state(stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
     return Pairs(deltas=kept, effects=lake.materialize(effects, f"{label}/effects"))
@@ -102,14 +119,26 @@ def _state(stored: TableVersion, source: Source, names: Sequence[str]) -> DataFr
 
 def _effects(deltas: MaterializedRows, state: DataFrame | None, extremes: Sequence[str]) -> DataFrame:
     new = deltas.df.select("pair", "group_key", "member", "n")
-    old = new.selectExpr("pair", "group_key", "member", "CAST(0 AS BIGINT) AS n").where("false") if state is None else state
+    old = (
+        new.selectExpr("pair", "group_key", "member", "CAST(0 AS BIGINT) AS n").where("false")
+        if state is None
+        else state
+    )
     key = ["pair", "group_key", "member"]
     known = old.join(new.select(*key), key, "left_semi").selectExpr(*key, "n AS before", "CAST(0 AS BIGINT) AS delta")
     both = known.unionByName(new.selectExpr(*key, "CAST(0 AS BIGINT) AS before", "n AS delta"))
     moved = both.groupBy(*key).agg(F.sum("before").alias("b"), F.sum("delta").alias("d"))
     nothing = "CAST(NULL AS STRING)"
-    counts = moved.selectExpr("pair", "group_key", "CAST(CASE WHEN b + d > 0 THEN 1 ELSE 0 END - CASE WHEN b > 0 THEN 1 ELSE 0 END AS BIGINT) AS d")
-    counts = counts.groupBy("pair", "group_key").agg(F.sum("d").alias("d")).selectExpr("pair", "group_key", "d", f"{nothing} AS low", f"{nothing} AS high")
+    counts = moved.selectExpr(
+        "pair",
+        "group_key",
+        "CAST(CASE WHEN b + d > 0 THEN 1 ELSE 0 END - CASE WHEN b > 0 THEN 1 ELSE 0 END AS BIGINT) AS d",
+    )
+    counts = (
+        counts.groupBy("pair", "group_key")
+        .agg(F.sum("d").alias("d"))
+        .selectExpr("pair", "group_key", "d", f"{nothing} AS low", f"{nothing} AS high")
+    )
     if not extremes:
         return counts
     listed = f"pair IN ({', '.join(literal(e) for e in extremes)})"
@@ -172,7 +201,10 @@ def restate(gold: Gold) -> Change:
 def _changed(gold: Gold) -> MaterializedRows:
     table = gold.table
     changed = {GoldKind.AGGREGATE: _totals, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}[table.kind](gold)
-    checks = [f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.condition)}, false) THEN '{c.name}' END" for c in table.checks]
+    checks = [
+        f"CASE WHEN _sign > 0 AND NOT coalesce({gold.sql(c.condition)}, false) THEN '{c.name}' END"
+        for c in table.checks
+    ]
     cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
     return gold.lake.materialize(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
 
@@ -222,8 +254,14 @@ def _check(gold: Gold, rows: MaterializedRows) -> None:
     check_rows(gold.stored.name, gold.table.grain, rows)
     verdicts = rows.arrow(["_sign", *gold.table.grain])
     now = verdicts.filter(pc.greater(verdicts["_sign"], 0))
-    if gold.table.grain and now.num_rows and pc.max(now.group_by(gold.table.grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1:
-        raise DataError(f"{gold.stored.name}: two rows share one {', '.join(gold.table.grain)}, which is its grain; no table was changed")
+    if (
+        gold.table.grain
+        and now.num_rows
+        and pc.max(now.group_by(gold.table.grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1
+    ):
+        raise DataError(
+            f"{gold.stored.name}: two rows share one {', '.join(gold.table.grain)}, which is its grain; no table was changed"
+        )
 
 
 def _rows(gold: Gold) -> DataFrame:
@@ -286,13 +324,23 @@ def _totals(gold: Gold) -> DataFrame:
     types = {c.name: c.type for c in columns}
     sums = _sums(gold).values()
     ends = [(end, c) for end, cs in (("min", table.min), ("max", table.max)) for c in cs]
-    now = [f"max({c}) AS {c}" if gold.effects is None else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}" for end, c in ends]
-    grain, old = [f"max({c}) AS {c}" for c in grain_of(table)], [] if table.row_per_batch else ["first(_old, true) AS _old"]
+    now = [
+        f"max({c}) AS {c}"
+        if gold.effects is None
+        else f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c})) AS {c}"
+        for end, c in ends
+    ]
+    grain, old = (
+        [f"max({c}) AS {c}" for c in grain_of(table)],
+        [] if table.row_per_batch else ["first(_old, true) AS _old"],
+    )
     rows = _together(gold).groupBy("_group").agg(*(F.expr(e) for e in (*grain, *sums, *now, *old)))
     if not table.row_per_batch:
         return _moved(columns, _made(table, _aged(gold, _with_attributes(gold, rows))))
     of_batch = (("batch_id", gold.moment.batch_id), ("batch_date", gold.moment.batch_date))
-    rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq")
+    rows = rows.selectExpr(
+        "*", *(f"{literal(v)} AS {c}" for c, v in of_batch), f"CAST({gold.moment.batch_seq} AS BIGINT) AS _batch_seq"
+    )
     return _typed(_made(table, _aged(gold, _with_attributes(gold, rows))), columns).selectExpr("*", "1 AS _sign")
 
 
@@ -315,8 +363,12 @@ def _together(gold: Gold) -> DataFrame:
 def _moved(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
     """Tells, of groups that carry their stored row in `_old`, the rows that differ: as they were (`_sign` -1) and as they are (+1)."""
     now = ", ".join(f"'{c.name}', CAST({c.name} AS {c.type})" for c in columns)
-    pairs = rows.selectExpr("_old", f"CASE WHEN _rows > 0 THEN named_struct({now}) END AS _now").where("NOT (_old <=> _now)")
-    signed = pairs.selectExpr("explode(array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))) AS _pair")
+    pairs = rows.selectExpr("_old", f"CASE WHEN _rows > 0 THEN named_struct({now}) END AS _now").where(
+        "NOT (_old <=> _now)"
+    )
+    signed = pairs.selectExpr(
+        "explode(array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))) AS _pair"
+    )
     return signed.where("_pair._row IS NOT NULL").selectExpr("_pair._row.*", "_pair._sign AS _sign")
 
 
@@ -327,8 +379,12 @@ def _as_they_were(gold: Gold) -> DataFrame:
     if table.row_per_batch:
         # A row of nulls beside it, so that a batch which changes nothing has its cumulative row all the same.
         newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
-        return newest.unionByName(stored.where("false").agg(*(F.max(c).alias(c) for c in kept))).selectExpr("'' AS _group", "*")
-    return _touched(gold, stored).selectExpr(f"{group_key(table)} AS _group", *grain_of(table), *kept, "struct(*) AS _old")
+        return newest.unionByName(stored.where("false").agg(*(F.max(c).alias(c) for c in kept))).selectExpr(
+            "'' AS _group", "*"
+        )
+    return _touched(gold, stored).selectExpr(
+        f"{group_key(table)} AS _group", *grain_of(table), *kept, "struct(*) AS _old"
+    )
 
 
 def _came_and_went(gold: Gold, change: Change) -> DataFrame:
@@ -340,7 +396,9 @@ def _came_and_went(gold: Gold, change: Change) -> DataFrame:
         one = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
         rows, sums = _parts(gold, change, rows).groupBy(*grain, *table.per, "_sign").agg(*one), {c: c for c in sums}
     moved = rows.groupBy(*grain).agg(*(F.sum(F.expr(f"_sign * ({sql})")).alias(c) for c, sql in sums.items()))
-    return moved.selectExpr(f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums))
+    return moved.selectExpr(
+        f"{group_key(table)} AS _group", *grain, *(f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums)
+    )
 
 
 def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
@@ -348,13 +406,20 @@ def _parts(gold: Gold, change: Change, news: DataFrame) -> DataFrame:
     table, before = gold.table, gold.source_rows
     lowest = change.rows.min_max("_sign")[0]
     goes_too = lowest is None or lowest < 0
-    came = news.where("_sign > 0") if goes_too else news  # Sail takes ten times as long to group by a column of which a filter leaves one value
+    came = (
+        news.where("_sign > 0") if goes_too else news
+    )  # Sail takes ten times as long to group by a column of which a filter leaves one value
     if before is None:
         return came
     columns = [*before.columns, "_sign"]  # of the change there may be more
     # By a number, since no join finds a null. Of a part that only shares it with a touched one nothing changes.
     part = f"xxhash64({', '.join((*grain_of(table), *table.per))}) AS _part"
-    known = before.where(gold.sql(table.where or "true")).selectExpr("*", part).join(news.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
+    known = (
+        before.where(gold.sql(table.where or "true"))
+        .selectExpr("*", part)
+        .join(news.selectExpr(part).distinct(), "_part", "left_semi")
+        .drop("_part")
+    )
     goes = "false"
     if goes_too:
         key = f"{as_one_text(change.key)} AS _key"
@@ -369,7 +434,11 @@ def _members_moved(gold: Gold, effects: MaterializedRows) -> DataFrame:
     table = gold.table
     pair = {c: literal(pair_name(table, c)) for c in table.members}
     counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.count_distinct]
-    ends = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, cs in (("low", table.min), ("high", table.max)) for c in cs]
+    ends = [
+        f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}"
+        for end, cs in (("low", table.min), ("high", table.max))
+        for c in cs
+    ]
     mine = effects.df.where(f"pair IN ({', '.join(pair.values())})").withColumnRenamed("group_key", "_group")
     return mine.groupBy("_group").agg(*(F.expr(e) for e in (*counts, *ends)))
 
@@ -377,7 +446,9 @@ def _members_moved(gold: Gold, effects: MaterializedRows) -> DataFrame:
 def _touched(gold: Gold, stored: DataFrame) -> DataFrame:
     """Gives the stored rows that may change: those of touched groups, of changed attributes, and those that only grew older."""
     changes = [c.rows for c in (gold.change, gold.dimension_change) if c is not None]
-    touched = reduce(DataFrame.unionByName, [rows.df.select(*gold.table.grain) for rows in changes]) if changes else None
+    touched = (
+        reduce(DataFrame.unionByName, [rows.df.select(*gold.table.grain) for rows in changes]) if changes else None
+    )
     return _touched_or_grown(gold, stored, touched).drop("_touched")
 
 
@@ -393,7 +464,10 @@ def _touched_or_grown(gold: Gold, old: DataFrame, touched: DataFrame | None) -> 
 def _grew(gold: Gold) -> str:
     if not gold.as_of_columns:
         return "false"
-    return " OR ".join(f"NOT (({gold.sql(sql, as_of=gold.moment.as_of_before)}) <=> ({gold.sql(sql)}))" for sql in gold.table.as_of_columns.values())
+    return " OR ".join(
+        f"NOT (({gold.sql(sql, as_of=gold.moment.as_of_before)}) <=> ({gold.sql(sql)}))"
+        for sql in gold.table.as_of_columns.values()
+    )
 
 
 def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
@@ -404,4 +478,6 @@ def _with_attributes(gold: Gold, rows: DataFrame) -> DataFrame:
 
 def _aged(gold: Gold, rows: DataFrame) -> DataFrame:
     types = {c.name: c.type for c in gold.table.schema}
-    return rows.selectExpr("*", *(f"CAST({gold.sql(sql)} AS {types[c]}) AS {c}" for c, sql in gold.table.as_of_columns.items()))
+    return rows.selectExpr(
+        "*", *(f"CAST({gold.sql(sql)} AS {types[c]}) AS {c}" for c, sql in gold.table.as_of_columns.items())
+    )

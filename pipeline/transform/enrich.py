@@ -9,13 +9,25 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from pipeline.contract import RuleResult
-from pipeline.transform.derived_columns import derive, in_turn
 from pipeline.errors import InvalidValue
-from pipeline.transform.judging import when_broken, when_outside
-from pipeline.lake.lake import MinMax, MaterializedRows, Lake, TableVersion
+from pipeline.lake.lake import Lake, MaterializedRows, MinMax, TableVersion
+from pipeline.model import (
+    NOW,
+    Column,
+    Enriched,
+    Feed,
+    HierarchyJoin,
+    Join,
+    LatestJoin,
+    PointInTimeJoin,
+    Rule,
+    Source,
+    render_sql,
+)
+from pipeline.transform.derived_columns import derive, in_turn
 from pipeline.transform.failing_rows import Part, located
+from pipeline.transform.judging import when_broken, when_outside
 from pipeline.transform.merge import Change, difference, first_of
-from pipeline.model import NOW, PointInTimeJoin, Column, Enriched, Feed, LatestJoin, HierarchyJoin, Join, Rule, Source, render_sql
 from pipeline.transform.validate import Judged, check_rows, combinations, finding, tally
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
@@ -35,16 +47,28 @@ class World:
     tables: Mapping[str, TableVersion]
     changes: Mapping[str, Change]
 
-    def current(self, table: str, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> DataFrame:
+    def current(
+        self, table: str, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None
+    ) -> DataFrame:
         """Gives the rows of a table that hold now: some columns, by default all; see `Lake.read` for `within`."""
         if not self.source.has_versions(table):
             return self.tables[table].read(columns, within=within)
-        rows = self.tables[table].read(None if columns is None else [*dict.fromkeys((*columns, "is_current"))], within=within).where("is_current")
+        rows = (
+            self.tables[table]
+            .read(None if columns is None else [*dict.fromkeys((*columns, "is_current"))], within=within)
+            .where("is_current")
+        )
         return rows if columns is None else rows.select(*columns)
 
-    def rows_of(self, table: Enriched, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> DataFrame:
+    def rows_of(
+        self, table: Enriched, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None
+    ) -> DataFrame:
         """Gives the rows of the feed that an enriched table is of: some columns, by default all; see `Lake.read` for `within`."""
-        return self.tables[table.upstream].read(columns, within=within) if table.versions else self.current(table.upstream, columns, within=within)
+        return (
+            self.tables[table.upstream].read(columns, within=within)
+            if table.versions
+            else self.current(table.upstream, columns, within=within)
+        )
 
     def change(self, join: Join) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
@@ -60,7 +84,15 @@ class Restated:
     findings: tuple[RuleResult, ...]
 
 
-def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lake, *, stored: TableVersion, values: Mapping[str, object]) -> Restated:
+def restate_rows(
+    table: Enriched,
+    world: World,
+    judged: Judged | None,
+    lake: Lake,
+    *,
+    stored: TableVersion,
+    values: Mapping[str, object],
+) -> Restated:
     """Restates the rows of an enriched table that the changes concern, and judges the batch's own rows by the table's rules.
 
     `stored` is the table as it stands. Raises DataError where a check of the table fails.
@@ -72,7 +104,11 @@ def restate_rows(table: Enriched, world: World, judged: Judged | None, lake: Lak
     columns = (*world.source.enriched_columns(table), Column("_failed", "STRING"))
     names = [c.name for c in columns]
     # Of a table that holds nothing yet every row is news.
-    touched = lake.materialize(_touched(table, feed, world, stored, lake), f"touched/{table.name}") if stored.version else None
+    touched = (
+        lake.materialize(_touched(table, feed, world, stored, lake), f"touched/{table.name}")
+        if stored.version
+        else None
+    )
     own = _own(table, feed, judged)
     rows = _concerned_and_own(table, world, touched, own)
     few = touched if touched is not None and touched.rows <= ASKED_ROWS else None
@@ -118,9 +154,14 @@ def _parts(table: Enriched) -> list[Part]:
 
 def _filled(table: Enriched, values: Mapping[str, object]) -> Enriched:
     """Fills the source's settings into the table's SQL."""
-    rules, checks = (tuple(replace(r, condition=render_sql(r.condition, values), where=render_sql(r.where, values)) for r in some) for some in (table.rules, table.checks))
+    rules, checks = (
+        tuple(replace(r, condition=render_sql(r.condition, values), where=render_sql(r.where, values)) for r in some)
+        for some in (table.rules, table.checks)
+    )
     derived = tuple(replace(d, sql=render_sql(d.sql, values)) for d in table.derived)
-    joins = tuple(replace(p, where=render_sql(p.where, values)) if isinstance(p, PointInTimeJoin) else p for p in table.joins)
+    joins = tuple(
+        replace(p, where=render_sql(p.where, values)) if isinstance(p, PointInTimeJoin) else p for p in table.joins
+    )
     return replace(table, rules=rules, checks=checks, derived=derived, joins=joins)
 
 
@@ -129,12 +170,18 @@ def _own(table: Enriched, feed: Feed, judged: Judged | None) -> DataFrame | None
     if judged is None or not judged.rows_accepted or not table.rules:
         return None
     accepted = judged.accepted([*feed.input_names, "_event_at", "_batch_date", "_revision", "_deleted"])
-    rows = derive(accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.valid_from_sql)), judged.feed.derived)
-    later = [f"CAST(NULL AS {c.type}) AS {c.name}" for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
+    rows = derive(
+        accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.valid_from_sql)), judged.feed.derived
+    )
+    later = [
+        f"CAST(NULL AS {c.type}) AS {c.name}" for c in feed.silver if c.name in ("effective_to", "is_current", "_row")
+    ]
     return rows.selectExpr("*", *later)
 
 
-def _concerned_and_own(table: Enriched, world: World, touched: MaterializedRows | None, own: DataFrame | None) -> DataFrame:
+def _concerned_and_own(
+    table: Enriched, world: World, touched: MaterializedRows | None, own: DataFrame | None
+) -> DataFrame:
     """Gives the touched rows (`_own` 0) and the batch's accepted rows (1), so that one pass of joins serves table and rules."""
     columns = [F.col(old).alias(new) for old, new, _ in world.source.own_columns(table)]
     stored = world.rows_of(table) if touched is None else touched.df.where("_lives")
@@ -155,7 +202,11 @@ def _lies_by_time(feed: Feed) -> bool:
 
 def _verdicts(table: Enriched) -> list[str]:
     failed = when_broken(table.checks, "_own = 0")
-    return [f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", f"{failed} AS _failed"]
+    return [
+        f"{when_broken(table.rules)} AS _warned",
+        f"{when_outside(table.rules)} AS _unchecked",
+        f"{failed} AS _failed",
+    ]
 
 
 def _findings(feed: Feed, rules: Sequence[Rule], seen: MaterializedRows | None) -> tuple[RuleResult, ...]:
@@ -176,8 +227,12 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: TableVersion, la
     parts = []
     if feed.name in world.changes:
         which = "is_current" if feed.has_versions and not table.versions else "true"
-        parts.append(world.changes[feed.name].rows.df.where(which).withColumn("_lives", F.expr("_sign > 0")).select(*shown))
-    stretches = defaultdict[tuple[str, ...], list[DataFrame]](list)  # by joined columns: one look at the rows for all partners that share them
+        parts.append(
+            world.changes[feed.name].rows.df.where(which).withColumn("_lives", F.expr("_sign > 0")).select(*shown)
+        )
+    stretches = defaultdict[tuple[str, ...], list[DataFrame]](
+        list
+    )  # by joined columns: one look at the rows for all partners that share them
     for join in table.joins:
         change = world.change(join)
         if change is None:
@@ -185,14 +240,18 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: TableVersion, la
         if isinstance(join, HierarchyJoin):
             moved = change.rows.df.selectExpr(f"{world.source.hierarchy(join.hierarchy).id} AS {join.on}").distinct()
             there = stored.read([*dict.fromkeys((*key, join.on))]).join(moved, join.on, "left_semi").select(*key)
-            parts.append(world.rows_of(table, columns).join(there, key, "left_semi").selectExpr(*columns, "true AS _lives"))
+            parts.append(
+                world.rows_of(table, columns).join(there, key, "left_semi").selectExpr(*columns, "true AS _lives")
+            )
         else:
             stretches[join.on].append(_stretches(join, world, change))
     for on, some in stretches.items():
         changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.as_of == feed.event_time:
             # Of an end that no instant reaches Python knows no time.
-            kept = lake.materialize(changed.selectExpr("*", f"least(_until, {NOW}) AS _last"), f"stretches/{table.name}")
+            kept = lake.materialize(
+                changed.selectExpr("*", f"least(_until, {NOW}) AS _last"), f"stretches/{table.name}"
+            )
             changed, within = kept.df, {table.as_of: (kept.min_max("_since")[0], kept.min_max("_last")[1])}
         rows = world.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.as_of} AS _at")
         parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
@@ -212,19 +271,30 @@ def _stretches(join: PointInTimeJoin | LatestJoin, world: World, change: Change)
     if isinstance(join, LatestJoin):
         current = change.rows.df.where("is_current" if feed.has_versions else "true")
         if join.columns:
-            current = current.groupBy(*{*feed.key, *join.on, *join.order_by, *given}).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
+            current = (
+                current.groupBy(*{*feed.key, *join.on, *join.order_by, *given})
+                .agg(F.sum("_sign").alias("_net"))
+                .where("_net <> 0")
+            )
         return current.selectExpr(*join.on, f"{ALWAYS} AS _since", f"{NEVER} AS _until").distinct()
     content = dict.fromkeys((*feed.key, *join.on, "effective_from", *given))
     ends = change.rows.df.where(join.where or "true").withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
-    rows = ends.groupBy(*content).agg(F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high"))
+    rows = ends.groupBy(*content).agg(
+        F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high")
+    )
     # A version on one side only differs from its start to its end; one whose end moved differs between the ends; else nothing did.
-    moved = rows.selectExpr(*dict.fromkeys((*feed.key, *join.on)), "_net", "effective_from", "_low", "_high").where("_net <> 0 OR _low < _high")
-    stretches = moved.selectExpr(*join.on, "CASE WHEN _net <> 0 THEN effective_from ELSE _low END AS _since", "_high AS _until")
+    moved = rows.selectExpr(*dict.fromkeys((*feed.key, *join.on)), "_net", "effective_from", "_low", "_high").where(
+        "_net <> 0 OR _low < _high"
+    )
+    stretches = moved.selectExpr(
+        *join.on, "CASE WHEN _net <> 0 THEN effective_from ELSE _low END AS _since", "_high AS _until"
+    )
     if join.before_first == "none":
         return stretches
     # Rows older than the first version take the first: where that may be another now, all older rows are concerned.
     firsts = moved.groupBy(*feed.key).agg(
-        F.min(F.expr("CASE WHEN _net <> 0 THEN effective_from END")).alias("_new"), F.min(F.expr("CASE WHEN _net = 0 THEN effective_from END")).alias("_old")
+        F.min(F.expr("CASE WHEN _net <> 0 THEN effective_from END")).alias("_new"),
+        F.min(F.expr("CASE WHEN _net = 0 THEN effective_from END")).alias("_old"),
     )
     firsts = firsts.where("_new IS NOT NULL AND (_old IS NULL OR _new < _old)")
     if not set(join.on) <= set(feed.key):
@@ -247,11 +317,19 @@ def _asked(join: Join, rows: DataFrame, touched: MaterializedRows, own: DataFram
     return (asked if own is None else asked.unionByName(own.select(*on))).distinct()
 
 
-def _join(join: LatestJoin | HierarchyJoin, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], asked: DataFrame | None) -> DataFrame:
+def _join(
+    join: LatestJoin | HierarchyJoin,
+    world: World,
+    rows: DataFrame,
+    given: Sequence[tuple[str, str, str]],
+    asked: DataFrame | None,
+) -> DataFrame:
     """Joins one partner to the rows, which keep their number: at most one row of the partner answers each."""
     on = _on(join)
     if isinstance(join, HierarchyJoin):
-        found = world.tables[join.hierarchy].read().withColumnRenamed(world.source.hierarchy(join.hierarchy).id, join.on)
+        found = (
+            world.tables[join.hierarchy].read().withColumnRenamed(world.source.hierarchy(join.hierarchy).id, join.on)
+        )
     else:
         found = _newest(join, world, asked) if join.order_by else _of_the_asked(world.current(join.feed), join, asked)
     answer = found.select(*(F.col(c).alias(f"_of_{c}") for c in on), *(F.expr(sql).alias(new) for sql, new, _ in given))
@@ -259,28 +337,43 @@ def _join(join: LatestJoin | HierarchyJoin, world: World, rows: DataFrame, given
 
 
 def _as_of(
-    join: PointInTimeJoin, world: World, rows: DataFrame, given: Sequence[tuple[str, str, str]], *, asked: DataFrame | None, busy: DataFrame | None
+    join: PointInTimeJoin,
+    world: World,
+    rows: DataFrame,
+    given: Sequence[tuple[str, str, str]],
+    *,
+    asked: DataFrame | None,
+    busy: DataFrame | None,
 ) -> DataFrame:
     """Joins what is valid at the row's instant `_at`."""
     of = {c: f"_of_{c}" for c in join.on}
     same = " AND ".join(f"{c} = {name}" for c, name in of.items())
     versions = _versions(join, world, asked)
     if join.aggregates:
-        return rows.join(_totals(join, rows, versions), F.expr(f"{same} AND _at = _of_at"), "left").drop("_of_at", *of.values())
+        return rows.join(_totals(join, rows, versions), F.expr(f"{same} AND _at = _of_at"), "left").drop(
+            "_of_at", *of.values()
+        )
     until = f"_{join.prefix}to"
     named = [F.col("_valid_to").alias(until), *(F.expr(sql).alias(new) for sql, new, _ in given)]
     answer = versions.select(*(F.col(c).alias(name) for c, name in of.items()), "_valid_from", *named)
     when = f"{same} AND _at >= _valid_from AND _at < {until}"
     if busy is not None:
         rows = _with_stretch(rows, list(of), busy, f"{_stretch('_at')} AS _stretch")
-        answer = _with_stretch(answer, list(of.values()), busy, f"explode(sequence({_stretch('_valid_from')}, {_stretch(until)})) AS _of_stretch")
+        answer = _with_stretch(
+            answer,
+            list(of.values()),
+            busy,
+            f"explode(sequence({_stretch('_valid_from')}, {_stretch(until)})) AS _of_stretch",
+        )
         when = f"{when} AND _stretch = _of_stretch"
     return rows.join(answer, F.expr(when), "left").drop("_valid_from", "_stretch", "_of_stretch", *of.values())
 
 
 def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[PointInTimeJoin, DataFrame]:
     """Finds, for each partner that has some, the keys of which it has many versions. Their time is cut into as many stretches of one width."""
-    alike = defaultdict[tuple[str, tuple[str, ...]], list[PointInTimeJoin]](list)  # one look at the versions for all partners that share feed and joined columns
+    alike = defaultdict[tuple[str, tuple[str, ...]], list[PointInTimeJoin]](
+        list
+    )  # one look at the versions for all partners that share feed and joined columns
     for join in table.joins:
         if isinstance(join, PointInTimeJoin) and not join.aggregates:
             alike[join.feed, join.on].append(join)
@@ -291,9 +384,14 @@ def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[PointInTimeJoi
         named = [f"_busy_{c}" for c in on]
         key = (f"{c} AS {name}" for c, name in zip(on, named, strict=True))
         versions = world.tables[feed].read().selectExpr(*key, start, f"explode(array({numbers})) AS _partner")
-        counted = versions.groupBy(*named, "_partner").agg(F.expr("count(*) AS _many"), F.expr("min(_start) AS _low"), F.expr("max(_start) AS _high"))
+        counted = versions.groupBy(*named, "_partner").agg(
+            F.expr("count(*) AS _many"), F.expr("min(_start) AS _low"), F.expr("max(_start) AS _high")
+        )
         many = counted.where(f"_many >= {MANY_VERSIONS} AND _partner IS NOT NULL")
-        kept = lake.materialize(many.selectExpr("_partner", *named, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"), f"busy/{feed}")
+        kept = lake.materialize(
+            many.selectExpr("_partner", *named, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"),
+            f"busy/{feed}",
+        )
         for n in kept.arrow(["_partner"])["_partner"].unique().to_pylist():
             busy[joins[n]] = kept.df.where(f"_partner = {n}").drop("_partner")
     return busy
@@ -301,7 +399,9 @@ def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[PointInTimeJoi
 
 def _stretch(instant: str) -> str:
     # Any function that never falls as time goes on will do: an instant lies in one of the stretches that its version covers.
-    return f"CASE WHEN _wide IS NULL THEN 0 ELSE least(greatest((unix_micros({instant}) - _low) div _wide, -1), _many) END"
+    return (
+        f"CASE WHEN _wide IS NULL THEN 0 ELSE least(greatest((unix_micros({instant}) - _low) div _wide, -1), _many) END"
+    )
 
 
 def _with_stretch(rows: DataFrame, on: Sequence[str], busy: DataFrame, numbered: str) -> DataFrame:
@@ -331,7 +431,9 @@ def _versions(join: PointInTimeJoin, world: World, asked: DataFrame | None) -> D
     is_whole_keys = set(join.on) <= set(feed.key)
     versions = _of_the_asked(versions, join, asked) if is_whole_keys else versions
     first = F.min("effective_from").over(Window.partitionBy(*feed.key))
-    start = F.when(F.col("effective_from") == first, F.expr(ALWAYS)).otherwise(F.col("effective_from")).alias("_valid_from")
+    start = (
+        F.when(F.col("effective_from") == first, F.expr(ALWAYS)).otherwise(F.col("effective_from")).alias("_valid_from")
+    )
     versions = versions.select("*", end, start)
     return versions if is_whole_keys else _of_the_asked(versions, join, asked)
 

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.errors import InvalidValue
 from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import MaterializedRows, Lake
+from pipeline.lake.lake import Lake, MaterializedRows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import RuleResult
-from pipeline.lake.lake import MaterializedRows, Lake, arrow_schema
-from pipeline.model import HIGH, MEDIUM, WARN, Rule, Source, Hierarchy, columns_of
+from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
+from pipeline.model import HIGH, MEDIUM, WARN, Hierarchy, Rule, Source, columns_of
 
-PARENT_IS_LISTED = Rule("parent_is_listed", "true", severity=MEDIUM, description="a node's parent is a node; where it is not, the node counts as a root")
-NODE_HAS_A_ROOT = Rule("node_has_a_root", "true", severity=HIGH, description="no node is its own ancestor, nor hangs on one that is")
+PARENT_IS_LISTED = Rule(
+    "parent_is_listed",
+    "true",
+    severity=MEDIUM,
+    description="a node's parent is a node; where it is not, the node counts as a root",
+)
+NODE_HAS_A_ROOT = Rule(
+    "node_has_a_root", "true", severity=HIGH, description="no node is its own ancestor, nor hangs on one that is"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +39,11 @@ def grow(hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table
     was = {tuple(row.values()) for row in before.select(names).to_pylist()}
     now = {(node, parent, found[node]) for node, parent in parents.items()}
     schema = arrow_schema((*columns, *columns_of("_sign INT")))
-    signed = [dict(zip(schema.names, (*row, sign), strict=True)) for rows, sign in ((was - now, -1), (now - was, 1)) for row in rows]
+    signed = [
+        dict(zip(schema.names, (*row, sign), strict=True))
+        for rows, sign in ((was - now, -1), (now - was, 1))
+        for row in rows
+    ]
     path = lake.work / f"tree_{hierarchy.name}.parquet"
     pq.write_table(pa.Table.from_pylist(signed, schema=schema), path)
     return Grown(rows=lake.open_parquet(path), findings=_findings(hierarchy, parents, found))
@@ -58,6 +69,14 @@ def _findings(hierarchy: Hierarchy, parents: Mapping[Any, Any], found: Mapping[A
     strangers = sum(above is not None and above not in parents for above in parents.values())
     rootless = sum(root is None for root in found.values())
     return tuple(
-        RuleResult(feed=hierarchy.upstream, rule=r.name, severity=r.severity, action=WARN, checked=len(parents), broken=broken, description=r.description)
+        RuleResult(
+            feed=hierarchy.upstream,
+            rule=r.name,
+            severity=r.severity,
+            action=WARN,
+            checked=len(parents),
+            broken=broken,
+            description=r.description,
+        )
         for r, broken in ((PARENT_IS_LISTED, strangers), (NODE_HAS_A_ROOT, rootless))
     )

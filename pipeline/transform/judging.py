@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from pipeline.contract import Progress, WorkOrder
-from pipeline.transform.derived_columns import derive, in_turn, words
-from pipeline.errors import DataError, InvalidValue, DeclarationError
-from pipeline.lake.lake import MaterializedRows, Lake
-from pipeline.transform.failing_rows import Part, are_among, error_of, failing, first_part
-from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
+from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import Staged
+from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
+from pipeline.transform.derived_columns import derive, in_turn, words
+from pipeline.transform.failing_rows import Part, are_among, error_of, failing, first_part
 
 BOOKKEEPING = columns_of(
     """
@@ -45,7 +45,9 @@ def named(cases: Sequence[str]) -> str:
 
 def when_broken(rules: Iterable[Rule], where: str = "") -> str:
     """Writes SQL that names the rules which a row breaks: NULL breaks one, rows outside its `where` do not."""
-    terms = ((r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.condition}, false)")) for r in rules)
+    terms = (
+        (r, (where, r.where and f"coalesce({r.where}, false)", f"NOT coalesce({r.condition}, false)")) for r in rules
+    )
     return named([f"CASE WHEN {' AND '.join(filter(None, told))} THEN '{r.name}' END" for r, told in terms])
 
 
@@ -84,7 +86,11 @@ class Judging:
         if self.deleted:
             parts.append(self._part("delete_when", [self.deleted], self._prepared, f"{self.deleted} AS _deleted"))
         if feed.event_time:
-            parts.append(self._part(feed.event_time, [feed.event_time_sql], self._prepared, f"{feed.event_time_sql} AS _event_at"))
+            parts.append(
+                self._part(
+                    feed.event_time, [feed.event_time_sql], self._prepared, f"{feed.event_time_sql} AS _event_at"
+                )
+            )
         for rule in self.rules:
             cases = f"{when_broken([rule])} AS _broken", f"{when_outside([rule])} AS _outside"
             parts.append(self._part(rule.name, [rule.condition, rule.where], self._with_deleted, *cases))
@@ -109,7 +115,11 @@ class Judging:
     def _needed(self, sql: Sequence[str]) -> tuple[str, ...]:
         """Returns the staged columns that expressions are computed of, through prepared and derived columns too."""
         made = {d.name.casefold(): d.sql for d in (*self.feed.cleaned, *self.feed.derived)}
-        made |= {"effective_from": self.feed.valid_from_sql, "_event_at": self.feed.event_time_sql, "_deleted": self.deleted}
+        made |= {
+            "effective_from": self.feed.valid_from_sql,
+            "_event_at": self.feed.event_time_sql,
+            "_deleted": self.deleted,
+        }
         staged = {c.casefold(): c for c in (*self.feed.names, "_source_file", "_record", "_raw", "_extra")}
         waiting, seen, found = list(sql), set[str](), dict[str, None]()
         while waiting:

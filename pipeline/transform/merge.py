@@ -13,13 +13,13 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
-from pipeline.contract import WorkOrder
-from pipeline.transform.derived_columns import derive
-from pipeline.errors import DataError
-from pipeline.lake.lake import MinMax, MaterializedRows, Lake, TableVersion
 from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.model import Append, Column, Feed, Scd2, Snapshot, columns_of, literal
 from pipeline.commit.revisions import Superseded
+from pipeline.contract import WorkOrder
+from pipeline.errors import DataError
+from pipeline.lake.lake import Lake, MaterializedRows, MinMax, TableVersion
+from pipeline.model import Append, Column, Feed, Scd2, Snapshot, columns_of, literal
+from pipeline.transform.derived_columns import derive
 from pipeline.transform.ties import tie_breaker
 from pipeline.transform.validate import Judged, as_one_text
 
@@ -46,7 +46,9 @@ class Past:
     nothing of any key that it lacks where one could not be read (`key` null).
     """
 
-    bronze: Future[TableVersion]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
+    bronze: Future[
+        TableVersion
+    ]  # with the rows of this batch, which are written meanwhile: only late news have to wait for them
     silver: TableVersion
     is_first: bool  # no row of the feed was ever accepted before
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
@@ -100,9 +102,19 @@ def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
     """Folds events like `versions`, but passes keys of one event by: nothing has to be sorted to know their only version."""
     key = list(feed.key)
     repeated = events.groupBy(*key).count().where("count > 1").select(*key)
-    columns = [*feed.input_names, "_event_at", "_batch_date", "_revision", "effective_from", "effective_to", "is_current"]
+    columns = [
+        *feed.input_names,
+        "_event_at",
+        "_batch_date",
+        "_revision",
+        "effective_from",
+        "effective_to",
+        "is_current",
+    ]
     alone = events.join(repeated, key, "left_anti").where("NOT _deleted")
-    alone = alone.selectExpr("*", "_at AS effective_from", "CAST(NULL AS TIMESTAMP) AS effective_to", "true AS is_current")
+    alone = alone.selectExpr(
+        "*", "_at AS effective_from", "CAST(NULL AS TIMESTAMP) AS effective_to", "true AS is_current"
+    )
     return alone.select(*columns).unionByName(versions(feed, events.join(repeated, key, "left_semi")).select(*columns))
 
 
@@ -121,14 +133,24 @@ def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFr
         # A reopening counts when it is the first after a delete: a group is an ordinary event with the reopenings behind it.
         events = events.withColumn("_group", F.sum(F.expr("CASE WHEN _reopens THEN 0 ELSE 1 END")).over(order))
         group = Window.partitionBy(*feed.key, "_group")
-        events = events.withColumn("_closed", F.max(F.expr("CASE WHEN _deleted AND NOT _reopens THEN 1 ELSE 0 END")).over(group))
-        events = events.withColumn("_place", F.row_number().over(group.orderBy("_at"))).where("NOT _reopens OR (_closed = 1 AND _place = 2)")
+        events = events.withColumn(
+            "_closed", F.max(F.expr("CASE WHEN _deleted AND NOT _reopens THEN 1 ELSE 0 END")).over(group)
+        )
+        events = events.withColumn("_place", F.row_number().over(group.orderBy("_at"))).where(
+            "NOT _reopens OR (_closed = 1 AND _place = 2)"
+        )
     content = F.struct(*(F.col(c) for c in feed.tracked or feed.key))
-    events = events.withColumn("_was_deleted", F.lag("_deleted").over(order)).withColumn("_same", content.eqNullSafe(F.lag(content).over(order)))
-    events = events.withColumn("_opens", F.expr("CASE WHEN _was_deleted = _deleted AND (_deleted OR _same) THEN 0 ELSE 1 END"))
+    events = events.withColumn("_was_deleted", F.lag("_deleted").over(order)).withColumn(
+        "_same", content.eqNullSafe(F.lag(content).over(order))
+    )
+    events = events.withColumn(
+        "_opens", F.expr("CASE WHEN _was_deleted = _deleted AND (_deleted OR _same) THEN 0 ELSE 1 END")
+    )
     events = events.withColumn("effective_from", F.max(F.expr("CASE WHEN _opens = 1 THEN _at END")).over(order))
     # Behind the newest event of a version lies the first of the next.
-    events = events.withColumn("effective_to", F.lead("_at").over(order)).withColumn("_next_opens", F.lead("_opens", 1, 1).over(order))
+    events = events.withColumn("effective_to", F.lead("_at").over(order)).withColumn(
+        "_next_opens", F.lead("_opens", 1, 1).over(order)
+    )
     return events.where("_next_opens = 1 AND NOT _deleted").withColumn("is_current", F.col("effective_to").isNull())
 
 
@@ -155,8 +177,12 @@ def _last_word(feed: Feed) -> list[SparkColumn]:
 def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max_shrink: float) -> Merged:
     feed = judged.feed
     news = judged.standing([*feed.input_names, *ABOUT, *ROW]).withColumn("_at", F.col("_event_at"))
-    rows, others = _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
-    change = Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}"))
+    rows, others = (
+        _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
+    )
+    change = Change(
+        table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}")
+    )
     if not past.is_first and _this(order, past):
         _refuse_contradiction(feed, order, past, change)
         _check_shrink(feed, past, change, max_shrink)
@@ -180,7 +206,9 @@ def _first_versions(judged: Judged, news: DataFrame, order: WorkOrder, past: Pas
     return _silver(feed, derive(after, feed.derived), "1 AS _sign"), None
 
 
-def _next_versions(feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake) -> tuple[DataFrame, DataFrame | None]:
+def _next_versions(
+    feed: Feed, news: DataFrame, order: WorkOrder, past: Past, lake: Lake
+) -> tuple[DataFrame, DataFrame | None]:
     """Gives what changes in the versions of touched keys, and the batch's own rows that tie with one of another batch.
 
     A key with one event, newer than all that is known of it, follows from its open version without being sorted; one with more
@@ -226,7 +254,13 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
     key = list(feed.key)
     events = news.unionByName(
         known.where("NOT _plain AND NOT _slow AND is_current").selectExpr(
-            *feed.input_names, "effective_from AS _at", "_event_at", "_batch_date", "_revision", "false AS _deleted", "'' AS _batch_id"
+            *feed.input_names,
+            "effective_from AS _at",
+            "_event_at",
+            "_batch_date",
+            "_revision",
+            "false AS _deleted",
+            "'' AS _batch_id",
         )
     )
     if not is_any_slow:
@@ -240,7 +274,9 @@ def _folded(feed: Feed, known: DataFrame, news: DataFrame, past: Past, *, is_any
 
 def _log(feed: Feed, past: Past, where: str = "true", *, within: Mapping[str, MinMax] | None = None) -> DataFrame:
     """Gives every event that was ever accepted and that no later record of its file stands for; see `Lake.read` for `within`."""
-    stored = past.bronze.result().read([*feed.names, "_batch_date", "_revision", "_deleted", "_superseded", "_batch_id"], within=within)
+    stored = past.bronze.result().read(
+        [*feed.names, "_batch_date", "_revision", "_deleted", "_superseded", "_batch_id"], within=within
+    )
     # Rows of a lake that was written before have no mark.
     log = derive(stored.where(where).where("NOT coalesce(_superseded, false)"), feed.cleaned)
     log = log.withColumn("_event_at", F.expr(feed.event_time_sql)).withColumn("_at", F.col("_event_at"))
@@ -251,9 +287,15 @@ def _tied_with_others(feed: Feed, news: DataFrame, order: WorkOrder, past: Past)
     """Gives the batch's own rows that only content can tell from a row which another batch of its date and revision brought."""
     day, same = order.batch_date, list(dict.fromkeys((*feed.key, "_event_at", "_revision", *tie_breaker(feed))))
     others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(order.batch_id)})"
-    log = _log(feed, past, others, within={"_batch_date": (day, day)}).join(news.select(*feed.key), list(feed.key), "left_semi")
-    groups = log.selectExpr(*(f"{c} AS _of_{c}" for c in same), "_deleted", f"{_content(feed)} AS _content").groupBy(*(f"_of_{c}" for c in same))
-    there = groups.agg(F.max("_deleted").alias("_ends"), F.min("_content").alias("_low"), F.max("_content").alias("_high"))
+    log = _log(feed, past, others, within={"_batch_date": (day, day)}).join(
+        news.select(*feed.key), list(feed.key), "left_semi"
+    )
+    groups = log.selectExpr(*(f"{c} AS _of_{c}" for c in same), "_deleted", f"{_content(feed)} AS _content").groupBy(
+        *(f"_of_{c}" for c in same)
+    )
+    there = groups.agg(
+        F.max("_deleted").alias("_ends"), F.min("_content").alias("_low"), F.max("_content").alias("_high")
+    )
     own = news.where("NOT _deleted").selectExpr(*same, *ROW, f"{_content(feed)} AS _content")
     met = own.join(there, F.expr(" AND ".join(f"{c} <=> _of_{c}" for c in same)))
     # A delete decides by itself, whatever the rows beside it hold.
@@ -267,7 +309,11 @@ def _content(feed: Feed) -> str:
 
 def _versions_told(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     """Folds all events of keys, with what whole deliveries say of them."""
-    return versions(feed, events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, past)), reopened=True)
+    return versions(
+        feed,
+        events.withColumn("_reopens", F.expr("false")).unionByName(_memberships(feed, events, past)),
+        reopened=True,
+    )
 
 
 def _end(day: dt.date) -> str:
@@ -281,7 +327,9 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
     A whole delivery touches every key; one that it lacks has no news.
     """
     key, this = list(feed.key), _this(order, past)
-    touched = news.groupBy(*key).agg(F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends"))
+    touched = news.groupBy(*key).agg(
+        F.min("_event_at").alias("_first"), F.count(F.lit(1)).alias("_events"), F.max("_deleted").alias("_ends")
+    )
     silver = past.silver.read()
     if not this:
         silver = silver.join(touched.select(*key), key, "left_semi")
@@ -297,7 +345,9 @@ def _known(feed: Feed, news: DataFrame, past: Past, order: WorkOrder) -> DataFra
         known = _but_for_hidden(feed, touched.join(silver, key, "full"), past, this)
     of_key = Window.partitionBy(*key)
     known = known.withColumn("_open_since", F.max(F.expr("CASE WHEN is_current THEN _event_at END")).over(of_key))
-    known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn("_slow", F.expr(_slow(feed, past, order)))
+    known = known.withColumn("_closed_at", F.max("effective_to").over(of_key)).withColumn(
+        "_slow", F.expr(_slow(feed, past, order))
+    )
     return known.withColumn("_plain", F.expr("NOT _slow AND (_first IS NULL OR (_events = 1 AND NOT _ends))"))
 
 
@@ -306,13 +356,17 @@ def _but_for_hidden(feed: Feed, known: DataFrame, past: Past, this: Delivery) ->
     hidden = _hidden(past, this.batch_id)
     if hidden is None:
         return known
-    met = known.withColumn("_key", F.expr(as_one_text(feed.key))).join(hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left")
+    met = known.withColumn("_key", F.expr(as_one_text(feed.key))).join(
+        hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left"
+    )
     return met.where("_first IS NOT NULL OR _is_hidden IS NULL").drop("_key", "_is_hidden")
 
 
 def _is_everything_slow(feed: Feed, past: Past, order: WorkOrder) -> bool:
     """Tells whether whole deliveries and deletes, or whole deliveries out of their order, leave no key that could follow from its open version."""
-    return bool(past.deliveries) and (bool(feed.delete_condition) or any(date >= order.batch_date for date in _other_dates(past, order)))
+    return bool(past.deliveries) and (
+        bool(feed.delete_condition) or any(date >= order.batch_date for date in _other_dates(past, order))
+    )
 
 
 def _other_dates(past: Past, order: WorkOrder) -> list[dt.date]:
@@ -330,7 +384,9 @@ def _slow(feed: Feed, past: Past, order: WorkOrder) -> str:
     cases = [f"WHEN effective_from IS NULL THEN {literal(bool(feed.delete_condition))} OR {is_late}"]
     if this:
         end = _end(this.batch_date)
-        cases.append(f"WHEN _first IS NULL THEN coalesce(_open_since >= {end}, false) OR coalesce(_closed_at > {end}, false)")
+        cases.append(
+            f"WHEN _first IS NULL THEN coalesce(_open_since >= {end}, false) OR coalesce(_closed_at > {end}, false)"
+        )
     return f"CASE {' '.join(cases)} ELSE _open_since IS NULL OR _first <= _open_since OR {is_late} END"
 
 
@@ -358,7 +414,9 @@ def _where_it_speaks(feed: Feed, grid: DataFrame, past: Past, held: str) -> Data
     if incomplete := _incomplete(past):
         grid = grid.where(f"{held} OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
     if (hidden := _hidden(past)) is not None:
-        met = grid.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left")
+        met = grid.withColumn("_own", F.expr(as_one_text(feed.key))).join(
+            hidden, F.expr("_own = _key AND _batch_id = _of"), "left"
+        )
         grid = met.where(f"{held} OR _of IS NULL")
     return grid
 
@@ -372,7 +430,9 @@ def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
     rows = ", ".join(f"({literal(d.batch_id)}, {literal(d.batch_date)}, {d.revision})" for d in past.deliveries)
     listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *_last_word(feed))
-    held = first_of(events.where("NOT _deleted"), newest).select(*feed.input_names, "_batch_id", F.expr("true").alias("_reopens"))
+    held = first_of(events.where("NOT _deleted"), newest).select(
+        *feed.input_names, "_batch_id", F.expr("true").alias("_reopens")
+    )
     grid = events.select(*key).distinct().crossJoin(listed).join(held, [*key, "_batch_id"], "left")
     grid = _where_it_speaks(feed, grid, past, "_reopens")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
@@ -390,7 +450,9 @@ def _memberships(feed: Feed, events: DataFrame, past: Past) -> DataFrame:
 
 def _refuse_contradiction(feed: Feed, order: WorkOrder, past: Past, change: Change) -> None:
     this = (order.batch_date, order.revision)
-    if change.rows.rows and any((d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id):
+    if change.rows.rows and any(
+        (d.batch_date, d.revision) == this for d in past.deliveries if d.batch_id != order.batch_id
+    ):
         # Whichever came last would win: which of the two is right, only the sender knows.
         raise DataError(
             f"{feed.name}: another whole delivery of {order.batch_date}, revision {order.revision}, is published and differs from this one; "
@@ -427,25 +489,39 @@ def _tied_with_stored(feed: Feed, news: DataFrame, stored: DataFrame) -> DataFra
     same = (*feed.key, "_batch_date", "_revision")
     there = stored.selectExpr(*(f"{c} AS _of_{c}" for c in same), f"{_content(feed)} AS _of_content")
     own = news.selectExpr(*same, *ROW, f"{_content(feed)} AS _content")
-    return own.join(there, F.expr(" AND ".join(f"{c} = _of_{c}" for c in same))).where("_content <> _of_content").select(*ROW)
+    return (
+        own.join(there, F.expr(" AND ".join(f"{c} = _of_{c}" for c in same)))
+        .where("_content <> _of_content")
+        .select(*ROW)
+    )
 
 
 def _newest(feed: Feed, rows: DataFrame) -> DataFrame:
-    rank = Window.partitionBy(*feed.key).orderBy(F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.input_names))
+    rank = Window.partitionBy(*feed.key).orderBy(
+        F.col("_batch_date").desc(), F.col("_revision").desc(), *by_content(feed.input_names)
+    )
     return first_of(rows, rank)
 
 
 def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     feed = judged.feed
     # Equal rows of one batch are equal but for the revision of their file: what a group leaves of them is one, without a sort.
-    news = judged.accepted([*feed.names, "_batch_date", "_revision"]).groupBy(*feed.names, "_batch_date").agg(F.min("_revision").alias("_revision"))
+    news = (
+        judged.accepted([*feed.names, "_batch_date", "_revision"])
+        .groupBy(*feed.names, "_batch_date")
+        .agg(F.min("_revision").alias("_revision"))
+    )
     news = news.selectExpr("*", f"{_row_hash(feed)} AS _row")
     if past.superseded is not None:
         rows = _corrected(feed, news, past, past.superseded)
     else:
         rows = news.selectExpr("*", "1 AS _sign") if past.is_first else _moved(news, _of_the_time(judged, past))
     rows = derive(derive(rows, feed.cleaned).selectExpr("*", f"{feed.event_time_sql} AS _event_at"), feed.derived)
-    return Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"))
+    return Change(
+        table=past.silver.name,
+        key=feed.primary_key,
+        rows=lake.materialize(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"),
+    )
 
 
 def _row_hash(feed: Feed) -> str:
@@ -455,7 +531,9 @@ def _row_hash(feed: Feed) -> str:
 def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: Superseded) -> DataFrame:
     """Gives what changes where a stated revision replaces files: the set of rows of all files but those, for the rows concerned."""
     columns = [*feed.names, "_batch_date", "_revision"]
-    log = past.bronze.result().read([*columns, "_batch_id", "_source_file"]).selectExpr("*", f"{_row_hash(feed)} AS _row")
+    log = (
+        past.bronze.result().read([*columns, "_batch_id", "_source_file"]).selectExpr("*", f"{_row_hash(feed)} AS _row")
+    )
     of_file = F.expr("_batch_id = _of_batch AND _source_file = _of_file")
     replaced, moved = (_files(past, files) for files in (superseded.every, superseded.moved))
     touched = news.select("_row").unionByName(log.join(moved, of_file, "left_semi").select("_row")).distinct()
@@ -467,14 +545,19 @@ def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: Superseded) 
 
 def _files(past: Past, files: Iterable[tuple[str, str]]) -> DataFrame:
     ids = sorted(files)
-    named = {"_of_batch": pa.array([batch for batch, _ in ids], pa.string()), "_of_file": pa.array([name for _, name in ids], pa.string())}
+    named = {
+        "_of_batch": pa.array([batch for batch, _ in ids], pa.string()),
+        "_of_file": pa.array([name for _, name in ids], pa.string()),
+    }
     return past.silver.lake.given(pa.table(named))
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
     """Gives the known rows between the batch's first and last event, and some others: files of other times are not even opened."""
     time = judged.feed.event_time
-    return past.silver.read(["_row", "_batch_date", "_revision"], within={time: judged.rows.min_max("_event_at")} if time else None)
+    return past.silver.read(
+        ["_row", "_batch_date", "_revision"], within={time: judged.rows.min_max("_event_at")} if time else None
+    )
 
 
 def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
@@ -484,9 +567,14 @@ def _moved(news: DataFrame, stored: DataFrame) -> DataFrame:
     """
     known = stored.join(news.select("_row"), ["_row"], "left_semi")
     met = news.join(known.selectExpr("_row", "_batch_date AS _of_date", "_revision AS _of_revision"), "_row", "left")
-    older = met.where("_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)")
+    older = met.where(
+        "_of_date IS NULL OR _batch_date < _of_date OR (_batch_date = _of_date AND _revision < _of_revision)"
+    )
     both = older.selectExpr("*", "explode(CASE WHEN _of_date IS NULL THEN array(1) ELSE array(1, -1) END) AS _sign")
-    of_then = [f"CASE WHEN _sign > 0 THEN {c} ELSE {then} END AS {c}" for c, then in (("_batch_date", "_of_date"), ("_revision", "_of_revision"))]
+    of_then = [
+        f"CASE WHEN _sign > 0 THEN {c} ELSE {then} END AS {c}"
+        for c, then in (("_batch_date", "_of_date"), ("_revision", "_of_revision"))
+    ]
     return both.selectExpr(*(c for c in news.columns if c not in ("_batch_date", "_revision")), *of_then, "_sign")
 
 
@@ -514,7 +602,11 @@ def _left_as_it_was(feed: Feed, news: DataFrame, before: DataFrame, past: Past, 
     hidden = None if newest.batch_id in _incomplete(past) else _hidden(past, newest.batch_id)
     if hidden is None:
         return rows
-    return rows.withColumn("_own", F.expr(as_one_text(feed.key))).join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.input_names)
+    return (
+        rows.withColumn("_own", F.expr(as_one_text(feed.key)))
+        .join(hidden, F.expr("_own = _key"), "left_semi")
+        .select(*feed.input_names)
+    )
 
 
 def _as_last_listed(feed: Feed, past: Past) -> DataFrame:
@@ -543,4 +635,6 @@ def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
 
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
     rows = difference(before, _silver(feed, after), feed.silver)
-    return Change(table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}"))
+    return Change(
+        table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}")
+    )

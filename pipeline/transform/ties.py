@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake.lake import MaterializedRows, Lake
-from pipeline.model import HIGH, Append, Feed, Scd2, Rule, Scd1
+from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.model import HIGH, Append, Feed, Rule, Scd1, Scd2
 
 AGREE = Rule(
     "events_of_one_instant_agree",
@@ -25,7 +25,9 @@ AGREE = Rule(
     severity=HIGH,
     description="rows of one key, instant, batch date and revision are equal",
 )
-COME_ONCE = Rule("rows_come_once", "true", severity=HIGH, description="no two rows of the batch are equal: they count as one")
+COME_ONCE = Rule(
+    "rows_come_once", "true", severity=HIGH, description="no two rows of the batch are equal: they count as one"
+)
 ADVICE = {
     AGREE.name: "in one file the later record stands, between files the higher text; send the right rows again under a "
     "file's name, or with `revision` in the trigger",
@@ -77,12 +79,20 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
         found = db.execute(_rows_of_ties(feed, accepted, same), files).to_arrow_table()
     ties = _ties(found)
     overruled = found.filter(pc.greater(found["_place"], 1))
-    return (_marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows), ties
+    return (
+        _marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows
+    ), ties
 
 
 def _same(feed: Feed) -> str:
     """Writes SQL for the columns that rows of a tie share."""
-    instant = () if isinstance(feed.stored_as, Scd1) else (feed.version_start,) if feed.version_start and not isinstance(feed.stored_as, Scd2) else ("_event_at",)
+    instant = (
+        ()
+        if isinstance(feed.stored_as, Scd1)
+        else (feed.version_start,)
+        if feed.version_start and not isinstance(feed.stored_as, Scd2)
+        else ("_event_at",)
+    )
     return _listed(list(dict.fromkeys((*feed.key, *instant, "_revision"))))
 
 
@@ -119,8 +129,14 @@ def _equal_rows(db: Any, accepted: str, files: dict[str, list[str]], names: Sequ
         return NO_TIES
     same = " AND ".join(f'a."{c}" IS NOT DISTINCT FROM g."{c}"' for c in names)
     some = f"SELECT {_listed(names)} FROM ({groups}) ORDER BY ALL LIMIT {EXAMPLES}"
-    example = f"SELECT min(_raw) FROM ({accepted}) a JOIN ({some}) g ON {same} GROUP BY {_listed(names, 'g.')} ORDER BY ALL"
-    return Ties(differing=NO_TIES.differing, repeats=int(repeats), repeated=tuple(r[0] for r in db.execute(example, files).fetchall()))
+    example = (
+        f"SELECT min(_raw) FROM ({accepted}) a JOIN ({some}) g ON {same} GROUP BY {_listed(names, 'g.')} ORDER BY ALL"
+    )
+    return Ties(
+        differing=NO_TIES.differing,
+        repeats=int(repeats),
+        repeated=tuple(r[0] for r in db.execute(example, files).fetchall()),
+    )
 
 
 def _listed(names: Sequence[str], of: str = "") -> str:

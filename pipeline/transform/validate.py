@@ -11,19 +11,38 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
-from pipeline.contract import FileCounts, RuleResult, Quality, WorkOrder
-from pipeline.errors import DataError, InvalidValue, DeclarationError
-from pipeline.lake.engine_errors import within
-from pipeline.transform.judging import Judging, Report, Unfit, silent, without_unfit_rows
-from pipeline.lake.lake import MaterializedRows, Lake, TableVersion
 from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule, Severity, render_sql, literal
-from pipeline.ingest.non_data_records import DESCRIPTIONS
+from pipeline.contract import FileCounts, Quality, RuleResult, WorkOrder
+from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.invisible_characters import BLANK, described, shown
+from pipeline.ingest.non_data_records import DESCRIPTIONS
 from pipeline.ingest.stage import Staged
+from pipeline.lake.engine_errors import within
+from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.model import (
+    HIGH,
+    MEDIUM,
+    REJECT,
+    REPAIR,
+    WARN,
+    Append,
+    Feed,
+    Reference,
+    Rule,
+    Severity,
+    literal,
+    render_sql,
+)
+from pipeline.transform.judging import Judging, Report, Unfit, silent, without_unfit_rows
 from pipeline.transform.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES, Ties, settled
 
-WELL_FORMED = Rule("record_is_well_formed", "true", severity=HIGH, action=REJECT, description="as many fields as the header, quotes where they belong")
+WELL_FORMED = Rule(
+    "record_is_well_formed",
+    "true",
+    severity=HIGH,
+    action=REJECT,
+    description="as many fields as the header, quotes where they belong",
+)
 LISTED = Rule(
     "listed_key_is_accepted",
     "true",
@@ -43,7 +62,9 @@ class Judged:
     findings: tuple[RuleResult, ...]
     files: tuple[FileCounts, ...]
     ties: Ties
-    others: list[DataFrame] = field(default_factory=list)  # not yet run: own rows (`ROW`) that tie with a row of another batch
+    others: list[DataFrame] = field(
+        default_factory=list
+    )  # not yet run: own rows (`ROW`) that tie with a row of another batch
 
     def accepted(self, columns: Sequence[str]) -> DataFrame:
         """Reads some columns of the accepted rows."""
@@ -51,7 +72,11 @@ class Judged:
 
     def standing(self, columns: Sequence[str]) -> DataFrame:
         """Reads some columns of the accepted rows without those that a later record of their file stands for."""
-        return self.rows.read([*columns, "_reasons", "_superseded"]).where("_reasons IS NULL AND NOT _superseded").select(*columns)
+        return (
+            self.rows.read([*columns, "_reasons", "_superseded"])
+            .where("_reasons IS NULL AND NOT _superseded")
+            .select(*columns)
+        )
 
     def accepted_rows(self, lake: Lake) -> MaterializedRows | pa.Table:
         """The accepted rows as they go to bronze."""
@@ -68,14 +93,28 @@ class Judged:
     @cached_property
     def rows_kept(self) -> int:
         """Counts the accepted rows that are no deletes."""
-        return int(ds.dataset(self.rows.path, format="parquet").count_rows(filter=ds.field("_reasons").is_null() & ~ds.field("_deleted")))
+        return int(
+            ds.dataset(self.rows.path, format="parquet").count_rows(
+                filter=ds.field("_reasons").is_null() & ~ds.field("_deleted")
+            )
+        )
 
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
     """Tells all rules that one row can be judged by: those that the columns imply, then the declared. Deletes only need their key."""
-    event, needed, unless = feed.event_time, (*feed.key, feed.version_start, feed.event_time), "NOT _deleted" if feed.delete_condition else ""
+    event, needed, unless = (
+        feed.event_time,
+        (*feed.key, feed.version_start, feed.event_time),
+        "NOT _deleted" if feed.delete_condition else "",
+    )
     given = [
-        Rule(f"{c.name}_is_given", f"{c.name} IS NOT NULL", severity=HIGH, action=REJECT, where="" if c.name in needed else unless)
+        Rule(
+            f"{c.name}_is_given",
+            f"{c.name} IS NOT NULL",
+            severity=HIGH,
+            action=REJECT,
+            where="" if c.name in needed else unless,
+        )
         for c in feed.input_columns
         if c.required or c.name in needed
     ]
@@ -121,8 +160,17 @@ def judge(
     Rows of whose values some SQL cannot be computed are found and rejected with the reason `value:<column or rule>`.
     Raises WrongDeclaration for SQL that can be computed of none, DataError where such rows are too many.
     """
-    rules = [replace(r, condition=render_sql(r.condition, values), where=render_sql(r.where, values)) for r in row_rules(feed, quality)]
-    judging = Judging(feed=feed, order=order, rules=tuple(rules), keys=tuple(_blanks_around_keys(feed)), deleted=render_sql(feed.delete_condition, values))
+    rules = [
+        replace(r, condition=render_sql(r.condition, values), where=render_sql(r.where, values))
+        for r in row_rules(feed, quality)
+    ]
+    judging = Judging(
+        feed=feed,
+        order=order,
+        rules=tuple(rules),
+        keys=tuple(_blanks_around_keys(feed)),
+        deleted=render_sql(feed.delete_condition, values),
+    )
     unfit: tuple[Unfit, ...] = ()
     with within(f"{order.source}.silver.{feed.name}"):
         try:
@@ -148,7 +196,9 @@ def tally(found: Iterable[Mapping[str, Any]], column: str) -> Counter[str]:
     return names
 
 
-def _findings(feed: Feed, rows: MaterializedRows, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()) -> tuple[RuleResult, ...]:
+def _findings(
+    feed: Feed, rows: MaterializedRows, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()
+) -> tuple[RuleResult, ...]:
     verdicts = combinations(rows.arrow(["_reasons", "_warned", "_unchecked"]))
     good = [v for v in verdicts if v["_reasons"] is None]
     accepted = sum(v["count_all"] for v in good)
@@ -186,7 +236,14 @@ def finding(feed: str, rule: Rule | Reference, checked: int, broken: int, exampl
     """Makes the record of how a rule fared."""
     action = rule.action if isinstance(rule, Rule) else WARN
     return RuleResult(
-        feed=feed, rule=rule.name, severity=rule.severity, action=action, checked=checked, broken=broken, description=rule.description, examples=examples
+        feed=feed,
+        rule=rule.name,
+        severity=rule.severity,
+        action=action,
+        checked=checked,
+        broken=broken,
+        description=rule.description,
+        examples=examples,
     )
 
 
@@ -209,7 +266,9 @@ def rejects(rows: MaterializedRows, columns: Sequence[str]) -> pa.Table:
     """Reads the rejected rows alone."""
     if not rows.rows:
         return rows.arrow(columns)
-    return ds.dataset(rows.path, format="parquet").to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
+    return ds.dataset(rows.path, format="parquet").to_table(
+        columns=list(columns), filter=ds.field("_reasons").is_valid()
+    )
 
 
 def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tuple[pa.Table, tuple[RuleResult, ...]]:
@@ -222,11 +281,19 @@ def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tup
     for j in judged:
         keys = [*j.feed.key]
         nameless, unread = " OR ".join(f"{k} IS NULL" for k in keys), _unread_key(j.feed)
-        hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(f"_reasons IS NOT NULL AND (NOT ({nameless}) OR {unread})")
+        hidden = j.rows.read([*keys, "_reasons", "_raw"]).where(
+            f"_reasons IS NOT NULL AND (NOT ({nameless}) OR {unread})"
+        )
         key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
-        rows = lake.materialize(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow() if j.rows_accepted < j.rows.rows else None
+        rows = (
+            lake.materialize(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow()
+            if j.rows_accepted < j.rows.rows
+            else None
+        )
         many = rows.num_rows if rows is not None else 0
-        examples = tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
+        examples = (
+            tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
+        )
         findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
         if rows is not None and many:
             about = {"batch_id": order.batch_id, "source": order.source, "feed": j.feed.name}
@@ -245,14 +312,23 @@ def _unread_key(feed: Feed) -> str:
 
 def as_one_text(names: Sequence[str]) -> str:
     """Writes SQL for a row's content as one text: each value after its length, so that rows which differ have texts that differ."""
-    values = [f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names]
+    values = [
+        f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names
+    ]
     return f"concat({', '.join(values)})"
 
 
 def _file_counts(feed: Feed, rows: MaterializedRows, staged: Staged) -> tuple[FileCounts, ...]:
     rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
     return tuple(
-        FileCounts(name=f.name, feed=feed.name, rows_read=f.rows, rows_accepted=f.rows - rejected[f.name], rows_rejected=rejected[f.name]) for f in staged.files
+        FileCounts(
+            name=f.name,
+            feed=feed.name,
+            rows_read=f.rows,
+            rows_accepted=f.rows - rejected[f.name],
+            rows_rejected=rejected[f.name],
+        )
+        for f in staged.files
     )
 
 
@@ -289,7 +365,10 @@ def _reference_count(judged: Judged, reference: Reference, table: TableVersion) 
     kept = judged.rows.read([*on, "_deleted", "_reasons"]).where("_reasons IS NULL AND NOT _deleted")
     unknown = kept.select(*on).join(table.read(on), on, "left_anti")
     return unknown.selectExpr(
-        f"{literal(judged.feed.name)} AS feed", f"{literal(reference.name)} AS rule", f"CAST({judged.rows_kept} AS BIGINT) AS checked", "count(*) AS broken"
+        f"{literal(judged.feed.name)} AS feed",
+        f"{literal(reference.name)} AS rule",
+        f"CAST({judged.rows_kept} AS BIGINT) AS checked",
+        "count(*) AS broken",
     )
 
 
@@ -297,14 +376,24 @@ def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -
     """Runs the lazy counts of references in one job, and returns the findings of every reference and of all ties."""
     rows = lake.materialize(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
-    references = [finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references]
+    references = [
+        finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references
+    ]
     return (*references, *(f for j in judged for f in _tie_findings(j, lake)))
 
 
 def _tie_findings(judged: Judged, lake: Lake) -> Iterator[RuleResult]:
     feed, ties, checked = judged.feed, judged.ties, judged.rows_accepted
     if not isinstance(feed.stored_as, Append):
-        differing = pa.concat_tables([ties.differing, *(lake.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names) for rows in judged.others)])
+        differing = pa.concat_tables(
+            [
+                ties.differing,
+                *(
+                    lake.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names)
+                    for rows in judged.others
+                ),
+            ]
+        )
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
         examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
@@ -320,7 +409,9 @@ def check_rows(table: str, key: Sequence[str], rows: MaterializedRows) -> None:
     failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
     first = failed.slice(0, 1).to_pylist()[0]
     where = ", ".join(f"{c} = {first[c]}" for c in key)
-    raise DataError(f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed")
+    raise DataError(
+        f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed"
+    )
 
 
 def score(findings: Iterable[RuleResult]) -> float | None:
@@ -347,9 +438,15 @@ def check_quality(quality: Quality, findings: Sequence[RuleResult], files: Seque
     read, rejected = sum(f.rows_read for f in files), sum(f.rows_rejected for f in files)
     reached = score(findings)
     if quality.max_rejected_share is not None and read and rejected / read > quality.max_rejected_share:
-        raise DataError(f"{rejected} of {read} rows were rejected, more than max_rejected_share {quality.max_rejected_share:g} allows; see the counts per rule")
+        raise DataError(
+            f"{rejected} of {read} rows were rejected, more than max_rejected_share {quality.max_rejected_share:g} allows; see the counts per rule"
+        )
     if quality.min_score is not None and reached is not None and reached < quality.min_score:
-        raise DataError(f"the score of the batch is {reached:.2f}, below min_score {quality.min_score:g}; see the counts per rule")
+        raise DataError(
+            f"the score of the batch is {reached:.2f}, below min_score {quality.min_score:g}; see the counts per rule"
+        )
     if quality.fail_on_high and high(findings):
         worst = max((f for f in findings if f.severity == HIGH and f.action == WARN), key=lambda f: f.broken)
-        raise DataError(f"{worst.feed}: {worst.broken} of {worst.checked} rows break {worst.rule}, and fail_on_high rejects a batch for that")
+        raise DataError(
+            f"{worst.feed}: {worst.broken} of {worst.checked} rows break {worst.rule}, and fail_on_high rejects a batch for that"
+        )

@@ -23,7 +23,9 @@ FOLDER = "_stream"
 LIST = "list STRING, path STRING"
 
 
-def take(order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Result:
+def take(
+    order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None
+) -> Result:
     """Takes a batch as `run` does; one that holds files of a feed whose stream is on goes through the query. Never raises."""
 
     def straight() -> Result:
@@ -34,17 +36,23 @@ def take(order: WorkOrder, settings: Settings, lake: Lake, report: Report, sourc
     except LookupError:
         return straight()  # it tells which there are
     stream = source.stream
-    is_on = stream is not None and settings.sources.get(source.name, {}).get(stream.setting.name, stream.setting.default)
+    is_on = stream is not None and settings.sources.get(source.name, {}).get(
+        stream.setting.name, stream.setting.default
+    )
     if stream is None or not is_on or not any(f.feed == stream.feed for f in order.files):
         return straight()
     if settings.engine != STREAMING_ENGINE:
         reason = f"{source.name} streams, which needs the engine {STREAMING_ENGINE}, and this is {settings.engine}; no table was touched"
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=reason)
     try:
-        return StreamingRun(order=order, lake=lake, folder=lake.path / FOLDER / source.name / stream.feed, work=straight).run()
+        return StreamingRun(
+            order=order, lake=lake, folder=lake.path / FOLDER / source.name / stream.feed, work=straight
+        ).run()
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
         reason = f"the stream of {source.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=traceback.format_exc())
+        return Result(
+            batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=traceback.format_exc()
+        )
 
 
 @dataclass(kw_only=True)
@@ -67,10 +75,16 @@ class StreamingRun:
             .option("ignoreMissingFiles", "true")  # a list that is gone is no loss: each attempt writes its own
             .json(str(lists))
         )
-        query = stream.writeStream.foreachBatch(self._hand_over).option("checkpointLocation", str(self.folder / "checkpoint")).trigger(availableNow=True)
+        query = (
+            stream.writeStream.foreachBatch(self._hand_over)
+            .option("checkpointLocation", str(self.folder / "checkpoint"))
+            .trigger(availableNow=True)
+        )
         query.start().awaitTermination()
         if not self.results:
-            raise RuntimeError(f"no list of the stream named exactly the files of batch {self.order.batch_id}; nothing was taken")
+            raise RuntimeError(
+                f"no list of the stream named exactly the files of batch {self.order.batch_id}; nothing was taken"
+            )
         for seen in lists.iterdir():
             if seen.stem not in self.named:  # Spark looks for the last lists once more when it goes on
                 seen.unlink()

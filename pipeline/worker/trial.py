@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipeline.commit.manifest import BATCHES, Entry, Manifest
 from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder, hidden, secrets_of
 from pipeline.lake.lake import Lake
-from pipeline.commit.manifest import BATCHES, Entry, Manifest
-from pipeline.model import PointInTimeJoin, Feed, Source
+from pipeline.model import Feed, PointInTimeJoin, Source
 from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 DAYS = (dt.date(2026, 1, 1), dt.date(2026, 1, 2))
@@ -28,7 +28,9 @@ _SETTING = re.compile(r"\$([A-Za-z_]\w*)")
 _NAMED = re.compile(r"""(?:[`"']\$?|unknown function: |there is no column )(\w+)""")
 
 
-def trial(name: str, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None) -> Tried:
+def trial(
+    name: str, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None
+) -> Tried:
     """Tries a source out on empty tables in a scratch folder of the lake, and tells the first mistake. Never raises."""
     began, scratch = time.monotonic(), lake.path / "_trial" / name
     try:
@@ -108,5 +110,8 @@ def _declared(source: Source) -> Iterator[tuple[str, str]]:
         yield from ((f"{gold.name}, column {column}", sql) for column, sql in columns.items())
         yield from ((f"{gold.name}, check {r.name}", f"{r.condition} {r.where}") for r in gold.checks)
         yield f"{gold.name}, each", " ".join(gold.per)
-        yield f"{gold.name}, its columns or its function", " ".join([*(c.name for c in gold.schema), *gold.grain, *gold.key])
+        yield (
+            f"{gold.name}, its columns or its function",
+            " ".join([*(c.name for c in gold.schema), *gold.grain, *gold.key]),
+        )
         yield f"{gold.name}, its function", inspect.getsource(gold.build)

@@ -18,17 +18,17 @@ from types import FrameType
 from typing import Any
 
 from pipeline import contract
+from pipeline.commit.journal import recover
+from pipeline.commit.maintenance import Maintenance
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
+from pipeline.contract.lake_version import NewerLake
 from pipeline.engine.jars import JarsNotFound
 from pipeline.engine.java import JavaNotFound
-from pipeline.commit.journal import recover
-from pipeline.lake.lake import Lake
-from pipeline.contract.lake_version import NewerLake
-from pipeline.lake.lock import LakeLocked, Lock
-from pipeline.commit.manifest import Manifest
 from pipeline.engine.session import Session, open_session
-from pipeline.commit.maintenance import Maintenance
 from pipeline.engine.time_zone import TimeZoneNotFound
+from pipeline.lake.lake import Lake
+from pipeline.lake.lock import LakeLocked, Lock
 
 # A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end. Who waits longer says so.
 LOCK_SECONDS = 10.0
@@ -193,9 +193,16 @@ def exit_now() -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs a worker on an inherited socket."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline", description="The worker that `lakegate run` starts; it is of no use by itself.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline", description="The worker that `lakegate run` starts; it is of no use by itself."
+    )
     parser.add_argument("--fd", type=int, required=True, help="the inherited socket to the daemon")
-    parser.add_argument("--lock-seconds", type=float, default=LOCK_SECONDS, help="how often to say that another process writes to the lake")
+    parser.add_argument(
+        "--lock-seconds",
+        type=float,
+        default=LOCK_SECONDS,
+        help="how often to say that another process writes to the lake",
+    )
     options = parser.parse_args(arguments)
     faulthandler.enable()
     _leave_ctrl_c_to_the_daemon()

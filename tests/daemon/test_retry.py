@@ -25,15 +25,22 @@ POLICY = Policy(attempts=3, initial_seconds=2, max_seconds=60, poison_after=2)
     ],
 )
 def test_the_decision_table(attempts: int, deaths: int, is_death: bool, is_retryable: bool, verdict: State) -> None:
-    assert decide(Failure(attempts=attempts, deaths=deaths, is_death=is_death, is_retryable=is_retryable), POLICY) == verdict
+    assert (
+        decide(Failure(attempts=attempts, deaths=deaths, is_death=is_death, is_retryable=is_retryable), POLICY)
+        == verdict
+    )
 
 
-@pytest.mark.parametrize(("attempts", "deaths", "final"), [(1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False), (4, 1, True)])
+@pytest.mark.parametrize(
+    ("attempts", "deaths", "final"), [(1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False), (4, 1, True)]
+)
 def test_the_last_attempt_is_known_before_it_begins(attempts: int, deaths: int, final: bool) -> None:
     assert is_final(attempts, deaths, POLICY) is final
 
 
-@pytest.mark.parametrize(("failures", "least", "most"), [(1, 2, 4), (2, 4, 6), (3, 8, 10), (5, 32, 34), (6, 60, 60), (5000, 60, 60)])
+@pytest.mark.parametrize(
+    ("failures", "least", "most"), [(1, 2, 4), (2, 4, 6), (3, 8, 10), (5, 32, 34), (6, 60, 60), (5000, 60, 60)]
+)
 def test_waits_grow_exponentially_with_jitter_up_to_the_longest(failures: int, least: float, most: float) -> None:
     waits = {wait_seconds(failures, POLICY) for _ in range(50)}
     assert least <= min(waits) <= max(waits) <= most

@@ -78,7 +78,10 @@ def test_the_worker_dies_with_its_daemon(zone: Zone) -> None:
     worker = zone.log("worker.started")[0]["pid"]
     os.kill(process.pid, signal.SIGKILL)
     process.wait(5)
-    wait_until(lambda: not Path(f"/proc/{worker}").exists() or Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z", seconds=5)
+    wait_until(
+        lambda: not Path(f"/proc/{worker}").exists() or Path(f"/proc/{worker}/stat").read_text().split()[2] == "Z",
+        seconds=5,
+    )
 
 
 def test_sigkill_at_any_instant_loses_nothing_and_publishes_nothing_twice(zone: Zone) -> None:
@@ -271,7 +274,9 @@ def test_an_idle_daemon_costs_next_to_nothing(zone: Zone) -> None:
         status = Path(f"/proc/{process.pid}/status").read_text()
         assert int(status.partition("VmRSS:")[2].split()[0]) < 80_000
         loaded = Path(f"/proc/{process.pid}/maps").read_text()
-        assert not [heavy for heavy in ("pyspark", "duckdb", "deltalake", "pyarrow", "pydantic", "numpy") if heavy in loaded]
+        assert not [
+            heavy for heavy in ("pyspark", "duckdb", "deltalake", "pyarrow", "pydantic", "numpy") if heavy in loaded
+        ]
     finally:
         assert end(process) == 0
 
@@ -312,7 +317,9 @@ def test_a_listener_that_does_not_read_holds_nobody(tmp_path: Path, monkeypatch:
         assert not any(thread.is_alive() for thread in fill)
 
 
-def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told: list[str] = []
     monkeypatch.setattr(service, "notify", told.append)
     with zone.by_hand(HandClock().clock) as daemon:
@@ -324,7 +331,16 @@ def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(zone: Zone
 
 
 def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
-    names = ["a\n{}.done", "b\x1b[31m.done", "c\u2028.done", "d\udcff.done", "-e.done", "_f.done", "g;h$(i).done", "j" * 250 + ".x"]
+    names = [
+        "a\n{}.done",
+        "b\x1b[31m.done",
+        "c\u2028.done",
+        "d\udcff.done",
+        "-e.done",
+        "_f.done",
+        "g;h$(i).done",
+        "j" * 250 + ".x",
+    ]
     for name in names:
         (zone.trigger / name).write_text("")
     zone.put("orders_\n.csv")
@@ -341,7 +357,9 @@ def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
 def test_events_are_shown_to_who_asks_and_then_not_on_stderr(zone: Zone, capfd: pytest.CaptureFixture[str]) -> None:
     seen: list[str] = []
     zone.deliver("1")
-    assert service.run(zone.config, once=True, on_event=lambda e: seen.append(e["event"]), command=(sys.executable, "-c", "pass")) in (0, 1)
+    assert service.run(
+        zone.config, once=True, on_event=lambda e: seen.append(e["event"]), command=(sys.executable, "-c", "pass")
+    ) in (0, 1)
     assert {"daemon.started", "trigger.seen", "daemon.stopped"} <= set(seen)
     assert capfd.readouterr().err == ""
 

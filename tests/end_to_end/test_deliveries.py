@@ -49,14 +49,20 @@ class Zone:
 
     def lakegate(self, *arguments: str, code: int | None = 0) -> subprocess.CompletedProcess[str]:
         command = [LAKEGATE, "--config", str(self.config), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=self.environment, cwd=self.root)
-        assert code is None or done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=300, check=False, env=self.environment, cwd=self.root
+        )
+        assert code is None or done.returncode == code, (
+            f"{arguments}: {done.returncode}\n{done.stdout[-1500:]}\n{done.stderr[-3000:]}"
+        )
         return done
 
     def start(self) -> subprocess.Popen[bytes]:
         with (self.root / "daemon.err").open("ab") as log:
             command = [LAKEGATE, "--config", str(self.config), "run"]
-            return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=self.environment, cwd=self.root)
+            return subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=self.environment, cwd=self.root
+            )
 
     def deliver(self, day: str) -> None:
         names = []
@@ -87,13 +93,25 @@ class Zone:
 
     def tables(self) -> dict[str, list[tuple[str, ...]]]:
         """Every table of the source as published, each row as text, without the columns that name a batch."""
-        newest = json.loads(self.lakegate("sql", "SELECT map_entries(table_versions) AS v FROM ops.batches ORDER BY batch_seq DESC LIMIT 1", "--json").stdout)
+        newest = json.loads(
+            self.lakegate(
+                "sql",
+                "SELECT map_entries(table_versions) AS v FROM ops.batches ORDER BY batch_seq DESC LIMIT 1",
+                "--json",
+            ).stdout
+        )
         found = {}
         for entry in newest[0]["v"]:
             name, version = entry["key"], entry["value"]
             if not name.startswith("ops."):
-                rows = DeltaTable(str(self.root.joinpath("lake", *name.split("."))), version=version).to_pyarrow_table().to_pylist()
-                found[name] = sorted(tuple(f"{c}={v}" for c, v in r.items() if not c.startswith("_") and "batch" not in c) for r in rows)
+                rows = (
+                    DeltaTable(str(self.root.joinpath("lake", *name.split("."))), version=version)
+                    .to_pyarrow_table()
+                    .to_pylist()
+                )
+                found[name] = sorted(
+                    tuple(f"{c}={v}" for c, v in r.items() if not c.startswith("_") and "batch" not in c) for r in rows
+                )
         return found
 
 
@@ -108,21 +126,34 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Zone:
 
 @pytest.mark.sail
 def test_a_delivery_becomes_tables_an_archive_and_a_log(undisturbed: Zone) -> None:
-    assert [(b["state"], str(b["batch_date"])) for b in undisturbed.batches()] == [("ARCHIVED", "2026-03-03"), ("ARCHIVED", "2026-03-02")]
+    assert [(b["state"], str(b["batch_date"])) for b in undisturbed.batches()] == [
+        ("ARCHIVED", "2026-03-03"),
+        ("ARCHIVED", "2026-03-02"),
+    ]
     assert [p for p in undisturbed.landing.rglob("*.csv") if ".claim" not in p.parts] == []
     for day in DAYS:
         for file in EXAMPLE.rglob(f"*_{day}.csv"):
             copies = list((undisturbed.root / "archive").rglob(file.name))
             assert [c.read_bytes() for c in copies] == [file.read_bytes()]
     events = [json.loads(line)["event"] for line in (undisturbed.root / "lakegate.jsonl").read_text().splitlines()]
-    assert {"daemon.started", "trigger.seen", "batch.received", "batch.started", "stage.finished", "batch.published", "batch.archived"} <= set(events)
+    assert {
+        "daemon.started",
+        "trigger.seen",
+        "batch.received",
+        "batch.started",
+        "stage.finished",
+        "batch.published",
+        "batch.archived",
+    } <= set(events)
     assert events.count("batch.published") == len(DAYS)
     for row in undisturbed.manifest():
         assert row["rows_read"] == row["rows_accepted"] + row["rows_rejected"] > 0
 
 
 @pytest.mark.sail
-def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothing(undisturbed: Zone, tmp_path: Path) -> None:
+def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothing(
+    undisturbed: Zone, tmp_path: Path
+) -> None:
     zone, chance = Zone(tmp_path), random.Random(7)
     zone.deliver(DAYS[0])
     for n in range(6):
@@ -138,7 +169,9 @@ def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothi
     assert daemon.wait(30) == 0
     assert [str(r["batch_date"]) for r in zone.manifest()] == ["2026-03-02", "2026-03-03"]
     assert zone.tables() == undisturbed.tables()
-    assert sorted(p.name for p in (zone.root / "archive").rglob("*.csv")) == sorted(p.name for p in (undisturbed.root / "archive").rglob("*.csv"))
+    assert sorted(p.name for p in (zone.root / "archive").rglob("*.csv")) == sorted(
+        p.name for p in (undisturbed.root / "archive").rglob("*.csv")
+    )
 
 
 @pytest.mark.sail

@@ -27,7 +27,9 @@ class Demo:
     done: subprocess.CompletedProcess[str]
 
     def json(self, *arguments: str) -> Any:
-        return json.loads(run(LAKEGATE, "--config", str(self.site / "config.toml"), *arguments, "--json", cwd=self.site).stdout)
+        return json.loads(
+            run(LAKEGATE, "--config", str(self.site / "config.toml"), *arguments, "--json", cwd=self.site).stdout
+        )
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self.json("sql", query)
@@ -35,7 +37,11 @@ class Demo:
 
 
 def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(PROJECT),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert not check or done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return done
@@ -52,7 +58,9 @@ def blocks(language: str) -> list[str]:
 
 
 def documented_rejects() -> Counter[tuple[str, str]]:
-    rows = re.findall(r"^\| `(\w+\.csv)` \| .*? \| .*? \| `([\w:]+)` \|$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+\.csv)` \| .*? \| .*? \| `([\w:]+)` \|$", (EXAMPLE / "README.md").read_text(), re.MULTILINE
+    )
     return Counter(rows)
 
 
@@ -84,7 +92,9 @@ def test_exactly_the_rows_that_the_example_names_are_rejected_and_for_its_reason
 
 
 def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
-    last = demo.sql("SELECT total_orders, total_revenue FROM retail.gold.analytics_summary ORDER BY total_orders DESC LIMIT 1")[0]
+    last = demo.sql(
+        "SELECT total_orders, total_revenue FROM retail.gold.analytics_summary ORDER BY total_orders DESC LIMIT 1"
+    )[0]
     assert (last["total_orders"], Decimal(str(last["total_revenue"]))) == (42, Decimal("3209.2"))
     assert "3,209.20" in demo.done.stdout
 
@@ -92,26 +102,56 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
-        ("SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1001' ORDER BY effective_from", ["pending", "confirmed", "shipped"]),
-        ("SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1002' ORDER BY effective_from", ["confirmed", "shipped", "delivered"]),
+        (
+            "SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1001' ORDER BY effective_from",
+            ["pending", "confirmed", "shipped"],
+        ),
+        (
+            "SELECT order_status AS a FROM retail.silver.orders WHERE order_id = 'O-1002' ORDER BY effective_from",
+            ["confirmed", "shipped", "delivered"],
+        ),
         ("SELECT count(*) AS a FROM retail.silver.customers WHERE customer_id = 'C-101'", [1]),
-        ("SELECT city AS a FROM retail.silver.customers WHERE customer_id = 'C-103' ORDER BY effective_from", ["Port Amber", "Saltmere"]),
+        (
+            "SELECT city AS a FROM retail.silver.customers WHERE customer_id = 'C-103' ORDER BY effective_from",
+            ["Port Amber", "Saltmere"],
+        ),
         ("SELECT DISTINCT city AS a FROM retail.silver.enriched_orders WHERE order_id = 'O-1003'", ["Saltmere"]),
-        ("SELECT DISTINCT price AS a FROM retail.silver.enriched_orders WHERE product_id = 'LAN-01' ORDER BY a", [89, 94]),
+        (
+            "SELECT DISTINCT price AS a FROM retail.silver.enriched_orders WHERE product_id = 'LAN-01' ORDER BY a",
+            [89, 94],
+        ),
         ("SELECT shipment_count AS a FROM retail.silver.enriched_orders WHERE order_id = 'O-1028'", [2]),
         ("SELECT marital_status AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 502", ["Married"]),
         ("SELECT gender AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 503", ["Female"]),
         ("SELECT age_group AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 504", ["n/a"]),
-        ("SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history WHERE product_number = 'STORM-1' ORDER BY a", ["2025-01-01", "2026-01-01"]),
-        ("SELECT sales_amount AS a FROM crm_erp.gold.fact_sales WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a", [32, 96]),
-        ("SELECT order_number AS a FROM crm_erp.gold.fact_sales WHERE product_match = 'earliest_version' ORDER BY a", ["W-3", "W-4"]),
+        (
+            "SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history WHERE product_number = 'STORM-1' ORDER BY a",
+            ["2025-01-01", "2026-01-01"],
+        ),
+        (
+            "SELECT sales_amount AS a FROM crm_erp.gold.fact_sales WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a",
+            [32, 96],
+        ),
+        (
+            "SELECT order_number AS a FROM crm_erp.gold.fact_sales WHERE product_match = 'earliest_version' ORDER BY a",
+            ["W-3", "W-4"],
+        ),
         ("SELECT revenue AS a FROM crm_erp.gold.revenue_by_country WHERE country IS NULL", [94]),
-        ("SELECT price AS a FROM clickstream.silver.enriched_events WHERE itemid = 1 AND event = 'view' ORDER BY event_time", [89, 94, 94]),
+        (
+            "SELECT price AS a FROM clickstream.silver.enriched_events WHERE itemid = 1 AND event = 'view' ORDER BY event_time",
+            [89, 94, 94],
+        ),
         ("SELECT count(*) AS a FROM clickstream.gold.fact_sales WHERE transactionid = 501", [1]),
         ("SELECT count(price) + count(category_id) AS a FROM clickstream.silver.enriched_events WHERE itemid = 6", [0]),
         ("SELECT price AS a FROM clickstream.gold.fact_sales WHERE itemid = 3", [None]),
-        ("SELECT root AS a FROM clickstream.silver.categories WHERE categoryid IN (111, 310, 900) ORDER BY categoryid", [100, 310, None]),
-        ("SELECT description AS a FROM retail.silver.products WHERE product_id = 'KIT-02' LIMIT 1", ["Slow, dignified,\nhard to land"]),
+        (
+            "SELECT root AS a FROM clickstream.silver.categories WHERE categoryid IN (111, 310, 900) ORDER BY categoryid",
+            [100, 310, None],
+        ),
+        (
+            "SELECT description AS a FROM retail.silver.products WHERE product_id = 'KIT-02' LIMIT 1",
+            ["Slow, dignified,\nhard to land"],
+        ),
     ],
 )
 def test_rows_worth_a_look_came_out_as_the_example_says(demo: Demo, query: str, expected: list[Any]) -> None:
@@ -121,7 +161,10 @@ def test_rows_worth_a_look_came_out_as_the_example_says(demo: Demo, query: str, 
 @pytest.mark.parametrize(("word", "action"), [("warning", "WARN"), ("repair", "REPAIR")])
 def test_the_warnings_and_repairs_that_the_example_names_were_counted(demo: Demo, word: str, action: str) -> None:
     named = set(re.findall(rf"a {word}[^:`|]*: `(\w+)`", (EXAMPLE / "README.md").read_text()))
-    counted = {r["rule"] for r in demo.sql(f"SELECT DISTINCT rule FROM ops.validation_results WHERE action = '{action}' AND broken > 0")}
+    counted = {
+        r["rule"]
+        for r in demo.sql(f"SELECT DISTINCT rule FROM ops.validation_results WHERE action = '{action}' AND broken > 0")
+    }
     assert named
     assert named <= counted
 
@@ -144,7 +187,9 @@ def test_the_readmes_spark_runs_as_it_stands(demo: Demo) -> None:
 
 def test_the_readmes_reading_commands_run_as_they_stand(demo: Demo) -> None:
     commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lakegate ")]
-    reading = [shlex.split(c, comments=True) for c in commands if c.split()[1] in {"tables", "sql", "status", "batches"}]
+    reading = [
+        shlex.split(c, comments=True) for c in commands if c.split()[1] in {"tables", "sql", "status", "batches"}
+    ]
     assert len(reading) >= 4
     for command in reading:
         assert run(*command, cwd=demo.site).stdout

@@ -19,7 +19,13 @@ def session(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         pytest.skip(f"LAKEGATE_TEST_ENGINES leaves {request.param} out")
     folder: Path = tmp_path_factory.mktemp(request.param)
     opened = open_session(
-        Settings(lake_path=str(folder / "lake"), engine=request.param, master="local[2]", driver_memory="1g", log_path=str(folder / "spark.log"))
+        Settings(
+            lake_path=str(folder / "lake"),
+            engine=request.param,
+            master="local[2]",
+            driver_memory="1g",
+            log_path=str(folder / "spark.log"),
+        )
     )
     yield opened
     opened.stop()

@@ -13,12 +13,12 @@ from deltalake import DeltaTable, write_deltalake
 from drawing import drawn
 from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
 
-from pipeline.contract import Outcome, Progress
-from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
-from pipeline.model import Csv, Enriched, Rule, Source, Scd1
 from pipeline.commit.attempt import adopt, restore
-from pipeline.sources.retail.feeds import RETAIL
+from pipeline.contract import Outcome, Progress
 from pipeline.engine.session import Session
+from pipeline.model import Csv, Enriched, Rule, Scd1, Source
+from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
+from pipeline.sources.retail.feeds import RETAIL
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
 MORE = "item | price | note\n milk | 2 | 2\n cake | 3 | 3"
@@ -65,7 +65,11 @@ def test_the_same_content_under_other_names_is_a_duplicate_and_touches_nothing(s
     versions = site.manifest.versions("till")
 
     again = site.attempt("2026-03-01", visits="member_id | room\n m1 | hall", prices=[MORE, PRICES])
-    assert (again.outcome, again.duplicate_of, again.reason) == (Outcome.DUPLICATE, first.batch_id, f"duplicate of {first.batch_id}")
+    assert (again.outcome, again.duplicate_of, again.reason) == (
+        Outcome.DUPLICATE,
+        first.batch_id,
+        f"duplicate of {first.batch_id}",
+    )
     assert (again.rows_read, again.table_versions) == (first.rows_read, first.table_versions)
     assert site.manifest.versions("till") == versions
     assert site.manifest.newest_seq() == 1
@@ -90,17 +94,23 @@ def test_a_rejected_batch_is_no_duplicate_of_itself(site: Site) -> None:
 def test_a_batch_of_which_no_row_is_accepted_is_published_with_its_rejects(site: Site) -> None:
     site.deliver("2026-03-01", prices=PRICES)
     before = site.rows("silver.prices")
-    result = site.deliver("2026-03-02", prices="item | price\n | 1\n tea | dear", raw_visits="member_id,room,visited_on\n")
+    result = site.deliver(
+        "2026-03-02", prices="item | price\n | 1\n tea | dear", raw_visits="member_id,room,visited_on\n"
+    )
     assert (result.rows_read, result.rows_accepted, result.rows_rejected) == (2, 0, 2)
     assert [(f.feed, f.rows_read) for f in result.files] == [("prices", 2), ("visits", 0)]
     assert site.rows("silver.prices") == before
-    assert site.draw("ops.quarantine", "raw", "reasons") == drawn("raw | reasons\n ,1, | item_is_given\n tea,dear, | type:price")
+    assert site.draw("ops.quarantine", "raw", "reasons") == drawn(
+        "raw | reasons\n ,1, | item_is_given\n tea,dear, | type:price"
+    )
 
 
 def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> None:
     published: list[int] = []
     order = site.order("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
-    result = site.run(order, lambda p: published.append(site.manifest.newest_seq()) if p.event == "table.committed" else None)
+    result = site.run(
+        order, lambda p: published.append(site.manifest.newest_seq()) if p.event == "table.committed" else None
+    )
 
     committed = [p.values["table"] for p in site.said if p.event == "table.committed"]
     layers = [table.split(".")[1 if table.startswith("till.") else 0] for table in committed]
@@ -113,8 +123,20 @@ def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> 
     assert set(layers[layers.index("gold") + 1 :]) == {"ops"}
     assert set(published) == {0}, "nothing is published before the last row"
     assert site.manifest.newest_seq() == result.batch_seq == 1
-    assert [p.stage for p in site.said if p.event == "stage.finished"] == ["stage", "validate", "merge", "enrich", "summarise", "publish"]
-    assert [r["task"] for r in site.rows("ops.processing_log")][:4] == ["load_prices", "load_visits", "validation", "merge"]
+    assert [p.stage for p in site.said if p.event == "stage.finished"] == [
+        "stage",
+        "validate",
+        "merge",
+        "enrich",
+        "summarise",
+        "publish",
+    ]
+    assert [r["task"] for r in site.rows("ops.processing_log")][:4] == [
+        "load_prices",
+        "load_visits",
+        "validation",
+        "merge",
+    ]
 
 
 # ---- other people's commits
@@ -128,9 +150,14 @@ def meddle(site: Site, table: str) -> None:
 @on_sail
 @pytest.mark.parametrize(
     ("then", "expected"),
-    [pytest.param(restore, MEANT, id="restored"), pytest.param(adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3", id="adopted")],
+    [
+        pytest.param(restore, MEANT, id="restored"),
+        pytest.param(adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3", id="adopted"),
+    ],
 )
-def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides(site: Site, then: Any, expected: str) -> None:
+def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides(
+    site: Site, then: Any, expected: str
+) -> None:
     site.deliver("2026-03-01", prices=PRICES)
     meddle(site, "till.silver.prices")
 
@@ -181,7 +208,9 @@ def test_a_stage_that_fails_is_undone_and_the_next_batch_begins_as_if_it_had_nev
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert "till.silver.prices" in result.reason
     assert result.error.startswith("Traceback")
-    assert "till.bronze.prices" in [p.values["table"] for p in site.said if p.event == "table.committed"], "the failure came too early to test"
+    assert "till.bronze.prices" in [p.values["table"] for p in site.said if p.event == "table.committed"], (
+        "the failure came too early to test"
+    )
     must_be_as_published(site, before)
     newest = site.manifest.newest("till")
     assert newest is not None
@@ -205,10 +234,16 @@ def test_the_last_failure_goes_on_record(site: Site) -> None:
     assert newest is not None
     assert (newest.kind, newest.batch_id, newest.reason) == ("failed", result.batch_id, result.reason)
     assert (newest.rows_read, newest.rows_accepted, newest.rows_rejected) == (3, 2, 1)
-    log = {r["task"]: r["status"] for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id and r["attempt"] == 3}
+    log = {
+        r["task"]: r["status"]
+        for r in site.rows("ops.processing_log")
+        if r["batch_id"] == result.batch_id and r["attempt"] == 3
+    }
     assert log.keys() == {"load_prices", "validation", "merge"}
     assert (log["validation"], log["merge"][:6]) == ("SUCCESS", "FAILED")
-    assert site.draw("ops.quarantine", "batch_id", "reasons") == drawn(f"batch_id | reasons\n {result.batch_id} | item_is_given")
+    assert site.draw("ops.quarantine", "batch_id", "reasons") == drawn(
+        f"batch_id | reasons\n {result.batch_id} | item_is_given"
+    )
 
 
 @on_sail
@@ -365,7 +400,12 @@ def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_pat
 
 @on_sail
 def test_a_changed_setting_concerns_the_tables_whose_sql_names_it(session: Session, tmp_path: Path) -> None:
-    site = Site(tmp_path, session, DESK, fill={"tickets": {"agent": "ann", "minutes": "1", "note": "fine", "opened_at": "2026-03-01 10:00:00"}})
+    site = Site(
+        tmp_path,
+        session,
+        DESK,
+        fill={"tickets": {"agent": "ann", "minutes": "1", "note": "fine", "opened_at": "2026-03-01 10:00:00"}},
+    )
     for day, limit in (("2026-03-01", 60), ("2026-03-02", 61)):
         site.settings = replace(site.settings, sources={"desk": {"limit": limit}})
         site.deliver(day, tickets="ticket_id\n t1", agents="agent\n ann")

@@ -43,7 +43,9 @@ def _cells(drawing: str) -> list[list[str]]:
 def _aligned(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     table = [list(header), *sorted(map(list, lines))]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
+    return "\n".join(
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table
+    )
 
 
 def _cell(value: Any) -> str:

@@ -9,7 +9,7 @@ from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.clock import Clock
 from daemon.config.config import Config, load
 from daemon.ledger.ledger import Ledger
-from pipeline.contract import RuleResult, Outcome, Result
+from pipeline.contract import Outcome, Result, RuleResult
 
 DAY = dt.date(2026, 3, 4)
 FILES = ("orders_2026_03_04.csv", "customers_2026_03_04.csv")
@@ -36,7 +36,14 @@ class Site:
         self._seconds += 1
         return dt.datetime(2026, 3, 5, 8, 0, 0, tzinfo=dt.UTC) + dt.timedelta(seconds=self._seconds)
 
-    def batch(self, state: State, batch_id: str = "20260305T080000-4f1c00", reason: str = "", date: dt.date = DAY, **columns: Any) -> Batch:
+    def batch(
+        self,
+        state: State,
+        batch_id: str = "20260305T080000-4f1c00",
+        reason: str = "",
+        date: dt.date = DAY,
+        **columns: Any,
+    ) -> Batch:
         """A batch of two files that has come to this state."""
         ledger = self.ledger()
         taken = state != State.WAITING
@@ -53,7 +60,9 @@ class Site:
         return made
 
     def _file(self, number: int, name: str, *, taken: bool) -> BatchFile:
-        known: dict[str, Any] = {"state": FileState.CLAIMED, "sha256": f"{number:064x}", "bytes": 1000 * number} if taken else {}
+        known: dict[str, Any] = (
+            {"state": FileState.CLAIMED, "sha256": f"{number:064x}", "bytes": 1000 * number} if taken else {}
+        )
         return BatchFile(number=number, kind="data", name=name, feed=name.partition("_")[0], **known)
 
 

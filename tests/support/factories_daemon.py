@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from daemon.config import config as configuration
 from daemon import service
 from daemon.batch import Batch
 from daemon.clock import Clock
+from daemon.config import config as configuration
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
@@ -27,8 +27,17 @@ from pipeline.contract import CatalogueFeed, CatalogueSource
 HERE = Path(__file__).parent
 WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
 CATALOGUE = (
-    CatalogueSource(name="retail", feeds=(CatalogueFeed(name="orders", files="orders_*.csv"), CatalogueFeed(name="customers", files="customers_*.csv"))),
-    CatalogueSource(name="crm", feeds=(CatalogueFeed(name="people", files="people*.csv"), CatalogueFeed(name="doubtful", files="*_people.csv"))),
+    CatalogueSource(
+        name="retail",
+        feeds=(
+            CatalogueFeed(name="orders", files="orders_*.csv"),
+            CatalogueFeed(name="customers", files="customers_*.csv"),
+        ),
+    ),
+    CatalogueSource(
+        name="crm",
+        feeds=(CatalogueFeed(name="people", files="people*.csv"), CatalogueFeed(name="doubtful", files="*_people.csv")),
+    ),
 )
 QUICK: dict[str, dict[str, Any]] = {
     "landing": {"missing_file_timeout_seconds": 1},
@@ -62,7 +71,9 @@ class Zone:
         self.landing, self.trigger, self.lake = root / "landing", root / "landing" / "trigger", root / "lake"
         self.trigger.mkdir(parents=True, exist_ok=True)
         sections = {name: {**QUICK.get(name, {}), **settings.get(name, {})} for name in {**QUICK, **settings}}
-        lines = [f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in sections.items()]
+        lines = [
+            f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in sections.items()
+        ]
         (root / "config.toml").write_text("\n".join(lines))
         self.config: Config = configuration.load(root / "config.toml", {})
 
@@ -81,7 +92,9 @@ class Zone:
 
     def land(self, name: str, *files: str, date: str = "2026-03-02", **more: Any) -> Path:
         """A JSON trigger."""
-        return self.touch(f"{name}.json", json.dumps({"trigger_id": name, "batch_date": date, "expected_files": list(files), **more}))
+        return self.touch(
+            f"{name}.json", json.dumps({"trigger_id": name, "batch_date": date, "expected_files": list(files), **more})
+        )
 
     def deliver(self, name: str, content: str | bytes = "ok\n", date: str = "2026-03-02", **more: Any) -> str:
         """One file with its trigger; tells the file's name."""
@@ -99,15 +112,24 @@ class Zone:
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:
         """A daemon whose ticks the test makes."""
         log = Log(self.config.log.path, "debug", stderr=False)
-        with service.Service(self.config, once=False, log=log, command=WORKER, catalogue=CATALOGUE, clock=clock) as daemon:
+        with service.Service(
+            self.config, once=False, log=log, command=WORKER, catalogue=CATALOGUE, clock=clock
+        ) as daemon:
             yield daemon
 
     def start(self, *, once: bool = False) -> "subprocess.Popen[bytes]":
         """A daemon in a process group of its own, so that a SIGKILL takes all that it started."""
-        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), *(["--once"] if once else [])]
+        command = [
+            sys.executable,
+            str(HERE / "factories_daemon.py"),
+            str(self.root / "config.toml"),
+            *(["--once"] if once else []),
+        ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
         with (self.root / "daemon.err").open("ab") as chatter:
-            return subprocess.Popen(command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root)
+            return subprocess.Popen(
+                command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root
+            )
 
     def once_without_rights(self) -> int:
         """Runs `--once` as one who may read no more than the modes say, which is less than root may."""
@@ -186,4 +208,8 @@ def hidden(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(service.run(configuration.load(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE))
+    sys.exit(
+        service.run(
+            configuration.load(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE
+        )
+    )

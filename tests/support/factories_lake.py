@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.commit.journal import recover
-from pipeline.lake.lake import MaterializedRows, Lake
-from pipeline.commit.manifest import Entry, Manifest, PublishedFile
-from pipeline.model import Column, columns_of
 from pipeline.commit.attempt import Attempt
+from pipeline.commit.journal import recover
+from pipeline.commit.manifest import Entry, Manifest, PublishedFile
+from pipeline.contract import OrderFile, Progress, WorkOrder
+from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.model import Column, columns_of
 
 BRONZE, SILVER, GOLD, PAIRS = "shop.bronze.orders", "shop.silver.orders", "shop.gold.totals", "ops.pair_counts"
 TABLES: Mapping[str, tuple[Column, ...]] = {
@@ -43,25 +43,49 @@ def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> 
         draft = claim.with_suffix(".draft")  # whoever is killed here has claimed nothing
         draft.write_bytes(content)
         draft.rename(claim)
-    file = OrderFile(name=f"orders_{batch_id}.csv", feed="orders", path=str(claim), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+    file = OrderFile(
+        name=f"orders_{batch_id}.csv",
+        feed="orders",
+        path=str(claim),
+        sha256=hashlib.sha256(content).hexdigest(),
+        bytes=len(content),
+    )
     return WorkOrder(batch_id=batch_id, source=source, batch_date=DAY, files=(file,), attempt=attempt)
 
 
 def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> Entry:
     """The manifest row of such a batch."""
     counts = {"rows_read": 1, "rows_accepted": 1, "rows_rejected": 0}
-    files = tuple(PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **counts) for f in batch.files)
-    return Entry(**{"batch_id": batch.batch_id, "kind": kind, "source": batch.source, "batch_date": batch.batch_date, "files": files, **counts, **values})
+    files = tuple(
+        PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **counts) for f in batch.files
+    )
+    return Entry(
+        **{
+            "batch_id": batch.batch_id,
+            "kind": kind,
+            "source": batch.source,
+            "batch_date": batch.batch_date,
+            "files": files,
+            **counts,
+            **values,
+        }
+    )
 
 
 def write(attempt: Attempt) -> None:
     """Writes a batch's order to every layer; gold goes by difference, so that doing it twice or on leftovers would show."""
     batch_id, lake = attempt.order.batch_id, attempt.lake
-    attempt.append(BRONZE, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32()), "_batch_id": [batch_id]}))
+    attempt.append(
+        BRONZE, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32()), "_batch_id": [batch_id]})
+    )
     attempt.append(SILVER, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32())}))
-    attempt.append(PAIRS, pa.table({"source": ["shop"], "pair": ["orders"], "group_key": ["all"], "member": [batch_id], "n": [1]}))
+    attempt.append(
+        PAIRS, pa.table({"source": ["shop"], "pair": ["orders"], "group_key": ["all"], "member": [batch_id], "n": [1]})
+    )
     before = lake.arrow(GOLD, attempt.version(GOLD)).to_pylist()
-    rows = [{**row, "_sign": -1} for row in before] + [{"name": "all", "amount": sum(row["amount"] for row in before) + 10, "_sign": 1}]
+    rows = [{**row, "_sign": -1} for row in before] + [
+        {"name": "all", "amount": sum(row["amount"] for row in before) + 10, "_sign": 1}
+    ]
     attempt.change(GOLD, ["name"], kept(lake, rows, lake.schema(GOLD).append(pa.field("_sign", pa.int32()))))
 
 
@@ -74,7 +98,12 @@ def kept(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> Materiali
 
 def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
     """What a verdict puts on record."""
-    row = {"batch_id": [batch.batch_id], "attempt": pa.array([batch.attempt], pa.int32()), "task": ["validation"], "status": ["FAILED"]}
+    row = {
+        "batch_id": [batch.batch_id],
+        "attempt": pa.array([batch.attempt], pa.int32()),
+        "task": ["validation"],
+        "status": ["FAILED"],
+    }
     return {"ops.processing_log": pa.table(row)}
 
 
@@ -97,12 +126,19 @@ def reject(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progre
 def halt(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
     """Writes a batch and then fails."""
     lake = Lake(path)
-    with suppress(Halt), Attempt(lake=lake, manifest=Manifest(lake), order=order(path, batch_id, attempt), tables=TABLES, report=report) as running:
+    with (
+        suppress(Halt),
+        Attempt(
+            lake=lake, manifest=Manifest(lake), order=order(path, batch_id, attempt), tables=TABLES, report=report
+        ) as running,
+    ):
         write(running)
         raise Halt("no more")
 
 
-def recover_lake(path: Path, _batch_id: str, _attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
+def recover_lake(
+    path: Path, _batch_id: str, _attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
+) -> None:
     """What a worker does when it starts."""
     recover(Lake(path), report=report)
 
@@ -112,7 +148,9 @@ def state(path: Path) -> dict[str, Any]:
     lake = Lake(path)
     manifest = Manifest(lake)
     versions = manifest.versions("shop")
-    assert all(lake.is_at(table, version) for table, version in versions.items()), "a table is not at its published version"
+    assert all(lake.is_at(table, version) for table, version in versions.items()), (
+        "a table is not at its published version"
+    )
     rows = {table: lake.arrow(table, version).to_pylist() for table, version in versions.items()}
     return {table: sorted(found, key=str) for table, found in rows.items() if found}
 

@@ -2,7 +2,20 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import PointInTimeJoin, Derived, Enriched, Feed, Scd2, LatestJoin, Snapshot, Source, Scd1, recompute, select_rows, aggregate
+from pipeline.model import (
+    Derived,
+    Enriched,
+    Feed,
+    LatestJoin,
+    PointInTimeJoin,
+    Scd1,
+    Scd2,
+    Snapshot,
+    Source,
+    aggregate,
+    recompute,
+    select_rows,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -40,7 +53,10 @@ LIBRARY = Source(
             upstream="readers",
             prefix="own_",
             joins=(LatestJoin(feed="homes", on=("reader",), prefix="home_", columns=("town", "name")),),
-            derived=(Derived("name", "STRING", "coalesce(own_name, home_name, 'nobody')"), Derived("town", "STRING", "coalesce(home_town, 'nowhere')")),
+            derived=(
+                Derived("name", "STRING", "coalesce(own_name, home_name, 'nobody')"),
+                Derived("town", "STRING", "coalesce(home_town, 'nowhere')"),
+            ),
         ),
         Enriched(
             name="editions",
@@ -61,13 +77,22 @@ LIBRARY = Source(
 AGE_GROUP = "CASE WHEN born IS NULL THEN 'n/a' WHEN born > add_months($as_of, -216) THEN 'child' ELSE 'adult' END"
 
 
-@select_rows(upstream="people", grain=("reader",), columns="reader STRING, name STRING, town STRING, born DATE, age_group STRING", as_of_columns={"age_group": AGE_GROUP})
+@select_rows(
+    upstream="people",
+    grain=("reader",),
+    columns="reader STRING, name STRING, town STRING, born DATE, age_group STRING",
+    as_of_columns={"age_group": AGE_GROUP},
+)
 def dim_reader(people: "DataFrame") -> "DataFrame":
     """Readers, each of an age."""
     return people
 
 
-@select_rows(upstream="editions", grain=("isbn", "effective_from"), columns="isbn STRING, title STRING, floor INT, effective_from TIMESTAMP, is_current BOOLEAN")
+@select_rows(
+    upstream="editions",
+    grain=("isbn", "effective_from"),
+    columns="isbn STRING, title STRING, floor INT, effective_from TIMESTAMP, is_current BOOLEAN",
+)
 def dim_edition(editions: "DataFrame") -> "DataFrame":
     """Every version of a book and where it stands."""
     return editions
@@ -86,13 +111,20 @@ def per_reader(sums: "DataFrame") -> "DataFrame":
     return sums
 
 
-@aggregate(upstream="per_reader", grain=("town", "age_group"), columns="town STRING, age_group STRING, fees BIGINT", sum={"fees": "fees"})
+@aggregate(
+    upstream="per_reader",
+    grain=("town", "age_group"),
+    columns="town STRING, age_group STRING, fees BIGINT",
+    sum={"fees": "fees"},
+)
 def per_town(sums: "DataFrame") -> "DataFrame":
     """What the towns pay, by age."""
     return sums
 
 
-@recompute(upstream="per_reader", grain=("reader",), columns="reader STRING, fees BIGINT, place INT, share DECIMAL(10,4)")
+@recompute(
+    upstream="per_reader", grain=("reader",), columns="reader STRING, fees BIGINT, place INT, share DECIMAL(10,4)"
+)
 def ranking(readers: "DataFrame") -> "DataFrame":
     """Readers by their fees, and the share of each in the whole."""
     share = "CAST(CAST(fees AS DECIMAL(20,6)) / nullif(CAST(sum(fees) OVER () AS DECIMAL(20,0)), 0) AS DECIMAL(10,4)) AS share"

@@ -17,12 +17,38 @@ import pytest
 from deltalake import DeltaTable
 from drawing import draw, parsed
 
-from pipeline.contract import OrderFile, Outcome, Progress, Quality, Ready, Result, Settings, WorkOrder, from_json, to_json
-from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import Manifest
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Append, Feed, Scd2, Reference, Snapshot, Rule, Setting, Source, Scd1, aggregate
-from pipeline.run import run
+from pipeline.contract import (
+    OrderFile,
+    Outcome,
+    Progress,
+    Quality,
+    Ready,
+    Result,
+    Settings,
+    WorkOrder,
+    from_json,
+    to_json,
+)
 from pipeline.engine.session import Session
+from pipeline.lake.lake import Lake
+from pipeline.model import (
+    HIGH,
+    LOW,
+    MEDIUM,
+    REJECT,
+    Append,
+    Feed,
+    Reference,
+    Rule,
+    Scd1,
+    Scd2,
+    Setting,
+    Snapshot,
+    Source,
+    aggregate,
+)
+from pipeline.run import run
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -41,10 +67,35 @@ CLUB = Source(
             key=("member_id",),
             stored_as=Scd2(sequence_by="changed_at", track_history_except=("last_seen", "op"), delete_when="op = 'D'"),
         ),
-        Feed(name="rooms", files="rooms_*.csv", columns="room_id STRING NOT NULL, seats INT", key=("room_id",), stored_as=Scd2()),
-        Feed(name="prices", files="prices_*.csv", columns="item STRING NOT NULL, price DECIMAL(8,2), note STRING", key=("item",), stored_as=Scd1()),
-        Feed(name="visits", files="visits_*.csv", columns="member_id STRING NOT NULL, room STRING, visited_on DATE", key=("member_id",), stored_as=Append()),
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING NOT NULL, price INT", key=("dish",), stored_as=Snapshot(), snapshot=True),
+        Feed(
+            name="rooms",
+            files="rooms_*.csv",
+            columns="room_id STRING NOT NULL, seats INT",
+            key=("room_id",),
+            stored_as=Scd2(),
+        ),
+        Feed(
+            name="prices",
+            files="prices_*.csv",
+            columns="item STRING NOT NULL, price DECIMAL(8,2), note STRING",
+            key=("item",),
+            stored_as=Scd1(),
+        ),
+        Feed(
+            name="visits",
+            files="visits_*.csv",
+            columns="member_id STRING NOT NULL, room STRING, visited_on DATE",
+            key=("member_id",),
+            stored_as=Append(),
+        ),
+        Feed(
+            name="menu",
+            files="menu_*.csv",
+            columns="dish STRING NOT NULL, price INT",
+            key=("dish",),
+            stored_as=Snapshot(),
+            snapshot=True,
+        ),
         Feed(
             name="tariffs",
             files="tariffs_*.csv",
@@ -75,12 +126,24 @@ class Site:
         self.root, self.source, self.fill = root, source, fill or {}
         self.lake = Lake(root / "lake", session)
         self.lake.path.mkdir(parents=True, exist_ok=True)
-        self.settings = Settings(lake_path=str(self.lake.path), engine=session.engine, quality=quality or Quality(), sources={source.name: dict(values or {})})
+        self.settings = Settings(
+            lake_path=str(self.lake.path),
+            engine=session.engine,
+            quality=quality or Quality(),
+            sources={source.name: dict(values or {})},
+        )
         self.said: list[Progress] = []
         self._batches = self._files = 0
 
     def order(
-        self, day: str, *, revision: int = 0, snapshot: Sequence[str] = (), final: bool = False, attempt: int = 1, **feeds: Rows | Sequence[str]
+        self,
+        day: str,
+        *,
+        revision: int = 0,
+        snapshot: Sequence[str] = (),
+        final: bool = False,
+        attempt: int = 1,
+        **feeds: Rows | Sequence[str],
     ) -> WorkOrder:
         """A batch of the given feeds: each a drawing, rows, or several drawings for several files. `raw_<feed>` is text as it stands."""
         files = []
@@ -107,7 +170,10 @@ class Site:
         text = io.StringIO()
         writer = csv.DictWriter(text, feed.names, lineterminator="\n")
         writer.writeheader()
-        writer.writerows({name: value for name, value in {**self.fill.get(feed.name, {}), **row}.items() if value is not None} for row in rows)
+        writer.writerows(
+            {name: value for name, value in {**self.fill.get(feed.name, {}), **row}.items() if value is not None}
+            for row in rows
+        )
         return text.getvalue()
 
     def _claim(self, feed: Feed, text: str) -> OrderFile:
@@ -116,9 +182,13 @@ class Site:
         assert fnmatch.fnmatchcase(name, feed.files)
         path = self.root / f"claim-{self._files:03}"
         path.write_bytes(content)
-        return OrderFile(name=name, feed=feed.name, path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        return OrderFile(
+            name=name, feed=feed.name, path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)
+        )
 
-    def run(self, order: WorkOrder, report: Callable[[Progress], None] = lambda _: None, source: Source | None = None) -> Result:
+    def run(
+        self, order: WorkOrder, report: Callable[[Progress], None] = lambda _: None, source: Source | None = None
+    ) -> Result:
         """Takes the batch through the pipeline."""
 
         def hear(progress: Progress) -> None:
@@ -164,12 +234,20 @@ class Site:
 
     def versions(self) -> dict[str, int]:
         """The published versions of the source's own tables."""
-        return {name: version for name, version in self.manifest.versions(self.source.name).items() if not name.startswith("ops.")}
+        return {
+            name: version
+            for name, version in self.manifest.versions(self.source.name).items()
+            if not name.startswith("ops.")
+        }
 
     def written(self, table: str, result: Result) -> int:
         """How many rows the commit behind a batch's version of a table wrote, changed or removed."""
         version = result.table_versions[f"{self.source.name}.{table}"]
-        (commit,) = [c for c in DeltaTable(self.lake.location(f"{self.source.name}.{table}")).history() if c["version"] == version]
+        (commit,) = [
+            c
+            for c in DeltaTable(self.lake.location(f"{self.source.name}.{table}")).history()
+            if c["version"] == version
+        ]
         metrics = commit["operationMetrics"]
         counts = ("num_target_rows_inserted", "num_target_rows_updated", "num_target_rows_deleted", "num_added_rows")
         return sum(int(metrics.get(name, 0)) for name in counts)
@@ -193,7 +271,12 @@ DESK = Source(
             optional=("channel",),
             rules=(
                 Rule("minutes_are_not_negative", "minutes >= 0", severity=HIGH, action=REJECT),
-                Rule("minutes_are_within_the_limit", "minutes <= $limit", severity=HIGH, description="what [desk] limit says"),
+                Rule(
+                    "minutes_are_within_the_limit",
+                    "minutes <= $limit",
+                    severity=HIGH,
+                    description="what [desk] limit says",
+                ),
                 Rule("a_call_is_short", "minutes <= 30", where="channel = 'phone'"),
                 Rule("note_is_short", "length(note) <= 5", severity=LOW),
             ),
@@ -304,7 +387,9 @@ def takings(sums: "DataFrame") -> "DataFrame":
     return sums
 
 
-TILL = Source(name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("prices", "visits")), gold_module="factories_pipeline")
+TILL = Source(
+    name="till", feeds=tuple(f for f in CLUB.feeds if f.name in ("prices", "visits")), gold_module="factories_pipeline"
+)
 
 
 # ---- an engine in a process of its own
@@ -333,7 +418,9 @@ class Worker:
         # `through` is a command that runs another one, such as `env`
         command = [*through, sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno())]
         with theirs, log.open("ab") as chatter:
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
+            self._process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter
+            )
         self._stream = self._socket.makefile("r")
         self._send(settings)
         while isinstance(ready := self._hear(), Progress):  # of what it undoes first

@@ -46,18 +46,44 @@ class PublishedLake:
     def create(self, table: str, schema: pa.Schema = SALES) -> int:
         return int(DeltaTable.create(self.folder(table), schema=schema).version())
 
-    def write(self, table: str, rows: list[dict[str, Any]], schema: pa.Schema = SALES, mode: Literal["append", "overwrite"] = "append") -> int:
+    def write(
+        self,
+        table: str,
+        rows: list[dict[str, Any]],
+        schema: pa.Schema = SALES,
+        mode: Literal["append", "overwrite"] = "append",
+    ) -> int:
         data = pa.Table.from_pylist(rows, schema=schema)
-        write_deltalake(self.folder(table), data, mode="overwrite") if mode == "overwrite" else write_deltalake(self.folder(table), data, mode="append")
+        write_deltalake(self.folder(table), data, mode="overwrite") if mode == "overwrite" else write_deltalake(
+            self.folder(table), data, mode="append"
+        )
         return int(DeltaTable(self.folder(table)).version())
 
-    def publish(self, source: str, versions: Mapping[str, int], *, batch_id: str = "", kind: str = "batch", fingerprint: str = "") -> str:
+    def publish(
+        self,
+        source: str,
+        versions: Mapping[str, int],
+        *,
+        batch_id: str = "",
+        kind: str = "batch",
+        fingerprint: str = "",
+    ) -> str:
         self._seq += 1
         batch_id = batch_id or f"b{self._seq}"
         if self._seq == 1:
             self.create("ops.batches", MANIFEST)
-        row = {"batch_id": batch_id, "batch_seq": self._seq, "kind": kind, "source": source, "batch_date": dt.date(2026, 3, self._seq % 28 + 1)}
-        row |= {"published_at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC), "fingerprint": fingerprint, "table_versions": list(versions.items())}
+        row = {
+            "batch_id": batch_id,
+            "batch_seq": self._seq,
+            "kind": kind,
+            "source": source,
+            "batch_date": dt.date(2026, 3, self._seq % 28 + 1),
+        }
+        row |= {
+            "published_at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
+            "fingerprint": fingerprint,
+            "table_versions": list(versions.items()),
+        }
         self.write("ops.batches", [row], MANIFEST)
         return batch_id
 

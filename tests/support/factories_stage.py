@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.contract import OrderFile
-from pipeline.model import Append, Feed
-from pipeline.ingest.stage import Staged, stage
 from pipeline.contract.packed_files import UnpackError, digest
+from pipeline.ingest.stage import Staged, stage
+from pipeline.model import Append, Feed
 
 SALES = Feed(
     name="sales",
@@ -30,7 +30,14 @@ def text_feed(*columns: str) -> Feed:
     return Feed(name="texts", files="*.csv", columns=columns_sql, key=key, stored_as=Append(), keys_as_delivered=True)
 
 
-def deliver(folder: Path, feed: Feed, *contents: str | bytes, rows: dict[str, int] | None = None, block_bytes: int = 8 << 20, ending: str = ".csv") -> Staged:
+def deliver(
+    folder: Path,
+    feed: Feed,
+    *contents: str | bytes,
+    rows: dict[str, int] | None = None,
+    block_bytes: int = 8 << 20,
+    ending: str = ".csv",
+) -> Staged:
     """Stages files of these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …; texts are written in the feed's encoding."""
     files = []
     for number, content in enumerate(contents, 1):
@@ -57,10 +64,15 @@ def rows_of(staged: Staged) -> list[dict[str, Any]]:
 
 def drawing(staged: Staged, *columns: str) -> str:
     """Draws the staged rows as a table; null is drawn as nothing, line ends and quotes as Python writes them."""
-    cells = [["" if row[c] is None else str(row[c]).encode("unicode_escape").decode() for c in columns] for row in rows_of(staged)]
+    cells = [
+        ["" if row[c] is None else str(row[c]).encode("unicode_escape").decode() for c in columns]
+        for row in rows_of(staged)
+    ]
     lines = [list(columns), *cells]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(" | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def drawn(text: str) -> str:

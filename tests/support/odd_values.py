@@ -14,18 +14,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.contract import Settings
+from pipeline.engine.session import Session, open_session
+from pipeline.ingest.csv_values import arrow_type
+from pipeline.model import NOW, PointInTimeJoin
 from pipeline.sources.clickstream.enriched import ENRICHED_EVENTS, NUMBER, PRICE
 from pipeline.sources.clickstream.feeds import TIME
-from pipeline.contract import Settings
 from pipeline.sources.crm_erp.enriched import SALES
 from pipeline.sources.crm_erp.feeds import day, spelt_out
-from pipeline.transform.enrich import NEVER
-from pipeline.ingest.csv_values import arrow_type
-from pipeline.transform.merge import as_one_text
-from pipeline.model import NOW, PointInTimeJoin
 from pipeline.sources.retail.feeds import products
 from pipeline.sources.retail.gold import date_key, ratio
-from pipeline.engine.session import Session, open_session
+from pipeline.transform.enrich import NEVER
+from pipeline.transform.merge import as_one_text
 
 ENDS = ("", "\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029", "\x0b", " ", "\x00")
 DAYS = [

@@ -14,7 +14,9 @@ def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
     customers, products = _customers(silver, as_of), _products(silver)
     input_columns = [_fact(line, customers, products) for line in silver["crm_sales"]]
     current = {p["product_number"]: p for p in products if p["is_current"]}
-    sold = [_sold(number, lines, current.get(number, {})) for number, lines in _by(input_columns, "product_number").items()]
+    sold = [
+        _sold(number, lines, current.get(number, {})) for number, lines in _by(input_columns, "product_number").items()
+    ]
     whole = sum(p["profit"] for p in sold)
     return {
         "dim_customer": list(customers.values()),
@@ -22,11 +24,21 @@ def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
         "fact_sales": input_columns,
         "cost_history": products,
         "revenue_by_month": [{"month": key, **_sums(lines)} for key, lines in _by(input_columns, "month").items()],
-        "revenue_by_country": [{"country": key, **_sums(lines)} for key, lines in _by(input_columns, "country").items()],
-        "revenue_by_age_group": [{"age_group": a, "gender": g, **_sums(lines)} for (a, g), lines in _by(input_columns, "age_group", "gender").items()],
+        "revenue_by_country": [
+            {"country": key, **_sums(lines)} for key, lines in _by(input_columns, "country").items()
+        ],
+        "revenue_by_age_group": [
+            {"age_group": a, "gender": g, **_sums(lines)}
+            for (a, g), lines in _by(input_columns, "age_group", "gender").items()
+        ],
         "product_profit": [{**p, "rank": 1 + sum(q["profit"] > p["profit"] for q in sold)} for p in sold],
         "maintenance_burden": [
-            {"maintenance": m, "category": c, "revenue": sum(p["revenue"] for p in kind), **_share(sum(p["profit"] for p in kind), whole)}
+            {
+                "maintenance": m,
+                "category": c,
+                "revenue": sum(p["revenue"] for p in kind),
+                **_share(sum(p["profit"] for p in kind), whole),
+            }
             for (m, c), kind in _by(sold, "maintenance", "category").items()
         ],
     }
@@ -81,7 +93,10 @@ def _products(silver: Mapping[str, Rows]) -> Rows:
 
 
 def _fact(line: Mapping[str, Any], customers: Mapping[int, Mapping[str, Any]], products: Rows) -> dict[str, Any]:
-    day, versions = line["order_date"], sorted((p for p in products if p["product_number"] == line["product_number"]), key=lambda p: p["start_date"])
+    day, versions = (
+        line["order_date"],
+        sorted((p for p in products if p["product_number"] == line["product_number"]), key=lambda p: p["start_date"]),
+    )
     valid = [p for p in versions if day and p["start_date"] <= day]
     version = valid[-1] if valid else versions[0] if versions else None
     cost = version["cost"] if version else None
@@ -102,7 +117,13 @@ def _fact(line: Mapping[str, Any], customers: Mapping[int, Mapping[str, Any]], p
 def _sold(number: str, lines: Rows, now: Mapping[str, Any]) -> dict[str, Any]:
     sums = _sums(lines)
     told = {name: now.get(name) for name in ("product_name", "category", "maintenance")}
-    return {"product_number": number, **told, "revenue": sums["revenue"], "profit": sums["profit"], "quantity": sum(r["quantity"] for r in lines)}
+    return {
+        "product_number": number,
+        **told,
+        "revenue": sums["revenue"],
+        "profit": sums["profit"],
+        "quantity": sum(r["quantity"] for r in lines),
+    }
 
 
 def _sums(lines: Rows) -> dict[str, Any]:
@@ -115,7 +136,10 @@ def _sums(lines: Rows) -> dict[str, Any]:
 
 
 def _share(profit: Decimal, whole: Decimal) -> dict[str, Any]:
-    return {"profit": profit, "profit_share": (profit / whole).quantize(Decimal("0.0001"), ROUND_HALF_UP) if whole else None}
+    return {
+        "profit": profit,
+        "profit_share": (profit / whole).quantize(Decimal("0.0001"), ROUND_HALF_UP) if whole else None,
+    }
 
 
 def _by(rows: Rows, *columns: str) -> dict[Any, Rows]:

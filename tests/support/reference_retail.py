@@ -28,15 +28,21 @@ def _enriched(order: dict[str, Any], silver: Mapping[str, Rows]) -> dict[str, An
     at = dt.datetime.combine(order["order_date"] + DAY, dt.time(), dt.UTC) - dt.timedelta(microseconds=1)
     customer = _valid([c for c in silver["customers"] if c["customer_id"] == order["customer_id"]], at)
     product = _valid([p for p in silver["products"] if p["product_id"] == order["product_id"]], at)
-    stock = sorted((i for i in silver["inventory"] if i["product_id"] == order["product_id"]), key=lambda i: str(i["warehouse_id"]))
+    stock = sorted(
+        (i for i in silver["inventory"] if i["product_id"] == order["product_id"]), key=lambda i: str(i["warehouse_id"])
+    )
     stocks = [s for _, versions in groupby(stock, key=lambda i: i["warehouse_id"]) if (s := _valid(list(versions), at))]
     shipments = sorted(
-        (s for s in silver["shipping"] if s["order_id"] == order["order_id"] and s["is_current"]), key=lambda s: (s["effective_from"], s["shipping_id"])
+        (s for s in silver["shipping"] if s["order_id"] == order["order_id"] and s["is_current"]),
+        key=lambda s: (s["effective_from"], s["shipping_id"]),
     )
     newest = shipments[-1] if shipments else {}
     tier = customer.get("customer_tier")
     return {
-        **{name: order[name] for name in ("order_id", "customer_id", "product_id", "order_date", "order_amount", "order_status")},
+        **{
+            name: order[name]
+            for name in ("order_id", "customer_id", "product_id", "order_date", "order_amount", "order_status")
+        },
         "customer_tier": tier,
         "_customer_from": customer.get("effective_from"),
         "price": product.get("price"),
@@ -49,7 +55,9 @@ def _enriched(order: dict[str, Any], silver: Mapping[str, Rows]) -> dict[str, An
         "shipment_count": len(shipments) or None,
         "order_profit_margin": order["order_amount"] * MARGIN,
         "estimated_clv": order["order_amount"] * {"premium": 10, "gold": 7, "silver": 5}.get(str(tier), 3),
-        "season": ("Winter", "Winter", *["Spring"] * 3, *["Summer"] * 3, *["Fall"] * 3, "Winter")[order["order_date"].month - 1],
+        "season": ("Winter", "Winter", *["Spring"] * 3, *["Summer"] * 3, *["Fall"] * 3, "Winter")[
+            order["order_date"].month - 1
+        ],
     }
 
 
@@ -57,7 +65,9 @@ def _valid(versions: Rows, at: dt.datetime) -> dict[str, Any]:
     in_order = sorted(versions, key=lambda v: v["effective_from"])
     if in_order and at < in_order[0]["effective_from"]:
         return in_order[0]
-    return next((v for v in in_order if v["effective_from"] <= at and (v["effective_to"] is None or at < v["effective_to"])), {})
+    return next(
+        (v for v in in_order if v["effective_from"] <= at and (v["effective_to"] is None or at < v["effective_to"])), {}
+    )
 
 
 # ---- gold
@@ -72,11 +82,16 @@ def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
         "customer_analytics": customers,
         "product_analytics": products,
         "segment_analysis": [
-            {"customer_segment": s, "customers": len(rows), **_mean("revenue", "avg_customer_value", [r["total_spent"] for r in rows])}
+            {
+                "customer_segment": s,
+                "customers": len(rows),
+                **_mean("revenue", "avg_customer_value", [r["total_spent"] for r in rows]),
+            }
             for s, rows in _by(customers, "customer_segment").items()
         ],
         "seasonal_analysis": [
-            {"season": s, "orders": len(rows), **_mean("revenue", "avg_order_value", _amounts(rows))} for s, rows in _by(orders, "season").items()
+            {"season": s, "orders": len(rows), **_mean("revenue", "avg_order_value", _amounts(rows))}
+            for s, rows in _by(orders, "season").items()
         ],
         "category_analysis": [
             {
@@ -99,7 +114,9 @@ def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
             for day, rows in days.items()
         ],
         "inventory_movements": list(_movements(silver["inventory"])),
-        "delivery_performance": [_performance(*item) for item in _by(shipments, "carrier", "delivery_performance").items()],
+        "delivery_performance": [
+            _performance(*item) for item in _by(shipments, "carrier", "delivery_performance").items()
+        ],
         "dim_customer": silver["customers"],
         "dim_product": silver["products"],
         "dim_date": [_day(day) for day in days],
@@ -147,8 +164,21 @@ def _customers(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows
                 "unique_categories": _distinct(rows, "category"),
                 "total_profit": sum(r["order_profit_margin"] for r in rows),
                 "avg_estimated_clv": ratio(sum(r["estimated_clv"] for r in rows), count),
-                "customer_segment": _grade(spent, count, (1000, 5, "VIP"), (500, 3, "High Value"), (200, 2, "Medium Value"), (0, 0, "Low Value")),
-                "lifecycle_stage": "Active" if age <= 30 else "At Risk" if age <= 90 else "Inactive" if age <= 180 else "Lost",
+                "customer_segment": _grade(
+                    spent,
+                    count,
+                    (1000, 5, "VIP"),
+                    (500, 3, "High Value"),
+                    (200, 2, "Medium Value"),
+                    (0, 0, "Low Value"),
+                ),
+                "lifecycle_stage": "Active"
+                if age <= 30
+                else "At Risk"
+                if age <= 90
+                else "Inactive"
+                if age <= 180
+                else "Lost",
             }
         )
     return found
@@ -160,7 +190,12 @@ def _products(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows:
     for product, rows in _by(orders, "product_id").items():
         revenue, count, last = sum(_amounts(rows)), len(rows), max(r["order_date"] for r in rows)
         age, now = (as_of - last).days, current.get(product, {})
-        stars = ((5000, 20, "Star"), (2000, 10, "High Performer"), (500, 5, "Medium Performer"), (0, 0, "Low Performer"))
+        stars = (
+            (5000, 20, "Star"),
+            (2000, 10, "High Performer"),
+            (500, 5, "Medium Performer"),
+            (0, 0, "Low Performer"),
+        )
         found.append(
             {
                 **_attributes("product_analytics", now),
@@ -172,7 +207,13 @@ def _products(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows:
                 "first_order_date": min(r["order_date"] for r in rows),
                 "last_order_date": last,
                 "performance_category": _grade(revenue, count, *stars),
-                "product_lifecycle": "Active" if age <= 30 else "Declining" if age <= 90 else "Discontinued" if now.get("discontinued") else "Stagnant",
+                "product_lifecycle": "Active"
+                if age <= 30
+                else "Declining"
+                if age <= 90
+                else "Discontinued"
+                if now.get("discontinued")
+                else "Stagnant",
             }
         )
     return found
@@ -188,7 +229,11 @@ def _movements(inventory: Rows) -> Iterable[dict[str, Any]]:
         days = {at.date() for v in versions for at in (v["effective_from"], v["effective_to"]) if at}
         for day in sorted(days):
             end = dt.datetime.combine(day + DAY, dt.time(), dt.UTC) - dt.timedelta(microseconds=1)
-            valid = [v for v in versions if v["effective_from"] <= end and (v["effective_to"] is None or end < v["effective_to"])]
+            valid = [
+                v
+                for v in versions
+                if v["effective_from"] <= end and (v["effective_to"] is None or end < v["effective_to"])
+            ]
             stock = valid[0]["stock_quantity"] if valid else 0
             if stock != before:
                 yield {
@@ -318,7 +363,12 @@ def _order(chance: Random, day: dt.date, seen: list[str]) -> dict[str, str | Non
 def _customer(chance: Random, day: dt.date) -> dict[str, str | None]:
     tier = chance.choice(["premium", "gold", "silver", "basic"])
     at = _moment(chance, day, 90)
-    return {"customer_id": chance.choice(["c1", "c2", "c3", "c4", "c5"]), "customer_tier": tier, "last_login": at, "created_timestamp": at}
+    return {
+        "customer_id": chance.choice(["c1", "c2", "c3", "c4", "c5"]),
+        "customer_tier": tier,
+        "last_login": at,
+        "created_timestamp": at,
+    }
 
 
 def _product(chance: Random, day: dt.date) -> dict[str, str | None]:

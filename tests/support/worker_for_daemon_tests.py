@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from pipeline import contract
-from pipeline.contract import FileCounts, RuleResult, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
+from pipeline.contract import FileCounts, Outcome, Progress, Ready, Refused, Result, RuleResult, Settings, WorkOrder
 from pipeline.contract.packed_files import opened
 
 
@@ -42,7 +42,12 @@ class Worker:
         self.lake = Path(settings.lake_path)
         self.lake.mkdir(parents=True, exist_ok=True)
         if (self.lake / "refuse").exists():
-            self.say(Refused(reason="there is no Java here; install one", retryable=(self.lake / "refuse").read_text() == "retryable"))
+            self.say(
+                Refused(
+                    reason="there is no Java here; install one",
+                    retryable=(self.lake / "refuse").read_text() == "retryable",
+                )
+            )
             return
         if (self.lake / "crash").exists():
             sys.exit(3)
@@ -60,12 +65,32 @@ class Worker:
         if identity in known:
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.DUPLICATE, duplicate_of=known[identity]))
         elif command == "reject":
-            finding = RuleResult(feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",))
-            self.say(Result(batch_id=order.batch_id, outcome=Outcome.REJECTED, reason=" ".join(words), findings=(finding,), rows_read=3))
+            finding = RuleResult(
+                feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",)
+            )
+            self.say(
+                Result(
+                    batch_id=order.batch_id,
+                    outcome=Outcome.REJECTED,
+                    reason=" ".join(words),
+                    findings=(finding,),
+                    rows_read=3,
+                )
+            )
         elif command == "break":
-            self.say(Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words), retryable=False, error="Traceback"))
+            self.say(
+                Result(
+                    batch_id=order.batch_id,
+                    outcome=Outcome.FAILED,
+                    reason=" ".join(words),
+                    retryable=False,
+                    error="Traceback",
+                )
+            )
         elif command == "fail" and order.attempt <= int(words[0]):
-            self.say(Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words[1:]), retryable=True))
+            self.say(
+                Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words[1:]), retryable=True)
+            )
         elif command == "die" or (command == "die-once" and order.attempt == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         elif command == "hang":
@@ -73,7 +98,9 @@ class Worker:
         elif command == "babble":
             self.socket.sendall(b"what?\n")
         else:
-            self.publish(order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire")
+            self.publish(
+                order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire"
+            )
 
     def first_line(self, order: WorkOrder) -> str:
         if not order.files:
@@ -88,10 +115,15 @@ class Worker:
             self.say(Progress(batch_id=order.batch_id, event="table.committed", stage="merge"))
         values = {"rows_in": 3, "accepted": 3, "rejected": 0, "seconds": 0.1}
         self.say(Progress(batch_id=order.batch_id, event="stage.finished", stage="stage", values=values))
-        line = json.dumps({"identity": identity, "batch_id": order.batch_id, "names": [f.name for f in order.files]}) + "\n"
+        line = (
+            json.dumps({"identity": identity, "batch_id": order.batch_id, "names": [f.name for f in order.files]})
+            + "\n"
+        )
         with (self.lake / "manifest.jsonl").open("a") as stream:
             stream.write(line)
-        counts = tuple(FileCounts(name=f.name, feed=f.feed, rows_read=3, rows_accepted=3, rows_rejected=0) for f in order.files)
+        counts = tuple(
+            FileCounts(name=f.name, feed=f.feed, rows_read=3, rows_accepted=3, rows_rejected=0) for f in order.files
+        )
         self.say(
             Result(
                 batch_id=order.batch_id,

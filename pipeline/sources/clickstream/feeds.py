@@ -1,8 +1,8 @@
 """What the web shop's trackers deliver: events, properties of items, the category tree. Declarations only."""
 
+from pipeline.model import HIGH, MEDIUM, REJECT, Append, Derived, Feed, Rule, Scd2, Setting, Snapshot, Source
 from pipeline.sources.clickstream.enriched import CATEGORIES, ENRICHED_EVENTS, NUMBER, PRICE
 from pipeline.sources.clickstream.stream import EVENTS
-from pipeline.model import HIGH, MEDIUM, REJECT, Append, Derived, Feed, Scd2, Snapshot, Rule, Setting, Source
 
 # Milliseconds since 1970 up to the year 9999: outside of it there is no time, and no cast that could fail.
 TIME = "CASE WHEN timestamp BETWEEN 0 AND 253402300799999 THEN timestamp_millis(timestamp) END"
@@ -17,7 +17,13 @@ events = Feed(
     cleaned=(Derived("event_time", "TIMESTAMP", TIME),),
     rules=(
         Rule("event_is_known", "event IN ('view', 'addtocart', 'transaction')", severity=HIGH, action=REJECT),
-        Rule("transaction_has_an_id", "transactionid IS NOT NULL", severity=HIGH, action=REJECT, where="event = 'transaction'"),
+        Rule(
+            "transaction_has_an_id",
+            "transactionid IS NOT NULL",
+            severity=HIGH,
+            action=REJECT,
+            where="event = 'transaction'",
+        ),
     ),
 )
 
@@ -30,7 +36,13 @@ item_properties = Feed(
     stored_as=Scd2(sequence_by="property_time", track_history_except=("timestamp",)),
     cleaned=(Derived("property_time", "TIMESTAMP", TIME),),
     rules=(
-        Rule("category_is_a_number", NUMBER, severity=MEDIUM, where="property = 'categoryid' AND value IS NOT NULL", description="else it is unknown"),
+        Rule(
+            "category_is_a_number",
+            NUMBER,
+            severity=MEDIUM,
+            where="property = 'categoryid' AND value IS NOT NULL",
+            description="else it is unknown",
+        ),
         Rule(
             "available_is_0_or_1",
             "value IN ('0', '1')",
@@ -39,7 +51,11 @@ item_properties = Feed(
             description="else it is unknown",
         ),
         Rule(
-            "price_is_a_price", PRICE, severity=MEDIUM, where="property = $price_property AND value IS NOT NULL", description="as n1234.500, else it is unknown"
+            "price_is_a_price",
+            PRICE,
+            severity=MEDIUM,
+            where="property = $price_property AND value IS NOT NULL",
+            description="as n1234.500, else it is unknown",
         ),
     ),
 )
@@ -60,6 +76,11 @@ CLICKSTREAM = Source(
     hierarchies=(CATEGORIES,),
     enriched=(ENRICHED_EVENTS,),
     gold_module="pipeline.sources.clickstream.gold",
-    settings=(Setting(name="price_property", default="790", meaning="the property of an item that is its price, as n1234.500"), EVENTS.setting),
+    settings=(
+        Setting(
+            name="price_property", default="790", meaning="the property of an item that is its price, as n1234.500"
+        ),
+        EVENTS.setting,
+    ),
     stream=EVENTS,
 )

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, recompute, select_rows, aggregate
+from pipeline.model import Rule, aggregate, recompute, select_rows
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -39,10 +39,18 @@ def fact_sales(events: "DataFrame") -> "DataFrame":
 )
 def daily_sales_by_category(sales: "DataFrame") -> "DataFrame":
     """Transactions, items and revenue by day and by the category that an item had when it was sold."""
-    sold = sales.where("category_id IS NOT NULL").selectExpr("event_date", "category_id", "transactionid", "1 AS items", "coalesce(price, 0) AS price")
+    sold = sales.where("category_id IS NOT NULL").selectExpr(
+        "event_date", "category_id", "transactionid", "1 AS items", "coalesce(price, 0) AS price"
+    )
     by_transaction = sold.groupBy("event_date", "category_id", "transactionid").agg({"items": "sum", "price": "sum"})
-    by_category = by_transaction.groupBy("event_date", "category_id").agg({"transactionid": "count", "sum(items)": "sum", "sum(price)": "sum"})
-    named = ("`count(transactionid)` AS transactions", "`sum(sum(items))` AS items_sold", "`sum(sum(price))` AS revenue")
+    by_category = by_transaction.groupBy("event_date", "category_id").agg(
+        {"transactionid": "count", "sum(items)": "sum", "sum(price)": "sum"}
+    )
+    named = (
+        "`count(transactionid)` AS transactions",
+        "`sum(sum(items))` AS items_sold",
+        "`sum(sum(price))` AS revenue",
+    )
     return by_category.selectExpr("event_date", "category_id", *named)
 
 
@@ -68,7 +76,10 @@ def whether(event: str) -> str:
 )
 def funnel(sums: "DataFrame") -> "DataFrame":
     """How many visitors viewed an item, put it into the cart and bought it, and the rates from step to step."""
-    rates = {"view_to_cart_rate": rate("unique_addtocarts", "unique_views"), "cart_to_purchase_rate": rate("unique_purchases", "unique_addtocarts")}
+    rates = {
+        "view_to_cart_rate": rate("unique_addtocarts", "unique_views"),
+        "cart_to_purchase_rate": rate("unique_purchases", "unique_addtocarts"),
+    }
     return sums.selectExpr("*", *(f"{sql} AS {name}" for name, sql in rates.items()))
 
 
@@ -96,8 +107,14 @@ def visitor_purchases(sales: "DataFrame") -> "DataFrame":
     """What each visitor bought: in how many transactions, for how much, and when last."""
     bought = sales.selectExpr("visitorid", "transactionid", "coalesce(price, 0) AS price", "event_time")
     by_transaction = bought.groupBy("visitorid", "transactionid").agg({"price": "sum", "event_time": "max"})
-    by_visitor = by_transaction.groupBy("visitorid").agg({"transactionid": "count", "sum(price)": "sum", "max(event_time)": "max"})
-    named = ("`count(transactionid)` AS purchases", "`sum(sum(price))` AS spend", "`max(max(event_time))` AS last_purchase_at")
+    by_visitor = by_transaction.groupBy("visitorid").agg(
+        {"transactionid": "count", "sum(price)": "sum", "max(event_time)": "max"}
+    )
+    named = (
+        "`count(transactionid)` AS purchases",
+        "`sum(sum(price))` AS spend",
+        "`max(max(event_time))` AS last_purchase_at",
+    )
     return by_visitor.selectExpr("visitorid", *named)
 
 
@@ -110,4 +127,7 @@ def visitor_purchases(sales: "DataFrame") -> "DataFrame":
 def visitor_segments(visitors: "DataFrame") -> "DataFrame":
     """Visitors with a purchase by how they rank in spend; who spent the same shares a rank."""
     ranked = visitors.selectExpr("*", "rank() OVER (ORDER BY spend DESC) AS rank")
-    return ranked.selectExpr("*", "CASE WHEN rank <= 500 THEN 'Top 500 Spenders' WHEN rank <= 5000 THEN 'Top 5000 Spenders' ELSE 'Other' END AS segment")
+    return ranked.selectExpr(
+        "*",
+        "CASE WHEN rank <= 500 THEN 'Top 500 Spenders' WHEN rank <= 5000 THEN 'Top 5000 Spenders' ELSE 'Other' END AS segment",
+    )

@@ -1,6 +1,6 @@
 """Customers and products as both systems know them, and each sale with the version of its product. Declarations only."""
 
-from pipeline.model import PointInTimeJoin, Derived, Enriched, LatestJoin
+from pipeline.model import Derived, Enriched, LatestJoin, PointInTimeJoin
 
 CUSTOMERS = Enriched(
     name="customers",
@@ -22,7 +22,14 @@ PRODUCTS = Enriched(
     upstream="crm_products",
     versions=True,
     description="Every version of a product with its category.",
-    joins=(LatestJoin(feed="erp_categories", on=("category_id",), prefix="erp_", columns=("category", "subcategory", "MAINTENANCE")),),
+    joins=(
+        LatestJoin(
+            feed="erp_categories",
+            on=("category_id",),
+            prefix="erp_",
+            columns=("category", "subcategory", "MAINTENANCE"),
+        ),
+    ),
     derived=(Derived("maintenance", "STRING", "trim(erp_MAINTENANCE)"),),
 )
 
@@ -33,7 +40,9 @@ SALES = Enriched(
     # A sale without a date is older than anything: like one from before the first version, it takes that.
     as_of="coalesce(CAST(order_date AS TIMESTAMP), TIMESTAMP '0001-01-01 00:00:00')",
     joins=(
-        PointInTimeJoin(feed="crm_products", on=("product_number",), prefix="product_", columns=("product_key", "cost")),
+        PointInTimeJoin(
+            feed="crm_products", on=("product_number",), prefix="product_", columns=("product_key", "cost")
+        ),
         LatestJoin(feed="crm_customers", on=("cst_id",), prefix="customer_", columns=("customer_key",)),
     ),
     derived=(

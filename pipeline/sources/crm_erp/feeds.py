@@ -1,7 +1,7 @@
 """What the CRM and the ERP deliver: six files, each whole every time, and how their values are put right. Declarations only."""
 
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, Reference, Rule, Scd2, Snapshot, Source
 from pipeline.sources.crm_erp.enriched import CUSTOMERS, PRODUCTS, SALES
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, Scd2, Reference, Snapshot, Rule, Source
 
 
 def day(digits: str) -> str:
@@ -37,10 +37,34 @@ crm_customers = Feed(
     ),
     derived=(Derived("customer_key", "BIGINT", "xxhash64(CAST(cst_id AS BIGINT))"),),
     rules=(
-        Rule("first_name_has_no_spaces_around", "cst_firstname = first_name", severity=LOW, action=REPAIR, where="cst_firstname IS NOT NULL"),
-        Rule("last_name_has_no_spaces_around", "cst_lastname = last_name", severity=LOW, action=REPAIR, where="cst_lastname IS NOT NULL"),
-        Rule("marital_status_is_known", "marital_status <> 'n/a'", severity=LOW, action=REPAIR, description="S or M; anything else is n/a"),
-        Rule("gender_is_known", "gender <> 'n/a'", severity=LOW, action=REPAIR, description="M or F; for anything else the ERP is asked"),
+        Rule(
+            "first_name_has_no_spaces_around",
+            "cst_firstname = first_name",
+            severity=LOW,
+            action=REPAIR,
+            where="cst_firstname IS NOT NULL",
+        ),
+        Rule(
+            "last_name_has_no_spaces_around",
+            "cst_lastname = last_name",
+            severity=LOW,
+            action=REPAIR,
+            where="cst_lastname IS NOT NULL",
+        ),
+        Rule(
+            "marital_status_is_known",
+            "marital_status <> 'n/a'",
+            severity=LOW,
+            action=REPAIR,
+            description="S or M; anything else is n/a",
+        ),
+        Rule(
+            "gender_is_known",
+            "gender <> 'n/a'",
+            severity=LOW,
+            action=REPAIR,
+            description="M or F; for anything else the ERP is asked",
+        ),
     ),
     references=(
         Reference("customer_is_in_the_erp", "erp_customers", ("customer_number",), severity=MEDIUM),
@@ -63,13 +87,29 @@ crm_products = Feed(
         Derived("product_number", "STRING", "nullif(trim(substring(prd_key, 7)), '')"),
         Derived("product_name", "STRING", "trim(prd_nm)"),
         Derived("cost", "DECIMAL(12,2)", "coalesce(prd_cost, 0)"),
-        Derived("product_line", "STRING", spelt_out("prd_line", {"M": "Mountain", "R": "Road", "S": "Other Sales", "T": "Touring"})),
+        Derived(
+            "product_line",
+            "STRING",
+            spelt_out("prd_line", {"M": "Mountain", "R": "Road", "S": "Other Sales", "T": "Touring"}),
+        ),
     ),
     derived=(Derived("product_key", "BIGINT", "xxhash64(product_number, unix_micros(effective_from))"),),
     rules=(
-        Rule("cost_is_given", "prd_cost IS NOT NULL", severity=MEDIUM, action=REPAIR, description="a product without a cost costs 0"),
+        Rule(
+            "cost_is_given",
+            "prd_cost IS NOT NULL",
+            severity=MEDIUM,
+            action=REPAIR,
+            description="a product without a cost costs 0",
+        ),
         Rule("cost_is_not_negative", "cost >= 0", severity=HIGH),
-        Rule("version_ends_after_it_starts", "prd_end_dt > prd_start_dt", severity=LOW, action=REPAIR, where="prd_end_dt IS NOT NULL"),
+        Rule(
+            "version_ends_after_it_starts",
+            "prd_end_dt > prd_start_dt",
+            severity=LOW,
+            action=REPAIR,
+            where="prd_end_dt IS NOT NULL",
+        ),
     ),
     references=(Reference("product_has_category", "erp_categories", ("category_id",), severity=MEDIUM),),
 )
@@ -109,10 +149,33 @@ crm_sales = Feed(
         Rule("amount_or_price_is_given", "sales_amount IS NOT NULL", severity=HIGH, action=REJECT),
         Rule("price_is_positive", "sls_price > 0", severity=MEDIUM, action=REPAIR),
         Rule("sale_is_quantity_times_price", "sls_sales = sales_amount", severity=MEDIUM, action=REPAIR),
-        Rule("order_date_is_a_day", "order_date IS NOT NULL", severity=MEDIUM, action=REPAIR, description="eight digits, yyyymmdd; else null"),
-        Rule("shipping_date_is_a_day", "shipping_date IS NOT NULL", severity=LOW, action=REPAIR, description="eight digits, yyyymmdd; else null"),
-        Rule("due_date_is_a_day", "due_date IS NOT NULL", severity=LOW, action=REPAIR, description="eight digits, yyyymmdd; else null"),
-        Rule("order_is_shipped_after_its_date", "shipping_date >= order_date", severity=LOW, where="order_date IS NOT NULL AND shipping_date IS NOT NULL"),
+        Rule(
+            "order_date_is_a_day",
+            "order_date IS NOT NULL",
+            severity=MEDIUM,
+            action=REPAIR,
+            description="eight digits, yyyymmdd; else null",
+        ),
+        Rule(
+            "shipping_date_is_a_day",
+            "shipping_date IS NOT NULL",
+            severity=LOW,
+            action=REPAIR,
+            description="eight digits, yyyymmdd; else null",
+        ),
+        Rule(
+            "due_date_is_a_day",
+            "due_date IS NOT NULL",
+            severity=LOW,
+            action=REPAIR,
+            description="eight digits, yyyymmdd; else null",
+        ),
+        Rule(
+            "order_is_shipped_after_its_date",
+            "shipping_date >= order_date",
+            severity=LOW,
+            where="order_date IS NOT NULL AND shipping_date IS NOT NULL",
+        ),
     ),
     references=(
         Reference("sale_has_customer", "crm_customers", ("cst_id",)),
@@ -134,8 +197,20 @@ erp_customers = Feed(
         Derived("gender", "STRING", spelt_out("GEN", SEXES)),
     ),
     rules=(
-        Rule("birth_is_not_in_the_future", "BDATE <= $batch_date", severity=MEDIUM, action=REPAIR, where="BDATE IS NOT NULL"),
-        Rule("erp_gender_is_known", "gender <> 'n/a'", severity=LOW, action=REPAIR, description="Male or Female, spelt out or not; anything else is n/a"),
+        Rule(
+            "birth_is_not_in_the_future",
+            "BDATE <= $batch_date",
+            severity=MEDIUM,
+            action=REPAIR,
+            where="BDATE IS NOT NULL",
+        ),
+        Rule(
+            "erp_gender_is_known",
+            "gender <> 'n/a'",
+            severity=LOW,
+            action=REPAIR,
+            description="Male or Female, spelt out or not; anything else is n/a",
+        ),
     ),
     references=(Reference("erp_customer_is_in_the_crm", "crm_customers", ("customer_number",), severity=MEDIUM),),
 )
@@ -158,7 +233,13 @@ erp_locations = Feed(
         ),
     ),
     rules=(
-        Rule("country_is_given", "trim(CNTRY) <> ''", severity=LOW, action=REPAIR, description="a customer without a country has n/a"),
+        Rule(
+            "country_is_given",
+            "trim(CNTRY) <> ''",
+            severity=LOW,
+            action=REPAIR,
+            description="a customer without a country has n/a",
+        ),
         Rule("country_is_spelt_out", "CNTRY = country", severity=LOW, action=REPAIR, where="trim(CNTRY) <> ''"),
     ),
     references=(Reference("location_has_customer", "crm_customers", ("customer_number",), severity=MEDIUM),),

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, recompute, select_rows, aggregate
+from pipeline.model import Rule, aggregate, recompute, select_rows
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -17,7 +17,12 @@ AGE_GROUP = (
 )
 # A sale of a product that nobody knows has no profit; it is counted by its rule and adds nothing here.
 REVENUE_AND_PROFIT = {"revenue": "sales_amount", "profit": "coalesce(profit, 0)"}
-OF_CUSTOMERS = {"revenue": "revenue", "profit": "profit", "orders": "orders", "customers": "CASE WHEN cst_id IS NULL THEN 0 ELSE 1 END"}
+OF_CUSTOMERS = {
+    "revenue": "revenue",
+    "profit": "profit",
+    "orders": "orders",
+    "customers": "CASE WHEN cst_id IS NULL THEN 0 ELSE 1 END",
+}
 
 
 @select_rows(
@@ -41,7 +46,9 @@ def dim_customer(customers: "DataFrame") -> "DataFrame":
 )
 def dim_product(versions: "DataFrame") -> "DataFrame":
     """A row for each version of a product; the key is a hash of its number and start, the same in every delivery."""
-    return versions.selectExpr("*", "prd_id AS product_id", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date")
+    return versions.selectExpr(
+        "*", "prd_id AS product_id", "to_date(effective_from) AS start_date", "to_date(effective_to) AS end_date"
+    )
 
 
 @select_rows(
@@ -54,7 +61,9 @@ def dim_product(versions: "DataFrame") -> "DataFrame":
 )
 def fact_sales(sales: "DataFrame") -> "DataFrame":
     """A row for each line of an order, pointing to its customer and to the version of its product; null where there is none."""
-    return sales.selectExpr("*", "sls_ord_num AS order_number", "sls_quantity AS quantity", "product_number AS _product_number")
+    return sales.selectExpr(
+        "*", "sls_ord_num AS order_number", "sls_quantity AS quantity", "product_number AS _product_number"
+    )
 
 
 @select_rows(
@@ -148,6 +157,11 @@ def product_profit(products: "DataFrame") -> "DataFrame":
 def maintenance_burden(products: "DataFrame") -> "DataFrame":
     """What products that need maintenance bring, and what those without; each with its share of the whole profit."""
     kinds = products.groupBy("maintenance", "category").agg({"revenue": "sum", "profit": "sum"})
-    kinds = kinds.selectExpr("maintenance", "category", f"CAST(`sum(revenue)` AS {MONEY}) AS revenue", f"CAST(`sum(profit)` AS {MONEY}) AS profit")
+    kinds = kinds.selectExpr(
+        "maintenance",
+        "category",
+        f"CAST(`sum(revenue)` AS {MONEY}) AS revenue",
+        f"CAST(`sum(profit)` AS {MONEY}) AS profit",
+    )
     whole = f"CAST(sum(profit) OVER () AS {MONEY})"
     return kinds.selectExpr("*", f"CAST(CAST(profit AS DECIMAL(24,6)) / nullif({whole}, 0) AS {SHARE}) AS profit_share")

@@ -1,6 +1,6 @@
 """Each retail order in the world of its day. Declarations only."""
 
-from pipeline.model import HIGH, LOW, MEDIUM, PointInTimeJoin, Derived, Enriched, LatestJoin, Rule
+from pipeline.model import HIGH, LOW, MEDIUM, Derived, Enriched, LatestJoin, PointInTimeJoin, Rule
 
 ENRICHED_ORDERS = Enriched(
     name="enriched_orders",
@@ -27,7 +27,13 @@ ENRICHED_ORDERS = Enriched(
                 Derived("warehouse_count", "BIGINT", "count(*)"),
             ),
         ),
-        LatestJoin(feed="shipping", on=("order_id",), prefix="shipping_", order_by=("effective_from", "shipping_id"), count="shipment_count"),
+        LatestJoin(
+            feed="shipping",
+            on=("order_id",),
+            prefix="shipping_",
+            order_by=("effective_from", "shipping_id"),
+            count="shipment_count",
+        ),
     ),
     derived=(
         Derived("order_profit_margin", "DECIMAL(20,6)", "order_amount * $profit_margin"),

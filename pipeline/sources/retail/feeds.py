@@ -1,6 +1,6 @@
 """What retail delivers: five feeds, their rules, their history. Declarations only."""
 
-from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, Scd2, Reference, Rule, Setting, Source
+from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, Reference, Rule, Scd2, Setting, Source
 from pipeline.sources.retail.enriched import ENRICHED_ORDERS
 
 DAY = "to_date(effective_from)"  # derived columns are as of the row's own day, so that they too are a pure function of the event
@@ -19,9 +19,20 @@ orders = Feed(
     stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
         Rule("order_amount_is_positive", "order_amount > 0", severity=HIGH, action=REJECT),
-        Rule("currency_is_the_lakes", "currency = $currency", severity=HIGH, action=REJECT, description="sums over currencies mean nothing"),
+        Rule(
+            "currency_is_the_lakes",
+            "currency = $currency",
+            severity=HIGH,
+            action=REJECT,
+            description="sums over currencies mean nothing",
+        ),
         Rule("order_amount_is_reasonable", "order_amount BETWEEN 1 AND 10000", severity=HIGH),
-        Rule("order_is_in_business_hours", "hour(created_timestamp) BETWEEN 8 AND 17", severity=LOW, description="created from 08:00 to before 18:00"),
+        Rule(
+            "order_is_in_business_hours",
+            "hour(created_timestamp) BETWEEN 8 AND 17",
+            severity=LOW,
+            description="created from 08:00 to before 18:00",
+        ),
     ),
     references=(
         Reference("order_has_customer", "customers", ("customer_id",)),
@@ -44,7 +55,12 @@ customers = Feed(
     rules=(
         Rule("email_has_an_at_and_a_dot", "email LIKE '%@%' AND email LIKE '%.%'", severity=HIGH, action=REJECT),
         Rule("birth_is_not_in_the_future", "date_of_birth <= $batch_date", severity=HIGH, action=REJECT),
-        Rule("phone_has_twelve_characters", "length(phone) = 12 AND phone LIKE '%-%'", severity=LOW, description="and contains a dash"),
+        Rule(
+            "phone_has_twelve_characters",
+            "length(phone) = 12 AND phone LIKE '%-%'",
+            severity=LOW,
+            description="and contains a dash",
+        ),
     ),
     references=(Reference("customer_has_orders", "orders", ("customer_id",), severity=MEDIUM),),
     derived=(
@@ -54,7 +70,11 @@ customers = Feed(
             f"year({DAY}) - year(date_of_birth)"
             f" - CASE WHEN 100 * month({DAY}) + day({DAY}) < 100 * month(date_of_birth) + day(date_of_birth) THEN 1 ELSE 0 END",
         ),
-        Derived("age_segment", "STRING", "CASE WHEN age < 25 THEN 'Gen Z' WHEN age < 40 THEN 'Millennial' WHEN age < 55 THEN 'Gen X' ELSE 'Boomer+' END"),
+        Derived(
+            "age_segment",
+            "STRING",
+            "CASE WHEN age < 25 THEN 'Gen Z' WHEN age < 40 THEN 'Millennial' WHEN age < 55 THEN 'Gen X' ELSE 'Boomer+' END",
+        ),
         Derived(
             "registration_stage",
             "STRING",
@@ -136,7 +156,11 @@ inventory = Feed(
     ),
     references=(Reference("inventory_has_product", "products", ("product_id",), severity=MEDIUM),),
     derived=(
-        Derived("stock_utilization_rate", "DECIMAL(18,4)", "CAST(reserved_quantity AS DECIMAL(18,4)) / nullif(CAST(stock_quantity AS DECIMAL(18,0)), 0)"),
+        Derived(
+            "stock_utilization_rate",
+            "DECIMAL(18,4)",
+            "CAST(reserved_quantity AS DECIMAL(18,4)) / nullif(CAST(stock_quantity AS DECIMAL(18,0)), 0)",
+        ),
         Derived(
             "stock_status",
             "STRING",
@@ -178,7 +202,11 @@ shipping = Feed(
             "CASE WHEN actual_delivery IS NULL THEN 'Pending' WHEN actual_delivery <= estimated_delivery THEN 'On Time'"
             " WHEN datediff(actual_delivery, estimated_delivery) = 1 THEN 'Slightly Delayed' ELSE 'Delayed' END",
         ),
-        Derived("cost_category", "STRING", "CASE WHEN shipping_cost < 10 THEN 'Low Cost' WHEN shipping_cost < 20 THEN 'Medium Cost' ELSE 'High Cost' END"),
+        Derived(
+            "cost_category",
+            "STRING",
+            "CASE WHEN shipping_cost < 10 THEN 'Low Cost' WHEN shipping_cost < 20 THEN 'Medium Cost' ELSE 'High Cost' END",
+        ),
         Derived("cost_per_kg", "DECIMAL(18,4)", "CAST(shipping_cost AS DECIMAL(18,4)) / nullif(package_weight, 0)"),
     ),
 )
@@ -190,6 +218,8 @@ RETAIL = Source(
     gold_module="pipeline.sources.retail.gold",
     settings=(
         Setting(name="profit_margin", default=0.30, meaning="share of an order's amount that is profit"),
-        Setting(name="currency", default="USD", meaning="the currency of all money columns; orders in another are rejected"),
+        Setting(
+            name="currency", default="USD", meaning="the currency of all money columns; orders in another are rejected"
+        ),
     ),
 )

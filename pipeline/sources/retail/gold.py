@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from pipeline.model import Rule, recompute, select_rows, aggregate
+from pipeline.model import Rule, aggregate, recompute, select_rows
 
 if TYPE_CHECKING:  # the declarations are read where no engine is
     from pyspark.sql import DataFrame
@@ -31,9 +31,17 @@ def ratio(total: str, of: str) -> str:
     columns=f"""batch_id STRING, report_date DATE, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT,
         unique_products BIGINT, total_profit {MONEY}, profit_margin_percentage {MEAN}, avg_estimated_clv {MEAN}, revenue_per_customer {MEAN},
         orders_per_customer {MEAN}, _estimated_clv {MONEY}""",
-    sum={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    sum={
+        "total_orders": "1",
+        "total_revenue": "order_amount",
+        "total_profit": "order_profit_margin",
+        "_estimated_clv": "estimated_clv",
+    },
     count_distinct={"unique_customers": "customer_id", "unique_products": "product_id"},
-    checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"), Rule("revenue_is_not_negative", "total_revenue >= 0")),
+    checks=(
+        Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),
+        Rule("revenue_is_not_negative", "total_revenue >= 0"),
+    ),
 )
 def analytics_summary(sums: "DataFrame") -> "DataFrame":
     """The key figures over all orders, cumulative at each batch."""
@@ -55,7 +63,12 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
     columns=f"""customer_id STRING, total_orders BIGINT, total_spent {MONEY}, avg_order_value {MEAN}, first_order_date DATE, last_order_date DATE,
         unique_products BIGINT, unique_categories BIGINT, total_profit {MONEY}, avg_estimated_clv {MEAN}, customer_segment STRING,
         lifecycle_stage STRING, {CUSTOMER}, _estimated_clv {MONEY}""",
-    sum={"total_orders": "1", "total_spent": "order_amount", "total_profit": "order_profit_margin", "_estimated_clv": "estimated_clv"},
+    sum={
+        "total_orders": "1",
+        "total_spent": "order_amount",
+        "total_profit": "order_profit_margin",
+        "_estimated_clv": "estimated_clv",
+    },
     count_distinct={"unique_products": "product_id", "unique_categories": "category"},
     min={"first_order_date": "order_date"},
     max={"last_order_date": "order_date"},
@@ -63,7 +76,10 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
         "lifecycle_stage": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'At Risk'"
         " WHEN datediff($as_of, last_order_date) <= 180 THEN 'Inactive' ELSE 'Lost' END"
     },
-    checks=(Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"), Rule("a_customer_here_has_orders", "total_orders > 0")),
+    checks=(
+        Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"),
+        Rule("a_customer_here_has_orders", "total_orders > 0"),
+    ),
 )
 def customer_analytics(sums: "DataFrame") -> "DataFrame":
     """What each customer ordered and spent, who they are now, and how long ago they were last seen."""
@@ -159,13 +175,23 @@ def daily_sales(sums: "DataFrame") -> "DataFrame":
 def inventory_movements(versions: "DataFrame") -> "DataFrame":
     """How the stock of a product in a warehouse moved on each day that changed it; a first stock is a movement from nothing."""
     # A delete leaves no version behind it: the end of a stretch that no other follows is a stock of nothing.
-    starts = versions.selectExpr("*", "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS closing_stock", "1 AS rank")
-    ends = versions.where("effective_to IS NOT NULL").selectExpr("*", "effective_to AS at", "CAST(0 AS BIGINT) AS closing_stock", "0 AS rank")
-    moves = starts.unionByName(ends).selectExpr("warehouse_id", "product_id", "to_date(at) AS movement_date", "at", "rank", "closing_stock")
-    last = "row_number() OVER (PARTITION BY warehouse_id, product_id, movement_date ORDER BY at DESC, rank DESC) AS place"
+    starts = versions.selectExpr(
+        "*", "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS closing_stock", "1 AS rank"
+    )
+    ends = versions.where("effective_to IS NOT NULL").selectExpr(
+        "*", "effective_to AS at", "CAST(0 AS BIGINT) AS closing_stock", "0 AS rank"
+    )
+    moves = starts.unionByName(ends).selectExpr(
+        "warehouse_id", "product_id", "to_date(at) AS movement_date", "at", "rank", "closing_stock"
+    )
+    last = (
+        "row_number() OVER (PARTITION BY warehouse_id, product_id, movement_date ORDER BY at DESC, rank DESC) AS place"
+    )
     days = moves.selectExpr("*", last).where("place = 1")
     before = "lag(closing_stock) OVER (PARTITION BY warehouse_id, product_id ORDER BY movement_date)"
-    days = days.selectExpr("warehouse_id", "product_id", "movement_date", "closing_stock", f"coalesce({before}, 0) AS opening_stock")
+    days = days.selectExpr(
+        "warehouse_id", "product_id", "movement_date", "closing_stock", f"coalesce({before}, 0) AS opening_stock"
+    )
     return days.selectExpr("*", "closing_stock - opening_stock AS movement").where("movement <> 0")
 
 

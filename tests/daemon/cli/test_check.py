@@ -61,7 +61,9 @@ def test_a_claim_that_others_may_enter_is_noted(site: Site) -> None:
 
 
 def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
-    other = next((p for p in (Path("/dev/shm"), Path("/run")) if p.is_dir() and p.stat().st_dev != tmp_path.stat().st_dev), None)
+    other = next(
+        (p for p in (Path("/dev/shm"), Path("/run")) if p.is_dir() and p.stat().st_dev != tmp_path.stat().st_dev), None
+    )
     if other is None:
         pytest.skip("one file system only")
     assert verdicts(Site(tmp_path / "a", SAIL), "moves") == {OK}
@@ -93,7 +95,10 @@ def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
     (tmp_path / "jars").mkdir()
     for name in JARS:
         (tmp_path / "jars" / name).touch()
-    assert any(verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in says for verdict, says in found(site, "java"))
+    assert any(
+        verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in says
+        for verdict, says in found(site, "java")
+    )
 
 
 def test_a_server_that_does_not_answer_is_bad(tmp_path: Path) -> None:
@@ -108,7 +113,9 @@ def test_a_command_that_is_not_there_is_bad(tmp_path: Path) -> None:
     assert verdicts(Site(tmp_path / "b", '[dispatch]\non_published = ["no-such-program"]\n'), "command") == {BAD}
 
 
-@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise's e-mail looks for a module of older Pythons
+@pytest.mark.filterwarnings(
+    "ignore:'imghdr' is deprecated:DeprecationWarning"
+)  # apprise's e-mail looks for a module of older Pythons
 def test_a_wrong_alert_address_is_bad_and_its_password_stays_unsaid(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", '[alerts]\nurls = ["nonsense://user:secret@host"]\n')
     [(verdict, says)] = found(site, "alerts")
@@ -160,7 +167,9 @@ def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_still_told(site: 
 
 def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
-    mounts.write_text("1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n")
+    mounts.write_text(
+        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n"
+    )
     assert [file_system(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
     assert file_system(Path("/"), tmp_path / "nothing") == ""
 

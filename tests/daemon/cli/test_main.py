@@ -64,7 +64,16 @@ def started(*arguments: str, folder: Path = ROOT, **environ: str) -> Said:
     """Runs the command as a process of its own, without a terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
     command = [sys.executable, "-m", "daemon", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=folder, env=environment, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=folder,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     return Said(done.returncode, done.stdout, done.stderr)
 
 
@@ -99,7 +108,10 @@ def test_without_a_configuration_one_sentence_says_how_to_get_one(tmp_path: Path
 def test_the_configuration_is_named_before_or_after_the_verb_or_by_the_environment(site: Site, tmp_path: Path) -> None:
     site.batch(State.FAILED)
     shutil.copy(site.path, site.root / "other.toml")
-    for arguments in (("--config", str(site.path), "batches", "--json"), ("batches", "--json", "--config", str(site.path))):
+    for arguments in (
+        ("--config", str(site.path), "batches", "--json"),
+        ("batches", "--json", "--config", str(site.path)),
+    ):
         assert len(json.loads(started(*arguments, folder=tmp_path).out)) == 1
     assert len(json.loads(started("batches", "--json", folder=tmp_path, LAKEGATE_CONFIG=str(site.path)).out)) == 1
     assert len(json.loads(started("batches", "--json", folder=site.root).out)) == 1
@@ -200,7 +212,10 @@ def test_retry_says_what_will_happen_and_does_it_without_a_terminal(site: Site) 
     site.batch(State.FAILED, reason="the disk was full")
     said = started("--config", str(site.path), "retry", "4f1")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "retail 2026-03-04 · batch 20260305T080000-4f1c00 will be tried again, with all its attempts, by the daemon (`lakegate run`)\n"
+    assert (
+        said.err
+        == "retail 2026-03-04 · batch 20260305T080000-4f1c00 will be tried again, with all its attempts, by the daemon (`lakegate run`)\n"
+    )
     assert site.ledger().batch("last").state == State.READY
 
 
@@ -285,12 +300,16 @@ def test_sql_gives_a_list_of_rows_with_exact_numbers(run: Command, lake: Publish
 
 def test_sql_is_read_from_stdin_too(site: Site, lake: PublishedLake) -> None:
     command = [sys.executable, "-m", "daemon", "--config", str(site.path), "sql", "-", "--json"]
-    done = subprocess.run(command, input=f"SELECT count(*) AS n FROM {DAILY}", capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        command, input=f"SELECT count(*) AS n FROM {DAILY}", capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert json.loads(done.stdout) == [{"n": 2}]
 
 
 def test_numbers_that_json_does_not_know_are_null(run: Command) -> None:
-    assert json.loads(run("sql", "SELECT 'nan'::DOUBLE AS a, 'inf'::DOUBLE AS b", "--json").out) == [{"a": None, "b": None}]
+    assert json.loads(run("sql", "SELECT 'nan'::DOUBLE AS a, 'inf'::DOUBLE AS b", "--json").out) == [
+        {"a": None, "b": None}
+    ]
 
 
 def test_an_unknown_table_ends_with_4_and_bad_sql_with_2(run: Command, lake: PublishedLake) -> None:
@@ -379,7 +398,9 @@ def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
     assert (now["outdated"], told.endswith(now["lake"]["unreadable"])) == ([], True)
 
 
-def test_status_and_check_name_a_table_that_holds_an_older_definition(run: Command, site: Site, lake: PublishedLake) -> None:
+def test_status_and_check_name_a_table_that_holds_an_older_definition(
+    run: Command, site: Site, lake: PublishedLake
+) -> None:
     now = json.loads(definitions.fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(now))
     assert json.loads(run("status", "--json").out)["outdated"] == []
@@ -437,12 +458,18 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
     (site.root / "lake").mkdir()
     landing = os.open(site.config.landing.path, os.O_RDONLY)
     fcntl.flock(landing, fcntl.LOCK_EX)
-    with subprocess.Popen(["flock", site.root / "lake" / ".lock", "sh", "-c", "echo; read _"], stdin=-1, stdout=-1) as other:
+    with subprocess.Popen(
+        ["flock", site.root / "lake" / ".lock", "sh", "-c", "echo; read _"], stdin=-1, stdout=-1
+    ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
         other.stdout.readline()
         now, told = json.loads(run("status", "--json").out), run("status").out
-        checked = [f for f in json.loads(run("check", "--no-engine", "--json").out) if f["subject"] == "lake" and f["verdict"] == "note"]
+        checked = [
+            f
+            for f in json.loads(run("check", "--no-engine", "--json").out)
+            if f["subject"] == "lake" and f["verdict"] == "note"
+        ]
         other.stdin.close()
     os.close(landing)
     assert (now["worker"], now["lake"]["held_by"]) == ({"running": False, "pid": None}, other.pid)
@@ -488,7 +515,10 @@ def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site:
 
 def test_a_failure_is_told_in_at_most_twelve_lines_with_cause_effect_and_next_step(run: Command, site: Site) -> None:
     site.batch(State.ARCHIVED, batch_id="20260304T080000-000001", date=dt.date(2026, 3, 3))
-    findings = [finding(f"rule_{n}", broken=n, severity=s) for n, s in ((1, "LOW"), (5, "HIGH"), (7, "HIGH"), (2, "MEDIUM"), (9, "LOW"))]
+    findings = [
+        finding(f"rule_{n}", broken=n, severity=s)
+        for n, s in ((1, "LOW"), (5, "HIGH"), (7, "HIGH"), (2, "MEDIUM"), (9, "LOW"))
+    ]
     reason = "orders_2026_03_04.csv: column order_amount is missing (10 expected, 9 found)"
     site.batch(State.REJECTED, reason=reason, result=answer("x", *findings))
     lines = run("batches", "last").out.splitlines()
@@ -516,10 +546,16 @@ def test_a_published_batch_is_told_with_its_counts(run: Command, site: Site) -> 
     [
         (State.FAILED, {}, "lakegate retry 20260305T080000-4f1c00"),
         (State.WAITING, {"waiting_for": ["a.csv", "b.csv"]}, "a.csv, b.csv"),
-        (State.READY, {"attempts": 2, "next_attempt_at": "2026-03-05T08:10:00.000Z"}, "attempt 3 begins at 2026-03-05 08:10:00Z"),
+        (
+            State.READY,
+            {"attempts": 2, "next_attempt_at": "2026-03-05T08:10:00.000Z"},
+            "attempt 3 begins at 2026-03-05 08:10:00Z",
+        ),
     ],
 )
-def test_an_open_batch_says_what_it_waits_for(run: Command, site: Site, state: State, columns: dict[str, Any], says: str) -> None:
+def test_an_open_batch_says_what_it_waits_for(
+    run: Command, site: Site, state: State, columns: dict[str, Any], says: str
+) -> None:
     site.batch(state, **columns)
     assert says in run("batches", "last").out
 
@@ -534,7 +570,9 @@ READING = (
 
 
 @pytest.mark.parametrize("arguments", READING)
-def test_reading_verbs_take_less_than_half_a_second_of_work(site: Site, lake: PublishedLake, arguments: tuple[str, ...]) -> None:
+def test_reading_verbs_take_less_than_half_a_second_of_work(
+    site: Site, lake: PublishedLake, arguments: tuple[str, ...]
+) -> None:
     site.batch(State.ARCHIVED)
     taken = []
     for _ in range(2):

@@ -10,11 +10,11 @@ from factories_daemon import WORKER, Zone
 from factories_published import PublishedLake, sale
 from factories_source import FEEDS, changed, kiosk
 
-from daemon.config import config as configuration
 from daemon import service
 from daemon.cli import systemd_unit
 from daemon.cli.check import BAD, OK, check
 from daemon.cli.main import main
+from daemon.config import config as configuration
 from daemon.config.config import ConfigError
 from pipeline import contract
 
@@ -80,7 +80,9 @@ def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, sa
 
 
 def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
-    assert Site(tmp_path, "[sources]\nwithout = ['retail']\n[retail]\nprofit_margin = 0.2\n").config.settings.without == ("retail",)
+    assert Site(
+        tmp_path, "[sources]\nwithout = ['retail']\n[retail]\nprofit_margin = 0.2\n"
+    ).config.settings.without == ("retail",)
 
 
 # ---- check, log, triggers
@@ -133,8 +135,16 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
     lake.publish("kiosk", {DAILY: lake.write(DAILY, [sale(1)])}, fingerprint='{"kiosk.silver.stalls": "an older one"}')
     notes = {
         "there": [f.says for f in check(where.config, os.environ) if f.subject == "tables"][1:],
-        "broken": [f.says for f in check(site(tmp_path / "b", BROKEN, f'[lake]\npath = "{tmp_path}/lake"\n').config, os.environ) if f.subject == "tables"][1:],
-        "gone": [f.says for f in check(Site(tmp_path, '[spark]\nengine = "sail"\n').config, os.environ) if f.subject == "tables"][1:],
+        "broken": [
+            f.says
+            for f in check(site(tmp_path / "b", BROKEN, f'[lake]\npath = "{tmp_path}/lake"\n').config, os.environ)
+            if f.subject == "tables"
+        ][1:],
+        "gone": [
+            f.says
+            for f in check(Site(tmp_path, '[spark]\nengine = "sail"\n').config, os.environ)
+            if f.subject == "tables"
+        ][1:],
     }
     assert [len(says) for says in notes.values()] == [1, 0, 1]
     assert "the definition has changed since the newest rows were written" in notes["there"][0]
@@ -200,7 +210,10 @@ def test_sources_as_json_holds_everything_that_is_declared(tmp_path: Path, capsy
 def test_a_broken_source_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = site(tmp_path, BROKEN)
     code, out, _ = run(capsys, where, "sources", "kiosk")
-    assert (code, out.splitlines()[1]) == (0, f"left out: {tmp_path}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
+    assert (code, out.splitlines()[1]) == (
+        0,
+        f"left out: {tmp_path}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined",
+    )
     assert json.loads(run(capsys, where, "sources", "--json")[1])[-1]["broken"].endswith("name 'Sauce' is not defined")
 
 
@@ -208,12 +221,25 @@ def test_a_source_that_is_not_there_is_not_found(tmp_path: Path, capsys: pytest.
     assert run(capsys, site(tmp_path), "sources", "kioks") == (4, "", "there is no source kioks; did you mean kiosk?\n")
 
 
-def test_a_new_source_is_drafted_beside_what_is_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_source_is_drafted_beside_what_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = site(tmp_path)
     monkeypatch.chdir(tmp_path)
     for day in (2, 3):
         (tmp_path / f"guests_2026_03_0{day}.csv").write_text(f"guest_id,name\n{day},Ann\n")
-    code, out, err = run(capsys, where, "sources", "new", "hall", "--from", "guests_2026_03_02.csv", "guests_2026_03_03.csv", "--into", "own")
+    code, out, err = run(
+        capsys,
+        where,
+        "sources",
+        "new",
+        "hall",
+        "--from",
+        "guests_2026_03_02.csv",
+        "guests_2026_03_03.csv",
+        "--into",
+        "own",
+    )
     assert (code, out) == (0, '[sources]\npaths = ["own/kiosk", "own/hall"]\n')
     assert err.startswith("own/hall/feeds.py is written: 1 feed, 2 columns.")
     where.path.write_text(out)
@@ -221,7 +247,9 @@ def test_a_new_source_is_drafted_beside_what_is_there(tmp_path: Path, capsys: py
     assert run(capsys, where, "sources", "new", "hall", "--from", "guests_2026_03_02.csv", "--into", "own")[0] == 2
 
 
-def test_a_source_can_be_drafted_before_anything_is_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_can_be_drafted_before_anything_is_configured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LAKEGATE_CONFIG", raising=False)
     (tmp_path / "guests.csv").write_text("guest_id\n1\n")
@@ -230,6 +258,8 @@ def test_a_source_can_be_drafted_before_anything_is_configured(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("words", [("new",), ("new", "hall"), ("kiosk", "retail"), ("kiosk", "--from", "x.csv")])
-def test_what_cannot_be_meant_is_a_usage_error(tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
+def test_what_cannot_be_meant_is_a_usage_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
+) -> None:
     code, out, err = run(capsys, site(tmp_path), "sources", *words)
     assert (code, out, len(err.splitlines())) == (2, "", 1)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import config
 from daemon.cli import systemd_unit
+from daemon.config import config
 from daemon.config.packaged_files import shipped
 
 
@@ -31,7 +31,10 @@ def test_the_unit_starts_this_installation_with_this_configuration(tmp_path: Pat
 
 
 def test_every_folder_that_is_written_to_is_writable_and_none_twice(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, '[landing]\npath = "/srv/landing"\narchive_path = "/srv/landing/archive"\n[lake]\npath = "/data/lake"\n')
+    settings = settings_of(
+        tmp_path,
+        '[landing]\npath = "/srv/landing"\narchive_path = "/srv/landing/archive"\n[lake]\npath = "/data/lake"\n',
+    )
     writable = [f.removeprefix("-") for f in lines_of(systemd_unit.text(settings))["ReadWritePaths"].split()]
     assert {"/srv/landing", "/data/lake", str(tmp_path / "rejected"), str(tmp_path / "state")} <= set(writable)
     assert "/srv/landing/archive" not in writable
@@ -45,7 +48,10 @@ def test_a_path_with_a_blank_or_a_percent_sign_keeps_its_meaning(tmp_path: Path)
 
 
 def test_a_stop_has_time_for_the_write_at_hand(tmp_path: Path) -> None:
-    assert lines_of(systemd_unit.text(settings_of(tmp_path, "[dispatch]\nstop_seconds = 300\n")))["TimeoutStopSec"] == "360"
+    assert (
+        lines_of(systemd_unit.text(settings_of(tmp_path, "[dispatch]\nstop_seconds = 300\n")))["TimeoutStopSec"]
+        == "360"
+    )
 
 
 def test_folders_within_the_state_directory_are_left_to_systemd(tmp_path: Path) -> None:
@@ -53,7 +59,9 @@ def test_folders_within_the_state_directory_are_left_to_systemd(tmp_path: Path) 
     folders = "".join(f'{name}_path = "{state}/{name}"\n' for name in ("archive", "rejected"))
     places = {"ledger": "state/l.sqlite", "lake": "lake", "log": "logs/l.jsonl"}
     files = "".join(f'[{section}]\npath = "{state}/{place}"\n' for section, place in places.items())
-    written = lines_of(systemd_unit.text(settings_of(tmp_path, f'[landing]\npath = "{state}/landing"\n{folders}{files}')))
+    written = lines_of(
+        systemd_unit.text(settings_of(tmp_path, f'[landing]\npath = "{state}/landing"\n{folders}{files}'))
+    )
     assert written["StateDirectory"] == "lakegate"
     assert {"ReadWritePaths", "ExecStartPre", "RequiresMountsFor"} & set(written) == set()
 
@@ -89,7 +97,11 @@ def test_of_a_hidden_folder_the_service_sees_the_jars(tmp_path: Path, where: str
 @pytest.mark.parametrize("which", ["shipped", "written"])
 def test_the_unit_is_confined_as_its_comments_say(tmp_path: Path, which: str) -> None:
     file = tmp_path / "lakegate.service"
-    file.write_text(shipped("systemd/lakegate.service").read_text() if which == "shipped" else systemd_unit.text(settings_of(tmp_path / "site")))
+    file.write_text(
+        shipped("systemd/lakegate.service").read_text()
+        if which == "shipped"
+        else systemd_unit.text(settings_of(tmp_path / "site"))
+    )
     command = ["systemd-analyze", "security", "--offline=true", "--threshold=16", "--no-pager", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-200:]

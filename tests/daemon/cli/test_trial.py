@@ -20,7 +20,9 @@ def site(root: Path, feeds: str = FEEDS, gold: str = GOLD, engine: str = 'engine
     return Site(root, f"{ALONE}[spark]\n{engine}\n")
 
 
-def checked(capsys: pytest.CaptureFixture[str], where: Site, *arguments: str) -> tuple[int, dict[str, list[tuple[str, str]]]]:
+def checked(
+    capsys: pytest.CaptureFixture[str], where: Site, *arguments: str
+) -> tuple[int, dict[str, list[tuple[str, str]]]]:
     """The exit code and, by subject, verdicts with what they say."""
     code = main(["--config", str(where.path), "check", "--json", *arguments])
     found: dict[str, list[tuple[str, str]]] = {}
@@ -63,8 +65,16 @@ def test_check_starts_the_engine_tries_every_feed_and_leaves_nothing_behind(
 @pytest.mark.parametrize(
     ("feeds", "gold", "says"),
     [
-        (changed(FEEDS, "quantity <= $most", "quanttiy <= $most"), GOLD, ["takings, rule something_was_sold", "quanttiy"]),
-        (changed(FEEDS, "quantity <= $most", "quantity <= $moost"), GOLD, ["takings, rule something_was_sold", "moost"]),
+        (
+            changed(FEEDS, "quantity <= $most", "quanttiy <= $most"),
+            GOLD,
+            ["takings, rule something_was_sold", "quanttiy"],
+        ),
+        (
+            changed(FEEDS, "quantity <= $most", "quantity <= $moost"),
+            GOLD,
+            ["takings, rule something_was_sold", "moost"],
+        ),
         (FEEDS, changed(GOLD, '"receipts": "1"', '"receipts": "recept"'), ["by_stall, column receipts", "recept"]),
     ],
     ids=["rule", "setting", "sum"],
@@ -109,7 +119,10 @@ def test_without_the_engine_nothing_is_started(tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("engine", "says"),
     [
-        ('conf = { "spark.driver.extraJavaOptions" = "-XX:MaxRAM=much" }', "Improperly specified VM option 'MaxRAM=much'"),
+        (
+            'conf = { "spark.driver.extraJavaOptions" = "-XX:MaxRAM=much" }',
+            "Improperly specified VM option 'MaxRAM=much'",
+        ),
         ('driver_memory = "9999g"', "Native memory"),
     ],
 )

@@ -38,10 +38,15 @@ def test_every_section_and_key_may_be_left_out(tmp_path: Path) -> None:
 
 def test_trigger_and_claim_follow_the_landing_folder(tmp_path: Path) -> None:
     config = loaded(tmp_path, '[landing]\npath = "/data/in"')
-    assert (config.landing.trigger_path, config.landing.claim_path) == (Path("/data/in/trigger"), Path("/data/in/.claim"))
+    assert (config.landing.trigger_path, config.landing.claim_path) == (
+        Path("/data/in/trigger"),
+        Path("/data/in/.claim"),
+    )
 
 
-def test_relative_paths_are_relative_to_the_file_and_not_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_relative_to_the_file_and_not_to_the_caller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.toml").write_text('[lake]\npath = "../lake"\n[ledger]\npath = "./state/l.sqlite"')
     monkeypatch.chdir(tmp_path)
@@ -169,9 +174,18 @@ def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) ->
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("debounce = {quiet_seconds = 9, max_wait_seconds = 5}", "config.toml:1:51 [debounce] max_wait_seconds is less than quiet_seconds (9)"),
-        ("[retry]\ninitial_seconds = 9\nmax_seconds = 5", "config.toml:3:15 [retry] max_seconds is less than initial_seconds (9)"),
-        ("[landing]\narchive_path = 'in/../landing'", "config.toml:2:16 [landing] archive_path is the same folder as [landing] path"),
+        (
+            "debounce = {quiet_seconds = 9, max_wait_seconds = 5}",
+            "config.toml:1:51 [debounce] max_wait_seconds is less than quiet_seconds (9)",
+        ),
+        (
+            "[retry]\ninitial_seconds = 9\nmax_seconds = 5",
+            "config.toml:3:15 [retry] max_seconds is less than initial_seconds (9)",
+        ),
+        (
+            "[landing]\narchive_path = 'in/../landing'",
+            "config.toml:2:16 [landing] archive_path is the same folder as [landing] path",
+        ),
         ("[landing]\nclaim_path = 'landing/trigger'", "claim_path is the same folder as [landing] trigger_path"),
         ("[landing]\ntrigger_path = 'landing'", "trigger_path is the same folder as [landing] path"),
         ("[landing]\nrejected_path = 'archive'", "rejected_path is the same folder as [landing] archive_path"),
@@ -186,10 +200,15 @@ def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: st
 
 
 def test_the_archive_may_lie_below_the_landing_folder(tmp_path: Path) -> None:
-    assert loaded(tmp_path, "[landing]\narchive_path = 'landing/archive'").landing.archive_path == tmp_path / "landing" / "archive"
+    assert (
+        loaded(tmp_path, "[landing]\narchive_path = 'landing/archive'").landing.archive_path
+        == tmp_path / "landing" / "archive"
+    )
 
 
-@pytest.mark.parametrize(("text", "place"), [("[landing\npath = 1", "1:9"), ("[log]\nlevel = 'x", "2:11"), ("a = [" * 5000, "1:")])
+@pytest.mark.parametrize(
+    ("text", "place"), [("[landing\npath = 1", "1:9"), ("[log]\nlevel = 'x", "2:11"), ("a = [" * 5000, "1:")]
+)
 def test_a_file_that_is_no_toml_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
     told = mistakes(tmp_path, text)
     assert told[0].startswith(f"config.toml:{place}")
@@ -207,7 +226,9 @@ def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Pat
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"):
+    with pytest.raises(
+        ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"
+    ):
         load(tmp_path / "config.toml", {})
 
 
@@ -222,7 +243,14 @@ def test_the_configuration_costs_the_daemon_little() -> None:
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         "print(json.dumps([sorted(heavy), int(peak)]))"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(SHIPPED)], capture_output=True, text=True, check=True, cwd=SHIPPED.parent, env={**os.environ})
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(SHIPPED)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=SHIPPED.parent,
+        env={**os.environ},
+    )
     heavy, kilobytes = json.loads(done.stdout)
     assert heavy == []
     assert kilobytes < 40_000

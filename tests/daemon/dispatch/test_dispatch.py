@@ -28,7 +28,10 @@ def test_the_work_order_says_all_that_the_trigger_said(zone: Zone) -> None:
     assert zone.once() == 0
     [order] = zone.orders()
     [batch] = zone.batches()
-    assert {k: order[k] for k in ("batch_id", "source", "batch_date", "attempt", "final", "revision", "snapshot", "rows", "trigger")} == {
+    assert {
+        k: order[k]
+        for k in ("batch_id", "source", "batch_date", "attempt", "final", "revision", "snapshot", "rows", "trigger")
+    } == {
         "batch_id": batch.batch_id,
         "source": "retail",
         "batch_date": "2026-03-02",
@@ -57,14 +60,23 @@ def test_a_batch_in_back_off_holds_back_younger_ones_of_its_source_alone(tmp_pat
     zone.put("people_1.csv", "ok people\n")
     zone.land("other", "people_1.csv", date="2026-03-05")
     assert zone.once() == 0
-    assert [(o["trigger"], o["attempt"]) for o in zone.orders()] == [("old.json", 1), ("other.json", 1), ("old.json", 2), ("young.json", 1)]
+    assert [(o["trigger"], o["attempt"]) for o in zone.orders()] == [
+        ("old.json", 1),
+        ("other.json", 1),
+        ("old.json", 2),
+        ("young.json", 1),
+    ]
 
 
 def test_a_failed_batch_holds_back_nobody(zone: Zone) -> None:
     zone.deliver("bad", "break a foreign commit\n", date="2026-03-01")
     zone.deliver("good", "ok\n", date="2026-03-02")
     assert zone.once() == 1
-    assert (zone.batch("bad").state, zone.batch("bad").reason, zone.batch("bad").attempts) == (State.FAILED, "a foreign commit", 1)
+    assert (zone.batch("bad").state, zone.batch("bad").reason, zone.batch("bad").attempts) == (
+        State.FAILED,
+        "a foreign commit",
+        1,
+    )
     assert zone.batch("good").state == State.ARCHIVED
 
 
@@ -73,9 +85,9 @@ def test_retries_are_used_up_and_the_last_one_is_announced(zone: Zone) -> None:
     assert zone.once() == 1
     assert [(o["attempt"], o["final"]) for o in zone.orders()] == [(1, False), (2, False), (3, True)]
     assert (zone.states(), len(zone.log("batch.retry_scheduled"))) == ({"FAILED": 1}, 2)
-    assert zone.files("landing") == [f".claim/{zone.batches()[0].batch_id}-0000{n}{s}" for n, s in ((0, ".json"), (1, ".csv"))] + [
-        f".claim/{zone.batches()[0].batch_id}.names"
-    ]
+    assert zone.files("landing") == [
+        f".claim/{zone.batches()[0].batch_id}-0000{n}{s}" for n, s in ((0, ".json"), (1, ".csv"))
+    ] + [f".claim/{zone.batches()[0].batch_id}.names"]
 
 
 def test_a_failed_batch_that_is_retried_goes_through(zone: Zone) -> None:
@@ -138,7 +150,9 @@ def test_a_worker_that_babbles_is_replaced(zone: Zone) -> None:
     ("kind", "content", "starts", "says"),
     [("refuse", "", 1, "no Java here"), ("refuse", "retryable", 3, "no Java here"), ("crash", "", 3, "exit code 3")],
 )
-def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(zone: Zone, kind: str, content: str, starts: int, says: str) -> None:
+def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(
+    zone: Zone, kind: str, content: str, starts: int, says: str
+) -> None:
     zone.lake.mkdir()
     (zone.lake / kind).write_text(content)
     zone.deliver("1")
@@ -190,7 +204,10 @@ def test_a_daemon_waits_for_a_busy_lake_longer_than_a_worker_may_be_silent(tmp_p
     zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 2, "stop_seconds": 2})
     zone.deliver("1")
     log = Log(zone.config.log.path, "debug", stderr=False)
-    with busy(zone.lake), Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon:
+    with (
+        busy(zone.lake),
+        Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon,
+    ):
         wait_until(lambda: daemon.tick() or daemon.rooms.worker.kept_out)
         until = time.monotonic() + 2
         while time.monotonic() < until:
@@ -249,7 +266,12 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
     ledger.close()
     assert zone.once() == 0
     [again] = zone.batches()
-    assert (again.state, again.duplicate_of, again.published_at is not None, again.attempts) == (State.ARCHIVED, "", True, 1)
+    assert (again.state, again.duplicate_of, again.published_at is not None, again.attempts) == (
+        State.ARCHIVED,
+        "",
+        True,
+        1,
+    )
     assert (len(zone.manifest()), zone.log("batch.handed_back")[0]["reason"]) == (1, "the daemon ended")
 
 
@@ -257,18 +279,32 @@ def test_the_command_for_published_batches_gets_the_task_values_on_stdin(tmp_pat
     script = tmp_path / "next.sh"
     script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told.jsonl\n")
     script.chmod(0o755)
-    zone = Zone(tmp_path, dispatch={"on_published": [str(script)], "timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2})
+    zone = Zone(
+        tmp_path, dispatch={"on_published": [str(script)], "timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2}
+    )
     zone.deliver("1")
     assert zone.once() == 0
     told = json.loads((tmp_path / "told.jsonl").read_text())
-    assert (told["batch_id"], told["total_orders"], told["validation_status"]) == (zone.batches()[0].batch_id, "3", "PASS")
+    assert (told["batch_id"], told["total_orders"], told["validation_status"]) == (
+        zone.batches()[0].batch_id,
+        "3",
+        "PASS",
+    )
     assert len(zone.log("on_published.finished")) == 1
     assert zone.once() == 0
     assert len((tmp_path / "told.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_command_that_fails_is_told_and_changes_nothing(tmp_path: Path) -> None:
-    zone = Zone(tmp_path, dispatch={"on_published": ["sh", "-c", "echo no >&2; exit 3"], "timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2})
+    zone = Zone(
+        tmp_path,
+        dispatch={
+            "on_published": ["sh", "-c", "echo no >&2; exit 3"],
+            "timeout_seconds": 20,
+            "poison_after": 2,
+            "stop_seconds": 2,
+        },
+    )
     zone.deliver("1")
     assert zone.once() == 0
     [line] = zone.log("on_published.failed")

@@ -17,11 +17,11 @@ from packing import packed
 
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.cli.check import BAD, NOTE, OK, check
-from daemon.intake.claim import Claim
 from daemon.files.folder_access import GroundError
+from daemon.files.lock import hold_file
+from daemon.intake.claim import Claim
 from daemon.landing.scan import Landing, Sight
 from daemon.ledger.ledger import Ledger
-from daemon.files.lock import hold_file
 from daemon.service import Service
 
 # watchdog warns where a folder that it watches is replaced faster than it reads, and goes on

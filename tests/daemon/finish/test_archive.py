@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from factories_daemon import HandClock, Zone
 
-from daemon.finish.archive import planned_names
 from daemon.batch import BatchFile, State
+from daemon.finish.archive import planned_names
 
 
 @pytest.fixture
@@ -23,7 +23,11 @@ def test_a_published_batch_is_archived_under_its_own_names_with_a_receipt(zone: 
     place = zone.root / "archive" / "retail" / "2026-03-02" / batch.batch_id
     assert sorted(p.name for p in place.iterdir()) == ["1.json", "orders_1.csv", "receipt.json"]
     receipt = json.loads((place / "receipt.json").read_text())
-    assert (receipt["batch_id"], receipt["rows_accepted"], receipt["table_versions"]) == (batch.batch_id, 3, {"retail.silver.orders": 1})
+    assert (receipt["batch_id"], receipt["rows_accepted"], receipt["table_versions"]) == (
+        batch.batch_id,
+        3,
+        {"retail.silver.orders": 1},
+    )
     assert receipt["files"][0] == {
         "name": "orders_1.csv",
         "feed": "orders",
@@ -59,7 +63,11 @@ def test_a_redelivery_under_another_name_is_archived_and_never_worked_on(zone: Z
     zone.deliver("again")
     assert zone.once() == 0
     first, second = zone.batches()
-    assert (second.state, second.reason, second.published_at) == (State.ARCHIVED, f"duplicate of {first.batch_id}", None)
+    assert (second.state, second.reason, second.published_at) == (
+        State.ARCHIVED,
+        f"duplicate of {first.batch_id}",
+        None,
+    )
     assert (len(zone.log("batch.duplicate")), len(zone.orders())) == (1, 1)
     assert zone.everything()[b"ok\n"] == 2
 
@@ -85,7 +93,11 @@ def test_a_lost_ledger_doubles_nothing(zone: Zone) -> None:
     shutil.rmtree(zone.root / "state")
     zone.deliver("1")
     assert zone.once() == 0
-    assert (len(zone.manifest()), zone.states(), zone.batches()[0].duplicate_of) == (1, {"ARCHIVED": 1}, zone.manifest()[0]["batch_id"])
+    assert (len(zone.manifest()), zone.states(), zone.batches()[0].duplicate_of) == (
+        1,
+        {"ARCHIVED": 1},
+        zone.manifest()[0]["batch_id"],
+    )
 
 
 def test_a_ledger_that_is_lost_in_the_middle_gives_every_file_back(zone: Zone) -> None:
@@ -102,8 +114,17 @@ def test_a_ledger_that_is_lost_in_the_middle_gives_every_file_back(zone: Zone) -
 
 def test_names_that_collide_get_names_of_their_own() -> None:
     names = ["orders.csv", "ORDERS.csv", "receipt.json", "orders.csv.2"]
-    files = [BatchFile(number=n, kind="trigger" if n == 0 else "data", name=name) for n, name in enumerate(["orders.csv", *names])]
-    assert [name for _, name in planned_names(files)] == ["orders.csv", "ORDERS.csv.2", "receipt.json.2", "orders.csv.2.2", "orders.csv.3"]
+    files = [
+        BatchFile(number=n, kind="trigger" if n == 0 else "data", name=name)
+        for n, name in enumerate(["orders.csv", *names])
+    ]
+    assert [name for _, name in planned_names(files)] == [
+        "orders.csv",
+        "ORDERS.csv.2",
+        "receipt.json.2",
+        "orders.csv.2.2",
+        "orders.csv.3",
+    ]
 
 
 def test_a_touch_file_named_like_its_data_file_loses_no_byte(zone: Zone) -> None:
@@ -124,7 +145,10 @@ def test_a_file_that_is_in_the_way_is_not_replaced(zone: Zone, tmp_path: Path) -
     with zone.by_hand(hand.clock) as daemon:
         daemon.ledger.abandon(batch.batch_id)
         daemon.tick()
-    assert ((place / "orders_1.csv").read_text(), (place / "orders_1.csv.2").read_text()) == ("somebody else's", "break oops\n")
+    assert ((place / "orders_1.csv").read_text(), (place / "orders_1.csv.2").read_text()) == (
+        "somebody else's",
+        "break oops\n",
+    )
 
 
 def test_an_archive_that_cannot_be_written_is_tried_again_and_nothing_is_done_twice(zone: Zone) -> None:

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from factories_daemon import CATALOGUE, HandClock, Zone
 
-from daemon.cli import show_batches
-from daemon.intake import register
 from daemon.batch import Batch, State
-from daemon.ledger.ledger import Ledger
+from daemon.cli import show_batches
 from daemon.files.safe_files import StoppingError
+from daemon.intake import register
+from daemon.ledger.ledger import Ledger
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
 TODAY = dt.datetime.now(dt.UTC).date()

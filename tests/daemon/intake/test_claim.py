@@ -41,12 +41,19 @@ def settle(daemon: Service, hand: HandClock, seconds: float = 0.2) -> None:
     daemon.tick()
 
 
-def test_a_file_is_taken_under_an_opaque_name_into_a_private_folder(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_file_is_taken_under_an_opaque_name_into_a_private_folder(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.deliver("1", "ok\n1,2\n")
     settle(daemon, hand)
     [batch] = zone.batches()
     [file] = batch.files
-    assert (file.name, file.feed, file.bytes, file.sha256) == ("orders_1.csv", "orders", 7, hashlib.sha256(b"ok\n1,2\n").hexdigest())
+    assert (file.name, file.feed, file.bytes, file.sha256) == (
+        "orders_1.csv",
+        "orders",
+        7,
+        hashlib.sha256(b"ok\n1,2\n").hexdigest(),
+    )
     assert file.opaque == f"{batch.batch_id}-00001.csv"
     assert zone.config.landing.claim_path.stat().st_mode & 0o777 == 0o700
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
@@ -90,7 +97,9 @@ def test_a_clock_that_jumps_settles_nothing(zone: Zone, daemon: Service, hand: H
     assert zone.batches() == []
 
 
-def test_missing_files_reject_the_batch_in_time_and_those_that_came_stay(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_missing_files_reject_the_batch_in_time_and_those_that_came_stay(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.put("orders_1.csv", within="monday")
     zone.land("gap", "orders_1.csv", "customers_1.csv", "customers_2.csv")
     settle(daemon, hand)
@@ -101,12 +110,16 @@ def test_missing_files_reject_the_batch_in_time_and_those_that_came_stay(zone: Z
     daemon.tick()
     gap = zone.batch("gap")
     assert (gap.state, gap.files) == (State.REJECTED, ())
-    assert gap.reason.startswith("2 of 3 files did not come within 1 second: customers_1.csv, customers_2.csv; those that came are still")
+    assert gap.reason.startswith(
+        "2 of 3 files did not come within 1 second: customers_1.csv, customers_2.csv; those that came are still"
+    )
     assert zone.files("landing") == ["monday/orders_1.csv"]
     assert zone.files("rejected") == [f"{gap.batch_id}/gap.json", f"{gap.batch_id}/reason.json"]
 
 
-def test_two_triggers_for_one_file_the_first_gets_it_and_the_second_is_told(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_two_triggers_for_one_file_the_first_gets_it_and_the_second_is_told(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.deliver("1")
     settle(daemon, hand)
     zone.land("second", "orders_1.csv")
@@ -125,7 +138,9 @@ def refused(zone: Zone, daemon: Service, hand: HandClock, name: str = "x") -> st
     return batch.reason
 
 
-def test_a_symbolic_link_is_refused_and_what_it_points_to_untouched(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_symbolic_link_is_refused_and_what_it_points_to_untouched(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     secret = zone.root / "secret.csv"
     secret.write_text("secret")
     (zone.landing / "orders_x.csv").symlink_to(secret)
@@ -158,7 +173,9 @@ def test_a_pipe_a_socket_and_a_directory_block_nothing(zone: Zone, daemon: Servi
         assert zone.batch("folder").waiting_for == ("orders_folder.csv",)
 
 
-def test_a_hard_link_is_refused_because_its_other_name_could_still_change_it(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_hard_link_is_refused_because_its_other_name_could_still_change_it(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     (zone.root / "mine.csv").hardlink_to(zone.put("orders_x.csv"))
     zone.land("x", "orders_x.csv")
     assert "orders_x.csv has 2 hard links" in refused(zone, daemon, hand)
@@ -173,7 +190,9 @@ def test_two_files_of_one_name_are_refused(zone: Zone, daemon: Service, hand: Ha
     assert zone.files("landing") == ["orders_x.csv", "sub/orders_x.csv"]
 
 
-def test_a_wrong_checksum_moves_trigger_and_file_to_the_rejected_ones(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_wrong_checksum_moves_trigger_and_file_to_the_rejected_ones(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.deliver("x", checksums={"orders_x.csv": "0" * 64})
     assert "checksum of orders_x.csv differs" in refused(zone, daemon, hand)
     assert [f.partition("/")[2] for f in zone.files("rejected")] == ["orders_x.csv", "reason.json", "x.json"]
@@ -198,7 +217,9 @@ def test_a_trigger_that_is_a_link_is_refused_and_never_read(zone: Zone, daemon: 
     assert outside.read_text() == "{}"
 
 
-def test_a_trigger_that_says_that_its_files_are_not_ready_waits_for_its_next_version(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_trigger_that_says_that_its_files_are_not_ready_waits_for_its_next_version(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.put("orders_1.csv")
     zone.land("later", "orders_1.csv", data_files_ready=False)
     settle(daemon, hand)
@@ -343,7 +364,9 @@ def test_a_move_never_replaces_anything(two_folders: tuple[Path, int, Path, int]
 
 
 def test_a_move_to_another_disk_copies_compares_and_then_removes(tmp_path: Path) -> None:
-    zone = Zone(tmp_path, landing={"claim_path": str(OTHER_DISK / f"lakegate-{os.getpid()}"), "missing_file_timeout_seconds": 1})
+    zone = Zone(
+        tmp_path, landing={"claim_path": str(OTHER_DISK / f"lakegate-{os.getpid()}"), "missing_file_timeout_seconds": 1}
+    )
     if OTHER_DISK.stat().st_dev == tmp_path.stat().st_dev:
         pytest.skip("/dev/shm is no other disk here")
     try:
@@ -360,7 +383,9 @@ def test_a_move_to_another_disk_copies_compares_and_then_removes(tmp_path: Path)
         zone.config.landing.claim_path.rmdir()
 
 
-def test_a_move_that_was_killed_halfway_is_finished_but_a_new_file_of_the_name_is_kept(two_folders: tuple[Path, int, Path, int]) -> None:
+def test_a_move_that_was_killed_halfway_is_finished_but_a_new_file_of_the_name_is_kept(
+    two_folders: tuple[Path, int, Path, int],
+) -> None:
     a, a_fd, b, b_fd = two_folders
     (a / "f").write_text("same")
     (b / "f").write_text("same")

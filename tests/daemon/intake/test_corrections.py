@@ -53,7 +53,11 @@ def test_what_failed_in_the_morning_is_retried_as_the_older_file_that_it_is(zone
     ledger.retry(zone.batch("morning").batch_id)
     ledger.close()
     zone.once()
-    assert [(o["trigger"], o["files"][0]["revision"]) for o in zone.orders()] == [("morning.json", 0), ("afternoon.json", 1), ("morning.json", 0)]
+    assert [(o["trigger"], o["files"][0]["revision"]) for o in zone.orders()] == [
+        ("morning.json", 0),
+        ("afternoon.json", 1),
+        ("morning.json", 0),
+    ]
 
 
 def test_what_was_rejected_was_no_delivery_that_could_be_corrected(zone: Zone) -> None:
@@ -89,16 +93,41 @@ def test_the_next_revision(stated: int, content: str, known: list[tuple[str, int
 # ---- the batch's story
 
 
-AGREE = {"feed": "orders", "rule": "events_of_one_instant_agree", "severity": "HIGH", "action": "WARN", "checked": 10, "broken": 2, "description": ""}
-OTHER = {"feed": "orders", "rule": "order_has_customer", "severity": "HIGH", "action": "WARN", "checked": 10, "broken": 9, "description": "", "examples": ()}
+AGREE = {
+    "feed": "orders",
+    "rule": "events_of_one_instant_agree",
+    "severity": "HIGH",
+    "action": "WARN",
+    "checked": 10,
+    "broken": 2,
+    "description": "",
+}
+OTHER = {
+    "feed": "orders",
+    "rule": "order_has_customer",
+    "severity": "HIGH",
+    "action": "WARN",
+    "checked": 10,
+    "broken": 9,
+    "description": "",
+    "examples": (),
+}
 
 
 def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
     deliver(zone, "t0", "ok\n1")
     ledger = Ledger.opened(zone.config.ledger_path)
     corrections = [{"name": NAME, "revision": 1, "of": "20260302T090000-000001"}]
-    findings = [OTHER, {**AGREE, "examples": ("O1,99.00", "O1,12.00"), "advice": "send the right rows again, or with `revision`"}]
-    batch = ledger.move(zone.batch("t0").batch_id, State.ARCHIVED, "batch.archived", result={"rows_read": 10, "findings": findings, "corrections": corrections})
+    findings = [
+        OTHER,
+        {**AGREE, "examples": ("O1,99.00", "O1,12.00"), "advice": "send the right rows again, or with `revision`"},
+    ]
+    batch = ledger.move(
+        zone.batch("t0").batch_id,
+        State.ARCHIVED,
+        "batch.archived",
+        result={"rows_read": 10, "findings": findings, "corrections": corrections},
+    )
     lines = story(batch, ledger, zone.config)
     ledger.close()
     assert len(lines) <= 12

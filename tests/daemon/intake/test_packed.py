@@ -71,7 +71,9 @@ def test_a_packed_file_is_archived_as_it_came_with_both_hashes_in_its_receipt(zo
         "name": name, "sha256": IDENTITY, "bytes": len(HOLDS), "packed_sha256": hashlib.sha256(sent).hexdigest(), "packed_bytes": len(sent),
     }  # fmt: skip
     [order] = zone.orders()
-    assert [(f["name"], f["feed"], f["sha256"], f["bytes"]) for f in order["files"]] == [(name, "orders", IDENTITY, len(HOLDS))]
+    assert [(f["name"], f["feed"], f["sha256"], f["bytes"]) for f in order["files"]] == [
+        (name, "orders", IDENTITY, len(HOLDS))
+    ]
     assert [p.read_bytes() for p in (zone.root / "archive").rglob(name)] == [sent]
 
 
@@ -92,18 +94,28 @@ def test_a_checksum_is_that_of_the_file_as_it_was_sent(zone: Zone, daemon: Servi
 
 
 SPOILED = {
-    "truncated": ("orders_1.csv.gz", gzip.compress(HOLDS)[:-9], "the gzip data ends too early, so the file is truncated; deliver it again"),
+    "truncated": (
+        "orders_1.csv.gz",
+        gzip.compress(HOLDS)[:-9],
+        "the gzip data ends too early, so the file is truncated; deliver it again",
+    ),
     "empty": ("orders_1.csv.gz", b"", "the gzip data ends too early"),
     "not gzip": ("orders_1.csv.gz", HOLDS, "the gzip data is damaged (not a gzipped file"),
     "truncated zstd": ("orders_1.csv.zst", packed(HOLDS, ".zst")[:-3], "the zstd data ends too early"),
-    "two members": ("orders_1.csv.zip", zipped({"a.csv": HOLDS, "b.csv": HOLDS}), "the zip archive holds 2 files; pack one file alone"),
+    "two members": (
+        "orders_1.csv.zip",
+        zipped({"a.csv": HOLDS, "b.csv": HOLDS}),
+        "the zip archive holds 2 files; pack one file alone",
+    ),
     "bomb": ("orders_1.csv.gz", gzip.compress(bytes(65 << 20)), "unpacked it is more than 200 times as large"),
     "hidden": ("orders_1.csv", gzip.compress(HOLDS), "the file is packed (gzip); name it orders_1.csv.gz"),
 }
 
 
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_file_that_cannot_be_unpacked_rejects_its_batch_and_keeps_every_file_of_it(zone: Zone, daemon: Service, hand: HandClock, kind: str) -> None:
+def test_a_file_that_cannot_be_unpacked_rejects_its_batch_and_keeps_every_file_of_it(
+    zone: Zone, daemon: Service, hand: HandClock, kind: str
+) -> None:
     name, content, says = SPOILED[kind]
     zone.put(name, content)
     zone.put("customers_1.csv", "fine")
@@ -112,7 +124,9 @@ def test_a_file_that_cannot_be_unpacked_rejects_its_batch_and_keeps_every_file_o
     batch = zone.batch("spoiled")
     assert batch.state == State.REJECTED
     assert batch.reason.startswith(f"{name}: {says}")
-    assert [f.partition("/")[2] for f in zone.files("rejected")] == sorted(["customers_1.csv", name, "reason.json", "spoiled.json"])
+    assert [f.partition("/")[2] for f in zone.files("rejected")] == sorted(
+        ["customers_1.csv", name, "reason.json", "spoiled.json"]
+    )
     assert zone.everything()[content] == 1
     assert [f["name"] for f in document(zone, "reason.json")["files"]] == ["customers_1.csv"]
 
@@ -129,7 +143,9 @@ def test_a_packed_file_that_is_still_being_written_is_waited_for(zone: Zone, dae
 
 
 @pytest.mark.parametrize("touch", ["orders_2025_01_15_v2.csv.gz.done", "orders_2025_01_15_v2.csv.gz", "day.done"])
-def test_a_bare_touch_file_stands_for_a_packed_file_as_for_any_other(zone: Zone, daemon: Service, hand: HandClock, touch: str) -> None:
+def test_a_bare_touch_file_stands_for_a_packed_file_as_for_any_other(
+    zone: Zone, daemon: Service, hand: HandClock, touch: str
+) -> None:
     zone.put("orders_2025_01_15_v2.csv.gz", gzip.compress(HOLDS))
     zone.touch(touch)
     settle(daemon, hand)
@@ -139,7 +155,9 @@ def test_a_bare_touch_file_stands_for_a_packed_file_as_for_any_other(zone: Zone,
     assert (str(batch.batch_date), batch.revision) == ("2025-01-15", 2)
 
 
-def test_a_touch_file_for_a_packed_file_that_no_feed_takes_is_the_senders_mistake(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_touch_file_for_a_packed_file_that_no_feed_takes_is_the_senders_mistake(
+    zone: Zone, daemon: Service, hand: HandClock
+) -> None:
     zone.put("orders_1.csv")
     zone.touch("invoices_1.csv.gz.done")
     settle(daemon, hand)

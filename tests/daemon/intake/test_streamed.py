@@ -11,7 +11,10 @@ from pipeline.contract import CatalogueFeed, CatalogueSource
 STREAMED = (
     CatalogueSource(
         name="clickstream",
-        feeds=(CatalogueFeed(name="events", files="events_*.csv", is_streamed=True), CatalogueFeed(name="item_properties", files="item_properties_*.csv")),
+        feeds=(
+            CatalogueFeed(name="events", files="events_*.csv", is_streamed=True),
+            CatalogueFeed(name="item_properties", files="item_properties_*.csv"),
+        ),
         stream="stream",
     ),
 )

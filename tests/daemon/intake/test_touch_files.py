@@ -15,7 +15,17 @@ MARCH = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC).timestamp()
 
 
 def spot(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Spot:
-    return Spot(folder="", name=name, kind=REGULAR, inode=1, size=0, mtime=MARCH, links=1, quiet_for=quiet_for, seen_for=seen_for)
+    return Spot(
+        folder="",
+        name=name,
+        kind=REGULAR,
+        inode=1,
+        size=0,
+        mtime=MARCH,
+        links=1,
+        quiet_for=quiet_for,
+        seen_for=seen_for,
+    )
 
 
 def touch(name: str, quiet_for: float = 9.0, seen_for: float = 9.0) -> Touch:
@@ -47,7 +57,9 @@ def due(*touches: Touch) -> tuple[Gathered, ...]:
         ("ready", UNCLAIMED),
     ],
 )
-def test_a_touch_file_stands_for_the_file_that_it_names_else_for_every_unclaimed_one(name: str, meant: tuple[str, ...]) -> None:
+def test_a_touch_file_stands_for_the_file_that_it_names_else_for_every_unclaimed_one(
+    name: str, meant: tuple[str, ...]
+) -> None:
     assert names_meant(name, PRESENT, UNCLAIMED, CATALOGUE) == meant
 
 
@@ -60,7 +72,11 @@ def test_touch_files_of_one_source_and_date_become_one_batch() -> None:
 
 def test_each_source_and_date_is_a_batch_of_its_own() -> None:
     batches = due(touch("orders_2026_03_02.csv.done"), touch("orders_2026_03_03.csv.done"), touch("people_1.csv.done"))
-    assert [(b.source, str(b.batch_date)) for b in batches] == [("retail", "2026-03-02"), ("retail", "2026-03-03"), ("crm", "2026-03-04")]
+    assert [(b.source, str(b.batch_date)) for b in batches] == [
+        ("retail", "2026-03-02"),
+        ("retail", "2026-03-03"),
+        ("crm", "2026-03-04"),
+    ]
 
 
 def test_the_date_comes_from_the_file_else_from_the_touch_file_else_from_its_time() -> None:
@@ -73,12 +89,18 @@ def test_the_date_comes_from_the_file_else_from_the_touch_file_else_from_its_tim
     ("quiet_for", "seen_for", "is_due"),
     [(0.5, 5.0, False), (1.0, 5.0, True), (0.1, 9.9, False), (0.1, 10.0, True)],
 )
-def test_a_batch_is_due_after_a_quiet_period_or_the_longest_wait(quiet_for: float, seen_for: float, is_due: bool) -> None:
+def test_a_batch_is_due_after_a_quiet_period_or_the_longest_wait(
+    quiet_for: float, seen_for: float, is_due: bool
+) -> None:
     assert bool(due(touch("orders_2026_03_02.csv.done", quiet_for, seen_for))) is is_due
 
 
 def test_another_touch_holds_back_its_own_source_and_date_alone() -> None:
-    batches = due(touch("orders_2026_03_02.csv.done"), touch("customers_2026_03_02.csv.done", quiet_for=0.1), touch("orders_2026_03_03.csv.done"))
+    batches = due(
+        touch("orders_2026_03_02.csv.done"),
+        touch("customers_2026_03_02.csv.done", quiet_for=0.1),
+        touch("orders_2026_03_03.csv.done"),
+    )
     assert [tuple(b.feeds) for b in batches] == [("orders_2026_03_03.csv",)]
 
 

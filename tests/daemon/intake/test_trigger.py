@@ -18,9 +18,28 @@ def document(**changes: object) -> bytes:
 
 
 def test_a_trigger_says_what_is_expected_and_unknown_keys_do_no_harm() -> None:
-    said = parsed(document(revision=2, snapshot=["orders"], rows={"orders_1.csv": 3}, checksums={"orders_1.csv": "sha256:" + "A" * 64}, colour="red"), TODAY)
-    assert (said.trigger_id, said.batch_date, said.expected_files, said.is_ready) == ("x", TODAY, ("orders_1.csv",), True)
-    assert (said.revision, said.snapshot, said.rows, said.checksums) == (2, ("orders",), {"orders_1.csv": 3}, {"orders_1.csv": "a" * 64})
+    said = parsed(
+        document(
+            revision=2,
+            snapshot=["orders"],
+            rows={"orders_1.csv": 3},
+            checksums={"orders_1.csv": "sha256:" + "A" * 64},
+            colour="red",
+        ),
+        TODAY,
+    )
+    assert (said.trigger_id, said.batch_date, said.expected_files, said.is_ready) == (
+        "x",
+        TODAY,
+        ("orders_1.csv",),
+        True,
+    )
+    assert (said.revision, said.snapshot, said.rows, said.checksums) == (
+        2,
+        ("orders",),
+        {"orders_1.csv": 3},
+        {"orders_1.csv": "a" * 64},
+    )
 
 
 def test_a_byte_order_mark_is_no_fault() -> None:
@@ -81,7 +100,9 @@ def test_tomorrow_may_be_delivered_today() -> None:
         (document(rows=[3]), "rows is [3]"),
     ],
 )
-def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what_is_wrong(content: bytes, says: str) -> None:
+def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what_is_wrong(
+    content: bytes, says: str
+) -> None:
     with pytest.raises(TriggerError) as refused:
         parsed(content, TODAY)
     assert says in str(refused.value)
@@ -166,7 +187,13 @@ def test_a_date_is_read_from_a_name(name: str, date: dt.date | None) -> None:
 
 @pytest.mark.parametrize(
     ("names", "revision"),
-    [(["orders_2025_01_15.csv"], 0), (["orders_1_v2.csv"], 2), (["a_r2.csv", "b_v10.csv"], 10), (["a_v2b.csv", "a_view.csv"], 0), (["x_r3_late.csv"], 3)],
+    [
+        (["orders_2025_01_15.csv"], 0),
+        (["orders_1_v2.csv"], 2),
+        (["a_r2.csv", "b_v10.csv"], 10),
+        (["a_v2b.csv", "a_view.csv"], 0),
+        (["x_r3_late.csv"], 3),
+    ],
 )
 def test_a_revision_is_read_from_the_names(names: list[str], revision: int) -> None:
     assert revision_in(names) == revision

@@ -11,10 +11,10 @@ import pytest
 from factories_daemon import HandClock, wait_until
 from watchdog.observers.inotify_c import InotifyFD
 
-from daemon.landing import observer as watching
 from daemon.clock import Clock
-from daemon.observe.log import Log
+from daemon.landing import observer as watching
 from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch, is_remote
+from daemon.observe.log import Log
 
 
 class Setting:
@@ -27,7 +27,9 @@ class Setting:
         self.told: list[str] = []
         log = Log(None, stderr=False, on_event=lambda e: self.told.append(e["event"]))
         clock = Clock(monotonic=lambda: self.hand.seconds)
-        self.watch = Watch((self.landing, self.trigger), (self.landing / ".claim",), wake=self.wake, clock=clock, log=log)
+        self.watch = Watch(
+            (self.landing, self.trigger), (self.landing / ".claim",), wake=self.wake, clock=clock, log=log
+        )
 
     def woken_by(self, act: object) -> bool:
         self.wake.set()
@@ -54,7 +56,9 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
 def test_whatever_arrives_wakes_and_what_is_our_own_does_not(setting: Setting) -> None:
     setting.watch.check()
     assert setting.woken_by((setting.trigger / "a.done").touch)
-    assert setting.woken_by(lambda: (setting.landing / "sub").mkdir() or (setting.landing / "sub" / "f.csv").write_text("x"))
+    assert setting.woken_by(
+        lambda: (setting.landing / "sub").mkdir() or (setting.landing / "sub" / "f.csv").write_text("x")
+    )
     assert not setting.woken_by((setting.landing / "sub" / "f.csv").read_text)
     assert not setting.woken_by(lambda: (setting.landing / ".claim" / "x").write_text("x"))
     assert not setting.woken_by(lambda: (setting.landing / ".lakegate-daemon.json").write_text("x"))
@@ -159,7 +163,9 @@ def test_an_observer_that_went_deaf_is_rebuilt_and_says_so(setting: Setting) -> 
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_where_even_a_new_observer_hears_nothing_the_folders_are_polled(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_even_a_new_observer_hears_nothing_the_folders_are_polled(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise KeyError("a path that the reader has lost")
 
@@ -184,7 +190,9 @@ def test_a_folder_that_is_replaced_is_watched_anew(setting: Setting) -> None:
     assert setting.woken_by((setting.trigger / "a.done").touch)
 
 
-def test_where_the_kernel_gives_no_watch_the_folders_are_polled(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_kernel_gives_no_watch_the_folders_are_polled(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOSPC, "inotify watch limit reached")
 

@@ -20,7 +20,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def received(ledger: Ledger, *names: str, **columns: object) -> Batch:
-    files = [BatchFile(number=n, kind="data", name=name, feed="orders") for n, name in enumerate(names or ("orders_1.csv",))]
+    files = [
+        BatchFile(number=n, kind="data", name=name, feed="orders") for n, name in enumerate(names or ("orders_1.csv",))
+    ]
     return ledger.receive(ledger.new_id(), trigger="t.json", files=files, source="retail", **columns)  # type: ignore[arg-type]
 
 
@@ -42,7 +44,9 @@ def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
 def test_it_is_durable_before_anything_moves(path: Path) -> None:
     Ledger.opened(path).close()
     ledger = Ledger.opened(path)
-    settings = {p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")}  # noqa: SLF001
+    settings = {
+        p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")
+    }  # noqa: SLF001
     assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 3}
 
 
@@ -58,7 +62,9 @@ def test_a_ledger_of_an_older_version_is_read_as_it_is_and_brought_up_to_date_by
     assert Ledger.reading(path).batch("last") == batch
     for _ in range(2):
         opened = Ledger.opened(path)
-        opened.note_files(batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)])
+        opened.note_files(
+            batch.batch_id, [replace(batch.data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)]
+        )
         [file] = opened.batch("last").data_files
         assert (file.packed_sha256, file.packed_bytes, file.delivered_sha256, file.revision) == ("ab", 7, "ab", 1)
         opened.close()
@@ -188,7 +194,10 @@ def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
 def test_a_file_counts_as_taken_when_its_content_is_known(path: Path) -> None:
     ledger = Ledger.opened(path)
     batch = received(ledger, "a", "b")
-    ledger.note_files(batch.batch_id, [BatchFile(number=1, kind="data", name="b", feed="orders", state=FileState.CLAIMED, sha256="ff", bytes=1)])
+    ledger.note_files(
+        batch.batch_id,
+        [BatchFile(number=1, kind="data", name="b", feed="orders", state=FileState.CLAIMED, sha256="ff", bytes=1)],
+    )
     assert [f.name for f in ledger.batch("last").files] == ["b"]
     assert ledger.taken_by("b", but="other") == batch.batch_id
     assert ledger.taken_by("a", but="other") == ""

@@ -11,9 +11,9 @@ import pytest
 from factories_daemon import CATALOGUE, WORKER, Zone, wait_until
 
 from daemon import service
-from daemon.wakeup import Bell
 from daemon.clock import Clock
 from daemon.observe.log import Log
+from daemon.wakeup import Bell
 
 FULL = sqlite3.OperationalError("database or disk is full")
 

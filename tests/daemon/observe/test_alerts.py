@@ -45,7 +45,11 @@ def address(server: Controller) -> str:
 
 
 def test_a_rejected_batch_sends_a_mail_that_says_why(tmp_path: Path, server: Controller) -> None:
-    zone = Zone(tmp_path, alerts={"urls": [address(server)]}, dispatch={"timeout_seconds": 20, "poison_after": 2, "stop_seconds": 100})
+    zone = Zone(
+        tmp_path,
+        alerts={"urls": [address(server)]},
+        dispatch={"timeout_seconds": 20, "poison_after": 2, "stop_seconds": 100},
+    )
     zone.deliver("1", "reject column order_amount is missing\n")
     assert zone.once() == 1
     [mail] = server.handler.mails
@@ -66,7 +70,10 @@ def test_a_daemon_that_cannot_start_until_a_person_acts_sends_a_mail(tmp_path: P
 
 def test_an_alert_that_fails_is_told_and_delays_nothing() -> None:
     told: list[dict[str, Any]] = []
-    alerts = Alerts(["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com", "no address"], Log(None, stderr=False, on_event=told.append))
+    alerts = Alerts(
+        ["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com", "no address"],
+        Log(None, stderr=False, on_event=told.append),
+    )
     began = time.monotonic()
     alerts.send("title", "body")
     assert time.monotonic() - began < 0.1
@@ -77,7 +84,10 @@ def test_an_alert_that_fails_is_told_and_delays_nothing() -> None:
 def test_an_alert_that_nobody_takes_before_the_daemon_ends_is_told() -> None:
     told: list[dict[str, Any]] = []
     with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts and never says a word
-        alerts = Alerts([f"mailto://127.0.0.1:{mute.getsockname()[1]}?from=a@example.com&to=b@example.com"], Log(None, stderr=False, on_event=told.append))
+        alerts = Alerts(
+            [f"mailto://127.0.0.1:{mute.getsockname()[1]}?from=a@example.com&to=b@example.com"],
+            Log(None, stderr=False, on_event=told.append),
+        )
         alerts.send("Lakegate: FAILED retail", "body")
         alerts.finish(0.1)
     assert [(e["event"], e["title"], e["reason"]) for e in told] == [

@@ -36,8 +36,12 @@ def test_no_name_can_break_a_line_or_forge_a_key(tmp_path: Path) -> None:
     assert lines(tmp_path / "a.jsonl")[0]["trigger"] == name
 
 
-def test_a_stack_trace_goes_to_the_file_and_not_to_the_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    Log(tmp_path / "a.jsonl").error("attempt.error", reason="OSError: no room", trace="Traceback (most recent call last): ...")
+def test_a_stack_trace_goes_to_the_file_and_not_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Log(tmp_path / "a.jsonl").error(
+        "attempt.error", reason="OSError: no room", trace="Traceback (most recent call last): ..."
+    )
     assert lines(tmp_path / "a.jsonl")[0]["trace"] == "Traceback (most recent call last): ..."
     told = capfd.readouterr().err
     assert ("no room" in told, "Traceback" in told) == (True, False)

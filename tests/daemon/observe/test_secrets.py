@@ -12,15 +12,15 @@ import apprise
 import pytest
 from factories_daemon import Zone, wait_until
 
-from daemon.observe.alerts import Alerts
-from daemon.finish.on_published import LONGEST_SECONDS
 from daemon.cli.main import main
-from daemon.config.config import load
-from daemon.observe.log import Log
 from daemon.cli.trial import trials
+from daemon.config.config import load
+from daemon.finish.on_published import LONGEST_SECONDS
+from daemon.observe.alerts import Alerts
+from daemon.observe.log import Log
 from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
 from pipeline.lake.lake import Lake
-from pipeline.model import Feed, Source, Scd1
+from pipeline.model import Feed, Scd1, Source
 from pipeline.run import run
 from pipeline.worker.trial import trial
 

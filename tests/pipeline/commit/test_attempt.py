@@ -29,14 +29,14 @@ from factories_lake import (
     write,
 )
 
-from pipeline.contract import Progress, Settings, WorkOrder
-from pipeline.errors import ClaimChanged, ExternalCommit, DeclarationError
+from pipeline.commit.attempt import Attempt, adopt, restore
 from pipeline.commit.journal import recover
+from pipeline.commit.manifest import OPS, Manifest
+from pipeline.contract import Progress, Settings, WorkOrder
+from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, held
-from pipeline.commit.manifest import OPS, Manifest
 from pipeline.model import columns_of
-from pipeline.commit.attempt import Attempt, adopt, restore
 
 
 @pytest.fixture
@@ -101,7 +101,10 @@ def test_each_commit_is_reported_as_it_is_made(path: Path) -> None:
 
 def test_a_claim_that_changed_voids_the_attempt(path: Path) -> None:
     batch = order(path, "b1")
-    with pytest.raises(ClaimChanged, match=r"orders_b1.csv: the claimed copy is not what was claimed"), attempt_at(path, batch) as attempt:
+    with (
+        pytest.raises(ClaimChanged, match=r"orders_b1.csv: the claimed copy is not what was claimed"),
+        attempt_at(path, batch) as attempt,
+    ):
         write(attempt)
         Path(batch.files[0].path).write_text("order_id,amount\nb1,99\n")
         attempt.publish(entry(batch))
@@ -116,7 +119,9 @@ def test_a_claim_that_is_gone_voids_the_attempt(path: Path) -> None:
         attempt.publish(entry(batch))
 
 
-@pytest.mark.parametrize("wrong", [{"rows_accepted": 0, "rows_rejected": 1}, {"rows_read": 2}, {"rows_read": 2, "rows_accepted": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"rows_accepted": 0, "rows_rejected": 1}, {"rows_read": 2}, {"rows_read": 2, "rows_accepted": 2}]
+)
 def test_rows_that_are_not_accounted_for_are_not_published(path: Path, wrong: dict[str, int]) -> None:
     batch = order(path, "b1")
     with pytest.raises(RuntimeError, match="nothing is published"), attempt_at(path, batch) as attempt:
@@ -289,7 +294,10 @@ def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_d
     with pytest.raises(ExternalCommit) as refused:
         publish(path, "b2")
     assert f"{SILVER} has version {version} (DELETE, " in str(refused.value)
-    assert f"`lakegate adopt {SILVER}` publishes it, `lakegate restore {SILVER}` undoes it; then retry the batch" in str(refused.value)
+    assert (
+        f"`lakegate adopt {SILVER}` publishes it, `lakegate restore {SILVER}` undoes it; then retry the batch"
+        in str(refused.value)
+    )
     recover(Lake(path))
     assert Lake(path).arrow(SILVER).num_rows == 0
     assert Lake(path).version(SILVER) == version
@@ -360,12 +368,17 @@ def test_a_commit_on_top_of_ours_is_kept_and_cannot_be_adopted_with_half_a_batch
     batch = order(path, "b2")
     with pytest.raises(ExternalCommit, match="version 3"), attempt_at(path, batch) as attempt:
         write(attempt)
-        write_deltalake(str(Lake(path).location(SILVER)), pa.table({"order_id": ["theirs"]}), mode="append", schema_mode="merge")
+        write_deltalake(
+            str(Lake(path).location(SILVER)), pa.table({"order_id": ["theirs"]}), mode="append", schema_mode="merge"
+        )
         attempt.publish(entry(batch))
     assert {r["order_id"] for r in Lake(path).arrow(SILVER).to_pylist()} == {"b1", "b2", "theirs"}
     with pytest.raises(ExternalCommit, match="version 3"):
         publish(path, "b2", attempt=2)
-    with pytest.raises(ExternalCommit, match=r"version 2 is an unfinished write of a batch \(lakegate b2/1 \w+\).*only `lakegate restore"):
+    with pytest.raises(
+        ExternalCommit,
+        match=r"version 2 is an unfinished write of a batch \(lakegate b2/1 \w+\).*only `lakegate restore",
+    ):
         adopt(Settings(lake_path=str(path)), SILVER)
     restore(Settings(lake_path=str(path)), SILVER)
     assert state(path) == before
@@ -405,7 +418,9 @@ def test_a_published_table_that_is_gone_or_older_is_named(path: Path) -> None:
     publish(path, "b2")
     folder = path / "shop" / "silver" / "orders"
     (folder / "_delta_log" / "00000000000000000002.json").rename(path / "kept.json")
-    with pytest.raises(ExternalCommit, match=rf"{SILVER} is at version 1, but version 2 of it is published: bring the lake back"):
+    with pytest.raises(
+        ExternalCommit, match=rf"{SILVER} is at version 1, but version 2 of it is published: bring the lake back"
+    ):
         publish(path, "b3")
     folder.rename(path.parent / "elsewhere")
     with pytest.raises(ExternalCommit, match=rf"{SILVER} is gone, but version 2 of it is published"):
@@ -426,7 +441,10 @@ def test_a_new_column_of_a_declaration_is_added_as_a_commit_of_its_own_and_undon
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=wider) as attempt:
         write(attempt)
         attempt.publish(entry(batch))
-    assert state(path)[SILVER] == [{"order_id": "b1", "amount": 10, "tier": None}, {"order_id": "b2", "amount": 10, "tier": None}]
+    assert state(path)[SILVER] == [
+        {"order_id": "b1", "amount": 10, "tier": None},
+        {"order_id": "b2", "amount": 10, "tier": None},
+    ]
 
 
 def test_a_column_declared_with_another_type_is_refused(path: Path) -> None:
@@ -444,7 +462,12 @@ def test_a_column_declared_with_another_type_is_refused(path: Path) -> None:
 def test_the_manifest_answers_what_is_published(path: Path) -> None:
     lake = Lake(path)
     manifest = Manifest(lake)
-    assert (manifest.newest(), manifest.newest_batch_date("shop"), manifest.versions("shop"), manifest.newest_seq()) == (None, None, {}, 0)
+    assert (
+        manifest.newest(),
+        manifest.newest_batch_date("shop"),
+        manifest.versions("shop"),
+        manifest.newest_seq(),
+    ) == (None, None, {}, 0)
     for batch_id, revision in (("b1", 0), ("b2", 1)):
         batch = order(path, batch_id)
         with Attempt(lake=lake, manifest=manifest, order=batch, tables=TABLES) as attempt:
@@ -453,20 +476,34 @@ def test_the_manifest_answers_what_is_published(path: Path) -> None:
             attempt.publish(entry(batch, identity=f"content of {batch_id}", revision=revision, **told))
     reject(path, "b3")
     assert manifest.newest_seq() == 3
-    assert [getattr(manifest.find_identity(f"content of {b}"), "batch_id", None) for b in ("b1", "b2", "b3")] == ["b1", "b2", None]
+    assert [getattr(manifest.find_identity(f"content of {b}"), "batch_id", None) for b in ("b1", "b2", "b3")] == [
+        "b1",
+        "b2",
+        None,
+    ]
     assert manifest.row("b3") is None
-    assert manifest.whole_deliveries("shop", "orders") == [("b1", dt.date(2026, 3, 2), 0), ("b2", dt.date(2026, 3, 2), 1)]
+    assert manifest.whole_deliveries("shop", "orders") == [
+        ("b1", dt.date(2026, 3, 2), 0),
+        ("b2", dt.date(2026, 3, 2), 1),
+    ]
     assert manifest.whole_deliveries("shop", "customers") == []
     assert (manifest.newest_batch_date("shop"), manifest.newest_batch_date("other")) == (dt.date(2026, 3, 2), None)
     newest = manifest.newest("shop", kind="batch")
     assert newest is not None
-    assert (newest.batch_id, newest.score, newest.task_values, newest.files[0].name) == ("b2", 99.5, {"total_orders": "1"}, "orders_b2.csv")
+    assert (newest.batch_id, newest.score, newest.task_values, newest.files[0].name) == (
+        "b2",
+        99.5,
+        {"total_orders": "1"},
+        "orders_b2.csv",
+    )
 
 
 def test_a_row_of_one_source_carries_the_newest_versions_of_ops(path: Path) -> None:
     publish(path, "b1")
     lake, batch = Lake(path), order(path, "c1", source="other")
-    with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables={"other.bronze.orders": TABLES[BRONZE]}) as attempt:
+    with Attempt(
+        lake=lake, manifest=Manifest(lake), order=batch, tables={"other.bronze.orders": TABLES[BRONZE]}
+    ) as attempt:
         attempt.append("other.bronze.orders", pa.table({"order_id": ["c1"]}))
         attempt.append(PAIRS, pa.table({"source": ["other"], "n": [1]}))
         row = attempt.publish(entry(batch))

@@ -143,7 +143,10 @@ def test_bronze_holds_every_accepted_row_with_where_it_came_from(kept: Site) -> 
 
 @on_sail
 def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Session, tmp_path: Path) -> None:
-    first, second = _delivered(Site(tmp_path / "a", session), BATCHES), _delivered(Site(tmp_path / "b", session), reversed(BATCHES))
+    first, second = (
+        _delivered(Site(tmp_path / "a", session), BATCHES),
+        _delivered(Site(tmp_path / "b", session), reversed(BATCHES)),
+    )
     for feed in ("prices", "visits", "menu", "tariffs"):
         columns = [c.name for c in first.source.feed(feed).silver]
         assert first.draw(f"silver.{feed}", *columns) == second.draw(f"silver.{feed}", *columns), feed
@@ -167,7 +170,9 @@ def test_an_older_whole_delivery_adds_to_bronze_alone(session: Session, tmp_path
 
 
 @on_sail
-def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revision(session: Session, tmp_path: Path) -> None:
+def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revision(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     site.deliver("2026-03-01", menu="dish | price\n soup | 4\n pie | 5")
     site.deliver("2026-03-01", menu="dish | price\n pie | 5\n soup | 4\n soup | 4", prices="item | price\n tea | 1")
@@ -186,7 +191,10 @@ def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revi
 
 
 @on_sail
-@pytest.mark.parametrize(("feed", "given"), [("menu", "dish | price\n {} | 4"), ("tariffs", "tariff | fee | valid_from\n {} | 4 | 2025-01-01")])
+@pytest.mark.parametrize(
+    ("feed", "given"),
+    [("menu", "dish | price\n {} | 4"), ("tariffs", "tariff | fee | valid_from\n {} | 4 | 2025-01-01")],
+)
 def test_a_replacement_that_lacks_too_much_is_rejected(session: Session, tmp_path: Path, feed: str, given: str) -> None:
     header, row = given.split("\n")
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=0.5))

@@ -7,10 +7,10 @@ import pytest
 from deltalake import DeltaTable
 from factories_lake import BRONZE, GOLD, SILVER, dies_after, publish, recover_lake, state
 
+from pipeline.commit.maintenance import EVERY_BATCHES, SMALL_FILES, Maintenance, maintain
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Result
 from pipeline.lake.lake import Lake
-from pipeline.commit.manifest import Manifest
-from pipeline.commit.maintenance import EVERY_BATCHES, SMALL_FILES, Maintenance, maintain
 
 NOW = dt.datetime.now(dt.UTC)
 
@@ -110,7 +110,16 @@ def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(path: Path) -
         publish(path, f"b{number}")
     before, lake = state(path), Lake(path)
     versions = {BRONZE: lake.version(BRONZE)}
-    journal.write(lake, journal.Journal(batch_id="maintenance-shop-1", source="shop", tag="lakegate maintenance", after_seq=SMALL_FILES, versions=versions))
+    journal.write(
+        lake,
+        journal.Journal(
+            batch_id="maintenance-shop-1",
+            source="shop",
+            tag="lakegate maintenance",
+            after_seq=SMALL_FILES,
+            versions=versions,
+        ),
+    )
     lake.compact(BRONZE, "lakegate maintenance", SMALL_FILES)
     recover_lake(path, "-")
     assert state(path) == before

@@ -32,13 +32,18 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
     site = Site(tmp_path, session)
     first = site.deliver_named(DAY, "day", members=member("z"), prices=PRICE.format(9))
     again = site.deliver_named(DAY, "day", members=member("a"), prices=PRICE.format(2))
-    assert site.draw("silver.members", "member_id", "tier", "is_current") == drawn("member_id | tier | is_current\n m1 | a | true")
+    assert site.draw("silver.members", "member_id", "tier", "is_current") == drawn(
+        "member_id | tier | is_current\n m1 | a | true"
+    )
     assert site.draw("silver.prices", "item", "price", "_revision") == drawn("item | price | _revision\n tea | 2 | 1")
     assert again.corrections == (
         Correction(name="members_day.csv", revision=1, of=first.batch_id),
         Correction(name="prices_day.csv", revision=1, of=first.batch_id),
     )
-    assert [(p.values["file"], p.values["revision"]) for p in site.said if p.event == "file.corrected"] == [("members_day.csv", 1), ("prices_day.csv", 1)]
+    assert [(p.values["file"], p.values["revision"]) for p in site.said if p.event == "file.corrected"] == [
+        ("members_day.csv", 1),
+        ("prices_day.csv", 1),
+    ]
     row = site.manifest.row(again.batch_id)
     assert row is not None
     assert (row.revision, row.file_revisions) == (0, {"members_day.csv": 1, "prices_day.csv": 1})
@@ -53,7 +58,11 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
 def test_other_names_other_dates_and_equal_content_are_no_corrections(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     site.deliver_named(DAY, "day", members=member("z"))
-    for day, name, tier, news in ((DAY, "other", "a", ""), ("2026-03-03", "day", "b", ""), (DAY, "day", "z", PRICE.format(1))):
+    for day, name, tier, news in (
+        (DAY, "other", "a", ""),
+        ("2026-03-03", "day", "b", ""),
+        (DAY, "day", "z", PRICE.format(1)),
+    ):
         result = site.deliver_named(day, name, members=member(tier), **({"prices": news} if news else {}))
         assert (result.corrections, dict(site.manifest.row(result.batch_id).file_revisions)) == ((), {})  # type: ignore[union-attr]
     assert site.draw("silver.members", "tier", "_batch_date") == drawn("tier | _batch_date\n b | 2026-03-03")
@@ -106,7 +115,9 @@ def test_a_stated_revision_stands_over_what_came_again_by_itself(session: Sessio
 
 
 @on_sail
-def test_a_whole_delivery_that_contradicts_one_of_its_date_still_needs_a_stated_revision(session: Session, tmp_path: Path) -> None:
+def test_a_whole_delivery_that_contradicts_one_of_its_date_still_needs_a_stated_revision(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     site.deliver_named(DAY, "day", menu="dish | price\n soup | 4")
     order = site.order(DAY, menu="dish | price\n soup | 5")
@@ -120,7 +131,9 @@ def test_a_whole_delivery_that_contradicts_one_of_its_date_still_needs_a_stated_
 @on_sail
 def test_two_prices_of_one_item_in_one_file_are_told_and_the_later_stands(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
-    result = site.deliver(DAY, prices="item | price | note\n tea | 1.90 | old\n tea | 1.80 | new\n bun | 2 |\n bun | 2 |\n bun | 2 |")
+    result = site.deliver(
+        DAY, prices="item | price | note\n tea | 1.90 | old\n tea | 1.80 | new\n bun | 2 |\n bun | 2 |\n bun | 2 |"
+    )
     assert site.draw("silver.prices", "item", "price") == drawn("item | price\n bun | 2\n tea | 1.8")
     assert found(result) == {"events_of_one_instant_agree": 2, "rows_come_once": 2}
     (agree,) = [f for f in result.findings if f.rule == "events_of_one_instant_agree"]
@@ -129,22 +142,36 @@ def test_two_prices_of_one_item_in_one_file_are_told_and_the_later_stands(sessio
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_between_files_of_one_date_content_decides_and_the_second_is_told(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_between_files_of_one_date_content_decides_and_the_second_is_told(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session)
-    first, second = (site.deliver_named(DAY, f"part{n}", prices=PRICE.format(n + 1), members=member("ab"[n])) for n in arrival)
+    first, second = (
+        site.deliver_named(DAY, f"part{n}", prices=PRICE.format(n + 1), members=member("ab"[n])) for n in arrival
+    )
     assert site.draw("silver.prices", "item", "price") == drawn("item | price\n tea | 2")
     assert site.draw("silver.members", "tier") == drawn("tier\n b")
     assert found(first) == {}
-    assert [(f.feed, f.broken) for f in second.findings if f.rule == "events_of_one_instant_agree"] == [("members", 1), ("prices", 1)]
-    assert sorted(f.examples[0] for f in second.findings if f.rule == "events_of_one_instant_agree")[1] == f"tea,{arrival[1] + 1},"
+    assert [(f.feed, f.broken) for f in second.findings if f.rule == "events_of_one_instant_agree"] == [
+        ("members", 1),
+        ("prices", 1),
+    ]
+    assert (
+        sorted(f.examples[0] for f in second.findings if f.rule == "events_of_one_instant_agree")[1]
+        == f"tea,{arrival[1] + 1},"
+    )
 
 
 @on_sail
-def test_equal_lines_of_an_append_are_told_with_examples_and_those_of_two_batches_are_not(session: Session, tmp_path: Path) -> None:
+def test_equal_lines_of_an_append_are_told_with_examples_and_those_of_two_batches_are_not(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     lines = "member_id | room\n m1 | hall\n m1 | hall\n m2 |\n m2 |\n m2 |\n m3 | hall"
     result = site.deliver(DAY, visits=lines)
-    assert [(f.rule, f.checked, f.broken, f.examples) for f in result.findings] == [("rows_come_once", 6, 3, ("m1,hall,", "m2,,"))]
+    assert [(f.rule, f.checked, f.broken, f.examples) for f in result.findings] == [
+        ("rows_come_once", 6, 3, ("m1,hall,", "m2,,"))
+    ]
     assert site.deliver("2026-03-03", visits="member_id | room\n m1 | hall\n m4 | pool").findings == ()
 
 
@@ -155,20 +182,33 @@ VISITS = "member_id | room\n {} | hall\n m9 | pool"
 
 
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_a_stated_revision_replaces_the_rows_of_the_file_that_it_corrects(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_a_stated_revision_replaces_the_rows_of_the_file_that_it_corrects(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session)
     site.deliver_named(DAY, "morning", visits="member_id | room\n m0 | hall")
     for revision in arrival:
-        site.deliver_named(DAY, "noon" if revision == 0 else "noon_v2", revision=revision * 2, visits=VISITS.format(("wrong", "right")[revision]))
-    assert site.draw("silver.visits", "member_id", "room") == drawn("member_id | room\n m0 | hall\n m9 | pool\n right | hall")
+        site.deliver_named(
+            DAY,
+            "noon" if revision == 0 else "noon_v2",
+            revision=revision * 2,
+            visits=VISITS.format(("wrong", "right")[revision]),
+        )
+    assert site.draw("silver.visits", "member_id", "room") == drawn(
+        "member_id | room\n m0 | hall\n m9 | pool\n right | hall"
+    )
     assert len(site.rows("bronze.visits")) == 5
 
 
 @on_sail
-def test_a_correction_that_came_before_its_original_spares_the_others_in_the_end(session: Session, tmp_path: Path) -> None:
+def test_a_correction_that_came_before_its_original_spares_the_others_in_the_end(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     site.deliver_named(DAY, "morning", visits="member_id | room\n m0 | hall")
-    site.deliver_named(DAY, "noon", revision=1, visits="member_id | room\n right | hall")  # for all that is known, the morning's is meant
+    site.deliver_named(
+        DAY, "noon", revision=1, visits="member_id | room\n right | hall"
+    )  # for all that is known, the morning's is meant
     assert site.draw("silver.visits", "member_id") == drawn("member_id\n right")
     site.deliver_named(DAY, "noon", received_at="2026-03-02T00:00:00+00:00", visits="member_id | room\n wrong | hall")
     assert site.draw("silver.visits", "member_id") == drawn("member_id\n m0\n right")
@@ -180,7 +220,9 @@ def test_a_row_that_another_file_holds_too_stays(session: Session, tmp_path: Pat
     site.deliver_named(DAY, "a", visits="member_id | room\n m1 | hall\n m2 | hall")
     site.deliver_named("2026-03-03", "b", visits="member_id | room\n m2 | hall")
     site.deliver_named(DAY, "a", revision=1, visits="member_id | room\n m3 | hall")
-    assert site.draw("silver.visits", "member_id", "_batch_date") == drawn("member_id | _batch_date\n m2 | 2026-03-03\n m3 | 2026-03-02")
+    assert site.draw("silver.visits", "member_id", "_batch_date") == drawn(
+        "member_id | _batch_date\n m2 | 2026-03-03\n m3 | 2026-03-02"
+    )
     # And a repeat of the day that was replaced brings nothing back.
     site.deliver_named(DAY, "a", visits="member_id | room\n m1 | hall", prices=PRICE.format(1))
     assert site.draw("silver.visits", "member_id") == drawn("member_id\n m2\n m3")
@@ -231,7 +273,13 @@ def test_equal_rows_of_two_files_with_other_revisions_are_one(session: Session, 
     site = Site(tmp_path, session)
     named(site, "2026-03-03", 0, visits__late="member_id | room\n m2 | hall")
     named(site, DAY, 0, visits__day="member_id | room\n m1 | hall")
-    named(site, DAY, 0, visits__day="member_id | room\n m2 | hall\n m3 | hall", visits__other="member_id | room\n m2 | hall")
+    named(
+        site,
+        DAY,
+        0,
+        visits__day="member_id | room\n m2 | hall\n m3 | hall",
+        visits__other="member_id | room\n m2 | hall",
+    )
     assert site.draw("silver.visits", "member_id", "_batch_date", "_revision") == drawn("""
         member_id | _batch_date | _revision
         m1        | 2026-03-02  | 0

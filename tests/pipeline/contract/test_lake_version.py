@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from pipeline import reader
-from pipeline.contract import lake_version
-from pipeline.contract import Settings
 from pipeline.commit.external_commits import adopt
+from pipeline.contract import Settings, lake_version
 from pipeline.contract.lake_version import NewerLake
 from pipeline.lake.lock import Lock, held
 

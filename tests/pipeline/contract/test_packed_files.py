@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from packing import ENDINGS, packed, zipped
 
 from pipeline.contract import packed_files as module
-from pipeline.errors import DataError
 from pipeline.contract.packed_files import Digest, UnpackError, digest, opened, plain_name, unpacked
+from pipeline.errors import DataError
 
 PACKED = [e for e in ENDINGS if e]
 HOLDS = b"id,amount,note\n" + b"".join(f"A{n},{n}.50,{n * n}\n".encode() for n in range(500))
@@ -79,13 +79,18 @@ def test_an_empty_content_is_a_content(ending: str) -> None:
 
 def test_members_of_gzip_and_frames_of_zstandard_follow_each_other() -> None:
     assert content(gzip.compress(b"a,b\n") + gzip.compress(b"1,2\n"), "x.gz") == b"a,b\n1,2\n"
-    frames = [zstandard.ZstdCompressor(write_content_size=size, write_checksum=size).compress(b"row\n" * 5000) for size in (True, False)]
+    frames = [
+        zstandard.ZstdCompressor(write_content_size=size, write_checksum=size).compress(b"row\n" * 5000)
+        for size in (True, False)
+    ]
     skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
     assert content(frames[0] + skippable + frames[1], "x.zst") == b"row\n" * 10_000
 
 
 def test_what_a_mac_or_a_folder_adds_to_an_archive_is_no_member() -> None:
-    assert content(zipped({"day/": b"", "day/orders.csv": b"a\n", "__MACOSX/day/._orders.csv": b"x"}), "x.zip") == b"a\n"
+    assert (
+        content(zipped({"day/": b"", "day/orders.csv": b"a\n", "__MACOSX/day/._orders.csv": b"x"}), "x.zip") == b"a\n"
+    )
     assert content(zipped({"orders.csv": b"a\n"}, zipfile.ZIP_STORED), "x.zip") == b"a\n"
 
 
@@ -125,10 +130,18 @@ def test_a_damaged_file_is_refused_or_holds_what_it_held(ending: str, data: st.D
         (gzip.compress(HOLDS) + b"more", "x.gz", "x.gz: the gzip data is damaged (not a gzipped file"),
         (zipped({}), "x.zip", "x.zip: the zip archive holds no files; pack one file alone"),
         (zipped({"a.csv": b"", "b.csv": b""}), "x.zip", "x.zip: the zip archive holds 2 files; pack one file alone"),
-        (zipped({"a.csv": HOLDS}, zipfile.ZIP_LZMA), "x.zip", "x.zip: the zip archive is packed by a method that is not read here"),
+        (
+            zipped({"a.csv": HOLDS}, zipfile.ZIP_LZMA),
+            "x.zip",
+            "x.zip: the zip archive is packed by a method that is not read here",
+        ),
         (gzip.compress(HOLDS), "x.csv", "x.csv: the file is packed (gzip); name it x.csv.gz and land a new trigger"),
         (packed(HOLDS, ".zst"), "x.csv", "x.csv: the file is packed (zstd); name it x.csv.zst and"),
-        (zipped({"a": HOLDS}), "x.csv", "x.csv: the file is packed (zip, or a workbook: save it as CSV); name it x.csv.zip"),
+        (
+            zipped({"a": HOLDS}),
+            "x.csv",
+            "x.csv: the file is packed (zip, or a workbook: save it as CSV); name it x.csv.zip",
+        ),
     ],
 )
 def test_a_file_that_is_not_what_its_name_says_is_refused_in_one_sentence(data: bytes, name: str, says: str) -> None:
@@ -139,7 +152,10 @@ def test_an_encrypted_archive_is_refused() -> None:
     data = bytearray(zipped({"a.csv": HOLDS}))
     for magic, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         data[data.index(magic) + flags] |= 1
-    assert refusal(bytes(data), "x.zip") == "x.zip: the zip archive is encrypted; deliver it without a password, with a new trigger"
+    assert (
+        refusal(bytes(data), "x.zip")
+        == "x.zip: the zip archive is encrypted; deliver it without a password, with a new trigger"
+    )
 
 
 # ---- limits
@@ -165,7 +181,9 @@ def test_a_bomb_takes_little_memory(tmp_path: Path) -> None:
     ask = "import sys, pathlib, pipeline.unpack as u\ntry: u.digest(open(sys.argv[1], 'rb'), 'x.zst')\n"
     ask += "except u.UnpackError: print(pathlib.Path('/proc/self/status').read_text())"
     project = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
-    said = subprocess.run([sys.executable, "-c", ask, str(tmp_path / "bomb.zst")], capture_output=True, text=True, check=True, env=project)
+    said = subprocess.run(
+        [sys.executable, "-c", ask, str(tmp_path / "bomb.zst")], capture_output=True, text=True, check=True, env=project
+    )
     highest = next(line for line in said.stdout.splitlines() if line.startswith("VmHWM"))
     assert int(highest.split()[1]) >> 10 < 300
 
@@ -182,7 +200,13 @@ def test_the_largest_content_has_a_limit_whatever_its_ratio(monkeypatch: pytest.
 
 @pytest.mark.parametrize("ending", PACKED)
 def test_a_packed_file_is_staged_like_any_other(tmp_path: Path, ending: str) -> None:
-    staged = deliver(tmp_path, SALES, packed(b"id,amount,note\n\nA1,1,x\nA2,x,y\n", ending), ending=f".csv{ending}", rows={f"sales_1.csv{ending}": 2})
+    staged = deliver(
+        tmp_path,
+        SALES,
+        packed(b"id,amount,note\n\nA1,1,x\nA2,x,y\n", ending),
+        ending=f".csv{ending}",
+        rows={f"sales_1.csv{ending}": 2},
+    )
     assert [(r["id"], r["_reasons"], r["_source_file"]) for r in rows_of(staged)] == [
         ("A1", None, f"sales_1.csv{ending}"),
         ("A2", "type:amount", f"sales_1.csv{ending}"),

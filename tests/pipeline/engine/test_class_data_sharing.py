@@ -40,7 +40,12 @@ def test_a_java_that_cannot_save_is_one_sentence_and_leaves_nothing(found: JavaF
     command = [sys.executable, "-m", "pipeline.engine.class_data_sharing"]
     saved = set((java.SHARE / "classdata").glob("*"))
     done = subprocess.run(
-        command, cwd=Path(java.__file__).parents[1], env={**os.environ, "JAVA_HOME": str(found.home)}, capture_output=True, text=True, check=False
+        command,
+        cwd=Path(java.__file__).parents[1],
+        env={**os.environ, "JAVA_HOME": str(found.home)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("Java could not save its class data (")

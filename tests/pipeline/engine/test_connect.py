@@ -17,8 +17,8 @@ from factories_pipeline import Worker, example
 from pipeline.contract import Outcome, Settings
 from pipeline.engine.jars import find_jars
 from pipeline.engine.java import find_java
-from pipeline.lake.lake import Lake
 from pipeline.engine.session import UNCOMPILED
+from pipeline.lake.lake import Lake
 
 # The server's own settings are for large data: with them so small a batch takes two minutes.
 FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", **UNCOMPILED}
@@ -49,7 +49,14 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
     with (root / "server.log").open("wb") as log:
-        process = subprocess.Popen([*command, "spark-internal"], cwd=root, env=os.environ | java, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            [*command, "spark-internal"],
+            cwd=root,
+            env=os.environ | java,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         until = time.monotonic() + 60
         while time.monotonic() < until and process.poll() is None:
@@ -104,4 +111,6 @@ def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str,
     opened = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, timeout=60, check=False)
     assert opened.returncode == 1
     last = opened.stderr.strip().splitlines()[-1]
-    assert re.search(rf"^ValueError: .* does not take {key} for a session .* leave it out of \[spark\] conf$", last), last
+    assert re.search(rf"^ValueError: .* does not take {key} for a session .* leave it out of \[spark\] conf$", last), (
+        last
+    )

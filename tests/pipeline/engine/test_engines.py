@@ -19,14 +19,14 @@ from drawing import parsed
 from factories_pipeline import SHOP, Site, Worker, on_spark
 from retail_anew import history
 
-from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
-from pipeline.sources.crm_erp.feeds import CRM_ERP
-from pipeline.lake.lake import Lake
 from pipeline.commit.manifest import Manifest
-from pipeline.model import Feed, Source
-from pipeline.sources.retail.feeds import RETAIL
-from pipeline.run import run
+from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
 from pipeline.engine.session import Session
+from pipeline.lake.lake import Lake
+from pipeline.model import Feed, Source
+from pipeline.run import run
+from pipeline.sources.crm_erp.feeds import CRM_ERP
+from pipeline.sources.retail.feeds import RETAIL
 
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 

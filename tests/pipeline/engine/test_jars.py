@@ -25,14 +25,23 @@ def test_the_jars_of_a_folder_are_found_by_the_end_of_their_names(tmp_path: Path
 
 def test_an_incomplete_folder_names_what_is_missing(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "jars", leave_out=1)
-    with pytest.raises(jars.JarsNotFound, match=rf"1 of Delta's 5 jars are missing \(delta-spark_4.2_2.13-{jars.VERSION}.jar\)"):
+    with pytest.raises(
+        jars.JarsNotFound, match=rf"1 of Delta's 5 jars are missing \(delta-spark_4.2_2.13-{jars.VERSION}.jar\)"
+    ):
         jars.find_jars(str(folder))
 
 
 def test_without_a_network_the_reason_and_the_way_out_are_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
     nowhere = {"https_proxy": "http://127.0.0.1:9", "HTTPS_PROXY": "http://127.0.0.1:9"}
     command = [sys.executable, "-m", "pipeline.engine.jars", str(tmp_path / "jars")]
-    done = subprocess.run(command, cwd=Path(jars.__file__).parents[1], env={**os.environ, **nowhere}, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=Path(jars.__file__).parents[1],
+        env={**os.environ, **nowhere},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("Delta's jars could not be fetched (")
     assert "set [spark] jars_path (or LAKEGATE_SPARK__JARS_PATH)" in done.stderr

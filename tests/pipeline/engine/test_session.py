@@ -99,14 +99,20 @@ def on_spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opened]:
 
 @pytest.mark.spark
 def test_a_session_on_spark_reads_and_writes_delta_in_utc_with_ansi_and_the_users_settings(on_spark: Opened) -> None:
-    assert (on_spark.facts["engine"], on_spark.facts["count"], on_spark.facts["at"]) == ("spark", 5, "2026-03-02 10:00:00")
+    assert (on_spark.facts["engine"], on_spark.facts["count"], on_spark.facts["at"]) == (
+        "spark",
+        5,
+        "2026-03-02 10:00:00",
+    )
     assert list(on_spark.facts["conf"].values()) == ["UTC", "true", "3"]
 
 
 @pytest.mark.spark
 def test_only_queries_that_look_through_large_files_are_compiled(on_spark: Opened) -> None:
     assert on_spark.facts["rows"] == {"small": 1, "large": 2_000_000, "small and large": 1}
-    compiled = {name: [sign in plan for sign in ("*(1) ", "ColumnarToRow")] for name, plan in on_spark.facts["plans"].items()}
+    compiled = {
+        name: [sign in plan for sign in ("*(1) ", "ColumnarToRow")] for name, plan in on_spark.facts["plans"].items()
+    }
     assert compiled == {"small": [False, False], "large": [True, True], "small and large": [True, True]}
 
 
@@ -125,7 +131,9 @@ def test_spark_writes_nothing_to_the_current_folder_and_its_chatter_to_the_log(o
 @pytest.mark.spark
 def test_java_starts_from_the_class_data_that_the_installation_saved(on_spark: Opened) -> None:
     saved = class_data(find_java(os.environ), find_jars())
-    assert str(saved) in (Path("/proc") / str(on_spark.facts["jvm"]) / "maps").read_text(), "`python -m pipeline.engine.class_data_sharing` saves it, which `make` does"
+    assert str(saved) in (Path("/proc") / str(on_spark.facts["jvm"]) / "maps").read_text(), (
+        "`python -m pipeline.engine.class_data_sharing` saves it, which `make` does"
+    )
 
 
 @pytest.mark.spark
@@ -169,7 +177,9 @@ def test_a_session_on_sail_lives_in_the_process_and_says_nothing_on_stderr(tmp_p
     assert stopped == "stopped\n"
     assert (session.facts["engine"], session.facts["count"], session.facts["at"]) == ("sail", 5, "2026-03-02 10:00:00")
     assert (session.facts["conf"]["spark.sql.session.timeZone"], session.facts["here"]) == ("UTC", [])
-    assert session.facts["idle_seconds"] > 365 * 86400, "a worker may wait longer for a batch than Sail remembers a session by default"
+    assert session.facts["idle_seconds"] > 365 * 86400, (
+        "a worker may wait longer for a batch than Sail remembers a session by default"
+    )
     assert " INFO " not in (tmp_path / "stderr").read_text()
 
 
@@ -194,16 +204,23 @@ def test_a_cluster_gets_the_jars_sent_and_keeps_sparks_own_parallelism() -> None
     assert {"spark.sql.shuffle.partitions", "spark.sql.adaptive.enabled", "spark.driver.host"} & set(conf) == set()
 
 
-@pytest.mark.parametrize(("master", "partitions"), [("local", "2"), ("local[1]", "2"), ("local[4]", "4"), ("local[3,2]", "3"), ("local[64]", "8")])
+@pytest.mark.parametrize(
+    ("master", "partitions"),
+    [("local", "2"), ("local[1]", "2"), ("local[4]", "4"), ("local[3,2]", "3"), ("local[64]", "8")],
+)
 def test_a_shuffle_on_one_machine_has_few_partitions(master: str, partitions: str) -> None:
     if master == "local":
         partitions = str(min(max(os.cpu_count() or 1, 2), 8))
     assert conf_of(master=master)["spark.sql.shuffle.partitions"] == partitions
 
 
-def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_else_looks_at_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_else_looks_at_classes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def options(**conf: str) -> str:
-        return spark_conf(Settings(lake_path="/lake", conf=conf), (Path("/jars/a.jar"),), Path("/saved.jsa"))["spark.driver.extraJavaOptions"]
+        return spark_conf(Settings(lake_path="/lake", conf=conf), (Path("/jars/a.jar"),), Path("/saved.jsa"))[
+            "spark.driver.extraJavaOptions"
+        ]
 
     assert "-XX:SharedArchiveFile=/saved.jsa" in options()
     assert "-XX:SharedArchiveFile" not in options(**{"spark.driver.extraClassPath": "/more.jar"})
@@ -214,7 +231,9 @@ def test_class_data_is_taken_with_the_class_path_that_it_is_for_where_nothing_el
     assert "-XX:SharedArchiveFile" not in options()
 
 
-def test_the_heap_of_one_machine_has_its_full_size_from_the_start_unless_the_user_sets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_heap_of_one_machine_has_its_full_size_from_the_start_unless_the_user_sets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def heap(**conf: str) -> list[str]:
         options = conf_of(driver_memory="3g", conf=conf)["spark.driver.extraJavaOptions"].split()
         return [o for o in options if o.startswith("-Xms")]
@@ -229,7 +248,9 @@ def test_the_heap_of_one_machine_has_its_full_size_from_the_start_unless_the_use
 
 def test_the_users_garbage_collector_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "-XX:+UseSerialGC" in conf_of(master="local[2]")["spark.driver.extraJavaOptions"]
-    options = conf_of(master="local[2]", conf={"spark.driver.extraJavaOptions": "-XX:+UseZGC"})["spark.driver.extraJavaOptions"].split()
+    options = conf_of(master="local[2]", conf={"spark.driver.extraJavaOptions": "-XX:+UseZGC"})[
+        "spark.driver.extraJavaOptions"
+    ].split()
     assert [o for o in options if o.endswith("GC")] == ["-XX:+UseZGC"]
     assert "-XX:+UseSerialGC" not in conf_of(master="local[8]")["spark.driver.extraJavaOptions"]
     monkeypatch.setenv("JAVA_TOOL_OPTIONS", "-XX:+UseG1GC")

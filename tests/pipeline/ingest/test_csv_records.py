@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.ingest import csv_records as module
 from pipeline.errors import DataError
+from pipeline.ingest import csv_records as module
 from pipeline.ingest.csv_records import Records, read_records
 
 Record = tuple[str, list[str] | None]  # raw text, and the fields of a record whose quotes are sound
@@ -20,7 +20,9 @@ def flat(parts: Iterator[Records]) -> tuple[list[Record], int]:
     found, blank = list[Record](), 0
     for part in parts:
         blank += part.blank_lines
-        columns = [part.column(at, part.sound & (part.width > at)).to_pylist() for at in range(max(part.width, default=0))]
+        columns = [
+            part.column(at, part.sound & (part.width > at)).to_pylist() for at in range(max(part.width, default=0))
+        ]
         for row, raw in enumerate(part.raw.to_pylist()):
             fields = [columns[at][row] or "" for at in range(part.width[row])]
             found.append((raw, fields if part.sound[row] else None))
@@ -74,11 +76,27 @@ def refusal(text: str | bytes, block_bytes: int = 1 << 20) -> str:
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1, 2, 3, 5, 1 << 20])
-def test_records_are_read_as_they_stand_wherever_a_block_ends(text: str, expected: list[list[str]], block_bytes: int) -> None:
+def test_records_are_read_as_they_stand_wherever_a_block_ends(
+    text: str, expected: list[list[str]], block_bytes: int
+) -> None:
     assert fields(text, block_bytes) == expected
 
 
-@pytest.mark.parametrize("spoiled", ['5" disk,x', '"a"b,x', '"a" ,x', ' "a",x', 'a""b,x', '"a""b"c,x', '"never closed",x"', "a\rb,x", '"a"\rb,x', '"a"b","c'])
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        '5" disk,x',
+        '"a"b,x',
+        '"a" ,x',
+        ' "a",x',
+        'a""b,x',
+        '"a""b"c,x',
+        '"never closed",x"',
+        "a\rb,x",
+        '"a"\rb,x',
+        '"a"b","c',
+    ],
+)
 @pytest.mark.parametrize("block_bytes", [1, 4, 1 << 20])
 def test_a_stray_quote_or_carriage_return_spoils_its_line_only(spoiled: str, block_bytes: int) -> None:
     before, after = 'a,"b, c"\n', 'd,"e\nf"\ng,h\n'
@@ -106,7 +124,9 @@ def test_a_stray_quote_or_carriage_return_spoils_its_line_only(spoiled: str, blo
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
-def test_a_quote_that_never_closes_is_refused_with_the_line_where_it_opens(text: str, line: int, block_bytes: int) -> None:
+def test_a_quote_that_never_closes_is_refused_with_the_line_where_it_opens(
+    text: str, line: int, block_bytes: int
+) -> None:
     assert refusal(text, block_bytes) == (
         f"sales_1.csv: the quote that opens in line {line} never closes, or closes where none may; correct the file and land a new trigger"
     )
@@ -124,7 +144,9 @@ def test_a_quote_that_never_closes_is_refused_with_the_line_where_it_opens(text:
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1, 4, 1 << 20])
-def test_bytes_that_are_not_utf_8_are_refused_with_their_line(data: bytes, line: int, byte: str, block_bytes: int) -> None:
+def test_bytes_that_are_not_utf_8_are_refused_with_their_line(
+    data: bytes, line: int, byte: str, block_bytes: int
+) -> None:
     assert refusal(data, block_bytes).startswith(f"sales_1.csv: line {line} is not UTF-8 (byte 0x{byte})")
 
 
@@ -132,11 +154,15 @@ def test_a_file_of_two_byte_characters_is_called_by_its_name() -> None:
     assert "it looks like UTF-16" in refusal("a,b\n".encode("utf-16"))
 
 
-def test_a_very_long_field_is_read_and_one_beyond_the_limit_is_refused_before_it_fills_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_very_long_field_is_read_and_one_beyond_the_limit_is_refused_before_it_fills_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     long = "x, \n" * 300_000
     assert fields(f'a\n"{long}"\nb\n', 1 << 16) == [["a"], [long], ["b"]]
     monkeypatch.setattr(module, "LONGEST_RECORD_BYTES", 1 << 20)
-    assert refusal(f'a\n"{long}"\nb\n', 1 << 16).startswith("sales_1.csv: the record that starts in line 2 is longer than 1 MB")
+    assert refusal(f'a\n"{long}"\nb\n', 1 << 16).startswith(
+        "sales_1.csv: the record that starts in line 2 is longer than 1 MB"
+    )
 
 
 def test_blank_lines_are_counted_and_are_no_records() -> None:
@@ -198,8 +224,15 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.text('a",\n\r ', 
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.lists(st.lists(TEXT, min_size=1, max_size=5), max_size=12), st.sampled_from(["\n", "\r\n"]), st.booleans(), st.integers(1, 80))
-def test_whatever_a_csv_writer_writes_comes_back(rows: list[list[str]], line_end: str, quote_all: bool, block_bytes: int) -> None:
+@given(
+    st.lists(st.lists(TEXT, min_size=1, max_size=5), max_size=12),
+    st.sampled_from(["\n", "\r\n"]),
+    st.booleans(),
+    st.integers(1, 80),
+)
+def test_whatever_a_csv_writer_writes_comes_back(
+    rows: list[list[str]], line_end: str, quote_all: bool, block_bytes: int
+) -> None:
     # With LF alone Python leaves a carriage return without quotes, which is no CSV.
     quoting: Literal[0, 1] = csv.QUOTE_ALL if quote_all or line_end == "\n" else csv.QUOTE_MINIMAL
     written = io.StringIO()

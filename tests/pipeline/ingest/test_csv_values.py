@@ -105,14 +105,22 @@ BARE_TIMES = st.datetimes(dt.datetime(1, 1, 2), dt.datetime(9999, 12, 30))  # no
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.none() | BARE_TIMES), st.sampled_from(" T"), st.integers(-1080, 1080))
-def test_every_timestamp_that_python_writes_comes_back(times: list[dt.datetime | None], between: str, minutes: int) -> None:
+def test_every_timestamp_that_python_writes_comes_back(
+    times: list[dt.datetime | None], between: str, minutes: int
+) -> None:
     aware = [t and t.replace(tzinfo=dt.timezone(dt.timedelta(minutes=minutes))) for t in times]
     assert read("TIMESTAMP", *(t.isoformat(sep=between) if t else None for t in aware)) == aware
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.lists(st.dates()), st.lists(st.decimals(-(10**9), 10**9, places=3, allow_nan=False)), st.lists(st.integers(-(2**63), 2**63 - 1)))
-def test_every_date_decimal_and_integer_that_python_writes_comes_back(dates: list[dt.date], amounts: list[Decimal], numbers: list[int]) -> None:
+@given(
+    st.lists(st.dates()),
+    st.lists(st.decimals(-(10**9), 10**9, places=3, allow_nan=False)),
+    st.lists(st.integers(-(2**63), 2**63 - 1)),
+)
+def test_every_date_decimal_and_integer_that_python_writes_comes_back(
+    dates: list[dt.date], amounts: list[Decimal], numbers: list[int]
+) -> None:
     assert read("DATE", *map(str, dates)) == dates
     assert read("DECIMAL(13,3)", *(format(a, "f") for a in amounts)) == amounts
     assert read("BIGINT", *map(str, numbers)) == numbers

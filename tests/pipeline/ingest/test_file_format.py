@@ -22,7 +22,14 @@ from pipeline.ingest.csv_values import typed
 from pipeline.model import Append, Csv, Feed
 
 UTC = dt.UTC
-GERMAN = Csv(delimiter=";", decimal=",", encoding="cp1252", date_format="dd.MM.yyyy", timestamp_format="dd.MM.yyyy HH:mm:ss", time_zone="Europe/Berlin")
+GERMAN = Csv(
+    delimiter=";",
+    decimal=",",
+    encoding="cp1252",
+    date_format="dd.MM.yyyy",
+    timestamp_format="dd.MM.yyyy HH:mm:ss",
+    time_zone="Europe/Berlin",
+)
 AGAIN = "set encoding, or correct the file and land a new trigger"
 
 
@@ -89,14 +96,18 @@ def test_aliases_name_columns_and_no_name_stands_for_two(aliases: dict[str, str 
 
 def test_header_names_match_after_trimming_without_case_and_by_their_aliases(tmp_path: Path) -> None:
     feed = replace(SALES, aliases={"amount": ("Betrag", "Summe"), "note": "Größe"})
-    staged = deliver(tmp_path, feed, ' ID ,BETRAG,"Note ",New\nA1,1,x,y\n', "id,amount,GRÖSSE\nB1,2,z\n", "Id,summe,note\nC1,3,\n")
+    staged = deliver(
+        tmp_path, feed, ' ID ,BETRAG,"Note ",New\nA1,1,x,y\n', "id,amount,GRÖSSE\nB1,2,z\n", "Id,summe,note\nC1,3,\n"
+    )
     assert drawing(staged, "id", "amount", "note", "_extra") == drawn("""
         id | amount | note | _extra
         A1 | 1.00   | x    | {'New': 'y'}
         B1 | 2.00   | z    |
         C1 | 3.00   |      |
     """)
-    assert refusal(tmp_path, feed, "id,amount,betrag,note\n").startswith("sales_1.csv: column amount is more than once in the header, as amount and betrag;")
+    assert refusal(tmp_path, feed, "id,amount,betrag,note\n").startswith(
+        "sales_1.csv: column amount is more than once in the header, as amount and betrag;"
+    )
 
 
 def test_another_delimiter_than_the_declared_one_is_named_both_ways(tmp_path: Path) -> None:
@@ -104,7 +115,9 @@ def test_another_delimiter_than_the_declared_one_is_named_both_ways(tmp_path: Pa
     assert refusal(tmp_path, semicolons, "id,amount,note\n") == (
         "sales_1.csv: commas instead of semicolons; set delimiter, or correct the file and land a new trigger"
     )
-    assert refusal(tmp_path, replace(SALES, csv=Csv(delimiter="~")), "id\tAmount\n").startswith("sales_1.csv: tabs instead of '~': looks like a spreadsheet's")
+    assert refusal(tmp_path, replace(SALES, csv=Csv(delimiter="~")), "id\tAmount\n").startswith(
+        "sales_1.csv: tabs instead of '~': looks like a spreadsheet's"
+    )
     assert "; set delimiter" not in refusal(tmp_path, semicolons, "id;note\n")
 
 
@@ -141,7 +154,11 @@ def test_a_value_is_read_as_declared_and_in_no_other_way(kind: str, text: str, v
     [
         ("yyyyMMdd", "20260302", dt.datetime(2026, 3, 2, tzinfo=UTC)),
         ("MM/dd/yyyy HH:mm", "03/02/2026 23:59", dt.datetime(2026, 3, 2, 23, 59, tzinfo=UTC)),
-        ("yyyy-MM-dd'T'HH:mm:ss.SSS'Z'", "2026-03-02T10:11:12.345Z", dt.datetime(2026, 3, 2, 10, 11, 12, 345000, tzinfo=UTC)),
+        (
+            "yyyy-MM-dd'T'HH:mm:ss.SSS'Z'",
+            "2026-03-02T10:11:12.345Z",
+            dt.datetime(2026, 3, 2, 10, 11, 12, 345000, tzinfo=UTC),
+        ),
         ("yyyyMMddHHmmssSSSSSS", "20260302101112000001", dt.datetime(2026, 3, 2, 10, 11, 12, 1, tzinfo=UTC)),
         ("HH'Uhr'mm, dd.MM.yyyy", "10Uhr05, 02.03.2026", dt.datetime(2026, 3, 2, 10, 5, tzinfo=UTC)),
         ("yyyy年MM月dd日", "2026年03月02日", dt.datetime(2026, 3, 2, tzinfo=UTC)),
@@ -164,9 +181,17 @@ def test_a_timestamp_has_exactly_its_pattern(pattern: str, text: str, value: Any
         ("Europe/Berlin", "2026-03-29 02:00:00", None),  # the clocks skip the hour
         ("Europe/Berlin", "2026-03-29 02:59:59.999999", None),
         ("Europe/Berlin", "2026-03-29 03:00:00", dt.datetime(2026, 3, 29, 1, tzinfo=UTC)),
-        ("Europe/Berlin", "2026-10-25 02:30:00", dt.datetime(2026, 10, 25, 0, 30, tzinfo=UTC)),  # they repeat it: the first
+        (
+            "Europe/Berlin",
+            "2026-10-25 02:30:00",
+            dt.datetime(2026, 10, 25, 0, 30, tzinfo=UTC),
+        ),  # they repeat it: the first
         ("Europe/Berlin", "2026-10-25 03:00:00", dt.datetime(2026, 10, 25, 2, tzinfo=UTC)),
-        ("Europe/Berlin", "2026-10-25 02:30:00+01:00", dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC)),  # who says the zone is believed
+        (
+            "Europe/Berlin",
+            "2026-10-25 02:30:00+01:00",
+            dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC),
+        ),  # who says the zone is believed
         ("Europe/Berlin", "2026-03-29 02:30:00Z", dt.datetime(2026, 3, 29, 2, 30, tzinfo=UTC)),
         ("Australia/Lord_Howe", "2026-10-04 02:29:59", None),  # half an hour is skipped
         ("Australia/Lord_Howe", "2026-10-04 02:30:00", dt.datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
@@ -180,11 +205,26 @@ def test_a_time_without_a_zone_is_of_the_declared_one(zone: str, text: str, valu
     assert read("TIMESTAMP", Csv(time_zone=zone), text) == [value]
 
 
-ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "Europe/Amsterdam")
+ZONES = (
+    "Europe/Berlin",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "America/St_Johns",
+    "Africa/Casablanca",
+    "Europe/Amsterdam",
+)
 # Around the times when clocks were changed, and anywhere else.
 NEAR_CHANGES = st.builds(
     lambda day, seconds: day + dt.timedelta(seconds=seconds),
-    st.sampled_from([dt.datetime(2026, 3, 29), dt.datetime(2026, 10, 25), dt.datetime(2026, 3, 8), dt.datetime(2026, 11, 1), dt.datetime(1937, 7, 1)]),  # noqa: DTZ001
+    st.sampled_from(
+        [
+            dt.datetime(2026, 3, 29),
+            dt.datetime(2026, 10, 25),
+            dt.datetime(2026, 3, 8),
+            dt.datetime(2026, 11, 1),
+            dt.datetime(1937, 7, 1),
+        ]
+    ),  # noqa: DTZ001
     st.integers(-7200, 5 * 3600),
 )
 LOCAL_TIMES = NEAR_CHANGES | st.datetimes(dt.datetime(1850, 1, 1), dt.datetime(2200, 1, 1))  # noqa: DTZ001 - local times are bare
@@ -198,7 +238,9 @@ def as_python_reads(local: dt.datetime, zone: str) -> dt.datetime | None:
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(LOCAL_TIMES, max_size=30), st.sampled_from(ZONES))
 def test_a_local_time_is_the_instant_that_pythons_zones_give(times: list[dt.datetime], zone: str) -> None:
-    assert read("TIMESTAMP", Csv(time_zone=zone), *(t.isoformat(sep=" ") for t in times)) == [as_python_reads(t, zone) for t in times]
+    assert read("TIMESTAMP", Csv(time_zone=zone), *(t.isoformat(sep=" ") for t in times)) == [
+        as_python_reads(t, zone) for t in times
+    ]
 
 
 # ---- blanks
@@ -206,7 +248,9 @@ def test_a_local_time_is_the_instant_that_pythons_zones_give(times: list[dt.date
 
 def test_blanks_are_trimmed_where_that_is_declared_and_kept_where_it_is_not(tmp_path: Path) -> None:
     content = 'id,amount,note\n A1 , 2.50,"  a b "\n \t \nA2,\u00a01 ,  \n'
-    assert drawing(deliver(tmp_path, replace(SALES, csv=Csv(trim=True)), content), "id", "amount", "note", "_reasons", "_raw") == drawn(r"""
+    assert drawing(
+        deliver(tmp_path, replace(SALES, csv=Csv(trim=True)), content), "id", "amount", "note", "_reasons", "_raw"
+    ) == drawn(r"""
         id | amount | note | _reasons | _raw
         A1 | 2.50   | a b  |          |  A1 , 2.50,"  a b "
         A2 | 1.00   |      |          | A2,\xa01 ,
@@ -231,7 +275,9 @@ def in_encoding(encoding: str) -> Feed:
     return replace(text_feed("a", "b"), csv=Csv(encoding=encoding))
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "shift_jis", "cp037", "gb18030"])
+@pytest.mark.parametrize(
+    "encoding", ["cp1252", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "shift_jis", "cp037", "gb18030"]
+)
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
 def test_a_file_is_read_in_its_encoding_wherever_a_block_ends(tmp_path: Path, encoding: str, block_bytes: int) -> None:
     words = {"shift_jis": "日本", "gb18030": "大小😀"}.get(encoding, "Größe")
@@ -248,12 +294,22 @@ def test_a_file_is_read_in_its_encoding_wherever_a_block_ends(tmp_path: Path, en
         ("utf-16", "a,b\nx,y\n".encode("utf-16") + b"\0", "line 3 is not utf-16 (byte 0x00); "),
         ("utf-7", b"a,b\n+2AE-,y\n", "line 2 is not UTF-8 (byte 0xed); in cp1252 it is í: "),
         ("cp1252", "\ufeffa,b\n".encode(), "the file is marked as UTF-8, not cp1252; "),
-        ("cp1252", "a,b\n1,2\nZürich,€\n".encode(), "every letter beyond ASCII is UTF-8, and none would make sense in cp1252; "),
-        ("latin-1", "a,b\n1,2\nZürich,€\n".encode(), "every letter beyond ASCII is UTF-8, and none would make sense in latin-1; "),
+        (
+            "cp1252",
+            "a,b\n1,2\nZürich,€\n".encode(),
+            "every letter beyond ASCII is UTF-8, and none would make sense in cp1252; ",
+        ),
+        (
+            "latin-1",
+            "a,b\n1,2\nZürich,€\n".encode(),
+            "every letter beyond ASCII is UTF-8, and none would make sense in latin-1; ",
+        ),
     ],
 )
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
-def test_bytes_of_another_encoding_are_named_with_their_line(tmp_path: Path, encoding: str, content: bytes, says: str, block_bytes: int) -> None:
+def test_bytes_of_another_encoding_are_named_with_their_line(
+    tmp_path: Path, encoding: str, content: bytes, says: str, block_bytes: int
+) -> None:
     assert refusal(tmp_path, in_encoding(encoding), content, block_bytes) == f"texts_1.csv: {says}{AGAIN}"
 
 
@@ -313,13 +369,18 @@ def letters(encoding: str) -> st.SearchStrategy[str]:
 
 @st.composite
 def written(draw: st.DrawFn) -> tuple[Csv, list[list[str]], str]:
-    delimiter, encoding = draw(st.sampled_from(",;\t|^\x01")), draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "cp437", "gb18030"]))
+    delimiter, encoding = (
+        draw(st.sampled_from(",;\t|^\x01")),
+        draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "cp437", "gb18030"])),
+    )
     field = letters(encoding) | st.text(f'ab"\n {delimiter}', max_size=6)
     row = st.lists(field, min_size=2, max_size=2).filter(lambda row: is_data(row, ["a", "b"]))
     rows = draw(st.lists(row, max_size=10))
     quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     text = io.StringIO()
-    csv.writer(text, delimiter=delimiter, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))).writerows([["a", "b"], *rows])
+    csv.writer(
+        text, delimiter=delimiter, quoting=quoting, lineterminator=draw(st.sampled_from(["\n", "\r\n"]))
+    ).writerows([["a", "b"], *rows])
     return Csv(delimiter=delimiter, encoding=encoding), rows, text.getvalue()
 
 
@@ -340,14 +401,29 @@ def test_whatever_is_written_in_a_declared_dialect_comes_back_however_it_is_pack
     assume(not is_taken_for_utf_8(text, dialect.encoding))
     feed = replace(text_feed("a", "b"), csv=dialect)
     with tempfile.TemporaryDirectory() as folder:
-        staged = deliver(Path(folder), feed, packed(text.encode(dialect.encoding), ending), block_bytes=block_bytes, ending=f".csv{ending}")
+        staged = deliver(
+            Path(folder),
+            feed,
+            packed(text.encode(dialect.encoding), ending),
+            block_bytes=block_bytes,
+            ending=f".csv{ending}",
+        )
         assert [[r["a"] or "", r["b"] or ""] for r in rows_of(staged)] == rows
         assert {r["_reasons"] for r in rows_of(staged)} <= {None}
 
 
 def test_every_kind_of_value_comes_back_from_a_german_file(tmp_path: Path) -> None:
-    feed = Feed(name="kinds", files="*.csv", columns="k STRING, n INT, m DECIMAL(9,3), d DATE, t TIMESTAMP, o BOOLEAN", key=("k",), stored_as=Append(), csv=GERMAN)
-    staged = deliver(tmp_path, feed, "k;n;m;d;t;o\r\na,b;7;-1,5;24.12.2026;24.12.2026 18:00:00;True\r\nc;x;1.5;2026-12-24;;\r\n")
+    feed = Feed(
+        name="kinds",
+        files="*.csv",
+        columns="k STRING, n INT, m DECIMAL(9,3), d DATE, t TIMESTAMP, o BOOLEAN",
+        key=("k",),
+        stored_as=Append(),
+        csv=GERMAN,
+    )
+    staged = deliver(
+        tmp_path, feed, "k;n;m;d;t;o\r\na,b;7;-1,5;24.12.2026;24.12.2026 18:00:00;True\r\nc;x;1.5;2026-12-24;;\r\n"
+    )
     assert drawing(staged, "k", "n", "m", "d", "t", "o", "_reasons") == drawn("""
         k   | n | m      | d          | t                         | o    | _reasons
         a,b | 7 | -1.500 | 2026-12-24 | 2026-12-24 17:00:00+00:00 | True |

@@ -12,9 +12,9 @@ from factories_stage import SALES, deliver, rows_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipeline.model import Append, Csv, Derived, Feed, Scd2, Snapshot, Source, Scd1
-from pipeline.ingest.invisible_characters import UNSEEN, described, odd_keys, shown
 from pipeline.engine.session import Session
+from pipeline.ingest.invisible_characters import UNSEEN, described, odd_keys, shown
+from pipeline.model import Append, Csv, Derived, Feed, Scd1, Scd2, Snapshot, Source
 
 NFD = unicodedata.normalize("NFD", "Café")
 
@@ -40,7 +40,9 @@ def test_an_odd_key_is_named_by_its_sign(key: str, sign: str) -> None:
     assert described(sign)
 
 
-@pytest.mark.parametrize("key", ["", "C1", "C 1", "a-b_c/d.e:f", "Größe", "日本\u3000東京", "😀", "№", "ﬁ", "\u0e01\u0e33"])
+@pytest.mark.parametrize(
+    "key", ["", "C1", "C 1", "a-b_c/d.e:f", "Größe", "日本\u3000東京", "😀", "№", "ﬁ", "\u0e01\u0e33"]
+)
 def test_a_key_of_signs_that_are_seen_is_plain(key: str) -> None:
     assert named(key) == [None]
 

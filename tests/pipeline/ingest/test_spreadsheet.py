@@ -14,16 +14,28 @@ import pytest
 from factories_pipeline import SHOP, Site
 
 from pipeline.contract import OrderFile, Outcome, WorkOrder
+from pipeline.engine.session import Session
 from pipeline.model import Csv
 from pipeline.sources.retail.feeds import RETAIL
-from pipeline.engine.session import Session
 
 EXAMPLE = Path(__file__).parents[3] / "landing_zone_example"
 DAYS = ("2026-03-02", "2026-03-03")
-DIALECT = Csv(delimiter=";", decimal=",", encoding="cp1252", date_format="dd.MM.yyyy", timestamp_format="dd.MM.yyyy HH:mm:ss", time_zone="Europe/Berlin")
+DIALECT = Csv(
+    delimiter=";",
+    decimal=",",
+    encoding="cp1252",
+    date_format="dd.MM.yyyy",
+    timestamp_format="dd.MM.yyyy HH:mm:ss",
+    time_zone="Europe/Berlin",
+)
 GERMAN = replace(
     RETAIL,
-    feeds=tuple(replace(f, csv=DIALECT, aliases={"order_amount": "Betrag", "shipping_address": "Straße"}) if f.name == "orders" else f for f in RETAIL.feeds),
+    feeds=tuple(
+        replace(f, csv=DIALECT, aliases={"order_amount": "Betrag", "shipping_address": "Straße"})
+        if f.name == "orders"
+        else f
+        for f in RETAIL.feeds
+    ),
 )
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -39,7 +51,9 @@ def exported(text: str) -> bytes:
     written = io.StringIO()
     writer = csv.writer(written, delimiter=";", lineterminator="\r\n")
     writer.writerow([names.get(name, name) for name in header])
-    writer.writerows([_german(name, value) for name, value in zip([*header, "surplus"], row, strict=False)] for row in rows)
+    writer.writerows(
+        [_german(name, value) for name, value in zip([*header, "surplus"], row, strict=False)] for row in rows
+    )
     return written.getvalue().encode("cp1252")
 
 
@@ -64,7 +78,9 @@ def exporting(site: Site, order: WorkOrder) -> WorkOrder:
         content = exported(Path(file.path).read_text())
         path = site.root / f"export-{order.batch_id}"
         path.write_bytes(gzip.compress(content))
-        return replace(file, name=f"{file.name}.gz", path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        return replace(
+            file, name=f"{file.name}.gz", path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)
+        )
 
     return replace(order, files=tuple(export(f) if f.feed == "orders" else f for f in order.files))
 
@@ -80,19 +96,32 @@ def published(site: Site, prepare: Callable[[WorkOrder], WorkOrder]) -> dict[str
 
 
 def test_a_german_export_of_the_orders_leads_to_the_same_figures(session: Session, tmp_path: Path) -> None:
-    plain, german = (Site(tmp_path / name, session, source, fill=SHOP) for name, source in (("plain", RETAIL), ("german", GERMAN)))
+    plain, german = (
+        Site(tmp_path / name, session, source, fill=SHOP) for name, source in (("plain", RETAIL), ("german", GERMAN))
+    )
     expected = published(plain, lambda order: order)
     assert published(german, lambda order: exporting(german, order)) == expected
     assert "9 Weathervane Straße" in expected["silver.orders"]
     assert "2026-03-02 08:12" in expected["silver.orders"]
-    assert {table for table in expected if table.startswith("gold.")} >= {"gold.daily_sales", "gold.customer_analytics", "gold.fact_orders"}
-    quarantined = [[(r["source_file"], r["record"], r["reasons"]) for r in site.rows("ops.quarantine") if r["feed"] == "orders"] for site in (plain, german)]
+    assert {table for table in expected if table.startswith("gold.")} >= {
+        "gold.daily_sales",
+        "gold.customer_analytics",
+        "gold.fact_orders",
+    }
+    quarantined = [
+        [(r["source_file"], r["record"], r["reasons"]) for r in site.rows("ops.quarantine") if r["feed"] == "orders"]
+        for site in (plain, german)
+    ]
     assert quarantined[1] == [(f"{name}.gz", record, reasons) for name, record, reasons in quarantined[0]]
-    assert {"type:order_amount", "type:order_date", "record_is_well_formed"} <= {r for _, _, reasons in quarantined[0] for r in reasons}
+    assert {"type:order_amount", "type:order_date", "record_is_well_formed"} <= {
+        r for _, _, reasons in quarantined[0] for r in reasons
+    }
 
 
 @pytest.mark.parametrize("content", [b"cut off", b""], ids=["cut off", "gone"])
-def test_a_packed_claim_that_changes_under_the_attempt_voids_it(session: Session, tmp_path: Path, content: bytes) -> None:
+def test_a_packed_claim_that_changes_under_the_attempt_voids_it(
+    session: Session, tmp_path: Path, content: bytes
+) -> None:
     site = Site(tmp_path, session, GERMAN, fill=SHOP)
     order = exporting(site, site.order(DAYS[0], raw_orders=delivered("orders", DAYS[0])))
 

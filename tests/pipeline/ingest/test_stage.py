@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import ClaimChanged, DataError
+from pipeline.ingest.stage import StagedFile, stage, staged_schema
 from pipeline.model import Feed
 from pipeline.sources.retail.feeds import RETAIL
-from pipeline.ingest.stage import StagedFile, stage, staged_schema
 
 HEADER = "id,amount,note,sold_at"
 WHOLE = "; correct the file and land a new trigger"
@@ -97,14 +97,20 @@ def test_an_optional_column_may_be_absent(tmp_path: Path) -> None:
 
 
 def test_records_are_numbered_per_file(tmp_path: Path) -> None:
-    staged = deliver(tmp_path, SALES, f"{HEADER}\nA1,1,,\n\nA2,1,,\n", f"\n{HEADER}\n", f"{HEADER}\r\nC1,1,,", block_bytes=5)
+    staged = deliver(
+        tmp_path, SALES, f"{HEADER}\nA1,1,,\n\nA2,1,,\n", f"\n{HEADER}\n", f"{HEADER}\r\nC1,1,,", block_bytes=5
+    )
     assert drawing(staged, "_source_file", "_record", "id") == drawn("""
         _source_file | _record | id
         sales_1.csv  | 1       | A1
         sales_1.csv  | 2       | A2
         sales_3.csv  | 1       | C1
     """)
-    assert [(f.name, f.rows, f.blank_lines) for f in staged.files] == [("sales_1.csv", 2, 1), ("sales_2.csv", 0, 1), ("sales_3.csv", 1, 0)]
+    assert [(f.name, f.rows, f.blank_lines) for f in staged.files] == [
+        ("sales_1.csv", 2, 1),
+        ("sales_2.csv", 0, 1),
+        ("sales_3.csv", 1, 0),
+    ]
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -129,7 +135,10 @@ def test_an_empty_field_of_any_type_is_null_quoted_or_not(tmp_path: Path) -> Non
         stored_as=SALES.stored_as,
     )
     staged = deliver(tmp_path, feed, 'k,s,i,b,o,d,t,m\n1,,,,,,,\n2,"","","","","","",""\n')
-    assert [(r["k"], r["_reasons"], {r[c] for c in "sibodtm"}) for r in rows_of(staged)] == [("1", None, {None}), ("2", None, {None})]
+    assert [(r["k"], r["_reasons"], {r[c] for c in "sibodtm"}) for r in rows_of(staged)] == [
+        ("1", None, {None}),
+        ("2", None, {None}),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -139,34 +148,67 @@ def test_an_empty_field_of_any_type_is_null_quoted_or_not(tmp_path: Path) -> Non
         ("\ufeff", "sales_1.csv: the file is empty, not even a header"),
         ("\n\r\n", "sales_1.csv: the file is empty, not even a header"),
         ("id,note,sold_at\nA1,x,\n", "sales_1.csv: column amount is missing (4 expected, 3 found)"),
-        ("id,amuont,note\nA1,1,\n", "sales_1.csv: column amount is missing (4 expected, 3 found; amuont looks like it: aliases can name it)"),
+        (
+            "id,amuont,note\nA1,1,\n",
+            "sales_1.csv: column amount is missing (4 expected, 3 found; amuont looks like it: aliases can name it)",
+        ),
         (
             "ids,Amounts,note\n",
             "sales_1.csv: columns id, amount are missing (4 expected, 3 found; ids looks like id, Amounts looks like amount: aliases can name it)",
         ),
-        ("id,betrag,note\n", "sales_1.csv: column amount is missing (4 expected, 3 found; betrag is new in its stead: aliases can name it)"),
+        (
+            "id,betrag,note\n",
+            "sales_1.csv: column amount is missing (4 expected, 3 found; betrag is new in its stead: aliases can name it)",
+        ),
         ("id,betrag,note,kasse\n", "sales_1.csv: column amount is missing (4 expected, 4 found)"),
         ("id,x\ty\n", "sales_1.csv: columns amount, note are missing (4 expected, 2 found)"),
-        ("A1,1,x,\nA2,2,x,\n", "sales_1.csv: the header is missing: its first line names none of the columns id, amount, note, sold_at"),
+        (
+            "A1,1,x,\nA2,2,x,\n",
+            "sales_1.csv: the header is missing: its first line names none of the columns id, amount, note, sold_at",
+        ),
         ("id,amount,note,amount\n", "sales_1.csv: column amount is more than once in the header"),
-        ("id,amount,note, Amount\n", "sales_1.csv: column amount is more than once in the header, as amount and Amount"),
+        (
+            "id,amount,note, Amount\n",
+            "sales_1.csv: column amount is more than once in the header, as amount and Amount",
+        ),
         ("id,amount,note,New,new \n", "sales_1.csv: column new is more than once in the header, as New and new"),
         ("id,amount,note,new,new\n", "sales_1.csv: column new is more than once in the header"),
         ("id,amount,note,,\n", "sales_1.csv: column without a name is more than once in the header"),
-        ("id;amount;note\nA1;1;x\n", "sales_1.csv: semicolons instead of commas: looks like a spreadsheet's export; set delimiter, or"),
-        ('"id";"amount";"note"\r\n', "sales_1.csv: semicolons instead of commas: looks like a spreadsheet's export; set delimiter, or"),
-        ("id\tamount\tnote\nA1\t1\tx\n", "sales_1.csv: tabs instead of commas: looks like a spreadsheet's export; set delimiter, or"),
+        (
+            "id;amount;note\nA1;1;x\n",
+            "sales_1.csv: semicolons instead of commas: looks like a spreadsheet's export; set delimiter, or",
+        ),
+        (
+            '"id";"amount";"note"\r\n',
+            "sales_1.csv: semicolons instead of commas: looks like a spreadsheet's export; set delimiter, or",
+        ),
+        (
+            "id\tamount\tnote\nA1\t1\tx\n",
+            "sales_1.csv: tabs instead of commas: looks like a spreadsheet's export; set delimiter, or",
+        ),
         ("ID |Amount|note\nA1|1|x\n", "sales_1.csv: bars instead of commas; set delimiter, or"),
         ("id,amount,note\rA1,1,x\r", "sales_1.csv: the header holds a quote or a carriage return where none may stand"),
         ('id,"amount"s,note\n', "sales_1.csv: the header holds a quote or a carriage return where none may stand"),
-        ('id,amount,"note\nA1,1,x\n', "sales_1.csv: the quote that opens in line 1 never closes, or closes where none may"),
-        ('id,amount,note\nA1,1,"x\nA2,1,y\n', "sales_1.csv: the quote that opens in line 2 never closes, or closes where none may"),
-        ("id,amount,note\nA1,1,Zürich\n".encode("latin-1"), "sales_1.csv: line 2 is not UTF-8 (byte 0xfc); in cp1252 it is ü: set encoding, or"),
+        (
+            'id,amount,"note\nA1,1,x\n',
+            "sales_1.csv: the quote that opens in line 1 never closes, or closes where none may",
+        ),
+        (
+            'id,amount,note\nA1,1,"x\nA2,1,y\n',
+            "sales_1.csv: the quote that opens in line 2 never closes, or closes where none may",
+        ),
+        (
+            "id,amount,note\nA1,1,Zürich\n".encode("latin-1"),
+            "sales_1.csv: line 2 is not UTF-8 (byte 0xfc); in cp1252 it is ü: set encoding, or",
+        ),
         (
             "id,amount,note\n".encode("utf-16-le"),
             "sales_1.csv: the file is UTF-16 without a byte order mark, not utf-8; set encoding to utf-16-le, or",
         ),
-        ("id,amount,note\n".encode("utf-16"), "sales_1.csv: line 1 is not UTF-8 (byte 0xff), it looks like UTF-16: set encoding, or"),
+        (
+            "id,amount,note\n".encode("utf-16"),
+            "sales_1.csv: line 1 is not UTF-8 (byte 0xff), it looks like UTF-16: set encoding, or",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_taken_as_a_whole_says_why(tmp_path: Path, content: str | bytes, sentence: str) -> None:
@@ -175,8 +217,13 @@ def test_a_file_that_cannot_be_taken_as_a_whole_says_why(tmp_path: Path, content
 
 def test_a_sentence_stays_readable_whatever_the_header_holds(tmp_path: Path) -> None:
     wide = text_feed(*(f"column_{n}" for n in range(50)))
-    assert refusal(tmp_path, "column_0,x\n", wide).startswith("texts_1.csv: columns column_1, column_2, column_3, column_4, column_5 and 44 more are missing")
-    assert refusal(tmp_path, 'id,amount,note,"a\nb","a\nb"\n') == rf"sales_1.csv: column a\nb is more than once in the header{WHOLE}"
+    assert refusal(tmp_path, "column_0,x\n", wide).startswith(
+        "texts_1.csv: columns column_1, column_2, column_3, column_4, column_5 and 44 more are missing"
+    )
+    assert (
+        refusal(tmp_path, 'id,amount,note,"a\nb","a\nb"\n')
+        == rf"sales_1.csv: column a\nb is more than once in the header{WHOLE}"
+    )
 
 
 def test_a_promised_number_of_records_is_held_against_the_file(tmp_path: Path) -> None:
@@ -238,11 +285,20 @@ FIELD = st.text(st.characters(codec="utf-8"), max_size=10) | st.sampled_from(ODD
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.lists(FIELD, min_size=1, max_size=5), max_size=15), st.booleans(), st.integers(1, 200))
-def test_whatever_a_csv_writer_writes_is_accepted_or_rejected_and_nothing_is_lost(rows: list[list[str]], bom: bool, block_bytes: int) -> None:
+def test_whatever_a_csv_writer_writes_is_accepted_or_rejected_and_nothing_is_lost(
+    rows: list[list[str]], bom: bool, block_bytes: int
+) -> None:
     written = io.StringIO()
     csv.writer(written).writerows([["a", "b", "c"], *rows])
     with tempfile.TemporaryDirectory() as folder:
-        staged = rows_of(deliver(Path(folder), text_feed("a", "b", "c"), ("\ufeff" if bom else "") + written.getvalue(), block_bytes=block_bytes))
+        staged = rows_of(
+            deliver(
+                Path(folder),
+                text_feed("a", "b", "c"),
+                ("\ufeff" if bom else "") + written.getvalue(),
+                block_bytes=block_bytes,
+            )
+        )
     assert [r["_record"] for r in staged] == list(range(1, len(rows) + 1))
     data = [row for row in rows if is_data(row, ["a", "b", "c"])]
     accepted = [[r[c] for c in "abc"] for r in staged if r["_reasons"] is None]

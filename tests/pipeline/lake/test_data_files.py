@@ -23,7 +23,9 @@ def numbers(count: int) -> list[pa.RecordBatch]:
     return pa.table({"n": range(count)}, NUMBERS).to_batches(max_chunksize=100)
 
 
-@pytest.mark.parametrize(("count", "files"), [(0, 0), (1, 1), (999, 1), (1499, 1), (1500, 2), (10_000, 10), (10_400, 10), (10_600, 11)])
+@pytest.mark.parametrize(
+    ("count", "files"), [(0, 0), (1, 1), (999, 1), (1499, 1), (1500, 2), (10_000, 10), (10_400, 10), (10_600, 11)]
+)
 def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: Path, count: int, files: int) -> None:
     written = write(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
     found = [pq.read_table(tmp_path / f.name)["n"].to_pylist() for f in written]
@@ -52,8 +54,18 @@ def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
     input_columns = told(tmp_path, rows, row_group_size=1)
     assert input_columns["numRecords"] == 3
     assert input_columns["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
-    assert input_columns["minValues"] == {"text": "b", "number": -1, "day": "0001-01-01", "at": "2025-03-02T10:30:00.000007Z"}
-    assert input_columns["maxValues"] == {"text": "ä", "number": 3, "day": "2026-03-02", "at": "2026-03-02T10:30:00.000007Z"}
+    assert input_columns["minValues"] == {
+        "text": "b",
+        "number": -1,
+        "day": "0001-01-01",
+        "at": "2025-03-02T10:30:00.000007Z",
+    }
+    assert input_columns["maxValues"] == {
+        "text": "ä",
+        "number": 3,
+        "day": "2026-03-02",
+        "at": "2026-03-02T10:30:00.000007Z",
+    }
 
 
 def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
@@ -72,10 +84,17 @@ def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
 
 
 def test_a_file_without_statistics_tells_its_rows_alone(tmp_path: Path) -> None:
-    assert told(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {"numRecords": 1, "minValues": {}, "maxValues": {}, "nullCount": {}}
+    assert told(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
+        "numRecords": 1,
+        "minValues": {},
+        "maxValues": {},
+        "nullCount": {},
+    }
 
 
-KEYS = st.tuples(st.sampled_from(["a", "b", "", None]), st.integers(-2, 2) | st.none(), st.sampled_from([Decimal("1.5"), None]))
+KEYS = st.tuples(
+    st.sampled_from(["a", "b", "", None]), st.integers(-2, 2) | st.none(), st.sampled_from([Decimal("1.5"), None])
+)
 SCHEMA = pa.schema([("text", pa.string()), ("n", pa.int32()), ("amount", pa.decimal128(9, 2))])
 
 

@@ -12,10 +12,26 @@ from factories_pipeline import Site, on_sail
 from pyspark.sql import functions as F
 
 from pipeline.contract import Outcome, Result
-from pipeline.transform.judging import MOST_UNFIT
-from pipeline.model import HIGH, REJECT, PointInTimeJoin, Derived, Enriched, Feed, GoldTable, Scd2, LatestJoin, Rule, Source, Scd1, recompute, select_rows, aggregate
-from pipeline.run import MEND_VALUE
 from pipeline.engine.session import Session
+from pipeline.model import (
+    HIGH,
+    REJECT,
+    Derived,
+    Enriched,
+    Feed,
+    GoldTable,
+    LatestJoin,
+    PointInTimeJoin,
+    Rule,
+    Scd1,
+    Scd2,
+    Source,
+    aggregate,
+    recompute,
+    select_rows,
+)
+from pipeline.run import MEND_VALUE
+from pipeline.transform.judging import MOST_UNFIT
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -208,7 +224,9 @@ PRICED = Enriched(
     joins=(LatestJoin(feed="prices", on=("id",), prefix="price_"),),
     derived=(Derived("each", "INT", "100 div price"), Derived("rest", "INT", "each % (pieces - 3)")),
 )
-PRICES = Feed(name="prices", files="prices_*.csv", columns="id STRING NOT NULL, price INT", key=("id",), stored_as=Scd1())
+PRICES = Feed(
+    name="prices", files="prices_*.csv", columns="id STRING NOT NULL, price INT", key=("id",), stored_as=Scd1()
+)
 
 
 def shop(site_of: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, *gold: GoldTable, **more: Any) -> Site:
@@ -276,7 +294,9 @@ def test_a_value_that_fails_beside_an_open_version_is_named_too(
     priced = replace(PRICED, joins=(PointInTimeJoin(feed="prices", on=("id",), prefix="price_"),))
     feed = replace(ORDERS, derived=(), rules=())
     site = Site(folder, session, replace(TRADE, feeds=(feed, prices), enriched=(priced,)))
-    result = site.attempt("2026-03-02", orders=orders(GOOD, "b | 1/2/2016 | 11.00 | 3"), prices="id | price\n a | 5\n b | 6")
+    result = site.attempt(
+        "2026-03-02", orders=orders(GOOD, "b | 1/2/2016 | 11.00 | 3"), prices="id | price\n a | 5\n b | 6"
+    )
     must_be_rejected(site, result, "trade.silver.priced: rest cannot be computed of orders_001.csv, record 2: ")
 
 

@@ -16,12 +16,14 @@ from factories_pipeline import on_spark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.lake.lake import MaterializedRows, Lake
-from pipeline.model import columns_of
 from pipeline.engine.session import Session
+from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.model import columns_of
 
 ORDERS = "retail.silver.orders"
-COLUMNS = columns_of("order_id STRING, Day DATE, amount DECIMAL(12,2), seen TIMESTAMP, is_open BOOLEAN, items INT, total BIGINT")
+COLUMNS = columns_of(
+    "order_id STRING, Day DATE, amount DECIMAL(12,2), seen TIMESTAMP, is_open BOOLEAN, items INT, total BIGINT"
+)
 AT = dt.datetime(2026, 3, 2, 10, 30, tzinfo=dt.UTC)
 DAY = dt.date(2026, 3, 2)
 ROW = {"order_id": "O1", "Day": DAY, "amount": Decimal("1.25"), "seen": AT, "is_open": True, "items": 2, "total": 3}
@@ -77,10 +79,18 @@ def test_the_engine_reads_each_version_with_its_types_and_an_empty_one_too(engin
     counts = [engine_lake.read(ORDERS, v).count() for v in (0, 1, 2)]
     df = engine_lake.read(ORDERS, 1)
     assert counts == [0, 2, 3]
-    assert df.schema.simpleString() == "struct<order_id:string,Day:date,amount:decimal(12,2),seen:timestamp,is_open:boolean,items:int,total:bigint>"
+    assert (
+        df.schema.simpleString()
+        == "struct<order_id:string,Day:date,amount:decimal(12,2),seen:timestamp,is_open:boolean,items:int,total:bigint>"
+    )
     assert engine_lake.read(ORDERS, 0).schema == df.schema
     # compared inside the engine: a driver shows timestamps without their zone
-    assert df.where("order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and seen = timestamp'2026-03-02 10:30:00' and is_open").count() == 1
+    assert (
+        df.where(
+            "order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and seen = timestamp'2026-03-02 10:30:00' and is_open"
+        ).count()
+        == 1
+    )
 
 
 def test_the_engine_reads_only_the_columns_that_are_asked_for_in_their_order(engine_lake: Lake) -> None:
@@ -95,10 +105,18 @@ def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: L
     engine_lake.create(ORDERS, COLUMNS)
     days = [AT + dt.timedelta(days=n) for n in range(4)]
     for n, seen in enumerate(days):
-        engine_lake.append(ORDERS, pa.table({"order_id": [f"O{n}", f"P{n}"], "seen": [seen, None if n == 3 else seen + dt.timedelta(hours=1)]}), "t")
+        engine_lake.append(
+            ORDERS,
+            pa.table(
+                {"order_id": [f"O{n}", f"P{n}"], "seen": [seen, None if n == 3 else seen + dt.timedelta(hours=1)]}
+            ),
+            "t",
+        )
 
     def read(low: dt.datetime | None, high: dt.datetime | None) -> list[str]:
-        return sorted(row[0] for row in engine_lake.read(ORDERS, 4, ["order_id"], within={"seen": (low, high)}).collect())
+        return sorted(
+            row[0] for row in engine_lake.read(ORDERS, 4, ["order_id"], within={"seen": (low, high)}).collect()
+        )
 
     assert read(days[1] + dt.timedelta(hours=1), days[2]) == ["O1", "O2", "P1", "P2"]
     assert read(days[3], days[3]) == ["O3", "P3"]  # of a file that is read every row is
@@ -107,7 +125,9 @@ def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: L
 
 
 @pytest.mark.parametrize("column", ["amount", "is_open", "order_id"])
-def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column_or_ends_of_another_type(engine_lake: Lake, column: str) -> None:
+def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column_or_ends_of_another_type(
+    engine_lake: Lake, column: str
+) -> None:
     engine_lake.create(ORDERS, COLUMNS)
     engine_lake.append(ORDERS, pa.Table.from_pylist([ROW], schema=engine_lake.schema(ORDERS)), "t")
     low = {"amount": Decimal(5), "is_open": False, "order_id": AT}[column]
@@ -158,7 +178,9 @@ def test_a_table_name_cannot_lead_out_of_the_lake(lake: Lake, name: str) -> None
 
 def test_appended_rows_bind_by_name_take_the_tables_types_and_lack_columns_as_null(lake: Lake) -> None:
     lake.create(ORDERS, COLUMNS)
-    rows = pa.table({"total": pa.array([7], pa.int32()), "surplus": ["x"], "order_id": pa.array(["O1"], pa.large_string())})
+    rows = pa.table(
+        {"total": pa.array([7], pa.int32()), "surplus": ["x"], "order_id": pa.array(["O1"], pa.large_string())}
+    )
     assert lake.append(ORDERS, rows, "t") == 1
     assert rows_of(lake) == [{**EMPTY, "order_id": "O1", "total": 7}]
 
@@ -181,22 +203,32 @@ def test_no_rows_make_no_commit(lake: Lake) -> None:
 
 def test_maps_lists_and_structs_come_back_as_they_were(engine_lake: Lake) -> None:
     file = pa.struct([("name", pa.string()), ("bytes", pa.int64())])
-    schema = pa.schema([("_extra", pa.map_(pa.string(), pa.string())), ("reasons", pa.list_(pa.string())), ("files", pa.list_(file))])
+    schema = pa.schema(
+        [("_extra", pa.map_(pa.string(), pa.string())), ("reasons", pa.list_(pa.string())), ("files", pa.list_(file))]
+    )
     engine_lake.create("ops.things", schema)
     df = engine_lake.session.spark.sql(  # type: ignore[union-attr]
         "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files union all select null, null, null"
     )
     engine_lake.append("ops.things", engine_lake.materialize(df, "things"), "t")
-    want = [{"_extra": None, "reasons": None, "files": None}, {"_extra": {"a": "b"}, "reasons": ["x", "y"], "files": [{"name": "f", "bytes": 5}]}]
+    want = [
+        {"_extra": None, "reasons": None, "files": None},
+        {"_extra": {"a": "b"}, "reasons": ["x", "y"], "files": [{"name": "f", "bytes": 5}]},
+    ]
     assert rows_of(engine_lake, "ops.things") == want
-    assert engine_lake.read("ops.things", 1).where("_extra['a'] = 'b' and files[0].bytes = 5 and reasons[1] = 'y'").count() == 1
+    assert (
+        engine_lake.read("ops.things", 1).where("_extra['a'] = 'b' and files[0].bytes = 5 and reasons[1] = 'y'").count()
+        == 1
+    )
 
 
 def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     lake.create(ORDERS, COLUMNS)
     count = 60_000
     ids = [f"O{(i * 7919) % count:06d}" for i in range(count)]
-    table = pa.table({"order_id": ids, "items": pa.array(range(count), pa.int32()), "_sign": pa.array([1] * count, pa.int32())})
+    table = pa.table(
+        {"order_id": ids, "items": pa.array(range(count), pa.int32()), "_sign": pa.array([1] * count, pa.int32())}
+    )
     pq.write_table(table, lake.work / "many.parquet")
     lake.change(ORDERS, ["order_id"], lake.open_parquet(lake.work / "many.parquet"), "t")
     found = lake.arrow(ORDERS, columns=["order_id"])["order_id"].to_pylist()
@@ -208,7 +240,12 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.open_work("b1")
     lake.create(ORDERS, COLUMNS)
-    rows = lake.materialize(session.spark.sql("select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"), "rows")
+    rows = lake.materialize(
+        session.spark.sql(
+            "select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"
+        ),
+        "rows",
+    )
     assert lake.append(ORDERS, rows, "lakegate b1/1") == 1
     assert rows_of(lake) == [{**EMPTY, "order_id": "O1", "seen": AT, "items": 2}]
     assert [c.tag for c in lake.commits(ORDERS, 0)] == ["lakegate b1/1"]
@@ -216,13 +253,20 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
 
 
 @on_spark
-def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(session: Session, tmp_path: Path) -> None:
+def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(
+    session: Session, tmp_path: Path
+) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.open_work("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
     row = "select timestamp'2026-03-02 10:30:00.000999' seen"
     lake.append("a.t", lake.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
-    lake.change("a.t", ["seen"], lake.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"), "t")
+    lake.change(
+        "a.t",
+        ["seen"],
+        lake.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"),
+        "t",
+    )
     assert rows_of(lake, "a.t") == [{"seen": AT.replace(microsecond=999), "n": 2}]
 
 
@@ -272,7 +316,9 @@ KEYS = {
     "text STRING, n INT": st.tuples(st.sampled_from(["a", "b", None]), st.integers(-3, 3)),
     "n BIGINT": st.integers(-(2**63), 2**63 - 1),
     "day DATE": st.dates(dt.date(1600, 1, 1), dt.date(9999, 12, 31)) | st.none(),
-    "text STRING, seen TIMESTAMP": st.tuples(st.sampled_from("ab"), st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))),  # noqa: DTZ001
+    "text STRING, seen TIMESTAMP": st.tuples(
+        st.sampled_from("ab"), st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))
+    ),  # noqa: DTZ001
     "amount DECIMAL(20,4)": st.decimals(-1000, 1000, places=4),
     "is_open BOOLEAN, n INT": st.tuples(st.booleans() | st.none(), st.integers(0, 2)),
 }
@@ -281,7 +327,9 @@ KEYS = {
 @pytest.mark.parametrize("key_columns", list(KEYS))
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(tmp_path: Path, key_columns: str, data: st.DataObject) -> None:
+def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
+    tmp_path: Path, key_columns: str, data: st.DataObject
+) -> None:
     """The law of `change`: keys of every type, nulls and odd characters included."""
     key = [c.name for c in columns_of(key_columns)]
     lake = Lake(Path(tempfile.mkdtemp(dir=tmp_path)))
@@ -292,7 +340,9 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(tmp_path: Path, 
     for turn in range(2):
         news = data.draw(st.dictionaries(KEYS[key_columns], st.none() | st.integers(0, 9), max_size=6))
         old = data.draw(st.sets(st.sampled_from(list(state)))) if state else set()
-        touched = {k: v for k, v in news.items() if v is not None or k in state} | {k: None for k in old if k not in news}
+        touched = {k: v for k, v in news.items() if v is not None or k in state} | {
+            k: None for k in old if k not in news
+        }
         rows = [{**_key(key, k), "value": state[k], "_sign": -1} for k in touched if k in state]
         rows += [{**_key(key, k), "value": v, "_sign": 1} for k, v in touched.items() if v is not None]
         lake.change("a.t", key, kept(lake, rows, schema, f"turn{turn}"), "t")
@@ -316,7 +366,12 @@ def test_every_commit_carries_its_tag_and_a_restore_says_which_version_it_brough
     assert lake.restore(ORDERS, 1, "lakegate b1/3") == 3
     DeltaTable(lake.location(ORDERS)).delete()
     seen = [(c.version, c.operation, c.tag, c.restored) for c in lake.commits(ORDERS, 0)]
-    assert seen == [(1, "WRITE", "lakegate b1/1", None), (2, "WRITE", "lakegate b1/2", None), (3, "RESTORE", "lakegate b1/3", 1), (4, "DELETE", None, None)]
+    assert seen == [
+        (1, "WRITE", "lakegate b1/1", None),
+        (2, "WRITE", "lakegate b1/2", None),
+        (3, "RESTORE", "lakegate b1/3", 1),
+        (4, "DELETE", None, None),
+    ]
     assert [c.version for c in lake.commits(ORDERS, 3)] == [4]
     assert lake.commits(ORDERS, 4) == []
     assert [lake.is_at(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
@@ -363,9 +418,28 @@ def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
 
 
 def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(lake: Lake) -> None:
-    schema = pa.schema([("extra", pa.map_(pa.string(), pa.string())), ("n", pa.int32()), ("at", pa.timestamp("us", "UTC")), ("nothing", pa.int64())])
-    some = kept(lake, [{"extra": [("a", "b")], "n": 3, "at": AT}, {"n": -1, "at": None}, {"n": None, "at": AT + dt.timedelta(microseconds=1)}], schema)
-    assert (some.min_max("n"), some.min_max("at"), some.min_max("nothing")) == ((-1, 3), (AT, AT + dt.timedelta(microseconds=1)), (None, None))
+    schema = pa.schema(
+        [
+            ("extra", pa.map_(pa.string(), pa.string())),
+            ("n", pa.int32()),
+            ("at", pa.timestamp("us", "UTC")),
+            ("nothing", pa.int64()),
+        ]
+    )
+    some = kept(
+        lake,
+        [
+            {"extra": [("a", "b")], "n": 3, "at": AT},
+            {"n": -1, "at": None},
+            {"n": None, "at": AT + dt.timedelta(microseconds=1)},
+        ],
+        schema,
+    )
+    assert (some.min_max("n"), some.min_max("at"), some.min_max("nothing")) == (
+        (-1, 3),
+        (AT, AT + dt.timedelta(microseconds=1)),
+        (None, None),
+    )
     assert kept(lake, [], schema, "none").min_max("n") == (None, None)
 
 
@@ -376,7 +450,9 @@ def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
 
 
 def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
-    rows = engine_lake.materialize(engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long")  # type: ignore[union-attr]
+    rows = engine_lake.materialize(
+        engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long"
+    )  # type: ignore[union-attr]
     low, high = rows.min_max("text")
     assert low == ""
     assert high.startswith("x")

@@ -18,11 +18,11 @@ import pytest
 from factories_pipeline import Site, on_spark
 
 from pipeline.contract import Outcome
-from pipeline.errors import LostWrite
 from pipeline.engine.java import find_java
+from pipeline.engine.session import Session
+from pipeline.errors import LostWrite
 from pipeline.lake.lake import Lake
 from pipeline.model import columns_of
-from pipeline.engine.session import Session
 
 TABLE = "shop.silver.sales"
 
@@ -89,7 +89,9 @@ def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, r
 
 
 @on_spark
-@pytest.mark.parametrize(("lost", "says"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")])
+@pytest.mark.parametrize(
+    ("lost", "says"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
+)
 def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, says: str) -> None:
     lake = Lake(tmp_path, session, engine_rows=1)
     lake.open_work("b1")
@@ -163,7 +165,17 @@ def master(tmp_path: Path) -> Iterator[str]:
     head = [*started, f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
     worker = [*started, f"{deploy}.worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "1g"]
     worker += ["--webui-port", "0", "--work-dir", str(tmp_path / "cluster"), address]
-    blind = ["unshare", "--mount", "sh", "-c", ONE_WAY, "sh", str(tmp_path / "site"), str(tmp_path / "overlay"), *worker]
+    blind = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        ONE_WAY,
+        "sh",
+        str(tmp_path / "site"),
+        str(tmp_path / "overlay"),
+        *worker,
+    ]
     with contextlib.ExitStack() as stack, (tmp_path / "cluster.log").open("wb") as log:
         for command in (head, blind):
             process = subprocess.Popen(command, env=os.environ | java, stdout=log, stderr=log)
@@ -181,4 +193,6 @@ def test_a_cluster_whose_writes_do_not_arrive_is_told(tmp_path: Path, master: st
     command = [sys.executable, "-c", DRIVER, master, str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
     said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert said.startswith(f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there")
+    assert said.startswith(
+        f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there"
+    )

@@ -10,9 +10,9 @@ from factories_library import LIBRARY
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Result
-from pipeline.model import Enriched, Feed, Scd2, LatestJoin, Snapshot, Scd1
-from pipeline.sources.checks import flaws
 from pipeline.engine.session import Session
+from pipeline.model import Enriched, Feed, LatestJoin, Scd1, Scd2, Snapshot
+from pipeline.sources.checks import flaws
 
 FIRST: dict[str, Any] = {
     "readers": """
@@ -55,7 +55,11 @@ def library(session: Session, tmp_path: Path) -> Site:
 def moved(before: Result, after: Result) -> set[str]:
     """The silver and gold tables that a batch wrote to."""
     versions = before.table_versions
-    return {t.removeprefix("library.") for t, v in after.table_versions.items() if versions[t] != v and (".silver." in t or ".gold." in t)}
+    return {
+        t.removeprefix("library.")
+        for t, v in after.table_versions.items()
+        if versions[t] != v and (".silver." in t or ".gold." in t)
+    }
 
 
 def test_a_library_is_told_in_its_tables(library: Site) -> None:
@@ -66,7 +70,9 @@ def test_a_library_is_told_in_its_tables(library: Site) -> None:
         r2     |          | Bob       | Bob    | York      | York
         r3     |          |           | nobody |           | nowhere
     """)
-    assert library.draw("silver.editions", "isbn", "fee", "floor", "effective_from", "effective_to", "is_current") == drawn("""
+    assert library.draw(
+        "silver.editions", "isbn", "fee", "floor", "effective_from", "effective_to", "is_current"
+    ) == drawn("""
         isbn | fee | floor | effective_from | effective_to | is_current
         b1   | 2   | 3     | 2026-01-01     | 2026-02-01   | false
         b1   | 5   | 3     | 2026-02-01     |              | true
@@ -97,7 +103,9 @@ def test_a_library_is_told_in_its_tables(library: Site) -> None:
 def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> None:
     library.deliver("2026-03-01", **FIRST)
     birthday = library.deliver("2026-03-02", genres="genre | floor\n sea | 9")
-    assert library.draw("gold.dim_reader", "reader", "age_group") == drawn("reader | age_group\n r1 | adult\n r2 | adult\n r3 | n/a")
+    assert library.draw("gold.dim_reader", "reader", "age_group") == drawn(
+        "reader | age_group\n r1 | adult\n r2 | adult\n r3 | n/a"
+    )
     assert library.written("gold.dim_reader", birthday) == 1
     assert library.draw("gold.per_town", "town", "age_group", "fees") == drawn("""
         town  | age_group | fees
@@ -106,7 +114,11 @@ def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> 
         York  | adult     | 6
     """)
     # An older batch turns no clock back, and a row that comes with news is of its right age, too.
-    library.deliver("2026-02-01", homes="reader | town\n r3 | Hull", readers="reader | name | born\n r4 | Cid | 2008-03-02\n r5 | Dot | 2008-03-03")
+    library.deliver(
+        "2026-02-01",
+        homes="reader | town\n r3 | Hull",
+        readers="reader | name | born\n r4 | Cid | 2008-03-02\n r5 | Dot | 2008-03-03",
+    )
     assert library.draw("gold.dim_reader", "reader", "town", "age_group") == drawn("""
         reader | town    | age_group
         r1     | Leeds   | adult
@@ -120,7 +132,12 @@ def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> 
 @on_sail
 def test_news_in_columns_that_nobody_joins_restate_nothing(library: Site) -> None:
     first = library.deliver("2026-03-01", **FIRST)
-    notes = library.deliver("2026-03-01", revision=1, genres="genre | floor | note\n air | 3 | calm", books=str(FIRST["books"]).replace("Kites", "Birds"))
+    notes = library.deliver(
+        "2026-03-01",
+        revision=1,
+        genres="genre | floor | note\n air | 3 | calm",
+        books=str(FIRST["books"]).replace("Kites", "Birds"),
+    )
     assert moved(first, notes) == {"silver.genres", "silver.books", "silver.editions", "gold.dim_edition"}
     floors = library.deliver("2026-03-01", revision=2, genres="genre | floor | note\n air | 4 | calm")
     assert moved(notes, floors) == {"silver.genres", "silver.editions", "gold.dim_edition"}
@@ -160,7 +177,10 @@ def test_gold_that_follows_gold_is_what_it_would_be_anew(library: Site, session:
     """)
     anew = Site(tmp_path / "anew", session, LIBRARY)
     for feed in LIBRARY.feeds:
-        rows = [{k: None if v is None else str(v) for k, v in r.items() if k in feed.names} for r in library.rows(f"silver.{feed.name}")]
+        rows = [
+            {k: None if v is None else str(v) for k, v in r.items() if k in feed.names}
+            for r in library.rows(f"silver.{feed.name}")
+        ]
         anew.deliver("2026-03-05", **{feed.name: rows})
     for table in LIBRARY.gold:
         columns = [c.name for c in table.schema]
@@ -187,7 +207,9 @@ def test_a_replacement_that_is_not_whole_cannot_be_declared() -> None:
         Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
 
 
-@pytest.mark.parametrize("keep", [Snapshot(valid_from="since"), Scd2(sequence_by="since"), Scd2(tie_breaker=("since",))], ids=str)
+@pytest.mark.parametrize(
+    "keep", [Snapshot(valid_from="since"), Scd2(sequence_by="since"), Scd2(tie_breaker=("since",))], ids=str
+)
 def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
     with pytest.raises(ValueError, match="since is none of its columns"):
         Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=keep, snapshot=True)
@@ -197,8 +219,18 @@ def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
     ("table", "says"),
     [
         (Enriched(name="wrong", upstream="loans", versions=True, joins=()), "loans has no versions to show"),
-        (Enriched(name="wrong", upstream="loans", joins=(LatestJoin(feed="homes", on=("reader",), prefix="", columns=("street",)),)), "street is none of the columns"),
-        (Enriched(name="wrong", upstream="homes", joins=(LatestJoin(feed="loans", on=("reader",), prefix=""),)), "several rows of loans may share reader"),
+        (
+            Enriched(
+                name="wrong",
+                upstream="loans",
+                joins=(LatestJoin(feed="homes", on=("reader",), prefix="", columns=("street",)),),
+            ),
+            "street is none of the columns",
+        ),
+        (
+            Enriched(name="wrong", upstream="homes", joins=(LatestJoin(feed="loans", on=("reader",), prefix=""),)),
+            "several rows of loans may share reader",
+        ),
     ],
     ids=["no versions", "no such column", "no newest"],
 )

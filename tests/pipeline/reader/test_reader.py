@@ -56,7 +56,10 @@ def test_an_older_batch_shows_the_tables_as_it_published_them(lake: PublishedLak
 def test_ops_tables_follow_the_newest_row_of_any_source(lake: PublishedLake) -> None:
     log = pa.schema([("batch_id", pa.string())])
     lake.create("ops.processing_log", log)
-    first, second = lake.write("ops.processing_log", [{"batch_id": "b1"}], log), lake.write("ops.processing_log", [{"batch_id": "b4"}], log)
+    first, second = (
+        lake.write("ops.processing_log", [{"batch_id": "b1"}], log),
+        lake.write("ops.processing_log", [{"batch_id": "b4"}], log),
+    )
     lake.publish("retail", {DAILY: 2, "ops.processing_log": first})
     lake.publish("crm", {"crm.gold.customers": 0, "ops.processing_log": second})
     assert reader.published(lake.path).versions["ops.processing_log"] == second
@@ -90,10 +93,14 @@ def test_empty_tables_have_columns_of_the_right_types(lake: PublishedLake) -> No
 
 def test_values_come_as_they_were_written(lake: PublishedLake) -> None:
     at = dt.datetime(2026, 3, 5, 10, 30, tzinfo=dt.UTC)
-    lake.publish("retail", {DAILY: lake.write(DAILY, [sale(5, "5.05", at=at, tags=[("a", "b")], sizes=[{"name": "s", "n": 2}])])})
+    lake.publish(
+        "retail", {DAILY: lake.write(DAILY, [sale(5, "5.05", at=at, tags=[("a", "b")], sizes=[{"name": "s", "n": 2}])])}
+    )
     found = reader.sql(reader.published(lake.path), f"FROM {DAILY} WHERE order_date = '2026-03-05'")
     nested = {"tags": {"a": "b"}, "sizes": [{"name": "s", "n": 2}]}
-    assert reader.plain(found.records()) == [{"order_date": "2026-03-05", "revenue": Decimal("5.05"), "at": "2026-03-05T10:30:00Z", "orders": 1, **nested}]
+    assert reader.plain(found.records()) == [
+        {"order_date": "2026-03-05", "revenue": Decimal("5.05"), "at": "2026-03-05T10:30:00Z", "orders": 1, **nested}
+    ]
 
 
 def test_columns_that_came_later_are_null_in_older_rows(lake: PublishedLake) -> None:
@@ -107,7 +114,9 @@ def test_columns_that_came_later_are_null_in_older_rows(lake: PublishedLake) -> 
 
 
 def test_ops_tables_go_by_two_names_and_joins_by_three(lake: PublishedLake) -> None:
-    query = f"SELECT b.batch_id, d.revenue FROM ops.batches b JOIN {DAILY} d ON day(d.order_date) = b.batch_seq ORDER BY 1"
+    query = (
+        f"SELECT b.batch_id, d.revenue FROM ops.batches b JOIN {DAILY} d ON day(d.order_date) = b.batch_seq ORDER BY 1"
+    )
     assert rows(lake, query) == [("b1", Decimal("1.50")), ("b2", Decimal("2.25"))]
 
 
@@ -204,8 +213,17 @@ def test_the_newest_versions_are_found_among_many_small_files(tmp_path: Path) ->
     lake.publish("retail", {DAILY: 0})
     moment = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     for seq in range(2, 82):
-        source, versions = ("crm", [("crm.gold.customers", 0)]) if seq % 5 else ("retail", [(DAILY, version if seq == 80 else 0)])
-        row = {"batch_id": f"b{seq}", "batch_seq": seq, "kind": "batch", "source": source, "published_at": moment, "table_versions": versions}
+        source, versions = (
+            ("crm", [("crm.gold.customers", 0)]) if seq % 5 else ("retail", [(DAILY, version if seq == 80 else 0)])
+        )
+        row = {
+            "batch_id": f"b{seq}",
+            "batch_seq": seq,
+            "kind": "batch",
+            "source": source,
+            "published_at": moment,
+            "table_versions": versions,
+        }
         lake.write("ops.batches", [row], MANIFEST)
     began = time.perf_counter()
     state = reader.published(lake.path)
@@ -222,5 +240,7 @@ def test_reading_loads_no_engine_and_nothing_slow(lake: PublishedLake) -> None:
         "print(sorted({'pyspark', 'pysail', 'pandas', 'pyarrow.dataset'} & set(sys.modules)))"
     )
     root = Path(__file__).parents[3]
-    done = subprocess.run([sys.executable, "-c", program, str(lake.path)], capture_output=True, text=True, check=True, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(lake.path)], capture_output=True, text=True, check=True, cwd=root
+    )
     assert done.stdout.strip() == "[]"

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pytest
 from packing import packed
 
+from pipeline.model import Append, Feed, Scd1, Scd2, Source
 from pipeline.scaffold.draft import draft
-from pipeline.sources.external import load
-from pipeline.model import Append, Feed, Scd2, Source, Scd1
 from pipeline.scaffold.infer_schema import SampleError, feed_name, glob_of, type_of
+from pipeline.sources.external import load
 
 EXAMPLE = Path(__file__).parents[3] / "landing_zone_example"
 TAKINGS = """receipt,stall,quantity,price,sold_at,note
@@ -41,7 +41,12 @@ def refused(folder: Path, text: str, name: str = "kiosk", file: str = "takings_2
 
 def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> None:
     feed = only_feed(tmp_path, takings_2026_03_02=TAKINGS)
-    assert (feed.name, feed.files, feed.key, feed.stored_as) == ("takings", "takings_*.csv", ("receipt",), Scd2(sequence_by="sold_at"))
+    assert (feed.name, feed.files, feed.key, feed.stored_as) == (
+        "takings",
+        "takings_*.csv",
+        ("receipt",),
+        Scd2(sequence_by="sold_at"),
+    )
     assert [(c.name, c.type, c.required) for c in feed.schema] == [
         ("receipt", "STRING", True),
         ("stall", "STRING", True),
@@ -51,14 +56,23 @@ def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> Non
         ("note", "STRING", False),
     ]
     lines = (tmp_path / "kiosk" / "feeds.py").read_text().splitlines()
-    guesses = [line for line in lines if any(word in line for word in ("files=", "key=", "keep=", " STRING", " INT", " DECIMAL", " TIMESTAMP"))]
+    guesses = [
+        line
+        for line in lines
+        if any(word in line for word in ("files=", "key=", "keep=", " STRING", " INT", " DECIMAL", " TIMESTAMP"))
+    ]
     assert len(guesses) == 9
     assert all("  # proposed: " in line for line in guesses)
     assert "        \"note STRING, \"  # proposed: text, as 'wet'; empty in 1 of 2" in lines
 
 
 def test_samples_are_parted_into_feeds_by_their_names(tmp_path: Path) -> None:
-    source = drafted(tmp_path, takings_20260302=TAKINGS, takings_20260303=TAKINGS.replace("R-", "Q-"), stalls_20260302="stall,place\nS1,pier\n")
+    source = drafted(
+        tmp_path,
+        takings_20260302=TAKINGS,
+        takings_20260303=TAKINGS.replace("R-", "Q-"),
+        stalls_20260302="stall,place\nS1,pier\n",
+    )
     assert [(f.name, f.files) for f in source.feeds] == [("takings", "takings_*.csv"), ("stalls", "stalls_*.csv")]
     assert source.feed("stalls").stored_as == Scd1()
 
@@ -83,11 +97,22 @@ def test_a_column_that_a_sample_lacks_is_optional(tmp_path: Path) -> None:
         ("name,shop_id\nx,1\ny,2", ("shop_id",)),
         ("day,shop,n\n2026-01-01,1,5\n2026-01-01,2,5\n2026-01-02,1,5", ("day", "shop")),
         ("a,b\n1,x\n1,x\n2,x", ("a",)),
-        ("order_id,state,changed_at\n1,new,2026-01-01 10:00:00\n1,sent,2026-01-01 11:00:00\n2,new,2026-01-01 10:00:00", ("order_id",)),
+        (
+            "order_id,state,changed_at\n1,new,2026-01-01 10:00:00\n1,sent,2026-01-01 11:00:00\n2,new,2026-01-01 10:00:00",
+            ("order_id",),
+        ),
     ],
-    ids=["the first that is unique", "rather an id than a name", "two together", "repeats say nothing", "an event time tells the versions of a key apart"],
+    ids=[
+        "the first that is unique",
+        "rather an id than a name",
+        "two together",
+        "repeats say nothing",
+        "an event time tells the versions of a key apart",
+    ],
 )
-def test_the_key_is_the_smallest_set_of_columns_that_tells_rows_apart(tmp_path: Path, rows: str, key: tuple[str, ...]) -> None:
+def test_the_key_is_the_smallest_set_of_columns_that_tells_rows_apart(
+    tmp_path: Path, rows: str, key: tuple[str, ...]
+) -> None:
     assert only_feed(tmp_path, things_2026=rows + "\n").key == key
 
 
@@ -150,7 +175,10 @@ def test_names_of_files_become_globs_and_feeds(name: str, pattern: str, feed: st
         ("a,,c\n1,2,3\n", "takings_2026_03_02.csv: the header has a column without a name"),
         ("1,2\n3,4\n", "takings_2026_03_02.csv: its first line is no header"),
         ('a,b\n1,"2\n', "takings_2026_03_02.csv: the quote that opens in line 2 never closes"),
-        ("a,b\n1\n2\n3,4\n", "takings_2026_03_02.csv: 2 of 3 records have stray quotes, or not the header's 2 fields; it is no sample"),
+        (
+            "a,b\n1\n2\n3,4\n",
+            "takings_2026_03_02.csv: 2 of 3 records have stray quotes, or not the header's 2 fields; it is no sample",
+        ),
     ],
 )
 def test_a_sample_that_is_of_no_use_is_told_in_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -162,7 +190,9 @@ def test_names_and_files_that_are_taken_are_told_before_anything_is_written(tmp_
     assert refused(tmp_path, TAKINGS, name="lake").startswith("lake cannot be the name of a source")
     assert refused(tmp_path, TAKINGS, name="My-Shop").startswith("My-Shop cannot be the name of a source")
     (tmp_path / "takings_2026_03_02.csv").unlink()
-    assert "meets orders_*.csv, the files of retail's feed orders" in refused(tmp_path, TAKINGS, file="orders_2026_03_02.csv")
+    assert "meets orders_*.csv, the files of retail's feed orders" in refused(
+        tmp_path, TAKINGS, file="orders_2026_03_02.csv"
+    )
 
 
 def test_a_folder_that_is_there_is_never_touched(tmp_path: Path) -> None:
@@ -194,6 +224,14 @@ def test_the_dirty_example_is_proposed_much_as_it_is_declared(tmp_path: Path) ->
     assert sorted(f.name for f in found.feeds) == sorted(f.name for f in RETAIL.feeds)
     for feed in found.feeds:
         declared = RETAIL.feed(feed.name)
-        assert (feed.files, feed.names, feed.stored_as) == (declared.files, declared.names, Scd2(sequence_by="created_timestamp"))
-        types = [(a.name, a.type, b.type) for a, b in zip(feed.schema, declared.schema, strict=True) if a.type[:4] != b.type[:4]]
+        assert (feed.files, feed.names, feed.stored_as) == (
+            declared.files,
+            declared.names,
+            Scd2(sequence_by="created_timestamp"),
+        )
+        types = [
+            (a.name, a.type, b.type)
+            for a, b in zip(feed.schema, declared.schema, strict=True)
+            if a.type[:4] != b.type[:4]
+        ]
         assert types == [], feed.name

@@ -15,10 +15,10 @@ from factories_pipeline import Site, on_sail
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.contract import Outcome, Quality, Result
-from pipeline.model import HIGH, Rule
 from pipeline.engine.session import Session
+from pipeline.model import HIGH, Rule
+from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.transform.hierarchy import roots
 
 MIDNIGHT = 1_772_409_600_000  # 2026-03-02 00:00 UTC in milliseconds
@@ -28,7 +28,10 @@ SEEN = ("category_id", "parent_category_id", "root_category_id", "available", "p
 
 def timed(drawing: str) -> list[dict[str, str | None]]:
     """Rows of a drawing whose `at` is in milliseconds after midnight."""
-    return [{"timestamp": str(MIDNIGHT + int(row["at"] or 0)), **{k: v for k, v in row.items() if k != "at"}} for row in parsed(drawing)]
+    return [
+        {"timestamp": str(MIDNIGHT + int(row["at"] or 0)), **{k: v for k, v in row.items() if k != "at"}}
+        for row in parsed(drawing)
+    ]
 
 
 def seen(site: Site, *names: str, result: Result | None = None) -> str:
@@ -91,9 +94,15 @@ LATE: dict[str, Any] = {
 def delivered(site: Site, batch: Mapping[str, Any]) -> Result:
     """Delivers a batch; several parts of the properties are several files."""
     parts = batch.get("item_properties", [])
-    several = [site.csv(CLICKSTREAM.feed("item_properties"), part) for part in parts] if parts and isinstance(parts[0], list) else None
+    several = (
+        [site.csv(CLICKSTREAM.feed("item_properties"), part) for part in parts]
+        if parts and isinstance(parts[0], list)
+        else None
+    )
     rest = {name: value for name, value in batch.items() if name != "item_properties"}
-    return site.deliver(**rest, **({"raw_item_properties": several} if several else {"item_properties": parts} if parts else {}))
+    return site.deliver(
+        **rest, **({"raw_item_properties": several} if several else {"item_properties": parts} if parts else {})
+    )
 
 
 @dataclass(frozen=True)
@@ -174,12 +183,16 @@ def test_an_event_of_a_category_on_a_circle_has_no_root(told: Told) -> None:
 
 
 def test_sales_have_the_category_and_price_of_their_millisecond(told: Told) -> None:
-    assert told.site.draw("gold.fact_sales", "transactionid", "event_date", "visitorid", "itemid", "category_id", "price") == drawn("""
+    assert told.site.draw(
+        "gold.fact_sales", "transactionid", "event_date", "visitorid", "itemid", "category_id", "price"
+    ) == drawn("""
         transactionid | event_date | visitorid | itemid | category_id | price
         70            | 2026-03-02 | 1         | 1      | 20          | 10.5
         71            | 2026-03-02 | 2         | 2      | 30          | 7.25
     """)
-    assert told.site.draw("gold.daily_sales_by_category", "event_date", "category_id", "transactions", "items_sold", "revenue") == drawn("""
+    assert told.site.draw(
+        "gold.daily_sales_by_category", "event_date", "category_id", "transactions", "items_sold", "revenue"
+    ) == drawn("""
         event_date | category_id | transactions | items_sold | revenue
         2026-03-02 | 20          | 1            | 1          | 10.5
         2026-03-02 | 30          | 1            | 1          | 7.25
@@ -187,7 +200,14 @@ def test_sales_have_the_category_and_price_of_their_millisecond(told: Told) -> N
 
 
 def test_the_funnel_counts_visitors_and_has_no_rate_without_a_base(told: Told) -> None:
-    columns = ("itemid", "unique_views", "unique_addtocarts", "unique_purchases", "view_to_cart_rate", "cart_to_purchase_rate")
+    columns = (
+        "itemid",
+        "unique_views",
+        "unique_addtocarts",
+        "unique_purchases",
+        "view_to_cart_rate",
+        "cart_to_purchase_rate",
+    )
     assert told.site.draw("gold.funnel", *columns) == drawn("""
         itemid | unique_views | unique_addtocarts | unique_purchases | view_to_cart_rate | cart_to_purchase_rate
         1      | 2            | 1                 | 1                | 0.5               | 1
@@ -203,7 +223,9 @@ def test_the_lists_rank_by_views_and_by_spend(told: Told) -> None:
         2      | 1     | 1               | 2
         9      | 1     | 1               | 3
     """)
-    assert told.site.draw("gold.visitor_segments", "visitorid", "purchases", "spend", "last_purchase_at", "segment") == drawn("""
+    assert told.site.draw(
+        "gold.visitor_segments", "visitorid", "purchases", "spend", "last_purchase_at", "segment"
+    ) == drawn("""
         visitorid | purchases | spend | last_purchase_at    | segment
         1         | 1         | 10.5  | 2026-03-02 00:00:03 | Top 500 Spenders
         2         | 1         | 7.25  | 2026-03-02 00:00:05 | Top 500 Spenders
@@ -216,7 +238,12 @@ def test_one_purchase_of_three_items_is_one_purchase(session: Session, tmp_path:
     bought = "at | visitorid | event | itemid | transactionid\n 1 | 1 | transaction | 1 | 70\n 2 | 1 | transaction | 2 | 70\n 3 | 1 | transaction | 3 | 70"
     site.deliver("2026-03-02", events=timed(bought))
     assert site.draw("gold.visitor_segments", "visitorid", "purchases") == drawn("visitorid | purchases\n 1 | 1")
-    site.deliver("2026-03-02", events=timed("at | visitorid | event | itemid | transactionid\n 4 | 1 | transaction | 1 | 71\n 5 | 1 | transaction | 4 | 70"))
+    site.deliver(
+        "2026-03-02",
+        events=timed(
+            "at | visitorid | event | itemid | transactionid\n 4 | 1 | transaction | 1 | 71\n 5 | 1 | transaction | 4 | 70"
+        ),
+    )
     assert site.draw("gold.visitor_segments", "visitorid", "purchases") == drawn("visitorid | purchases\n 1 | 2")
 
 
@@ -302,7 +329,9 @@ def test_a_tree_that_is_another_restates_the_events_of_what_moved(session: Sessi
     site.deliver(
         "2026-03-02",
         events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1\n 5 | 1 | view | 2\n 5 | 1 | view | 3"),
-        item_properties=timed("at | itemid | property | value\n 1 | 1 | categoryid | 10\n 1 | 2 | categoryid | 20\n 1 | 3 | categoryid | 30"),
+        item_properties=timed(
+            "at | itemid | property | value\n 1 | 1 | categoryid | 10\n 1 | 2 | categoryid | 20\n 1 | 3 | categoryid | 30"
+        ),
         category_tree="categoryid | parentid\n 1 |\n 2 |\n 10 | 1\n 20 | 10\n 30 | 2",
     )
     moved = site.deliver("2026-03-03", category_tree="categoryid | parentid\n 1 |\n 2 |\n 10 | 2\n 20 | 10\n 30 | 2")
@@ -314,21 +343,32 @@ def test_a_tree_that_is_another_restates_the_events_of_what_moved(session: Sessi
     """)
     assert site.written("silver.enriched_events", moved) == 2
     older = site.deliver("2026-03-01", category_tree="categoryid | parentid\n 10 |")
-    assert older.table_versions["clickstream.silver.categories"] == moved.table_versions["clickstream.silver.categories"]
+    assert (
+        older.table_versions["clickstream.silver.categories"] == moved.table_versions["clickstream.silver.categories"]
+    )
 
 
 @on_sail
 def test_a_check_of_the_enriched_table_that_fails_rejects_the_batch(session: Session, tmp_path: Path) -> None:
     (table,) = WITHOUT_GOLD.enriched
-    doubtful = replace(table, checks=(*table.checks, Rule("price_is_small", "price < 10", severity=HIGH, where="price IS NOT NULL")))
+    doubtful = replace(
+        table, checks=(*table.checks, Rule("price_is_small", "price < 10", severity=HIGH, where="price IS NOT NULL"))
+    )
     site = Site(tmp_path, session, replace(WITHOUT_GOLD, enriched=(doubtful,)))
     properties = timed("at | itemid | property | value\n 1 | 1 | 790 | n11.000")
-    result = site.attempt("2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=properties)
+    result = site.attempt(
+        "2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=properties
+    )
     assert result.outcome == Outcome.REJECTED
-    assert "clickstream.silver.enriched_events: 1 rows break its check price_is_small, the first where event_time" in result.reason
+    assert (
+        "clickstream.silver.enriched_events: 1 rows break its check price_is_small, the first where event_time"
+        in result.reason
+    )
     assert site.versions().get("clickstream.silver.events", 0) == 0 or not site.rows("silver.events")
     cheap = timed("at | itemid | property | value\n 1 | 1 | 790 | n9.000")
-    site.deliver("2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=cheap)
+    site.deliver(
+        "2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=cheap
+    )
     late = site.attempt("2026-03-03", item_properties=timed("at | itemid | property | value\n 2 | 1 | 790 | n11.000"))
     assert late.outcome == Outcome.REJECTED
     assert "clickstream.silver.enriched_events: 1 rows break its check price_is_small" in late.reason
@@ -339,19 +379,47 @@ def test_a_check_of_the_enriched_table_that_fails_rejects_the_batch(session: Ses
 def test_another_property_may_be_the_price(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, WITHOUT_GOLD, values={"price_property": "77"})
     properties = timed("at | itemid | property | value\n 1 | 1 | 790 | n11.000\n 1 | 1 | 77 | n3")
-    site.deliver("2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=properties)
+    site.deliver(
+        "2026-03-02", events=timed("at | visitorid | event | itemid\n 5 | 1 | view | 1"), item_properties=properties
+    )
     assert seen(site, "price") == drawn("at | price\n 5 | 3")
 
 
 @on_sail
 def test_lists_end_after_a_hundred_items_and_ties_share_a_segment(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, CLICKSTREAM)
-    sold = [{"timestamp": str(MIDNIGHT + v), "visitorid": str(v), "event": "transaction", "itemid": "1", "transactionid": str(v)} for v in range(499)]
-    tied = [{"timestamp": str(MIDNIGHT + v), "visitorid": str(v), "event": "transaction", "itemid": "2", "transactionid": str(v)} for v in range(499, 520)]
-    views = [{"timestamp": str(MIDNIGHT + i), "visitorid": "1", "event": "view", "itemid": str(i)} for i in range(1, 151)]
+    sold = [
+        {
+            "timestamp": str(MIDNIGHT + v),
+            "visitorid": str(v),
+            "event": "transaction",
+            "itemid": "1",
+            "transactionid": str(v),
+        }
+        for v in range(499)
+    ]
+    tied = [
+        {
+            "timestamp": str(MIDNIGHT + v),
+            "visitorid": str(v),
+            "event": "transaction",
+            "itemid": "2",
+            "transactionid": str(v),
+        }
+        for v in range(499, 520)
+    ]
+    views = [
+        {"timestamp": str(MIDNIGHT + i), "visitorid": "1", "event": "view", "itemid": str(i)} for i in range(1, 151)
+    ]
     views += [{"timestamp": str(MIDNIGHT + 999), "visitorid": "1", "event": "view", "itemid": "150"}]
     prices = timed("at | itemid | property | value\n 0 | 1 | 790 | n5.000\n 0 | 2 | 790 | n4.000")
-    late = {"timestamp": str(MIDNIGHT), "visitorid": "9999", "event": "transaction", "itemid": "3", "transactionid": "9999"}
+    late = {
+        "timestamp": str(MIDNIGHT),
+        "visitorid": "9999",
+        "event": "transaction",
+        "itemid": "3",
+        "transactionid": "9999",
+    }
     site.deliver("2026-03-02", events=[*sold, *tied, late, *views], item_properties=prices)
     top = sorted(site.rows("gold.top_viewed_items"), key=lambda r: r["rank"])
     assert [(r["itemid"], r["rank"]) for r in top] == [(150, 1), *((n, n + 1) for n in range(1, 100))]
@@ -362,7 +430,17 @@ def test_lists_end_after_a_hundred_items_and_ties_share_a_segment(session: Sessi
 
 
 def test_the_way_up_ends_in_a_root_or_in_a_circle() -> None:
-    assert roots({1: None, 2: 1, 3: 2, 4: 99, 5: 4, 6: 6, 7: 8, 8: 9, 9: 8}) == {1: 1, 2: 1, 3: 1, 4: 4, 5: 4, 6: None, 7: None, 8: None, 9: None}
+    assert roots({1: None, 2: 1, 3: 2, 4: 99, 5: 4, 6: 6, 7: 8, 8: 9, 9: 8}) == {
+        1: 1,
+        2: 1,
+        3: 1,
+        4: 4,
+        5: 4,
+        6: None,
+        7: None,
+        8: None,
+        9: None,
+    }
     deep = {n: n - 1 for n in range(1, 5000)} | {0: None}
     assert set(roots(deep).values()) == {0}
 
@@ -371,9 +449,18 @@ def test_the_way_up_ends_in_a_root_or_in_a_circle() -> None:
 
 AT = st.sampled_from([0, 1, 2, 10, 11, 500, 501, 1000])
 ITEM = st.integers(1, 4)
-VALUES = {"categoryid": ["1", "2", "3", "4", "x", None], "available": ["0", "1", "maybe", None], "790": ["n1.500", "n2", "n2.5000", "7", None], "888": ["n9"]}
-events = st.tuples(AT, st.integers(1, 3), st.sampled_from(["view", "view", "addtocart", "transaction"]), ITEM, st.integers(1, 3))
-properties = st.sampled_from(sorted(VALUES)).flatmap(lambda name: st.tuples(AT, ITEM, st.just(name), st.sampled_from(VALUES[name])))
+VALUES = {
+    "categoryid": ["1", "2", "3", "4", "x", None],
+    "available": ["0", "1", "maybe", None],
+    "790": ["n1.500", "n2", "n2.5000", "7", None],
+    "888": ["n9"],
+}
+events = st.tuples(
+    AT, st.integers(1, 3), st.sampled_from(["view", "view", "addtocart", "transaction"]), ITEM, st.integers(1, 3)
+)
+properties = st.sampled_from(sorted(VALUES)).flatmap(
+    lambda name: st.tuples(AT, ITEM, st.just(name), st.sampled_from(VALUES[name]))
+)
 hierarchies = st.dictionaries(st.integers(1, 4), st.sampled_from([None, 1, 2, 3, 4, 5]), min_size=2, max_size=4)
 
 Event = tuple[int, int, str, int, int | None]
@@ -393,7 +480,9 @@ class Batch:
             names = ("timestamp", "visitorid", "event", "itemid", "transactionid")
             given["events"] = [_cells(names, (MIDNIGHT + e[0], *e[1:])) for e in self.events]
         if self.properties:
-            given["item_properties"] = [_cells(("timestamp", "itemid", "property", "value"), (MIDNIGHT + p[0], *p[1:])) for p in self.properties]
+            given["item_properties"] = [
+                _cells(("timestamp", "itemid", "property", "value"), (MIDNIGHT + p[0], *p[1:])) for p in self.properties
+            ]
         if self.hierarchy:
             given["category_tree"] = [_cells(("categoryid", "parentid"), node) for node in self.hierarchy]
         result = site.attempt(f"2026-03-{self.day:02}", **given)
@@ -409,11 +498,20 @@ def enriched(batches: Sequence[Batch]) -> list[dict[str, Any]]:
     histories: dict[tuple[int, str], dict[int, str | None]] = defaultdict(dict)
     newest: dict[tuple[int, str, int], int] = {}
     for b in batches:
-        for at, item, name, value in b.properties:  # each batch is one file of a day of its own: its later record stands
+        for (
+            at,
+            item,
+            name,
+            value,
+        ) in b.properties:  # each batch is one file of a day of its own: its later record stands
             if b.day >= newest.get((item, name, at), 0):
                 newest[item, name, at] = b.day
                 histories[item, name][at] = value
-    hierarchy = dict(max((b for b in batches if b.hierarchy), key=lambda b: b.day).hierarchy) if any(b.hierarchy for b in batches) else {}
+    hierarchy = (
+        dict(max((b for b in batches if b.hierarchy), key=lambda b: b.day).hierarchy)
+        if any(b.hierarchy for b in batches)
+        else {}
+    )
     tops = roots(hierarchy)
 
     def valid(item: int, name: str, at: int) -> str | None:
@@ -452,11 +550,20 @@ def golden(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if r["category_id"] is not None:
             days[r["category_id"]].append(r)
     daily = [
-        {"category_id": c, "transactions": len({r["transactionid"] for r in some}), "items_sold": len(some), "revenue": sum((r["price"] or 0) for r in some)}
+        {
+            "category_id": c,
+            "transactions": len({r["transactionid"] for r in some}),
+            "items_sold": len(some),
+            "revenue": sum((r["price"] or 0) for r in some),
+        }
         for c, some in days.items()
     ]
     visitors = [
-        {"visitorid": v, "purchases": len({r["transactionid"] for r in some}), "spend": sum((r["price"] or 0) for r in some)}
+        {
+            "visitorid": v,
+            "purchases": len({r["transactionid"] for r in some}),
+            "spend": sum((r["price"] or 0) for r in some),
+        }
         for v in {r["visitorid"] for r in sales}
         if (some := [r for r in sales if r["visitorid"] == v])
     ]
@@ -466,20 +573,46 @@ def golden(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
     items = {r["itemid"] for r in rows}
     funnel = [
-        {"itemid": i, "unique_views": members(i, "view"), "unique_addtocarts": members(i, "addtocart"), "unique_purchases": members(i, "transaction")}
+        {
+            "itemid": i,
+            "unique_views": members(i, "view"),
+            "unique_addtocarts": members(i, "addtocart"),
+            "unique_purchases": members(i, "transaction"),
+        }
         for i in items
     ]
     views = {i: sum(r["itemid"] == i and r["event"] == "view" for r in rows) for i in items}
     ranked = sorted((i for i in items if views[i]), key=lambda i: (-views[i], i))
-    top = [{"itemid": i, "views": views[i], "unique_visitors": members(i, "view"), "rank": n} for n, i in enumerate(ranked, 1)]
-    drawn_of = {"daily_sales_by_category": daily, "visitor_segments": visitors, "funnel": funnel, "top_viewed_items": top}
-    return {name: draw(some, *some[0]) if some else "" for name, some in drawn_of.items()} | {"fact_sales": draw(sales, "transactionid", "itemid", "price")}
+    top = [
+        {"itemid": i, "views": views[i], "unique_visitors": members(i, "view"), "rank": n}
+        for n, i in enumerate(ranked, 1)
+    ]
+    drawn_of = {
+        "daily_sales_by_category": daily,
+        "visitor_segments": visitors,
+        "funnel": funnel,
+        "top_viewed_items": top,
+    }
+    return {name: draw(some, *some[0]) if some else "" for name, some in drawn_of.items()} | {
+        "fact_sales": draw(sales, "transactionid", "itemid", "price")
+    }
 
 
-def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
-    def holds(some: list[Event], others: list[Property], first: dict[int, int | None], then: dict[int, int | None], chance: Random) -> None:
+def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(
+    session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    def holds(
+        some: list[Event],
+        others: list[Property],
+        first: dict[int, int | None],
+        then: dict[int, int | None],
+        chance: Random,
+    ) -> None:
         site = Site(tmp_path_factory.mktemp("law"), session, CLICKSTREAM, quality=Quality(max_snapshot_shrink=1.0))
-        told = [(at, visitor, kind, item, number if kind == "transaction" else None) for at, visitor, kind, item, number in some]
+        told = [
+            (at, visitor, kind, item, number if kind == "transaction" else None)
+            for at, visitor, kind, item, number in some
+        ]
         cut, split = chance.randrange(len(told) + 1), chance.randrange(len(others) + 1)
         batches = [
             Batch(day=2, events=tuple(told[:cut]), properties=tuple(others[:split]), hierarchy=tuple(first.items())),
@@ -499,13 +632,27 @@ def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(ses
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     examples = {"sail": 8, "spark": 2}[session.engine]
-    given_as = (st.lists(events, min_size=4, max_size=30), st.lists(properties, min_size=4, max_size=30), hierarchies, hierarchies, st.randoms(use_true_random=False))
-    settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(given(*given_as)(holds))()
+    given_as = (
+        st.lists(events, min_size=4, max_size=30),
+        st.lists(properties, min_size=4, max_size=30),
+        hierarchies,
+        hierarchies,
+        st.randoms(use_true_random=False),
+    )
+    settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(
+        given(*given_as)(holds)
+    )()
 
 
 def test_an_event_of_an_item_with_many_versions_sees_what_one_of_few_does(session: Session, tmp_path: Path) -> None:
     prices = [(1000 + 7 * n, 1, "790", f"n{n}.500") for n in range(150)]
-    others = [(1003, 1, "available", "1"), (1700, 1, "available", None), (1701, 1, "available", "0"), (1400, 1, "categoryid", "2"), (1200, 2, "790", "n9")]
+    others = [
+        (1003, 1, "available", "1"),
+        (1700, 1, "available", None),
+        (1701, 1, "available", "0"),
+        (1400, 1, "categoryid", "2"),
+        (1200, 2, "790", "n9"),
+    ]
     instants = sorted({at + by for at, item, _, _ in (*prices, *others) if item == 1 for by in (-1, 0)} | {0, 999_999})
     clicks = [(at, n, "view", item, None) for n, at in enumerate(instants) for item in (1, 2)]
     batch = Batch(day=2, events=tuple(clicks), properties=(*prices, *others), hierarchy=((2, None),))
@@ -525,7 +672,9 @@ def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Sessio
     site.deliver("2026-03-02", category_tree=FIRST["category_tree"])
     site.deliver("2026-03-02", events=FIRST["events"][6:])
     site.deliver("2026-03-02", events=FIRST["events"][:7])
-    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
+    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [
+        f"gold.{t.name}" for t in CLICKSTREAM.gold
+    ]
     for table in tables:
         expected = told.site.rows(table)
         assert site.draw(table, *expected[0]) == draw(expected, *expected[0]), table

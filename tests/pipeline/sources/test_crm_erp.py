@@ -13,8 +13,8 @@ from factories_pipeline import Site, on_sail
 
 from pipeline import reader
 from pipeline.contract import Quality, Result
-from pipeline.sources.crm_erp.feeds import CRM_ERP
 from pipeline.engine.session import Session
+from pipeline.sources.crm_erp.feeds import CRM_ERP
 
 # As such systems write them: lines end in CRLF, the last one in nothing; names have spaces around them.
 CUSTOMERS = """cst_id,cst_key,cst_firstname,cst_lastname,cst_marital_status,cst_gndr,cst_create_date
@@ -102,7 +102,17 @@ def test_values_are_put_right_beside_what_was_delivered(delivered: tuple[Site, R
         LAMP-1         | BI_RB       | 12   | Road         | 2025-01-01     |              | true
         PEDAL          | CO_PE       | 0    | Mountain     | 2024-01-01     |              | true
     """)
-    names = ("sls_ord_num", "product_number", "order_date", "shipping_date", "sls_sales", "sales_amount", "sls_quantity", "sls_price", "price")
+    names = (
+        "sls_ord_num",
+        "product_number",
+        "order_date",
+        "shipping_date",
+        "sls_sales",
+        "sales_amount",
+        "sls_quantity",
+        "sls_price",
+        "price",
+    )
     assert site.draw("silver.crm_sales", *names, result=first) == drawn("""
         sls_ord_num | product_number | order_date | shipping_date | sls_sales | sales_amount | sls_quantity | sls_price | price
         S1          | HELM           | 2024-06-15 | 2024-06-20    | 24        | 24           | 3            | 8         | 8
@@ -176,9 +186,13 @@ def test_every_repair_and_every_lack_is_counted(delivered: tuple[Site, Result, R
     }
 
 
-def test_a_sale_takes_the_version_of_its_day_or_else_the_first_and_says_which(delivered: tuple[Site, Result, Result]) -> None:
+def test_a_sale_takes_the_version_of_its_day_or_else_the_first_and_says_which(
+    delivered: tuple[Site, Result, Result],
+) -> None:
     site, first, _ = delivered
-    assert site.draw("gold.fact_sales", "order_number", "sales_amount", "quantity", "cost", "profit", "product_match", result=first) == drawn("""
+    assert site.draw(
+        "gold.fact_sales", "order_number", "sales_amount", "quantity", "cost", "profit", "product_match", result=first
+    ) == drawn("""
         order_number | sales_amount | quantity | cost | profit | product_match
         S1           | 20           | 1        | 10   | 10     | by_date
         S1           | 24           | 3        | 5    | 9      | by_date
@@ -234,11 +248,15 @@ def _agrees(site: Site, result: Result, as_of: dt.date) -> None:
     expected = gold({f.name: site.rows(f"silver.{f.name}", result) for f in CRM_ERP.feeds}, as_of)
     for table in (t for t in CRM_ERP.gold if t.name in expected):
         columns = [c.name for c in table.schema if not c.name.endswith("_key") and not c.name.startswith("_")]
-        assert site.draw(f"gold.{table.name}", *columns, result=result) == draw(expected[table.name], *columns), table.name
+        assert site.draw(f"gold.{table.name}", *columns, result=result) == draw(expected[table.name], *columns), (
+            table.name
+        )
 
 
 @on_sail
-def test_tables_are_the_same_whichever_delivery_arrives_first(delivered: tuple[Site, Result, Result], session: Session, tmp_path: Path) -> None:
+def test_tables_are_the_same_whichever_delivery_arrives_first(
+    delivered: tuple[Site, Result, Result], session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session, CRM_ERP, quality=ANY_SHRINK)
     site.deliver("2026-03-02", **SECOND)
     late = site.deliver("2026-03-01", **FIRST)
@@ -254,13 +272,19 @@ def test_one_systems_file_alone_moves_what_it_concerns(session: Session, tmp_pat
     first = site.deliver("2026-03-01", **FIRST)
     then = site.deliver("2026-03-01", revision=1, raw_erp_categories=CATEGORIES.replace("Accessories", "Extras"))
     _agrees(site, then, dt.date(2026, 3, 1))
-    moved = {t.removeprefix("crm_erp.gold.") for t, v in then.table_versions.items() if ".gold." in t and first.table_versions[t] != v}
+    moved = {
+        t.removeprefix("crm_erp.gold.")
+        for t, v in then.table_versions.items()
+        if ".gold." in t and first.table_versions[t] != v
+    }
     assert moved == {"dim_product", "product_sales", "product_profit", "maintenance_burden"}
 
 
 def test_the_star_joins_for_any_reader(delivered: tuple[Site, Result, Result]) -> None:
     site, _, second = delivered
-    input_columns = DeltaTable(site.lake.location("crm_erp.gold.fact_sales"), version=second.table_versions["crm_erp.gold.fact_sales"]).to_pyarrow_table()
+    input_columns = DeltaTable(
+        site.lake.location("crm_erp.gold.fact_sales"), version=second.table_versions["crm_erp.gold.fact_sales"]
+    ).to_pyarrow_table()
     assert sum(filter(None, input_columns["profit"].to_pylist())) == 88
     answer = reader.sql(
         reader.published(site.lake.path),

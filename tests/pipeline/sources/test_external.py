@@ -7,11 +7,11 @@ import pytest
 from factories_source import FEEDS, GOLD, changed, kiosk
 
 from pipeline import contract
+from pipeline.model import Source
 from pipeline.reader import definitions
 from pipeline.sources import registry
-from pipeline.sources.external import SourceLoadError, load
-from pipeline.model import Source
 from pipeline.sources.checks import TAKEN, flaws, meeting
+from pipeline.sources.external import SourceLoadError, load
 
 
 def told(folder: Path) -> str:
@@ -27,14 +27,26 @@ def told(folder: Path) -> str:
 
 def test_a_folder_is_a_source_with_its_feeds_settings_and_gold(tmp_path: Path) -> None:
     source = load(kiosk(tmp_path))
-    assert (source.name, [f.name for f in source.feeds], [s.name for s in source.settings]) == ("kiosk", ["stalls", "takings"], ["most"])
+    assert (source.name, [f.name for f in source.feeds], [s.name for s in source.settings]) == (
+        "kiosk",
+        ["stalls", "takings"],
+        ["most"],
+    )
     assert [g.name for g in source.gold] == ["by_stall"]
-    assert set(definitions._definitions(source)) == {"kiosk.silver.stalls", "kiosk.silver.takings", "kiosk.gold.by_stall"}  # noqa: SLF001
+    assert set(definitions._definitions(source)) == {
+        "kiosk.silver.stalls",
+        "kiosk.silver.takings",
+        "kiosk.gold.by_stall",
+    }  # noqa: SLF001
 
 
 def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(tmp_path: Path) -> None:
     feeds = changed(FEEDS, "from pipeline", "from .words import MOST\nfrom pipeline")
-    feeds = changed(changed(feeds, "default=50", "default=MOST"), 'name="kiosk",', 'name="kiosk", gold_module=f"{__package__}.sums",')
+    feeds = changed(
+        changed(feeds, "default=50", "default=MOST"),
+        'name="kiosk",',
+        'name="kiosk", gold_module=f"{__package__}.sums",',
+    )
     source = load(kiosk(tmp_path, feeds, "", words="MOST = 7\n", sums=GOLD, __init__='"""The kiosk."""\n'))
     assert (source.settings[0].default, [g.name for g in source.gold]) == (7, ["by_stall"])
 
@@ -65,7 +77,11 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
     assert [s.name for s in found.sources] == [*(s.name for s in registry.SOURCES), "kiosk"]
     assert registry.source("kiosk", (str(tmp_path / "kiosk"),)).name == "kiosk"
     told = contract.catalogue((str(tmp_path / "kiosk"),))[-1]
-    assert ([f.files for f in told.feeds], [s.name for s in told.settings], told.broken) == (["stalls_*.csv", "takings_*.csv"], ["most"], "")
+    assert ([f.files for f in told.feeds], [s.name for s in told.settings], told.broken) == (
+        ["stalls_*.csv", "takings_*.csv"],
+        ["most"],
+        "",
+    )
 
 
 # ---- what is told of a broken one
@@ -78,24 +94,64 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
         ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
         ("import HIGH", "import NOTHING, HIGH", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
         ('key=("stall",)', 'key=("stal",)', "kiosk/feeds.py:5: feed stalls: stal is none of its columns"),
-        ("quantity INT", "quantity NUMBER", "kiosk/feeds.py:7: quantity: NUMBER is not a type of this lake; there are STRING INT"),
+        (
+            "quantity INT",
+            "quantity NUMBER",
+            "kiosk/feeds.py:7: quantity: NUMBER is not a type of this lake; there are STRING INT",
+        ),
         ("place STRING", "place TEXT STRING", "kiosk/feeds.py:5: not a column: 'place TEXT STRING'"),
         ("KIOSK = Source(", "KIOSK = dict(", "kiosk/feeds.py:1: it declares no Source"),
-        ('name="kiosk"', 'name="booth"', "kiosk/feeds.py:17: the source is called 'booth' and its folder 'kiosk'; name them alike"),
+        (
+            'name="kiosk"',
+            'name="booth"',
+            "kiosk/feeds.py:17: the source is called 'booth' and its folder 'kiosk'; name them alike",
+        ),
         ("feeds=(stalls, takings)", "feeds=()", "kiosk/feeds.py:17: the source kiosk has no feed"),
-        ('"stalls", ("stall",)', '"booths", ("stall",)', "kiosk/feeds.py:14: reference taking_has_stall: there is no feed 'booths'"),
-        ('"stalls", ("stall",)', '"stalls", ("place",)', "kiosk/feeds.py:14: reference taking_has_stall: place is no column of both takings and stalls"),
+        (
+            '"stalls", ("stall",)',
+            '"booths", ("stall",)',
+            "kiosk/feeds.py:14: reference taking_has_stall: there is no feed 'booths'",
+        ),
+        (
+            '"stalls", ("stall",)',
+            '"stalls", ("place",)',
+            "kiosk/feeds.py:14: reference taking_has_stall: place is no column of both takings and stalls",
+        ),
         ("quantity INT NOT NULL", "_batch_id INT NOT NULL", "kiosk/feeds.py:8: feed takings: _batch_id starts with _"),
         ("quantity INT NOT NULL", "Stall INT NOT NULL", "two columns of its table have the name 'Stall'"),
-        ('name="kiosk",', 'name="kiosk", gold_module="pipeline.sources.retail.gold",', "kiosk/feeds.py:17: pipeline.sources.retail.gold lies outside of the folder"),
-        ("action=REJECT", 'action="reject"', "kiosk/feeds.py:13: rule something_was_sold: action is 'reject'; import one of REJECT, WARN, REPAIR"),
-        ("action=REJECT", 'action="REJECT"', "kiosk/feeds.py:13: rule something_was_sold: action is 'REJECT'; import one of REJECT, WARN, REPAIR"),
-        ("severity=HIGH", 'severity="high"', "kiosk/feeds.py:13: rule something_was_sold: severity is 'high'; import one of HIGH, MEDIUM, LOW"),
-        ('("stall",)),)', '("stall",), severity="LOW"),)', "kiosk/feeds.py:14: rule taking_has_stall: severity is 'LOW'; import one of HIGH, MEDIUM, LOW"),
+        (
+            'name="kiosk",',
+            'name="kiosk", gold_module="pipeline.sources.retail.gold",',
+            "kiosk/feeds.py:17: pipeline.sources.retail.gold lies outside of the folder",
+        ),
+        (
+            "action=REJECT",
+            'action="reject"',
+            "kiosk/feeds.py:13: rule something_was_sold: action is 'reject'; import one of REJECT, WARN, REPAIR",
+        ),
+        (
+            "action=REJECT",
+            'action="REJECT"',
+            "kiosk/feeds.py:13: rule something_was_sold: action is 'REJECT'; import one of REJECT, WARN, REPAIR",
+        ),
+        (
+            "severity=HIGH",
+            'severity="high"',
+            "kiosk/feeds.py:13: rule something_was_sold: severity is 'high'; import one of HIGH, MEDIUM, LOW",
+        ),
+        (
+            '("stall",)),)',
+            '("stall",), severity="LOW"),)',
+            "kiosk/feeds.py:14: rule taking_has_stall: severity is 'LOW'; import one of HIGH, MEDIUM, LOW",
+        ),
         ("default=50", "default=1 / 0", "kiosk/feeds.py:17: ZeroDivisionError: division by zero"),
         ("default=50", "default=exit(3)", "kiosk/feeds.py:17: SystemExit: 3"),
         ("from pipeline", "import pyspark\nfrom pipeline", "kiosk/feeds.py:3: pyspark is imported where no engine is"),
-        ("takings_*.csv", "orders_[0-9]*.csv", "kiosk/feeds.py:9: orders_[0-9]*.csv meets orders_*.csv, the files of retail's feed orders"),
+        (
+            "takings_*.csv",
+            "orders_[0-9]*.csv",
+            "kiosk/feeds.py:9: orders_[0-9]*.csv meets orders_*.csv, the files of retail's feed orders",
+        ),
     ],
 )
 def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -110,16 +166,44 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('upstream="takings"', 'upstream="taking"', "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk"),
+        (
+            'upstream="takings"',
+            'upstream="taking"',
+            "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk",
+        ),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
         ('sum={"receipts"', 'sum={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
-        ("def by_stall", "def stalls", "kiosk/feeds.py:5: two tables of kiosk have the name 'stalls'; give one another name"),
-        ("def by_stall", "def takings", "kiosk/feeds.py:8: two tables of kiosk have the name 'takings'; give one another name"),
-        ("def by_stall", "def Takings", "kiosk/gold.py:12: two tables of kiosk have the name 'Takings'; give one another name"),
+        (
+            "def by_stall",
+            "def stalls",
+            "kiosk/feeds.py:5: two tables of kiosk have the name 'stalls'; give one another name",
+        ),
+        (
+            "def by_stall",
+            "def takings",
+            "kiosk/feeds.py:8: two tables of kiosk have the name 'takings'; give one another name",
+        ),
+        (
+            "def by_stall",
+            "def Takings",
+            "kiosk/gold.py:12: two tables of kiosk have the name 'Takings'; give one another name",
+        ),
         ("sum={", 'key=("place",), sum={', "kiosk/gold.py:12: gold table by_stall: place is none of its columns"),
-        ("sum={", 'per=("till",), sum={', "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and till is none"),
-        ("sum={", 'per=("stall",), sum={', "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and stall is none"),
-        ("from pipeline.model import aggregate", "from pyspark.sql import functions as F", "kiosk/gold.py:5: pyspark.sql is imported where no engine is"),
+        (
+            "sum={",
+            'per=("till",), sum={',
+            "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and till is none",
+        ),
+        (
+            "sum={",
+            'per=("stall",), sum={',
+            "kiosk/gold.py:12: gold table by_stall: `per` names columns of takings beside the grain, and stall is none",
+        ),
+        (
+            "from pipeline.model import aggregate",
+            "from pyspark.sql import functions as F",
+            "kiosk/gold.py:5: pyspark.sql is imported where no engine is",
+        ),
         ("receipts BIGINT", "receipts LONG", "LONG is not a type of this lake"),
         ("return sums", "return (", "kiosk/gold.py:14: '(' was never closed"),
         ('sum={"receipts": "1"}', "sum=Nothing", "kiosk/gold.py:11: NameError: name 'Nothing' is not defined"),
@@ -132,7 +216,9 @@ def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str,
 def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
     joined = 'enriched=(Enriched(name="sold", upstream="takings", joins=(PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
     feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
-    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(kiosk(tmp_path, feeds))
+    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(
+        kiosk(tmp_path, feeds)
+    )
 
 
 def test_a_folder_that_is_not_there_empty_or_called_as_no_source_can_be(tmp_path: Path) -> None:

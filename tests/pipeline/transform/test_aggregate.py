@@ -14,10 +14,10 @@ from retail_anew import enriched_orders, gold, history, key_figures, public
 
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
-from pipeline.sources.external import load
-from pipeline.model import aggregate
-from pipeline.sources.retail.feeds import RETAIL
 from pipeline.engine.session import Session
+from pipeline.model import aggregate
+from pipeline.sources.external import load
+from pipeline.sources.retail.feeds import RETAIL
 
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 
@@ -27,7 +27,9 @@ ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 def test_totals_follow_rows_that_come_change_move_and_go(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, TILL)
     columns = ("note", "items", "total", "names", "first_name", "last_name")
-    site.deliver("2026-03-01", prices="item | price | note\n tea | 1.50 | drink\n milk | 1 | drink\n cake | 3 |\n pie | 4 |")
+    site.deliver(
+        "2026-03-01", prices="item | price | note\n tea | 1.50 | drink\n milk | 1 | drink\n cake | 3 |\n pie | 4 |"
+    )
     assert site.draw("gold.takings", *columns) == drawn("""
         note  | items | total | names | first_name | last_name
               | 2     | 7     | 2     | cake       | pie
@@ -54,16 +56,23 @@ def test_a_check_that_fails_rejects_the_batch(session: Session, tmp_path: Path) 
     site.deliver("2026-03-01", prices="item | price | note\n tea | 60 | drink")
     before = {table: site.rows(table.removeprefix("till.")) for table in site.versions()}
 
-    result = site.attempt("2026-03-02", prices="item | price | note\n milk | 40 | drink", visits="member_id | room\n m1 | hall")
+    result = site.attempt(
+        "2026-03-02", prices="item | price | note\n milk | 40 | drink", visits="member_id | room\n m1 | hall"
+    )
     assert (result.outcome, result.retryable) == (Outcome.REJECTED, False)
-    assert result.reason == "till.gold.takings: 1 rows break its check the_total_is_below_a_hundred, the first where note = drink; no table was changed"
+    assert (
+        result.reason
+        == "till.gold.takings: 1 rows break its check the_total_is_below_a_hundred, the first where note = drink; no table was changed"
+    )
     assert {table: site.rows(table.removeprefix("till.")) for table in site.versions()} == before
     newest = site.manifest.newest("till")
     assert newest is not None
     assert (newest.kind, newest.reason) == ("rejected", result.reason)
 
     site.deliver("2026-03-02", revision=1, prices="item | price | note\n milk | 39.99 | drink")
-    assert site.draw("gold.takings", "note", "items", "total", "names") == drawn("note | items | total | names\n drink | 2 | 99.99 | 2")
+    assert site.draw("gold.takings", "note", "items", "total", "names") == drawn(
+        "note | items | total | names\n drink | 2 | 99.99 | 2"
+    )
 
 
 BUSY = """
@@ -79,7 +88,15 @@ def by_quantity(sums):
 
 
 def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, tmp_path: Path) -> None:
-    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=changed(FEEDS, "stall STRING NOT NULL, quantity", "stall STRING, quantity"), gold=BUSY)))
+    site = Site(
+        tmp_path,
+        session,
+        load(
+            kiosk(
+                tmp_path, feeds=changed(FEEDS, "stall STRING NOT NULL, quantity", "stall STRING, quantity"), gold=BUSY
+            )
+        ),
+    )
     columns = ("quantity", "receipts", "stalls", "busy_stalls")
     site.deliver(
         "2026-03-01",
@@ -91,15 +108,24 @@ def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, 
             r4      | north | 2        | 2026-03-01 10:00:00
         """,
     )
-    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 3 | 3 | 0\n 2 | 1 | 1 | 0")
+    assert site.draw("gold.by_quantity", *columns) == drawn(
+        "quantity | receipts | stalls | busy_stalls\n 1 | 3 | 3 | 0\n 2 | 1 | 1 | 0"
+    )
 
-    more = site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r5 | north | 1 | 2026-03-02 10:00:00\n r6 | | 1 | 2026-03-02 10:00:00")
-    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 2 | 1 | 1 | 0")
+    more = site.deliver(
+        "2026-03-02",
+        takings="receipt | stall | quantity | sold_at\n r5 | north | 1 | 2026-03-02 10:00:00\n r6 | | 1 | 2026-03-02 10:00:00",
+    )
+    assert site.draw("gold.by_quantity", *columns) == drawn(
+        "quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 2 | 1 | 1 | 0"
+    )
     assert site.written("gold.by_quantity", more) == 1
 
     moved = "receipt | stall | quantity | sold_at\n r1 | south | 1 | 2026-03-03 10:00:00\n r4 | north | 3 | 2026-03-03 10:00:00"
     site.deliver("2026-03-03", takings=moved)
-    assert site.draw("gold.by_quantity", *columns) == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 3 | 1 | 1 | 0")
+    assert site.draw("gold.by_quantity", *columns) == drawn(
+        "quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 3 | 1 | 1 | 0"
+    )
 
 
 WITHOUT_KEY = """
@@ -116,20 +142,33 @@ def twice(stalls):
 
 
 def test_rows_without_a_key_are_a_group_of_a_keys_table(session: Session, tmp_path: Path) -> None:
-    feeds = changed(changed(FEEDS, "stall STRING NOT NULL, quantity INT NOT NULL", "stall STRING, quantity INT"), "quantity <=", "coalesce(quantity, 0) <=")
+    feeds = changed(
+        changed(FEEDS, "stall STRING NOT NULL, quantity INT NOT NULL", "stall STRING, quantity INT"),
+        "quantity <=",
+        "coalesce(quantity, 0) <=",
+    )
     site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=feeds, gold=WITHOUT_KEY)))
     head = "receipt | stall | quantity | sold_at"
-    site.deliver("2026-03-01", takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00\n r3 | east | | 2026-03-01 10:00:00")
-    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn("stall | pieces | twice\n | 1 | 2\n east | | \n north | 2 | 4")
+    site.deliver(
+        "2026-03-01",
+        takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00\n r3 | east | | 2026-03-01 10:00:00",
+    )
+    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn(
+        "stall | pieces | twice\n | 1 | 2\n east | | \n north | 2 | 4"
+    )
     site.deliver("2026-03-02", takings=f"{head}\n r4 | | 3 | 2026-03-02 10:00:00\n r3 | north | | 2026-03-02 10:00:00")
     assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n | 4\n north | 2")
-    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn("stall | pieces | twice\n | 4 | 8\n north | 2 | 4")
+    assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn(
+        "stall | pieces | twice\n | 4 | 8\n north | 2 | 4"
+    )
 
 
 @pytest.mark.parametrize("kind", ["INT", "BIGINT", "DECIMAL(8,2)"])
 def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
     with pytest.raises(ValueError, match="dearest is"):
-        aggregate(upstream="prices", grain=("note",), columns=f"note STRING, dearest {kind}", max={"dearest": "price"})(lambda sums: sums)
+        aggregate(upstream="prices", grain=("note",), columns=f"note STRING, dearest {kind}", max={"dearest": "price"})(
+            lambda sums: sums
+        )
 
 
 SOLD = 'enriched=(Enriched(name="sold", upstream="takings", joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
@@ -154,21 +193,33 @@ def test_sums_add_up_over_rows_of_enriched_and_of_gold_tables_too(session: Sessi
     site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=SOLD, gold=FURTHER)))
     takings = "receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00"
     site.deliver("2026-03-01", stalls="stall | place\n north | gate\n south | gate\n west | hall", takings=takings)
-    site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | west | 1 | 2026-03-02 10:00:00\n r4 | north | 3 | 2026-03-02 10:00:00")
-    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn("place | stalls | pieces\n gate | 2 | 6\n hall | 1 | 1")
+    site.deliver(
+        "2026-03-02",
+        takings="receipt | stall | quantity | sold_at\n r3 | west | 1 | 2026-03-02 10:00:00\n r4 | north | 3 | 2026-03-02 10:00:00",
+    )
+    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn(
+        "place | stalls | pieces\n gate | 2 | 6\n hall | 1 | 1"
+    )
     assert site.draw("gold.by_stalls", "stalls", "places") == drawn("stalls | places\n 1 | 1\n 2 | 1")
     site.deliver("2026-03-03", stalls="stall | place\n south | hall")
-    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn("place | stalls | pieces\n gate | 1 | 4\n hall | 2 | 3")
+    assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn(
+        "place | stalls | pieces\n gate | 1 | 4\n hall | 2 | 3"
+    )
     assert site.draw("gold.by_stalls", "stalls", "places") == drawn("stalls | places\n 1 | 1\n 2 | 1")
 
 
 @on_sail
 def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, load(kiosk(tmp_path / "before")))
-    site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 1 | 2026-03-01 10:00:00")
+    site.deliver(
+        "2026-03-01",
+        takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 1 | 2026-03-01 10:00:00",
+    )
     site.source = load(kiosk(tmp_path / "after", gold=BUSY))
     site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 1 | 2026-03-02 10:00:00")
-    assert site.draw("gold.by_quantity", "quantity", "receipts", "stalls", "busy_stalls") == drawn("quantity | receipts | stalls | busy_stalls\n 1 | 1 | 1 | 0")
+    assert site.draw("gold.by_quantity", "quantity", "receipts", "stalls", "busy_stalls") == drawn(
+        "quantity | receipts | stalls | busy_stalls\n 1 | 1 | 1 | 0"
+    )
 
 
 @pytest.mark.parametrize("declare", [model.rows, model.keys])
@@ -200,7 +251,11 @@ BY_KEY = changed(
     "(sums):\n    return sums",
     '(takings):\n    return takings.groupBy("stall").agg({"receipt": "count"}).withColumnRenamed("count(receipt)", "receipts")',
 )
-LOUD = changed(FEEDS, 'key=("stall",), stored_as=Scd1()', 'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)')
+LOUD = changed(
+    FEEDS,
+    'key=("stall",), stored_as=Scd1()',
+    'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)',
+)
 LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
 
 
@@ -223,7 +278,9 @@ def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: 
 
 
 @on_sail
-def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows(session: Session, tmp_path: Path) -> None:
+def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows(
+    session: Session, tmp_path: Path
+) -> None:
     gold = """
 from pipeline.model import aggregate
 
@@ -234,13 +291,19 @@ def receipts(sums):
     return sums
 """
     site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=SOLD, gold=gold)))
-    site.deliver("2026-03-01", stalls="stall | place\n north | gate", takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-01 10:00:00")
+    site.deliver(
+        "2026-03-01",
+        stalls="stall | place\n north | gate",
+        takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-01 10:00:00",
+    )
     site.deliver("2026-03-02", stalls="stall | place\n north | yard")
     assert site.draw("gold.receipts", "receipt", "pieces", "place") == drawn("receipt | pieces | place\n r1 | 2 | yard")
 
 
 @on_sail
-def test_an_event_time_that_is_a_date_is_the_start_of_that_day_from_the_first_batch_on(session: Session, tmp_path: Path) -> None:
+def test_an_event_time_that_is_a_date_is_the_start_of_that_day_from_the_first_batch_on(
+    session: Session, tmp_path: Path
+) -> None:
     gold = """
 from pipeline.model import aggregate
 
@@ -248,7 +311,9 @@ from pipeline.model import aggregate
 def oldest(sums):
     return sums
 """
-    site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=changed(FEEDS, "sold_at TIMESTAMP", "sold_at DATE"), gold=gold)))
+    site = Site(
+        tmp_path, session, load(kiosk(tmp_path, feeds=changed(FEEDS, "sold_at TIMESTAMP", "sold_at DATE"), gold=gold))
+    )
     site.deliver("2026-03-01", takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01")
     site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r1 | north | 2 | 2026-03-02")
     assert site.draw("gold.oldest", "stall", "since") == drawn("stall | since\n north | 2026-03-02")
@@ -260,7 +325,9 @@ def oldest(sums):
 # The seventh is the history on which the engines are compared: what holds of it here holds of both.
 @on_sail
 @pytest.mark.parametrize("seed", [1, 7])
-def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(session: Session, tmp_path: Path, seed: int) -> None:
+def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(
+    session: Session, tmp_path: Path, seed: int
+) -> None:
     _agrees(Site(tmp_path, session, RETAIL, fill=SHOP, quality=ANY_SHRINK), seed)
 
 
@@ -275,10 +342,16 @@ def _agrees(site: Site, seed: int) -> None:
         orders = enriched_orders(silver)
         assert site.draw("silver.enriched_orders", *orders[0], result=result) == draw(orders, *orders[0]), where
         for name, expected in gold(silver, as_of).items():
-            columns = [c for c in public(name) if not (name.startswith("dim_") and c in ("customer_key", "product_key"))]
-            assert draw(_by_what_keys_stand_for(site, name, result), *columns) == draw(expected, *columns), f"{name}, {where}"
+            columns = [
+                c for c in public(name) if not (name.startswith("dim_") and c in ("customer_key", "product_key"))
+            ]
+            assert draw(_by_what_keys_stand_for(site, name, result), *columns) == draw(expected, *columns), (
+                f"{name}, {where}"
+            )
         figures.append({"batch_id": result.batch_id, "report_date": batch["day"], **key_figures(orders)})
-        assert site.draw("gold.analytics_summary", *public("analytics_summary"), result=result) == draw(figures, *public("analytics_summary")), where
+        assert site.draw("gold.analytics_summary", *public("analytics_summary"), result=result) == draw(
+            figures, *public("analytics_summary")
+        ), where
         assert {k: result.task_values[k] for k in ("total_orders", "unique_customers")} == {
             "total_orders": str(len(orders)),
             "unique_customers": str(figures[-1]["unique_customers"]),
@@ -306,7 +379,9 @@ def _by_what_keys_stand_for(site: Site, name: str, result: Result) -> list[dict[
 
 
 @on_sail
-def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_it(session: Session, tmp_path: Path) -> None:
+def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_it(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
     site.deliver(
         "2026-03-05",
@@ -323,8 +398,22 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
     )
     tables = {
         "gold.daily_sales": ("order_date", "orders", "revenue", "profit", "unique_customers"),
-        "gold.customer_analytics": ("customer_id", "total_orders", "total_spent", "unique_products", "first_order_date", "customer_segment", "city"),
-        "gold.product_analytics": ("product_id", "total_orders", "total_revenue", "unique_customers", "last_order_date"),
+        "gold.customer_analytics": (
+            "customer_id",
+            "total_orders",
+            "total_spent",
+            "unique_products",
+            "first_order_date",
+            "customer_segment",
+            "city",
+        ),
+        "gold.product_analytics": (
+            "product_id",
+            "total_orders",
+            "total_revenue",
+            "unique_customers",
+            "last_order_date",
+        ),
         "gold.category_analysis": ("category", "products_ordered", "orders", "revenue", "avg_order_value"),
         "gold.segment_analysis": ("customer_segment", "customers", "revenue", "avg_customer_value"),
         "gold.dim_date": ("date_key", "date", "day_of_week"),
@@ -399,7 +488,8 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
     ]
 
     login = site.deliver(
-        "2026-03-07", customers="customer_id | customer_tier | last_login\n c1 | gold | 2026-03-07 09:00:00\n c2 | basic | 2026-03-07 09:00:00"
+        "2026-03-07",
+        customers="customer_id | customer_tier | last_login\n c1 | gold | 2026-03-07 09:00:00\n c2 | basic | 2026-03-07 09:00:00",
     )
     changed = {table for table, version in login.table_versions.items() if moved.table_versions[table] != version}
     assert {table for table in changed if table.startswith("retail.")} == {
@@ -410,7 +500,9 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
 
 
 @on_sail
-def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_news(session: Session, tmp_path: Path) -> None:
+def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_news(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
     stages = ("customer_id", "last_order_date", "lifecycle_stage")
     site.deliver(
@@ -440,7 +532,9 @@ def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_ne
         p3         | Discontinued
     """)
 
-    older = site.deliver("2026-03-02", orders="order_id | customer_id | product_id | order_date\n o6 | new | p4 | 2026-03-02")
+    older = site.deliver(
+        "2026-03-02", orders="order_id | customer_id | product_id | order_date\n o6 | new | p4 | 2026-03-02"
+    )
     assert site.draw("gold.customer_analytics", *stages) == drawn("""
         customer_id | last_order_date | lifecycle_stage
         day-30      | 2026-01-30      | At Risk

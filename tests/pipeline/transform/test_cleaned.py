@@ -7,8 +7,8 @@ import pytest
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail
 
-from pipeline.model import HIGH, REJECT, REPAIR, Derived, Feed, Scd2, Rule, Setting, Source
 from pipeline.engine.session import Session
+from pipeline.model import HIGH, REJECT, REPAIR, Derived, Feed, Rule, Scd2, Setting, Source
 
 # A gym's members: numbers come with a prefix or without, weights in stones where they are small, entries twice a day.
 GYM = Source(
@@ -28,9 +28,17 @@ GYM = Source(
                 Derived("kilograms", "INT", "coalesce(stones * $stone, weight)"),
             ),
             rules=(
-                Rule("weight_is_in_kilograms", "weight >= 20", severity=HIGH, action=REPAIR, where="weight IS NOT NULL"),
+                Rule(
+                    "weight_is_in_kilograms", "weight >= 20", severity=HIGH, action=REPAIR, where="weight IS NOT NULL"
+                ),
                 Rule("birth_is_not_in_the_future", "born <= $batch_date", action=REPAIR, where="born IS NOT NULL"),
-                Rule("nobody_weighs_nothing", "kilograms > 0", severity=HIGH, action=REJECT, where="kilograms IS NOT NULL"),
+                Rule(
+                    "nobody_weighs_nothing",
+                    "kilograms > 0",
+                    severity=HIGH,
+                    action=REJECT,
+                    where="kilograms IS NOT NULL",
+                ),
             ),
         ),
     ),
@@ -67,7 +75,9 @@ def test_prepared_columns_are_key_and_content_beside_what_was_delivered(gym: Sit
 
 
 def test_repairs_are_counted_with_the_rows_as_they_came_and_do_not_lower_the_score(gym: Site) -> None:
-    result = gym.deliver("2026-03-02", members="id | born | weight\n M-1 | 1990-01-01 | 70\n 2 | 2026-03-04 | 12\n M-3 | |")
+    result = gym.deliver(
+        "2026-03-02", members="id | born | weight\n M-1 | 1990-01-01 | 70\n 2 | 2026-03-04 | 12\n M-3 | |"
+    )
     found = {f.rule: f for f in result.findings}
     assert {(f.rule, f.action, f.checked, f.broken, f.examples) for f in found.values()} == {
         ("weight_is_in_kilograms", "REPAIR", 2, 1, ("2,2026-03-04,12,",)),
@@ -86,10 +96,16 @@ def test_repairs_are_counted_with_the_rows_as_they_came_and_do_not_lower_the_sco
 def test_a_late_row_is_prepared_anew_from_bronze_as_of_its_own_batch_date(gym: Site, arrival: Sequence[int]) -> None:
     born = "id | born | weight\n M-1 | 2026-03-04 | 70"
     # What is still to come on Monday has happened on Wednesday; Tuesday's row weighs more, and comes whenever it likes.
-    days = [("2026-03-02", born), ("2026-03-03", born.replace("70", "71")), ("2026-03-04", born.replace("M-1", "1").replace("70", "71"))]
+    days = [
+        ("2026-03-02", born),
+        ("2026-03-03", born.replace("70", "71")),
+        ("2026-03-04", born.replace("M-1", "1").replace("70", "71")),
+    ]
     for at in arrival:
         gym.deliver(days[at][0], members=days[at][1])
-    assert gym.draw("silver.members", "number", "id", "born_on", "kilograms", "effective_from", "effective_to") == drawn("""
+    assert gym.draw(
+        "silver.members", "number", "id", "born_on", "kilograms", "effective_from", "effective_to"
+    ) == drawn("""
         number | id  | born_on    | kilograms | effective_from | effective_to
         1      | M-1 |            | 70        | 2026-03-02     | 2026-03-03
         1      | M-1 |            | 71        | 2026-03-03     | 2026-03-04
@@ -104,17 +120,33 @@ def test_settings_fill_prepared_columns(session: Session, tmp_path: Path) -> Non
     assert site.draw("silver.members", "kilograms") == drawn("kilograms\n 70")
 
 
-ENTRIES = ["1 | 50 | 2026-03-01", "1 | 99 | 2026-01-01", "1 | 60 | 2026-03-02", "M-1 | 98 |", "2 | 51 | 2026-03-01", "2 | 52 | 2026-03-01"]
+ENTRIES = [
+    "1 | 50 | 2026-03-01",
+    "1 | 99 | 2026-01-01",
+    "1 | 60 | 2026-03-02",
+    "M-1 | 98 |",
+    "2 | 51 | 2026-03-01",
+    "2 | 52 | 2026-03-01",
+]
 
 
 @pytest.mark.parametrize("turn", [1, -1], ids=["as written", "backwards"])
 def test_of_rows_of_one_instant_the_newest_stands_and_only_then_the_later_record(gym: Site, turn: int) -> None:
     result = gym.deliver("2026-03-02", members="id | weight | entered\n" + "\n".join(ENTRIES[::turn]))
-    assert gym.draw("silver.members", "number", "kilograms") == drawn(f"number | kilograms\n 1 | 60\n 2 | {51 if turn < 0 else 52}")
+    assert gym.draw("silver.members", "number", "kilograms") == drawn(
+        f"number | kilograms\n 1 | 60\n 2 | {51 if turn < 0 else 52}"
+    )
     # Between the first four `entered` decides; between the last two nothing but their order.
     assert gym.broken(result)["events_of_one_instant_agree"] == (6, 2)
 
 
 def test_a_prepared_column_cannot_take_the_name_of_a_delivered_one() -> None:
     with pytest.raises(ValueError, match="takes the name of another column"):
-        Feed(name="x", files="x_*.csv", columns="a INT", key=("a",), stored_as=Scd2(), cleaned=(Derived("a", "INT", "a + 1"),))
+        Feed(
+            name="x",
+            files="x_*.csv",
+            columns="a INT",
+            key=("a",),
+            stored_as=Scd2(),
+            cleaned=(Derived("a", "INT", "a + 1"),),
+        )

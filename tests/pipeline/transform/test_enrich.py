@@ -10,9 +10,9 @@ from drawing import draw, drawn
 from factories_pipeline import CLUB, SHOP, Site, on_sail
 
 from pipeline.contract import Quality, Result
-from pipeline.model import PointInTimeJoin, Derived, Enriched, Feed, Scd2, Source
-from pipeline.sources.retail.feeds import RETAIL
 from pipeline.engine.session import Session
+from pipeline.model import Derived, Enriched, Feed, PointInTimeJoin, Scd2, Source
+from pipeline.sources.retail.feeds import RETAIL
 
 WITHOUT_GOLD = replace(RETAIL, gold_module="")
 
@@ -111,8 +111,16 @@ class Told:
 
     def draw(self, which: str, *columns: str) -> str:
         """Draws the orders of a story after the first batch and after the late news."""
-        before = [{"after": "first", **r} for r in self.site.rows("silver.enriched_orders", self.first) if r["order_id"].startswith(which)]
-        after = [{"after": "then", **r} for r in self.site.rows("silver.enriched_orders", self.then) if r["order_id"].startswith(which)]
+        before = [
+            {"after": "first", **r}
+            for r in self.site.rows("silver.enriched_orders", self.first)
+            if r["order_id"].startswith(which)
+        ]
+        after = [
+            {"after": "then", **r}
+            for r in self.site.rows("silver.enriched_orders", self.then)
+            if r["order_id"].startswith(which)
+        ]
         return draw(before + after, "order_id", "after", *columns)
 
 
@@ -159,8 +167,12 @@ def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(told: T
 
 
 def test_the_last_microsecond_of_a_day_belongs_to_it_and_midnight_to_the_next(told: Told) -> None:
-    assert told.draw("edge", "customer_tier") == drawn("order_id | after | customer_tier\n edge-1 | first | silver\n edge-1 | then | silver")
-    assert told.draw("brink", "customer_tier") == drawn("order_id | after | customer_tier\n brink-1 | first | basic\n brink-1 | then | silver")
+    assert told.draw("edge", "customer_tier") == drawn(
+        "order_id | after | customer_tier\n edge-1 | first | silver\n edge-1 | then | silver"
+    )
+    assert told.draw("brink", "customer_tier") == drawn(
+        "order_id | after | customer_tier\n brink-1 | first | basic\n brink-1 | then | silver"
+    )
 
 
 def test_an_order_older_than_the_first_version_takes_the_first(told: Told) -> None:
@@ -179,7 +191,9 @@ def test_an_unknown_partner_is_null_until_it_is_known(told: Told) -> None:
         wait-1   | first |               |
         wait-1   | then  | gold          | Leeds
     """)
-    assert told.draw("none", "customer_tier", "category", "inventory_stock_quantity", "warehouse_count", "carrier", "estimated_clv") == drawn("""
+    assert told.draw(
+        "none", "customer_tier", "category", "inventory_stock_quantity", "warehouse_count", "carrier", "estimated_clv"
+    ) == drawn("""
         order_id | after | customer_tier | category | inventory_stock_quantity | warehouse_count | carrier | estimated_clv
         none-1   | first |               |          |                          |                 |         | 300
         none-1   | then  |               |          |                          |                 |         | 300
@@ -187,7 +201,13 @@ def test_an_unknown_partner_is_null_until_it_is_known(told: Told) -> None:
 
 
 def test_stock_is_the_sum_over_warehouses_each_by_its_version_of_the_day(told: Told) -> None:
-    columns = ("inventory_stock_quantity", "reserved_quantity", "available_quantity", "inventory_stock_status", "warehouse_count")
+    columns = (
+        "inventory_stock_quantity",
+        "reserved_quantity",
+        "available_quantity",
+        "inventory_stock_status",
+        "warehouse_count",
+    )
     assert told.draw("desk", *columns) == drawn("""
         order_id | after | inventory_stock_quantity | reserved_quantity | available_quantity | inventory_stock_status | warehouse_count
         desk-1   | first | 18                       | 7                 | 11                 | Low Stock              | 2
@@ -213,13 +233,24 @@ def test_of_several_shipments_the_newest_counts(told: Told) -> None:
 
 
 def test_a_login_or_a_change_after_the_day_restates_nothing(told: Told) -> None:
-    assert told.draw("old", "customer_tier") == drawn("order_id | after | customer_tier\n old-1 | first | basic\n old-1 | then | basic")
+    assert told.draw("old", "customer_tier") == drawn(
+        "order_id | after | customer_tier\n old-1 | first | basic\n old-1 | then | basic"
+    )
     logins = [r["last_login"].isoformat() for r in told.site.rows("silver.customers") if r["customer_id"] == "old"]
     assert logins == ["2026-03-09T07:00:00+00:00"]  # the news did arrive
 
 
 def test_a_corrected_order_is_restated_with_all_that_follows_from_it(told: Told) -> None:
-    assert told.draw("fix", "order_amount", "order_profit_margin", "estimated_clv", "season", "day_of_week", "is_weekend", "time_of_day") == drawn("""
+    assert told.draw(
+        "fix",
+        "order_amount",
+        "order_profit_margin",
+        "estimated_clv",
+        "season",
+        "day_of_week",
+        "is_weekend",
+        "time_of_day",
+    ) == drawn("""
         order_id | after | order_amount | order_profit_margin | estimated_clv | season | day_of_week | is_weekend | time_of_day
         fix-1    | first | 100          | 30                  | 300           | Spring | 2           | false      | Morning
         fix-1    | then  | 80           | 24                  | 240           | Spring | 2           | false      | Morning
@@ -249,7 +280,9 @@ ABSENT = "customer_id | customer_tier\n c2 | basic"
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1, 2, 3), (3, 2, 1, 0)], ids=["in order", "backwards"])
-def test_in_the_gap_after_a_delete_an_order_has_no_customer(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_in_the_gap_after_a_delete_an_order_has_no_customer(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session, WITHOUT_GOLD, fill=SHOP, quality=Quality(max_snapshot_shrink=1.0))
     deliveries = [
         {"day": "2026-03-02", "customers": PRESENT, "snapshot": ["customers"]},
@@ -294,7 +327,11 @@ BASKETS = Source(
             name="summed",
             upstream="baskets",
             as_of="sold_at",
-            joins=(PointInTimeJoin(feed="lines", on=("basket",), prefix="line_", aggregates=(Derived("total", "BIGINT", "sum(price)"),)),),
+            joins=(
+                PointInTimeJoin(
+                    feed="lines", on=("basket",), prefix="line_", aggregates=(Derived("total", "BIGINT", "sum(price)"),)
+                ),
+            ),
         ),
     ),
 )
@@ -304,7 +341,11 @@ def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tm
     site = Site(tmp_path, session, BASKETS)
     lines = "line | basket | price | put_at"
     baskets = "basket | sold_at\n b1 | 2026-03-01 10:00:00\n b2 | 2026-03-01 10:00:00\n b3 | 2026-03-01 10:00:00"
-    site.deliver("2026-03-01", baskets=baskets, lines=f"{lines}\n l1 | b1 | 1 | 2026-03-01 09:00:00\n l2 | b1 | 2 | 2026-03-01 11:00:00")
+    site.deliver(
+        "2026-03-01",
+        baskets=baskets,
+        lines=f"{lines}\n l1 | b1 | 1 | 2026-03-01 09:00:00\n l2 | b1 | 2 | 2026-03-01 11:00:00",
+    )
     assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 3\n b2 |\n b3 |")
     # A later batch: a new line, and one that moves; of a line that moved after the sale, the first version counts.
     site.deliver("2026-03-02", lines=f"{lines}\n l3 | b2 | 5 | 2026-03-01 09:00:00\n l2 | b3 | 2 | 2026-03-02 09:00:00")
@@ -351,7 +392,9 @@ def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Sessi
 
 @on_sail
 def test_what_sees_the_newest_of_everything_sees_the_last_instant(session: Session, tmp_path: Path) -> None:
-    now = Enriched(name="rooms_now", upstream="rooms", joins=(PointInTimeJoin(feed="members", on=("room_id",), prefix="member_"),))
+    now = Enriched(
+        name="rooms_now", upstream="rooms", joins=(PointInTimeJoin(feed="members", on=("room_id",), prefix="member_"),)
+    )
     members = replace(CLUB.feeds[0], columns=CLUB.feeds[0].columns.replace("member_id", "room_id"), key=("room_id",))
     club = replace(CLUB, feeds=(members, CLUB.feeds[1]), enriched=(now,))
     site = Site(tmp_path, session, club, quality=Quality(max_future_hours=1e8))

@@ -365,7 +365,9 @@ CASES = (
 )
 
 
-@pytest.fixture(scope="module", params=[(1, 2, 3), (3, 1, 2), (3, 2, 1)], ids=["in order", "the newest first", "backwards"])
+@pytest.fixture(
+    scope="module", params=[(1, 2, 3), (3, 1, 2), (3, 2, 1)], ids=["in order", "the newest first", "backwards"]
+)
 def told(session: Session, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """All cases in one lake, a key each, the batches having arrived in some order."""
     site = Site(tmp_path_factory.mktemp("cases"), session)
@@ -396,7 +398,9 @@ def _minutes(at: dt.datetime | None) -> int | None:
 
 
 @on_sail
-def test_each_version_shows_untracked_columns_from_the_newest_event_of_its_stretch(session: Session, tmp_path: Path) -> None:
+def test_each_version_shows_untracked_columns_from_the_newest_event_of_its_stretch(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
@@ -431,7 +435,9 @@ def test_each_version_shows_untracked_columns_from_the_newest_event_of_its_stret
 
 
 @on_sail
-def test_a_late_change_takes_the_untracked_columns_of_the_stretch_that_it_cuts_off(session: Session, tmp_path: Path) -> None:
+def test_a_late_change_takes_the_untracked_columns_of_the_stretch_that_it_cuts_off(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
@@ -441,7 +447,10 @@ def test_a_late_change_takes_the_untracked_columns_of_the_stretch_that_it_cuts_o
             m1        | a    | twelve    | U  | 2026-03-01 12:00:00
         """,
     )
-    site.deliver("2026-03-02", members="member_id | tier | last_seen | op | changed_at\n m1 | b | eleven | U | 2026-03-01 11:00:00")
+    site.deliver(
+        "2026-03-02",
+        members="member_id | tier | last_seen | op | changed_at\n m1 | b | eleven | U | 2026-03-01 11:00:00",
+    )
     assert site.draw("silver.members", "tier", "last_seen", "effective_from", "effective_to") == drawn("""
         tier | last_seen | effective_from   | effective_to
         a    | ten       | 2026-03-01 10:00 | 2026-03-01 11:00
@@ -455,7 +464,9 @@ def test_a_late_change_takes_the_untracked_columns_of_the_stretch_that_it_cuts_o
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_of_one_instant_a_revision_stands_over_what_it_corrects(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_of_one_instant_a_revision_stands_over_what_it_corrects(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session)
     for revision in arrival:
         tier = "bc"[revision]
@@ -477,7 +488,9 @@ def test_of_one_instant_a_revision_stands_over_what_it_corrects(session: Session
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session)
     for revision in arrival:
         site.deliver(
@@ -521,13 +534,17 @@ def test_of_one_instant_content_decides_last_and_is_counted(session: Session, tm
     assert site.broken(result)["rows_come_once"] == (10, 1)
     assert result.validation_status == "FAIL"  # the rules are HIGH
 
-    result = site.deliver("2026-03-02", members="member_id | tier | op | changed_at\n text | 0 | U | 2026-03-01 10:00:00")
+    result = site.deliver(
+        "2026-03-02", members="member_id | tier | op | changed_at\n text | 0 | U | 2026-03-01 10:00:00"
+    )
     assert site.broken(result)["events_of_one_instant_agree"] == (1, 0)  # the batch date decides
 
 
 @on_sail
 @pytest.mark.parametrize("news", [False, True], ids=["at first", "as late news"])
-def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(session: Session, tmp_path: Path, *, news: bool) -> None:
+def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(
+    session: Session, tmp_path: Path, *, news: bool
+) -> None:
     site = Site(tmp_path, session)
     if news:  # what is known of a key is newer: its versions are rebuilt from bronze
         newer = "member_id | tier | op | changed_at\n m1 | z | U | 2026-03-05 10:00:00\n m2 | z | U | 2026-03-05 10:00:00\n m3 | z | U | 2026-03-05 10:00:00"
@@ -552,14 +569,22 @@ def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(sessi
         m3        | a    | same      | 2026-03-01 10:00
     """)
     found = {f.rule: f for f in result.findings}
-    assert {name: (f.checked, f.broken) for name, f in found.items()} == {"events_of_one_instant_agree": (7, 2), "rows_come_once": (7, 2)}
-    assert found["events_of_one_instant_agree"].examples == ("m1,b,,first,U,2026-03-01 10:00:00", "m1,a,,then,U,2026-03-01 10:00:00")
+    assert {name: (f.checked, f.broken) for name, f in found.items()} == {
+        "events_of_one_instant_agree": (7, 2),
+        "rows_come_once": (7, 2),
+    }
+    assert found["events_of_one_instant_agree"].examples == (
+        "m1,b,,first,U,2026-03-01 10:00:00",
+        "m1,a,,then,U,2026-03-01 10:00:00",
+    )
     assert found["rows_come_once"].examples == ("m3,a,,same,U,2026-03-01 10:00:00",) * 2
     assert "`revision`" in found["events_of_one_instant_agree"].advice
 
 
 @on_sail
-def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_the_second(session: Session, tmp_path: Path) -> None:
+def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_the_second(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
     first = site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 10:00:00")
     second = site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00")
@@ -570,9 +595,14 @@ def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_t
 
 
 @on_sail
-def test_an_older_batch_does_not_speak_for_the_instant_at_which_the_open_version_was_last_seen(session: Session, tmp_path: Path) -> None:
+def test_an_older_batch_does_not_speak_for_the_instant_at_which_the_open_version_was_last_seen(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
-    site.deliver("2026-03-02", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | U | 2026-03-01 11:00:00")
+    site.deliver(
+        "2026-03-02",
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | U | 2026-03-01 11:00:00",
+    )
     site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
     assert site.draw("silver.members", *VERSION) == drawn("""
         member_id | tier | city | effective_from   | effective_to | is_current
@@ -645,7 +675,9 @@ WHOLE_VERSIONS = """
     ],
 )
 @on_sail
-def test_absence_from_a_whole_delivery_closes_a_key_whatever_arrives_when(session: Session, tmp_path: Path, arrival: Sequence[str]) -> None:
+def test_absence_from_a_whole_delivery_closes_a_key_whatever_arrives_when(
+    session: Session, tmp_path: Path, arrival: Sequence[str]
+) -> None:
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=1.0))
     for delivery in arrival:
         if delivery == "part":
@@ -657,7 +689,9 @@ def test_absence_from_a_whole_delivery_closes_a_key_whatever_arrives_when(sessio
 
 @pytest.mark.parametrize("arrival", [(1, 2, 4), (2, 4, 1)], ids=["in order", "the first last"])
 @on_sail
-def test_a_late_whole_delivery_gives_a_version_to_a_key_that_had_none(session: Session, tmp_path: Path, arrival: Sequence[int]) -> None:
+def test_a_late_whole_delivery_gives_a_version_to_a_key_that_had_none(
+    session: Session, tmp_path: Path, arrival: Sequence[int]
+) -> None:
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=1.0, max_future_hours=100))
     other = "member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00"
     # What it tells of m6 happens just when the fourth ends, which lacks the key: alone, the two leave nothing of it.
@@ -691,10 +725,19 @@ def test_a_whole_delivery_closes_what_it_lacks_and_opens_again_what_it_holds(ses
 
 
 @on_sail
-def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_holds_it(session: Session, tmp_path: Path) -> None:
+def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_holds_it(
+    session: Session, tmp_path: Path
+) -> None:
     site = Site(tmp_path, session)
-    site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00")
-    site.deliver("2026-03-02", snapshot=["members"], members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00")
+    site.deliver(
+        "2026-03-01",
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+    )
+    site.deliver(
+        "2026-03-02",
+        snapshot=["members"],
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00",
+    )
     assert site.draw("silver.members", *VERSION) == drawn("""
         member_id | tier | city | effective_from   | effective_to     | is_current
         m1        | a    |      | 2026-03-01 10:00 | 2026-03-01 12:00 | false
@@ -705,9 +748,20 @@ def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_ho
 @on_sail
 def test_a_whole_delivery_says_nothing_new_of_a_key_that_is_open(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
-    site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00")
-    site.deliver("2026-03-02", snapshot=["members"], members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00")
-    site.deliver("2026-03-03", snapshot=["members"], members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
+    site.deliver(
+        "2026-03-01",
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+    )
+    site.deliver(
+        "2026-03-02",
+        snapshot=["members"],
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00",
+    )
+    site.deliver(
+        "2026-03-03",
+        snapshot=["members"],
+        members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00",
+    )
     # Its row is news of 11:00; at the end of its day the key is there, as it should be.
     assert site.draw("silver.members", *VERSION) == drawn("""
         member_id | tier | city | effective_from   | effective_to     | is_current
@@ -723,7 +777,9 @@ def test_a_whole_delivery_that_lacks_too_much_is_rejected_and_says_so(session: S
     site.deliver("2026-03-01", snapshot=["rooms"], rooms="room_id | seats\n r1 | 4\n r2 | 6\n r3 | 8\n r4 | 10")
     before = site.draw("silver.rooms", "room_id", "is_current")
 
-    result = site.attempt("2026-03-02", snapshot=["rooms"], rooms="room_id | seats\n r1 | 4\n r5 | 4\n r6 | 4\n r7 | 4\n r8 | 4")
+    result = site.attempt(
+        "2026-03-02", snapshot=["rooms"], rooms="room_id | seats\n r1 | 4\n r5 | 4\n r6 | 4\n r7 | 4\n r8 | 4"
+    )
     assert result.outcome == Outcome.REJECTED
     assert result.reason == (
         "rooms: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; deliver it complete, or raise the limit"
@@ -747,11 +803,17 @@ def test_a_whole_delivery_that_lacks_too_much_is_rejected_and_says_so(session: S
 @on_sail
 def test_news_after_the_open_version_never_look_at_bronze(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
-    site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m2 | a | U | 2026-03-01 10:00:00")
+    site.deliver(
+        "2026-03-01",
+        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m2 | a | U | 2026-03-01 10:00:00",
+    )
     for file in (site.lake.location("club.bronze.members")).glob("*.parquet"):
         file.unlink()
 
-    site.deliver("2026-03-02", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-02 10:00:00\n m2 | a | D | 2026-03-02 10:00:00")
+    site.deliver(
+        "2026-03-02",
+        members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-02 10:00:00\n m2 | a | D | 2026-03-02 10:00:00",
+    )
     assert site.draw("silver.members", "member_id", "tier", "effective_from", "effective_to") == drawn("""
         member_id | tier | effective_from   | effective_to
         m1        | a    | 2026-03-01 10:00 | 2026-03-02 10:00
@@ -798,7 +860,9 @@ def test_the_fast_path_and_a_rebuild_from_bronze_agree(session: Session, tmp_pat
 
 
 @on_sail
-def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_rebuild(session: Session, tmp_path: Path) -> None:
+def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_rebuild(
+    session: Session, tmp_path: Path
+) -> None:
     days = {
         "2026-03-01": "room_id | seats\n r1 | 4\n r2 | 6\n r3 | 8",
         "2026-03-02": "room_id | seats\n r1 | 4\n r2 | 7\n r4 | 2",
@@ -835,7 +899,11 @@ def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_re
         site.deliver("2026-03-04", rooms="room_id | seats\n r4 | 3\n r6 | 9")
     assert fast.draw("silver.rooms", *every) == slow.draw("silver.rooms", *every)
     assert draw(
-        [r for r in fast.rows("silver.rooms") if r["room_id"] > "r3" and r["room_id"] != "r5"], "room_id", "seats", "effective_from", "effective_to"
+        [r for r in fast.rows("silver.rooms") if r["room_id"] > "r3" and r["room_id"] != "r5"],
+        "room_id",
+        "seats",
+        "effective_from",
+        "effective_to",
     ) == drawn("""
         room_id | seats | effective_from | effective_to
         r4      | 2     | 2026-03-02     | 2026-03-04

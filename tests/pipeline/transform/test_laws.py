@@ -17,9 +17,9 @@ from factories_pipeline import Site, on_sail
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from pipeline.transform import merge
 from pipeline.contract import Outcome, Quality
 from pipeline.engine.session import Session
+from pipeline.transform import merge
 
 FIRST = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 KEYS = tuple(f"m{n:02}" for n in range(12))
@@ -42,7 +42,14 @@ class Row:
     @property
     def cells(self) -> dict[str, str | None]:
         at = self.at.strftime("%Y-%m-%d %H:%M:%S")
-        return {"member_id": self.key, "tier": self.tier, "city": self.city, "last_seen": self.last_seen, "op": self.op, "changed_at": at}
+        return {
+            "member_id": self.key,
+            "tier": self.tier,
+            "city": self.city,
+            "last_seen": self.last_seen,
+            "op": self.op,
+            "changed_at": at,
+        }
 
     @property
     def content(self) -> list[tuple[bool, str]]:
@@ -81,7 +88,12 @@ class Event:
 
     @property
     def rank(self) -> tuple[int, int, int, list[tuple[bool, str]]]:
-        return (self.day, self.revision, ["exists", "upsert", "delete"].index(self.says), self.row.content if self.row else [])
+        return (
+            self.day,
+            self.revision,
+            ["exists", "upsert", "delete"].index(self.says),
+            self.row.content if self.row else [],
+        )
 
 
 def events(key: str, deliveries: Iterable[Delivery]) -> Iterator[Event]:
@@ -113,7 +125,16 @@ def versions(key: str, deliveries: Iterable[Delivery]) -> list[dict[str, Any]]:
                 continue
             if state == "open":
                 found[-1]["effective_to"] = at
-            found.append({"member_id": key, "tier": row.tier, "city": row.city, "last_seen": row.last_seen, "effective_from": at, "effective_to": None})
+            found.append(
+                {
+                    "member_id": key,
+                    "tier": row.tier,
+                    "city": row.city,
+                    "last_seen": row.last_seen,
+                    "effective_from": at,
+                    "effective_to": None,
+                }
+            )
             state = "open"
     return [{**v, "is_current": v["effective_to"] is None} for v in found]
 
@@ -129,8 +150,20 @@ rows = st.builds(
     city=st.sampled_from((None, "x", "x")),
     last_seen=st.sampled_from((None, "p", "q")),
 )
-parts = st.builds(Delivery, st.integers(0, 3), st.integers(0, 1), st.just(value=False), st.lists(rows, min_size=5, max_size=25).map(tuple))
-wholes = st.builds(Delivery, st.integers(0, 3), st.integers(0, 1), st.just(value=True), st.lists(rows, min_size=3, max_size=20).map(tuple))
+parts = st.builds(
+    Delivery,
+    st.integers(0, 3),
+    st.integers(0, 1),
+    st.just(value=False),
+    st.lists(rows, min_size=5, max_size=25).map(tuple),
+)
+wholes = st.builds(
+    Delivery,
+    st.integers(0, 3),
+    st.integers(0, 1),
+    st.just(value=True),
+    st.lists(rows, min_size=3, max_size=20).map(tuple),
+)
 
 
 def arrival(deliveries: Sequence[Delivery], chance: Random) -> list[Delivery]:
@@ -144,7 +177,9 @@ def arrival(deliveries: Sequence[Delivery], chance: Random) -> list[Delivery]:
             halves = [tuple(r for r, side in zip(d.rows, sides, strict=True) if side == one) for one in (0, 1)]
             batches += [replace(d, rows=half + tuple(chance.sample(half, len(half) // 3))) for half in halves if half]
     # Of two whole deliveries of a date that differ, be it in the order of their rows alone, only a revision says which is right.
-    batches += [d if d.whole else replace(d, rows=tuple(chance.sample(d.rows, len(d.rows)))) for d in chance.sample(batches, 1)]
+    batches += [
+        d if d.whole else replace(d, rows=tuple(chance.sample(d.rows, len(d.rows)))) for d in chance.sample(batches, 1)
+    ]
     chance.shuffle(batches)
     return batches
 
@@ -154,13 +189,17 @@ def law(session: Session, holds: Callable[..., None], *given_as: st.SearchStrate
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     examples = {"sail": sail, "spark": spark}[session.engine]
-    settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(given(*given_as)(holds))()
+    settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(
+        given(*given_as)(holds)
+    )()
 
 
 SHOWN = ("member_id", "tier", "city", "last_seen", "effective_from", "effective_to", "is_current")
 
 
-def test_any_order_any_batching_and_any_repetition_give_the_same_history(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_order_any_batching_and_any_repetition_give_the_same_history(
+    session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     def holds(deliveries: list[Delivery], chance: Random) -> None:
         _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), deliveries, chance)
 
@@ -179,18 +218,30 @@ def test_the_same_holds_where_keys_of_one_event_are_passed_by(
     law(session, holds, st.lists(parts, min_size=2, max_size=3), st.randoms(use_true_random=False), sail=6, spark=0)
 
 
-def test_the_same_holds_where_whole_deliveries_say_what_exists(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_same_holds_where_whole_deliveries_say_what_exists(
+    session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     def holds(some: list[Delivery], whole: list[Delivery], chance: Random) -> None:
         _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), [*some, *whole], chance)
 
     several = st.lists(wholes, min_size=2, max_size=3, unique_by=lambda d: (d.day, d.revision))
-    law(session, holds, st.lists(parts, min_size=1, max_size=1), several, st.randoms(use_true_random=False), sail=6, spark=1)
+    law(
+        session,
+        holds,
+        st.lists(parts, min_size=1, max_size=1),
+        several,
+        st.randoms(use_true_random=False),
+        sail=6,
+        spark=1,
+    )
 
 
 def _deliver_and_compare(site: Site, deliveries: Sequence[Delivery], chance: Random) -> None:
     batches = arrival(deliveries, chance)
     for d in batches:
-        result = site.attempt(d.date, revision=d.revision, snapshot=["members"] if d.whole else [], members=[r.cells for r in d.rows])
+        result = site.attempt(
+            d.date, revision=d.revision, snapshot=["members"] if d.whole else [], members=[r.cells for r in d.rows]
+        )
         assert result.outcome in (Outcome.PUBLISHED, Outcome.DUPLICATE), f"{result.reason}\n{result.error}"
     shown = site.rows("silver.members")
     for key in sorted({r.key for d in deliveries for r in d.rows}):
@@ -199,7 +250,10 @@ def _deliver_and_compare(site: Site, deliveries: Sequence[Delivery], chance: Ran
         if found != expected:
             for d in batches:
                 news = [r.cells for r in d.rows if r.key == key]
-                note(f"batch date {d.date}, revision {d.revision}{', whole' if d.whole else ''}\n" + (draw(news, *news[0]) if news else "nothing"))
+                note(
+                    f"batch date {d.date}, revision {d.revision}{', whole' if d.whole else ''}\n"
+                    + (draw(news, *news[0]) if news else "nothing")
+                )
         assert found == expected
 
 
@@ -239,11 +293,17 @@ mixed = st.builds(
     prices=st.lists(st.tuples(names, st.sampled_from((None, "9.50", "10.00"))), max_size=8).map(tuple),
     visits=st.lists(st.tuples(names, st.sampled_from((None, "hall", "pool"))), max_size=8).map(tuple),
     menu=st.lists(st.tuples(names, st.sampled_from("123")), min_size=1, max_size=6).map(tuple),
-    tariffs=st.lists(st.tuples(names, st.sampled_from("12"), st.sampled_from(("2026-01-01", "2026-02-01", "2026-03-01"))), min_size=1, max_size=8).map(tuple),
+    tariffs=st.lists(
+        st.tuples(names, st.sampled_from("12"), st.sampled_from(("2026-01-01", "2026-02-01", "2026-03-01"))),
+        min_size=1,
+        max_size=8,
+    ).map(tuple),
 )
 
 
-def test_upserts_sets_and_replacements_do_not_depend_on_the_order_of_arrival_either(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_upserts_sets_and_replacements_do_not_depend_on_the_order_of_arrival_either(
+    session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     def holds(batches: list[Mixed], chance: Random) -> None:
         site = Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME)
         again = [replace(b, prices=b.prices[::-1], visits=b.visits * 2) for b in chance.sample(batches, 1)]
@@ -257,7 +317,14 @@ def test_upserts_sets_and_replacements_do_not_depend_on_the_order_of_arrival_eit
         for table, expected in _kept([*batches, *again]).items():
             assert site.draw(f"silver.{table}", *expected[0]) == draw(expected, *expected[0]), table
 
-    law(session, holds, st.lists(mixed, min_size=2, max_size=4, unique_by=lambda m: (m.day, m.revision)), st.randoms(use_true_random=False), sail=5, spark=1)
+    law(
+        session,
+        holds,
+        st.lists(mixed, min_size=2, max_size=4, unique_by=lambda m: (m.day, m.revision)),
+        st.randoms(use_true_random=False),
+        sail=5,
+        spark=1,
+    )
 
 
 def _uncorrected(batches: Sequence[Mixed]) -> list[Mixed]:
@@ -279,12 +346,20 @@ def _kept(batches: Sequence[Mixed]) -> dict[str, list[dict[str, Any]]]:
         fees = {start: fee for tariff, fee, start in in_order[-1].tariffs if tariff == name}
         ends = [*sorted(fees)[1:], None]
         tariffs += [
-            {"tariff": name, "fee": fees[start], "effective_from": start, "effective_to": end, "is_current": end is None}
+            {
+                "tariff": name,
+                "fee": fees[start],
+                "effective_from": start,
+                "effective_to": end,
+                "is_current": end is None,
+            }
             for start, end in zip(sorted(fees), ends, strict=True)
         ]
     found: dict[str, list[dict[str, Any]]] = {
         "prices": [{"item": item, "price": price and price.rstrip("0").rstrip(".")} for item, price in prices.items()],
-        "visits": [{"member_id": member, "room": room} for member, room in {v for b in _uncorrected(batches) for v in b.visits}],
+        "visits": [
+            {"member_id": member, "room": room} for member, room in {v for b in _uncorrected(batches) for v in b.visits}
+        ],
         "menu": [{"dish": dish, "price": price} for dish, price in menu.items()],
         "tariffs": tariffs,
     }
@@ -296,7 +371,9 @@ def _kept(batches: Sequence[Mixed]) -> dict[str, list[dict[str, Any]]]:
 cells = st.sampled_from(("", "a", 'say "hi"', "two\nlines", "a,b", "é", "U", "D", " "))
 times = st.sampled_from(("2026-03-01 10:00:00", "2026-03-01T10:00:00Z", "yesterday", "", "2999-01-01 00:00:00"))
 sound = st.tuples(st.sampled_from(("m1", "m2", "")), cells, cells, cells, cells, times)
-ill_formed = st.sampled_from(("m1,a", "m1,a,b,c,U,2026-03-01 10:00:00,and more", 'm1,a"b",c,d,U,2026-03-01 10:00:00', ","))
+ill_formed = st.sampled_from(
+    ("m1,a", "m1,a,b,c,U,2026-03-01 10:00:00,and more", 'm1,a"b",c,d,U,2026-03-01 10:00:00', ",")
+)
 records = st.one_of(sound.map(lambda cells: ",".join(_quoted(c) for c in cells)), ill_formed)
 
 
@@ -304,7 +381,9 @@ def _quoted(cell: str) -> str:
     return '"' + cell.replace('"', '""') + '"' if set(cell) & set(',"\n') else cell
 
 
-def test_every_record_that_is_read_is_accepted_or_rejected(session: Session, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_every_record_that_is_read_is_accepted_or_rejected(
+    session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     site = Site(tmp_path_factory.mktemp("law"), session)
     day = FIRST.date()
 
@@ -315,9 +394,21 @@ def test_every_record_that_is_read_is_accepted_or_rejected(session: Session, tmp
         result = site.deliver(day.isoformat(), raw_members=["\n".join([header, *records]) + "\n" for records in files])
         assert [f.rows_read for f in result.files] == [len(records) for records in files]
         assert all(f.rows_read == f.rows_accepted + f.rows_rejected for f in result.files)
-        accepted = [(r["_source_file"], r["_record"], r["_raw"]) for r in site.rows("bronze.members") if r["_batch_id"] == result.batch_id]
-        rejected = [(r["source_file"], r["record"], r["raw"]) for r in site.rows("ops.quarantine") if r["batch_id"] == result.batch_id]
-        given = [(file.name, n, raw) for file, records in zip(result.files, files, strict=True) for n, raw in enumerate(records, start=1)]
+        accepted = [
+            (r["_source_file"], r["_record"], r["_raw"])
+            for r in site.rows("bronze.members")
+            if r["_batch_id"] == result.batch_id
+        ]
+        rejected = [
+            (r["source_file"], r["record"], r["raw"])
+            for r in site.rows("ops.quarantine")
+            if r["batch_id"] == result.batch_id
+        ]
+        given = [
+            (file.name, n, raw)
+            for file, records in zip(result.files, files, strict=True)
+            for n, raw in enumerate(records, start=1)
+        ]
         assert sorted(accepted + rejected) == sorted(given)
         assert (len(accepted), len(rejected)) == (result.rows_accepted, result.rows_rejected)
 
@@ -331,7 +422,11 @@ def test_every_record_that_is_read_is_accepted_or_rejected(session: Session, tmp
 def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytest.TempPathFactory, how: str) -> None:
     site = Site(tmp_path_factory.mktemp("law"), session)
     news = "member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | b | U | 2026-03-01 11:00:00\n m2 | a | D | 2026-03-01 10:00:00\n"
-    others = {"prices": "item | price\n x | 1\n y | 2", "visits": "member_id | room\n m1 | hall\n m2 | pool", "menu": "dish | price\n soup | 3\n pie | 4"}
+    others = {
+        "prices": "item | price\n x | 1\n y | 2",
+        "visits": "member_id | room\n m1 | hall\n m2 | pool",
+        "menu": "dish | price\n soup | 3\n pie | 4",
+    }
     site.deliver("2026-03-01", members=news, **others)
     tables = ("members", "prices", "visits", "menu")
     before = {t: draw(site.rows(f"silver.{t}"), *(c.name for c in site.source.feed(t).silver)) for t in tables}
@@ -341,9 +436,15 @@ def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytes
         header, *lines = text.strip().splitlines()
         return "\n".join([header, *reversed(lines)])
 
-    again = {"members": news, **others} if how == "the same file" else {t: backwards(text) for t, text in {"members": news, **others}.items()}
+    again = (
+        {"members": news, **others}
+        if how == "the same file"
+        else {t: backwards(text) for t, text in {"members": news, **others}.items()}
+    )
     result = site.attempt("2026-03-01", **again)
     assert result.outcome == (Outcome.DUPLICATE if how == "the same file" else Outcome.PUBLISHED), result.reason
     assert {t: draw(site.rows(f"silver.{t}"), *(c.name for c in site.source.feed(t).silver)) for t in tables} == before
     # No table of silver got a version of its own for it either.
-    assert {t: v for t, v in site.versions().items() if ".silver." in t} == {t: v for t, v in versions.items() if ".silver." in t}
+    assert {t: v for t, v in site.versions().items() if ".silver." in t} == {
+        t: v for t, v in versions.items() if ".silver." in t
+    }

@@ -9,8 +9,8 @@ from drawing import drawn
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Outcome, Quality, Result
-from pipeline.model import HIGH, REJECT, Derived, Feed, Scd2, Snapshot, Rule, Source, aggregate
 from pipeline.engine.session import Session
+from pipeline.model import HIGH, REJECT, Derived, Feed, Rule, Scd2, Snapshot, Source, aggregate
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -34,7 +34,15 @@ def by_code(sums: "DataFrame") -> "DataFrame":
 SHELF = Source(
     name="shelf",
     feeds=(
-        Feed(name="goods", files="goods_*.csv", columns=COLUMNS, key=("code",), stored_as=Scd2(), snapshot=True, rules=(CHEAP,)),
+        Feed(
+            name="goods",
+            files="goods_*.csv",
+            columns=COLUMNS,
+            key=("code",),
+            stored_as=Scd2(),
+            snapshot=True,
+            rules=(CHEAP,),
+        ),
         Feed(
             name="stock",
             files="stock_*.csv",
@@ -44,7 +52,15 @@ SHELF = Source(
             snapshot=True,
             rules=(CHEAP,),
         ),
-        Feed(name="offers", files="offers_*.csv", columns=COLUMNS, key=("code",), stored_as=Snapshot(), snapshot=True, rules=(CHEAP,)),
+        Feed(
+            name="offers",
+            files="offers_*.csv",
+            columns=COLUMNS,
+            key=("code",),
+            stored_as=Snapshot(),
+            snapshot=True,
+            rules=(CHEAP,),
+        ),
         Feed(
             name="fares",
             files="fares_*.csv",
@@ -85,7 +101,11 @@ def shelf(session: Session, tmp_path: Path) -> Site:
 
 def kept(result: Result, feed: str) -> tuple[int, int, tuple[str, ...]]:
     """How the rule fared that counts the keys of rejected rows."""
-    return next((f.checked, f.broken, f.examples) for f in result.findings if (f.feed, f.rule) == (feed, "listed_key_is_accepted"))
+    return next(
+        (f.checked, f.broken, f.examples)
+        for f in result.findings
+        if (f.feed, f.rule) == (feed, "listed_key_is_accepted")
+    )
 
 
 @pytest.mark.parametrize("arrival", [*ARRIVALS, *MIXED])
@@ -100,15 +120,21 @@ def test_a_rejected_row_does_not_close_its_key(shelf: Site, arrival: Sequence[st
             tea  | 1     | 2026-03-01     | 2026-03-02
             tea  | 2     | 2026-03-02     |
         """)
-    assert shelf.draw("gold.by_code", "code", "goods", "prices") == drawn("code | goods | prices\n pie | 1 | 4\n tea | 1 | 2")
+    assert shelf.draw("gold.by_code", "code", "goods", "prices") == drawn(
+        "code | goods | prices\n pie | 1 | 4\n tea | 1 | 2"
+    )
     assert kept(results["2026-03-02"], "goods") == (2, 1, ("bun,zwei",))
     assert kept(results["2026-03-03"], "goods") == (3, 1, ("bun,-5",))
     assert [f for f in results["2026-03-04"].findings if f.rule == "listed_key_is_accepted"] == []
 
 
 @pytest.mark.parametrize("arrival", [*ARRIVALS, *MIXED])
-@pytest.mark.parametrize(("days", "left"), [(2, "bun | 2\n tea | 2"), (3, "bun | 2\n pie | 4\n tea | 2"), (4, "pie | 4\n tea | 2")], ids=str)
-def test_a_rejected_row_leaves_what_was_listed_of_its_key(shelf: Site, arrival: Sequence[str], days: int, left: str) -> None:
+@pytest.mark.parametrize(
+    ("days", "left"), [(2, "bun | 2\n tea | 2"), (3, "bun | 2\n pie | 4\n tea | 2"), (4, "pie | 4\n tea | 2")], ids=str
+)
+def test_a_rejected_row_leaves_what_was_listed_of_its_key(
+    shelf: Site, arrival: Sequence[str], days: int, left: str
+) -> None:
     for day in arrival:
         if int(day[-1]) <= days:
             shelf.deliver(day, raw_offers=HEAD + DAYS[day])
@@ -120,7 +146,9 @@ def test_a_key_that_stands_in_a_good_row_too_takes_that_row(shelf: Site) -> None
     shelf.deliver("2026-03-01", raw_offers=f"{HEAD}tea,1\nbun,2\n", raw_goods=f"{HEAD}tea,1\nbun,2\n")
     shelf.deliver("2026-03-02", raw_offers=f"{HEAD}tea,1\nbun,-2\nbun,3\n", raw_goods=f"{HEAD}tea,1\nbun,-2\nbun,3\n")
     assert shelf.draw("silver.offers", "code", "price") == drawn("code | price\n bun | 3\n tea | 1")
-    assert shelf.draw("silver.goods", "code", "price", "is_current") == drawn("code | price | is_current\n bun | 2 | false\n bun | 3 | true\n tea | 1 | true")
+    assert shelf.draw("silver.goods", "code", "price", "is_current") == drawn(
+        "code | price | is_current\n bun | 2 | false\n bun | 3 | true\n tea | 1 | true"
+    )
 
 
 @on_sail
@@ -142,7 +170,9 @@ def test_where_a_record_cannot_be_read_no_key_is_taken_for_gone(shelf: Site, bro
     shelf.deliver("2026-03-01", raw_offers=f"{HEAD}tea,1\nbun,2\n", raw_goods=f"{HEAD}tea,1\nbun,2\n")
     result = shelf.deliver("2026-03-02", raw_offers=f"{HEAD}tea,3\n{broken}\n", raw_goods=f"{HEAD}tea,3\n{broken}\n")
     assert shelf.draw("silver.offers", "code", "price") == drawn("code | price\n bun | 2\n tea | 3")
-    assert shelf.draw("silver.goods", "code", "price", "is_current") == drawn("code | price | is_current\n bun | 2 | true\n tea | 1 | false\n tea | 3 | true")
+    assert shelf.draw("silver.goods", "code", "price", "is_current") == drawn(
+        "code | price | is_current\n bun | 2 | true\n tea | 1 | false\n tea | 3 | true"
+    )
     assert kept(result, "goods") == (2, 1, (broken,))
     # The next delivery without it is whole again.
     shelf.deliver("2026-03-03", raw_offers=f"{HEAD}tea,3\n", raw_goods=f"{HEAD}tea,3\n")
@@ -174,7 +204,9 @@ def test_a_correction_of_a_delivery_with_a_rejected_row_puts_its_key_right(shelf
         shelf.deliver("2026-03-01", revision=revision, raw_goods=given)
         shown = shelf.draw("silver.goods", "code", "price", "is_current")
     assert shown == drawn("code | price | is_current\n bun | 3 | true\n tea | 1 | true")
-    assert shelf.draw("gold.by_code", "code", "goods", "prices") == drawn("code | goods | prices\n bun | 1 | 3\n tea | 1 | 1")
+    assert shelf.draw("gold.by_code", "code", "goods", "prices") == drawn(
+        "code | goods | prices\n bun | 1 | 3\n tea | 1 | 1"
+    )
 
 
 @on_sail

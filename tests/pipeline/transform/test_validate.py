@@ -62,7 +62,9 @@ def test_a_row_that_breaks_a_rejecting_rule_goes_to_quarantine_and_one_that_is_w
         6      | twice,,-1,mail,fine,2026-03-01 10:00:00        | agent_is_given, minutes_are_not_negative
         7      | word,ann,ten,mail,too long,2026-03-01 10:00:00 | type:minutes
     """)
-    about = {(r["batch_id"], r["source"], r["feed"], r["source_file"], r["status"]) for r in desk.rows("ops.quarantine")}
+    about = {
+        (r["batch_id"], r["source"], r["feed"], r["source_file"], r["status"]) for r in desk.rows("ops.quarantine")
+    }
     assert about == {("b001", "desk", "tickets", "tickets_002.csv", "open")}
     # Accepted are four; each rejecting rule was also checked over what it turned away. A row that does not fit breaks nothing else.
     results = [r for r in desk.rows("ops.validation_results") if r["feed"] == "tickets"]
@@ -92,14 +94,18 @@ def test_a_row_that_breaks_a_rejecting_rule_goes_to_quarantine_and_one_that_is_w
 
 @on_sail
 def test_a_rule_that_rejects_nothing_that_was_accepted_leaves_the_status_at_pass(desk: Site) -> None:
-    result = desk.deliver(DAY, agents="agent\n ann", tickets="ticket_id | minutes | note\n t1 | 10 | too long\n t2 | -5 | fine")
+    result = desk.deliver(
+        DAY, agents="agent\n ann", tickets="ticket_id | minutes | note\n t1 | 10 | too long\n t2 | -5 | fine"
+    )
     assert (result.validation_status, result.task_values["high_severity_count"]) == ("PASS", "0")
 
 
 @on_sail
 def test_settings_fill_rules(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, DESK, fill=FILL, values={"limit": 5})
-    assert site.broken(site.deliver(DAY, tickets="ticket_id | minutes\n t1 | 5\n t2 | 6"))["minutes_are_within_the_limit"] == (2, 1)
+    assert site.broken(site.deliver(DAY, tickets="ticket_id | minutes\n t1 | 5\n t2 | 6"))[
+        "minutes_are_within_the_limit"
+    ] == (2, 1)
 
 
 @on_sail
@@ -117,7 +123,9 @@ def test_records_with_too_few_or_too_many_fields_or_a_stray_quote_are_rejected_a
 
 @on_sail
 def test_a_delete_needs_only_its_key_and_its_time(desk: Site) -> None:
-    desk.deliver(DAY, tickets="ticket_id | agent | minutes | note | opened_at\n t1 | ann | 1 | fine | 2026-03-01 10:00:00")
+    desk.deliver(
+        DAY, tickets="ticket_id | agent | minutes | note | opened_at\n t1 | ann | 1 | fine | 2026-03-01 10:00:00"
+    )
     result = desk.deliver(
         "2026-03-02",
         tickets=[
@@ -126,21 +134,30 @@ def test_a_delete_needs_only_its_key_and_its_time(desk: Site) -> None:
             {"ticket_id": "t2", "agent": None, "minutes": None, "note": "void", "opened_at": None},
         ],
     )
-    assert desk.draw("silver.tickets", "ticket_id", "effective_to") == drawn("ticket_id | effective_to\n t1 | 2026-03-02 10:00")
+    assert desk.draw("silver.tickets", "ticket_id", "effective_to") == drawn(
+        "ticket_id | effective_to\n t1 | 2026-03-02 10:00"
+    )
     assert desk.draw("ops.quarantine", "record", "reasons") == drawn("""
         record | reasons
         2      | ticket_id_is_given
         3      | opened_at_is_given
     """)
     broken = desk.broken(result)
-    assert (broken["agent_is_given"], broken["minutes_are_not_negative"], broken["ticket_has_agent"]) == ((0, 0), (0, 0), (0, 0))
+    assert (broken["agent_is_given"], broken["minutes_are_not_negative"], broken["ticket_has_agent"]) == (
+        (0, 0),
+        (0, 0),
+        (0, 0),
+    )
 
 
 @on_sail
 @pytest.mark.parametrize(
-    ("hours", "last", "first_refused"), [(24.0, "2026-03-03 00:00:00", "2026-03-03 00:00:01"), (1.5, "2026-03-02 01:30:00", "2026-03-02 01:30:00.000001")]
+    ("hours", "last", "first_refused"),
+    [(24.0, "2026-03-03 00:00:00", "2026-03-03 00:00:01"), (1.5, "2026-03-02 01:30:00", "2026-03-02 01:30:00.000001")],
 )
-def test_hours_of_the_future_count_from_the_end_of_the_batch_date(session: Session, tmp_path: Path, hours: float, last: str, first_refused: str) -> None:
+def test_hours_of_the_future_count_from_the_end_of_the_batch_date(
+    session: Session, tmp_path: Path, hours: float, last: str, first_refused: str
+) -> None:
     site = limited(session, tmp_path, max_future_hours=hours)
     site.deliver(DAY, tickets=f"ticket_id | opened_at\n just | {last}\n over | {first_refused}")
     assert site.draw("silver.tickets", "ticket_id") == drawn("ticket_id\n just")
@@ -186,25 +203,33 @@ def test_the_first_day_of_all_may_be_the_earliest(session: Session, tmp_path: Pa
 
 @on_sail
 def test_a_reference_looks_into_batch_and_lake(desk: Site) -> None:
-    first = desk.deliver(DAY, agents="agent\n ann\n idle", tickets="ticket_id | agent\n t1 | ann\n t2 | bob\n t2 | bob\n t3 | cas")
+    first = desk.deliver(
+        DAY, agents="agent\n ann\n idle", tickets="ticket_id | agent\n t1 | ann\n t2 | bob\n t2 | bob\n t3 | cas"
+    )
     assert desk.broken(first)["ticket_has_agent"] == (4, 3)  # a repeat is a row as well
     assert desk.broken(first)["agent_has_tickets"] == (2, 1)
 
-    second = desk.deliver("2026-03-02", agents="agent\n bob", tickets="ticket_id | agent\n t4 | ann\n t5 | bob\n t6 | dan")
+    second = desk.deliver(
+        "2026-03-02", agents="agent\n bob", tickets="ticket_id | agent\n t4 | ann\n t5 | bob\n t6 | dan"
+    )
     assert desk.broken(second)["ticket_has_agent"] == (3, 1)  # ann is in the lake, bob in this batch
     assert desk.broken(second)["agent_has_tickets"] == (1, 0)
 
 
 @on_sail
 def test_rejected_rows_neither_ask_for_a_partner_nor_are_one(desk: Site) -> None:
-    result = desk.deliver(DAY, agents="agent\n ann", tickets="ticket_id | agent | minutes\n t1 | ann | -1\n t2 | bob | -1")
+    result = desk.deliver(
+        DAY, agents="agent\n ann", tickets="ticket_id | agent | minutes\n t1 | ann | -1\n t2 | bob | -1"
+    )
     assert desk.broken(result)["ticket_has_agent"] == (0, 0)
     assert desk.broken(result)["agent_has_tickets"] == (1, 1)
 
 
 @on_sail
 def test_what_a_key_referred_to_once_it_still_knows(desk: Site) -> None:
-    desk.deliver(DAY, tickets="ticket_id | agent | opened_at\n t1 | ann | 2026-03-01 10:00:00\n t1 | bob | 2026-03-01 11:00:00")
+    desk.deliver(
+        DAY, tickets="ticket_id | agent | opened_at\n t1 | ann | 2026-03-01 10:00:00\n t1 | bob | 2026-03-01 11:00:00"
+    )
     result = desk.deliver("2026-03-02", agents="agent\n ann\n bob\n cas")
     assert desk.broken(result)["agent_has_tickets"] == (3, 1)
 
@@ -213,7 +238,11 @@ def test_what_a_key_referred_to_once_it_still_knows(desk: Site) -> None:
 
 
 def test_the_score_weighs_what_broke_against_what_was_checked(desk: Site) -> None:
-    result = desk.deliver(DAY, agents="agent\n ann", tickets="ticket_id | minutes | channel | note\n t1 | 61 | phone | fine\n t2 | 1 | phone | too long")
+    result = desk.deliver(
+        DAY,
+        agents="agent\n ann",
+        tickets="ticket_id | minutes | channel | note\n t1 | 61 | phone | fine\n t2 | 1 | phone | too long",
+    )
     # HIGH: tickets' five given and formed rules, two of time, not negative, limit, agent, two of ties: 11 of 2 rows each;
     # agents' four of 1 row: 26 checked, 1 broken.
     # MEDIUM: calls, 2 checked, 1 broken; agent_has_tickets, 1 checked. LOW: notes, 2 checked, 1 broken.
@@ -223,7 +252,10 @@ def test_the_score_weighs_what_broke_against_what_was_checked(desk: Site) -> Non
 
 BAD = "ticket_id | minutes | note\n t1 | -1 | fine\n t2 | 61 | fine\n t3 | 1 | too long\n t4 | 1 | fine"
 LIMITS = {
-    "max_rejected_share": (0.24, "1 of 4 rows were rejected, more than max_rejected_share 0.24 allows; see the counts per rule"),
+    "max_rejected_share": (
+        0.24,
+        "1 of 4 rows were rejected, more than max_rejected_share 0.24 allows; see the counts per rule",
+    ),
     "min_score": (99.5, "the score of the batch is 85.13, below min_score 99.5; see the counts per rule"),
     "fail_on_high": (True, "tickets: 3 of 3 rows break ticket_has_agent, and fail_on_high rejects a batch for that"),
 }
@@ -231,7 +263,9 @@ LIMITS = {
 
 @on_sail
 @pytest.mark.parametrize("limit", LIMITS)
-def test_a_batch_below_a_limit_is_rejected_with_a_sentence_and_everything_on_record(session: Session, tmp_path: Path, limit: str) -> None:
+def test_a_batch_below_a_limit_is_rejected_with_a_sentence_and_everything_on_record(
+    session: Session, tmp_path: Path, limit: str
+) -> None:
     value, sentence = LIMITS[limit]
     site = limited(session, tmp_path, **{limit: value})
     site.deliver(DAY, agents="agent\n zoe", tickets="ticket_id | agent\n t0 | zoe")
@@ -240,7 +274,9 @@ def test_a_batch_below_a_limit_is_rejected_with_a_sentence_and_everything_on_rec
     result = site.attempt("2026-03-02", tickets=BAD)
     assert (result.outcome, result.retryable, result.reason) == (Outcome.REJECTED, False, sentence)
     _must_stand_on_record_alone(site, result, before)
-    assert desk_reasons(site) == drawn("batch_id | raw | reasons\n b002 | t1,ann,-1,,fine,2026-03-01 10:00:00 | minutes_are_not_negative")
+    assert desk_reasons(site) == drawn(
+        "batch_id | raw | reasons\n b002 | t1,ann,-1,,fine,2026-03-01 10:00:00 | minutes_are_not_negative"
+    )
 
     # The corrected delivery is a batch like any other.
     site.deliver("2026-03-02", revision=1, tickets="ticket_id | agent\n t4 | zoe")
@@ -287,7 +323,8 @@ def test_a_batch_at_a_limit_is_published(session: Session, tmp_path: Path, limit
 
 def test_a_new_column_is_kept_aside_and_reported_and_an_optional_one_may_be_absent(desk: Site) -> None:
     desk.deliver(
-        DAY, raw_tickets="note,ticket_id,colour,agent,minutes,opened_at,size\nfine,t1,red,ann,1,2026-03-01 10:00:00,\nfine,t2,,ann,1,2026-03-01 10:00:00,L\n"
+        DAY,
+        raw_tickets="note,ticket_id,colour,agent,minutes,opened_at,size\nfine,t1,red,ann,1,2026-03-01 10:00:00,\nfine,t2,,ann,1,2026-03-01 10:00:00,L\n",
     )
     assert desk.draw("bronze.tickets", "ticket_id", "channel", "_extra") == drawn("""
         ticket_id | channel | _extra
@@ -302,9 +339,16 @@ def test_a_new_column_is_kept_aside_and_reported_and_an_optional_one_may_be_abse
 def test_a_file_without_a_column_rejects_its_batch_as_a_whole(desk: Site) -> None:
     desk.deliver(DAY, agents="agent\n ann")
     before = _all_rows(desk)
-    result = desk.attempt("2026-03-02", agents="agent\n bob", raw_tickets="ticket_id,minutes,note,opened_at\nt1,1,fine,2026-03-01 10:00:00\n")
+    result = desk.attempt(
+        "2026-03-02",
+        agents="agent\n bob",
+        raw_tickets="ticket_id,minutes,note,opened_at\nt1,1,fine,2026-03-01 10:00:00\n",
+    )
     assert result.outcome == Outcome.REJECTED
-    assert result.reason == "tickets_003.csv: column agent is missing (6 expected, 4 found); correct the file and land a new trigger"
+    assert (
+        result.reason
+        == "tickets_003.csv: column agent is missing (6 expected, 4 found); correct the file and land a new trigger"
+    )
     assert _all_rows(desk) == before
     row = desk.manifest.newest("desk")
     assert row is not None

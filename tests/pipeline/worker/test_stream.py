@@ -8,9 +8,9 @@ import pytest
 from drawing import draw
 from factories_pipeline import Site, Worker, on_sail, on_spark
 
-from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.contract import Outcome, Result, WorkOrder
 from pipeline.engine.session import Session
+from pipeline.sources.clickstream.feeds import CLICKSTREAM
 from pipeline.worker.stream import FOLDER, StreamingRun, take
 
 MIDNIGHT = 1_772_409_600_000  # 2026-03-02 00:00 UTC in milliseconds
@@ -23,7 +23,13 @@ PROPERTIES = [
 
 def clicks(*offsets: int) -> list[dict[str, str | None]]:
     return [
-        {"timestamp": str(MIDNIGHT + at), "visitorid": str(at), "event": event, "itemid": "1", "transactionid": str(at) if event == "transaction" else None}
+        {
+            "timestamp": str(MIDNIGHT + at),
+            "visitorid": str(at),
+            "event": event,
+            "itemid": "1",
+            "transactionid": str(at) if event == "transaction" else None,
+        }
         for at in offsets
         for event in ("view", "transaction")
     ]
@@ -44,7 +50,9 @@ def published(result: Result) -> Result:
 
 def drawings(site: Site) -> dict[str, str]:
     """Every table of the source, without what is about the batch."""
-    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [f"gold.{t.name}" for t in CLICKSTREAM.gold]
+    tables = [f"silver.{t.name}" for t in (*CLICKSTREAM.feeds, *CLICKSTREAM.hierarchies, *CLICKSTREAM.enriched)] + [
+        f"gold.{t.name}" for t in CLICKSTREAM.gold
+    ]
     return {table: draw(rows, *rows[0]) if (rows := site.rows(table)) else "" for table in tables}
 
 
@@ -66,7 +74,9 @@ def test_the_stream_gives_the_tables_that_triggers_give(session: Session, tmp_pa
     site = streaming(tmp_path, session)
     published(streamed(site, site.order("2026-03-02", events=clicks(0, 1, 2))))
     published(streamed(site, site.order("2026-03-03", events=clicks(2, 3, 4))))
-    published(streamed(site, site.order("2026-03-02", item_properties=PROPERTIES, category_tree=TREE)))  # no streamed feed: straight through
+    published(
+        streamed(site, site.order("2026-03-02", item_properties=PROPERTIES, category_tree=TREE))
+    )  # no streamed feed: straight through
     assert drawings(site) == drawings(by_triggers)
     assert left_over(site) == ["b002"]
     commits = sorted(int(p.name) for p in (folder(site) / "checkpoint" / "commits").glob("[0-9]*"))
@@ -84,7 +94,9 @@ def test_a_batch_that_comes_again_is_not_taken_again(session: Session, tmp_path:
 
 
 @on_spark
-def test_a_batch_that_was_published_before_its_checkpoint_is_not_published_twice(session: Session, tmp_path: Path) -> None:
+def test_a_batch_that_was_published_before_its_checkpoint_is_not_published_twice(
+    session: Session, tmp_path: Path
+) -> None:
     site = streaming(tmp_path, session)
     order = site.order("2026-03-02", events=clicks(0, 1))
 
@@ -101,7 +113,9 @@ def test_a_batch_that_was_published_before_its_checkpoint_is_not_published_twice
 
 
 @on_spark
-def test_a_batch_that_a_killed_attempt_left_in_the_stream_does_not_stand_in_the_way_of_another(session: Session, tmp_path: Path) -> None:
+def test_a_batch_that_a_killed_attempt_left_in_the_stream_does_not_stand_in_the_way_of_another(
+    session: Session, tmp_path: Path
+) -> None:
     site = streaming(tmp_path, session)
     stuck, other = site.order("2026-03-02", events=clicks(0)), site.order("2026-03-01", events=clicks(1))
 
@@ -139,13 +153,20 @@ def folder(site: Site) -> Path:
 
 
 @on_spark
-def test_a_stream_killed_again_and_again_goes_on_with_nothing_lost_or_doubled(session: Session, tmp_path: Path, by_triggers: Site) -> None:
+def test_a_stream_killed_again_and_again_goes_on_with_nothing_lost_or_doubled(
+    session: Session, tmp_path: Path, by_triggers: Site
+) -> None:
     site = streaming(tmp_path, session)
     settings = replace(site.settings, log_path=str(tmp_path / "spark.log"), driver_memory="1g")
     first = site.order("2026-03-02", events=clicks(0, 1, 2), item_properties=PROPERTIES, category_tree=TREE)
     then = site.order("2026-03-03", events=clicks(2, 3, 4))
     published(streamed(site, first))
-    for event in ("stage.started", "journal.written", "table.committed", "manifest.written"):  # each gets further than the one before
+    for event in (
+        "stage.started",
+        "journal.written",
+        "table.committed",
+        "manifest.written",
+    ):  # each gets further than the one before
         with Worker(settings, tmp_path / "worker.log") as worker:
             worker.kill_at(then, event)
     with Worker(settings, tmp_path / "worker.log") as worker:
@@ -153,7 +174,10 @@ def test_a_stream_killed_again_and_again_goes_on_with_nothing_lost_or_doubled(se
     assert result.outcome in (Outcome.PUBLISHED, Outcome.DUPLICATE), result.reason
     assert result.outcome == Outcome.PUBLISHED or result.duplicate_of == then.batch_id
     assert drawings(site) == drawings(by_triggers)
-    assert sorted(r["batch_id"] for r in site.lake.arrow("ops.batches").to_pylist() if r["kind"] == "batch") == [first.batch_id, then.batch_id]
+    assert sorted(r["batch_id"] for r in site.lake.arrow("ops.batches").to_pylist() if r["kind"] == "batch") == [
+        first.batch_id,
+        then.batch_id,
+    ]
     assert set(left_over(site)) == {then.batch_id}  # the lists of killed attempts came together with the last one
 
 

@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.contract import Settings, Tried
+from pipeline.engine.session import Session
 from pipeline.lake.lake import Lake
 from pipeline.model import (
     HIGH,
     REJECT,
-    PointInTimeJoin,
     Derived,
     Enriched,
     Feed,
-    GoldTable,
-    Scd2,
     GoldKind,
+    GoldTable,
+    PointInTimeJoin,
     Rule,
+    Scd2,
     Source,
 )
 from pipeline.sources.registry import all_sources
-from pipeline.engine.session import Session
 from pipeline.worker.trial import trial
 
 if TYPE_CHECKING:
@@ -93,21 +93,65 @@ def shop(
 
 
 MISTAKES = {
-    "rule": (shop(sales={"rules": (Rule("amount_is_positive", "amont > 0"),)}), "sales, rule amount_is_positive", "amont"),
-    "where of a rule": (shop(sales={"rules": (Rule("is_positive", "amount > 0", where="lant = 'CH'"),)}), "sales, rule is_positive", "lant"),
-    "prepared": (shop(sales={"prepared": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}), "sales, cleaned column net", "amoutn"),
-    "delete_when": (shop(sales={"keep": Scd2(sequence_by="sold_at", delete_when="opp = 'D'")}), "sales, delete_when", "opp"),
-    "function": (shop(sales={"rules": (Rule("land_is_short", "lenght(land) < 4"),)}), "sales, rule land_is_short", "lenght"),
+    "rule": (
+        shop(sales={"rules": (Rule("amount_is_positive", "amont > 0"),)}),
+        "sales, rule amount_is_positive",
+        "amont",
+    ),
+    "where of a rule": (
+        shop(sales={"rules": (Rule("is_positive", "amount > 0", where="lant = 'CH'"),)}),
+        "sales, rule is_positive",
+        "lant",
+    ),
+    "prepared": (
+        shop(sales={"prepared": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}),
+        "sales, cleaned column net",
+        "amoutn",
+    ),
+    "delete_when": (
+        shop(sales={"keep": Scd2(sequence_by="sold_at", delete_when="opp = 'D'")}),
+        "sales, delete_when",
+        "opp",
+    ),
+    "function": (
+        shop(sales={"rules": (Rule("land_is_short", "lenght(land) < 4"),)}),
+        "sales, rule land_is_short",
+        "lenght",
+    ),
     "setting": (shop(sales={"rules": (Rule("is_large", "amount > $least"),)}), "sales, rule is_large", "least"),
-    "derived": (shop(taxed={"derived": (Derived("owed", "DECIMAL(18,4)", "net * taxx"),)}), "taxed, derived column owed", "taxx"),
-    "rule of an enriched table": (shop(taxed={"rules": (Rule("tax_is_known", "tacks IS NOT NULL"),)}), "taxed, rule tax_is_known", "tacks"),
+    "derived": (
+        shop(taxed={"derived": (Derived("owed", "DECIMAL(18,4)", "net * taxx"),)}),
+        "taxed, derived column owed",
+        "taxx",
+    ),
+    "rule of an enriched table": (
+        shop(taxed={"rules": (Rule("tax_is_known", "tacks IS NOT NULL"),)}),
+        "taxed, rule tax_is_known",
+        "tacks",
+    ),
     "sum": (shop(gold=[replace(BY_LAND, sum={"total": "coalesce(nett, 0)"})]), "by_land, column total", "nett"),
-    "member": (shop(gold=[replace(BY_LAND, count_distinct={"sellers": "seller"})]), "by_land, column sellers", "seller"),
+    "member": (
+        shop(gold=[replace(BY_LAND, count_distinct={"sellers": "seller"})]),
+        "by_land, column sellers",
+        "seller",
+    ),
     "where of gold": (shop(gold=[replace(BY_LAND, where="is_opne")]), "by_land, where", "is_opne"),
-    "check": (shop(gold=[replace(BY_LAND, checks=(Rule("is_given", "totall > 0"),))]), "by_land, check is_given", "totall"),
+    "check": (
+        shop(gold=[replace(BY_LAND, checks=(Rule("is_given", "totall > 0"),))]),
+        "by_land, check is_given",
+        "totall",
+    ),
     "its function": (shop(gold=[replace(NEWEST, build=misspelt)]), "newest, its function", "ohwed"),
-    "a column that nothing makes": (shop(gold=[replace(EACH, columns="sale_id STRING, fee INT")]), "each_sale, its columns or its function", "fee"),
-    "a key that its rows lack": (shop(gold=[replace(NEWEST, key=("lnad",))]), "newest, its columns or its function", "lnad"),
+    "a column that nothing makes": (
+        shop(gold=[replace(EACH, columns="sale_id STRING, fee INT")]),
+        "each_sale, its columns or its function",
+        "fee",
+    ),
+    "a key that its rows lack": (
+        shop(gold=[replace(NEWEST, key=("lnad",))]),
+        "newest, its columns or its function",
+        "lnad",
+    ),
     "types that do not meet": (shop(gold=[replace(BY_LAND, sum={"total": "net + sold_at"})]), "shop.gold.by_land", ""),
 }
 

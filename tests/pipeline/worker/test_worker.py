@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from pipeline import contract
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import OrderFile, Outcome, Progress, Ready, Refused, Result, Settings, Waiting, WorkOrder
 from pipeline.lake.lake import Lake
-from pipeline.commit.manifest import Manifest
 
 EXAMPLE = Path(__file__).parents[3] / "landing_zone_example" / "2026-03-02"
 SECONDS = 120
@@ -34,7 +34,9 @@ class Daemon:
         command = [sys.executable, "-m", "pipeline", "--fd", str(theirs.fileno()), *arguments]
         self._log = (folder / "worker.log").open("ab")
         with theirs:
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log)
+            self.process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log
+            )
         self._stream = self._socket.makefile("r")
 
     def send(self, message: Any) -> None:
@@ -73,7 +75,13 @@ def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
 
 
 def settings(tmp_path: Path, engine: str = "sail") -> Settings:
-    return Settings(lake_path=str(tmp_path / "lake"), engine=engine, master="local[1]", driver_memory="512m", log_path=str(tmp_path / "spark.log"))
+    return Settings(
+        lake_path=str(tmp_path / "lake"),
+        engine=engine,
+        master="local[1]",
+        driver_memory="512m",
+        log_path=str(tmp_path / "spark.log"),
+    )
 
 
 def order(batch_id: str = "b1", attempt: int = 1, feeds: tuple[str, ...] = ("customers",)) -> WorkOrder:
@@ -81,8 +89,18 @@ def order(batch_id: str = "b1", attempt: int = 1, feeds: tuple[str, ...] = ("cus
     for feed in feeds:
         path = EXAMPLE / f"{feed}_2026_03_02.csv"
         content = path.read_bytes()
-        files.append(OrderFile(name=path.name, feed=feed, path=str(path), sha256=hashlib.sha256(content).hexdigest(), bytes=len(content)))
-    return WorkOrder(batch_id=batch_id, source="retail", batch_date=dt.date(2026, 3, 2), files=tuple(files), attempt=attempt)
+        files.append(
+            OrderFile(
+                name=path.name,
+                feed=feed,
+                path=str(path),
+                sha256=hashlib.sha256(content).hexdigest(),
+                bytes=len(content),
+            )
+        )
+    return WorkOrder(
+        batch_id=batch_id, source="retail", batch_date=dt.date(2026, 3, 2), files=tuple(files), attempt=attempt
+    )
 
 
 def processes_of(pid: int) -> list[int]:
@@ -101,7 +119,9 @@ def ends(pid: int, within_seconds: float = 10) -> bool:
 
 
 @pytest.mark.sail
-def test_a_worker_says_it_is_ready_takes_orders_and_ends_with_its_daemon(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_a_worker_says_it_is_ready_takes_orders_and_ends_with_its_daemon(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     here = daemon()
     here.send(settings(tmp_path))
     ready = here.hear()
@@ -118,7 +138,9 @@ def test_a_worker_says_it_is_ready_takes_orders_and_ends_with_its_daemon(tmp_pat
 
 
 @pytest.mark.sail
-def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publishes_it_once(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publishes_it_once(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     first = daemon()
     first.send(settings(tmp_path))
     first.send(order())
@@ -134,7 +156,10 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
     second.send(order(attempt=2))
     assert second.hear_until(Result).outcome == Outcome.PUBLISHED
     lake = Lake(tmp_path / "lake")
-    assert [(r["batch_id"], r["kind"]) for r in lake.arrow("ops.batches").sort_by("batch_seq").to_pylist()] == [("b1", "undone"), ("b1", "batch")]
+    assert [(r["batch_id"], r["kind"]) for r in lake.arrow("ops.batches").sort_by("batch_seq").to_pylist()] == [
+        ("b1", "undone"),
+        ("b1", "batch"),
+    ]
     rows = lake.arrow("retail.bronze.customers", Manifest(lake).versions("retail")["retail.bronze.customers"])
     published = Manifest(lake).row("b1")
     assert published is not None
@@ -143,7 +168,9 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
 
 
 @pytest.mark.sail
-def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     here = daemon("--lock-seconds", "0.2")
     here.send(settings(tmp_path))
     assert isinstance(here.hear(), Ready)
@@ -151,7 +178,9 @@ def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(tmp
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         here.send(order())
         for _ in range(2):
-            assert here.hear() == Waiting(reason=f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started")
+            assert here.hear() == Waiting(
+                reason=f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started"
+            )
     while not isinstance(message := here.hear(), Progress):
         assert not isinstance(message, Result)
     with (tmp_path / "lake" / ".lock").open() as other, pytest.raises(BlockingIOError):
@@ -160,7 +189,9 @@ def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(tmp
 
 
 @pytest.mark.sail
-def test_a_worker_told_to_end_finishes_its_batch_first_and_leaves_ctrl_c_to_the_daemon(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_a_worker_told_to_end_finishes_its_batch_first_and_leaves_ctrl_c_to_the_daemon(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     here = daemon()
     here.send(settings(tmp_path))
     here.send(order())
@@ -182,7 +213,9 @@ def test_an_idle_worker_told_to_end_does(tmp_path: Path, daemon: Callable[..., D
 
 
 @pytest.mark.sail
-def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     (tmp_path / "lake").mkdir()
     with (tmp_path / "lake" / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -195,7 +228,9 @@ def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(tmp_path: 
 
 @pytest.mark.sail
 @pytest.mark.parametrize("has_an_order", [False, True])
-def test_a_worker_that_waits_for_the_lake_ends_when_it_is_told_to(tmp_path: Path, daemon: Callable[..., Daemon], *, has_an_order: bool) -> None:
+def test_a_worker_that_waits_for_the_lake_ends_when_it_is_told_to(
+    tmp_path: Path, daemon: Callable[..., Daemon], *, has_an_order: bool
+) -> None:
     here = daemon("--lock-seconds", "0.1")
     here.send(settings(tmp_path))
     assert not has_an_order or isinstance(here.hear(), Ready)
@@ -236,7 +271,9 @@ def test_a_worker_whose_daemon_is_gone_before_it_spoke_ends(daemon: Callable[...
 
 
 @pytest.mark.spark
-def test_a_worker_takes_its_jvm_with_it_and_the_jvm_holds_the_lock_while_it_lives(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_a_worker_takes_its_jvm_with_it_and_the_jvm_holds_the_lock_while_it_lives(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
     here = daemon()
     here.send(settings(tmp_path, "spark"))
     assert isinstance(here.hear(), Ready)
