@@ -248,10 +248,8 @@ class Feed:
     )  # column -> what headers may call it
 
     def __post_init__(self) -> None:
-        if isinstance(self.stored_as, Snapshot) and not self.snapshot:
-            raise ValueError(
-                f"feed {self.name}: a Replace takes a delivery for the whole table; declare the feed snapshot=True, or keep it as Upsert"
-            )
+        if isinstance(self.stored_as, Snapshot):  # its deliveries are whole by their nature
+            object.__setattr__(self, "snapshot", True)
         tie_breaker = self.stored_as.tie_breaker if isinstance(self.stored_as, Scd2) else ()
         for name in (*self.key, *self.optional, *filter(None, (self.version_start, self.event_time, *tie_breaker))):
             if name not in self.input_names:

@@ -15,6 +15,44 @@ from pipeline.contract import Progress, Settings
 from pipeline.model import Enriched, Feed, GoldKind, Hierarchy, Source
 from pipeline.sources import registry
 
+# Definitions are hashed under these names, whatever the code calls them now: a name that changes in the code alone
+# changes no definition, and a lake that was written before still follows it.
+HASHED_AS = {
+    "Scd2": "History",
+    "sequence_by": "effective_from",
+    "track_history_except": "untracked",
+    "tie_breaker": "newest_by",
+    "Scd1": "Upsert",
+    "Snapshot": "Replace",
+    "valid_from": "starts",
+    "event_time": "at",
+    "stored_as": "keep",
+    "snapshot": "whole",
+    "cleaned": "prepared",
+    "condition": "holds",
+    "upstream": "of",
+    "as_of": "at",
+    "joins": "partners",
+    "PointInTimeJoin": "AsOf",
+    "before_first": "older",
+    "select": "give",
+    "aggregates": "totals",
+    "LatestJoin": "Newest",
+    "order_by": "by",
+    "HierarchyJoin": "Node",
+    "hierarchy": "tree",
+    "Hierarchy": "Tree",
+    "sum": "sums",
+    "count_distinct": "distinct",
+    "min": "lowest",
+    "max": "highest",
+    "per": "each",
+    "dimension": "attributes",
+    "as_of_columns": "ages",
+    "row_per_batch": "per_batch",
+}
+_KINDS = {GoldKind.AGGREGATE: "TOTALS", GoldKind.SELECT_ROWS: "ROWS", GoldKind.RECOMPUTE: "KEYS"}
+
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and it starts with the rows of the next batch"
 STARTED = "it starts with batch {since}, rows from before are not in it"
@@ -182,7 +220,10 @@ def _content(value: Any) -> str:
         content = [f for f in fields(value) if f.repr and f.name not in ("description", "build")]
         unsaid = {f.name: f.default_factory() if f.default_factory is not MISSING else f.default for f in content}
         said = {f.name: one for f in content if (one := getattr(value, f.name)) != unsaid[f.name]}
-        return f"{type(value).__name__}({', '.join(f'{name}={_content(one)}' for name, one in said.items())})"
+        named = ", ".join(f"{HASHED_AS.get(name, name)}={_content(one)}" for name, one in said.items())
+        return f"{HASHED_AS.get(type(value).__name__, type(value).__name__)}({named})"
+    if isinstance(value, GoldKind):
+        return f"<Kind.{_KINDS[value]}: {_KINDS[value].lower()!r}>"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{_content(k)}: {_content(v)}' for k, v in value.items())}}}"
     return f"({', '.join(map(_content, value))})" if isinstance(value, tuple) else repr(value)
