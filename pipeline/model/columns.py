@@ -1,0 +1,43 @@
+"""Columns of tables: name, SQL type, whether a value is required; and columns computed from others."""
+
+import re
+from dataclasses import dataclass
+
+TYPES = re.compile(r"STRING|INT|BIGINT|BOOLEAN|DATE|TIMESTAMP|DECIMAL\(\d+,\d+\)")
+VERSION = "effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN"
+_COLUMN = re.compile(r"\s*(\w+)\s+([A-Z]+(?:\(\s*\d+\s*,\s*\d+\s*\))?)(\s+NOT NULL)?\s*(?:,|\Z)")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, its SQL type (one of `TYPES`), and whether a row without it is rejected."""
+
+    name: str
+    type: str
+    required: bool = False
+
+
+def columns_of(ddl: str) -> tuple[Column, ...]:
+    """Reads `name TYPE [NOT NULL], …`. Raises ValueError for what it does not understand, naming it."""
+    columns, at = [], 0
+    while at < len(ddl.rstrip()):
+        found = _COLUMN.match(ddl, at)
+        if not found:
+            raise ValueError(f"not a column: {ddl[at : at + 60].strip()!r}")
+        name, kind = found[1], found[2].replace(" ", "")
+        if not TYPES.fullmatch(kind):
+            raise ValueError(
+                f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)"
+            )
+        columns.append(Column(name, kind, bool(found[3])))
+        at = found.end()
+    return tuple(columns)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A column computed by SQL from the columns before it."""
+
+    name: str
+    type: str
+    sql: str
