@@ -177,7 +177,7 @@ def _java(environ: Mapping[str, str]) -> Looked:
     java = importlib.import_module("pipeline.engine.java")
     try:
         found = java.find_java(environ)
-    except java.NoJava as error:
+    except java.JavaNotFound as error:
         yield "java", BAD, str(error)
         return None
     yield "java", OK, f"Java {found.version} from {found.origin}, {found.home}"
@@ -190,7 +190,7 @@ def _jars(jars_path: str) -> Looked:
     jars = importlib.import_module("pipeline.engine.jars")
     try:
         found = jars.find_jars(jars_path)
-    except jars.NoJars as error:
+    except jars.JarsNotFound as error:
         yield "jars", BAD, str(error)
         return None
     yield "jars", OK, f"{plural(len(found), 'jar')} of Delta in {found[0].parent}"

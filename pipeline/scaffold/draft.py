@@ -89,7 +89,7 @@ def _feed(feed: ProposedFeed) -> Iterator[str]:
         yield f'        "{declared}"  # proposed: {column.why}'
     yield "    ),"
     yield f"    key={_names(feed.key or _everything(feed))},  # proposed: {feed.key_why or 'nothing tells the rows apart'}"
-    yield f"    keep={keep},  # proposed: {why}"
+    yield f"    stored_as={keep},  # proposed: {why}"
     if optional := [c.name for c in feed.columns if c.is_optional]:
         yield f"    optional={_names(optional)},  # proposed: not every sample has it"
     yield ")"

@@ -125,7 +125,7 @@ class Zone:
             str(self.root / "config.toml"),
             *(["--once"] if once else []),
         ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         with (self.root / "daemon.err").open("ab") as chatter:
             return subprocess.Popen(
                 command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root
@@ -134,7 +134,7 @@ class Zone:
     def once_without_rights(self) -> int:
         """Runs `--once` as one who may read no more than the modes say, which is less than root may."""
         command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         libc = ctypes.CDLL(None)
 
         def give_up() -> None:

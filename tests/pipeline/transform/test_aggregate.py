@@ -10,7 +10,7 @@ import pytest
 from drawing import draw, drawn
 from factories_pipeline import SHOP, TILL, Site, on_sail
 from factories_source import FEEDS, changed, kiosk
-from retail_anew import enriched_orders, gold, history, key_figures, public
+from reference_retail import enriched_orders, gold, history, key_figures, public
 
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
