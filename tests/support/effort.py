@@ -1,10 +1,6 @@
-"""How much a run tries: `make test` some cases of a kind, `make test-all` all of them."""
+"""How many cases a run draws: `make test` some, `make test-all` more."""
 
-import pytest
 from hypothesis import settings
-
-# A test or a case that `make test` leaves to `make test-all`; a quicker one keeps the same promise (see README.md).
-slow = pytest.mark.slow
 
 
 def tries(*, quick: int, every: int) -> int:

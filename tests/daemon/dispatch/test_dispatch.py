@@ -184,6 +184,7 @@ def busy(lake: Path) -> Iterator[int]:
         other.stdin.close()
 
 
+@pytest.mark.long
 def test_a_run_that_finds_the_lake_busy_for_long_ends_with_75_and_its_batch_keeps_all_attempts(
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],

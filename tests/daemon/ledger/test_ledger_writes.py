@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from effort import slow
 from factories_daemon import CATALOGUE, WORKER, Zone, wait_until
 
 from daemon import service
 from daemon.clock import Clock
 from daemon.observe.log import Log
 from daemon.wakeup import Bell
+
+pytestmark = pytest.mark.long
 
 FULL = sqlite3.OperationalError("database or disk is full")
 
@@ -157,7 +158,7 @@ QUICK = {(two_files, where) for where in WHERE} | set(zip(list(ENDS)[1:], WHERE 
 @pytest.mark.parametrize(
     ("deliver", "ends", "where"),
     [
-        pytest.param(deliver, ends, where, marks=() if (deliver, where) in QUICK else slow)
+        pytest.param(deliver, ends, where, marks=() if (deliver, where) in QUICK else pytest.mark.slow)
         for deliver, ends in ENDS.items()
         for where in WHERE
     ],

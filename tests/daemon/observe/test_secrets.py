@@ -116,6 +116,7 @@ def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert SECRET not in said.out + said.err
 
 
+@pytest.mark.long
 def test_an_engine_that_repeats_its_settings_in_an_error_shows_no_secret(tmp_path: Path) -> None:
     token = f"{SECRET}=="  # two signs of equality are what Spark's client complains about, with the parameter in full
     spark = f'[spark]\nengine = "connect"\nremote = "sc://127.0.0.1:1/;token={token}"\n'

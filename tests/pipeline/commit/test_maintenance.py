@@ -13,6 +13,8 @@ from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Result
 from pipeline.lake.lake import Lake
 
+pytestmark = pytest.mark.long
+
 NOW = dt.datetime.now(dt.UTC)
 
 

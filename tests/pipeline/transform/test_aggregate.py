@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from effort import slow
 from factories_pipeline import SHOP, TILL, Site, on_sail
 from factories_source import FEEDS, changed, kiosk
 from retail_anew import enriched_orders, gold, history, key_figures, public
@@ -325,7 +324,7 @@ def oldest(sums):
 
 # The seventh is the history on which the engines are compared: what holds of it here holds of both.
 @on_sail
-@pytest.mark.parametrize("seed", [pytest.param(1, marks=slow), 7])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(
     session: Session, tmp_path: Path, seed: int
 ) -> None:

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 from drawing import drawn
-from effort import slow
 from factories_pipeline import Site, on_sail
 
 from pipeline.contract import Outcome, Quality, Result
@@ -90,7 +89,13 @@ DAYS: dict[str, str] = {
     "2026-03-03": "tea,2\nbun,-5\npie,4\n",  # bun breaks a rule
     "2026-03-04": "tea,2\npie,4\n",  # bun is gone
 }
-ORDERS = ("1234", "4321", "1432", "2413", *(pytest.param(order, marks=slow) for order in ("1324", "3142", "1342")))
+ORDERS = (
+    "1234",
+    "4321",
+    "1432",
+    "2413",
+    *(pytest.param(order, marks=pytest.mark.slow) for order in ("1324", "3142", "1342")),
+)
 LEFT = {2: "bun | 2\n tea | 2", 3: "bun | 2\n pie | 4\n tea | 2", 4: "pie | 4\n tea | 2"}
 
 
