@@ -1,6 +1,7 @@
 """Settings for all tests, and a guard: a test starts only the engines that its markers name."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import settings
@@ -15,10 +16,14 @@ if QUICK_JAVA not in os.environ.get("JAVA_TOOL_OPTIONS", ""):
 # and one such start in ten ends by SIGABRT. A daemon of its own never loads gRPC.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+# Hundreds of processes load our modules: Python compiles them once and keeps the result, whatever the environment says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # How many cases hypothesis draws: `quick` unless `--hypothesis-profile=all` is given, as `make test-all` does.
-settings.register_profile("all")
-settings.register_profile("quick", max_examples=40)
+# No deadline: the machine may be busy.
+settings.register_profile("all", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=40)
 settings.load_profile("quick")
 
 
