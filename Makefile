@@ -2,7 +2,7 @@
 #   make demo                 three days of a small shop, from files to figures
 #   make demo ENGINE=sail     the same on the engine that needs no Java
 #   make test                 the tests that need no JVM, minutes; make test ARGS="tests/daemon -k trigger" some of them
-#   make test-quick           the tests that need no engine and no seconds each, a minute
+#   make test-quick           the tests that need no engine and are quick, a minute
 #   make test-all             all tests, with more cases, on both engines
 #   make check                ruff and mypy
 #   make format               ruff's own order
@@ -29,10 +29,10 @@ demo: $(VENV)/.installed $(VENV)/.jars
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test: $(VENV)/.installed-dev $(VENV)/.jars
-	$(PYTEST) -m "not spark and not slow" $(ARGS)
+	$(PYTEST) -m "not (spark or slow)" $(ARGS)
 
 test-quick: $(VENV)/.installed-dev $(VENV)/.jars
-	$(PYTEST) -m "not spark and not slow and not sail and not long" $(ARGS)
+	$(PYTEST) -m "not (spark or sail or slow or long)" $(ARGS)
 
 # In two runs: one process does not hold both engines.
 test-all: $(VENV)/.installed-dev $(VENV)/.jars
