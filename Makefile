@@ -1,7 +1,9 @@
 # Every target prepares what it needs, with plain `python3 -m venv` and pip; what is there already is not fetched again.
 #   make demo                 three days of a small shop, from files to figures
 #   make demo ENGINE=sail     the same on the engine that needs no Java
-#   make test                 all tests; make test ARGS="tests/daemon -k trigger" some of them
+#   make test                 the tests that need no JVM, minutes; make test ARGS="tests/daemon -k trigger" some of them
+#   make test-quick           the tests that need no engine and are quick, a minute
+#   make test-all             all tests, with more cases, on both engines
 #   make check                ruff and mypy
 #   make format               ruff's own order
 #   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
@@ -17,14 +19,25 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
 LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
 
-.PHONY: demo test check format install lock clean distclean
+.PHONY: demo test test-quick test-all check format install lock clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed $(VENV)/.jars
 	$(BIN)/lakegate demo --engine $(ENGINE)
 
+# tests/README.md says how long each takes and what the shorter ones leave out.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+
 test: $(VENV)/.installed-dev $(VENV)/.jars
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(PYTEST) -m "not (spark or slow)" $(ARGS)
+
+test-quick: $(VENV)/.installed-dev $(VENV)/.jars
+	$(PYTEST) -m "not (spark or sail or slow or long)" $(ARGS)
+
+# In two runs: one process does not hold both engines.
+test-all: $(VENV)/.installed-dev $(VENV)/.jars
+	$(PYTEST) --hypothesis-profile=all -m "not spark" $(ARGS)
+	$(PYTEST) --hypothesis-profile=all -m spark $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -1,10 +1,10 @@
-"""A few processes share the tests: those of an engine in one, so that its session is opened once; all others file by file."""
+"""Settings for all tests, and a guard: a test starts only the engines that its markers name."""
 
 import os
+import sys
 
 import pytest
-from xdist.remote import Producer
-from xdist.scheduler import LoadScopeScheduling
+from hypothesis import settings
 
 # Nothing here runs long enough in one JVM for Java's second compiler to pay: without it the tests take a fifth less of the processor.
 # Java then keeps a fifth of the usual room for compiled code, and the JVM that all tests of an engine share fills it.
@@ -16,14 +16,25 @@ if QUICK_JAVA not in os.environ.get("JAVA_TOOL_OPTIONS", ""):
 # and one such start in ten ends by SIGABRT. A daemon of its own never loads gRPC.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+# Hundreds of processes load our modules: Python compiles them once and keeps the result, whatever the environment says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-class ByEngine(LoadScopeScheduling):
-    """Sends tests that share a session, or else a file, to the same process; the largest of these parts come first."""
+# How many cases hypothesis draws: `quick` unless `--hypothesis-profile=all` is given, as `make test-all` does.
+# No deadline: the machine may be busy.
+settings.register_profile("all", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.load_profile("quick")
 
-    def _split_scope(self, nodeid: str) -> str:
-        file, _, test = nodeid.partition("::")
-        return next((engine for engine in ("spark", "sail") if f"[{engine}" in test or f"-{engine}" in test), file)
 
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByEngine:
-    return ByEngine(config, log)
+@pytest.fixture(autouse=True)
+def no_engine_without_its_marker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps every engine from starting that the test's markers do not name, also in the processes that the test starts."""
+    if request.node.get_closest_marker("spark") is None:
+        monkeypatch.setenv(
+            "JAVA_TOOL_OPTIONS", "-XX:+ThisTestNeedsTheMarkerSpark"
+        )  # an option that no Java knows: it ends at once
+    if request.node.get_closest_marker("sail") is None:
+        monkeypatch.setenv(
+            "SAIL_MODE", "this test needs the marker sail"
+        )  # a mode that Sail does not know: it refuses to start

@@ -84,6 +84,7 @@ def test_the_worker_dies_with_its_daemon(zone: Zone) -> None:
     )
 
 
+@pytest.mark.long
 def test_sigkill_at_any_instant_loses_nothing_and_publishes_nothing_twice(zone: Zone) -> None:
     chance = random.Random(7)
     delivered = []
@@ -108,6 +109,7 @@ def test_sigkill_at_any_instant_loses_nothing_and_publishes_nothing_twice(zone: 
     assert len(published) == len(set(published)) == len(delivered)
 
 
+@pytest.mark.long
 def test_files_that_lay_there_before_and_files_that_come_later_are_all_taken(zone: Zone) -> None:
     zone.deliver("before", "ok before\n")
     process = zone.start()
@@ -120,6 +122,7 @@ def test_files_that_lay_there_before_and_files_that_come_later_are_all_taken(zon
         assert end(process) == 0
 
 
+@pytest.mark.long
 def test_a_zone_that_vanishes_is_taken_up_again_when_it_is_back(zone: Zone) -> None:
     process = zone.start()
     try:

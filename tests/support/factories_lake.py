@@ -206,5 +206,8 @@ def _announced(told: Any, act: Callable[..., object], path: Path, batch_id: str)
 def _processes() -> Any:
     # A fork of this process would inherit threads of the Delta library; a fork server that has only imported it has none.
     context = mp.get_context("forkserver")
-    context.set_forkserver_preload(["deltalake", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet"])
+    # Each scenario is a child: an import that the fork server did once costs two hundred children nothing.
+    context.set_forkserver_preload(
+        ["deltalake", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet", "pipeline.commit.attempt"]
+    )
     return context

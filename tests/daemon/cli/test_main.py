@@ -283,7 +283,7 @@ def test_a_newer_lake_ends_every_verb_that_needs_it_with_78(run: Command, site: 
     for verb in (("run", "--once", "--quiet"), ("sql", "SELECT 1"), ("tables",), ("adopt", DAILY)):
         said = run(*verb)
         assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
-    assert "was written by a newer Lakegate" in run("check").out
+    assert "was written by a newer Lakegate" in run("check", "--no-engine").out
 
 
 # ---- tables and sql
@@ -504,7 +504,10 @@ def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site:
     site.batch(State.FAILED, reason="it broke")
     lake.publish("retail", {DAILY: 1})
     lake.write(DAILY, [sale(3)])
-    said = [run(*verb) for verb in (("check",), ("status",), ("batches",), ("tables",), ("sql", f"FROM {DAILY}"))]
+    said = [
+        run(*verb)
+        for verb in (("check", "--no-engine"), ("status",), ("batches",), ("tables",), ("sql", f"FROM {DAILY}"))
+    ]
     assert "somebody else's commit" in said[0].out
     for verb in ("run", "retry", "abandon", "adopt", "restore"):
         assert not [one for one in said if f"lakegate {verb}" in one.out + one.err]
@@ -581,6 +584,8 @@ def test_reading_verbs_take_less_than_half_a_second_of_work(
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # The work and not the wait: other processes of the machine must not decide about this.
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if taken[-1] < 0.5:
+            break
     assert min(taken) < 0.5
 
 

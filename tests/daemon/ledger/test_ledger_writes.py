@@ -15,6 +15,8 @@ from daemon.clock import Clock
 from daemon.observe.log import Log
 from daemon.wakeup import Bell
 
+pytestmark = pytest.mark.long
+
 FULL = sqlite3.OperationalError("database or disk is full")
 
 
@@ -139,17 +141,26 @@ def one_missing(zone: Zone, name: str) -> None:
     zone.land(name, f"orders_{name}.csv", f"customers_{name}.csv")
 
 
-@pytest.mark.parametrize("where", ["begin", "commit", "after commit"])
+ENDS = {
+    two_files: "ARCHIVED",
+    touched: "ARCHIVED",
+    busy_once: "ARCHIVED",
+    one_death: "ARCHIVED",
+    rejected: "REJECTED",
+    no_trigger_at_all: "REJECTED",
+    one_missing: "REJECTED",
+}
+WHERE = ("begin", "commit", "after commit")
+# `make test` tries a plain batch at every place and each other one at one place; `make test-all` tries all of them.
+QUICK = {(two_files, where) for where in WHERE} | set(zip(list(ENDS)[1:], WHERE * 2, strict=True))
+
+
 @pytest.mark.parametrize(
-    ("deliver", "ends"),
+    ("deliver", "ends", "where"),
     [
-        (two_files, "ARCHIVED"),
-        (touched, "ARCHIVED"),
-        (busy_once, "ARCHIVED"),
-        (one_death, "ARCHIVED"),
-        (rejected, "REJECTED"),
-        (no_trigger_at_all, "REJECTED"),
-        (one_missing, "REJECTED"),
+        pytest.param(deliver, ends, where, marks=() if (deliver, where) in QUICK else pytest.mark.slow)
+        for deliver, ends in ENDS.items()
+        for where in WHERE
     ],
 )
 def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
@@ -199,7 +210,7 @@ def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
     wait_until(has_ended, seconds=10)
 
 
-@pytest.mark.parametrize("where", ["begin", "commit", "after commit"])
+@pytest.mark.parametrize("where", WHERE)
 def test_a_write_that_fails_as_the_daemon_stops_is_made_good_at_the_next_start(zone: Zone, where: str) -> None:
     zone.deliver("1", "slow 2\n")
     with Daemon(zone) as daemon:

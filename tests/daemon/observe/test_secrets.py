@@ -110,12 +110,24 @@ def test_a_mistake_in_a_variable_shows_no_secret(
 def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
     (tmp_path / "config.toml").write_text(text)
     for options in ([], ["--json"]):
-        assert main(["--config", str(tmp_path / "config.toml"), "check", *options]) in (0, 1)
+        assert main(["--config", str(tmp_path / "config.toml"), "check", "--no-engine", *options]) in (0, 1)
         said = capsys.readouterr()
         assert "engine" in said.out
         assert SECRET not in said.out + said.err
 
 
+@pytest.mark.sail
+def test_check_with_an_engine_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alerts = f'[alerts]\nurls = ["{ADDRESS}", "nonsense://{SECRET}"]'
+    command = f'[dispatch]\non_published = ["no-such-program", "--token={SECRET}"]'
+    (tmp_path / "config.toml").write_text(f'[spark]\nengine = "sail"\n{alerts}\n{command}\n')
+    assert main(["--config", str(tmp_path / "config.toml"), "check"]) == 1
+    said = capsys.readouterr()
+    assert "sail started in" in said.out
+    assert SECRET not in said.out + said.err
+
+
+@pytest.mark.long
 def test_an_engine_that_repeats_its_settings_in_an_error_shows_no_secret(tmp_path: Path) -> None:
     token = f"{SECRET}=="  # two signs of equality are what Spark's client complains about, with the parameter in full
     spark = f'[spark]\nengine = "connect"\nremote = "sc://127.0.0.1:1/;token={token}"\n'

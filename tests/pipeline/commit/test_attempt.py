@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from effort import tries
 from factories_lake import (
     BRONZE,
     GOLD,
@@ -172,6 +173,7 @@ def test_a_batch_id_cannot_lead_out_of_the_lake(path: Path, batch_id: str) -> No
 # ---- killed
 
 
+@pytest.mark.long
 def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path) -> None:
     """SIGKILL after every step of a first and of a later batch; then a worker's start; then the batch again, unless it is published."""
     new, grown = tmp_path / "new" / "lake", tmp_path / "grown" / "lake"
@@ -195,6 +197,7 @@ def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path)
         assert step > 5, "the batch must have steps"
 
 
+@pytest.mark.long
 def test_a_verdict_killed_at_any_step_leaves_no_trace_or_stands(tmp_path: Path) -> None:
     publish(tmp_path / "grown" / "lake", "b1")
     for step in range(1, 100):
@@ -212,6 +215,7 @@ def test_a_verdict_killed_at_any_step_leaves_no_trace_or_stands(tmp_path: Path) 
     assert step > 8, "a verdict must have steps"
 
 
+@pytest.mark.long
 def test_an_undo_killed_at_any_step_is_completed_by_the_next(tmp_path: Path) -> None:
     """The attempt dies fully written; the undo at a worker's start dies at each of its steps, twice; the third succeeds."""
     publish(tmp_path / "grown" / "lake", "b1")
@@ -231,6 +235,7 @@ def test_an_undo_killed_at_any_step_is_completed_by_the_next(tmp_path: Path) -> 
     assert step > 5, "an undo must have steps"
 
 
+@pytest.mark.long
 def test_an_attempt_that_fails_and_is_killed_while_it_is_undone_leaves_the_published_state(tmp_path: Path) -> None:
     publish(tmp_path / "grown" / "lake", "b1")
     for step in range(1, 100):
@@ -245,20 +250,22 @@ def test_an_attempt_that_fails_and_is_killed_while_it_is_undone_leaves_the_publi
             break
 
 
+@pytest.mark.long
 def test_a_batch_killed_from_outside_at_any_moment_is_published_once_in_the_end(tmp_path: Path) -> None:
     publish(tmp_path / "grown" / "lake", "b1")
     deaths = 0
-    for turn in range(24):
+    turns = tries(quick=8, every=24)
+    for turn in range(turns):
         path = copy_of(tmp_path / "grown" / "lake", tmp_path / str(turn))
         before = state(path)
-        deaths += killed_after(0.01 * turn, publish, path, "b2")
+        deaths += killed_after(0.24 * turn / turns, publish, path, "b2")
         recover(Lake(path))
         published = Manifest(Lake(path)).row("b2") is not None
         assert published or state(path) == before, turn
         if not published:
             publish(path, "b2", attempt=2)
         assert totals(path) == 20, turn
-    assert deaths > 3, "the kills must have hit the batch while it was running"
+    assert deaths > turns // 8, "the kills must have hit the batch while it was running"
 
 
 def test_a_published_batch_whose_journal_still_stands_is_not_undone(path: Path) -> None:

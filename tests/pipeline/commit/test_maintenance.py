@@ -1,6 +1,7 @@
 """Housekeeping changes files, never what readers see. Real Delta tables, no engine."""
 
 import datetime as dt
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,29 @@ from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Result
 from pipeline.lake.lake import Lake
 
+pytestmark = pytest.mark.long
+
 NOW = dt.datetime.now(dt.UTC)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "lake"
+
+
+@pytest.fixture(scope="module")
+def lake_of_small_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake whose tables need housekeeping. Tests copy it: a copy costs a hundredth of the batches."""
+    path = tmp_path_factory.mktemp("small_files") / "lake"
+    for number in range(SMALL_FILES):
+        publish(path, f"b{number}")
+    return path
+
+
+@pytest.fixture
+def small_files(lake_of_small_files: Path, path: Path) -> Path:
+    shutil.copytree(lake_of_small_files.parent, path.parent, dirs_exist_ok=True)
+    return path
 
 
 def files(path: Path, table: str) -> list[str]:
@@ -28,9 +46,8 @@ def live(path: Path, table: str) -> int:
     return len(DeltaTable(str(Lake(path).location(table))).file_uris())
 
 
-def test_many_small_files_become_few_under_a_row_of_their_own(path: Path) -> None:
-    for number in range(SMALL_FILES):
-        publish(path, f"b{number}")
+def test_many_small_files_become_few_under_a_row_of_their_own(small_files: Path) -> None:
+    path = small_files
     before, lake = state(path), Lake(path)
     manifest = Manifest(lake)
     assert live(path, BRONZE) == SMALL_FILES
@@ -92,9 +109,8 @@ def test_vacuum_keeps_every_version_of_the_days_to_keep(path: Path) -> None:
     assert configuration["delta.logRetentionDuration"] == "interval 8 days"
 
 
-def test_somebody_elses_commit_is_not_swept_up(path: Path) -> None:
-    for number in range(SMALL_FILES):
-        publish(path, f"b{number}")
+def test_somebody_elses_commit_is_not_swept_up(small_files: Path) -> None:
+    path = small_files
     DeltaTable(str(Lake(path).location(SILVER))).delete("order_id = 'b1'")
     lake = Lake(path)
     version = lake.version(SILVER)
@@ -102,12 +118,11 @@ def test_somebody_elses_commit_is_not_swept_up(path: Path) -> None:
     assert lake.version(SILVER) == version
 
 
-def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(path: Path) -> None:
+def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(small_files: Path) -> None:
     """Dead between its commits and its row: what it left is a journal and versions that carry its tag."""
     from pipeline.commit import journal
 
-    for number in range(SMALL_FILES):
-        publish(path, f"b{number}")
+    path = small_files
     before, lake = state(path), Lake(path)
     versions = {BRONZE: lake.version(BRONZE)}
     journal.write(

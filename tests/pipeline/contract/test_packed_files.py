@@ -161,6 +161,7 @@ def test_an_encrypted_archive_is_refused() -> None:
 # ---- limits
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ending", PACKED)
 def test_a_small_file_that_would_fill_the_disk_is_refused_while_it_is_unpacked(ending: str) -> None:
     bomb = packed(bytes(200 << 20), ending)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
+from effort import tries
 from factories_pipeline import on_spark
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -325,7 +326,9 @@ KEYS = {
 
 
 @pytest.mark.parametrize("key_columns", list(KEYS))
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=tries(quick=6, every=12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
 def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
     tmp_path: Path, key_columns: str, data: st.DataObject

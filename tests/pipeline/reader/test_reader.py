@@ -205,6 +205,7 @@ def test_the_newest_fingerprint_of_each_source_is_told(lake: PublishedLake) -> N
     assert reader.fingerprints(lake.path) == {"retail": "new"}
 
 
+@pytest.mark.long
 def test_the_newest_versions_are_found_among_many_small_files(tmp_path: Path) -> None:
     lake = PublishedLake(tmp_path / "lake")
     lake.create(DAILY)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn, parsed
+from effort import tries
 from factories_pipeline import Site, on_sail
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -631,7 +632,7 @@ def test_any_order_and_any_batching_give_what_a_plain_look_at_all_rows_gives(
 
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
-    examples = {"sail": 8, "spark": 2}[session.engine]
+    examples = {"sail": tries(quick=3, every=8), "spark": 2}[session.engine]
     given_as = (
         st.lists(events, min_size=4, max_size=30),
         st.lists(properties, min_size=4, max_size=30),

@@ -324,7 +324,7 @@ def oldest(sums):
 
 # The seventh is the history on which the engines are compared: what holds of it here holds of both.
 @on_sail
-@pytest.mark.parametrize("seed", [1, 7])
+@pytest.mark.parametrize("seed", [pytest.param(1, marks=pytest.mark.slow), 7])
 def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(
     session: Session, tmp_path: Path, seed: int
 ) -> None:
