@@ -17,10 +17,10 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """An attempt that did not publish. `attempts` counts this one, `deaths` those among them that killed the worker."""
+    """An attempt that did not publish. `attempts` counts this one, `worker_crashes` those among them that killed the worker."""
 
     attempts: int
-    deaths: int
+    worker_crashes: int
     is_death: bool
     is_retryable: bool
 
@@ -28,15 +28,15 @@ class Failure:
 def decide(failure: Failure, policy: Policy) -> State:
     """READY: try again; REJECTED: it kills workers; FAILED: a person has to look."""
     if failure.is_death:
-        return State.REJECTED if failure.deaths >= policy.poison_after else State.READY
-    if not failure.is_retryable or is_final(failure.attempts, failure.deaths, policy):
+        return State.REJECTED if failure.worker_crashes >= policy.poison_after else State.READY
+    if not failure.is_retryable or is_final(failure.attempts, failure.worker_crashes, policy):
         return State.FAILED
     return State.READY
 
 
-def is_final(attempts: int, deaths: int, policy: Policy) -> bool:
+def is_final(attempts: int, worker_crashes: int, policy: Policy) -> bool:
     """Whether no retry follows this attempt. Deaths of the worker are counted apart."""
-    return bool(stop_after_attempt(policy.attempts)(_after(attempts - deaths)))
+    return bool(stop_after_attempt(policy.attempts)(_after(attempts - worker_crashes)))
 
 
 def wait_seconds(failures: int, policy: Policy) -> float:

@@ -21,7 +21,7 @@ from daemon.files.folder_access import ExposedError, GroundError, UnfitGroundErr
 from daemon.files.lock import HeldError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Sight
-from daemon.ledger.ledger import LedgerError
+from daemon.ledger.ledger_schema import LedgerError
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
@@ -172,7 +172,7 @@ class Service:
         return self.once and (is_drained or self._has_given_up())
 
     def _is_drained(self) -> bool:
-        return not self.has_work() and not self.ledger.to_put_away() and self.rooms.announce.is_quiet()
+        return not self.has_work() and not self.ledger.awaiting_archive() and self.rooms.announce.is_quiet()
 
     def _has_given_up(self) -> bool:
         archive, dispatch = self.rooms.archive, self.rooms.dispatch

@@ -30,15 +30,8 @@ EXIT_CODES = {
     "LakeBusy": BUSY,
 }
 
-STATES = (
-    "WAITING",
-    "READY",
-    "RUNNING",
-    "PUBLISHED",
-    "ARCHIVED",
-    "REJECTED",
-    "FAILED",
-)  # daemon.batch has them, and is not needed for --help
+# those of daemon.batch, which --help does without
+STATES = ("WAITING", "READY", "RUNNING", "PUBLISHED", "DUPLICATE", "ARCHIVED", "REJECTED", "FAILED")
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Body = Callable[..., int | None]

@@ -136,7 +136,7 @@ def _folder(batch: Batch, config: Config) -> str:
             return _short(landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id, config)
         case State.REJECTED:
             return _short(landing.rejected_path / batch.batch_id, config) + " (reason.json says more)"
-        case State.READY | State.RUNNING | State.PUBLISHED | State.FAILED:
+        case State.READY | State.RUNNING | State.PUBLISHED | State.DUPLICATE | State.FAILED:
             return "claimed"
         case _:
             return ""

@@ -63,7 +63,7 @@ class Dispatch:
             self._is_renewing = False
         if is_wanted:
             self._worker.start_when_due()
-        for batch_id, twin in self._ledger.ready_twins():
+        for batch_id, twin in self._ledger.ready_duplicates():
             self._duplicate(self._ledger.batch(batch_id), twin)
         if self._worker.is_ready and not self._running and (batch := self._next()):
             self._send(batch)
@@ -77,13 +77,15 @@ class Dispatch:
         return max(
             0.0,
             min(
-                self._worker.next_due_in(is_busy=self.is_busy), *(self._back_off(b) for b in self._ledger.heads()), 60.0
+                self._worker.next_due_in(is_busy=self.is_busy),
+                *(self._back_off(b) for b in self._ledger.next_ready()),
+                60.0,
             ),
         )
 
     def fail_hopeless(self) -> None:
         """For a run that has to end: what nobody can do fails with that sentence, and `retry` brings it back."""
-        for batch in self._ledger.heads():
+        for batch in self._ledger.next_ready():
             lacking = listed(self._claim.lacks(batch))
             reason = (
                 f"{lacking}: not in {self._claim.path}; bring the folder back, then retry"
@@ -157,7 +159,7 @@ class Dispatch:
         self._orphaned_by = "the worker never got it"
 
     def _next(self) -> Batch | None:
-        return next((b for b in self._ledger.heads() if self._back_off(b) <= 0 and self._is_whole(b)), None)
+        return next((b for b in self._ledger.next_ready() if self._back_off(b) <= 0 and self._is_whole(b)), None)
 
     def _back_off(self, batch: Batch) -> float:
         if not batch.next_attempt_at:
@@ -189,7 +191,7 @@ class Dispatch:
             OrderFile(
                 name=f.name,
                 feed=f.feed,
-                path=str(self._claim.path / f.opaque),
+                path=str(self._claim.path / f.claim_name),
                 sha256=f.sha256,
                 bytes=f.bytes,
                 revision=f.revision,
@@ -202,7 +204,7 @@ class Dispatch:
             batch_date=batch.batch_date,
             files=files,
             attempt=batch.attempts,
-            final=is_final(batch.attempts, batch.deaths, self._policy),
+            final=is_final(batch.attempts, batch.worker_crashes, self._policy),
             revision=batch.revision,
             snapshot=batch.snapshot,
             rows=batch.rows,
@@ -215,7 +217,7 @@ class Dispatch:
     def _progress(self, message: Progress) -> None:
         if message.event.startswith("stage."):
             self._stage = message.stage
-        batch = self._ledger.batch(message.batch_id) if self._ledger.knows(message.batch_id) else None
+        batch = self._ledger.batch(message.batch_id) if self._ledger.has(message.batch_id) else None
         known: Mapping[str, Any] = {
             "batch_id": message.batch_id,
             "source": batch.source if batch else "",
@@ -259,29 +261,33 @@ class Dispatch:
             self._failed(batch, reason, is_death=False, is_retryable=result.retryable, **answer)
 
     def _duplicate(self, batch: Batch, twin: str, **answer: Any) -> None:
-        # READY, and never dispatched again: its files have yet to be archived
-        self._ledger.move(
-            batch.batch_id, State.READY, "batch.duplicate", f"duplicate of {twin}", duplicate_of=twin, **answer
-        )
+        reason = f"duplicate of {twin}"
+        self._ledger.move(batch.batch_id, State.DUPLICATE, "batch.duplicate", reason, duplicate_of=twin, **answer)
 
     def _failed(self, batch: Batch, reason: str, *, is_death: bool, is_retryable: bool, **answer: Any) -> None:
-        deaths = batch.deaths + is_death
-        failure = Failure(attempts=batch.attempts, deaths=deaths, is_death=is_death, is_retryable=is_retryable)
+        worker_crashes = batch.worker_crashes + is_death
+        failure = Failure(
+            attempts=batch.attempts, worker_crashes=worker_crashes, is_death=is_death, is_retryable=is_retryable
+        )
         verdict = decide(failure, self._policy)
         if verdict == State.REJECTED:
-            told = f"the worker died {deaths} times over this batch, which is set aside so that others go on; at last {reason}"
-            self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", told, deaths=deaths, **answer)
+            told = f"the worker died {worker_crashes} times over this batch, which is set aside so that others go on; at last {reason}"
+            self._ledger.move(
+                batch.batch_id, State.REJECTED, "batch.rejected", told, worker_crashes=worker_crashes, **answer
+            )
         elif verdict == State.FAILED:
-            self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason, deaths=deaths, **answer)
+            self._ledger.move(
+                batch.batch_id, State.FAILED, "batch.failed", reason, worker_crashes=worker_crashes, **answer
+            )
         else:
-            seconds = wait_seconds(deaths if is_death else batch.attempts - deaths, self._policy)
+            seconds = wait_seconds(worker_crashes if is_death else batch.attempts - worker_crashes, self._policy)
             again = as_text(self._clock.now() + timedelta(seconds=seconds))
             self._ledger.move(
                 batch.batch_id,
                 State.READY,
                 "batch.retry_scheduled",
                 reason,
-                deaths=deaths,
+                worker_crashes=worker_crashes,
                 next_attempt_at=again,
                 **answer,
             )

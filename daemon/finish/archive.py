@@ -60,7 +60,7 @@ class Archive:
 
     def step(self) -> int:
         """Puts away every batch that is due; says how many are still to be tried again."""
-        waiting = self._ledger.to_put_away()
+        waiting = self._ledger.awaiting_archive()
         known = {b.batch_id for b in waiting}
         self._failures = {batch_id: failed for batch_id, failed in self._failures.items() if batch_id in known}
         due = [b for b in waiting if self._failures.get(b.batch_id, (0, 0.0))[1] <= self._clock.monotonic()]
@@ -98,9 +98,9 @@ class Archive:
         changes: dict[str, Change] = {}
         with self._landing.opened(self.place_of(batch), make=True) as place_fd, self._claim.opened() as claim_fd:
             for f, name in planned_names(batch.all_files):
-                if not f.opaque:
+                if not f.claim_name:
                     continue
-                source = Place(claim_fd, f.opaque)
+                source = Place(claim_fd, f.claim_name)
                 try:
                     if change := self._set_aside(batch, f, source):
                         changes[f.name] = change
@@ -109,7 +109,9 @@ class Archive:
                 except (
                     UnsafeError
                 ) as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
-                    self._log.error("archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.opaque} {error}")
+                    self._log.error(
+                        "archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.claim_name} {error}"
+                    )
             document = reason_document(batch, now, changes) if is_rejected else receipt_document(batch, now, changes)
             write_durably(place_fd, REASON if is_rejected else RECEIPT, _as_text(document))
         if changes:
@@ -119,11 +121,11 @@ class Archive:
 
     def _finish(self, batch: Batch, now: str, changes: Changes) -> None:
         if batch.state == State.REJECTED:
-            self._ledger.note(batch.batch_id, is_put_away=1)
+            self._ledger.update(batch.batch_id, is_archived=1)
             return
         duplicate = f"duplicate of {batch.duplicate_of}" if batch.duplicate_of else ""
         reason = "; ".join(filter(None, (duplicate, changed_sentence(changes))))
-        self._ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived", reason, is_put_away=1, archived_at=now)
+        self._ledger.move(batch.batch_id, State.ARCHIVED, "batch.archived", reason, is_archived=1, archived_at=now)
 
     # ---- what is not what was claimed any more
 
@@ -133,7 +135,7 @@ class Archive:
     def _set_aside(self, batch: Batch, f: BatchFile, source: Place) -> Change | None:
         if not f.sha256:  # a trigger, or a file that was never read
             return None
-        name = f.opaque + CHANGED
+        name = f.claim_name + CHANGED
         if exists(*source):
             found = self._hash(source)
             if found == f.delivered_sha256:
@@ -177,9 +179,9 @@ class Archive:
         if not exists(*source):
             if f.state == FileState.CLAIMED:
                 if not self._was_moved(f, target):
-                    what = f"{f.opaque} ({printable(f.name)}) is not in {self._claim.path}"
+                    what = f"{f.claim_name} ({printable(f.name)}) is not in {self._claim.path}"
                     raise MissingError(f"{what}; bring it back, or put an empty file there if it is lost")
-                self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+                self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.ARCHIVED)])
             return
         for name in free_names(target.name):
             try:
@@ -194,14 +196,14 @@ class Archive:
             except OSError as error:
                 if error.errno != errno.ENAMETOOLONG:
                     raise
-                move(source, Place(target.folder_fd, f.opaque), self._pulse)
+                move(source, Place(target.folder_fd, f.claim_name), self._pulse)
                 break
-        self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.PUT_AWAY)])
+        self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.ARCHIVED)])
 
     def _was_moved(self, f: BatchFile, target: Place) -> bool:
         # a kill may have come before that was noted; another file of its name may have been there first
         names = takewhile(lambda n: _fits(n) and exists(target.folder_fd, n), free_names(target.name))
-        places = [Place(target.folder_fd, n) for n in (*names, f.opaque) if exists(target.folder_fd, n)]
+        places = [Place(target.folder_fd, n) for n in (*names, f.claim_name) if exists(target.folder_fd, n)]
         return any(not f.sha256 or self._hash(place) == f.delivered_sha256 for place in places)
 
     def _is_same(self, one: Place, other: Place) -> bool:

@@ -28,20 +28,20 @@ class Announce:
     def step(self) -> None:
         """Notes what has ended and starts the next command."""
         if self._has_ended.is_set():
-            self._ledger.note(self._running, is_announced=1)
+            self._ledger.update(self._running, hook_done=1)
             self._has_ended.clear()
             self._running = ""
-        waiting = [] if self._running else self._ledger.to_announce()
+        waiting = [] if self._running else self._ledger.awaiting_hook()
         if not self._command:
             for batch in waiting:  # a command that is configured later is not for old batches
-                self._ledger.note(batch.batch_id, is_announced=1)
+                self._ledger.update(batch.batch_id, hook_done=1)
         elif waiting:
             self._running = waiting[0].batch_id
             threading.Thread(target=self._run, args=(waiting[0],), name="on-published", daemon=True).start()
 
     def is_quiet(self) -> bool:
         """Whether no command runs and none is due."""
-        return not self._running and (not self._command or not self._ledger.to_announce())
+        return not self._running and (not self._command or not self._ledger.awaiting_hook())
 
     def _run(self, batch: Batch) -> None:
         outcome: dict[str, Any] = {"batch_id": batch.batch_id, "source": batch.source}

@@ -61,7 +61,7 @@ class Taken:
     later: Mapping[str, str] = field(default_factory=dict)
 
 
-def opaque_name(batch_id: str, number: int, name: str) -> str:
+def name_in_claim(batch_id: str, number: int, name: str) -> str:
     """What a file is called in the claim: nothing of a stranger's name, so that no reader can interpret it."""
     suffix = PurePosixPath(name).suffix.lower()
     return f"{batch_id}-{number:05d}{suffix if suffix in PLAIN_SUFFIXES else ''}"
@@ -118,11 +118,11 @@ class Claim:
             here = self.present(wanted)
             found = {f: spots[f.name] for f in wanted if f.name in spots and f not in here}
             moving = [self._planned(batch, f, found[f]) if f in found else f for f in wanted]
-            self._ledger.note_files(batch.batch_id, moving)
+            self._ledger.update_files(batch.batch_id, moving)
             self._write_sidecar(claim_fd, batch.batch_id, [*batch.all_files, *moving])
             for f in moving:
                 try:
-                    self._ledger.note_files(batch.batch_id, [self._claimed(f, claim_fd)])
+                    self._ledger.update_files(batch.batch_id, [self._claimed(f, claim_fd)])
                 except UnsafeError as error:
                     unsafe[f.name] = str(error)
                 except UnpackError as error:
@@ -147,8 +147,12 @@ class Claim:
         """Moves claimed data files back to where they came from; where their name is taken again they stay with the batch."""
         with self.opened() as claim_fd:
             for f in batch.data_files:
-                if f.is_in_claim and (self._returned(f, claim_fd) if exists(claim_fd, f.opaque) else self._is_back(f)):
-                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED, **asdict(Digest()))])
+                if f.is_in_claim and (
+                    self._returned(f, claim_fd) if exists(claim_fd, f.claim_name) else self._is_back(f)
+                ):
+                    self._ledger.update_files(
+                        batch.batch_id, [replace(f, state=FileState.RETURNED, **asdict(Digest()))]
+                    )
 
     def lacks(self, batch: Batch) -> list[str]:
         """Names of claimed files that are not in the claim folder (it may be a volume that is not mounted)."""
@@ -160,7 +164,7 @@ class Claim:
         """Returns the files that lie in the claim folder; none where the folder is missing or not ours."""
         try:
             with self._folder.opened() as claim_fd:
-                return {f for f in files if f.opaque and exists(claim_fd, f.opaque)}
+                return {f for f in files if f.claim_name and exists(claim_fd, f.claim_name)}
         except (FileNotFoundError, PermissionError, GroundError):
             return set()
 
@@ -181,13 +185,13 @@ class Claim:
 
     @staticmethod
     def _planned(batch: Batch, f: BatchFile, spot: Spot) -> BatchFile:
-        opaque = opaque_name(batch.batch_id, f.number, f.name)
-        return replace(f, state=FileState.MOVING, folder=spot.folder, opaque=opaque, inode=spot.inode)
+        opaque = name_in_claim(batch.batch_id, f.number, f.name)
+        return replace(f, state=FileState.MOVING, folder=spot.folder, claim_name=opaque, inode=spot.inode)
 
     def _claimed(self, f: BatchFile, claim_fd: int) -> BatchFile:
         if f.state != FileState.MOVING:
             raise ChangedError("is missing")
-        target = Place(claim_fd, f.opaque)
+        target = Place(claim_fd, f.claim_name)
         with self._home(f) as home_fd:
             source = Place(home_fd, f.name)
             if not exists(*target):
@@ -238,7 +242,7 @@ class Claim:
                 return error
 
     def _take_trigger(self, batch: Batch, f: BatchFile, claim_fd: int) -> bool:
-        target, source = Place(claim_fd, f.opaque), Place(self._landing.trigger_fd, f.name)
+        target, source = Place(claim_fd, f.claim_name), Place(self._landing.trigger_fd, f.name)
         try:
             if exists(*target):
                 finish(source, f.inode, target, self._pulse)
@@ -247,12 +251,12 @@ class Claim:
                 seen = exists(*source)
                 if seen is None or seen.st_ino != f.inode:
                     # gone or replaced: what it said is in the ledger, another file of its name is another trigger
-                    self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.RETURNED)])
+                    self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.RETURNED)])
                     return True
                 self._make_durable(source)
                 move(source, target, self._pulse)
             self._landing.forget("trigger", "", f.name)
-            self._ledger.note_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
+            self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
         except (OSError, UnsafeError) as error:
             self._log.debug("trigger.stuck", batch_id=batch.batch_id, trigger=f.name, error=str(error))
             return False
@@ -284,7 +288,7 @@ class Claim:
         for home in dict.fromkeys((f.folder, "")):
             try:
                 with self._home(replace(f, folder=home)) as home_fd:
-                    move(Place(claim_fd, f.opaque), Place(home_fd, f.name), self._pulse)
+                    move(Place(claim_fd, f.claim_name), Place(home_fd, f.name), self._pulse)
                 return True
             except (OSError, ChangedError, UnsafeError):
                 continue
@@ -303,7 +307,7 @@ class Claim:
         return False
 
     def _write_sidecar(self, claim_fd: int, batch_id: str, files: Sequence[BatchFile]) -> None:
-        known = {f.opaque: {"kind": f.kind, "folder": f.folder, "name": f.name} for f in files if f.opaque}
+        known = {f.claim_name: {"kind": f.kind, "folder": f.folder, "name": f.name} for f in files if f.claim_name}
         write_durably(claim_fd, batch_id + SIDECAR, json.dumps(known))
 
     def _return_unknown(self, claim_fd: int, sidecar: str) -> bool:
@@ -334,13 +338,13 @@ class Claim:
 
     def _trigger_returned(self, f: BatchFile, claim_fd: int) -> bool:
         try:
-            move(Place(claim_fd, f.opaque), Place(self._landing.trigger_fd, f.name), self._pulse)
+            move(Place(claim_fd, f.claim_name), Place(self._landing.trigger_fd, f.name), self._pulse)
         except (OSError, UnsafeError):
             return False
         return True
 
     def _knows(self, batch_id: str) -> bool:
-        return not wrong_name(batch_id) and self._ledger.knows(batch_id)  # the ledger takes no undecodable text
+        return not wrong_name(batch_id) and self._ledger.has(batch_id)  # the ledger takes no undecodable text
 
     def _tell_strangers(self, names: Sequence[str]) -> None:
         strangers = [n for n in names if not n.startswith(".") and not self._knows(n[:ID_LENGTH])]
@@ -359,7 +363,7 @@ def _noted(batch_id: str, opaque: str, said: object) -> BatchFile | None:
         case {"kind": "data" | "trigger" as kind, "folder": str(home), "name": str(name)}:
             is_safe = not any(wrong_name(part) for part in (opaque, name, home or name))
             if is_safe and opaque.startswith(f"{batch_id}-"):
-                return BatchFile(number=0, kind=kind, name=name, folder=home, opaque=opaque)
+                return BatchFile(number=0, kind=kind, name=name, folder=home, claim_name=opaque)
     return None
 
 

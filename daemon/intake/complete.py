@@ -125,7 +125,7 @@ class Collect:
     def _ready(self, batch: Batch) -> None:
         self._check_sums(batch)
         if batch.batch_date:
-            self._ledger.note_files(batch.batch_id, self._with_revisions(batch, batch.batch_date))
+            self._ledger.update_files(batch.batch_id, self._with_revisions(batch, batch.batch_date))
         identity = (
             contract.identity(batch.source, batch.batch_date, [(f.feed, f.sha256) for f in batch.data_files])
             if batch.batch_date
@@ -135,7 +135,7 @@ class Collect:
 
     def _with_revisions(self, batch: Batch, date: dt.date) -> Iterator[BatchFile]:
         """Gives each file its revision by what the ledger knows: of a batch that has yet to be published the lake knows nothing."""
-        brought = self._ledger.brought_for(batch.source, date, but=batch.batch_id)
+        brought = self._ledger.batches_of_date(batch.source, date, other_than=batch.batch_id)
         names = [f.name for f in batch.data_files]
         for f in batch.data_files:
             same = [
@@ -175,7 +175,7 @@ class Collect:
                 f"{reason or listed(unsettled) + ' has not settled'}, for {amount(self._timeout)}; land a new trigger when it is complete",
             )
         elif (batch.waiting_for, batch.reason) != (now := (*missing, *unsettled), said := sentence(reason)):
-            self._ledger.note(batch.batch_id, waiting_for=now, reason=said)
+            self._ledger.update(batch.batch_id, waiting_for=now, reason=said)
             if missing or reason:
                 self._log.info(
                     "batch.waiting",
@@ -200,7 +200,7 @@ class Collect:
         self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=())
 
     def _missing_sentence(self, batch: Batch, missing: Sequence[str]) -> str:
-        takers = {n: self._ledger.taken_by(n, but=batch.batch_id) for n in missing[:3]}
+        takers = {n: self._ledger.batch_that_took(n, other_than=batch.batch_id) for n in missing[:3]}
         spelled = {n: self._misspelled(n).partition(";")[0] for n in takers}
         why = {n: f"taken by batch {t}" if t else spelled[n] for n, t in takers.items()}
         named = ", ".join(f"{printable(n)} ({w})" if w else printable(n) for n, w in why.items())

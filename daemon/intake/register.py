@@ -13,7 +13,7 @@ from daemon.config.options import REQUIRED
 from daemon.files.entry_errors import is_of_one_entry, unforeseen
 from daemon.files.safe_files import Pulse, UnsafeError, opened_safely
 from daemon.intake.admission import LARGEST_DOCUMENT_BYTES, wrong_time
-from daemon.intake.claim import Claim, opaque_name
+from daemon.intake.claim import Claim, name_in_claim
 from daemon.intake.touch_files import Gathered, Touch, names_meant, released, touch_for
 from daemon.intake.trigger import (
     Document,
@@ -62,7 +62,7 @@ class Release:
 
     def step(self, sight: Sight) -> int:
         """Receives every trigger that is due; says how many are still on their way."""
-        passed = self._ledger.triggers_on_their_way() | self._left
+        passed = self._ledger.moving_triggers() | self._left
         fresh = [s for s in sight.triggers if (s.name, s.inode) not in passed]
         self._mention(fresh)
         aside = self._set_aside(sight)
@@ -294,7 +294,7 @@ def _triggers(batch_id: str, spots: Sequence[Spot]) -> list[BatchFile]:
             kind="trigger",
             name=s.name,
             state=FileState.MOVING,
-            opaque=opaque_name(batch_id, n, s.name),
+            claim_name=name_in_claim(batch_id, n, s.name),
             inode=s.inode,
         )
         for n, s in enumerate(spots)

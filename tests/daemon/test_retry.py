@@ -9,7 +9,7 @@ POLICY = Policy(attempts=3, initial_seconds=2, max_seconds=60, poison_after=2)
 
 
 @pytest.mark.parametrize(
-    ("attempts", "deaths", "is_death", "is_retryable", "verdict"),
+    ("attempts", "worker_crashes", "is_death", "is_retryable", "verdict"),
     [
         (1, 0, False, True, State.READY),
         (2, 0, False, True, State.READY),
@@ -24,18 +24,23 @@ POLICY = Policy(attempts=3, initial_seconds=2, max_seconds=60, poison_after=2)
         (9, 1, True, True, State.READY),
     ],
 )
-def test_the_decision_table(attempts: int, deaths: int, is_death: bool, is_retryable: bool, verdict: State) -> None:
+def test_the_decision_table(
+    attempts: int, worker_crashes: int, is_death: bool, is_retryable: bool, verdict: State
+) -> None:
     assert (
-        decide(Failure(attempts=attempts, deaths=deaths, is_death=is_death, is_retryable=is_retryable), POLICY)
+        decide(
+            Failure(attempts=attempts, worker_crashes=worker_crashes, is_death=is_death, is_retryable=is_retryable),
+            POLICY,
+        )
         == verdict
     )
 
 
 @pytest.mark.parametrize(
-    ("attempts", "deaths", "final"), [(1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False), (4, 1, True)]
+    ("attempts", "worker_crashes", "final"), [(1, 0, False), (2, 0, False), (3, 0, True), (3, 1, False), (4, 1, True)]
 )
-def test_the_last_attempt_is_known_before_it_begins(attempts: int, deaths: int, final: bool) -> None:
-    assert is_final(attempts, deaths, POLICY) is final
+def test_the_last_attempt_is_known_before_it_begins(attempts: int, worker_crashes: int, final: bool) -> None:
+    assert is_final(attempts, worker_crashes, POLICY) is final
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_sigterm_hands_the_running_batch_back_and_counts_no_attempt(zone: Zone) 
     assert end(process) == 0
     assert time.monotonic() - began < zone.config.dispatch.stop_seconds
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.READY, 0, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert zone.log("daemon.stopped")
     assert holder(zone.landing) is None
 
@@ -161,7 +161,7 @@ def test_a_retry_is_noticed_by_the_running_daemon(zone: Zone) -> None:
     process = zone.start()
     try:
         wait_until(lambda: zone.states() == {"FAILED": 1})
-        (zone.config.landing.claim_path / zone.batches()[0].files[0].opaque).write_text("ok\n")
+        (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
         ledger = Ledger.opened(zone.config.ledger_path)
         ledger.retry("last")
         ledger.close()
@@ -413,5 +413,5 @@ def test_a_hang_up_of_the_whole_group_ends_neither_a_run_nor_the_attempt_of_its_
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(20) == 0
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.ARCHIVED, 1, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.ARCHIVED, 1, 0)
     assert zone.log("worker.died") == []

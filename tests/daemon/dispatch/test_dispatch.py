@@ -96,7 +96,7 @@ def test_a_failed_batch_that_is_retried_goes_through(zone: Zone) -> None:
     ledger = Ledger.opened(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
-    (zone.config.landing.claim_path / zone.batches()[0].files[0].opaque).write_text("ok\n")
+    (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
     assert zone.once() == 0
     assert zone.states() == {"ARCHIVED": 1}
 
@@ -106,7 +106,7 @@ def test_a_batch_that_kills_workers_is_set_aside_and_the_queue_goes_on(zone: Zon
     zone.deliver("good", "ok\n", date="2026-03-02")
     assert zone.once() == 1
     poison = zone.batch("poison")
-    assert (poison.state, poison.deaths) == (State.REJECTED, 2)
+    assert (poison.state, poison.worker_crashes) == (State.REJECTED, 2)
     assert poison.reason.startswith("the worker died 2 times over this batch")
     assert zone.batch("good").state == State.ARCHIVED
     assert len(zone.log("worker.died")) == 2
@@ -115,14 +115,14 @@ def test_a_batch_that_kills_workers_is_set_aside_and_the_queue_goes_on(zone: Zon
 def test_one_death_is_forgiven(zone: Zone) -> None:
     zone.deliver("1", "die-once\n")
     assert zone.once() == 0
-    assert (zone.batches()[0].attempts, zone.batches()[0].deaths) == (2, 1)
+    assert (zone.batches()[0].attempts, zone.batches()[0].worker_crashes) == (2, 1)
 
 
 def test_a_worker_that_retires_makes_room_for_the_next_and_nobody_is_alarmed(zone: Zone) -> None:
     zone.deliver("1", "retire\n", date="2026-03-01")
     zone.deliver("2", "ok\n", date="2026-03-02")
     assert zone.once() == 0
-    assert [(b.state, b.attempts, b.deaths) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
+    assert [(b.state, b.attempts, b.worker_crashes) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
     started = [e["pid"] for e in zone.log("worker.started")]
     assert len(set(started)) == 2
     assert [e["pid"] for e in zone.log("worker.retired")] == started[:1]
@@ -193,7 +193,7 @@ def test_a_run_that_finds_the_lake_busy_for_long_ends_with_75_and_its_batch_keep
     with busy(zone.lake):
         assert zone.once(command=PATIENT) == 75
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.READY, 0, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert f"{zone.lake} is being written by another process, for more than 3 seconds" in capfd.readouterr().err
     assert len(zone.log("worker.waiting")) == 1
     assert [zone.log(e) for e in ("worker.not_started", "worker.refused", "worker.died", "batch.failed")] == [[]] * 4
@@ -231,7 +231,7 @@ def test_a_batch_that_the_worker_has_waits_for_a_busy_lake_and_is_taken_once(tmp
             wait_until(lambda: daemon.tick() or zone.log("worker.waiting"))
             assert zone.batches()[0].state == State.RUNNING
         wait_until(lambda: daemon.tick() or zone.batches()[0].state == State.ARCHIVED)
-    assert [(b.attempts, b.deaths) for b in zone.batches()] == [(1, 0)]
+    assert [(b.attempts, b.worker_crashes) for b in zone.batches()] == [(1, 0)]
     assert zone.log("batch.retry_scheduled") == []
 
 
@@ -260,9 +260,9 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
     ledger = Ledger.opened(zone.config.ledger_path)
     place = zone.root / "archive" / "retail" / "2026-03-02" / batch.batch_id
     for f in batch.all_files:  # as if the daemon had been killed between the worker's commit and its answer
-        (place / f.name).rename(zone.config.landing.claim_path / f.opaque)
-    ledger.note_files(batch.batch_id, [f.__class__(**{**f.__dict__, "state": "CLAIMED"}) for f in batch.all_files])
-    ledger.move(batch.batch_id, State.RUNNING, "batch.started", published_at=None, archived_at=None, is_put_away=0)
+        (place / f.name).rename(zone.config.landing.claim_path / f.claim_name)
+    ledger.update_files(batch.batch_id, [f.__class__(**{**f.__dict__, "state": "CLAIMED"}) for f in batch.all_files])
+    ledger.update(batch.batch_id, state=State.RUNNING, published_at=None, archived_at=None, is_archived=0)
     ledger.close()
     assert zone.once() == 0
     [again] = zone.batches()

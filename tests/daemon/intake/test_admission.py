@@ -461,7 +461,7 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
             State.REJECTED,
             True,
         )
-        assert not zone.batch("poison").is_put_away  # tried again, and again
+        assert not zone.batch("poison").is_archived  # tried again, and again
         assert zone.log("archive.failed")
 
 

@@ -54,7 +54,7 @@ def test_a_file_is_taken_under_an_opaque_name_into_a_private_folder(
         7,
         hashlib.sha256(b"ok\n1,2\n").hexdigest(),
     )
-    assert file.opaque == f"{batch.batch_id}-00001.csv"
+    assert file.claim_name == f"{batch.batch_id}-00001.csv"
     assert zone.config.landing.claim_path.stat().st_mode & 0o777 == 0o700
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
 

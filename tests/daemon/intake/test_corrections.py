@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from factories_daemon import Zone
 
-from daemon.batch import State
 from daemon.cli.show_batches import story
 from daemon.ledger.ledger import Ledger
 from pipeline.contract import next_revision
@@ -122,12 +121,8 @@ def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
         OTHER,
         {**AGREE, "examples": ("O1,99.00", "O1,12.00"), "advice": "send the right rows again, or with `revision`"},
     ]
-    batch = ledger.move(
-        zone.batch("t0").batch_id,
-        State.ARCHIVED,
-        "batch.archived",
-        result={"rows_read": 10, "findings": findings, "corrections": corrections},
-    )
+    ledger.update(zone.batch("t0").batch_id, result={"rows_read": 10, "findings": findings, "corrections": corrections})
+    batch = ledger.batch(zone.batch("t0").batch_id)
     lines = story(batch, ledger, zone.config)
     ledger.close()
     assert len(lines) <= 12

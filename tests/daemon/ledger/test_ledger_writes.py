@@ -174,7 +174,7 @@ def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
     assert number > 3
     assert (zone.states(), len(batches)) == ({ends: number}, number)
     attempts = {busy_once: 2, one_death: 2, no_trigger_at_all: 0, one_missing: 0}.get(deliver, 1)
-    assert [(b.attempts, b.deaths) for b in batches] == [(attempts, int(deliver is one_death))] * number
+    assert [(b.attempts, b.worker_crashes) for b in batches] == [(attempts, int(deliver is one_death))] * number
     assert all(b.reason for b in batches if ends == "REJECTED")
     published = [line["batch_id"] for line in zone.manifest()]
     announcements = announced.read_text().splitlines() if announced.exists() else []
@@ -183,7 +183,7 @@ def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
     lying = zone.everything()
     assert all(lying[content] == 1 for content in lying if content not in (b"", b"{"))
     assert [f for f in zone.files("landing") if f.startswith(("trigger/", ".claim/"))] == []
-    assert {f.state for b in batches for f in b.all_files} <= {"PUT_AWAY", "EXPECTED", "RETURNED"}
+    assert {f.state for b in batches for f in b.all_files} <= {"ARCHIVED", "EXPECTED", "RETURNED"}
 
 
 def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
@@ -193,8 +193,8 @@ def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
         daemon.bell.wake.set()
         assert daemon.error is None
         batches = daemon.zone.batches()
-        is_over = len(batches) == number and batches[-1].state == ends and batches[-1].is_put_away
-        return is_over and (ends == "REJECTED" or batches[-1].is_announced)
+        is_over = len(batches) == number and batches[-1].state == ends and batches[-1].is_archived
+        return is_over and (ends == "REJECTED" or batches[-1].hook_done)
 
     wait_until(has_ended, seconds=10)
 
@@ -213,7 +213,7 @@ def test_a_write_that_fails_as_the_daemon_stops_is_made_good_at_the_next_start(z
     with Daemon(zone) as daemon:
         wait_for_the_end(daemon, 1, "ARCHIVED")
     [batch] = zone.batches()
-    assert (batch.attempts, batch.deaths, len(zone.manifest())) == (1, 0, 1)
+    assert (batch.attempts, batch.worker_crashes, len(zone.manifest())) == (1, 0, 1)
 
 
 def test_a_write_that_fails_as_the_daemon_starts_is_tried_again(zone: Zone) -> None:
