@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from daemon.text import sentence
+from daemon.text import one_line
 
 
 class State(StrEnum):
@@ -150,7 +150,7 @@ class Batch:
     @property
     def explanation(self) -> str:
         """The reason of its state, else what there is to note of it."""
-        return self.reason or sentence("; ".join(self.notes))
+        return self.reason or one_line("; ".join(self.notes))
 
     @property
     def data_files(self) -> tuple[BatchFile, ...]:

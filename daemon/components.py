@@ -24,6 +24,7 @@ from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import Report
 from daemon.observe.log import Log
 from daemon.retry import Policy
+from daemon.text import error_line
 from pipeline.contract import CatalogueSource
 
 
@@ -120,7 +121,7 @@ class Rooms:
         try:
             end()
         except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
-            self.report.trouble(f"{type(error).__name__}: {error}")
+            self.report.trouble(error_line(error))
 
     def _make_folders(self, config: Config) -> None:
         # only where nothing has ever been: later a missing folder is a volume that is not mounted, not an empty zone

@@ -25,6 +25,7 @@ from daemon.ledger.ledger_schema import LedgerError
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
+from daemon.text import error_line
 from daemon.wakeup import Bell, rung_by_signals
 from pipeline import contract
 
@@ -166,7 +167,7 @@ class Service:
         except (OSError, sqlite3.Error) as error:
             # a full disk or a folder without rights: nothing has been lost, and it may be mended while we wait
             self.failures += 1
-            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
+            self.rooms.report.trouble(error_line(error))
         self.rooms.report.turn()
         self._feed_watchdog()
         return self.once and (is_drained or self._has_given_up())
@@ -182,7 +183,7 @@ class Service:
         try:
             self._rest()
         except sqlite3.Error as error:  # the ledger cannot say when the next tick is due
-            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
+            self.rooms.report.trouble(error_line(error))
             self.bell.wake.wait(OPEN_SECONDS)
 
     def _rest(self) -> None:
@@ -260,7 +261,7 @@ def run(
                 print(refusal, file=sys.stderr)
         return _refused(refusal, config, log)
     except Exception as error:
-        log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
+        log.error("daemon.crashed", reason=error_line(error), error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
 
 

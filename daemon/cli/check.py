@@ -19,7 +19,7 @@ from daemon.config.config import Config
 from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
 from daemon.files.lock_holder import holder
 from daemon.files.safe_files import folder
-from daemon.text import listed
+from daemon.text import join_names, one_line
 from pipeline import contract
 from pipeline.contract import Ready, Tried
 
@@ -95,7 +95,7 @@ def _safely(subject: str, look: Told, what: str) -> Told:
     try:
         yield from look
     except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
-        yield subject, BAD, f"cannot be {what}: {' '.join(str(error).split())}"
+        yield subject, BAD, f"cannot be {what}: {one_line(error, most=None)}"
 
 
 def _trials(config: Config) -> Told:
@@ -397,10 +397,10 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
         apprise = importlib.import_module("apprise")
         wrong = [n for n, url in enumerate(config.alerts.urls, start=1) if not apprise.Apprise().add(url)]
         if wrong:  # by their place: any part of such an address may be a password
-            numbers = listed(f"number {n}" for n in wrong)
+            numbers = join_names(f"number {n}" for n in wrong)
             yield "alerts", BAD, f"[alerts] urls: {numbers} not understood by apprise; correct what is wrong"
         else:
-            yield "alerts", OK, listed(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
+            yield "alerts", OK, join_names(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
 
 
 def _running(config: Config) -> Told:

@@ -13,10 +13,10 @@ from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
 from daemon.files.lock_holder import Holder, child, holder
-from daemon.intake.trigger import set_aside
+from daemon.intake.feed_match import set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.text import listed, printable
+from daemon.text import escape, join_names, one_line
 from pipeline import contract
 
 MOST_SET_ASIDE = 3
@@ -74,7 +74,7 @@ def outdated(config: Config) -> tuple[list[str], str | None]:
     try:
         found = definitions.outdated(config.settings)
     except Exception as error:  # noqa: BLE001 - damaged, or of a newer version: the rest is still to be shown
-        return [], " ".join(str(error).split())
+        return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
 
 
@@ -93,7 +93,7 @@ def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
     """Files that look like deliveries and that no trigger can take, each with the reason."""
     catalogue = contract.catalogue(config.settings.source_paths, config.settings.without)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
-    return [{"file": printable(file), "reason": reason} for file, reason in reasons.items() if reason]
+    return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 
 
 def lines(now: Mapping[str, Any]) -> list[str]:
@@ -119,17 +119,17 @@ def lines(now: Mapping[str, Any]) -> list[str]:
         ),
     ]
     for w in now["waiting_for"]:
-        what = f"{printable(w['trigger'])} since {output.moment(w['since'])}: {listed(w['files'])}"
+        what = f"{escape(w['trigger'])} since {output.moment(w['since'])}: {join_names(w['files'])}"
         told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
     if now["unclaimed"]:
         told.append(
             (
                 "unclaimed",
-                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}",
+                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {join_names(now['unclaimed'])}",
             )
         )
     told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]
     if now["outdated"]:
         says = "not all rows follow the definition of now; `lakegate check` says since when"
-        told.append(("outdated", f"{listed(now['outdated'])}: {says}"))
+        told.append(("outdated", f"{join_names(now['outdated'])}: {says}"))
     return [f"{label:<10}{text}" for label, text in told]

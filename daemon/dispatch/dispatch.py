@@ -17,7 +17,7 @@ from daemon.intake.claim import Claim
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.retry import Failure, Policy, decide, is_final, wait_seconds
-from daemon.text import amount, listed
+from daemon.text import format_seconds, join_names
 from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
 
@@ -86,7 +86,7 @@ class Dispatch:
     def fail_hopeless(self) -> None:
         """For a run that has to end: what nobody can do fails with that sentence, and `retry` brings it back."""
         for batch in self._ledger.next_ready():
-            lacking = listed(self._claim.lacks(batch))
+            lacking = join_names(self._claim.lacks(batch))
             reason = (
                 f"{lacking}: not in {self._claim.path}; bring the folder back, then retry"
                 if lacking
@@ -99,7 +99,7 @@ class Dispatch:
         """For a run that has to end: raises HeldError where another process has written to the lake for too long."""
         if who := self._worker.kept_out:
             told = "nothing is lost and no attempt is counted; run it again when that has ended"
-            raise HeldError(f"{who}, for more than {amount(self._config.dispatch.timeout_seconds)}; {told}")
+            raise HeldError(f"{who}, for more than {format_seconds(self._config.dispatch.timeout_seconds)}; {told}")
 
     def stop(self, wake: threading.Event) -> None:
         """Lets the worker finish its current write, within half of stop_seconds, then hands its batch back."""
@@ -171,7 +171,7 @@ class Dispatch:
     def _is_whole(self, batch: Batch) -> bool:
         lacking = self._claim.lacks(batch)
         if lacking and self._lacking.get(batch.batch_id) != lacking:
-            told = f"{listed(lacking)}: not in {self._claim.path}; the batch waits until the folder is back"
+            told = f"{join_names(lacking)}: not in {self._claim.path}; the batch waits until the folder is back"
             self._log.error("claim.missing", batch_id=batch.batch_id, source=batch.source, reason=told)
         self._lacking[batch.batch_id] = lacking
         return not lacking

@@ -9,7 +9,7 @@ from daemon.config.config import Config
 from daemon.dispatch.process import HUNG_UP, Child, Ended
 from daemon.observe.log import Log
 from daemon.retry import Policy, wait_seconds
-from daemon.text import amount
+from daemon.text import format_seconds
 from pipeline.contract import Progress, Ready, Refused, Result, Waiting, WorkOrder
 
 
@@ -94,7 +94,7 @@ class WarmWorker:
         limit = self._config.dispatch.timeout_seconds
         if self._child is None or (self.is_ready and not is_busy) or self._clock.monotonic() - self.last_sign <= limit:
             return ""
-        return f"it made no progress for {amount(limit)} and was killed"
+        return f"it made no progress for {format_seconds(limit)} and was killed"
 
     def next_due_in(self, *, is_busy: bool) -> float:
         """Seconds until it is to be started or may be too silent."""

@@ -4,7 +4,7 @@ import sqlite3
 
 from daemon.files.folder_access import UnfitGroundError
 from daemon.files.safe_files import StoppingError
-from daemon.text import printable
+from daemon.text import escape
 
 _OF_ALL = (OSError, sqlite3.Error, StoppingError, UnfitGroundError)
 # The ledger's answer to values that it cannot take; every other error of SQLite is about the ledger as a whole.
@@ -18,5 +18,5 @@ def is_of_one_entry(error: Exception) -> bool:
 
 def unforeseen(error: Exception) -> str:
     """What is said of an entry whose error is unforeseen, behind its name."""
-    why = f"{type(error).__name__}: {printable(str(error))}"
+    why = f"{type(error).__name__}: {escape(str(error))}"
     return f"cannot be judged ({why}); it stays where it lies, and the others go on"

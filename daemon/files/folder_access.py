@@ -12,7 +12,7 @@ from pathlib import Path
 
 from daemon.config.config import Landing
 from daemon.files.safe_files import FOLDER, exists, make_folder
-from daemon.text import printable
+from daemon.text import escape
 
 PRIVATE = 0o700
 OTHERS = 0o077
@@ -93,7 +93,7 @@ def _entered(above: int, name: str, path: Path, *, make: bool) -> int:
 
 def _explained(error: OSError, path: Path) -> OSError:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return GroundError(f"{printable(str(path))} is a symbolic link or no folder; put a folder of its own there")
+        return GroundError(f"{escape(str(path))} is a symbolic link or no folder; put a folder of its own there")
     return OSError(error.errno, error.strerror, str(path))
 
 

@@ -23,7 +23,7 @@ from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.retry import Policy, wait_seconds
-from daemon.text import listed, printable
+from daemon.text import escape, join_names
 
 RECEIPT, REASON = "receipt.json", "reason.json"
 LONGEST_NAME_BYTES = 255
@@ -179,7 +179,7 @@ class Archive:
         if not exists(*source):
             if f.state == FileState.CLAIMED:
                 if not self._was_moved(f, target):
-                    what = f"{f.claim_name} ({printable(f.name)}) is not in {self._claim.path}"
+                    what = f"{f.claim_name} ({escape(f.name)}) is not in {self._claim.path}"
                     raise MissingError(f"{what}; bring it back, or put an empty file there if it is lost")
                 self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.ARCHIVED)])
             return
@@ -300,8 +300,8 @@ def changed_sentence(changes: Changes) -> str:
     """Returns what became of files that are not what was claimed any more, '' where there is none."""
     if not changes:
         return ""
-    places = listed(change["found_in"] for change in changes.values())
-    names = listed(printable(name) for name in changes)
+    places = join_names(change["found_in"] for change in changes.values())
+    names = join_names(escape(name) for name in changes)
     return f"{names}: changed after it was claimed, and not archived; what it holds now is in {places}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from daemon.batch import Batch
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.text import amount, sentence
+from daemon.text import format_seconds, one_line
 
 LONGEST_SECONDS = 3600
 
@@ -55,11 +55,13 @@ class Announce:
                 self._log.info("on_published.finished", **outcome)
             else:
                 said = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
-                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=sentence(said))
+                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=one_line(said))
         except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
-            self._log.error("on_published.failed", **outcome, reason=f"it did not end within {amount(LONGEST_SECONDS)}")
+            self._log.error(
+                "on_published.failed", **outcome, reason=f"it did not end within {format_seconds(LONGEST_SECONDS)}"
+            )
         except Exception as error:  # noqa: BLE001 - the batches behind it must have their turn
-            self._log.error("on_published.failed", **outcome, reason=sentence(str(error)))
+            self._log.error("on_published.failed", **outcome, reason=one_line(str(error)))
         finally:
             self._has_ended.set()
             self._wake()

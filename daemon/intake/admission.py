@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from daemon.text import listed, printable
+from daemon.text import escape, join_names
 
 LONGEST_NAME_BYTES = 255
 LARGEST_DOCUMENT_BYTES = 1 << 20
@@ -54,7 +54,7 @@ def judged(name: str, touched: Touched, today: dt.date, *, in_name: bool = False
         return Verdict(own[0])
     if not own and (implausible := dates_in(name)):
         return _within_range(implausible[0], "has in its name the date", today)
-    why = "has no date in its name" if not own else f"has several dates in its name ({listed(map(str, own))})"
+    why = "has no date in its name" if not own else f"has several dates in its name ({join_names(map(str, own))})"
     return _by_touch(touched, why, today, in_name=in_name, is_own=touched.name == name)
 
 
@@ -130,16 +130,16 @@ def spelling(name: str) -> str:
 def _by_touch(touched: Touched, why: str, today: dt.date, *, in_name: bool, is_own: bool) -> Verdict:
     named = plausible_dates(touched.name, today)
     if len(named) == 1:
-        whence = f"the batch date {named[0]} is that in the name of {printable(touched.name)}"
+        whence = f"the batch date {named[0]} is that in the name of {escape(touched.name)}"
         return Verdict(named[0], remark=f"{why}: {whence}")
     if not named and (implausible := dates_in(touched.name)):
-        return _within_range(implausible[0], f"{why}, and {printable(touched.name)} has in its name the date", today)
+        return _within_range(implausible[0], f"{why}, and {escape(touched.name)} has in its name the date", today)
     if in_name:
         form = "write the date as 2026_03_02 into its name, or the touch file's"
         return Verdict(None, f'{why}, and [landing] bare_date is "required"; {form}')
     date = _date_of(touched.mtime)
     assert date is not None, "a time that is none was refused before"
-    whose = "its own time of change" if is_own else f"the time of {printable(touched.name)}"
+    whose = "its own time of change" if is_own else f"the time of {escape(touched.name)}"
     verdict = _within_range(date, f"{why}, and {whose} has the date", today)
     return verdict if verdict.wrong else Verdict(date, remark=f"{why}: the batch date {date} is that of {whose} (UTC)")
 

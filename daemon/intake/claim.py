@@ -30,7 +30,7 @@ from daemon.intake.admission import wrong_name
 from daemon.landing.scan import Landing, OnTrouble, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.text import printable
+from daemon.text import escape
 from pipeline.contract import Digest, UnpackError, digest
 
 SIDECAR = ".names"  # what the opaque files of a batch are called outside, should the ledger be lost
@@ -323,7 +323,7 @@ class Claim:
         for opaque, said in known.items():
             f = _noted(sidecar.removesuffix(SIDECAR), opaque, said)
             if f is None:
-                self._leave_unknown(sidecar, f"says of {printable(opaque)} what no daemon writes; it stays there")
+                self._leave_unknown(sidecar, f"says of {escape(opaque)} what no daemon writes; it stays there")
                 every = False
             elif exists(claim_fd, opaque):
                 back = self._returned(f, claim_fd) if f.kind == "data" else self._trigger_returned(f, claim_fd)
@@ -333,8 +333,8 @@ class Claim:
         return every
 
     def _leave_unknown(self, sidecar: str, what: str) -> None:
-        reason = f"{printable(sidecar)} in {self._path} {what}"
-        self._log.error("claim.unknown", file=printable(sidecar), reason=reason)
+        reason = f"{escape(sidecar)} in {self._path} {what}"
+        self._log.error("claim.unknown", file=escape(sidecar), reason=reason)
 
     def _trigger_returned(self, f: BatchFile, claim_fd: int) -> bool:
         try:
@@ -350,10 +350,7 @@ class Claim:
         strangers = [n for n in names if not n.startswith(".") and not self._knows(n[:ID_LENGTH])]
         if strangers:
             self._log.warning(
-                "claim.unknown",
-                files=[printable(n) for n in strangers[:20]],
-                count=len(strangers),
-                folder=str(self._path),
+                "claim.unknown", files=[escape(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path)
             )
 
 

@@ -14,7 +14,7 @@ from daemon.intake.claim import Claim
 from daemon.landing.scan import LINK, REGULAR, OnTrouble, Sight, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from daemon.text import amount, listed, printable, sentence
+from daemon.text import escape, format_seconds, join_names, one_line
 from pipeline import contract
 
 
@@ -92,13 +92,13 @@ class Collect:
         result = self._claim.take(batch, spots)
         if result.unsafe:
             raise RefusedError(
-                "; ".join(f"{printable(n)} {why}" for n, why in list(result.unsafe.items())[:2])
+                "; ".join(f"{escape(n)} {why}" for n, why in list(result.unsafe.items())[:2])
                 + "; deliver a plain file of its own"
             )
         if result.spoiled:
             raise RefusedError("; ".join(list(result.spoiled.values())[:2]))
         if result.later:
-            told = [f"{printable(n)} {why}" for n, why in list(result.later.items())[:2]]
+            told = [f"{escape(n)} {why}" for n, why in list(result.later.items())[:2]]
             self._wait(batch, [], list(result.later), newest=self._unchanged(batch, spots), reason="; ".join(told))
         else:
             self._ready(self._ledger.batch(batch.batch_id))
@@ -109,16 +109,16 @@ class Collect:
         if newest.quiet_for < self._quiet:  # a move or link of the sender's may be half done
             return newest
         if len(spots) > 1:
-            places = " and ".join(f"{printable(s.folder)}/" if s.folder else "the landing folder" for s in spots[:3])
+            places = " and ".join(f"{escape(s.folder)}/" if s.folder else "the landing folder" for s in spots[:3])
             raise RefusedError(
-                f"there are {len(spots)} files named {printable(name)}, in {places}; leave one and land a new trigger"
+                f"there are {len(spots)} files named {escape(name)}, in {places}; leave one and land a new trigger"
             )
         if newest.kind != REGULAR:
             raise RefusedError(
-                f"{printable(name)} is {'a symbolic link' if newest.kind == LINK else 'not a regular file'}; deliver the file itself"
+                f"{escape(name)} is {'a symbolic link' if newest.kind == LINK else 'not a regular file'}; deliver the file itself"
             )
         if newest.links > 1:
-            what = f"{printable(name)} has {newest.links} hard links, so that somebody else could change it later"
+            what = f"{escape(name)} has {newest.links} hard links, so that somebody else could change it later"
             raise RefusedError(f"{what}; deliver a copy and land a new trigger")
         return newest
 
@@ -156,7 +156,7 @@ class Collect:
         wrong = [f for f in batch.data_files if batch.checksums.get(f.name, f.delivered_sha256) != f.delivered_sha256]
         if wrong:
             raise RefusedError(
-                f"the checksum of {listed(f.name for f in wrong)} differs: the trigger says {batch.checksums[wrong[0].name][:12]}…, "
+                f"the checksum of {join_names(f.name for f in wrong)} differs: the trigger says {batch.checksums[wrong[0].name][:12]}…, "
                 f"the file has {wrong[0].delivered_sha256[:12]}…; deliver it again with a new trigger"
             )
 
@@ -165,31 +165,31 @@ class Collect:
     def _wait(
         self, batch: Batch, missing: Sequence[str], unsettled: Sequence[str], newest: float, reason: str = ""
     ) -> None:
-        waited = self._clock.monotonic() - self._waiting_since[batch.batch_id]
+        is_late = self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout
         reason = reason or "; ".join(filter(None, map(self._misspelled, missing)))
-        if missing and waited >= self._timeout:
+        if missing and is_late:
             self._give_up(batch, self._missing_sentence(batch, missing))
-        elif not missing and waited >= self._timeout and newest >= self._timeout:
-            self._give_up(
-                batch,
-                f"{reason or listed(unsettled) + ' has not settled'}, for {amount(self._timeout)}; land a new trigger when it is complete",
-            )
-        elif (batch.waiting_for, batch.reason) != (now := (*missing, *unsettled), said := sentence(reason)):
-            self._ledger.update(batch.batch_id, waiting_for=now, reason=said)
-            if missing or reason:
-                self._log.info(
-                    "batch.waiting",
-                    batch_id=batch.batch_id,
-                    source=batch.source,
-                    missing=[printable(n) for n in missing[:20]],
-                    reason=reason,
-                )
+        elif not missing and is_late and newest >= self._timeout:
+            unsettled_sentence = reason or f"{join_names(unsettled)} has not settled"
+            advice = "land a new trigger when it is complete"
+            self._give_up(batch, f"{unsettled_sentence}, for {format_seconds(self._timeout)}; {advice}")
+        else:
+            self._note_waiting(batch, missing, (*missing, *unsettled), reason)
+
+    def _note_waiting(self, batch: Batch, missing: Sequence[str], names: tuple[str, ...], reason: str) -> None:
+        if (batch.waiting_for, batch.reason) == (names, one_line(reason)):
+            return
+        self._ledger.update(batch.batch_id, waiting_for=names, reason=one_line(reason))
+        if missing or reason:
+            about = {"batch_id": batch.batch_id, "source": batch.source}
+            shown = [escape(n) for n in missing[:20]]
+            self._log.info("batch.waiting", **about, missing=shown, reason=reason)
 
     def _misspelled(self, name: str) -> str:
         """Which file lies there that is the missing one but for its spelling, and what to do; '' where none does."""
         other = self._lying.get(spelling(name), name)
         apart = difference(name, other)
-        return f"{printable(other)} lies there for {printable(name)}: {apart}; rename it" if apart else ""
+        return f"{escape(other)} lies there for {escape(name)}: {apart}; rename it" if apart else ""
 
     @staticmethod
     def _unchanged(batch: Batch, spots: dict[str, Spot]) -> float:
@@ -203,9 +203,11 @@ class Collect:
         takers = {n: self._ledger.batch_that_took(n, other_than=batch.batch_id) for n in missing[:3]}
         spelled = {n: self._misspelled(n).partition(";")[0] for n in takers}
         why = {n: f"taken by batch {t}" if t else spelled[n] for n, t in takers.items()}
-        named = ", ".join(f"{printable(n)} ({w})" if w else printable(n) for n, w in why.items())
+        named = ", ".join(f"{escape(n)} ({w})" if w else escape(n) for n, w in why.items())
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         count, every = len(missing), len(batch.data_files)
         rest = "" if count == every else "; those that came are still in the landing folder"
-        absent = f"{count} of {every} file{'' if every == 1 else 's'} did not come within {amount(self._timeout)}"
+        absent = (
+            f"{count} of {every} file{'' if every == 1 else 's'} did not come within {format_seconds(self._timeout)}"
+        )
         return f"{absent}: {named}{more}{rest}; land a new trigger"

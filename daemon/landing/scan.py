@@ -13,7 +13,7 @@ from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.files.folder_access import GroundError, exposed_sentence, opened_below
 from daemon.files.safe_files import exists, folder, make_folder
-from daemon.text import printable
+from daemon.text import escape
 
 OWN_PREFIX = ".lakegate-"  # files that the daemon itself keeps in the zone
 
@@ -182,7 +182,7 @@ class Landing:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:  # replaced since it was listed
                 self._on_trouble(
-                    f"{self._config.path / printable(name)} cannot be opened ({error.strerror}); what lies there is not taken"
+                    f"{self._config.path / escape(name)} cannot be opened ({error.strerror}); what lies there is not taken"
                 )
             return []
 
@@ -199,7 +199,7 @@ class Landing:
                     elif not within and entry.name not in self._not_data:
                         subfolders.append(entry.name)
         except OSError as error:
-            self._on_trouble(f"the {area} folder {printable(within)} cannot be listed ({error.strerror})")
+            self._on_trouble(f"the {area} folder {escape(within)} cannot be listed ({error.strerror})")
             return None
         return sorted(spots, key=lambda s: s.name), sorted(subfolders)
 
@@ -209,7 +209,7 @@ class Landing:
         except OSError as error:  # a dead mount, another user's mount, a stale handle, a bad block
             if isinstance(error, PermissionError):
                 os.stat(".", dir_fd=descriptor)  # without rights to the folder nothing of it can be missing
-            what = f"{printable(name)} in the {area} folder"
+            what = f"{escape(name)} in the {area} folder"
             self._on_trouble(f"{what} cannot be looked at ({error.strerror}); it is passed by")
             return None
 

@@ -13,7 +13,7 @@ from daemon.clock import Clock
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
-from daemon.text import sentence
+from daemon.text import one_line
 
 
 class TransitionError(ValueError):
@@ -137,8 +137,8 @@ class Ledger(LedgerReader):
         before = self.batch(batch_id).state
         if to not in TRANSITIONS[before]:
             raise TransitionError(f"batch {batch_id} is {before} and cannot become {to}")
-        self._update(batch_id, {"state": to, "reason": sentence(reason), **columns})
-        self._add_history(batch_id, event, to, sentence(reason))
+        self._update(batch_id, {"state": to, "reason": one_line(reason), **columns})
+        self._add_history(batch_id, event, to, one_line(reason))
         return self.batch(batch_id)
 
     def _notify(self, event: str, batch: Batch) -> None:

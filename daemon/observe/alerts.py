@@ -7,6 +7,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from daemon.observe.log import Log
+from daemon.text import error_line
 
 
 class Alerts:
@@ -52,7 +53,7 @@ class Alerts:
             try:
                 reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
             except Exception as error:  # noqa: BLE001  whatever a notification library raises, the daemon goes on
-                reason = f"{type(error).__name__}: {error}"  # the log takes out what is secret in it
+                reason = error_line(error)  # the log takes out what is secret in it
             if reason:
                 self._log.error("alert.failed", title=title, reason=reason)
             else:

@@ -5,7 +5,7 @@ from typing import Any
 from daemon.batch import Batch, State
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
-from daemon.text import printable
+from daemon.text import escape
 
 COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
 
@@ -60,7 +60,7 @@ class Report:
         if batch.attempts:
             values["attempt"] = batch.attempts
         if event in ("batch.received", "batch.ready"):
-            values["files"] = [printable(f.name) for f in batch.data_files[:50]]
+            values["files"] = [escape(f.name) for f in batch.data_files[:50]]
         if event == "batch.retry_scheduled":
             values["next_attempt_at"] = batch.next_attempt_at
         if event in ("batch.published", "batch.rejected", "batch.failed") and batch.result:

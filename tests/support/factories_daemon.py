@@ -20,6 +20,7 @@ from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config import config as configuration
 from daemon.config.config import Config
+from daemon.landing.scan import REGULAR, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from pipeline.contract import CatalogueFeed, CatalogueSource
@@ -181,6 +182,13 @@ class Zone:
         folders = ("landing", "archive", "rejected")
         found = [p for f in folders for p in (self.root / f).rglob("*") if p.is_file() and not p.is_symlink()]
         return Counter(p.read_bytes() for p in found)
+
+
+def seen_file(name: str, unchanged: float = 9.0, age: float = 9.0, mtime: float = 0.0) -> Spot:
+    """A file of a landing or trigger folder, as a listing shows it."""
+    return Spot(
+        folder="", name=name, kind=REGULAR, inode=1, size=0, mtime=mtime, links=1, quiet_for=unchanged, seen_for=age
+    )
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:

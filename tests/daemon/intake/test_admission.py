@@ -16,7 +16,7 @@ from factories_daemon import CATALOGUE, HandClock, Zone
 from daemon.batch import Batch, State
 from daemon.cli import show_batches
 from daemon.files.safe_files import StoppingError
-from daemon.intake import register
+from daemon.intake import register, unclaimed
 from daemon.ledger.ledger import Ledger
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
@@ -262,7 +262,7 @@ def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(
     zone.touch("day.done")
     assert zone.once(catalogue=catalogue) == 0
     [batch] = zone.batches()
-    assert batch.notes == (f"left out: {show_batches.printable(name)} {says}",)
+    assert batch.notes == (f"left out: {show_batches.escape(name)} {says}",)
     assert says in troubles(zone)
     zone.land("named", name)
     assert zone.once(catalogue=catalogue) == 1
@@ -392,18 +392,18 @@ def test_an_unforeseen_error_leaves_one_trigger_and_the_others_go_on(
     zone: Zone,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parsed, names_meant = register.parsed, register.names_meant
+    read_trigger, files_for_touch = register.read_trigger, register.files_for_touch
 
     def failing(real: object) -> object:
-        def call(first: bytes | str, *rest: object) -> object:
+        def call(first: bytes | str, *rest: object, **named: object) -> object:
             if b"poison" in (first if isinstance(first, bytes) else first.encode()):
                 raise ZeroDivisionError("an unforeseen one")
-            return real(first, *rest)  # type: ignore[operator]
+            return real(first, *rest, **named)  # type: ignore[operator]
 
         return call
 
-    monkeypatch.setattr(register, "parsed", failing(parsed))
-    monkeypatch.setattr(register, "names_meant", failing(names_meant))
+    monkeypatch.setattr(register, "read_trigger", failing(read_trigger))
+    monkeypatch.setattr(register, "files_for_touch", failing(files_for_touch))
     zone.put("orders_poison.csv")
     zone.land("poison", "orders_poison.csv")
     zone.touch("a_poison.done")
@@ -426,7 +426,7 @@ def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
             raise ZeroDivisionError("an unforeseen one")
         return ""
 
-    monkeypatch.setattr(register, "set_aside", failing)
+    monkeypatch.setattr(unclaimed, "set_aside", failing)
     zone = Zone(tmp_path, clickstream={"stream": True})
     zone.put("events_poison.csv", "odd\n")
     zone.put("events_2026_03_02.csv")
@@ -466,7 +466,7 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
 
 
 @pytest.mark.parametrize("error", [StoppingError(), OSError("the disk"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["_content", "_receive_document"])
+@pytest.mark.parametrize("where", ["_content", "_register"])
 def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
     zone: Zone,
     monkeypatch: pytest.MonkeyPatch,
@@ -481,7 +481,7 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
         daemon.tick()
         hand.pass_(1)
         monkeypatch.setattr(daemon.rooms.release, where, raising)
-        daemon.rooms.release._timeout = 0.0  # noqa: SLF001
+        daemon.rooms.release._timeout_seconds = 0.0  # noqa: SLF001
         if isinstance(error, OSError) and where == "_content":
             daemon.tick()  # said to be the trigger's, which cannot be read
             assert zone.states() == {"REJECTED": 1}
