@@ -16,6 +16,7 @@ from typing import Any
 from daemon.cli.output import coloured, plural, size
 from daemon.cli.status import writers
 from daemon.config.config import Config
+from daemon.files.file_systems import file_system_of, has_events, is_network, keeps_modes
 from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
 from daemon.files.lock_holder import holder
 from daemon.files.safe_files import folder
@@ -26,27 +27,6 @@ from pipeline.contract import Ready, Tried
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
 CAP_LEASE = 28
-# SQLite's write-ahead log needs memory that processes share, and a network does not share it.
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "ceph",
-    "glusterfs",
-    "fuse.sshfs",
-    "fuse.s3fs",
-    "fuse.rclone",
-    "afs",
-    "lustre",
-)
-# File systems that keep no modes, and the options with which they do.
-_WINDOWS = frozenset(("unix", "posix", "modefromsid", "cifsacl", "dynperm"))
-_NEVER = frozenset[str]()
-MODELESS = {"vfat": _NEVER, "msdos": _NEVER, "exfat": _NEVER, "cifs": _WINDOWS, "smb3": _WINDOWS}
-MOUNTS = Path("/proc/self/mountinfo")
 OK, NOTE, BAD = "ok", "note", "bad"
 _COLOURS = {OK: "ARCHIVED", NOTE: "WAITING", BAD: "FAILED"}
 
@@ -343,43 +323,15 @@ def _capabilities() -> int:
 
 
 def _ledger(config: Config) -> Told:
-    kind = file_system(_nearest(config.ledger_path.parent))
-    if kind in NETWORK:
+    kind = file_system_of(_nearest(config.ledger_path.parent))
+    if is_network(kind):
         yield "ledger", BAD, f"{config.ledger_path} would lie on {kind}; put it on a local disk ([ledger] path)"
-    if (kind := file_system(_nearest(config.landing.path))) in NETWORK or kind.startswith("fuse"):
+    if not has_events(kind := file_system_of(_nearest(config.landing.path))):
         yield (
             "landing",
             NOTE,
             f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds",
         )
-
-
-def keeps_modes(path: Path, mounts: Path = MOUNTS) -> bool:
-    """Whether a folder can be closed to other users on the file system that a path lies on."""
-    kind, options = _mount(path, mounts)
-    return kind not in MODELESS or bool(MODELESS[kind] & set(options))
-
-
-def file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """The type of the file system that a path lies on; '' where the system does not tell."""
-    return _mount(path, mounts)[0]
-
-
-def _mount(path: Path, mounts: Path) -> tuple[str, list[str]]:
-    try:
-        lines = mounts.read_text().splitlines()
-    except OSError:
-        return "", []
-    found, options = "", ""
-    longest = -1
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")
-        if (
-            path.is_relative_to(point) and len(point) >= longest
-        ):  # of two mounts on one point the later covers the earlier
-            longest, found, options = len(point), after.split()[0], after.split()[-1]
-    return found, options.split(",")
 
 
 def _commands(config: Config, environ: Mapping[str, str]) -> Told:

@@ -28,6 +28,7 @@ from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGroupe
 from watchdog.observers.polling import PollingObserverVFS
 
 from daemon.clock import Clock
+from daemon.files.file_systems import file_system_of, has_events
 from daemon.files.safe_files import NEW_FILE, exists, folder
 from daemon.landing.scan import OWN_PREFIX
 from daemon.observe.log import Log
@@ -37,26 +38,6 @@ CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
 TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
-# file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
-REMOTE = (
-    "nfs",
-    "cifs",
-    "smb",
-    "fuse",
-    "9p",
-    "afs",
-    "ceph",
-    "glusterfs",
-    "lustre",
-    "gpfs",
-    "virtiofs",
-    "vboxsf",
-    "vmhgfs",
-    "drvfs",
-    "davfs",
-    "sshfs",
-    "beegfs",
-)
 NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 # it talks of threads that end in the wrong order; what matters of it stands in our own log
@@ -140,7 +121,7 @@ class Watch:
         for path in present:
             _sweep(path)
         # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
-        must_poll = self._deaf_times > 1 or any(is_remote(f) for f in present)
+        must_poll = self._deaf_times > 1 or not all(has_events(file_system_of(path)) for path in present)
         try:
             self._start(present, _poller() if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
@@ -222,15 +203,3 @@ class _Handler(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         self._tell(os.fsdecode(event.src_path), os.fsdecode(event.dest_path))
-
-
-def is_remote(path: Path, mounts: str | None = None) -> bool:
-    """Whether the folder lies on a file system whose events this kernel may not see."""
-    text = Path("/proc/mounts").read_text(errors="replace") if mounts is None else mounts
-    best, kind = "", ""
-    for line in text.splitlines():
-        fields = line.split(" ")
-        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
-        if point and path.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind.startswith(REMOTE)

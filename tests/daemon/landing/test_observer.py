@@ -13,7 +13,7 @@ from watchdog.observers.inotify_c import InotifyFD
 
 from daemon.clock import Clock
 from daemon.landing import observer as watching
-from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch, is_remote
+from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch
 from daemon.observe.log import Log
 
 
@@ -140,7 +140,7 @@ def test_who_polls_follows_no_link(setting: Setting, monkeypatch: pytest.MonkeyP
     outside.mkdir()
     (setting.landing / "way").symlink_to(outside)
     monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(watching, "is_remote", lambda _: True)
+    monkeypatch.setattr(watching, "has_events", lambda _: False)
     setting.watch.check()
     assert setting.watch.is_polling
     assert setting.canary_comes()
@@ -202,28 +202,3 @@ def test_where_the_kernel_gives_no_watch_the_folders_are_polled(
     assert setting.watch.is_polling
     assert setting.woken_by((setting.trigger / "a.done").touch)
     assert setting.canary_comes()
-
-
-@pytest.mark.parametrize(
-    ("path", "remote"),
-    [
-        ("/data/landing", True),
-        ("/data", True),
-        ("/database", False),
-        ("/srv/my zone/x", True),
-        ("/home/x", False),
-        ("/mnt/ssh/x", True),
-        ("/mnt/ssh/local/x", False),
-    ],
-)
-def test_file_systems_of_other_machines_are_known(path: str, remote: bool) -> None:
-    mounts = "\n".join(
-        [
-            "/dev/sda1 / ext4 rw 0 0",
-            "nas:/x /data nfs4 rw 0 0",
-            "//nas/y /srv/my\\040zone cifs rw 0 0",
-            "me@host: /mnt/ssh fuse.sshfs rw 0 0",
-            "/dev/sdb1 /mnt/ssh/local xfs rw 0 0",
-        ]
-    )
-    assert is_remote(Path(path), mounts) is remote

@@ -52,8 +52,9 @@ def test_it_is_durable_before_anything_moves(path: Path) -> None:
     Ledger.opened(path).close()
     ledger = Ledger.opened(path)
     settings = {
-        p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0] for p in ("journal_mode", "synchronous", "user_version")
-    }  # noqa: SLF001
+        p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0]  # noqa: SLF001
+        for p in ("journal_mode", "synchronous", "user_version")
+    }
     assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 4}
 
 
