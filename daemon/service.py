@@ -85,7 +85,7 @@ class Service:
                 once=self.once,
             )
             for source in self.broken:
-                self.log.error("source.broken", source=source.name, reason=source.broken)
+                self.log.error("source.load_failed", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
             self._reconcile()
         except BaseException:
@@ -255,7 +255,7 @@ def run(
             ) as service:
                 return service.loop()
     except (HeldError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
-        log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
+        log.error("daemon.start_failed", reason=str(refusal))  # noqa: TRY400  the sentence says it all
         if quiet or on_event:
             with suppress(OSError):  # a terminal that was closed
                 print(refusal, file=sys.stderr)

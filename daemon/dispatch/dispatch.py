@@ -223,13 +223,12 @@ class Dispatch:
             "source": batch.source if batch else "",
             "stage": message.stage,
         }
-        tell = self._log.debug if message.event in ("stage.started", "table.committed") else self._log.info
-        tell(message.event, **{**message.values, **known})
+        self._log.write(message.event, **{**message.values, **known})
 
     def _result(self, result: Result) -> None:
         if result.batch_id != self._running:
             self._log.warning(
-                "worker.confused",
+                "worker.unexpected_result",
                 batch_id=result.batch_id,
                 reason=f"an answer for a batch that is not running: {result.outcome}",
             )
@@ -296,7 +295,7 @@ class Dispatch:
         self._ledger.move(
             batch.batch_id,
             State.READY,
-            "batch.handed_back",
+            "batch.requeued",
             reason,
             attempts=max(0, batch.attempts - 1),
             next_attempt_at=None,

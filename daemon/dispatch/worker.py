@@ -33,6 +33,7 @@ class WarmWorker:
         self._child: Child | None = None
         self._failed_starts, self._start_after = 0, 0.0
         self._refusal = ""
+        self._is_retryable = True
         self._waits_for, self._waits_since = "", 0.0
         self.last_sign = 0.0
         self.is_ready = False
@@ -57,11 +58,13 @@ class WarmWorker:
         """Starts a worker where there is none and the last failure is long enough ago."""
         if self._child is not None or self._clock.monotonic() < self._start_after:
             return
-        self._refusal = self._waits_for = ""
+        self._refusal = ""
+        self._is_retryable = True
+        self._waits_for = ""
         try:
             self._child = Child(self._command, self._output, self._wake.set, self._config.secrets(os.environ))
         except OSError as error:
-            self._not_started(f"the worker cannot be started ({error.strerror or error})")
+            self._start_failed(f"the worker cannot be started ({error.strerror or error})")
             return
         self.is_ready, self.last_sign = False, self._clock.monotonic()
         self._log.info("worker.started", pid=self._child.pid, output=str(self._output))
@@ -83,7 +86,7 @@ class WarmWorker:
                     undone=list(message.undone),
                 )
             elif isinstance(message, Refused):
-                self._refused(message)
+                self._refuse(message)
             elif isinstance(message, Ended):
                 yield self.replace(message.reason)
             elif isinstance(message, Progress | Result):
@@ -121,7 +124,7 @@ class WarmWorker:
         if was_ready:
             self._alert("Lakegate: the worker died", f"{reason}; it is started again")
         else:
-            self._not_started(self._refusal or f"the worker cannot be started: {reason}; see {self._output}")
+            self._start_failed(self._refusal or f"the worker cannot be started: {reason}; see {self._output}")
         return Ended(reason=reason)
 
     def retire(self) -> None:
@@ -130,7 +133,7 @@ class WarmWorker:
         if child is not None:
             self.is_ready = False
             self.is_stuck = not child.end(patience_seconds=1.0)
-            self._log.info("worker.retired", pid=child.pid)
+            self._log.info("worker.recycled", pid=child.pid)
 
     def end(self, patience_seconds: float) -> Iterator[Progress | Result]:
         """Lets the worker go for good; what it still had said comes out."""
@@ -150,15 +153,13 @@ class WarmWorker:
             self._log.warning("worker.waiting", reason=f"{what}; the work goes on when that has ended")
         self._waits_for = what
 
-    def _refused(self, message: Refused) -> None:
+    def _refuse(self, message: Refused) -> None:
         self._refusal = message.reason
-        if not message.retryable:
-            self._failed_starts = max(
-                self._failed_starts, self._policy.attempts - 1
-            )  # no second try helps within one run
-        self._log.error("worker.refused", reason=message.reason, is_retryable=message.retryable)
+        self._is_retryable = message.retryable
+        if not message.retryable:  # no second start helps within one run
+            self._failed_starts = max(self._failed_starts, self._policy.attempts - 1)
 
-    def _not_started(self, reason: str) -> None:
+    def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
         self._refusal = reason
         if self._failed_starts == self._policy.attempts:
@@ -166,5 +167,9 @@ class WarmWorker:
         seconds = wait_seconds(self._failed_starts, self._policy)
         self._start_after = self._clock.monotonic() + seconds
         self._log.error(
-            "worker.not_started", reason=reason, attempt=self._failed_starts, retry_in_seconds=round(seconds, 1)
+            "worker.start_failed",
+            reason=reason,
+            is_retryable=self._is_retryable,
+            attempt=self._failed_starts,
+            retry_in_seconds=round(seconds, 1),
         )

@@ -110,7 +110,7 @@ class Archive:
                     UnsafeError
                 ) as error:  # a trigger that is a link or pipe cannot leave its file system; it stays in the claim
                     self._log.error(
-                        "archive.stuck", batch_id=batch.batch_id, file=f.name, reason=f"{f.claim_name} {error}"
+                        "archive.blocked", batch_id=batch.batch_id, file=f.name, reason=f"{f.claim_name} {error}"
                     )
             document = reason_document(batch, now, changes) if is_rejected else receipt_document(batch, now, changes)
             write_durably(place_fd, REASON if is_rejected else RECEIPT, _as_text(document))

@@ -258,7 +258,7 @@ class Claim:
             self._landing.forget("trigger", "", f.name)
             self._ledger.update_files(batch.batch_id, [replace(f, state=FileState.CLAIMED)])
         except (OSError, UnsafeError) as error:
-            self._log.debug("trigger.stuck", batch_id=batch.batch_id, trigger=f.name, error=str(error))
+            self._log.debug("trigger.blocked", batch_id=batch.batch_id, trigger=f.name, error=str(error))
             return False
         return True
 
@@ -328,13 +328,13 @@ class Claim:
             elif exists(claim_fd, opaque):
                 back = self._returned(f, claim_fd) if f.kind == "data" else self._trigger_returned(f, claim_fd)
                 why = "claimed for a batch that the ledger does not know"
-                self._log.warning("claim.returned", file=f.name, is_back=back, reason=why)
+                self._log.warning("claim.released", file=f.name, is_back=back, reason=why)
                 every = every and back
         return every
 
     def _leave_unknown(self, sidecar: str, what: str) -> None:
         reason = f"{escape(sidecar)} in {self._path} {what}"
-        self._log.error("claim.unknown", file=escape(sidecar), reason=reason)
+        self._log.error("claim.unreadable", file=escape(sidecar), reason=reason)
 
     def _trigger_returned(self, f: BatchFile, claim_fd: int) -> bool:
         try:
@@ -350,7 +350,10 @@ class Claim:
         strangers = [n for n in names if not n.startswith(".") and not self._knows(n[:ID_LENGTH])]
         if strangers:
             self._log.warning(
-                "claim.unknown", files=[escape(n) for n in strangers[:20]], count=len(strangers), folder=str(self._path)
+                "claim.orphaned",
+                files=[escape(n) for n in strangers[:20]],
+                count=len(strangers),
+                folder=str(self._path),
             )
 
 

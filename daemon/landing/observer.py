@@ -126,16 +126,11 @@ class Watch:
             self._start(present, _poller() if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
             if error.errno not in NO_WATCHES:
-                self._log.warning("watch.failed", reason=str(error))
+                self._log.warning("observer.failed", reason=str(error))
             self._start(present, _poller(), is_polling=True)
             reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
-        tell = self._log.info if is_first else self._log.warning
-        tell(
-            "watch.started" if is_first else "watch.rebuilt",
-            reason=reason,
-            is_polling=self._is_polling,
-            folders=[str(f) for f in present],
-        )
+        event = "observer.started" if is_first else "observer.restarted"
+        self._log.write(event, reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
         self._armed, self._next_canary_at = present, self._clock.monotonic()
         self._wake.set()  # what happened while nobody watched
 

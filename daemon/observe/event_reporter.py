@@ -21,28 +21,24 @@ class Report:
     def change(self, event: str, batch: Batch) -> None:
         """A batch has changed its state."""
         values = self._values(event, batch)
+        self._log.write(event, **values)
         if batch.state in (State.REJECTED, State.FAILED):
-            self._log.error(event, **values)
             date = f" {batch.batch_date}" if batch.batch_date else ""
             self._alerts.send(
                 f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}",
                 f"{batch.reason}\n\nbatch {batch.batch_id}",
             )
-        elif event in ("batch.retry_scheduled", "batch.handed_back"):
-            self._log.warning(event, **values)
-        else:
-            self._log.info(event, **values)
 
     def trouble(self, sentence: str) -> None:
         """Something around us is not as it should be, and may mend itself."""
         if sentence not in self._before | self._troubles:
-            self._log.error("trouble.seen", reason=sentence)
+            self._log.error("environment.failed", reason=sentence)
         self._troubles.add(sentence)
 
     def turn(self) -> None:
         """A tick is over."""
         for sentence in self._before - self._troubles:
-            self._log.info("trouble.ended", reason=sentence)
+            self._log.info("environment.recovered", reason=sentence)
         self._before, self._troubles = self._troubles, set()
 
     @staticmethod

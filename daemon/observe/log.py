@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from daemon.observe.events import EVENTS, INFO
 from pipeline.contract import hidden
 
 LEVELS: Mapping[str, int] = {
@@ -52,6 +53,11 @@ class Log:
     def hidden(self, text: str) -> str:
         """The text without secrets, for what is cut before it is written: half a secret is none that this log knows."""
         return hidden(text, self._secrets)
+
+    def write(self, event: str, /, **values: Any) -> None:
+        """Writes an event with its level in the registry; one that is not in it is information."""
+        level = EVENTS[event].level if event in EVENTS else INFO
+        getattr(self._logger, level)(event, **_free(values))
 
     def debug(self, event: str, /, **values: Any) -> None:
         self._logger.debug(event, **_free(values))

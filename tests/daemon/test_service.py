@@ -37,7 +37,7 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(zone: Zone) -> None:
     try:
         wait_until(lambda: is_up(zone))
         assert zone.once() == 75
-        assert f"process {process.pid}" in zone.log("daemon.refused")[0]["reason"]
+        assert f"process {process.pid}" in zone.log("daemon.start_failed")[0]["reason"]
         other = Zone(zone.root, ledger={"path": "other/ledger.sqlite"})  # the same zone, another ledger
         assert other.once() == 75
         found = holder(zone.landing)
@@ -127,11 +127,11 @@ def test_a_zone_that_vanishes_is_taken_up_again_when_it_is_back(zone: Zone) -> N
         zone.land("waiting", "orders_1.csv")
         wait_until(lambda: zone.states() == {"WAITING": 1})
         aside = hidden(zone.landing)
-        wait_until(lambda: zone.log("trouble.seen"))
+        wait_until(lambda: zone.log("environment.failed"))
         time.sleep(1.2)
         assert zone.states() == {"WAITING": 1}  # an unmounted folder is no missing file
         aside.rename(zone.landing)
-        wait_until(lambda: zone.log("trouble.ended"))
+        wait_until(lambda: zone.log("environment.recovered"))
         zone.put("orders_1.csv")
         wait_until(lambda: zone.states() == {"ARCHIVED": 1})
         aside = hidden(zone.landing)
@@ -181,7 +181,7 @@ def test_a_full_disk_is_one_line_and_no_loss(tmp_path: Path) -> None:
         os._exit(zone.once())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert zone.everything()[b"ok\n"] == 1
-    assert len(zone.log("trouble.seen")) == 1
+    assert len(zone.log("environment.failed")) == 1
     assert zone.once() == 0
     assert zone.states() == {"ARCHIVED": 1}
 
@@ -235,7 +235,7 @@ def test_what_only_a_person_can_mend_ends_a_run_with_78(
     spoil(zone)
     assert zone.once() == 78
     assert says in capfd.readouterr().err
-    assert says in zone.log("daemon.refused")[0]["reason"]
+    assert says in zone.log("daemon.start_failed")[0]["reason"]
     assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
 
 
@@ -243,7 +243,7 @@ def test_a_ledger_that_cannot_be_opened_now_ends_a_run_with_1(zone: Zone) -> Non
     zone.deliver("1")
     zone.config.ledger_path.mkdir(parents=True)  # stands for a disk without room or rights: it may be mended by itself
     assert zone.start(once=True).wait(20) == 1
-    assert "cannot be opened now" in zone.log("daemon.refused")[0]["reason"]
+    assert "cannot be opened now" in zone.log("daemon.start_failed")[0]["reason"]
     zone.config.ledger_path.rmdir()
     assert zone.once() == 0
 
@@ -350,7 +350,7 @@ def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
     assert all(line.isascii() and json.loads(line)["event"] for line in lines)
     assert len(zone.log("trigger.seen")) == len(names)
     assert zone.everything()[b"ok\n"] == zone.everything()[b"good\n"] == 1
-    assert [e["reason"].partition(" in ")[0] for e in zone.log("trouble.seen")] == ["orders_\\n.csv"]
+    assert [e["reason"].partition(" in ")[0] for e in zone.log("environment.failed")] == ["orders_\\n.csv"]
     assert [f for f in zone.files("landing") if f.startswith("trigger/")] == []
 
 

@@ -22,6 +22,7 @@ from daemon.config import config as configuration
 from daemon.config.config import Config
 from daemon.landing.scan import REGULAR, Spot
 from daemon.ledger.ledger import Ledger
+from daemon.observe.events import COMMON_FIELDS, EVENTS
 from daemon.observe.log import Log
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
@@ -162,6 +163,7 @@ class Zone:
 
     def log(self, event: str = "") -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.config.log.path.read_text().splitlines()]
+        assert not [said for line in lines if (said := unregistered(line))]
         return [e for e in lines if event in ("", e["event"])]
 
     def manifest(self) -> list[dict[str, Any]]:
@@ -189,6 +191,17 @@ def seen_file(name: str, unchanged: float = 9.0, age: float = 9.0, mtime: float 
     return Spot(
         folder="", name=name, kind=REGULAR, inode=1, size=0, mtime=mtime, links=1, quiet_for=unchanged, seen_for=age
     )
+
+
+def unregistered(line: dict[str, Any]) -> str:
+    """Returns how a line of the log differs from the registry of events; '' where it does not."""
+    event = EVENTS.get(line["event"])
+    if event is None:
+        return f"{line['event']} is not registered"
+    if event.level != line["level"]:
+        return f"{line['event']} is {line['level']}, registered as {event.level}"
+    unknown = line.keys() - {*COMMON_FIELDS, *event.fields}
+    return f"{line['event']} has the fields {sorted(unknown)}" if unknown else ""
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:

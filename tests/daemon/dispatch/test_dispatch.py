@@ -125,7 +125,7 @@ def test_a_worker_that_retires_makes_room_for_the_next_and_nobody_is_alarmed(zon
     assert [(b.state, b.attempts, b.worker_crashes) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
     started = [e["pid"] for e in zone.log("worker.started")]
     assert len(set(started)) == 2
-    assert [e["pid"] for e in zone.log("worker.retired")] == started[:1]
+    assert [e["pid"] for e in zone.log("worker.recycled")] == started[:1]
     assert zone.log("worker.died") == []
 
 
@@ -196,7 +196,7 @@ def test_a_run_that_finds_the_lake_busy_for_long_ends_with_75_and_its_batch_keep
     assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert f"{zone.lake} is being written by another process, for more than 3 seconds" in capfd.readouterr().err
     assert len(zone.log("worker.waiting")) == 1
-    assert [zone.log(e) for e in ("worker.not_started", "worker.refused", "worker.died", "batch.failed")] == [[]] * 4
+    assert [zone.log(e) for e in ("worker.start_failed", "worker.died", "batch.failed")] == [[]] * 3
     assert zone.once() == 0
 
 
@@ -215,7 +215,7 @@ def test_a_daemon_waits_for_a_busy_lake_longer_than_a_worker_may_be_silent(tmp_p
             time.sleep(0.05)
         assert len(zone.log("worker.started")) == len(zone.log("worker.waiting")) == 1
     assert [(b.state, b.attempts) for b in zone.batches()] == [(State.READY, 0)]
-    assert zone.log("worker.not_started") == []
+    assert zone.log("worker.start_failed") == []
 
 
 @pytest.mark.sail
@@ -272,7 +272,7 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
         True,
         1,
     )
-    assert (len(zone.manifest()), zone.log("batch.handed_back")[0]["reason"]) == (1, "the daemon ended")
+    assert (len(zone.manifest()), zone.log("batch.requeued")[0]["reason"]) == (1, "the daemon ended")
 
 
 def test_the_command_for_published_batches_gets_the_task_values_on_stdin(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def settle(daemon: Service, hand: HandClock) -> None:
 
 
 def troubles(zone: Zone) -> list[str]:
-    return [str(e["reason"]) for e in zone.log("trouble.seen")]
+    return [str(e["reason"]) for e in zone.log("environment.failed")]
 
 
 def link_in_place_of(path: Path, target: Path) -> Path:
@@ -163,7 +163,7 @@ def test_nothing_is_taken_into_a_claim_that_was_swapped(
     put_back(claim, aside)
     settle(daemon, hand)
     assert zone.batch("1").files
-    assert zone.log("trouble.ended")
+    assert zone.log("environment.recovered")
 
 
 @as_root
@@ -228,7 +228,7 @@ def test_a_claim_that_cannot_be_closed_ends_a_run_with_78(
     assert zone.once() == 78
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
     assert capfd.readouterr().err == f"{claim} stays open to other users: {remedy}\n"
-    assert zone.log("daemon.refused")[0]["reason"].endswith(remedy)
+    assert zone.log("daemon.start_failed")[0]["reason"].endswith(remedy)
     assert sorted(zone.files("landing")) == ["orders_1.csv", "trigger/1.json"]
     assert zone.batches() == []
 
@@ -656,7 +656,7 @@ def test_a_lock_file_that_is_not_the_daemons_own_ends_a_run_with_78(zone: Zone, 
     done = subprocess.run(command, stderr=written, cwd=zone.root, env=environment, timeout=30, check=False)
     os.close(written)
     says = f"{lock} is {'a symbolic link' if kind == 'link' else 'not a plain file'}"
-    assert (done.returncode, zone.log("daemon.refused")[0]["reason"].startswith(says)) == (78, True)
+    assert (done.returncode, zone.log("daemon.start_failed")[0]["reason"].startswith(says)) == (78, True)
     if has_reader:
         with os.fdopen(read) as told:
             assert told.read().startswith(says)

@@ -108,7 +108,7 @@ def test_a_ledger_that_is_lost_in_the_middle_gives_every_file_back(zone: Zone) -
     shutil.rmtree(zone.root / "state")
     zone.put("orders_1.csv", "new\n", within="sub")
     zone.once()
-    assert len(zone.log("claim.returned")) == 2
+    assert len(zone.log("claim.released")) == 2
     assert zone.everything()[b"break oops\n"] == 1
     assert zone.everything()[b"new\n"] == 1
 

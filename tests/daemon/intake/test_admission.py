@@ -55,7 +55,7 @@ def story(zone: Zone, batch: Batch) -> str:
 
 
 def troubles(zone: Zone) -> str:
-    return "\n".join(e["reason"] for e in zone.log("trouble.seen"))
+    return "\n".join(e["reason"] for e in zone.log("environment.failed"))
 
 
 # ---- dates
@@ -555,5 +555,5 @@ def test_a_damaged_list_of_names_in_the_claim_stops_no_start(zone: Zone, content
     (claim / "20260302T101500-4f1c9a.names").write_text(content)
     zone.deliver("1")
     assert zone.once() == 0
-    assert "20260302T101500-4f1c9a.names" in zone.log("claim.unknown")[0]["reason"]
+    assert "20260302T101500-4f1c9a.names" in zone.log("claim.unreadable")[0]["reason"]
     assert (claim / "20260302T101500-4f1c9a.names").exists()

@@ -240,7 +240,7 @@ def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Z
     zone.put("orders_2026_03_02.csv")
     zone.touch(name, content).chmod(0)
     assert zone.once_without_rights() == 0
-    assert (zone.states(), zone.log("trigger.stuck")) == ({"ARCHIVED": 1}, [])
+    assert (zone.states(), zone.log("trigger.blocked")) == ({"ARCHIVED": 1}, [])
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
     assert sum(f.endswith(f"/{name}") for f in zone.files("archive")) == 1
 
@@ -307,7 +307,7 @@ def test_what_a_sidecar_says_leads_out_of_no_folder_and_stops_no_start(zone: Zon
     assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
     assert (left.read_text(), victim.read_text()) == ("lost\n", "all that is known")
     assert [p.name for p in zone.root.glob("*.csv")] == []
-    assert f"{LOST}.names in {left.parent} says of" in zone.log("claim.unknown")[0]["reason"]
+    assert f"{LOST}.names in {left.parent} says of" in zone.log("claim.unreadable")[0]["reason"]
     assert left.with_name(f"{LOST}.names").exists()
 
 
@@ -319,7 +319,7 @@ def test_beside_a_bad_entry_of_a_sidecar_the_good_ones_go_back(zone: Zone) -> No
     left_in_claim(zone, **{f"{LOST}-00001.csv": noted(folder=".."), f"{LOST}-00002.csv": good})
     assert zone.once() == 0
     assert (zone.landing / "monday" / "orders_2.csv").read_text() == "good\n"
-    assert [e["is_back"] for e in zone.log("claim.returned")] == [True]
+    assert [e["is_back"] for e in zone.log("claim.released")] == [True]
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '"text"', "[]", "null"])
@@ -327,7 +327,7 @@ def test_a_sidecar_that_is_no_object_stops_no_start(zone: Zone, content: str) ->
     left = left_in_claim(zone)
     left.with_name(f"{LOST}.names").write_text(content)
     assert zone.once() == 0
-    assert f"{LOST}.names in {left.parent} cannot be read" in zone.log("claim.unknown")[0]["reason"]
+    assert f"{LOST}.names in {left.parent} cannot be read" in zone.log("claim.unreadable")[0]["reason"]
 
 
 def test_an_undecodable_name_in_the_claim_stops_no_start(zone: Zone) -> None:
@@ -335,7 +335,7 @@ def test_an_undecodable_name_in_the_claim_stops_no_start(zone: Zone) -> None:
     for name in (b"\xff.names", b"\xff.csv"):
         Path(os.fsdecode(os.fsencode(claim) + b"/" + name)).write_text("{}")
     assert zone.once() == 0
-    assert any("\\udcff.csv" in file for e in zone.log("claim.unknown") for file in e.get("files", ()))
+    assert any("\\udcff.csv" in file for e in zone.log("claim.orphaned") for file in e.get("files", ()))
 
 
 # ---- moving

@@ -70,7 +70,7 @@ def test_the_canary_is_seen_and_disturbs_nobody(setting: Setting) -> None:
     assert setting.canary_comes()
     setting.watch.check()
     assert not setting.wake.is_set()
-    assert setting.told == ["watch.started"]
+    assert setting.told == ["observer.started"]
     setting.watch.stop()
     assert left(setting) == []
 
@@ -90,7 +90,7 @@ def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Sett
     setting.watch.check()
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.watch.check()
-    assert setting.told == ["watch.started", "watch.rebuilt"]
+    assert setting.told == ["observer.started", "observer.restarted"]
     assert left(setting) == []
 
 
@@ -157,7 +157,7 @@ def test_an_observer_that_went_deaf_is_rebuilt_and_says_so(setting: Setting) -> 
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.wake.clear()
     setting.watch.check()
-    assert setting.told == ["watch.started", "watch.rebuilt"]
+    assert setting.told == ["observer.started", "observer.restarted"]
     assert setting.wake.is_set()  # what came while it was deaf
     assert setting.woken_by((setting.trigger / "b.done").touch)
 

@@ -225,4 +225,4 @@ def test_a_write_that_fails_as_the_daemon_starts_is_tried_again(zone: Zone) -> N
     with Daemon(zone, fails_at_first=True) as daemon:
         wait_for_the_end(daemon, 1, "ARCHIVED")
         assert daemon.ledger.has_failed
-    assert [line["reason"] for line in zone.log("batch.handed_back")] == ["the daemon ended"]
+    assert [line["reason"] for line in zone.log("batch.requeued")] == ["the daemon ended"]
