@@ -10,11 +10,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Bell:
+class WakeEvents:
     """Rung from any thread."""
 
     def __init__(self) -> None:
-        self.wake, self.stopping, self.reopening = threading.Event(), threading.Event(), threading.Event()
+        self.wake = threading.Event()
+        self.stopping = threading.Event()
+        self.reopening = threading.Event()
 
     def stop(self) -> None:
         """Ends the daemon's loop soon."""
@@ -28,7 +30,7 @@ class Bell:
 
 
 @contextmanager
-def rung_by_signals(bell: Bell) -> Iterator[None]:
+def stop_on_signals(wake_events: WakeEvents) -> Iterator[None]:
     """As long as this lasts, SIGTERM and SIGINT ask the daemon to end and SIGHUP to open its logs anew.
 
     Only the main thread can listen to signals.
@@ -38,9 +40,9 @@ def rung_by_signals(bell: Bell) -> Iterator[None]:
         return
 
     asked: dict[int, Callable[[], None]] = {
-        signal.SIGTERM: bell.stop,
-        signal.SIGINT: bell.stop,
-        signal.SIGHUP: bell.reopen,
+        signal.SIGTERM: wake_events.stop,
+        signal.SIGINT: wake_events.stop,
+        signal.SIGHUP: wake_events.reopen,
     }
 
     def ring(number: int, _frame: FrameType | None) -> None:

@@ -17,8 +17,8 @@ from daemon.cli.output import coloured, plural, size
 from daemon.cli.status import writers
 from daemon.config.config import Config
 from daemon.files.file_systems import file_system_of, has_events, is_network, keeps_modes
-from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
-from daemon.files.lock_holder import holder
+from daemon.files.folder_access import OTHERS, GroundError, exposed_reason, modeless_reason, open_below
+from daemon.files.lock_holder import lock_holder
 from daemon.files.safe_files import folder
 from daemon.text import join_names, one_line
 from pipeline import contract
@@ -206,7 +206,7 @@ def _folders(config: Config) -> Told:
             yield name, OK, f"{path} will be made"
         else:
             yield name, OK, str(path)
-    if says := exposed(config.landing):
+    if says := exposed_reason(config.landing):
         yield "landing", NOTE if config.landing.allow_world_writable else BAD, says
     yield from _own_ground(config)
 
@@ -221,7 +221,7 @@ def _own_ground(config: Config) -> Told:
         if says := _strange(path, top):
             yield name, BAD, says
     if not keeps_modes(there := _nearest(claim)) and there.stat().st_mode & OTHERS:
-        yield "claim", BAD, modeless_sentence(claim)
+        yield "claim", BAD, modeless_reason(claim)
     if claim.is_symlink():
         yield "claim", BAD, f"{claim} is a symbolic link; set [landing] claim_path to the folder itself"
     elif claim.is_dir():
@@ -234,7 +234,7 @@ def _own_ground(config: Config) -> Told:
 
 def _strange(path: Path, top: Path) -> str:
     try:
-        with folder(top) as top_fd, opened_below(top_fd, top, path):
+        with folder(top) as top_fd, open_below(top_fd, top, path):
             return ""
     except FileNotFoundError:
         return ""
@@ -356,7 +356,7 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
 
 
 def _running(config: Config) -> Told:
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     yield "daemon", OK, f"running, process {daemon.pid}" if daemon else "not running"
     worker, other = writers(daemon, Path(config.settings.lake_path))
     if (writer := other if daemon else worker) is not None:
@@ -372,7 +372,7 @@ def _lake(config: Config) -> Told:
     reader = importlib.import_module("pipeline.reader")
     state = reader.published(lake)
     yield "tables", OK, f"{len(state.versions)} published"
-    if holder(lake / ".lock") is None:
+    if lock_holder(lake / ".lock") is None:
         yield from _left_open(lake, reader, state)
     yield from _outdated(config)
 

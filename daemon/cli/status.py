@@ -12,7 +12,7 @@ from daemon.batch import State
 from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
-from daemon.files.lock_holder import Holder, child, holder
+from daemon.files.lock_holder import LockHolder, child_process, lock_holder
 from daemon.intake.feed_match import set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
@@ -24,7 +24,7 @@ MOST_SET_ASIDE = 3
 
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     """The shape of `status --json`."""
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     worker, other = writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     tables, unreadable = outdated(config)
@@ -51,15 +51,15 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def writers(daemon: Holder | None, lake: Path) -> tuple[int | None, int | None]:
+def writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
     """Returns the worker's process and that of another writer, for whose end the worker waits; each may be missing.
 
     The worker is the process that writes to the lake, or the daemon's warm one that has no order.
     """
-    writer = holder(lake / ".lock")
+    writer = lock_holder(lake / ".lock")
     if daemon is None:
         return (writer.pid if writer else None), None
-    own = child(daemon.pid, "pipeline")
+    own = child_process(daemon.pid, "pipeline")
     if writer is None or writer.pid in (own, daemon.pid):
         return (writer.pid if writer else own), None
     return own, writer.pid
@@ -81,12 +81,14 @@ def outdated(config: Config) -> tuple[list[str], str | None]:
 def unclaimed(config: Config, ledger: Ledger) -> list[str]:
     """Data files in the landing folder that no open trigger names, as they lie there: `orders.csv`, `monday/orders.csv`."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
-    zone = Landing(config, Clock(), on_trouble=lambda _sentence: None, on_open=lambda _descriptor: None)
+    zone = Landing(config.landing, Clock(), on_failure=lambda _sentence: None, on_open=lambda _descriptor: None)
     try:
-        seen = zone.look().data
+        seen = zone.scan().data
     finally:
         zone.close()
-    return sorted(str(Path(s.folder) / s.name) for name, spots in seen.items() if name not in named for s in spots)
+    return sorted(
+        str(Path(s.folder) / s.name) for name, seen_files in seen.items() if name not in named for s in seen_files
+    )
 
 
 def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:

@@ -24,7 +24,7 @@ _libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class WorkerExited:
     """The worker's end of the line: it closed its socket, died, or spoke what nobody understands."""
 
     reason: str
@@ -38,7 +38,7 @@ def _die_with_the_daemon() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the same of a terminal that is closed
 
 
-class Child:
+class WorkerProcess:
     """One worker process."""
 
     def __init__(
@@ -48,7 +48,8 @@ class Child:
         wake: Callable[[], None],
         secrets: Sequence[str] = (),
     ) -> None:
-        self._wake, self._secrets = wake, tuple(secrets)
+        self._wake = wake
+        self._secrets = tuple(secrets)
         self.messages: SimpleQueue[Any] = SimpleQueue()
         self._socket, theirs = socket.socketpair()
         # a worker that does not read must not hold the daemon: the kernel's own limit, which leaves reading untouched
@@ -111,7 +112,7 @@ class Child:
             pass
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"it said something that is no message: {error}"
-        self.messages.put(Ended(reason=reason))
+        self.messages.put(WorkerExited(reason=reason))
         self._wake()
 
     def _without_secrets(self, message: Any) -> Any:

@@ -16,7 +16,7 @@ def is_of_one_entry(error: Exception) -> bool:
     return isinstance(error, _OF_VALUES) or not isinstance(error, _OF_ALL)
 
 
-def unforeseen(error: Exception) -> str:
+def unforeseen_reason(error: Exception) -> str:
     """What is said of an entry whose error is unforeseen, behind its name."""
     why = f"{type(error).__name__}: {escape(str(error))}"
     return f"cannot be judged ({why}); it stays where it lies, and the others go on"

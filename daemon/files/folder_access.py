@@ -34,7 +34,7 @@ class ExposedError(Exception):
     """The landing zone may be written to by every user of the machine, and the configuration does not allow that."""
 
 
-def exposed(landing: Landing) -> str:
+def exposed_reason(landing: Landing) -> str:
     """Returns the sentence about a landing or trigger folder that every user may write to, '' where there is none."""
     for path in (landing.path, landing.trigger_path):
         try:
@@ -42,11 +42,11 @@ def exposed(landing: Landing) -> str:
         except OSError:
             continue
         if mode & stat.S_IWOTH:
-            return exposed_sentence(path, mode, is_allowed=landing.allow_world_writable)
+            return world_writable_reason(path, mode, is_allowed=landing.allow_world_writable)
     return ""
 
 
-def exposed_sentence(path: Path, mode: int, *, is_allowed: bool) -> str:
+def world_writable_reason(path: Path, mode: int, *, is_allowed: bool) -> str:
     """Returns what is wrong with a folder that every user may write to, and what to do."""
     what = f"{path} may be written to by every user of this machine (mode {stat.S_IMODE(mode):04o})"
     if is_allowed:
@@ -54,13 +54,13 @@ def exposed_sentence(path: Path, mode: int, *, is_allowed: bool) -> str:
     return f"{what}; chmod o-w {path}, or set [landing] allow_world_writable = true"
 
 
-def modeless_sentence(claim: Path) -> str:
+def modeless_reason(claim: Path) -> str:
     """Returns what is wrong with a claim folder that cannot be closed to other users, and what to do."""
     return f"{claim} stays open to other users: this file system keeps no modes; {ELSEWHERE}"
 
 
 @contextmanager
-def opened_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Iterator[int]:
+def open_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Iterator[int]:
     """Opens a folder below the open folder `top`. Raises GroundError where there is a link or a stranger's folder.
 
     Its owner, and that of every folder between, is this user, root or the owner of `top`.
@@ -71,7 +71,8 @@ def opened_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> I
         here = top
         for part in path.relative_to(top).parts:
             here /= part
-            above, descriptor = descriptor, _entered(descriptor, part, here, make=make)
+            above = descriptor
+            descriptor = _entered(descriptor, part, here, make=make)
             os.close(above)
             if (owner := os.fstat(descriptor).st_uid) not in owners:
                 mine = f"this user ({os.geteuid()}) or the owner of {top}"
@@ -88,10 +89,10 @@ def _entered(above: int, name: str, path: Path, *, make: bool) -> int:
     try:
         return os.open(name, FOLDER | os.O_NOFOLLOW, dir_fd=above)
     except OSError as error:
-        raise _explained(error, path) from None
+        raise _explain(error, path) from None
 
 
-def _explained(error: OSError, path: Path) -> OSError:
+def _explain(error: OSError, path: Path) -> OSError:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return GroundError(f"{escape(str(path))} is a symbolic link or no folder; put a folder of its own there")
     return OSError(error.errno, error.strerror, str(path))
@@ -104,13 +105,15 @@ class PrivateFolder:
     """
 
     def __init__(self, path: Path, top: Path, top_fd: Callable[[], int]) -> None:
-        self._path, self._top, self._top_fd = path, top, top_fd
+        self._path = path
+        self._top = top
+        self._top_fd = top_fd
         self._is_below = path != top and path.is_relative_to(top)
         self._under: tuple[int, int] | None = None  # the landing folder that it was last seen in
         self._known: set[tuple[int, int]] = set()
 
     @contextmanager
-    def opened(self, *, make: bool = False) -> Iterator[int]:
+    def open(self, *, make: bool = False) -> Iterator[int]:
         """Opens the folder; with `make` it is made where it is missing.
 
         Raises GroundError or another OSError, and at first sight UnfitGroundError.
@@ -121,7 +124,7 @@ class PrivateFolder:
             try:
                 descriptor = os.open(self._path.name, FOLDER | os.O_NOFOLLOW, dir_fd=parent_fd)
             except OSError as error:
-                raise _explained(error, self._path) from None
+                raise _explain(error, self._path) from None
         try:
             self._check(descriptor)
             yield descriptor
@@ -133,8 +136,9 @@ class PrivateFolder:
         if self._is_below:
             top_fd = self._top_fd()
             if self._under != (under := _identity(os.fstat(top_fd))):  # a landing folder that was mounted anew
-                self._under, self._known = under, set()
-            with opened_below(top_fd, self._top, self._path.parent, make=make) as parent_fd:
+                self._under = under
+                self._known = set()
+            with open_below(top_fd, self._top, self._path.parent, make=make) as parent_fd:
                 yield parent_fd
             return
         if make:
@@ -152,7 +156,8 @@ class PrivateFolder:
             self._known.add(_identity(os.stat(self._path.name, dir_fd=parent_fd, follow_symlinks=False)))
 
     def _check(self, descriptor: int) -> None:
-        seen, again = os.fstat(descriptor), "nothing is taken or archived until"
+        seen = os.fstat(descriptor)
+        again = "nothing is taken or archived until"
         if seen.st_uid != os.geteuid():
             what = f"{self._path} belongs to user {seen.st_uid}, and the daemon runs as user {os.geteuid()}"
             raise GroundError(f"{what}; {again} its owner is corrected")
@@ -160,7 +165,7 @@ class PrivateFolder:
             with suppress(PermissionError):  # of our own folder only a file system without modes says so
                 os.fchmod(descriptor, PRIVATE)  # at first sight: it may be an operator's, made with the usual mode
             if os.fstat(descriptor).st_mode & OTHERS:
-                raise UnfitGroundError(modeless_sentence(self._path))
+                raise UnfitGroundError(modeless_reason(self._path))
             self._known.add(_identity(seen))
         elif seen.st_mode & OTHERS:
             what = f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o})"

@@ -8,35 +8,35 @@ from pathlib import Path
 
 from daemon.clock import as_text
 from daemon.files.folder_access import GroundError
-from daemon.files.lock_holder import holder
+from daemon.files.lock_holder import lock_holder
 
 LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class HeldError(Exception):
+class AlreadyRunningError(Exception):
     """Another daemon, or another writer of the lake, is at work here; the message names it."""
 
 
-def hold(descriptor: int, what: Path) -> None:
+def take_lock(descriptor: int, what: Path) -> None:
     """Locks the open file or folder until the process ends. Raises HeldError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        other = holder(what)
+        other = lock_holder(what)
         since = f", since {as_text(other.since)}" if other and other.since else ""
         who = f" (process {other.pid}{since})" if other else ""
-        raise HeldError(
+        raise AlreadyRunningError(
             f"another daemon{who} is at work on {what}; stop it first, or use a configuration of its own"
         ) from None
 
 
-def hold_file(path: Path) -> int:
+def lock_file(path: Path) -> int:
     """Makes and locks a file, and returns its descriptor. Raises HeldError, or GroundError where it is not ours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = _opened(path)
         try:
-            hold(descriptor, path)
+            take_lock(descriptor, path)
             if _is_still(descriptor, path):
                 return descriptor
         except BaseException:

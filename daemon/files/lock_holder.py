@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class LockHolder:
     pid: int
     since: dt.datetime | None  # when the process started
 
 
-def holder(path: Path, proc: Path = Path("/proc")) -> Holder | None:
+def lock_holder(path: Path, proc: Path = Path("/proc")) -> LockHolder | None:
     """The process that took the flock on this file or folder; None where nobody holds it, or nothing is there."""
     try:
         inode = path.stat().st_ino
@@ -25,11 +25,11 @@ def holder(path: Path, proc: Path = Path("/proc")) -> Holder | None:
         words = line.split()
         if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
             pid = int(words[4])
-            return Holder(pid=pid, since=_started_at(pid, proc))
+            return LockHolder(pid=pid, since=_started_at(pid, proc))
     return None
 
 
-def child(parent: int, module: str, proc: Path = Path("/proc")) -> int | None:
+def child_process(parent: int, module: str, proc: Path = Path("/proc")) -> int | None:
     """The process that this parent started with `-m module`; None where there is none, or nobody may see it."""
     for stat in proc.glob("[0-9]*/stat"):
         try:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-Pulse = Callable[[], None]  # called every few megabytes of a long read; may raise to stop it
+Heartbeat = Callable[[], None]  # called every few megabytes of a long read; may raise to stop it
 
 RENAME_NOREPLACE = 1
 CHUNK_BYTES = 4 << 20
@@ -25,7 +25,7 @@ NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXD
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class Place(NamedTuple):
+class DirEntry(NamedTuple):
     """A name within a directory that is held open."""
 
     folder_fd: int
@@ -55,7 +55,7 @@ def folder(path: Path | str, within: int | None = None) -> Iterator[int]:
 
 
 @contextmanager
-def opened_safely(folder_fd: int, name: str, *, may_be_linked: bool = False) -> Iterator[int]:
+def open_safely(folder_fd: int, name: str, *, may_be_linked: bool = False) -> Iterator[int]:
     """Opens a regular file with one hard link for reading, blocks on nothing and follows nothing. Raises UnsafeError or OSError."""
     # looked at before it is opened: opening a device can have effects of its own
     check_safe(os.stat(name, dir_fd=folder_fd, follow_symlinks=False), may_be_linked=may_be_linked)
@@ -95,13 +95,14 @@ def is_being_written(descriptor: int) -> bool | None:
     return False
 
 
-def sha256(descriptor: int, pulse: Pulse) -> str:
+def sha256(descriptor: int, heartbeat: Heartbeat) -> str:
     """The SHA-256 of the whole file, from its start."""
-    digest, offset = hashlib.sha256(), 0
+    digest = hashlib.sha256()
+    offset = 0
     while chunk := os.pread(descriptor, CHUNK_BYTES, offset):
         digest.update(chunk)
         offset += len(chunk)
-        pulse()
+        heartbeat()
     return digest.hexdigest()
 
 
@@ -113,31 +114,32 @@ def exists(folder_fd: int, name: str) -> os.stat_result | None:
         return None
 
 
-def move(source: Place, target: Place, pulse: Pulse) -> None:
+def move(source: DirEntry, target: DirEntry, heartbeat: Heartbeat) -> None:
     """Moves a file, durably. Raises FileExistsError rather than replace anything; a kill at any instant leaves at least one copy."""
     try:
         _rename(source, target)
     except OSError as error:
         if error.errno == errno.EXDEV:
-            _copy(source, target, pulse)
+            _copy(source, target, heartbeat)
         elif error.errno in NO_SUCH_RENAME:
-            _link(source, target, pulse)
+            _link(source, target, heartbeat)
         else:
             raise
     os.fsync(target.folder_fd)
     os.fsync(source.folder_fd)
 
 
-def finish(source: Place, inode: int, target: Place, pulse: Pulse) -> None:
+def finish_move(source: DirEntry, inode: int, target: DirEntry, heartbeat: Heartbeat) -> None:
     """Ends, durably, a move that a kill interrupted between the copy (or link) and the removal of the original.
 
     The original had this inode.
     """
     os.fsync(target.folder_fd)
-    original, copy = exists(*source), exists(*target)
+    original = exists(*source)
+    copy = exists(*target)
     if original is None or copy is None or original.st_ino != inode or not stat.S_ISREG(original.st_mode):
         return
-    if os.path.samestat(original, copy) or _same_content(source, target, pulse):
+    if os.path.samestat(original, copy) or _same_content(source, target, heartbeat):
         os.unlink(source.name, dir_fd=source.folder_fd)
         os.fsync(source.folder_fd)
 
@@ -165,7 +167,7 @@ def make_folder(path: Path, mode: int = 0o755) -> None:
             os.fsync(parent_fd)
 
 
-def _rename(source: Place, target: Place) -> None:
+def _rename(source: DirEntry, target: DirEntry) -> None:
     try:
         renameat2 = _libc.renameat2
     except AttributeError:
@@ -180,7 +182,7 @@ def _rename(source: Place, target: Place) -> None:
         raise OSError(number, os.strerror(number), source.name)
 
 
-def _link(source: Place, target: Place, pulse: Pulse) -> None:
+def _link(source: DirEntry, target: DirEntry, heartbeat: Heartbeat) -> None:
     try:
         os.link(
             source.name, target.name, src_dir_fd=source.folder_fd, dst_dir_fd=target.folder_fd, follow_symlinks=False
@@ -188,21 +190,21 @@ def _link(source: Place, target: Place, pulse: Pulse) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        _copy(source, target, pulse)
+        _copy(source, target, heartbeat)
         return
     os.fsync(target.folder_fd)
     os.unlink(source.name, dir_fd=source.folder_fd)
 
 
-def _copy(source: Place, target: Place, pulse: Pulse) -> None:
+def _copy(source: DirEntry, target: DirEntry, heartbeat: Heartbeat) -> None:
     if exists(*target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target.name)
-    part = Place(target.folder_fd, f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
-    with opened_safely(*source) as original:
+    part = DirEntry(target.folder_fd, f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
+    with open_safely(*source) as original:
         before = os.fstat(original)
-        _write_copy(original, part, pulse)
-        with opened_safely(*part) as written:
-            differs = sha256(written, pulse) != sha256(original, pulse)
+        _write_copy(original, part, heartbeat)
+        with open_safely(*part) as written:
+            differs = sha256(written, heartbeat) != sha256(original, heartbeat)
         after = os.fstat(original)
         if differs or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
             os.unlink(part.name, dir_fd=part.folder_fd)
@@ -211,7 +213,7 @@ def _copy(source: Place, target: Place, pulse: Pulse) -> None:
         os.unlink(source.name, dir_fd=source.folder_fd)
 
 
-def _settle(part: Place, target: Place) -> None:
+def _settle(part: DirEntry, target: DirEntry) -> None:
     try:
         _rename(part, target)
     except OSError as error:
@@ -222,7 +224,7 @@ def _settle(part: Place, target: Place) -> None:
     os.fsync(target.folder_fd)
 
 
-def _write_copy(original: int, part: Place, pulse: Pulse) -> None:
+def _write_copy(original: int, part: DirEntry, heartbeat: Heartbeat) -> None:
     if exists(*part):
         os.unlink(part.name, dir_fd=part.folder_fd)  # left by a kill; the original is still there
     target = os.open(part.name, NEW_FILE, 0o600, dir_fd=part.folder_fd)
@@ -231,16 +233,16 @@ def _write_copy(original: int, part: Place, pulse: Pulse) -> None:
         while chunk := os.pread(original, CHUNK_BYTES, offset):
             stream.write(chunk)
             offset += len(chunk)
-            pulse()
+            heartbeat()
         stream.flush()
         times = os.fstat(original)
         os.utime(stream.fileno(), ns=(times.st_atime_ns, times.st_mtime_ns))
         os.fsync(stream.fileno())
 
 
-def _same_content(one: Place, other: Place, pulse: Pulse) -> bool:
+def _same_content(one: DirEntry, other: DirEntry, heartbeat: Heartbeat) -> bool:
     try:
-        with opened_safely(*one) as a, opened_safely(*other) as b:
-            return sha256(a, pulse) == sha256(b, pulse)
+        with open_safely(*one) as a, open_safely(*other) as b:
+            return sha256(a, heartbeat) == sha256(b, heartbeat)
     except UnsafeError:
         return False

@@ -14,14 +14,17 @@ from daemon.text import format_seconds, one_line
 LONGEST_SECONDS = 3600
 
 
-class Announce:
+class PublishHook:
     """One command at a time, oldest batch first. A batch counts as announced when the command has ended, well or not.
 
     A batch is announced once; where the daemon is killed before the ledger has it, once more.
     """
 
     def __init__(self, command: Sequence[str], ledger: Ledger, log: Log, wake: Callable[[], None]) -> None:
-        self._command, self._ledger, self._log, self._wake = tuple(command), ledger, log, wake
+        self._command = tuple(command)
+        self._ledger = ledger
+        self._log = log
+        self._wake = wake
         self._running = ""  # batch id, until the ledger has it that the command ran
         self._has_ended = threading.Event()
 
@@ -39,7 +42,7 @@ class Announce:
             self._running = waiting[0].batch_id
             threading.Thread(target=self._run, args=(waiting[0],), name="on-published", daemon=True).start()
 
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no command runs and none is due."""
         return not self._running and (not self._command or not self._ledger.awaiting_hook())
 

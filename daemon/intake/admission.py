@@ -41,13 +41,13 @@ class Touched(NamedTuple):
     mtime: float
 
 
-def judged(name: str, touched: Touched, today: dt.date, *, in_name: bool = False) -> Verdict:
+def judge_file(name: str, touched: Touched, today: dt.date, *, in_name: bool = False) -> Verdict:
     """Judges a data file that no document speaks of: by its name, its date and the touch file that it comes with.
 
     The date is that in the file's name, else that in the touch file's name, else that of the touch file's time in UTC;
     with `in_name` it is never that of the time.
     """
-    if wrong := wrong_name(name) or wrong_time(touched.mtime):
+    if wrong := name_error(name) or time_error(touched.mtime):
         return Verdict(None, wrong)
     own = plausible_dates(name, today)
     if len(own) == 1:
@@ -58,7 +58,7 @@ def judged(name: str, touched: Touched, today: dt.date, *, in_name: bool = False
     return _by_touch(touched, why, today, in_name=in_name, is_own=touched.name == name)
 
 
-def wrong_name(name: str) -> str:
+def name_error(name: str) -> str:
     """Why a name cannot be the name of a delivered file; '' when it can."""
     if not name or name in {".", ".."}:
         return "is no file name"
@@ -73,7 +73,7 @@ def wrong_name(name: str) -> str:
     return f"is longer than {LONGEST_NAME_BYTES} bytes" if len(encoded) > LONGEST_NAME_BYTES else ""
 
 
-def wrong_date(date: dt.date, today: dt.date) -> str:
+def date_error(date: dt.date, today: dt.date) -> str:
     """Why a date cannot be a batch date; '' when it can."""
     if date < EARLIEST_DATE:
         return f"is before {EARLIEST_DATE}"
@@ -81,13 +81,13 @@ def wrong_date(date: dt.date, today: dt.date) -> str:
     return f"is later than tomorrow ({latest})" if date > latest else ""
 
 
-def wrong_size(document_bytes: int) -> str:
+def size_error(document_bytes: int) -> str:
     """Why a JSON trigger of this size is not read; '' when it is."""
     too_large = document_bytes > LARGEST_DOCUMENT_BYTES
     return f"is larger than {LARGEST_DOCUMENT_BYTES >> 20} MiB; split it into several" if too_large else ""
 
 
-def wrong_time(mtime: float) -> str:
+def time_error(mtime: float) -> str:
     """Why a trigger's time of change is none; '' when it is one."""
     if _date_of(mtime):
         return ""
@@ -108,10 +108,10 @@ def dates_in(name: str) -> tuple[dt.date, ...]:
 
 def plausible_dates(name: str, today: dt.date) -> tuple[dt.date, ...]:
     """The dates in a name that can be a batch date: 1001_10_12 is a shop and an article."""
-    return tuple(d for d in dates_in(name) if not wrong_date(d, today))
+    return tuple(d for d in dates_in(name) if not date_error(d, today))
 
 
-def difference(one: str, other: str, matches: Callable[[str, str], bool] = str.__eq__) -> str:
+def spelling_difference(one: str, other: str, matches: Callable[[str, str], bool] = str.__eq__) -> str:
     """What alone keeps two names, or name and pattern, apart; '' where they match or differ in more than spelling."""
     if matches(one, other) or not matches(spelling(one), spelling(other)):
         return ""
@@ -145,7 +145,7 @@ def _by_touch(touched: Touched, why: str, today: dt.date, *, in_name: bool, is_o
 
 
 def _within_range(date: dt.date, what: str, today: dt.date) -> Verdict:
-    wrong = wrong_date(date, today)
+    wrong = date_error(date, today)
     return Verdict(None, f"{what} {date}, which {wrong}") if wrong else Verdict(date)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from daemon.intake.admission import difference, wrong_name
+from daemon.intake.admission import name_error, spelling_difference
 from daemon.intake.request import TriggerError
 from daemon.text import escape, join_names
 from pipeline.contract import CatalogueSource, named_revision, plain_name
@@ -42,7 +42,7 @@ def misspelled(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     """Returns the difference where only its spelling keeps a name from matching a feed, and the remedy; else ''."""
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
-            if apart := difference(spelled, pattern, fnmatchcase):
+            if apart := spelling_difference(spelled, pattern, fnmatchcase):
                 return f"{apart}: {pattern}; call the file so, and in its trigger, or declare the feed's files so"
     return ""
 
@@ -51,7 +51,7 @@ def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     """Returns why no trigger can take a file that looks like a delivery; '' for all other files."""
     found = feeds_of(name, catalogue)
     spelled = "" if found else misspelled(name, catalogue)
-    if (found or spelled) and (wrong := wrong_name(name)):
+    if (found or spelled) and (wrong := name_error(name)):
         return f"{wrong}; rename the file"
     return f"matches no feed: {spelled}" if spelled else ""
 

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from daemon.landing.scan import Spot
+from daemon.landing.scan import SeenFile
 
 
 class TriggerError(Exception):
@@ -19,7 +19,7 @@ class BatchRequest:
     batch_date: dt.date
     feeds: Mapping[str, str]  # by data file name, in the order of the trigger
     trigger: str  # the name of the first trigger file
-    trigger_files: tuple[Spot, ...]  # they move into the claim folder with the batch; none for a streamed file
+    trigger_files: tuple[SeenFile, ...]  # they move into the claim folder with the batch; none for a streamed file
     revision: int = 0
     snapshot: tuple[str, ...] = ()  # feeds that are delivered whole
     checksums: Mapping[str, str] = field(default_factory=dict)  # file name -> SHA-256

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from daemon.intake.admission import Touched, judged, spelling
+from daemon.intake.admission import Touched, judge_file, spelling
 from daemon.intake.feed_match import feeds_of, match_feeds, misspelled, revision_in
 from daemon.intake.request import BatchRequest, TriggerError
-from daemon.landing.scan import Spot
+from daemon.landing.scan import SeenFile
 from daemon.text import escape, join_names
 from pipeline.contract import CatalogueSource, plain_name
 
@@ -27,7 +27,7 @@ class _DataFile(NamedTuple):
 class TouchFile:
     """A touch file with the data files that it stands for. A streamed data file is its own touch file."""
 
-    spot: Spot
+    seen_file: SeenFile
     data_files: tuple[_DataFile, ...] = ()
     refused: tuple[str, ...] = ()  # sentences about data files that cannot be taken
     left_out: str = ""  # a sentence about data files that no trigger can take
@@ -47,7 +47,7 @@ def files_for_touch(
 
 
 def to_touch_file(
-    spot: Spot,
+    seen_file: SeenFile,
     names: Sequence[str],
     catalogue: Sequence[CatalogueSource],
     today: dt.date,
@@ -65,13 +65,13 @@ def to_touch_file(
         except TriggerError as error:
             refused.append(str(error))
             continue
-        verdict = judged(name, Touched(spot.name, spot.mtime), today, in_name=in_name)
+        verdict = judge_file(name, Touched(seen_file.name, seen_file.mtime), today, in_name=in_name)
         if verdict.batch_date:
             data_files.append(_DataFile(name, feeds[name], (source, verdict.batch_date), verdict.remark))
         else:
             refused.append(f"{escape(name)} {verdict.wrong}")
     return TouchFile(
-        spot=spot,
+        seen_file=seen_file,
         data_files=tuple(data_files),
         refused=tuple(refused),
         left_out=left_out,
@@ -90,8 +90,8 @@ def due_requests(
     requests = list[BatchRequest]()
     for together in _connected(touch_files):
         members = [touch for group in together.values() for touch in group]
-        is_quiet = all(t.spot.quiet_for >= quiet_seconds for t in members)
-        if is_quiet or any(t.spot.seen_for >= max_wait_seconds for t in members):
+        is_quiet = all(t.seen_file.unchanged_seconds >= quiet_seconds for t in members)
+        if is_quiet or any(t.seen_file.age_seconds >= max_wait_seconds for t in members):
             requests += _requests(together)
     return tuple(requests)
 
@@ -122,15 +122,15 @@ def _connected(touch_files: Sequence[TouchFile]) -> list[dict[_Key, list[TouchFi
 def _requests(together: Mapping[_Key, Sequence[TouchFile]]) -> Iterator[BatchRequest]:
     moved = set[str]()
     for key, touch_files in sorted(together.items()):
-        eldest_first = sorted(touch_files, key=lambda t: -t.spot.seen_for)
-        moving = tuple(t.spot for t in eldest_first if not t.is_streamed and t.spot.name not in moved)
-        moved |= {spot.name for spot in moving}
+        eldest_first = sorted(touch_files, key=lambda t: -t.seen_file.age_seconds)
+        moving = tuple(t.seen_file for t in eldest_first if not t.is_streamed and t.seen_file.name not in moved)
+        moved |= {seen_file.name for seen_file in moving}
         feeds = {f.name: f.feed for t in touch_files for f in t.data_files if f.key == key}
         yield BatchRequest(
             source=key[0],
             batch_date=key[1],
             feeds=feeds,
-            trigger=eldest_first[0].spot.name,
+            trigger=eldest_first[0].seen_file.name,
             trigger_files=moving,
             revision=revision_in(list(feeds)),
             notes=tuple(dict.fromkeys(note for t in touch_files for note in _notes(t, key))),
@@ -145,6 +145,6 @@ def _notes(touch: TouchFile, key: _Key) -> Iterator[str]:
         names = [f.name for f in files if f.feed == feed]
         if len(names) > 1:
             several = f"{len(names)} files of {feed} of {key[1]}: {join_names(names, most=8)}"
-            yield f"{escape(touch.spot.name)} stands for {several}"
+            yield f"{escape(touch.seen_file.name)} stands for {several}"
     if touch.left_out:
         yield touch.left_out

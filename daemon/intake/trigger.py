@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from daemon.intake.admission import wrong_date, wrong_name, wrong_size
+from daemon.intake.admission import date_error, name_error, size_error
 from daemon.intake.feed_match import match_feeds, revision_in
 from daemon.intake.request import BatchRequest, TriggerError
-from daemon.landing.scan import Spot
+from daemon.landing.scan import SeenFile
 from daemon.text import escape, join_names
 from pipeline.contract import CatalogueSource
 
@@ -24,7 +24,7 @@ SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 def read_trigger(
     content: bytes,
     *,
-    trigger_file: Spot,
+    trigger_file: SeenFile,
     today: dt.date,
     catalogue: Sequence[CatalogueSource],
     ignored_by: Callable[[str], str],
@@ -81,7 +81,7 @@ def _snapshot_feeds(
 
 
 def _object(content: bytes) -> dict[str, Any]:
-    if wrong := wrong_size(len(content)):
+    if wrong := size_error(len(content)):
         raise TriggerError(f"the trigger {wrong}")
     if not content.strip():
         raise TriggerError(
@@ -135,7 +135,7 @@ def _batch_date(document: Mapping[str, Any], today: dt.date) -> dt.date:
             date = dt.date.fromisoformat(value)
     if date is None:
         raise TriggerError(f'batch_date {_is(document, "batch_date")}; it must be a date such as "2025-01-15"')
-    if wrong := wrong_date(date, today):
+    if wrong := date_error(date, today):
         raise TriggerError(f"batch_date {date} {wrong}")
     return date
 
@@ -149,7 +149,7 @@ def _expected_files(document: Mapping[str, Any]) -> tuple[str, ...]:
     if len(value) > MOST_FILES:
         raise TriggerError(f"expected_files names {len(value)} files; {MOST_FILES} are the most, split the trigger")
     for name in value:
-        if wrong := wrong_name(name):
+        if wrong := name_error(name):
             raise TriggerError(f"expected_files names {escape(name) or 'an empty name'}, which {wrong}")
     if len(set(value)) < len(value):
         raise TriggerError(f"expected_files names {join_names(_repeated(value))} twice")

@@ -37,7 +37,7 @@ CANARY = re.compile(rf"{re.escape(OWN_PREFIX)}[0-9a-f]{{16}}")
 CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
-TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
+CHANGE_EVENTS = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
 NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
 # it talks of threads that end in the wrong order; what matters of it stands in our own log
@@ -46,26 +46,28 @@ logging.getLogger("watchdog").addHandler(logging.NullHandler())
 InotifyMoveEventGrouper.delay = 0.02
 
 
-class Watch:
+class FolderObserver:
     """An observer over some folders, rebuilt whenever it can no longer be trusted."""
 
     def __init__(
-        self, folders: Sequence[Path], not_news: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log
+        self, folders: Sequence[Path], ignored_folders: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log
     ) -> None:
         # a folder within another one is watched with it
         self._folders = [
             f for f in dict.fromkeys(folders) if not any(f != other and f.is_relative_to(other) for other in folders)
         ]
-        self._not_news = tuple(not_news)
-        self._wake, self._clock, self._log = wake, clock, log
+        self._ignored_folders = tuple(ignored_folders)
+        self._wake = wake
+        self._clock = clock
+        self._log = log
         self._observer: BaseObserver | None = None
         self._armed: dict[Path, tuple[int, int]] = {}
         self._canary = ""  # the name of the last one
         self._written_at: float | None = None  # the canary that is out
         self._next_canary_at = 0.0
-        self._heard: set[Path] = set()
+        self._confirmed: set[Path] = set()
         self._is_polling = False
-        self._deaf_times = 0  # observers in a row that heard no canary
+        self._missed_canaries = 0  # observers in a row that heard no canary
 
     @property
     def is_polling(self) -> bool:
@@ -76,13 +78,14 @@ class Watch:
         now = self._clock.monotonic()
         if self._observer is None or self.is_stale():
             self._rebuild("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
-        elif self._written_at is not None and self._heard >= set(self._armed):
+        elif self._written_at is not None and self._confirmed >= set(self._armed):
             self._take_canary_back()
-            self._next_canary_at, self._deaf_times = now + CANARY_EVERY_SECONDS, 0
+            self._next_canary_at = now + CANARY_EVERY_SECONDS
+            self._missed_canaries = 0
         elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (
             POLL_SECONDS * 2 if self._is_polling else 0
         ):
-            self._deaf_times += 1
+            self._missed_canaries += 1
             self._rebuild("no event came for the canary file")
         elif self._written_at is None and now >= self._next_canary_at and self._armed:
             self._send_canary()
@@ -119,9 +122,9 @@ class Watch:
         self._take_canary_back()
         present = self._present()
         for path in present:
-            _sweep(path)
+            _remove_canaries(path)
         # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
-        must_poll = self._deaf_times > 1 or not all(has_events(file_system_of(path)) for path in present)
+        must_poll = self._missed_canaries > 1 or not all(has_events(file_system_of(path)) for path in present)
         try:
             self._start(present, _poller() if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
@@ -131,28 +134,32 @@ class Watch:
             reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
         event = "observer.started" if is_first else "observer.restarted"
         self._log.write(event, reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
-        self._armed, self._next_canary_at = present, self._clock.monotonic()
+        self._armed = present
+        self._next_canary_at = self._clock.monotonic()
         self._wake.set()  # what happened while nobody watched
 
     def _start(self, folders: dict[Path, tuple[int, int]], observer: BaseObserver, *, is_polling: bool) -> None:
-        handler = _Handler(self._news)
+        handler = _Handler(self._on_change)
         for path in folders:
-            observer.schedule(handler, str(path), recursive=True, event_filter=TELLING)
+            observer.schedule(handler, str(path), recursive=True, event_filter=CHANGE_EVENTS)
         try:
             observer.start()
         except BaseException:
             observer.unschedule_all()
             raise
-        self._observer, self._is_polling = observer, is_polling
+        self._observer = observer
+        self._is_polling = is_polling
 
     def _discard(self) -> None:
-        observer, self._observer = self._observer, None
+        observer = self._observer
+        self._observer = None
         if observer is not None and observer.is_alive():
             # it joins its threads, which takes up to half a second that nobody needs to wait for
             threading.Thread(target=observer.stop, name="watch-end", daemon=True).start()
 
     def _send_canary(self) -> None:
-        self._heard, self._canary = set(), f"{OWN_PREFIX}{secrets.token_hex(8)}"
+        self._confirmed = set()
+        self._canary = f"{OWN_PREFIX}{secrets.token_hex(8)}"
         self._written_at = self._clock.monotonic()
         for path in self._armed:
             try:
@@ -161,7 +168,7 @@ class Watch:
                     if not self._is_polling:  # the kernel tells of it all the same; who polls has to find it there
                         os.unlink(self._canary, dir_fd=folder_fd)
             except OSError:
-                self._heard.add(path)  # where we may not write, nothing can be proven
+                self._confirmed.add(path)  # where we may not write, nothing can be proven
 
     def _take_canary_back(self) -> None:
         self._written_at = None
@@ -170,15 +177,17 @@ class Watch:
                 if self._canary and exists(folder_fd, self._canary):
                     os.unlink(self._canary, dir_fd=folder_fd)
 
-    def _news(self, *paths: str) -> None:
+    def _on_change(self, *paths: str) -> None:
         for path in map(Path, filter(None, paths)):
             if path.name == self._canary:
-                self._heard.add(path.parent)
-            elif not path.name.startswith(OWN_PREFIX) and not any(path.is_relative_to(p) for p in self._not_news):
+                self._confirmed.add(path.parent)
+            elif not path.name.startswith(OWN_PREFIX) and not any(
+                path.is_relative_to(p) for p in self._ignored_folders
+            ):
                 self._wake.set()
 
 
-def _sweep(path: Path) -> None:
+def _remove_canaries(path: Path) -> None:
     """Removes the canaries that a kill left in a polled folder."""
     with contextlib.suppress(OSError), folder(path) as folder_fd, os.scandir(folder_fd) as entries:
         for name in [entry.name for entry in entries if CANARY.fullmatch(entry.name)]:

@@ -34,7 +34,7 @@ class Ledger(LedgerReader):
         self._on_change = on_change
 
     @classmethod
-    def opened(
+    def open(
         cls,
         path: Path,
         clock: Clock | None = None,

@@ -70,7 +70,7 @@ class LedgerOutOfReach(OSError):
 def open_for_writing(path: Path, wait_seconds: float) -> sqlite3.Connection:
     """Opens, creates or upgrades the ledger. Raises LedgerError, and LedgerOutOfReach."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _explained(path):
+    with _explain(path):
         db = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
         version = _version(db, path)
         db.execute("PRAGMA journal_mode = WAL")
@@ -90,7 +90,7 @@ def open_for_reading(path: Path) -> sqlite3.Connection:
 
     Raises LedgerError, and LedgerOutOfReach.
     """
-    with _explained(path):
+    with _explain(path):
         copy = sqlite3.connect(":memory:", isolation_level=None)
         version = 0
         if path.exists():
@@ -114,7 +114,7 @@ def _upgrade(db: sqlite3.Connection, version: int) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explain(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:

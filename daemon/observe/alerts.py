@@ -14,7 +14,8 @@ class Alerts:
     """A thread that is started with the first alert; without urls nothing is loaded or started."""
 
     def __init__(self, urls: Sequence[str], log: Log) -> None:
-        self._urls, self._log = tuple(urls), log
+        self._urls = tuple(urls)
+        self._log = log
         self._queue: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self._pending: list[str] = []  # titles
         self._lock = threading.Lock()

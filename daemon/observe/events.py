@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-DEBUG, INFO, WARNING, ERROR = "debug", "info", "warning", "error"
+DEBUG = "debug"
+INFO = "info"
+WARNING = "warning"
+ERROR = "error"
 LEVELS = (DEBUG, INFO, WARNING, ERROR)
 COMMON_FIELDS = ("timestamp", "level", "event")
 

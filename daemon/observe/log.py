@@ -36,7 +36,8 @@ class Log:
         on_event: OnEvent | None = None,
         secrets: Sequence[str] = (),
     ) -> None:
-        self._on_event, self._secrets = on_event, tuple(secrets)
+        self._on_event = on_event
+        self._secrets = tuple(secrets)
         self._logger: Any = structlog.wrap_logger(
             _Lines(path, stderr=stderr),
             processors=[
@@ -111,9 +112,12 @@ _json = structlog.processors.JSONRenderer(default=str)  # escapes all but ASCII:
 
 class _Lines:
     def __init__(self, path: Path | None, *, stderr: bool) -> None:
-        self._path, self._stderr = path, stderr
+        self._path = path
+        self._stderr = stderr
         self._lock = threading.Lock()
-        self._descriptor, self._inode, self._is_torn = -1, (0, 0), False
+        self._descriptor = -1
+        self._inode = (0, 0)
+        self._is_torn = False
 
     def msg(self, line: str, short: str) -> None:
         with self._lock:

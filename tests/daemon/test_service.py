@@ -18,7 +18,7 @@ from factories_daemon import HandClock, Zone, end, hidden, wait_until
 
 from daemon import service
 from daemon.batch import State
-from daemon.files.lock_holder import holder
+from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger import Ledger
 from daemon.observe.sd_notify import notify
 
@@ -40,7 +40,7 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(zone: Zone) -> None:
         assert f"process {process.pid}" in zone.log("daemon.start_failed")[0]["reason"]
         other = Zone(zone.root, ledger={"path": "other/ledger.sqlite"})  # the same zone, another ledger
         assert other.once() == 75
-        found = holder(zone.landing)
+        found = lock_holder(zone.landing)
         assert found is not None
         assert found.pid == process.pid
     finally:
@@ -58,7 +58,7 @@ def test_sigterm_hands_the_running_batch_back_and_counts_no_attempt(zone: Zone) 
     [batch] = zone.batches()
     assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert zone.log("daemon.stopped")
-    assert holder(zone.landing) is None
+    assert lock_holder(zone.landing) is None
 
 
 def test_sigterm_lets_the_current_write_end(zone: Zone) -> None:
@@ -146,7 +146,7 @@ def test_a_claim_that_is_not_there_is_not_worked_on(zone: Zone) -> None:
     zone.deliver("1", "break oops\n")
     zone.once()
     aside = hidden(zone.config.landing.claim_path)
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
     assert zone.once() == 1
@@ -162,7 +162,7 @@ def test_a_retry_is_noticed_by_the_running_daemon(zone: Zone) -> None:
     try:
         wait_until(lambda: zone.states() == {"FAILED": 1})
         (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
-        ledger = Ledger.opened(zone.config.ledger_path)
+        ledger = Ledger.open(zone.config.ledger_path)
         ledger.retry("last")
         ledger.close()
         wait_until(lambda: zone.states() == {"ARCHIVED": 1}, seconds=6)
@@ -198,7 +198,7 @@ def test_a_damaged_ledger_is_refused_before_anything_is_touched(zone: Zone, capf
 
 
 def newer_ledger(zone: Zone) -> None:
-    Ledger.opened(zone.config.ledger_path).close()
+    Ledger.open(zone.config.ledger_path).close()
     with sqlite3.connect(zone.config.ledger_path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -324,9 +324,9 @@ def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(
     monkeypatch.setattr(service, "notify", told.append)
     with zone.by_hand(HandClock().clock) as daemon:
         daemon._feed_watchdog()  # noqa: SLF001
-        daemon.rooms.worker.is_stuck = True
+        daemon.components.worker.is_stuck = True
         daemon._feed_watchdog()  # noqa: SLF001
-        daemon.rooms.worker.is_stuck = False
+        daemon.components.worker.is_stuck = False
     assert told.count("WATCHDOG=1") == 1
 
 

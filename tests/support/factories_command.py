@@ -30,7 +30,7 @@ class Site:
         return load(self.path, {})
 
     def ledger(self) -> Ledger:
-        return Ledger.opened(self.config.ledger_path, Clock(now=self._tick))
+        return Ledger.open(self.config.ledger_path, Clock(now=self._tick))
 
     def _tick(self) -> dt.datetime:
         self._seconds += 1

@@ -20,7 +20,7 @@ from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config import config as configuration
 from daemon.config.config import Config
-from daemon.landing.scan import REGULAR, Spot
+from daemon.landing.scan import REGULAR, SeenFile
 from daemon.ledger.ledger import Ledger
 from daemon.observe.events import COMMON_FIELDS, EVENTS
 from daemon.observe.log import Log
@@ -186,10 +186,18 @@ class Zone:
         return Counter(p.read_bytes() for p in found)
 
 
-def seen_file(name: str, unchanged: float = 9.0, age: float = 9.0, mtime: float = 0.0) -> Spot:
+def make_seen_file(name: str, unchanged: float = 9.0, age: float = 9.0, mtime: float = 0.0) -> SeenFile:
     """A file of a landing or trigger folder, as a listing shows it."""
-    return Spot(
-        folder="", name=name, kind=REGULAR, inode=1, size=0, mtime=mtime, links=1, quiet_for=unchanged, seen_for=age
+    return SeenFile(
+        folder="",
+        name=name,
+        kind=REGULAR,
+        inode=1,
+        size=0,
+        mtime=mtime,
+        links=1,
+        unchanged_seconds=unchanged,
+        age_seconds=age,
     )
 
 

@@ -93,7 +93,7 @@ def test_retries_are_used_up_and_the_last_one_is_announced(zone: Zone) -> None:
 def test_a_failed_batch_that_is_retried_goes_through(zone: Zone) -> None:
     zone.deliver("1", "fail 3 busy\n")
     zone.once()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
     (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
@@ -160,7 +160,7 @@ def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(
     [batch] = zone.batches()
     assert (batch.state, says in batch.reason, len(zone.log("worker.started"))) == (State.FAILED, True, starts)
     (zone.lake / kind).unlink()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
     assert zone.once() == 0
@@ -208,7 +208,7 @@ def test_a_daemon_waits_for_a_busy_lake_longer_than_a_worker_may_be_silent(tmp_p
         busy(zone.lake),
         Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon,
     ):
-        wait_until(lambda: daemon.tick() or daemon.rooms.worker.kept_out)
+        wait_until(lambda: daemon.tick() or daemon.components.worker.lake_writer)
         until = time.monotonic() + 2
         while time.monotonic() < until:
             daemon.tick()
@@ -225,7 +225,7 @@ def test_a_batch_that_the_worker_has_waits_for_a_busy_lake_and_is_taken_once(tmp
     zone.put("customers_1.csv", example.read_bytes())
     log = Log(zone.config.log.path, "debug", stderr=False)
     with Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon:
-        wait_until(lambda: daemon.tick() or daemon.rooms.worker.is_ready)
+        wait_until(lambda: daemon.tick() or daemon.components.worker.is_ready)
         with busy(zone.lake):
             zone.land("1", "customers_1.csv")
             wait_until(lambda: daemon.tick() or zone.log("worker.waiting"))
@@ -257,7 +257,7 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
     zone.deliver("1")
     zone.once()
     [batch] = zone.batches()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     place = zone.root / "archive" / "retail" / "2026-03-02" / batch.batch_id
     for f in batch.all_files:  # as if the daemon had been killed between the worker's commit and its answer
         (place / f.name).rename(zone.config.landing.claim_path / f.claim_name)

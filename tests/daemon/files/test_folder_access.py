@@ -18,9 +18,9 @@ from packing import packed
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.cli.check import BAD, NOTE, OK, check
 from daemon.files.folder_access import GroundError
-from daemon.files.lock import hold_file
+from daemon.files.lock import lock_file
 from daemon.intake.claim import Claim
-from daemon.landing.scan import Landing, Sight
+from daemon.landing.scan import Landing, Listing
 from daemon.ledger.ledger import Ledger
 from daemon.service import Service
 
@@ -222,8 +222,8 @@ def test_a_claim_that_cannot_be_closed_ends_a_run_with_78(
     zone.deliver("1")
     keep_no_modes(monkeypatch, error)
     if is_late:  # the claim is seen first in a tick
-        look = Landing.look
-        looks = iter([Sight(is_whole=False)])
+        look = Landing.scan
+        looks = iter([Listing(is_complete=False)])
         monkeypatch.setattr(Landing, "look", lambda landing: next(looks, None) or look(landing))
     assert zone.once() == 78
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
@@ -627,7 +627,7 @@ def test_a_lock_file_is_opened_through_no_link_and_waits_for_no_pipe(tmp_path: P
     os.mkfifo(tmp_path / "pipe.lock")
     for name in ("link", "second", "dangling", "pipe"):
         with pytest.raises(GroundError, match=f"{name}.lock is"):
-            hold_file(tmp_path / f"{name}.lock")
+            lock_file(tmp_path / f"{name}.lock")
     assert victim.read_text() == "all that is known"
     assert not (tmp_path / "not there").exists()
 
@@ -635,7 +635,7 @@ def test_a_lock_file_is_opened_through_no_link_and_waits_for_no_pipe(tmp_path: P
 def test_a_lock_file_is_closed_to_others_who_could_lock_it_first(tmp_path: Path) -> None:
     path = tmp_path / "ledger.lock"
     path.touch(mode=0o666)
-    os.close(hold_file(path))
+    os.close(lock_file(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 

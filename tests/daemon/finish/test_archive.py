@@ -8,7 +8,7 @@ import pytest
 from factories_daemon import HandClock, Zone
 
 from daemon.batch import BatchFile, State
-from daemon.finish.archive import planned_names
+from daemon.finish.archive_moves import planned_names
 
 
 @pytest.fixture

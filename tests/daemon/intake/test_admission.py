@@ -438,7 +438,7 @@ def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
 
 def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with zone.by_hand((hand := HandClock()).clock) as daemon:
-        take, put_away = daemon.rooms.claim.take, daemon.rooms.archive._put_away  # noqa: SLF001
+        take, put_away = daemon.components.claim.take, daemon.components.archive._archive  # noqa: SLF001
 
         def failing(real: object) -> object:
             def call(batch: Batch, *rest: object) -> object:
@@ -448,8 +448,8 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
 
             return call
 
-        monkeypatch.setattr(daemon.rooms.claim, "take", failing(take))
-        monkeypatch.setattr(daemon.rooms.archive, "_put_away", failing(put_away))
+        monkeypatch.setattr(daemon.components.claim, "take", failing(take))
+        monkeypatch.setattr(daemon.components.archive, "_archive", failing(put_away))
         zone.deliver("poison", "odd\n")
         zone.deliver("good", "ok\n")
         for _ in range(4):
@@ -480,8 +480,8 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
         zone.land("day", "orders_1.csv")
         daemon.tick()
         hand.pass_(1)
-        monkeypatch.setattr(daemon.rooms.release, where, raising)
-        daemon.rooms.release._timeout_seconds = 0.0  # noqa: SLF001
+        monkeypatch.setattr(daemon.components.intake, where, raising)
+        daemon.components.intake._timeout_seconds = 0.0  # noqa: SLF001
         if isinstance(error, OSError) and where == "_content":
             daemon.tick()  # said to be the trigger's, which cannot be read
             assert zone.states() == {"REJECTED": 1}

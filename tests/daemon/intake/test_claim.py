@@ -13,7 +13,7 @@ import pytest
 from factories_daemon import HandClock, Zone
 
 from daemon.batch import State
-from daemon.files.safe_files import Place, UnsafeError, finish, folder, is_being_written, move, opened_safely
+from daemon.files.safe_files import DirEntry, UnsafeError, finish_move, folder, is_being_written, move, open_safely
 from daemon.service import Service
 
 OTHER_DISK = Path("/dev/shm")
@@ -359,7 +359,7 @@ def test_a_move_never_replaces_anything(two_folders: tuple[Path, int, Path, int]
     (a / "f").write_text("new")
     (b / "f").write_text("old")
     with pytest.raises(FileExistsError):
-        move(Place(a_fd, "f"), Place(b_fd, "f"), nothing)
+        move(DirEntry(a_fd, "f"), DirEntry(b_fd, "f"), nothing)
     assert ((a / "f").read_text(), (b / "f").read_text()) == ("new", "old")
 
 
@@ -390,19 +390,19 @@ def test_a_move_that_was_killed_halfway_is_finished_but_a_new_file_of_the_name_i
     (a / "f").write_text("same")
     (b / "f").write_text("same")
     inode = (a / "f").stat().st_ino
-    finish(Place(a_fd, "f"), inode + 1, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "f"), inode + 1, DirEntry(b_fd, "f"), nothing)
     assert (a / "f").exists()
-    finish(Place(a_fd, "f"), inode, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "f"), inode, DirEntry(b_fd, "f"), nothing)
     assert not (a / "f").exists()
     (a / "g").hardlink_to(b / "f")
-    finish(Place(a_fd, "g"), (a / "g").stat().st_ino, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "g"), (a / "g").stat().st_ino, DirEntry(b_fd, "f"), nothing)
     assert (not (a / "g").exists(), (b / "f").read_text()) == (True, "same")
 
 
 def test_a_read_lease_sees_a_writer_even_after_a_rename(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("x")
-    with folder(tmp_path) as folder_fd, opened_safely(folder_fd, "f") as descriptor:
+    with folder(tmp_path) as folder_fd, open_safely(folder_fd, "f") as descriptor:
         if is_being_written(descriptor) is None:
             pytest.skip("no leases on this file system")
         with path.open("a"):
@@ -417,5 +417,5 @@ def test_what_is_opened_is_what_was_checked(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     with folder(tmp_path) as folder_fd:
         for name in ("link", "."):
-            with pytest.raises(UnsafeError), opened_safely(folder_fd, name):
+            with pytest.raises(UnsafeError), open_safely(folder_fd, name):
                 pass

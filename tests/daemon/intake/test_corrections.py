@@ -48,7 +48,7 @@ def test_another_name_another_date_or_another_feed_is_no_correction(zone: Zone) 
 def test_what_failed_in_the_morning_is_retried_as_the_older_file_that_it_is(zone: Zone) -> None:
     deliver(zone, "morning", "break at first")
     deliver(zone, "afternoon", "ok\n2")
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry(zone.batch("morning").batch_id)
     ledger.close()
     zone.once()
@@ -115,7 +115,7 @@ OTHER = {
 
 def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
     deliver(zone, "t0", "ok\n1")
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     corrections = [{"name": NAME, "revision": 1, "of": "20260302T090000-000001"}]
     findings = [
         OTHER,

@@ -3,11 +3,11 @@
 import datetime as dt
 
 import pytest
-from factories_daemon import CATALOGUE, seen_file
+from factories_daemon import CATALOGUE, make_seen_file
 
 from daemon.intake.request import BatchRequest
 from daemon.intake.touch_files import TouchFile, due_requests, files_for_touch, to_touch_file
-from daemon.landing.scan import Spot
+from daemon.landing.scan import SeenFile
 
 PRESENT = ("orders_2026_03_02.csv", "orders_2026_03_03.csv", "customers_1.csv", "people_1.csv", "notes.txt")
 UNCLAIMED = ("customers_1.csv", "orders_2026_03_02.csv", "orders_2026_03_03.csv", "people_1.csv")
@@ -15,15 +15,15 @@ TODAY = dt.date(2026, 3, 4)
 MARCH = dt.datetime(2026, 3, 4, 12, tzinfo=dt.UTC).timestamp()
 
 
-def spot(name: str, unchanged: float = 9.0, age: float = 9.0) -> Spot:
-    return seen_file(name, unchanged, age, MARCH)
+def seen_file(name: str, unchanged: float = 9.0, age: float = 9.0) -> SeenFile:
+    return make_seen_file(name, unchanged, age, MARCH)
 
 
 def touch(name: str, unchanged: float = 9.0, age: float = 9.0) -> TouchFile:
-    return standing_for(spot(name, unchanged, age), *files_for_touch(name, PRESENT, UNCLAIMED, CATALOGUE))
+    return standing_for(seen_file(name, unchanged, age), *files_for_touch(name, PRESENT, UNCLAIMED, CATALOGUE))
 
 
-def standing_for(one: Spot, *names: str) -> TouchFile:
+def standing_for(one: SeenFile, *names: str) -> TouchFile:
     return to_touch_file(one, names, CATALOGUE, TODAY)
 
 
@@ -72,7 +72,7 @@ def test_each_source_and_date_is_a_batch_of_its_own() -> None:
 
 def test_the_date_comes_from_the_file_else_from_the_touch_file_else_from_its_time() -> None:
     assert [str(b.batch_date) for b in due(touch("customers_1.csv.done"))] == ["2026-03-04"]
-    general = standing_for(spot("2026_02_01.ready"), "customers_1.csv", "orders_2026_03_02.csv")
+    general = standing_for(seen_file("2026_02_01.ready"), "customers_1.csv", "orders_2026_03_02.csv")
     assert [str(b.batch_date) for b in due(general)] == ["2026-02-01", "2026-03-02"]
 
 
@@ -103,4 +103,4 @@ def test_batches_that_share_a_touch_file_are_released_together_and_it_moves_once
 
 
 def test_a_touch_file_without_any_data_file_waits() -> None:
-    assert due(standing_for(spot("all.done", age=99))) == ()
+    assert due(standing_for(seen_file("all.done", age=99))) == ()

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 
 import pytest
-from factories_daemon import CATALOGUE, seen_file
+from factories_daemon import CATALOGUE, make_seen_file
 
 from daemon.intake.admission import plausible_dates
 from daemon.intake.feed_match import match_feeds, revision_in
@@ -12,7 +12,7 @@ from daemon.intake.request import BatchRequest, TriggerError
 from daemon.intake.trigger import read_trigger
 
 TODAY = dt.date(2026, 3, 2)
-TRIGGER = seen_file("day.json")
+TRIGGER = make_seen_file("day.json")
 
 
 def document(**changes: object) -> bytes:

@@ -13,7 +13,7 @@ from watchdog.observers.inotify_c import InotifyFD
 
 from daemon.clock import Clock
 from daemon.landing import observer as watching
-from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch
+from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, FolderObserver
 from daemon.observe.log import Log
 
 
@@ -27,7 +27,7 @@ class Setting:
         self.told: list[str] = []
         log = Log(None, stderr=False, on_event=lambda e: self.told.append(e["event"]))
         clock = Clock(monotonic=lambda: self.hand.seconds)
-        self.watch = Watch(
+        self.watch = FolderObserver(
             (self.landing, self.trigger), (self.landing / ".claim",), wake=self.wake, clock=clock, log=log
         )
 
@@ -43,7 +43,7 @@ class Setting:
     def canary_comes(self) -> bool:
         self.hand.pass_(CANARY_EVERY_SECONDS)
         self.watch.check()
-        return bool(wait_until(lambda: self.watch._heard == {self.landing}, seconds=3))  # noqa: SLF001
+        return bool(wait_until(lambda: self.watch._confirmed == {self.landing}, seconds=3))  # noqa: SLF001
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_no_name_that_a_stranger_can_guess_is_opened(setting: Setting, monkeypat
         place(setting.landing / f".lakegate-{name}")
         setting.hand.pass_(CANARY_EVERY_SECONDS)
         setting.watch.check()
-        assert setting.watch._heard == {setting.landing}  # noqa: SLF001
+        assert setting.watch._confirmed == {setting.landing}  # noqa: SLF001
     assert victim.read_text() == "all that is known"
     assert (setting.landing / ".lakegate-folder").is_dir()
 

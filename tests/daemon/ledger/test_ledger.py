@@ -35,7 +35,7 @@ def received(ledger: Ledger, *names: str, **columns: object) -> Batch:
 
 def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
     news = []
-    ledger = Ledger.opened(path, HandClock().clock, lambda event, batch: news.append((event, batch.state)))
+    ledger = Ledger.open(path, HandClock().clock, lambda event, batch: news.append((event, batch.state)))
     batch = received(ledger)
     ledger.move(batch.batch_id, State.READY, "batch.ready", identity="abc")
     ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke\nbadly")
@@ -49,8 +49,8 @@ def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
 
 
 def test_it_is_durable_before_anything_moves(path: Path) -> None:
-    Ledger.opened(path).close()
-    ledger = Ledger.opened(path)
+    Ledger.open(path).close()
+    ledger = Ledger.open(path)
     settings = {
         p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0]  # noqa: SLF001
         for p in ("journal_mode", "synchronous", "user_version")
@@ -59,7 +59,7 @@ def test_it_is_durable_before_anything_moves(path: Path) -> None:
 
 
 def test_a_batch_changes_its_state_only_as_the_transitions_allow(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger)
     with pytest.raises(TransitionError, match=f"batch {batch.batch_id} is WAITING and cannot become PUBLISHED"):
         ledger.move(batch.batch_id, State.PUBLISHED, "batch.published")
@@ -111,7 +111,7 @@ def ledger_of_version_3(path: Path) -> None:
 def test_a_ledger_of_version_3_is_upgraded_with_its_waiting_duplicate(path: Path) -> None:
     ledger_of_version_3(path)
     reading = Ledger.reading(path)
-    opened = Ledger.opened(path)
+    opened = Ledger.open(path)
     assert opened.batches() == reading.batches()
     assert opened.counts() == {"ARCHIVED": 1, "DUPLICATE": 1, "READY": 1, "REJECTED": 1}
     first, twin = opened.batch("b1"), opened.batch("b2")
@@ -124,7 +124,7 @@ def test_a_ledger_of_version_3_is_upgraded_with_its_waiting_duplicate(path: Path
     assert opened.move("b2", State.ARCHIVED, "batch.archived", is_archived=1).state == State.ARCHIVED
     assert received(opened).batch_id != ""
     opened.close()
-    assert Ledger.opened(path).batch("b1") == first
+    assert Ledger.open(path).batch("b1") == first
 
 
 def definitions(path: Path) -> tuple[set[str], dict[str, set[str]]]:
@@ -136,8 +136,8 @@ def definitions(path: Path) -> tuple[set[str], dict[str, set[str]]]:
 
 def test_an_upgraded_ledger_has_the_tables_indexes_and_views_of_a_new_one(path: Path, tmp_path: Path) -> None:
     ledger_of_version_3(path)
-    Ledger.opened(path).close()
-    Ledger.opened(tmp_path / "new.sqlite").close()
+    Ledger.open(path).close()
+    Ledger.open(tmp_path / "new.sqlite").close()
     assert definitions(path) == definitions(tmp_path / "new.sqlite")
 
 
@@ -153,7 +153,7 @@ def test_a_ledger_of_version_1_is_read_as_it_is_and_upgraded_by_the_daemon(path:
     batch = Ledger.reading(path).batch("b2")
     assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (1,)
     for _ in range(2):
-        opened = Ledger.opened(path)
+        opened = Ledger.open(path)
         assert opened.batch("b2") == batch
         opened.update_files(
             "b1", [replace(opened.batch("b1").data_files[0], packed_sha256="ab", packed_bytes=7, revision=1)]
@@ -165,7 +165,7 @@ def test_a_ledger_of_version_1_is_read_as_it_is_and_upgraded_by_the_daemon(path:
 
 def test_ids_sort_by_time_and_prefixes_find_them(path: Path) -> None:
     hand = HandClock()
-    ledger = Ledger.opened(path, hand.clock)
+    ledger = Ledger.open(path, hand.clock)
     ids = []
     for _ in range(20):
         ids.append(received(ledger).batch_id)
@@ -184,7 +184,7 @@ def test_ids_sort_by_time_and_prefixes_find_them(path: Path) -> None:
 def test_reading_needs_no_daemon_and_no_file(path: Path) -> None:
     assert Ledger.reading(path).batches() == []
     assert not path.exists()
-    writer = Ledger.opened(path)
+    writer = Ledger.open(path)
     received(writer, "orders_1.csv", waiting_for=("orders_1.csv",))
     beside = Ledger.reading(path)
     assert beside.counts() == {"WAITING": 1}
@@ -196,11 +196,11 @@ def test_reading_needs_no_daemon_and_no_file(path: Path) -> None:
 
 
 def test_a_newer_ledger_is_refused(path: Path) -> None:
-    Ledger.opened(path).close()
+    Ledger.open(path).close()
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
-    for opening in (Ledger.opened, Ledger.reading):
+    for opening in (Ledger.open, Ledger.reading):
         with pytest.raises(LedgerError, match="newer Lakegate"):
             opening(path)
 
@@ -208,7 +208,7 @@ def test_a_newer_ledger_is_refused(path: Path) -> None:
 def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database, but long enough to be taken for one" * 100)
-    for opening in (Ledger.opened, Ledger.reading):
+    for opening in (Ledger.open, Ledger.reading):
         with pytest.raises(LedgerError, match="restore it from a backup"):
             opening(path)
 
@@ -219,7 +219,7 @@ def opened_on_a_full_disk(path: Path) -> int:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
-            Ledger.opened(path)
+            Ledger.open(path)
         except LedgerOutOfReach:
             os._exit(3)
         os._exit(4)
@@ -229,22 +229,22 @@ def opened_on_a_full_disk(path: Path) -> int:
 def test_a_ledger_that_is_only_out_of_reach_is_not_called_damaged(path: Path) -> None:
     assert opened_on_a_full_disk(path) == 3
     path.unlink(missing_ok=True)
-    Ledger.opened(path).close()
+    Ledger.open(path).close()
     held = sqlite3.connect(path, isolation_level=None)
     held.execute("PRAGMA journal_mode = DELETE")
     held.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LedgerOutOfReach, match="database is locked"):
-        Ledger.opened(path, wait_seconds=0.1)
+        Ledger.open(path, wait_seconds=0.1)
     held.close()
     path.unlink()
     path.mkdir()
-    for opening in (Ledger.opened, Ledger.reading):
+    for opening in (Ledger.open, Ledger.reading):
         with pytest.raises(LedgerOutOfReach, match="see to room and rights in"):
             opening(path)
 
 
 def test_a_retried_batch_has_all_its_attempts_anew(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger)
     with pytest.raises(ValueError, match="is WAITING"):
         ledger.retry(batch.batch_id)
@@ -255,7 +255,7 @@ def test_a_retried_batch_has_all_its_attempts_anew(path: Path) -> None:
 
 
 def test_an_abandoned_batch_is_rejected_and_awaits_the_archive(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger)
     ledger.move(batch.batch_id, State.READY, "batch.ready")
     ledger.move(batch.batch_id, State.FAILED, "batch.failed", "why")
@@ -264,14 +264,14 @@ def test_an_abandoned_batch_is_rejected_and_awaits_the_archive(path: Path) -> No
 
 
 def test_names_that_are_not_utf8_come_back_as_they_were(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger, "orders_\udcff.csv")
     assert batch.data_files[0].name == "orders_\udcff.csv"
 
 
 def test_an_inode_number_of_all_64_bits_comes_back_as_it_was(path: Path) -> None:
     # as virtiofs and FUSE give them; SQLite's integers have a sign
-    ledger, inode = Ledger.opened(path), 2**64 - 5
+    ledger, inode = Ledger.open(path), 2**64 - 5
     trigger = BatchFile(number=0, kind="trigger", name="day.done", state=FileState.MOVING, inode=inode)
     batch = ledger.receive(ledger.new_id(), trigger="day.done", files=[trigger])
     assert [f.inode for f in batch.all_files] == [inode]
@@ -279,7 +279,7 @@ def test_an_inode_number_of_all_64_bits_comes_back_as_it_was(path: Path) -> None
 
 
 def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger, notes=("orders_1.csv has no date in its name",))
     moved = ledger.move(batch.batch_id, State.READY, "batch.ready")
     assert (moved.notes, moved.reason, moved.explanation) == (batch.notes, "", "orders_1.csv has no date in its name")
@@ -287,7 +287,7 @@ def test_notes_stay_with_a_batch_in_every_state(path: Path) -> None:
 
 
 def test_a_file_counts_as_taken_when_its_content_is_known(path: Path) -> None:
-    ledger = Ledger.opened(path)
+    ledger = Ledger.open(path)
     batch = received(ledger, "a", "b")
     ledger.update_files(
         batch.batch_id,

@@ -13,7 +13,7 @@ from factories_daemon import CATALOGUE, WORKER, Zone, wait_until
 from daemon import service
 from daemon.clock import Clock
 from daemon.observe.log import Log
-from daemon.wakeup import Bell
+from daemon.wakeup import WakeEvents
 
 FULL = sqlite3.OperationalError("database or disk is full")
 
@@ -64,7 +64,7 @@ class Daemon:
     """The real loop in a thread of its own, on a ledger that fails when it is asked to."""
 
     def __init__(self, zone: Zone, *, fails_at_first: bool = False) -> None:
-        self.zone, self.bell, self._fails_at_first = zone, Bell(), fails_at_first
+        self.zone, self.wake_events, self._fails_at_first = zone, WakeEvents(), fails_at_first
         self.ledger: Failing | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="daemon")
@@ -75,7 +75,7 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bell.stop()
+        self.wake_events.stop()
         self._thread.join(20)
         assert not self._thread.is_alive()
 
@@ -83,7 +83,7 @@ class Daemon:
         log = Log(self.zone.config.log.path, "debug", stderr=False)
         options: dict[str, Any] = {"once": False, "log": log, "command": WORKER, "catalogue": CATALOGUE}
         try:
-            with service.Service(self.zone.config, clock=Clock(), bell=self.bell, **options) as daemon:
+            with service.Service(self.zone.config, clock=Clock(), wake_events=self.wake_events, **options) as daemon:
                 failing = Failing(daemon.ledger._db)  # noqa: SLF001  where every write comes by
                 daemon.ledger._db = failing  # type: ignore[assignment]  # noqa: SLF001
                 if self._fails_at_first:
@@ -190,7 +190,7 @@ def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
     """Waits until the batch of this number has ended; events keep the daemon from resting."""
 
     def has_ended() -> bool:
-        daemon.bell.wake.set()
+        daemon.wake_events.wake.set()
         assert daemon.error is None
         batches = daemon.zone.batches()
         is_over = len(batches) == number and batches[-1].state == ends and batches[-1].is_archived
