@@ -17,7 +17,7 @@ from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
 from daemon.components import build
 from daemon.config.config import Config
-from daemon.files.folder_access import ExposedError, GroundError, UnfitGroundError, exposed_reason
+from daemon.files.folder_access import FolderAccessError, NotPrivateError, WorldWritableError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
@@ -34,7 +34,7 @@ SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
 # What ends a run and stays as it is until a person acts.
-FOR_A_PERSON = (LedgerError, ExposedError, GroundError, UnfitGroundError, contract.NewerLake)
+FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
@@ -80,7 +80,7 @@ class Service:
     def __enter__(self) -> Self:
         """Locks the landing zone and repairs what the last daemon left half done.
 
-        Raises AlreadyRunningError, and UnfitGroundError.
+        Raises AlreadyRunningError, and NotPrivateError.
         """
         try:
             self.listing = self.components.landing.scan()
@@ -104,7 +104,7 @@ class Service:
         if self.listing.is_complete and self.components.claim.is_ours():
             try:
                 self.components.claim.reconcile()
-            except GroundError as error:  # the folder was replaced since; each tick checks it again
+            except FolderAccessError as error:  # the folder was replaced since; each tick checks it again
                 self.components.reporter.environment_failed(str(error))
 
     def tick(self) -> None:
@@ -251,7 +251,7 @@ def run(
     try:
         if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise ExposedError(sentence)
+                raise WorldWritableError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))

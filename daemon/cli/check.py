@@ -17,7 +17,7 @@ from daemon.cli.output import coloured, plural, size
 from daemon.cli.status import writers
 from daemon.config.config import Config
 from daemon.files.file_systems import file_system_of, has_events, is_network, keeps_modes
-from daemon.files.folder_access import OTHERS, GroundError, exposed_reason, modeless_reason, open_below
+from daemon.files.folder_access import OTHERS, FolderAccessError, exposed_reason, modeless_reason, open_below
 from daemon.files.lock_holder import lock_holder
 from daemon.files.safe_files import folder
 from daemon.text import join_names, one_line
@@ -238,7 +238,7 @@ def _strange(path: Path, top: Path) -> str:
             return ""
     except FileNotFoundError:
         return ""
-    except GroundError as error:
+    except FolderAccessError as error:
         return str(error)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from daemon.clock import Clock
 from daemon.config.config import Config
-from daemon.dispatch.process import HUNG_UP, WorkerExited, WorkerProcess
+from daemon.dispatch.process import CONNECTION_CLOSED, WorkerExited, WorkerProcess
 from daemon.observe.log import Log
 from daemon.retry import wait_seconds
 from daemon.text import format_seconds
@@ -120,8 +120,8 @@ class WorkerSupervisor:
         was_ready = self.is_ready
         self.is_ready = False
         # A worker that closed its connection is about to end, and its exit code says more than the closed connection.
-        self.is_stuck = not process.end(patience_seconds=1.0 if reason == HUNG_UP else 0.0)
-        reason = process.ending() if reason == HUNG_UP else reason
+        self.is_stuck = not process.end(patience_seconds=1.0 if reason == CONNECTION_CLOSED else 0.0)
+        reason = process.ending() if reason == CONNECTION_CLOSED else reason
         if not self._refusal:
             self._log.error("worker.died", pid=process.pid, reason=reason)
         if was_ready:

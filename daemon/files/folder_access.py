@@ -1,4 +1,4 @@
-"""Opens folders that lie where producers may write, and judges what was opened: its owner, its mode, its inode.
+"""Opens folders that lie where producers may write, and checks their owner, mode and inode.
 
 Below the landing folder no link is followed. A path to the landing folder, or elsewhere, is the operator's choice.
 """
@@ -19,19 +19,19 @@ OTHERS = 0o077
 ELSEWHERE = "set [landing] claim_path to a folder on a local disk"
 
 
-class GroundError(OSError):
-    """A folder or file is not what it must be; the message is one sentence: which one, what is wrong, what to do."""
+class FolderAccessError(OSError):
+    """A folder or file cannot be used as it is; the message says which one, why, and what to do."""
 
 
-class UnfitGroundError(Exception):
-    """A folder of the daemon's own can never be closed where it lies; the message says what to do.
+class NotPrivateError(Exception):
+    """A private folder can never be closed to other users where it lies; the message says what to do.
 
-    No OSError: those may pass, and are waited for.
+    It is no OSError, because the daemon waits for the end of an OSError.
     """
 
 
-class ExposedError(Exception):
-    """The landing zone may be written to by every user of the machine, and the configuration does not allow that."""
+class WorldWritableError(Exception):
+    """Every user of the machine may write to the landing zone, and the configuration does not allow that."""
 
 
 def exposed_reason(landing: Landing) -> str:
@@ -61,9 +61,9 @@ def modeless_reason(claim: Path) -> str:
 
 @contextmanager
 def open_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Iterator[int]:
-    """Opens a folder below the open folder `top`. Raises GroundError where there is a link or a stranger's folder.
+    """Opens a folder below the open folder `top`, where the owner of each folder is this user, root or that of `top`.
 
-    Its owner, and that of every folder between, is this user, root or the owner of `top`.
+    Raises FolderAccessError for a link and for a folder of another user.
     """
     descriptor = os.open(".", FOLDER, dir_fd=top_fd)
     try:
@@ -76,7 +76,7 @@ def open_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Ite
             os.close(above)
             if (owner := os.fstat(descriptor).st_uid) not in owners:
                 mine = f"this user ({os.geteuid()}) or the owner of {top}"
-                raise GroundError(f"{here} belongs to user {owner}, not to {mine}; correct its owner")
+                raise FolderAccessError(f"{here} belongs to user {owner}, not to {mine}; correct its owner")
         yield descriptor
     finally:
         os.close(descriptor)
@@ -94,14 +94,14 @@ def _entered(above: int, name: str, path: Path, *, make: bool) -> int:
 
 def _explain(error: OSError, path: Path) -> OSError:
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
-        return GroundError(f"{escape(str(path))} is a symbolic link or no folder; put a folder of its own there")
+        return FolderAccessError(f"{escape(str(path))} is a symbolic link or no folder; put a folder of its own there")
     return OSError(error.errno, error.strerror, str(path))
 
 
 class PrivateFolder:
-    """A folder of the daemon's own. Each time it is opened it is a real folder of this user, closed to all others.
+    """A private folder. Each time it is opened, it is a real folder of this user and closed to all others.
 
-    Below the landing folder it is also the one that stood there at first, or that was made here: others may rename it.
+    Below the landing folder, where producers may rename it, it is also the same folder each time.
     """
 
     def __init__(self, path: Path, top: Path, top_fd: Callable[[], int]) -> None:
@@ -109,14 +109,14 @@ class PrivateFolder:
         self._top = top
         self._top_fd = top_fd
         self._is_below = path != top and path.is_relative_to(top)
-        self._under: tuple[int, int] | None = None  # the landing folder that it was last seen in
+        self._under: tuple[int, int] | None = None  # the landing folder in which it was opened last
         self._known: set[tuple[int, int]] = set()
 
     @contextmanager
     def open(self, *, make: bool = False) -> Iterator[int]:
         """Opens the folder; with `make` it is made where it is missing.
 
-        Raises GroundError or another OSError, and at first sight UnfitGroundError.
+        Raises FolderAccessError or another OSError, and the first time NotPrivateError.
         """
         with self._parent(make=make) as parent_fd:
             if make and exists(parent_fd, self._path.name) is None:
@@ -135,7 +135,7 @@ class PrivateFolder:
     def _parent(self, *, make: bool) -> Iterator[int]:
         if self._is_below:
             top_fd = self._top_fd()
-            if self._under != (under := _identity(os.fstat(top_fd))):  # a landing folder that was mounted anew
+            if self._under != (under := _identity(os.fstat(top_fd))):  # the landing folder was mounted again
                 self._under = under
                 self._known = set()
             with open_below(top_fd, self._top, self._path.parent, make=make) as parent_fd:
@@ -160,19 +160,19 @@ class PrivateFolder:
         again = "nothing is taken or archived until"
         if seen.st_uid != os.geteuid():
             what = f"{self._path} belongs to user {seen.st_uid}, and the daemon runs as user {os.geteuid()}"
-            raise GroundError(f"{what}; {again} its owner is corrected")
+            raise FolderAccessError(f"{what}; {again} its owner is corrected")
         if not self._known:
-            with suppress(PermissionError):  # of our own folder only a file system without modes says so
-                os.fchmod(descriptor, PRIVATE)  # at first sight: it may be an operator's, made with the usual mode
+            with suppress(PermissionError):  # for an own folder only a file system without modes refuses
+                os.fchmod(descriptor, PRIVATE)  # the first time: an operator may have made it, with the usual mode
             if os.fstat(descriptor).st_mode & OTHERS:
-                raise UnfitGroundError(modeless_reason(self._path))
+                raise NotPrivateError(modeless_reason(self._path))
             self._known.add(_identity(seen))
         elif seen.st_mode & OTHERS:
             what = f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o})"
-            raise GroundError(f"{what}; {again} `chmod 700` closes it")
+            raise FolderAccessError(f"{what}; {again} `chmod 700` closes it")
         elif self._is_below and _identity(seen) not in self._known:
             what = f"{self._path} is another folder than the one that the daemon found there"
-            raise GroundError(f"{what}; {again} that one is back or the daemon is restarted")
+            raise FolderAccessError(f"{what}; {again} that one is back or the daemon is restarted")
 
 
 def _identity(seen: os.stat_result) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Runs the [dispatch] on_published command for each published batch, off the loop, with the batch and its task values on stdin."""
+"""Runs the [dispatch] on_published command for each published batch, in a thread, with its task values on stdin."""
 
 import json
 import subprocess
@@ -15,9 +15,9 @@ LONGEST_SECONDS = 3600
 
 
 class PublishHook:
-    """One command at a time, oldest batch first. A batch counts as announced when the command has ended, well or not.
+    """One command at a time, oldest batch first. The hook of a batch is done when the command ended, well or not.
 
-    A batch is announced once; where the daemon is killed before the ledger has it, once more.
+    It runs once for a batch, or once more if the daemon is killed before the ledger has its end.
     """
 
     def __init__(self, command: Sequence[str], ledger: Ledger, log: Log, wake: Callable[[], None]) -> None:
@@ -25,18 +25,18 @@ class PublishHook:
         self._ledger = ledger
         self._log = log
         self._wake = wake
-        self._running = ""  # batch id, until the ledger has it that the command ran
+        self._running = ""  # batch id, until the ledger has the end of the command
         self._has_ended = threading.Event()
 
     def step(self) -> None:
-        """Notes what has ended and starts the next command."""
+        """Records the end of a command and starts the next one."""
         if self._has_ended.is_set():
             self._ledger.update(self._running, hook_done=1)
             self._has_ended.clear()
             self._running = ""
         waiting = [] if self._running else self._ledger.awaiting_hook()
         if not self._command:
-            for batch in waiting:  # a command that is configured later is not for old batches
+            for batch in waiting:  # a command that is configured later does not run for old batches
                 self._ledger.update(batch.batch_id, hook_done=1)
         elif waiting:
             self._running = waiting[0].batch_id
@@ -59,11 +59,11 @@ class PublishHook:
             else:
                 said = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
                 self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=one_line(said))
-        except subprocess.TimeoutExpired:  # its own text holds the arguments, and one of them may be a token
+        except subprocess.TimeoutExpired:  # the text of this error has the arguments, and one of them may be a token
             self._log.error(
                 "on_published.failed", **outcome, reason=f"it did not end within {format_seconds(LONGEST_SECONDS)}"
             )
-        except Exception as error:  # noqa: BLE001 - the batches behind it must have their turn
+        except Exception as error:  # noqa: BLE001 - the next batches must have their turn
             self._log.error("on_published.failed", **outcome, reason=one_line(str(error)))
         finally:
             self._has_ended.set()
@@ -71,12 +71,12 @@ class PublishHook:
 
 
 def program(command: Sequence[str]) -> str:
-    """The program that a command starts, without arguments: one of them may be a token."""
+    """Returns the program of a command without its arguments: one of them may be a token."""
     return command[0].split()[0] if command[0].split() else command[0]
 
 
 def task_values(batch: Batch) -> str:
-    """The batch's task values as one JSON object, beside the batch's own id, source and date."""
+    """Returns the batch's id, source, date and task values as one JSON object."""
     result = batch.result or {}
     own = {
         "batch_id": batch.batch_id,

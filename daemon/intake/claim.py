@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.batch import Batch, BatchFile, FileState
 from daemon.config.config import Landing as LandingConfig
-from daemon.files.folder_access import GroundError, PrivateFolder
+from daemon.files.folder_access import FolderAccessError, PrivateFolder
 from daemon.files.safe_files import Heartbeat, UnsafeError, exists
 from daemon.intake import name_map
 from daemon.intake.admission import name_error
@@ -65,7 +65,7 @@ class Claim:
 
     @contextmanager
     def open(self) -> Iterator[int]:
-        """Opens the claim folder, and makes it where it is missing. Raises GroundError where it is not private."""
+        """Opens the claim folder, and makes it where it is missing. Raises FolderAccessError where it is not private."""
         with self._folder.open(make=True) as descriptor:
             yield descriptor
 
@@ -76,7 +76,7 @@ class Claim:
                 return True
         except FileNotFoundError:
             return True  # it is made when there is a file to take
-        except GroundError as error:
+        except FolderAccessError as error:
             self._on_failure(str(error))
         except OSError as error:
             why = f"{self._path} cannot be opened ({error.strerror})"
@@ -138,7 +138,7 @@ class Claim:
         try:
             with self._folder.open() as claim_fd:
                 return {f for f in files if f.claim_name and exists(claim_fd, f.claim_name)}
-        except (FileNotFoundError, PermissionError, GroundError):
+        except (FileNotFoundError, PermissionError, FolderAccessError):
             return set()
 
     def delete_name_map(self, batch_id: str) -> None:

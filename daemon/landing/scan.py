@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.clock import Clock
 from daemon.config.config import Landing as LandingConfig
-from daemon.files.folder_access import GroundError, open_below, world_writable_reason
+from daemon.files.folder_access import FolderAccessError, open_below, world_writable_reason
 from daemon.files.safe_files import exists, folder, make_folder
 from daemon.text import escape
 
@@ -165,10 +165,10 @@ class Landing:
             with self.open(path) as descriptor:
                 seen = os.fstat(descriptor)
                 if seen.st_mode & stat.S_IWOTH and not self._config.allow_world_writable:
-                    raise GroundError(world_writable_reason(path, seen.st_mode, is_allowed=False))
+                    raise FolderAccessError(world_writable_reason(path, seen.st_mode, is_allowed=False))
                 if path not in self._open or not os.path.samestat(os.fstat(self._open[path]), seen):
                     self._keep_open(path, os.dup(descriptor))
-        except GroundError as error:
+        except FolderAccessError as error:
             self._on_failure(f"{error}; nothing is taken until then")
             return False
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Sends alerts through the services that [alerts] urls name. Off the loop: a slow mail server delays nothing but the alert."""
+"""Sends alerts to the services of [alerts] urls, in a thread: a slow mail server delays only the alert."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ from daemon.text import error_line
 
 
 class Alerts:
-    """A thread that is started with the first alert; without urls nothing is loaded or started."""
+    """The queue of alerts. Its thread starts with the first alert; without urls no library is loaded."""
 
     def __init__(self, urls: Sequence[str], log: Log) -> None:
         self._urls = tuple(urls)
@@ -23,7 +23,7 @@ class Alerts:
         self._services: Any = None
 
     def send(self, title: str, body: str) -> None:
-        """Sends soon; `alert.sent` or `alert.failed` in the log says what became of it."""
+        """Sends an alert soon; the log has `alert.sent` or `alert.failed`."""
         if not self._urls:
             return
         with self._lock:
@@ -33,15 +33,15 @@ class Alerts:
             self._thread = threading.Thread(target=self._deliver, name="alerts", daemon=True)
             self._thread.start()
 
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether every alert has been sent or has failed."""
         with self._lock:
             return not self._pending
 
     def finish(self, patience_seconds: float) -> None:
-        """Waits for alerts that are on their way, and tells of each that nobody can wait for any longer."""
+        """Waits for unsent alerts, and logs each that is not sent in time."""
         until = time.monotonic() + patience_seconds
-        while not self.is_quiet() and time.monotonic() < until:
+        while not self.is_idle() and time.monotonic() < until:
             time.sleep(0.02)
         with self._lock:
             late = tuple(self._pending)
@@ -54,7 +54,7 @@ class Alerts:
             try:
                 reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
             except Exception as error:  # noqa: BLE001  whatever a notification library raises, the daemon goes on
-                reason = error_line(error)  # the log takes out what is secret in it
+                reason = error_line(error)  # the log hides secrets in it
             if reason:
                 self._log.error("alert.failed", title=title, reason=reason)
             else:

@@ -17,7 +17,7 @@ from packing import packed
 
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.cli.check import BAD, NOTE, OK, check
-from daemon.files.folder_access import GroundError
+from daemon.files.folder_access import FolderAccessError
 from daemon.files.lock import lock_file
 from daemon.intake.claim import Claim
 from daemon.landing.scan import Landing, Listing
@@ -49,7 +49,7 @@ def daemon(zone: Zone, hand: HandClock) -> Iterator[Service]:
 
 def settle(daemon: Service, hand: HandClock) -> None:
     for _ in range(3):
-        daemon._turn()  # noqa: SLF001 - as the loop does it: what goes wrong is told
+        daemon._tick_safely()  # noqa: SLF001 - as the loop does it: what goes wrong is told
         hand.pass_(0.2)
 
 
@@ -224,7 +224,7 @@ def test_a_claim_that_cannot_be_closed_ends_a_run_with_78(
     if is_late:  # the claim is seen first in a tick
         look = Landing.scan
         looks = iter([Listing(is_complete=False)])
-        monkeypatch.setattr(Landing, "look", lambda landing: next(looks, None) or look(landing))
+        monkeypatch.setattr(Landing, "scan", lambda landing: next(looks, None) or look(landing))
     assert zone.once() == 78
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
     assert capfd.readouterr().err == f"{claim} stays open to other users: {remedy}\n"
@@ -626,7 +626,7 @@ def test_a_lock_file_is_opened_through_no_link_and_waits_for_no_pipe(tmp_path: P
     (tmp_path / "dangling.lock").symlink_to(tmp_path / "not there")
     os.mkfifo(tmp_path / "pipe.lock")
     for name in ("link", "second", "dangling", "pipe"):
-        with pytest.raises(GroundError, match=f"{name}.lock is"):
+        with pytest.raises(FolderAccessError, match=f"{name}.lock is"):
             lock_file(tmp_path / f"{name}.lock")
     assert victim.read_text() == "all that is known"
     assert not (tmp_path / "not there").exists()
