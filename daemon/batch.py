@@ -27,7 +27,7 @@ MEANINGS: Mapping[State, str] = {
     State.READY: "All files are claimed; the batch waits for the worker or for its next attempt.",
     State.RUNNING: "The worker processes the batch.",
     State.PUBLISHED: "The batch is in the tables and in the manifest; its files are still in the claim folder.",
-    State.DUPLICATE: "The same content was published before; no table changes, and its files are still in the claim folder.",
+    State.DUPLICATE: "The same content was published before; the files are still in the claim folder.",
     State.ARCHIVED: "The files are in the archive folder. This state is final.",
     State.REJECTED: "No retry can help; the files go to the rejected folder. This state is final.",
     State.FAILED: "No attempt is left; the files stay in the claim folder until an operator decides.",
@@ -85,10 +85,10 @@ stateDiagram-v2
 
 
 class FileState(StrEnum):
-    EXPECTED = "EXPECTED"  # named, not taken
-    MOVING = "MOVING"  # about to move, or moved and not yet hashed
+    EXPECTED = "EXPECTED"  # named by a trigger, not claimed yet
+    MOVING = "MOVING"  # about to move, or moved and not hashed yet
     CLAIMED = "CLAIMED"
-    RETURNED = "RETURNED"  # back in the landing folder, or never taken from it
+    RETURNED = "RETURNED"  # back in the landing folder, or never claimed
     ARCHIVED = "ARCHIVED"  # in archive/ or rejected/
 
 
@@ -102,15 +102,15 @@ class BatchFile:
     folder: str = ""
     claim_name: str = ""  # its name in the claim folder
     inode: int = 0
-    sha256: str = ""  # of what the file holds, unpacked
+    sha256: str = ""  # of the content, unpacked
     bytes: int = 0
     packed_sha256: str = ""  # of a packed file as it was delivered, else ''
     packed_bytes: int = 0
-    revision: int = 0  # the batch's, or the next where other content came under this name before
+    revision: int = 0  # that of the batch, or the next one where the file was sent before with other content
 
     @property
     def delivered_sha256(self) -> str:
-        """Of the file as it was sent: a sender hashes what he sends."""
+        """Returns the hash of the file as it was sent, packed or not."""
         return self.packed_sha256 or self.sha256
 
     @property
@@ -120,7 +120,7 @@ class BatchFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One row of the ledger with its files, as it was when it was read."""
+    """One row of the ledger with its files."""
 
     batch_id: str
     source: str
@@ -144,12 +144,12 @@ class Batch:
     result: Mapping[str, Any] | None
     is_archived: bool  # its files are in archive/ or rejected/
     hook_done: bool  # the on_published command has ended
-    notes: tuple[str, ...]  # what was decided when it was received and may surprise: a date, files that came together
+    notes: tuple[str, ...]  # sentences about decisions that may surprise, such as the date of a bare file
     all_files: tuple[BatchFile, ...] = field(repr=False)
 
     @property
     def explanation(self) -> str:
-        """The reason of its state, else what there is to note of it."""
+        """Returns the reason of the state, else the notes."""
         return self.reason or one_line("; ".join(self.notes))
 
     @property
@@ -158,5 +158,5 @@ class Batch:
 
     @property
     def files(self) -> tuple[BatchFile, ...]:
-        """The data files that were really taken: those whose content is known."""
+        """Returns the data files that were claimed: those with a known content."""
         return tuple(f for f in self.data_files if f.sha256)

@@ -1,5 +1,5 @@
-"""THE STORY of the daemon. One tick lists the landing zone, registers triggers as batches, claims their files, gives the
-next batch to the worker and archives decided batches. All state that matters is in the ledger and the folders: the
+"""THE STORY of the daemon. One tick lists the landing zone, registers triggers as batches, claims their files, gives
+the next batch to the worker and archives decided batches. All state that matters is in the ledger and the folders: the
 process may be killed between any two steps, and the next one goes on.
 """
 
@@ -33,12 +33,12 @@ DONE = 0
 SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
-# What ends a run and stays as it is until a person acts.
+# Errors that end a run and stay until a person acts.
 FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
-GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
+GLANCE_SECONDS = 1.0  # the time between two checks for changes without events
 
 
 class Service:
@@ -61,9 +61,9 @@ class Service:
         self.clock = clock
         self.wake_events = wake_events or WakeEvents()
         self.listing = Listing()
-        self.pending = 0  # triggers that are no batches yet
-        self.failures = 0  # ticks in a row that could not do their work
-        self.taken: set[str] = set()  # batches that this run has had to do with
+        self.pending = 0  # triggers that are not registered yet
+        self.failures = 0  # failed ticks in a row
+        self.taken: set[str] = set()  # batches of this run
         self.broken = [s for s in catalogue if s.broken]
         self.components = build(
             config,
@@ -141,7 +141,7 @@ class Service:
         return self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken)
 
     def has_work(self) -> bool:
-        """Whether a trigger or batch is on its way."""
+        """Whether a trigger or a batch is on its way."""
         return self.pending > 0 or self.ledger.has_open()
 
     def __exit__(
@@ -161,11 +161,11 @@ class Service:
         if self.wake_events.reopening.is_set():
             self.wake_events.reopening.clear()
             self.components.dispatch.recycle_worker()
-            # the daemon's own needs no more than a line: each goes to the file that has the name now
+            # the daemon's own log needs no more: each line goes to the file that has the name now
             self.log.info("log.reopened", path=str(self.config.log.path))
 
     def _tick_safely(self) -> bool:
-        """Makes one tick, which a full disk does not end. Returns whether a run that is to end can do no more."""
+        """Makes one tick, and survives a full disk. Returns whether a run that must end can do no more."""
         is_drained = False
         try:
             self.tick()
@@ -174,7 +174,7 @@ class Service:
         except StoppingError:
             return False
         except (OSError, sqlite3.Error) as error:
-            # a full disk or a folder without rights: nothing has been lost, and it may be mended while we wait
+            # a full disk or a folder without rights: nothing is lost, and it may be repaired meanwhile
             self.failures += 1
             self.components.reporter.environment_failed(error_line(error))
         self.components.reporter.end_tick()
@@ -191,7 +191,7 @@ class Service:
     def _rest_safely(self) -> None:
         try:
             self._rest()
-        except sqlite3.Error as error:  # the ledger cannot say when the next tick is due
+        except sqlite3.Error as error:  # without the ledger the time of the next tick is unknown
             self.components.reporter.environment_failed(error_line(error))
             self.wake_events.wake.wait(OPEN_SECONDS)
 
@@ -200,11 +200,11 @@ class Service:
         until = self.clock.monotonic() + self._next_due_in()
         while (seconds := until - self.clock.monotonic()) > 0 and not self.wake_events.stopping.is_set():
             if self.wake_events.wake.wait(min(seconds, GLANCE_SECONDS)):
-                self.wake_events.stopping.wait(0.02)  # a burst of events is one reason to look
+                self.wake_events.stopping.wait(0.02)  # several events at a time are one reason for a tick
                 return
             if (
                 self.ledger.data_version() != version or self.components.observer.is_stale()
-            ):  # `lakegate retry` wrote, or a volume went
+            ):  # `lakegate retry` wrote, or a volume was unmounted
                 return
             self._feed_watchdog()
 
@@ -271,22 +271,22 @@ def run(
             ) as service:
                 return service.loop()
     except (AlreadyRunningError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
-        log.error("daemon.start_failed", reason=str(refusal))  # noqa: TRY400  the sentence says it all
+        log.error("daemon.start_failed", reason=str(refusal))  # noqa: TRY400  the sentence is complete
         if quiet or on_event:
-            with suppress(OSError):  # a terminal that was closed
+            with suppress(OSError):  # the terminal was closed
                 print(refusal, file=sys.stderr)
-        return _refused(refusal, config, log)
+        return _exit_code_of(refusal, config, log)
     except Exception as error:
         log.error("daemon.crashed", reason=error_line(error), error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
 
 
-def _refused(refusal: Exception, config: Config, log: Log) -> int:
+def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
     if isinstance(refusal, AlreadyRunningError):
         return BUSY
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
-    # 78 keeps systemd from trying again: a person has to hear of it
+    # 78 keeps systemd from another start, so a person must be told by an alert
     alerts = Alerts(config.alerts.urls, log)
     alerts.send("Lakegate: the daemon cannot start", str(refusal))
     alerts.finish(config.dispatch.stop_seconds)

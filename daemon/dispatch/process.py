@@ -88,7 +88,7 @@ class WorkerProcess:
         return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
     def end(self, patience_seconds: float = 0.0) -> bool:
-        """Closes the connection, which asks a worker to end, and kills it after some time. Returns whether it has ended."""
+        """Closes the connection, which asks a worker to end, and kills it later. Returns whether it has ended."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -31,7 +31,10 @@ def take_lock(descriptor: int, what: Path) -> None:
 
 
 def lock_file(path: Path) -> int:
-    """Makes and locks a file, and returns its descriptor. Raises AlreadyRunningError, or FolderAccessError where the file is not private."""
+    """Makes and locks a file, and returns its descriptor.
+
+    Raises AlreadyRunningError, or FolderAccessError where the file is not private.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         descriptor = _open(path)

@@ -1,4 +1,4 @@
-"""Opens files of other users safely, and moves files without a loss: no move overwrites. All by directory descriptor."""
+"""Opens files of other users safely, and moves files without a loss. All calls use directory descriptors."""
 
 import ctypes
 import errno

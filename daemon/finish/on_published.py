@@ -57,8 +57,8 @@ class PublishHook:
             if done.returncode == 0:
                 self._log.info("on_published.finished", **outcome)
             else:
-                said = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
-                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=one_line(said))
+                stderr = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
+                self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=one_line(stderr))
         except subprocess.TimeoutExpired:  # the text of this error has the arguments, and one of them may be a token
             self._log.error(
                 "on_published.failed", **outcome, reason=f"it did not end within {format_seconds(LONGEST_SECONDS)}"

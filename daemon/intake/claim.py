@@ -65,7 +65,7 @@ class Claim:
 
     @contextmanager
     def open(self) -> Iterator[int]:
-        """Opens the claim folder, and makes it where it is missing. Raises FolderAccessError where it is not private."""
+        """Opens the claim folder, and makes a missing one. Raises FolderAccessError where it is not private."""
         with self._folder.open(make=True) as descriptor:
             yield descriptor
 

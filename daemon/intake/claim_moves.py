@@ -56,7 +56,7 @@ class ClaimMoves:
             raise
 
     def claim_trigger(self, f: BatchFile, claim_fd: int) -> BatchFile:
-        """Moves a trigger file into the claim folder and returns it with its new state. Raises UnsafeError or OSError."""
+        """Moves a trigger file into the claim folder and returns its new state. Raises UnsafeError or OSError."""
         target = DirEntry(claim_fd, f.claim_name)
         source = DirEntry(self._landing.trigger_fd, f.name)
         if exists(*target):

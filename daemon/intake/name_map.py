@@ -1,4 +1,4 @@
-"""The names of claimed files: each has a name of its own in the claim folder, and a list beside it has the original one.
+"""The names of claimed files: each has a new name in the claim folder, and a list there has the original one.
 
 The list is read when the ledger is lost: then files of unknown batches go back to their folders.
 """

@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from daemon.batch import BatchFile, FileState
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.config.options import REQUIRED
@@ -14,7 +13,7 @@ from daemon.files.safe_files import Heartbeat, UnsafeError, open_safely
 from daemon.intake.admission import LARGEST_DOCUMENT_BYTES, time_error
 from daemon.intake.claim import Claim
 from daemon.intake.feed_match import feeds_of
-from daemon.intake.name_map import name_in_claim
+from daemon.intake.registrar import Registrar
 from daemon.intake.request import BatchRequest, TriggerError
 from daemon.intake.touch_files import TouchFile, due_requests, files_for_touch, to_touch_file
 from daemon.intake.trigger import read_trigger
@@ -55,7 +54,7 @@ class TriggerIntake:
         }
         self._ledger = ledger
         self._landing = landing
-        self._claim = claim
+        self._registrar = Registrar(ledger=ledger, claim=claim, log=log)
         self._log = log
         self._clock = clock
         self._heartbeat = heartbeat
@@ -91,7 +90,7 @@ class TriggerIntake:
         try:
             return judge()
         except TriggerError as error:
-            self._refuse(seen_files, f"{escape(name)}: {error}")
+            self._registrar.refuse(name, seen_files, f"{escape(name)}: {error}")
         except Exception as error:
             if not is_of_one_entry(error):
                 raise
@@ -127,16 +126,20 @@ class TriggerIntake:
                 ignored_by=self._landing.ignored_by,
             )
         except UnsafeError as error:
-            self._refuse([seen_file], f"{escape(seen_file.name)} {error}; land it as a plain file")
+            self._registrar.refuse(
+                seen_file.name, [seen_file], f"{escape(seen_file.name)} {error}; land it as a plain file"
+            )
             return True
         except FileNotFoundError:
             return False
         except OSError as error:
             if is_late:
-                self._refuse([seen_file], f"{escape(seen_file.name)} cannot be read ({error.strerror})")
+                self._registrar.refuse(
+                    seen_file.name, [seen_file], f"{escape(seen_file.name)} cannot be read ({error.strerror})"
+                )
             return is_late
         if request:
-            self._register(request)
+            self._registrar.register(request)
             return True
         if is_late:
             why = f"data_files_ready stayed false for {format_seconds(self._timeout_seconds)}"
@@ -220,45 +223,14 @@ class TriggerIntake:
         return decided
 
     def _register_touched(self, request: BatchRequest, touch_files: Sequence[TouchFile]) -> bool:
-        self._register(request)
+        self._registrar.register(request)
         for touch in touch_files:
             if touch.refused and not touch.is_streamed:
                 name = touch.seen_file.name
-                self._refuse([], f"{escape(name)}: {'; '.join(touch.refused[:2])}", trigger=name)
+                self._registrar.refuse(name, [], f"{escape(name)}: {'; '.join(touch.refused[:2])}")
         return True
 
-    # ---- the ledger
-
-    def _register(self, request: BatchRequest) -> None:
-        batch_id = self._ledger.new_id()
-        files = _trigger_files(batch_id, request.trigger_files)
-        files += [
-            BatchFile(number=number, kind="data", name=name, feed=feed)
-            for number, (name, feed) in enumerate(request.feeds.items(), start=len(files))
-        ]
-        batch = self._ledger.receive(
-            batch_id,
-            trigger=escape(request.trigger),
-            files=files,
-            source=request.source,
-            batch_date=request.batch_date,
-            revision=request.revision,
-            snapshot=request.snapshot,
-            checksums=dict(request.checksums),
-            rows=dict(request.rows),
-            notes=request.notes,
-        )
-        self._claim.take_triggers(batch)
-        for note in request.notes:
-            about = {"batch_id": batch.batch_id, "source": batch.source, "trigger": batch.trigger}
-            self._log.warning("batch.noted", **about, reason=note)
-
-    def _refuse(self, seen_files: Sequence[SeenFile], reason: str, trigger: str = "") -> None:
-        batch_id = self._ledger.new_id()
-        files = _trigger_files(batch_id, seen_files)
-        name = escape(trigger or seen_files[0].name)
-        batch = self._ledger.refuse(batch_id, trigger=name, files=files, reason=reason)
-        self._claim.take_triggers(batch)
+    # ---- details
 
     def _today(self) -> dt.date:
         return self._clock.now().astimezone(dt.UTC).date()
@@ -268,20 +240,6 @@ class TriggerIntake:
         for name, _ in sorted(seen - self._logged):
             self._log.info("trigger.seen", trigger=escape(name))
         self._logged = seen
-
-
-def _trigger_files(batch_id: str, seen_files: Sequence[SeenFile]) -> list[BatchFile]:
-    return [
-        BatchFile(
-            number=number,
-            kind="trigger",
-            name=seen_file.name,
-            state=FileState.MOVING,
-            claim_name=name_in_claim(batch_id, number, seen_file.name),
-            inode=seen_file.inode,
-        )
-        for number, seen_file in enumerate(seen_files)
-    ]
 
 
 def _is_of(touch: TouchFile, request: BatchRequest) -> bool:

@@ -1,4 +1,4 @@
-"""Turns bare touch files into requests: which data files each stands for, and when they are due. Pure: reads no clock."""
+"""Turns bare touch files into requests: which data files each stands for, and when they are due. Pure."""
 
 import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence

@@ -39,10 +39,10 @@ def read_trigger(
     batch_date = _batch_date(document, today)
     is_ready = _is_ready(document)
     revision = document.get("revision")
-    stated = revision_in(files) if revision is None else _whole("revision", revision, MOST_REVISIONS)
+    stated = revision_in(files) if revision is None else _whole_number("revision", revision, MOST_REVISIONS)
     snapshot = _snapshot(document)
     checksums = {n: _checksum(n, c) for n, c in _per_file(document, "checksums", files).items()}
-    rows = {n: _whole(f"rows of {escape(n)}", r) for n, r in _per_file(document, "rows", files).items()}
+    rows = {n: _whole_number(f"rows of {escape(n)}", r) for n, r in _per_file(document, "rows", files).items()}
     if not is_ready:
         return None
     _check_ignored(files, ignored_by)
@@ -96,9 +96,9 @@ def _object(content: bytes) -> dict[str, Any]:
     except RecursionError:
         raise TriggerError("the trigger is not JSON that can be read: it is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise TriggerError(
-            f"the trigger is not JSON: {error.msg[:1].lower()}{error.msg[1:]} (line {error.lineno}, column {error.colno})"
-        ) from None
+        what = f"{error.msg[:1].lower()}{error.msg[1:]}"
+        where = f"line {error.lineno}, column {error.colno}"
+        raise TriggerError(f"the trigger is not JSON: {what} ({where})") from None
     except ValueError:  # what json raises besides its own error: an integer beyond the interpreter's limit
         raise TriggerError("the trigger is not JSON that can be read: a number in it has thousands of digits") from None
     if not isinstance(document, dict):
@@ -181,9 +181,9 @@ def _per_file(document: Mapping[str, Any], key: str, files: Sequence[str]) -> Ma
     if not isinstance(value, dict):
         raise TriggerError(f"{key} {_is(document, key)}; it must map file names to values")
     named = set(files)
-    strangers = [n for n in value if n not in named]
-    if strangers:
-        raise TriggerError(f"{key} names {join_names(strangers)}, which expected_files does not")
+    unknown = [n for n in value if n not in named]
+    if unknown:
+        raise TriggerError(f"{key} names {join_names(unknown)}, which expected_files does not")
     return value
 
 
@@ -194,7 +194,7 @@ def _checksum(name: str, value: Any) -> str:
     return text.lower()
 
 
-def _whole(what: str, value: Any, most: int = 1 << 62) -> int:
+def _whole_number(what: str, value: Any, most: int = 1 << 62) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
         raise TriggerError(f"{what} is {_shown(value)}; it must be a whole number from 0")
     return value

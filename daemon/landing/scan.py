@@ -145,7 +145,7 @@ class Landing:
         return Listing(triggers=tuple(triggers[0]), data=_by_name(seen_files))
 
     def ignored_by(self, name: str) -> str:
-        """Returns the pattern by which an entry of this name is ignored; '' where there is none. Case does not matter."""
+        """Returns the pattern by which an entry of this name is ignored, without regard to case; else ''."""
         own = f"{OWN_PREFIX}*" if name.startswith(OWN_PREFIX) else ""
         # each system has its own case for the names of recycle bins and copies
         return own or next((p for p in self._config.ignore if fnmatchcase(name.casefold(), p.casefold())), "")

@@ -53,7 +53,7 @@ class Alerts:
             title, body = self._queue.get()
             try:
                 reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
-            except Exception as error:  # noqa: BLE001  whatever a notification library raises, the daemon goes on
+            except Exception as error:  # noqa: BLE001  the daemon survives every error of a notification library
                 reason = error_line(error)  # the log hides secrets in it
             if reason:
                 self._log.error("alert.failed", title=title, reason=reason)

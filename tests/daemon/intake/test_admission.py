@@ -466,7 +466,7 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
 
 
 @pytest.mark.parametrize("error", [StoppingError(), OSError("the disk"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["_content", "_register"])
+@pytest.mark.parametrize("where", ["_content", "register"])
 def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
     zone: Zone,
     monkeypatch: pytest.MonkeyPatch,
@@ -480,7 +480,8 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
         zone.land("day", "orders_1.csv")
         daemon.tick()
         hand.pass_(1)
-        monkeypatch.setattr(daemon.components.intake, where, raising)
+        intake = daemon.components.intake
+        monkeypatch.setattr(intake if where == "_content" else intake._registrar, where, raising)  # noqa: SLF001
         daemon.components.intake._timeout_seconds = 0.0  # noqa: SLF001
         if isinstance(error, OSError) and where == "_content":
             daemon.tick()  # said to be the trigger's, which cannot be read
