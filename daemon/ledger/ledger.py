@@ -91,6 +91,8 @@ class Ledger(LedgerReader):
 
     def update(self, batch_id: str, **columns: Any) -> None:
         """Changes columns other than the state."""
+        if "state" in columns:
+            raise ValueError("a state is changed by `move`")
         with self._transaction():
             self._update(batch_id, columns)
 
