@@ -72,7 +72,7 @@ def open_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Ite
         for part in path.relative_to(top).parts:
             here /= part
             above = descriptor
-            descriptor = _entered(descriptor, part, here, make=make)
+            descriptor = _enter(descriptor, part, here, make=make)
             os.close(above)
             if (owner := os.fstat(descriptor).st_uid) not in owners:
                 mine = f"this user ({os.geteuid()}) or the owner of {top}"
@@ -82,7 +82,7 @@ def open_below(top_fd: int, top: Path, path: Path, *, make: bool = False) -> Ite
         os.close(descriptor)
 
 
-def _entered(above: int, name: str, path: Path, *, make: bool) -> int:
+def _enter(above: int, name: str, path: Path, *, make: bool) -> int:
     if make and exists(above, name) is None:
         os.mkdir(name, 0o755, dir_fd=above)
         os.fsync(above)

@@ -38,7 +38,7 @@ def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str,
     return [(s.name, f.name) for s in catalogue for f in s.feeds if any(fnmatchcase(n, f.files) for n in spellings)]
 
 
-def misspelled(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def misspelling_of(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     """Returns the difference where only its spelling keeps a name from matching a feed, and the remedy; else ''."""
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
@@ -50,7 +50,7 @@ def misspelled(name: str, catalogue: Sequence[CatalogueSource]) -> str:
 def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     """Returns why no trigger can take a file that looks like a delivery; '' for all other files."""
     found = feeds_of(name, catalogue)
-    spelled = "" if found else misspelled(name, catalogue)
+    spelled = "" if found else misspelling_of(name, catalogue)
     if (found or spelled) and (wrong := name_error(name)):
         return f"{wrong}; rename the file"
     return f"matches no feed: {spelled}" if spelled else ""
@@ -62,7 +62,7 @@ def revision_in(names: Sequence[str]) -> int:
 
 
 def _no_feed(name: str, catalogue: Sequence[CatalogueSource]) -> str:
-    if spelled := misspelled(name, catalogue):
+    if spelled := misspelling_of(name, catalogue):
         return f": {spelled}"
     patterns = join_names((f.files for s in catalogue for f in s.feeds), most=6)
     packed = "; a packed file has its ending behind that" if plain_name(name) != name else ""

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from daemon.intake.admission import Touched, judge_file, spelling
-from daemon.intake.feed_match import feeds_of, match_feeds, misspelled, revision_in
+from daemon.intake.feed_match import feeds_of, match_feeds, misspelling_of, revision_in
 from daemon.intake.request import BatchRequest, TriggerError
 from daemon.landing.scan import SeenFile
 from daemon.text import escape, join_names
@@ -88,7 +88,7 @@ def due_requests(
     the file can move only once.
     """
     requests = list[BatchRequest]()
-    for together in _connected(touch_files):
+    for together in _group_connected(touch_files):
         members = [touch for group in together.values() for touch in group]
         is_quiet = all(t.seen_file.unchanged_seconds >= quiet_seconds for t in members)
         if is_quiet or any(t.seen_file.age_seconds >= max_wait_seconds for t in members):
@@ -97,7 +97,7 @@ def due_requests(
 
 
 def _is_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
-    if feeds_of(name, catalogue) or misspelled(name, catalogue):
+    if feeds_of(name, catalogue) or misspelling_of(name, catalogue):
         return True
     # invoices_1.csv.done means invoices_1.csv, also where no feed takes that: it is a mistake of the sender, and not a
     # general signal
@@ -105,7 +105,7 @@ def _is_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
     return spelling(PurePosixPath(plain_name(name)).suffix) in endings - {""}
 
 
-def _connected(touch_files: Sequence[TouchFile]) -> list[dict[_Key, list[TouchFile]]]:
+def _group_connected(touch_files: Sequence[TouchFile]) -> list[dict[_Key, list[TouchFile]]]:
     parts: list[dict[_Key, list[TouchFile]]] = []
     for touch in touch_files:
         joined: dict[_Key, list[TouchFile]] = {f.key: [touch] for f in touch.data_files}

@@ -109,11 +109,11 @@ def _object(content: bytes) -> dict[str, Any]:
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise TriggerError(f"the trigger names the key {join_names(_repeated(k for k, _ in pairs))} twice")
+        raise TriggerError(f"the trigger names the key {join_names(_find_repeated(k for k, _ in pairs))} twice")
     return found
 
 
-def _repeated(names: Iterable[str]) -> list[str]:
+def _find_repeated(names: Iterable[str]) -> list[str]:
     return [n for n, times in Counter(names).items() if times > 1]
 
 
@@ -152,7 +152,7 @@ def _expected_files(document: Mapping[str, Any]) -> tuple[str, ...]:
         if wrong := name_error(name):
             raise TriggerError(f"expected_files names {escape(name) or 'an empty name'}, which {wrong}")
     if len(set(value)) < len(value):
-        raise TriggerError(f"expected_files names {join_names(_repeated(value))} twice")
+        raise TriggerError(f"expected_files names {join_names(_find_repeated(value))} twice")
     return tuple(value)
 
 

@@ -62,7 +62,7 @@ class _StabilityTracker:
         self._before = self._known
         self._known = {}
 
-    def observed(self, key: _Key, seen: os.stat_result) -> SeenFile:
+    def observe(self, key: _Key, seen: os.stat_result) -> SeenFile:
         now = self._clock.monotonic()
         signature = (seen.st_ino, seen.st_size, seen.st_mtime_ns, stat.S_IFMT(seen.st_mode))
         known, since, first = self._before.get(key, (signature, now, now))
@@ -204,7 +204,7 @@ class Landing:
                     if seen is None:
                         continue
                     if not stat.S_ISDIR(seen.st_mode):
-                        seen_files.append(self._tracker.observed((area, within, entry.name), seen))
+                        seen_files.append(self._tracker.observe((area, within, entry.name), seen))
                     elif not within and entry.name not in self._not_data:
                         subfolders.append(entry.name)
         except OSError as error:

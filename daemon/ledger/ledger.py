@@ -102,7 +102,7 @@ class Ledger(LedgerReader):
             for f in files:
                 values = to_file_columns(f)
                 number = values.pop("number")
-                assigned = f"UPDATE file SET {_assigned(values)} WHERE batch_id = ? AND number = ?"
+                assigned = f"UPDATE file SET {_assignments(values)} WHERE batch_id = ? AND number = ?"
                 self._db.execute(assigned, (*values.values(), batch_id, number))
 
     def retry(self, batch_id: str) -> Batch:
@@ -110,7 +110,7 @@ class Ledger(LedgerReader):
 
         Raises NoSuchBatchError, or ValueError where the batch has not failed.
         """
-        batch = self._failed(batch_id, "retried")
+        batch = self._require_failed(batch_id, "retried")
         return self.move(
             batch.batch_id, State.READY, "batch.retried", attempts=0, worker_crashes=0, next_attempt_at=None
         )
@@ -120,7 +120,7 @@ class Ledger(LedgerReader):
 
         Raises NoSuchBatchError, or ValueError where the batch has not failed.
         """
-        batch = self._failed(batch_id, "abandoned")
+        batch = self._require_failed(batch_id, "abandoned")
         return self.move(batch.batch_id, State.REJECTED, "batch.rejected", f"abandoned after: {batch.reason}")
 
     # ---- details
@@ -147,7 +147,7 @@ class Ledger(LedgerReader):
         if self._on_change:
             self._on_change(event, batch)
 
-    def _failed(self, batch_id: str, verb: str) -> Batch:
+    def _require_failed(self, batch_id: str, verb: str) -> Batch:
         batch = self.batch(batch_id)
         if batch.state != State.FAILED:
             raise ValueError(f"batch {batch.batch_id} is {batch.state}; only a FAILED batch can be {verb}")
@@ -170,12 +170,12 @@ class Ledger(LedgerReader):
 
     def _update(self, batch_id: str, values: Mapping[str, Any]) -> None:
         row = (*(to_column(v) for v in values.values()), batch_id)
-        self._db.execute(f"UPDATE batch SET {_assigned(values)} WHERE batch_id = ?", row)
+        self._db.execute(f"UPDATE batch SET {_assignments(values)} WHERE batch_id = ?", row)
 
     def _add_history(self, batch_id: str, event: str, state: State, reason: str) -> None:
         values = {"batch_id": batch_id, "changed_at": self._clock.text(), "event": event, "state": state}
         self._insert("history", {**values, "reason": reason})
 
 
-def _assigned(values: Mapping[str, Any]) -> str:
+def _assignments(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{column} = ?" for column in values)

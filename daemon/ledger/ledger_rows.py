@@ -55,7 +55,7 @@ def to_column(value: Any) -> Any:
 def to_file_columns(f: BatchFile) -> dict[str, Any]:
     """Returns the columns of a file's row."""
     values = {name: getattr(f, name) for name in (*_PLAIN_FILE_COLUMNS, "name", "folder", "state")}
-    return {name: to_column(value) for name, value in values.items()} | {"inode": _signed(f.inode)}
+    return {name: to_column(value) for name, value in values.items()} | {"inode": _to_signed(f.inode)}
 
 
 def to_batch(row: sqlite3.Row, files: Sequence[BatchFile]) -> Batch:
@@ -83,13 +83,13 @@ def to_file(row: sqlite3.Row) -> BatchFile:
         name=os.fsdecode(row["name"]),
         folder=os.fsdecode(row["folder"]),
         state=FileState(row["state"]),
-        inode=_unsigned(row["inode"]),
+        inode=_to_unsigned(row["inode"]),
     )
 
 
 def to_entry(row: sqlite3.Row) -> tuple[str, int]:
     """Returns the name and inode of a file's row."""
-    return os.fsdecode(row["name"]), _unsigned(row["inode"])
+    return os.fsdecode(row["name"]), _to_unsigned(row["inode"])
 
 
 def _is_utf8(text: str) -> bool:
@@ -100,10 +100,10 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _signed(inode: int) -> int:
+def _to_signed(inode: int) -> int:
     # some file systems use all 64 bits of an inode number, and an integer of SQLite has a sign
     return inode - (1 << 64) if inode >> 63 else inode
 
 
-def _unsigned(inode: int) -> int:
+def _to_unsigned(inode: int) -> int:
     return inode + (1 << 64) if inode < 0 else inode

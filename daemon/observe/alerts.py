@@ -52,7 +52,7 @@ class Alerts:
         while True:
             title, body = self._queue.get()
             try:
-                reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
+                reason = "" if self._load_services().notify(title=title, body=body) else "a service did not take it"
             except Exception as error:  # noqa: BLE001  the daemon survives every error of a notification library
                 reason = error_line(error)  # the log hides secrets in it
             if reason:
@@ -62,7 +62,7 @@ class Alerts:
             with self._lock:
                 self._pending.remove(title)
 
-    def _loaded(self) -> Any:
+    def _load_services(self) -> Any:
         if self._services is None:
             import apprise  # 40 MB that only a daemon with alerts has to carry
 

@@ -44,7 +44,7 @@ class Log:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
                 self._with_observer,
-                _rendered,
+                _render,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
             context_class=dict,
@@ -100,7 +100,7 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{k}_" if k in OWN_KEYS else k: v for k, v in values.items()}
 
 
-def _rendered(
+def _render(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[str | bytes, str | bytes], dict[str, Any]]:
     """Returns the line for the file, and the one for a terminal or journal, which has no stack trace."""
