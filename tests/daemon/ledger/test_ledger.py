@@ -166,6 +166,23 @@ def test_a_ledger_of_version_1_is_read_as_it_is_and_upgraded_by_the_daemon(path:
         opened.close()
 
 
+@pytest.mark.parametrize(
+    ("view", "index"),
+    [
+        ("next_ready", "batch_state"),
+        ("ready_duplicates", "batch_state"),
+        ("awaiting_archive", "batch_awaiting_archive"),
+        ("awaiting_hook", "batch_awaiting_hook"),
+    ],
+)
+def test_what_each_tick_asks_reads_the_open_batches_alone(path: Path, view: str, index: str) -> None:
+    Ledger.open(path).close()
+    with sqlite3.connect(path) as db:
+        plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN SELECT * FROM {view}")]
+    assert any(f"USING INDEX {index}" in step for step in plan)
+    assert not [step for step in plan if step == "SCAN batch"]
+
+
 def test_ids_sort_by_time_and_prefixes_find_them(path: Path) -> None:
     hand = HandClock()
     ledger = Ledger.open(path, hand.clock)
