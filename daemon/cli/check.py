@@ -16,37 +16,17 @@ from typing import Any
 from daemon.cli.output import coloured, plural, size
 from daemon.cli.status import writers
 from daemon.config.config import Config
-from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
-from daemon.files.lock_holder import holder
+from daemon.files.file_systems import file_system_of, has_events, is_network, keeps_modes
+from daemon.files.folder_access import OTHERS, FolderAccessError, exposed_reason, modeless_reason, open_below
+from daemon.files.lock_holder import lock_holder
 from daemon.files.safe_files import folder
-from daemon.text import listed
+from daemon.text import join_names, one_line
 from pipeline import contract
 from pipeline.contract import Ready, Tried
 
 OLDEST_PYTHON = (3, 11)
 LITTLE_BYTES, TOO_LITTLE_BYTES = 2_000_000_000, 200_000_000
 CAP_LEASE = 28
-# SQLite's write-ahead log needs memory that processes share, and a network does not share it.
-NETWORK = (
-    "nfs",
-    "nfs4",
-    "cifs",
-    "smb3",
-    "smbfs",
-    "9p",
-    "ceph",
-    "glusterfs",
-    "fuse.sshfs",
-    "fuse.s3fs",
-    "fuse.rclone",
-    "afs",
-    "lustre",
-)
-# File systems that keep no modes, and the options with which they do.
-_WINDOWS = frozenset(("unix", "posix", "modefromsid", "cifsacl", "dynperm"))
-_NEVER = frozenset[str]()
-MODELESS = {"vfat": _NEVER, "msdos": _NEVER, "exfat": _NEVER, "cifs": _WINDOWS, "smb3": _WINDOWS}
-MOUNTS = Path("/proc/self/mountinfo")
 OK, NOTE, BAD = "ok", "note", "bad"
 _COLOURS = {OK: "ARCHIVED", NOTE: "WAITING", BAD: "FAILED"}
 
@@ -95,7 +75,7 @@ def _safely(subject: str, look: Told, what: str) -> Told:
     try:
         yield from look
     except Exception as error:  # noqa: BLE001 - what cannot be looked at is a finding, too, and the others still count
-        yield subject, BAD, f"cannot be {what}: {' '.join(str(error).split())}"
+        yield subject, BAD, f"cannot be {what}: {one_line(error, most=None)}"
 
 
 def _trials(config: Config) -> Told:
@@ -226,7 +206,7 @@ def _folders(config: Config) -> Told:
             yield name, OK, f"{path} will be made"
         else:
             yield name, OK, str(path)
-    if says := exposed(config.landing):
+    if says := exposed_reason(config.landing):
         yield "landing", NOTE if config.landing.allow_world_writable else BAD, says
     yield from _own_ground(config)
 
@@ -241,7 +221,7 @@ def _own_ground(config: Config) -> Told:
         if says := _strange(path, top):
             yield name, BAD, says
     if not keeps_modes(there := _nearest(claim)) and there.stat().st_mode & OTHERS:
-        yield "claim", BAD, modeless_sentence(claim)
+        yield "claim", BAD, modeless_reason(claim)
     if claim.is_symlink():
         yield "claim", BAD, f"{claim} is a symbolic link; set [landing] claim_path to the folder itself"
     elif claim.is_dir():
@@ -254,11 +234,11 @@ def _own_ground(config: Config) -> Told:
 
 def _strange(path: Path, top: Path) -> str:
     try:
-        with folder(top) as top_fd, opened_below(top_fd, top, path):
+        with folder(top) as top_fd, open_below(top_fd, top, path):
             return ""
     except FileNotFoundError:
         return ""
-    except GroundError as error:
+    except FolderAccessError as error:
         return str(error)
 
 
@@ -343,43 +323,15 @@ def _capabilities() -> int:
 
 
 def _ledger(config: Config) -> Told:
-    kind = file_system(_nearest(config.ledger_path.parent))
-    if kind in NETWORK:
+    kind = file_system_of(_nearest(config.ledger_path.parent))
+    if is_network(kind):
         yield "ledger", BAD, f"{config.ledger_path} would lie on {kind}; put it on a local disk ([ledger] path)"
-    if (kind := file_system(_nearest(config.landing.path))) in NETWORK or kind.startswith("fuse"):
+    if not has_events(kind := file_system_of(_nearest(config.landing.path))):
         yield (
             "landing",
             NOTE,
             f"{config.landing.path} lies on {kind}, which tells no events: the folder is listed every few seconds",
         )
-
-
-def keeps_modes(path: Path, mounts: Path = MOUNTS) -> bool:
-    """Whether a folder can be closed to other users on the file system that a path lies on."""
-    kind, options = _mount(path, mounts)
-    return kind not in MODELESS or bool(MODELESS[kind] & set(options))
-
-
-def file_system(path: Path, mounts: Path = MOUNTS) -> str:
-    """The type of the file system that a path lies on; '' where the system does not tell."""
-    return _mount(path, mounts)[0]
-
-
-def _mount(path: Path, mounts: Path) -> tuple[str, list[str]]:
-    try:
-        lines = mounts.read_text().splitlines()
-    except OSError:
-        return "", []
-    found, options = "", ""
-    longest = -1
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")
-        if (
-            path.is_relative_to(point) and len(point) >= longest
-        ):  # of two mounts on one point the later covers the earlier
-            longest, found, options = len(point), after.split()[0], after.split()[-1]
-    return found, options.split(",")
 
 
 def _commands(config: Config, environ: Mapping[str, str]) -> Told:
@@ -397,14 +349,14 @@ def _commands(config: Config, environ: Mapping[str, str]) -> Told:
         apprise = importlib.import_module("apprise")
         wrong = [n for n, url in enumerate(config.alerts.urls, start=1) if not apprise.Apprise().add(url)]
         if wrong:  # by their place: any part of such an address may be a password
-            numbers = listed(f"number {n}" for n in wrong)
+            numbers = join_names(f"number {n}" for n in wrong)
             yield "alerts", BAD, f"[alerts] urls: {numbers} not understood by apprise; correct what is wrong"
         else:
-            yield "alerts", OK, listed(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
+            yield "alerts", OK, join_names(sorted({f"{url.partition('://')[0]}://…" for url in config.alerts.urls}))
 
 
 def _running(config: Config) -> Told:
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     yield "daemon", OK, f"running, process {daemon.pid}" if daemon else "not running"
     worker, other = writers(daemon, Path(config.settings.lake_path))
     if (writer := other if daemon else worker) is not None:
@@ -420,7 +372,7 @@ def _lake(config: Config) -> Told:
     reader = importlib.import_module("pipeline.reader")
     state = reader.published(lake)
     yield "tables", OK, f"{len(state.versions)} published"
-    if holder(lake / ".lock") is None:
+    if lock_holder(lake / ".lock") is None:
         yield from _left_open(lake, reader, state)
     yield from _outdated(config)
 

@@ -22,7 +22,7 @@ from daemon.config.packaged_files import shipped
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=7, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
-GIVES_UP = ("worker.refused", "worker.not_started", "batch.failed")  # a service would go on; here somebody waits
+GIVES_UP = ("worker.start_failed", "batch.failed")  # a service would go on; here somebody waits
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
 FINE, A_BATCH_FAILED, USAGE = 0, 1, 2
 
@@ -160,7 +160,7 @@ def _line(event: dict[str, Any]) -> str:
     match event["event"]:
         case "worker.ready":
             return f"  the worker is warm after {float(event['seconds']):.1f} s"
-        case "worker.died" | "worker.refused" | "worker.not_started":
+        case "worker.died" | "worker.start_failed":
             return f"[red]  {said['event']}: {said.get('reason', '')}[/red]"
         case "stage.finished":
             counts = ", ".join(

@@ -25,20 +25,13 @@ EXIT_CODES = {
     "NoSuchSourceError": NOT_FOUND,
     "SampleError": USAGE,
     "QueryError": USAGE,
-    "HeldError": BUSY,
+    "AlreadyRunningError": BUSY,
     "ExternalCommit": A_BATCH_FAILED,
     "LakeLocked": BUSY,
 }
 
-STATES = (
-    "WAITING",
-    "READY",
-    "RUNNING",
-    "PUBLISHED",
-    "ARCHIVED",
-    "REJECTED",
-    "FAILED",
-)  # daemon.batch has them, and is not needed for --help
+# those of daemon.batch, which --help does without
+STATES = ("WAITING", "READY", "RUNNING", "PUBLISHED", "DUPLICATE", "ARCHIVED", "REJECTED", "FAILED")
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 Body = Callable[..., int | None]
@@ -175,11 +168,11 @@ def _demo(folder: Path | None, engine: str | None) -> int:
 @click.option("--quiet", is_flag=True, help="Nothing on stderr but refusals; the log file has every event.")
 def _run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and take its batches through the pipeline."""
-    from daemon.wakeup import Bell, rung_by_signals
+    from daemon.wakeup import WakeEvents, stop_on_signals
 
-    bell = Bell()
-    with rung_by_signals(
-        bell
+    wake_events = WakeEvents()
+    with stop_on_signals(
+        wake_events
     ):  # before anything that takes a moment to import: a daemon that is stopped as it starts ends well
         from daemon import service
         from daemon.cli import tail
@@ -189,7 +182,7 @@ def _run(*, once: bool, quiet: bool) -> int:
         # A person reads lines, a journal keeps JSON.
         on_event = (lambda event: say(tail.told(event))) if sys.stderr.isatty() and not quiet else None
         before = _verdicts(config) if once else {}
-        code = service.run(config, once=once, quiet=quiet, on_event=on_event, bell=bell)
+        code = service.run(config, once=once, quiet=quiet, on_event=on_event, wake_events=wake_events)
         if once and not quiet:
             for batch_id, verdict in _verdicts(config).items():
                 if before.get(batch_id, (0, ""))[0] != verdict[0]:
@@ -251,7 +244,7 @@ def _decide(batch: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> 
     if found.state != "FAILED":
         raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{verb}`")
     if _may(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
-        ledger = Ledger.opened(config.ledger_path)
+        ledger = Ledger.open(config.ledger_path)
         getattr(ledger, verb)(found.batch_id)
         ledger.close()
 

@@ -8,7 +8,7 @@ from daemon.batch import Batch, State
 from daemon.cli import output
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
-from daemon.text import listed, printable
+from daemon.text import escape, join_names
 
 LONGEST_STORY = 12  # lines
 MOST_FINDINGS = 3
@@ -79,7 +79,7 @@ def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
 
 
 def _headline(batch: Batch, config: Config) -> str:
-    what = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or printable(batch.trigger)
+    what = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or escape(batch.trigger)
     stage = (batch.result or {}).get("stage", "")
     of = f" of {config.retry.attempts}" if batch.state in (State.READY, State.RUNNING, State.FAILED) else ""
     begun = f"attempt {batch.attempts}{of}" if batch.attempts else ""
@@ -91,7 +91,7 @@ def _headline(batch: Batch, config: Config) -> str:
 def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, str]]:
     result = batch.result or {}
     is_verdict = batch.state in (State.REJECTED, State.FAILED)
-    yield "trigger", f"{printable(batch.trigger)} at {output.moment(batch.received_at)}"
+    yield "trigger", f"{escape(batch.trigger)} at {output.moment(batch.received_at)}"
     yield ("cause" if is_verdict else "reason"), batch.reason
     yield from (("note", note) for note in (*batch.notes[:1], "; ".join(batch.notes[1:])))
     if is_verdict:
@@ -99,7 +99,7 @@ def _told(batch: Batch, ledger: Ledger, config: Config) -> Iterator[tuple[str, s
     elif batch.published_at and "rows_read" in result:
         yield "rows", _counts(result)
     elif batch.waiting_for:
-        yield "missing", listed(batch.waiting_for)
+        yield "missing", join_names(batch.waiting_for)
     yield "files", _files(batch, config)
     yield "next", next_step(batch)
 
@@ -122,7 +122,7 @@ def _counts(result: Mapping[str, Any]) -> str:
 def _files(batch: Batch, config: Config) -> str:
     count, bytes_ = len(batch.data_files), sum(f.bytes for f in batch.data_files)
     what = (
-        f"{output.plural(count, 'file')}, {output.size(bytes_)}: {listed(f.name for f in batch.data_files)}"
+        f"{output.plural(count, 'file')}, {output.size(bytes_)}: {join_names(f.name for f in batch.data_files)}"
         if count
         else "no data files"
     )
@@ -136,7 +136,7 @@ def _folder(batch: Batch, config: Config) -> str:
             return _short(landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id, config)
         case State.REJECTED:
             return _short(landing.rejected_path / batch.batch_id, config) + " (reason.json says more)"
-        case State.READY | State.RUNNING | State.PUBLISHED | State.FAILED:
+        case State.READY | State.RUNNING | State.PUBLISHED | State.DUPLICATE | State.FAILED:
             return "claimed"
         case _:
             return ""
@@ -175,7 +175,7 @@ def _corrections(batch: Batch) -> Iterator[tuple[str, str]]:
     if corrections:
         first = corrections[0]
         earlier = f"batch {first['of']}" if first["of"] else "an earlier batch"
-        names = listed(c["name"] for c in corrections)
+        names = join_names(c["name"] for c in corrections)
         yield (
             "again",
             f"{names}: came before with other content ({earlier}), so taken for a correction, revision {first['revision']}: its rows win",
@@ -192,7 +192,7 @@ def _findings(batch: Batch, most: int) -> list[tuple[str, str]]:
     lines = list[tuple[str, str]]()
     for f in (f for f in found if f.get("advice")):
         lines += [
-            ("see to", _broken(f) + (f": {printable(f['examples'][0])}" if f["examples"] else "")),
+            ("see to", _broken(f) + (f": {escape(f['examples'][0])}" if f["examples"] else "")),
             ("", f["advice"]),
         ]
     plain = [_broken(f) for f in found if not f.get("advice")]

@@ -12,11 +12,11 @@ from daemon.batch import State
 from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
-from daemon.files.lock_holder import Holder, child, holder
-from daemon.intake.trigger import set_aside
+from daemon.files.lock_holder import LockHolder, child_process, lock_holder
+from daemon.intake.feed_match import set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.text import listed, printable
+from daemon.text import escape, join_names, one_line
 from pipeline import contract
 
 MOST_SET_ASIDE = 3
@@ -24,7 +24,7 @@ MOST_SET_ASIDE = 3
 
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     """The shape of `status --json`."""
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     worker, other = writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     tables, unreadable = outdated(config)
@@ -51,15 +51,15 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def writers(daemon: Holder | None, lake: Path) -> tuple[int | None, int | None]:
+def writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
     """Returns the worker's process and that of another writer, for whose end the worker waits; each may be missing.
 
     The worker is the process that writes to the lake, or the daemon's warm one that has no order.
     """
-    writer = holder(lake / ".lock")
+    writer = lock_holder(lake / ".lock")
     if daemon is None:
         return (writer.pid if writer else None), None
-    own = child(daemon.pid, "pipeline")
+    own = child_process(daemon.pid, "pipeline")
     if writer is None or writer.pid in (own, daemon.pid):
         return (writer.pid if writer else own), None
     return own, writer.pid
@@ -74,26 +74,28 @@ def outdated(config: Config) -> tuple[list[str], str | None]:
     try:
         found = definitions.outdated(config.settings)
     except Exception as error:  # noqa: BLE001 - damaged, or of a newer version: the rest is still to be shown
-        return [], " ".join(str(error).split())
+        return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
 
 
 def unclaimed(config: Config, ledger: Ledger) -> list[str]:
     """Data files in the landing folder that no open trigger names, as they lie there: `orders.csv`, `monday/orders.csv`."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
-    zone = Landing(config, Clock(), on_trouble=lambda _sentence: None, on_open=lambda _descriptor: None)
+    zone = Landing(config.landing, Clock(), on_failure=lambda _sentence: None, on_open=lambda _descriptor: None)
     try:
-        seen = zone.look().data
+        seen = zone.scan().data
     finally:
         zone.close()
-    return sorted(str(Path(s.folder) / s.name) for name, spots in seen.items() if name not in named for s in spots)
+    return sorted(
+        str(Path(s.folder) / s.name) for name, seen_files in seen.items() if name not in named for s in seen_files
+    )
 
 
 def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
     """Files that look like deliveries and that no trigger can take, each with the reason."""
     catalogue = contract.catalogue(config.settings.source_paths, config.settings.without)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
-    return [{"file": printable(file), "reason": reason} for file, reason in reasons.items() if reason]
+    return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 
 
 def lines(now: Mapping[str, Any]) -> list[str]:
@@ -119,17 +121,17 @@ def lines(now: Mapping[str, Any]) -> list[str]:
         ),
     ]
     for w in now["waiting_for"]:
-        what = f"{printable(w['trigger'])} since {output.moment(w['since'])}: {listed(w['files'])}"
+        what = f"{escape(w['trigger'])} since {output.moment(w['since'])}: {join_names(w['files'])}"
         told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
     if now["unclaimed"]:
         told.append(
             (
                 "unclaimed",
-                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {listed(now['unclaimed'])}",
+                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {join_names(now['unclaimed'])}",
             )
         )
     told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]
     if now["outdated"]:
         says = "not all rows follow the definition of now; `lakegate check` says since when"
-        told.append(("outdated", f"{listed(now['outdated'])}: {says}"))
+        told.append(("outdated", f"{join_names(now['outdated'])}: {says}"))
     return [f"{label:<10}{text}" for label, text in told]

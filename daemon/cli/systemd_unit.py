@@ -46,8 +46,8 @@ def _with_folders(unit: str, ledger: Path, folders: Sequence[Path]) -> str:
     make = f"+/bin/sh -c '{script}' {' '.join(map(_argument, (ledger, *folders)))}"
     unit = unit.replace("\nExecStart=", f"\n# Makes what is not there yet.\nExecStartPre={make}\nExecStart=", 1)
     # the dash, here and below: when systemd prepares the command above, the folder is not there
-    unit = _with(unit, "ProtectSystem", f"strict\nReadWritePaths={_listed(folders, '-')}")
-    return unit.replace("\n[Service]", f"RequiresMountsFor={_listed(folders)}\n\n[Service]", 1)
+    unit = _with(unit, "ProtectSystem", f"strict\nReadWritePaths={_list(folders, '-')}")
+    return unit.replace("\n[Service]", f"RequiresMountsFor={_list(folders)}\n\n[Service]", 1)
 
 
 def _with_hidden(unit: str, read: Sequence[Path], written: Sequence[Path]) -> str:
@@ -55,8 +55,8 @@ def _with_hidden(unit: str, read: Sequence[Path], written: Sequence[Path]) -> st
     # that is not there is the daemon's to report
     if any(f.is_relative_to(home) for f in (*read, *written) for home in HOMES):
         unit = _with(unit, "ProtectHome", "tmpfs")
-    lines = [f"BindReadOnlyPaths={_listed(_outermost(read), '-')}"] if read else []
-    lines += [f"BindPaths={_listed(written, '-')}"] if written else []
+    lines = [f"BindReadOnlyPaths={_list(_outermost(read), '-')}"] if read else []
+    lines += [f"BindPaths={_list(written, '-')}"] if written else []
     return _with(unit, "PrivateTmp", "\n".join(("yes", *lines)))
 
 
@@ -120,7 +120,7 @@ def _quoted(path: Path, prefix: str = "") -> str:
     return f'"{escaped}"' if re.search(r"[\s'\"\\;]", str(path)) else escaped
 
 
-def _listed(paths: Iterable[Path], prefix: str = "") -> str:
+def _list(paths: Iterable[Path], prefix: str = "") -> str:
     return " ".join(_quoted(f, prefix) for f in paths)
 
 

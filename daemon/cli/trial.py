@@ -14,7 +14,7 @@ from queue import Empty
 from typing import Any
 
 from daemon.config.config import Config
-from daemon.dispatch.process import Child, Ended
+from daemon.dispatch.process import WorkerExited, WorkerProcess
 from pipeline import contract
 from pipeline.contract import Ready, Refused, Settings, Trial, Tried
 
@@ -30,7 +30,7 @@ def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | s
         folder = Path(root)
         settings = replace(config.settings, lake_path=str(folder / "lake"), log_path=str(folder / "spark.log"))
         secrets = config.secrets(os.environ)
-        child = Child(command, folder / "worker.log", threading.Event().set, secrets)
+        child = WorkerProcess(command, folder / "worker.log", threading.Event().set, secrets)
         try:
             for order in (settings, *(Trial(source=source) for source in sources)):
                 child.send(order)
@@ -49,7 +49,7 @@ def _shared(settings: Settings) -> str | None:
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))
 
 
-def _heard(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
+def _heard(child: WorkerProcess, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
     until = time.monotonic() + SECONDS
     while (seconds := until - time.monotonic()) > 0:
         try:
@@ -61,7 +61,7 @@ def _heard(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried 
         if isinstance(message, Refused):
             # what no retry helps is a sentence of ours
             return message.reason + (_last_words(folder, secrets) if message.retryable else "")
-        if isinstance(message, Ended):
+        if isinstance(message, WorkerExited):
             return f"the worker ended: {message.reason}{_last_words(folder, secrets)}"
         until = time.monotonic() + SECONDS  # it reports stages
     return f"the worker said nothing for {SECONDS:g} seconds{_last_words(folder, secrets)}"
