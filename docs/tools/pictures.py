@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from itertools import pairwise
 
-ROW_HEIGHT, BOX_HEIGHT, GAP, LETTER, MARGIN = 84, 32, 26, 7.4, 12
+ROW_HEIGHT, BOX_HEIGHT, GAP, WIDE_GAP, LETTER, MARGIN = 84, 32, 26, 60, 7.4, 12
 SWEEPS = 24  # passes that order the boxes of each row by their neighbours
 _BOX = re.compile(r"(\w+)\[(.+)\]")
 _ARROW = re.compile(r"(\w+|\[\*\])\s*-->\s*(\w+|\[\*\])\s*(?::\s*(.*))?")
@@ -41,21 +41,26 @@ def read(mermaid: str) -> Chart:
 
 
 def svg(mermaid: str, title: str) -> str:
-    """Returns the chart as an SVG element: rows from top to bottom, arrows that go down pass between boxes."""
+    """Returns the chart as an SVG element, rows from top to bottom. Arrows with a label get a number and a line in a list."""
     chart = read(mermaid)
     layers = _layers(chart)
     rows, chains = _rows(chart, layers)
     _order(rows, chains)
     widths = {box: _width(chart.labels[box]) for box in chart.labels}
-    places = _places(rows, widths)
+    gap = WIDE_GAP if any(label for _, label in chains) else GAP
+    places = _places(rows, widths, gap)
     width = max(x + widths.get(box, 0) / 2 for box, (x, _) in places.items()) + MARGIN
     height = len(rows) * ROW_HEIGHT - (ROW_HEIGHT - BOX_HEIGHT) + 2 * MARGIN
-    drawn = [_arrow(chain, label, places) for chain, label in chains]
+    drawn = [_arrow(chain, places) for chain, _ in chains]
+    numbered = [(chain, label) for chain, label in chains if label]
+    drawn += [_number(number, chain, places) for number, (chain, _) in enumerate(numbered, start=1)]
     drawn += [_box(box, chart.labels[box], places[box], widths[box]) for box in chart.labels]
     head = '<defs><marker id="head" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
     head += '<path class="head" d="M0 0 L8 4 L0 8 z"/></marker></defs>'
     size = f'viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px"'
-    return f'<svg class="picture" role="img" {size}><title>{escape(title)}</title>{head}{"".join(drawn)}</svg>'
+    picture = f'<svg class="picture" role="img" {size}><title>{escape(title)}</title>{head}{"".join(drawn)}</svg>'
+    lines = [f"<li>{_named(chain[0])} → {_named(chain[-1])}: {escape(label)}</li>" for chain, label in numbered]
+    return f"<div>{picture}{'<ol>' + ''.join(lines) + '</ol>' if lines else ''}</div>"
 
 
 def _layers(chart: Chart) -> dict[str, int]:
@@ -117,8 +122,8 @@ def _order(rows: list[list[str]], chains: Sequence[tuple[list[str], str]]) -> No
             place |= {box: at / max(1, len(row) - 1) if len(row) > 1 else 0.5 for at, box in enumerate(row)}
 
 
-def _places(rows: Sequence[Sequence[str]], widths: Mapping[str, float]) -> dict[str, tuple[float, float]]:
-    lengths = [sum(widths.get(box, 0) + GAP for box in row) - GAP for row in rows]
+def _places(rows: Sequence[Sequence[str]], widths: Mapping[str, float], gap: float) -> dict[str, tuple[float, float]]:
+    lengths = [sum(widths.get(box, 0) + gap for box in row) - gap for row in rows]
     places: dict[str, tuple[float, float]] = {}
     for number, row in enumerate(rows):
         free = max(lengths) - lengths[number]
@@ -127,7 +132,7 @@ def _places(rows: Sequence[Sequence[str]], widths: Mapping[str, float]) -> dict[
         for box in row:
             width = widths.get(box, 0)
             places[box] = (x + width / 2, MARGIN + BOX_HEIGHT / 2 + number * ROW_HEIGHT)
-            x += width + GAP + space
+            x += width + gap + space
     return places
 
 
@@ -135,22 +140,35 @@ def _width(label: str) -> float:
     return max(16.0, len(label) * LETTER + 20) if label else 16.0
 
 
-def _arrow(chain: Sequence[str], label: str, places: Mapping[str, tuple[float, float]]) -> str:
+def _points(chain: Sequence[str], places: Mapping[str, tuple[float, float]]) -> list[tuple[float, float]]:
     points = [places[point] for point in chain]
-    down = points[-1][1] >= points[0][1]
-    side = BOX_HEIGHT / 2 if down else -BOX_HEIGHT / 2
-    if len(points) == 2 and points[0][1] == points[1][1]:
-        side = 0.0
-    points[0] = (points[0][0] + (0 if down else 14), points[0][1] + side)
-    points[-1] = (points[-1][0] + (0 if down else 14), points[-1][1] - side)
+    is_down = points[-1][1] >= points[0][1]
+    half = 0.0 if points[-1][1] == points[0][1] else BOX_HEIGHT / 2
+    # An arrow that goes up starts and ends beside the middle, so that it does not lie on the one that goes down.
+    shift, side = (0.0, half) if is_down else (16.0, -half)
+    points[0] = (points[0][0] + shift, points[0][1] + side)
+    points[-1] = (points[-1][0] + shift, points[-1][1] - side)
+    return points
+
+
+def _arrow(chain: Sequence[str], places: Mapping[str, tuple[float, float]]) -> str:
+    points = _points(chain, places)
     path = f"M{points[0][0]:.0f} {points[0][1]:.0f}"
     for (x0, y0), (x1, y1) in pairwise(points):
         path += f" C{x0:.0f} {(y0 + y1) / 2:.0f} {x1:.0f} {(y0 + y1) / 2:.0f} {x1:.0f} {y1:.0f}"
-    line = f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
-    if not label:
-        return line
+    return f'<path class="arrow" d="{path}" marker-end="url(#head)"/>'
+
+
+def _number(number: int, chain: Sequence[str], places: Mapping[str, tuple[float, float]]) -> str:
+    points = _points(chain, places)
     (x0, y0), (x1, y1) = points[0], points[1]
-    return line + f'<text class="label" x="{(x0 + x1) / 2 + 4:.0f}" y="{(y0 + y1) / 2 + 4:.0f}">{escape(label)}</text>'
+    x, y = ((x0 + x1) / 2, (y0 + y1) / 2) if len(points) == 2 else points[len(points) // 2]
+    circle = f'<circle class="number" r="8" cx="{x:.0f}" cy="{y:.0f}"/>'
+    return circle + f'<text class="label" x="{x:.0f}" y="{y + 4:.0f}">{number}</text>'
+
+
+def _named(box: str) -> str:
+    return {"start": "(start)", "end": "(end)"}.get(box, escape(box))
 
 
 def _box(name: str, label: str, place: tuple[float, float], width: float) -> str:
