@@ -4,6 +4,7 @@
 #   make test                 all tests; make test ARGS="tests/daemon -k trigger" some of them
 #   make check                ruff and mypy
 #   make format               ruff's own order
+#   make docs                 the pages that are made from the code, and the site in build/site
 #   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
 #   make lock                 resolve the dependencies anew
 #   make clean                remove what was built; make distclean removes the environment, too
@@ -17,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
 LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
 
-.PHONY: demo test check format install lock clean distclean
+.PHONY: demo test check format docs install lock clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed $(VENV)/.jars
@@ -34,6 +35,11 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# NO_MKDOCS_2_WARNING: an advertisement in colours that a log does not need.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/tools/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Lakegate needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'

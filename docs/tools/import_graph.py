@@ -1,8 +1,9 @@
 """Reads the import table of the code from its source text: which folder imports which, and the sentence of each folder."""
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[2]
@@ -20,10 +21,14 @@ class Part:
     imports: frozenset[str]
 
 
+@cache
 def parts() -> dict[str, Part]:
     """Returns every part of both packages by its name, such as `pipeline/lake/lake` or `pipeline/run.py`, with its imports."""
     modules = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
-    name_of = {path: _part_name(path) for path in modules if path.name != "__main__.py"}
+    beside = {
+        package: [p for p in (PROJECT / package).glob("*.py") if not p.name.startswith("__")] for package in PACKAGES
+    }
+    name_of = {path: _part_name(path, beside) for path in modules if path.name != "__main__.py"}
     imports: dict[str, set[str]] = {}
     for path, name in name_of.items():
         if path.name == "__init__.py" and path.parent.parent == PROJECT:
@@ -57,12 +62,11 @@ def mermaid() -> str:
     return "\n".join(["flowchart TB", *lines])
 
 
-def _part_name(path: Path) -> str:
+def _part_name(path: Path, beside: Mapping[str, Sequence[Path]]) -> str:
     package, *below = path.relative_to(PROJECT).parts
     if len(below) > 1:
         return f"{package}/{below[0]}"
-    beside = [p for p in (PROJECT / package).glob("*.py") if not p.name.startswith("__")]
-    return f"{package}/{below[0]}" if len(beside) <= MOST_MODULES else f"{package}/*.py"
+    return f"{package}/{below[0]}" if len(beside[package]) <= MOST_MODULES else f"{package}/*.py"
 
 
 def _identifier(name: str) -> str:

@@ -118,7 +118,7 @@ def _order(rows: list[list[str]], chains: Sequence[tuple[list[str], str]]) -> No
         place = {box: at / max(1, len(row) - 1) if len(row) > 1 else 0.5 for row in rows for at, box in enumerate(row)}
         for row in rows if sweep % 2 else rows[::-1]:
             above = {box: [place[n] for n in neighbours.get(box, ()) if n not in row] for box in row}
-            row.sort(key=lambda box: (sum(above[box]) / len(above[box]) if above[box] else place[box], box))  # noqa: B023
+            row.sort(key=lambda box: (sum(above[box]) / len(above[box]) if above[box] else place[box], box))
             place |= {box: at / max(1, len(row) - 1) if len(row) > 1 else 0.5 for at, box in enumerate(row)}
 
 
@@ -174,9 +174,9 @@ def _named(box: str) -> str:
 def _box(name: str, label: str, place: tuple[float, float], width: float) -> str:
     x, y = place
     if not label:
-        ring = '<circle class="ring" r="9" cx="{0:.0f}" cy="{1:.0f}"/>'.format(x, y) if name == "end" else ""
+        ring = f'<circle class="ring" r="9" cx="{x:.0f}" cy="{y:.0f}"/>' if name == "end" else ""
         return f'{ring}<circle class="mark" r="6" cx="{x:.0f}" cy="{y:.0f}"/>'
-    package = label.split("/")[0]
+    package = label.partition("/")[0]
     box = f'<rect class="box {escape(package)}" x="{x - width / 2:.0f}" y="{y - BOX_HEIGHT / 2:.0f}"'
     box += f' width="{width:.0f}" height="{BOX_HEIGHT}" rx="5"/>'
     return box + f'<text class="name" x="{x:.0f}" y="{y + 4:.0f}">{escape(label)}</text>'

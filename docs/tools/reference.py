@@ -18,22 +18,19 @@ from textwrap import dedent
 from typing import Any
 
 import click
+import import_graph
 import pyarrow as pa
 
-PROJECT = Path(__file__).parents[2]
-sys.path[:0] = [str(PROJECT), str(Path(__file__).parent)]
-
-import import_graph  # noqa: E402
-
-from daemon.cli.main import lakegate  # noqa: E402
+from daemon.cli.main import lakegate
 from daemon.config import options
 from pipeline import model
-from pipeline.commit.manifest import OPS  # noqa: E402
-from pipeline.contract import Settings  # noqa: E402
-from pipeline.reader.describe import described  # noqa: E402
-from pipeline.sources.registry import SOURCES  # noqa: E402
-from pipeline.stages.batch_record import tables as tables_of  # noqa: E402
+from pipeline.commit.manifest import OPS
+from pipeline.contract import Settings
+from pipeline.reader.describe import described
+from pipeline.sources.registry import SOURCES
+from pipeline.stages.batch_record import tables as tables_of
 
+PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 NOTE = "<!-- Made from the code by `make docs`. Do not edit this page. -->"
 BEGIN, END = "<!-- begin: made from the code by `make docs` -->", "<!-- end -->"
@@ -45,6 +42,10 @@ SQL_TYPES = {
     "double": "DOUBLE",
     "date32[day]": "DATE",
 }
+INTERNAL_COLUMNS = (
+    "Columns that begin with `_` are internal: they may change from version to version. These columns of bronze tables stay:",
+    "`_batch_id`, `_batch_date`, `_revision`, `_deleted`, `_source_file`, `_record`, `_raw` and `_extra`.",
+)
 ROWS_OF_OPS = {
     "ops.batches": "outcome of a batch. This table is the manifest: its newest row names the version of every table.",
     "ops.validation_results": "batch and rule, also where no row broke the rule.",
@@ -164,7 +165,7 @@ def events() -> Iterator[str]:
 
 def tables() -> Iterator[str]:
     """Yields the page of the tables, from the declarations of the shipped sources."""
-    yield from ("# Tables", "", "Columns that begin with `_` are internal: they may change from version to version.")
+    yield from ("# Tables", "", *INTERNAL_COLUMNS)
     records = {record["name"]: record for record in described(Settings(lake_path="lake"))}
     for source in SOURCES:
         about = {t["name"]: t for t in records[source.name]["tables"]}
@@ -215,7 +216,7 @@ def declarations() -> Iterator[str]:
     )
     public = {name: thing for name, thing in vars(model).items() if not name.startswith("_") and _is_ours(thing)}
     for name, thing in public.items():
-        if is_dataclass(thing):
+        if inspect.isclass(thing) and is_dataclass(thing):
             yield from ("", f"## {name}", "", inspect.cleandoc(thing.__doc__ or ""), "")
             comments = _comments(thing)
             rows = [
