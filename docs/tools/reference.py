@@ -22,7 +22,7 @@ import import_graph
 import pyarrow as pa
 
 from daemon.cli.main import lakegate
-from daemon.config import options
+from daemon.config.options import sections
 from pipeline import model
 from pipeline.commit.manifest import OPS
 from pipeline.contract import Settings
@@ -123,7 +123,7 @@ def configuration() -> Iterator[str]:
     yield from (
         "Relative paths are relative to the file. `LAKEGATE_<SECTION>__<KEY>` in the environment overrides a key.",
     )
-    for section, options in options.sections().items():
+    for section, options in sections().items():
         rows = [(f"`{o.name}`", o.kind.phrase, _default(o.default), o.meaning) for o in options]
         yield from ("", f"## [{section}]", "", *_table(("key", "value", "default", "meaning"), rows))
 

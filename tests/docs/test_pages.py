@@ -13,7 +13,7 @@ import yaml
 from pages import DOCS, PAGES, PROJECT, Block, blocks, title_of
 
 from daemon.cli.main import lakegate
-from daemon.config import config
+from daemon.config.config import load
 
 COMMAND = re.compile(r"^\$? ?(lakegate\b.*)", re.MULTILINE)
 ENDS_A_COMMAND = {"|", "||", "&&", ">", "<", ";"}
@@ -82,7 +82,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
 def test_every_make_target_exists(page: Path) -> None:
     shown = [line for block in blocks(page, "sh") for line in block.text.splitlines()]
     for target in re.findall(
-        r"\bmake ([a-z]+)\b", "\n".join([*shown, *re.findall(r"`(make [^`]*)`", page.read_text())])
+        r"\bmake ([a-z-]+)\b", "\n".join([*shown, *re.findall(r"`(make [^`]*)`", page.read_text())])
     ):
         subprocess.run(["make", "--dry-run", target], cwd=PROJECT, check=True, capture_output=True)
 
@@ -107,7 +107,7 @@ def test_the_loader_takes_every_toml_block(block: Block, tmp_path: Path) -> None
     path = tmp_path / "config.toml"
     # The settings of an own source are known where its folder is; the how-to's test has the folder.
     path.write_text(re.sub(r"^\[kiosk\]\n(.+\n)+", "", block.text, flags=re.MULTILINE))
-    config.load(path, {})
+    load(path, {})
 
 
 @pytest.mark.parametrize("block", of_language("json"))
