@@ -4,8 +4,8 @@
 #   make test                 all tests; make test ARGS="tests/daemon -k trigger" some of them
 #   make check                ruff and mypy
 #   make format               ruff's own order
-#   make docs                 the pages that are made from the code, and the site in build/site
 #   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
+#   make docs                 the pages that are made from the code, and the site in build/site
 #   make lock                 resolve the dependencies anew
 #   make clean                remove what was built; make distclean removes the environment, too
 
@@ -18,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
 LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
 
-.PHONY: demo test check format docs install lock clean distclean
+.PHONY: demo test check format install lock clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed $(VENV)/.jars
@@ -35,11 +35,6 @@ check: $(VENV)/.installed-dev
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-# NO_MKDOCS_2_WARNING: an advertisement in colours that a log does not need.
-docs: $(VENV)/.installed-dev
-	$(BIN)/python docs/tools/reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Lakegate needs Python 3.11 or newer: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -69,6 +64,12 @@ install: $(VENV)/.installed $(VENV)/.jars
 RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --fork-strategy fewest pyproject.toml
 NOTE = \# Every package with its hashes, for Python 3.11 to 3.13. Made from pyproject.toml by `make lock`; install with
+
+# NO_MKDOCS_2_WARNING: an advertisement in colours that a log does not need.
+.PHONY: docs
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/tools/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lock: pyproject.toml
 	$(PYTHON) -m venv build/uv
