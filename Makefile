@@ -60,16 +60,16 @@ $(VENV)/.jars: pipeline/engine/jars.py pipeline/engine/class_data_sharing.py $(V
 install: $(VENV)/.installed $(VENV)/.jars
 	$(PIP) --no-build-isolation --no-deps --force-reinstall .
 
-# A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
-RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	--no-emit-index-url --fork-strategy fewest pyproject.toml
-NOTE = \# Every package with its hashes, for Python 3.11 to 3.13. Made from pyproject.toml by `make lock`; install with
-
 # NO_MKDOCS_2_WARNING: an advertisement in colours that a log does not need.
 .PHONY: docs
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/tools/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
+RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url --fork-strategy fewest pyproject.toml
+NOTE = \# Every package with its hashes, for Python 3.11 to 3.13. Made from pyproject.toml by `make lock`; install with
 
 lock: pyproject.toml
 	$(PYTHON) -m venv build/uv
