@@ -154,3 +154,9 @@ def test_lines_are_short_outside_of_tables(page: Path) -> None:
 def test_prose_names_its_subject(page: Path) -> None:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert not re.findall(r"\b(?:somebody|nobody|whoever|whatever|tells|told)\b", prose, re.IGNORECASE)
+
+
+def test_the_hooks_for_pre_commit_download_nothing() -> None:
+    declared = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
+    assert {repository["repo"] for repository in declared["repos"]} == {"local"}
+    assert {hook["language"] for repository in declared["repos"] for hook in repository["hooks"]} == {"system"}
