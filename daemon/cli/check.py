@@ -388,7 +388,7 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
         return
     for table, newest in reader.newer(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
-        then = "batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
+        then = "batches of its source fail until it is decided what becomes of it: docs/how-to/commits-of-others.md"
         yield "tables", BAD, f"{says}; {then}"
 
 
