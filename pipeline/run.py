@@ -15,7 +15,10 @@ from pipeline.model import Source
 from pipeline.reader import definitions
 from pipeline.sources import registry
 from pipeline.stages import batch_record
-from pipeline.stages.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
+from pipeline.stages.context import BatchContext
+from pipeline.stages.plan import plan
+from pipeline.stages.row_stages import stage_files, validate
+from pipeline.stages.task_log import run_plan
 
 Report = Callable[[Progress], None]
 LONGEST_SENTENCE = 380
@@ -53,8 +56,8 @@ def run(
                 )
             )
 
-        def batch(attempt: Attempt) -> Batch:
-            return Batch(
+        def batch(attempt: Attempt) -> BatchContext:
+            return BatchContext(
                 order=order,
                 source=source,
                 quality=settings.quality,
@@ -82,15 +85,11 @@ def run(
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
-def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
+def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
     try:
-        staged = load(batch)
+        staged = stage_files(batch)
         validate(batch, staged)
-        with begun(batch) as work:
-            merge(batch, work)
-            enrich(batch, work)
-            judge_as_a_whole(batch)
-            summarise(batch, work)
+        run_plan(batch, plan(batch))
         return batch_record.publish(batch)
     except DataError as error:
         return batch_record.verdict(batch, "rejected", str(error))

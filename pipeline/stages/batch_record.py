@@ -8,9 +8,9 @@ import pyarrow as pa
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.lake import arrow_schema
-from pipeline.model import Column, Source
+from pipeline.model import Column, Feed, GoldKind, Snapshot, Source
 from pipeline.reader import definitions
-from pipeline.stages.stages import Batch, Task, computed_whole, timed, whole, written
+from pipeline.stages.context import BatchContext, TaskRecord, timed_stage
 from pipeline.transform.aggregate import gold_columns
 from pipeline.transform.judging import BOOKKEEPING
 from pipeline.transform.validate import high, quarantine, score, status
@@ -57,23 +57,23 @@ def duplicate(order: WorkOrder, published: Entry) -> Result:
     )
 
 
-def publish(batch: Batch) -> Result:
+def publish(batch: BatchContext) -> Result:
     """Writes the batch's rows of `ops`, then the one row that publishes it."""
-    with timed(batch, "publish"):
+    with timed_stage(batch, "publish"):
         for table, rows in _ops_rows(batch).items():
             batch.attempt.append(table, rows)
         entry = batch.attempt.publish(_entry(batch, "batch"))
     return _result(batch, Outcome.PUBLISHED, entry)
 
 
-def verdict(batch: Batch, kind: str, reason: str) -> Result:
+def verdict(batch: BatchContext, kind: str, reason: str) -> Result:
     """Undoes the batch's tables and puts the pipeline's verdict (`rejected` or `failed`) on record."""
     entry = batch.attempt.verdict(_entry(batch, kind, reason), _ops_rows(batch))
     return _result(batch, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED, entry)
 
 
-def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
-    order, counts = batch.order, {f.name: f for f in _files(batch)}
+def _entry(batch: BatchContext, kind: str, reason: str = "") -> Entry:
+    order, counts = batch.order, {f.name: f for f in batch.files}
     nothing = FileCounts(name="", feed="", rows_read=0, rows_accepted=0, rows_rejected=0)
     files = []
     for f in order.files:
@@ -103,31 +103,42 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         score=score(batch.findings),
         validation_status=status(batch.findings),
         files=tuple(files),
-        whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.judged and whole(batch, f)),
+        whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.judged and batch.is_whole(f)),
         task_values=_task_values(batch),
         reason=reason,
         file_revisions={f.name: f.revision for f in order.files if f.revision != order.revision},
     )
 
 
-def _fingerprint(batch: Batch) -> str:
+def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
     done = definitions.Written(
         batch_id=batch.order.batch_id,
-        tables=written(batch),
-        whole=computed_whole(batch),
+        tables=batch.written_tables(),
+        whole=_recomputed_tables(batch),
         held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
     )
     now = definitions.fingerprint(batch.source, batch.values)
     return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
 
 
-def _files(batch: Batch) -> list[FileCounts]:
-    return [f for j in batch.judged.values() for f in j.files]
+def _recomputed_tables(batch: BatchContext) -> set[str]:
+    """Returns the tables that this batch computed from all rows that they follow: no older row is left in them."""
+    source, order = batch.source, batch.order
+
+    def is_newest(feed: Feed) -> bool:
+        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
+
+    replaced = (f for f in source.feeds if isinstance(f.stored_as, Snapshot) and f.name in batch.judged)
+    found = {batch.name("silver", f.name) for f in replaced if is_newest(f)}
+    found |= {batch.name("silver", t.name) for t in source.hierarchies if t.upstream in batch.judged}
+    anew = {batch.name("gold", g.name) for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
+    return found | (anew & batch.written_tables())
 
 
-def _task_values(batch: Batch) -> dict[str, str]:
-    files = _files(batch)
+def _task_values(batch: BatchContext) -> dict[str, str]:
+    files = batch.files
     return {
         "batch_id": batch.order.batch_id,
         "batch_date": batch.order.batch_date.isoformat(),
@@ -140,7 +151,7 @@ def _task_values(batch: Batch) -> dict[str, str]:
     }
 
 
-def _ops_rows(batch: Batch) -> dict[str, pa.Table]:
+def _ops_rows(batch: BatchContext) -> dict[str, pa.Table]:
     rows = {
         "ops.validation_results": [_finding_row(batch, f) for f in batch.findings],
         "ops.processing_log": [_task_row(batch, t) for t in batch.tasks],
@@ -151,7 +162,7 @@ def _ops_rows(batch: Batch) -> dict[str, pa.Table]:
     return found
 
 
-def _finding_row(batch: Batch, f: RuleResult) -> Mapping[str, object]:
+def _finding_row(batch: BatchContext, f: RuleResult) -> Mapping[str, object]:
     return {
         "batch_id": batch.order.batch_id,
         "feed": f.feed,
@@ -165,7 +176,7 @@ def _finding_row(batch: Batch, f: RuleResult) -> Mapping[str, object]:
     }
 
 
-def _task_row(batch: Batch, t: Task) -> Mapping[str, object]:
+def _task_row(batch: BatchContext, t: TaskRecord) -> Mapping[str, object]:
     return {
         "batch_id": batch.order.batch_id,
         "attempt": batch.order.attempt,
@@ -180,7 +191,7 @@ def _task_row(batch: Batch, t: Task) -> Mapping[str, object]:
     }
 
 
-def _result(batch: Batch, kind: Outcome, written: Entry) -> Result:
+def _result(batch: BatchContext, kind: Outcome, written: Entry) -> Result:
     return Result(
         batch_id=written.batch_id,
         outcome=kind,
@@ -192,7 +203,7 @@ def _result(batch: Batch, kind: Outcome, written: Entry) -> Result:
         rows_rejected=written.rows_rejected,
         score=written.score,
         validation_status=written.validation_status,
-        files=tuple(_files(batch)),
+        files=tuple(batch.files),
         findings=tuple(f for f in batch.findings if f.broken),
         corrections=batch.corrections,
         task_values=dict(written.task_values),

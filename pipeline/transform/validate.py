@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, reduce
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -50,7 +50,6 @@ LISTED = Rule(
     description="the key of a rejected row of a whole delivery stays as it was",
 )
 SEARCHED = 10_000  # rows in which examples are looked for
-IN_MEMORY = 100_000  # accepted rows up to which the worker itself hands them on, without a job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +61,6 @@ class Judged:
     findings: tuple[RuleResult, ...]
     files: tuple[FileCounts, ...]
     ties: Ties
-    others: list[DataFrame] = field(
-        default_factory=list
-    )  # not yet run: own rows (`ROW`) that tie with a row of another batch
 
     def accepted(self, columns: Sequence[str]) -> DataFrame:
         """Reads some columns of the accepted rows."""
@@ -78,12 +74,8 @@ class Judged:
             .select(*columns)
         )
 
-    def accepted_rows(self, lake: Lake) -> MaterializedRows | pa.Table:
-        """The accepted rows as they go to bronze."""
-        if self.rows_accepted == self.rows.rows:
-            return self.rows
-        if self.rows_accepted > IN_MEMORY:
-            return lake.materialize(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
+    def accepted_table(self) -> pa.Table:
+        """Reads the accepted rows without an engine."""
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
 
     @cached_property
@@ -372,33 +364,34 @@ def _reference_count(judged: Judged, reference: Reference, table: TableVersion) 
     )
 
 
-def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[RuleResult, ...]:
-    """Runs the lazy counts of references in one job, and returns the findings of every reference and of all ties."""
-    rows = lake.materialize(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
+def reference_findings(judged: Iterable[Judged], counts: pa.Table | None) -> tuple[RuleResult, ...]:
+    """Returns the result of every reference; `counts` are the rows of `reference_counts`, None where there were none."""
+    rows = counts.to_pylist() if counts is not None else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
-    references = [
+    return tuple(
         finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references
-    ]
-    return (*references, *(f for j in judged for f in _tie_findings(j, lake)))
+    )
 
 
-def _tie_findings(judged: Judged, lake: Lake) -> Iterator[RuleResult]:
+def tie_findings(judged: Judged, others: MaterializedRows | None) -> Iterator[RuleResult]:
+    """Returns the results of the rules about ties; `others` are records of the batch that tie with one of another batch."""
     feed, ties, checked = judged.feed, judged.ties, judged.rows_accepted
     if not isinstance(feed.stored_as, Append):
-        differing = pa.concat_tables(
-            [
-                ties.differing,
-                *(
-                    lake.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names)
-                    for rows in judged.others
-                ),
-            ]
-        )
+        differing = ties.differing
+        if others is not None:
+            differing = pa.concat_tables([differing, others.arrow(differing.schema.names)])
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
         examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
     repeated = tuple(shown(text[:500]) for text in ties.repeated)
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
+
+
+def rule_findings(feed: str, rules: Sequence[Rule], verdicts: pa.Table | None) -> tuple[RuleResult, ...]:
+    """Returns the results of an enriched table's rules over the batch's own rows: `verdicts` are `_own _warned _unchecked`."""
+    own = [v for v in combinations(verdicts) if v["_own"]] if verdicts is not None else []
+    judged, warned, outside = sum(v["count_all"] for v in own), tally(own, "_warned"), tally(own, "_unchecked")
+    return tuple(finding(feed, r, judged - outside[r.name], warned[r.name]) for r in rules)
 
 
 def check_rows(table: str, key: Sequence[str], rows: MaterializedRows) -> None:

@@ -24,8 +24,8 @@ from pipeline.sources.crm_erp.enriched import SALES
 from pipeline.sources.crm_erp.feeds import day, spelt_out
 from pipeline.sources.retail.feeds import products
 from pipeline.sources.retail.gold import date_key, ratio
-from pipeline.transform.enrich import NEVER
-from pipeline.transform.merge import as_one_text
+from pipeline.transform.point_in_time import NEVER
+from pipeline.transform.validate import as_one_text
 
 ENDS = ("", "\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029", "\x0b", " ", "\x00")
 DAYS = [
