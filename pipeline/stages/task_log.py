@@ -53,8 +53,8 @@ class _TaskLog:
             self.finish_stages()
 
     def finish_stages(self) -> None:
-        """Reports the stages all of whose tasks have ended; a stage without tasks ends after the one before it."""
-        while self._unfinished and all(t.name in self._runs for t in self._of(self._unfinished[0])):
+        """Reports the stages all of whose tasks have ended. Without tasks the last stage ends with the plan."""
+        while self._unfinished and all(t.name in self._runs for t in self._awaited()):
             stage = self._unfinished.pop(0)
             self._start_stage(stage)
             runs = self._runs_of(stage)
@@ -71,6 +71,9 @@ class _TaskLog:
             self._batch.tasks += [_task_record(r) for r in runs]
         ended = (self._runs[t.name] for t in self._tasks if t.name in self._runs)
         self._batch.findings += [f for run in ended for f in findings_of(run.result)]
+
+    def _awaited(self) -> Sequence[Task]:
+        return self._of(self._unfinished[0]) or (self._tasks if len(self._unfinished) == 1 else ())
 
     def _start_stage(self, stage: str) -> None:
         if stage not in self._started:

@@ -308,6 +308,7 @@ def _must_stand_on_record_alone(site: Site, result: Result, before: dict[str, li
         validation                 | 1       | 4             | 3             | 1
         merge                      | 1       | 4             | 3             | 1
         append desk.bronze.tickets | 1       | 3             | 3             | 0
+        match desk.silver.tickets  | 1       | 3             | 3             | 0
         merge desk.silver.tickets  | 1       | 3             | 3             | 0
         write desk.silver.tickets  | 1       | 3             | 3             | 0
         enrichment                 | 1       | 0             | 0             | 0
