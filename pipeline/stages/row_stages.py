@@ -22,8 +22,7 @@ def stage_files(batch: BatchContext) -> list[Staged]:
     for name in order.snapshot:
         if not any(f.feed == name for f in order.files):
             raise DataError(
-                f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; "
-                "correct `snapshot` and land a new trigger"
+                f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; correct `snapshot` and land a new trigger"
             )
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed_stage(batch, "stage") as values:
