@@ -13,7 +13,7 @@ from pipeline.contract import Correction, FileCounts, Progress, Quality, RuleRes
 from pipeline.errors import DataError
 from pipeline.lake.lake import Lake, TableVersion
 from pipeline.model import Feed, Source
-from pipeline.transform.validate import Judged
+from pipeline.transform.validate import ValidatedFeed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,10 +24,10 @@ class TaskRecord:
     status: str
     started_at: dt.datetime
     finished_at: dt.datetime
-    total: int = 0
-    valid: int = 0
-    invalid: int = 0
-    files: int = 0
+    total_records: int = 0
+    valid_records: int = 0
+    invalid_records: int = 0
+    archived_files: int = 0  # files that are handed to the archive
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class BatchContext:
     attempt: Attempt
     report: Callable[[Progress], None]
     corrections: tuple[Correction, ...] = ()
-    judged: dict[str, Judged] = field(default_factory=dict)
+    validated: dict[str, ValidatedFeed] = field(default_factory=dict)
     findings: list[RuleResult] = field(default_factory=list)
     tasks: list[TaskRecord] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> from the start of its first task to its last end
@@ -66,10 +66,10 @@ class BatchContext:
         """Returns whether this batch contains every row that exists of the feed."""
         return feed.snapshot or feed.name in self.order.snapshot
 
-    def judged_with_rows(self) -> list[Judged]:
+    def feeds_with_rows(self) -> list[ValidatedFeed]:
         """Returns the feeds that the batch may change: those with accepted rows, or delivered whole."""
         plans_all = self.lake.plans_all
-        return [j for j in self.judged.values() if j.rows_accepted or self.is_whole(j.feed) or plans_all]
+        return [j for j in self.validated.values() if j.rows_accepted or self.is_whole(j.feed) or plans_all]
 
     def written_tables(self) -> set[str]:
         """Returns the tables that this batch has written to."""
@@ -77,14 +77,14 @@ class BatchContext:
 
     @property
     def files(self) -> list[FileCounts]:
-        return [f for judged in self.judged.values() for f in judged.files]
+        return [f for validated in self.validated.values() for f in validated.files]
 
     def row_counts(self) -> dict[str, int]:
         """Returns the batch's rows as counts of a task."""
         read, accepted = sum(f.rows_read for f in self.files), sum(f.rows_accepted for f in self.files)
-        return {"total": read, "valid": accepted, "invalid": sum(f.rows_rejected for f in self.files)}
+        return {"total_records": read, "valid_records": accepted, "invalid_records": read - accepted}
 
-    def say(self, event: str, stage: str, **values: Any) -> None:
+    def report_event(self, event: str, stage: str, **values: Any) -> None:
         """Reports an event of a stage to the daemon."""
         self.report(Progress(batch_id=self.order.batch_id, event=event, stage=stage, values=values))
 
@@ -93,10 +93,10 @@ class BatchContext:
 def timed_stage(batch: BatchContext, stage: str) -> Iterator[dict[str, Any]]:
     """Reports the start and the end of a stage, with its seconds and the values that the stage adds."""
     began, values = time.monotonic(), dict[str, Any]()
-    batch.say("stage.started", stage)
+    batch.report_event("stage.started", stage)
     yield values
     batch.seconds[stage] = round(time.monotonic() - began, 3)
-    batch.say("stage.finished", stage, **values, seconds=batch.seconds[stage])
+    batch.report_event("stage.finished", stage, **values, seconds=batch.seconds[stage])
 
 
 @contextmanager
@@ -114,7 +114,9 @@ def recorded_task(batch: BatchContext, task: str, stage: str) -> Iterator[dict[s
         )
         batch.tasks.append(ended)
         seconds = (ended.finished_at - started_at).total_seconds()
-        batch.say("task.finished", stage, task=task, status=ended.status, rows=ended.total, seconds=round(seconds, 3))
+        batch.report_event(
+            "task.finished", stage, task=task, status=ended.status, rows=ended.total_records, seconds=round(seconds, 3)
+        )
 
 
 def status_of(error: BaseException | None) -> str:

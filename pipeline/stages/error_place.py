@@ -35,8 +35,8 @@ def _place_of(batch: BatchContext, name: str, row: Mapping[str, Any], names: Map
         return ""
     input_columns = {(names or {}).get(c, c): value for c, value in row.items() if names is None or c in names}
     known = {c: input_columns[c] for c in feed.input_names if c in input_columns}
-    if name in batch.judged:
-        rows = batch.judged[name].rows.arrow([*known, "_source_file", "_record", "_reasons"])
+    if name in batch.validated:
+        rows = batch.validated[name].rows.arrow([*known, "_source_file", "_record", "_reasons"])
         rows = rows.filter(pc.is_null(rows["_reasons"]))
         for column, value in known.items():
             is_null = value is None

@@ -31,8 +31,9 @@ from pipeline.transform.aggregate import (
 from pipeline.transform.change import TableChange, with_change
 from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
 from pipeline.transform.failing_rows import Part, column_of, located
+from pipeline.transform.findings import check_rows
+from pipeline.transform.quality import check_quality
 from pipeline.transform.silver_tables import SilverTables
-from pipeline.transform.validate import check_quality, check_rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,19 +31,19 @@ def plan(batch: BatchContext) -> list[Task]:
         return tasks[-1].name
 
     ties = list[str]()
-    for judged in batch.judged_with_rows():
-        feed, target = judged.feed, silver.merge_target(batch, judged.feed)
+    for validated in batch.feeds_with_rows():
+        feed, target = validated.feed, silver.merge_target(batch, validated.feed)
         name, match = target.silver.name, None
-        append = add(MERGE, "append", target.bronze.name, [], silver.append_bronze, judged)
+        append = add(MERGE, "append", target.bronze.name, [], silver.append_bronze, validated)
         if silver.matches_versions(feed, target):
             first = append if silver.match_reads_bronze(feed, target) else None
-            match = add(MERGE, "match", name, [first], silver.match_versions, judged, target)
+            match = add(MERGE, "match", name, [first], silver.match_versions, validated, target)
         log = append if silver.merge_reads_bronze(feed, target) else None
-        merge = add(MERGE, "merge", name, [match, log], silver.merge_feed, judged, target)
+        merge = add(MERGE, "merge", name, [match, log], silver.merge_feed, validated, target)
         writes[feed.name] = add(MERGE, "write", name, [merge, append], silver.write_change, name)
         changes[feed.name] = merge
         if silver.may_tie(feed, target):
-            ties.append(add(ENRICH, "count ties", name, [match, append], silver.count_ties, judged, target))
+            ties.append(add(ENRICH, "count ties", name, [match, append], silver.count_ties, validated, target))
 
     rules = list[str]()  # the tasks whose results have findings
     for hierarchy in (t for t in source.hierarchies if t.upstream in writes):

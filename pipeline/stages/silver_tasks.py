@@ -31,6 +31,7 @@ from pipeline.transform.enrich import (
     with_settings,
 )
 from pipeline.transform.failing_rows import located
+from pipeline.transform.findings import check_rows, reference_findings, rule_findings, tie_findings
 from pipeline.transform.hierarchy import build_hierarchy
 from pipeline.transform.history_paths import (
     REBUILD,
@@ -52,14 +53,7 @@ from pipeline.transform.merge import (
 from pipeline.transform.point_in_time import skewed_keys
 from pipeline.transform.silver_tables import SilverTables
 from pipeline.transform.snapshots import DeliveredSnapshot, MergeTarget, check_shrink, refuse_contradiction
-from pipeline.transform.validate import (
-    Judged,
-    check_rows,
-    reference_counts,
-    reference_findings,
-    rule_findings,
-    tie_findings,
-)
+from pipeline.transform.validate import ValidatedFeed, reference_counts
 
 # Of so many affected rows most versions are joined: to look for their keys costs more than it saves.
 LOOKUP_ROWS = 200_000
@@ -130,33 +124,35 @@ def merge_reads_bronze(feed: Feed, target: MergeTarget) -> bool:
     return target.superseded is not None
 
 
-def append_bronze(batch: BatchContext, judged: Judged, _: Results) -> int:
+def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> int:
     """Appends the accepted rows of a feed to its bronze table."""
-    table = batch.name("bronze", judged.feed.name)
-    with errors_of(batch, table, judged.feed.name):
-        if judged.rows_accepted == judged.rows.rows:
-            rows: MaterializedRows | pa.Table = judged.rows
-        elif judged.rows_accepted > IN_MEMORY:
-            rows = batch.lake.materialize(judged.rows.df.where("_reasons IS NULL"), f"accepted/{judged.feed.name}")
+    table = batch.name("bronze", validated.feed.name)
+    with errors_of(batch, table, validated.feed.name):
+        if validated.rows_accepted == validated.rows.rows:
+            rows: MaterializedRows | pa.Table = validated.rows
+        elif validated.rows_accepted > IN_MEMORY:
+            rows = batch.lake.materialize(
+                validated.rows.df.where("_reasons IS NULL"), f"accepted/{validated.feed.name}"
+            )
         else:
-            rows = judged.accepted_table()
+            rows = validated.accepted_table()
         batch.attempt.append(table, rows)
-    return judged.rows_accepted
+    return validated.rows_accepted
 
 
-def match_versions(batch: BatchContext, judged: Judged, target: MergeTarget, _: Results) -> MaterializedRows:
+def match_versions(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, _: Results) -> MaterializedRows:
     """Finds the current versions of the keys of the batch."""
-    feed = judged.feed
+    feed = validated.feed
     with errors_of(batch, target.silver.name, feed.name):
-        current = current_versions(feed, incoming_events(judged), _with_bronze(batch, target))
+        current = current_versions(feed, incoming_events(validated), _with_bronze(batch, target))
         return batch.lake.materialize(current, f"current/{feed.name}")
 
 
-def merge_feed(batch: BatchContext, judged: Judged, target: MergeTarget, results: Results) -> TableChange:
+def merge_feed(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results) -> TableChange:
     """Computes the change of the feed's silver table."""
-    feed, silver, target = judged.feed, target.silver.name, _with_bronze(batch, target)
+    feed, silver, target = validated.feed, target.silver.name, _with_bronze(batch, target)
     with errors_of(batch, silver, feed.name):
-        rows = batch.lake.materialize(_merged(judged, target, results), f"changes/{silver}")
+        rows = batch.lake.materialize(_merged(validated, target, results), f"changes/{silver}")
         change = TableChange(table=silver, key=feed.primary_key, rows=rows)
         if _replaces_keys(feed, target):
             refuse_contradiction(feed, target, change)
@@ -175,20 +171,20 @@ def _with_bronze(batch: BatchContext, target: MergeTarget) -> MergeTarget:
     return replace(target, bronze=batch.table(target.bronze.name))
 
 
-def _merged(judged: Judged, target: MergeTarget, results: Results) -> DataFrame:
-    feed = judged.feed
+def _merged(validated: ValidatedFeed, target: MergeTarget, results: Results) -> DataFrame:
+    feed = validated.feed
     match feed.stored_as:
         case Scd2() if target.is_first:
-            return first_versions(judged, target)
+            return first_versions(validated, target)
         case Scd2():
             current = _current(results)
-            return merge_history(feed, current.df, _paths(current), incoming_events(judged), target)
+            return merge_history(feed, current.df, _paths(current), incoming_events(validated), target)
         case Snapshot():
-            return merge_replace(judged, target)
+            return merge_replace(validated, target)
         case Append():
-            return merge_append(judged, target)
+            return merge_append(validated, target)
         case Scd1():
-            return merge_scd1(judged, target)
+            return merge_scd1(validated, target)
 
 
 def _current(results: Results) -> MaterializedRows:
@@ -204,18 +200,20 @@ def may_tie(feed: Feed, target: MergeTarget) -> bool:
     return isinstance(feed.stored_as, Scd2 | Scd1) and not (target.is_first or target.is_first_of_date)
 
 
-def count_ties(batch: BatchContext, judged: Judged, target: MergeTarget, results: Results) -> MaterializedRows | None:
+def count_ties(
+    batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results
+) -> MaterializedRows | None:
     """Finds the records of the batch that only content tells from a row of another batch."""
-    feed, target = judged.feed, _with_bronze(batch, target)
+    feed, target = validated.feed, _with_bronze(batch, target)
     with errors_of(batch, target.silver.name, feed.name):
         if isinstance(feed.stored_as, Scd1):
-            tied = tied_with_stored(judged, target)
+            tied = tied_with_stored(validated, target)
         else:
             current = _current(results)
             paths = _paths(current)
             if REBUILD not in paths:  # all events are newer than those of other batches
                 return None
-            tied = tied_with_events(feed, current.df, paths, incoming_events(judged), target)
+            tied = tied_with_events(feed, current.df, paths, incoming_events(validated), target)
         return batch.lake.materialize(tied, f"ties/{feed.name}")
 
 
@@ -259,7 +257,7 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
 
 def _enriched(batch: BatchContext, table: Enriched, silver: SilverTables) -> TableChange:
     keep, source, stored = batch.lake.materialize, batch.source, batch.table(batch.name("silver", table.name))
-    key, own = source.enriched_key(table), batch_rows(table, silver, batch.judged.get(table.upstream))
+    key, own = source.enriched_key(table), batch_rows(table, silver, batch.validated.get(table.upstream))
     # Every row of the feed is new to a table that holds nothing yet.
     affected = None
     if stored.version:
@@ -321,9 +319,11 @@ def _skewed(batch: BatchContext, table: Enriched, silver: SilverTables) -> dict[
 
 def count_references(batch: BatchContext, results: Results) -> tuple[RuleResult, ...]:
     """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie."""
-    judged = list(batch.judged.values())
+    validated = list(batch.validated.values())
     tables = {f.name: batch.table(batch.name("silver", f.name)) for f in batch.source.feeds}
-    queries = reference_counts(judged, tables)
+    queries = reference_counts(validated, tables)
     counts = batch.lake.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow() if queries else None
-    ties = (f for j in judged for f in tie_findings(j, results.get(f"count ties {batch.name('silver', j.feed.name)}")))
-    return (*reference_findings(judged, counts), *ties)
+    ties = (
+        f for j in validated for f in tie_findings(j, results.get(f"count ties {batch.name('silver', j.feed.name)}"))
+    )
+    return (*reference_findings(validated, counts), *ties)

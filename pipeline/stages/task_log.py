@@ -48,7 +48,7 @@ class _TaskLog:
         self._runs[run.task.name] = run
         task, rows = run.task, _rows(run.result)
         about = {"task": task.name, "table": task.table, "status": status_of(run.error), "rows": rows}
-        self._batch.say("task.finished", task.stage, **about, seconds=round(run.seconds, 3))
+        self._batch.report_event("task.finished", task.stage, **about, seconds=round(run.seconds, 3))
         if run.error is None:
             self.finish_stages()
 
@@ -60,7 +60,7 @@ class _TaskLog:
             runs = self._runs_of(stage)
             self._batch.seconds[stage] = round(_seconds(runs), 3)
             values = {STAGES[stage][1]: _changed_rows(runs)}
-            self._batch.say("stage.finished", stage, **values, seconds=self._batch.seconds[stage])
+            self._batch.report_event("stage.finished", stage, **values, seconds=self._batch.seconds[stage])
 
     def record(self) -> None:
         """Adds the runs to the batch: per stage its own row, then its tasks; the findings in the plan's order."""
@@ -78,7 +78,7 @@ class _TaskLog:
     def _start_stage(self, stage: str) -> None:
         if stage not in self._started:
             self._started.add(stage)
-            self._batch.say("stage.started", stage)
+            self._batch.report_event("stage.started", stage)
 
     def _of(self, stage: str) -> list[Task]:
         return [t for t in self._tasks if t.stage == stage]
@@ -97,7 +97,7 @@ class _TaskLog:
             status="CANCELLED" if is_cancelled else status_of(error),
             started_at=min((r.started_at for r in runs), default=now),
             finished_at=max((r.finished_at for r in runs), default=now),
-            **(self._batch.row_counts() if stage == MERGE else {"total": rows, "valid": rows}),
+            **(self._batch.row_counts() if stage == MERGE else {"total_records": rows, "valid_records": rows}),
         )
 
 
@@ -108,8 +108,8 @@ def _task_record(run: TaskRun) -> TaskRecord:
         status=status_of(run.error),
         started_at=run.started_at,
         finished_at=run.finished_at,
-        total=rows,
-        valid=rows,
+        total_records=rows,
+        valid_records=rows,
     )
 
 

@@ -17,9 +17,9 @@ from pipeline.lake.engine_errors import sentence
 from pipeline.lake.lake import TableVersion
 from pipeline.model import Column, GoldKind, GoldTable, columns_of, literal, render_sql
 from pipeline.transform.change import TableChange, difference
+from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.distinct_counts import grain_of, group_key_sql, pair_name
-from pipeline.transform.judging import named
-from pipeline.transform.validate import as_one_text
+from pipeline.transform.verdicts import named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,16 +209,16 @@ def _changed_groups(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
 def _previous_rows(given: AggregateInput) -> DataFrame:
     """Returns the stored row, whole in `_old`, of each group that may change; of a table per batch the newest row."""
     table, stored = given.table, given.stored.read()
-    kept = ("_rows", *table.sum, *table.members)
+    columns = ("_rows", *table.sum, *table.members)
     if table.row_per_batch:
         # With a row of nulls: a batch that changes nothing has its cumulative row, too.
-        newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*kept)
-        nulls = stored.where("false").agg(*(F.max(c).alias(c) for c in kept))
+        newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*columns)
+        nulls = stored.where("false").agg(*(F.max(c).alias(c) for c in columns))
         return newest.unionByName(nulls).selectExpr("'' AS _group", "*")
     changes = [c.rows.df.select(*table.grain) for c in (given.change, given.dimension_change) if c is not None]
     touched = reduce(DataFrame.unionByName, changes) if changes else None
     rows = _touched_or_older(given, stored, touched).drop("_touched")
-    return rows.selectExpr(f"{group_key_sql(table)} AS _group", *grain_of(table), *kept, "struct(*) AS _old")
+    return rows.selectExpr(f"{group_key_sql(table)} AS _group", *grain_of(table), *columns, "struct(*) AS _old")
 
 
 def _net_sums(given: AggregateInput, change: TableChange) -> DataFrame:
@@ -251,7 +251,7 @@ def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming:
     known = known.join(incoming.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
     is_removed = "false"
     if has_old_rows:
-        key = f"{as_one_text(change.key)} AS _key"
+        key = f"{text_key_sql(change.key)} AS _key"
         removed = incoming.where("_sign < 0").selectExpr(key, "true AS _is_removed").distinct()
         known, is_removed = known.selectExpr("*", key).join(removed, "_key", "left"), "_is_removed"
     signs = f"explode(CASE WHEN {is_removed} THEN array(-1) ELSE array(-1, 1) END) AS _sign"

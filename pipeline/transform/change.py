@@ -9,7 +9,7 @@ from pyspark.sql import functions as F
 from pipeline.contract import RuleResult
 from pipeline.lake.lake import MaterializedRows
 from pipeline.model import Column
-from pipeline.transform.validate import as_one_text
+from pipeline.transform.derived_columns import text_key_sql
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,6 @@ def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Col
 def with_change(stored: DataFrame, change: TableChange) -> DataFrame:
     """Returns the rows of a table with a change that is not yet written."""
     signed = change.rows.df
-    group = F.expr(as_one_text(change.key)).alias("_group")  # as text, because no join matches a null
+    group = F.expr(text_key_sql(change.key)).alias("_group")  # as text, because no join matches a null
     unchanged = stored.select("*", group).join(signed.select(group).distinct(), "_group", "left_anti")
     return unchanged.drop("_group").unionByName(signed.where("_sign > 0").select(*stored.columns))

@@ -1,4 +1,4 @@
-"""Adds declared columns to rows."""
+"""Small pieces of SQL that several transformations share: declared columns, and a row as one text."""
 
 import re
 from collections.abc import Sequence
@@ -31,3 +31,11 @@ def in_turn(derived: Sequence[Derived]) -> list[list[Derived]]:
 def words(sql: str) -> set[str]:
     """Returns the words of an expression: all columns that it needs are among them."""
     return set(re.findall(r"\w+", sql))
+
+
+def text_key_sql(names: Sequence[str]) -> str:
+    """Returns SQL for a row's content as one text: each value after its length, so that different rows have different texts."""
+    values = [
+        f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names
+    ]
+    return f"concat({', '.join(values)})"

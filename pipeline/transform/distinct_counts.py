@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from pipeline.lake.lake import TableVersion
 from pipeline.model import GoldTable, Source, literal
 from pipeline.transform.change import TableChange
-from pipeline.transform.validate import as_one_text
+from pipeline.transform.derived_columns import text_key_sql
 
 PAIR_COUNTS = "ops.pair_counts"
 
@@ -49,9 +49,9 @@ def effects_on_groups(
 
 
 def _extremes(new: DataFrame, old: DataFrame, pairs: Sequence[str]) -> DataFrame:
-    listed = f"pair IN ({', '.join(map(literal, pairs))})"
-    groups = new.where(listed).select("pair", "group_key").distinct()
-    values = old.where(listed).join(groups, ["pair", "group_key"], "left_semi").unionByName(new.where(listed))
+    is_wanted = f"pair IN ({', '.join(map(literal, pairs))})"
+    groups = new.where(is_wanted).select("pair", "group_key").distinct()
+    values = old.where(is_wanted).join(groups, ["pair", "group_key"], "left_semi").unionByName(new.where(is_wanted))
     there = values.groupBy("pair", "group_key", "member").agg(F.sum("n").alias("n")).where("n > 0")
     ends = there.groupBy("pair", "group_key").agg(F.min("member").alias("low"), F.max("member").alias("high"))
     return ends.selectExpr("pair", "group_key", "CAST(0 AS BIGINT) AS d", "low", "high")
@@ -72,7 +72,7 @@ def pair_name(table: GoldTable, column: str) -> str:
 def group_key_sql(table: GoldTable) -> str:
     """Returns SQL for a row's group as one text; rows without a value are a group, too."""
     grain = grain_of(table)
-    return as_one_text(grain) if grain else "''"
+    return text_key_sql(grain) if grain else "''"
 
 
 def grain_of(table: GoldTable) -> tuple[str, ...]:

@@ -13,10 +13,10 @@ from pipeline.transform.change import difference
 from pipeline.transform.derived_columns import derive, in_turn
 from pipeline.transform.failing_rows import Part
 from pipeline.transform.history import first_row_per
-from pipeline.transform.judging import when_broken, when_outside
 from pipeline.transform.point_in_time import join_as_of, limited_to
 from pipeline.transform.silver_tables import SilverTables, joined_columns, table_of
-from pipeline.transform.validate import Judged
+from pipeline.transform.validate import ValidatedFeed
+from pipeline.transform.verdicts import when_broken, when_outside
 
 VERDICTS = (
     "_own",
@@ -48,15 +48,17 @@ def columns_of_change(table: Enriched, source: Source) -> tuple[Column, ...]:
     return (*source.enriched_columns(table), Column("_failed", "STRING"))
 
 
-def batch_rows(table: Enriched, silver: SilverTables, judged: Judged | None) -> DataFrame | None:
+def batch_rows(table: Enriched, silver: SilverTables, validated: ValidatedFeed | None) -> DataFrame | None:
     """Returns the batch's accepted rows in the shape of the feed's silver table, where the table has rules for them."""
-    if judged is None or not judged.rows_accepted or not table.rules:
+    if validated is None or not validated.rows_accepted or not table.rules:
         return None
     feed = silver.source.feed(table.upstream)
-    accepted = judged.accepted([*feed.input_names, "_event_at", "_batch_date", "_revision", "_deleted"])
+    accepted = validated.accepted([*feed.input_names, "_event_at", "_batch_date", "_revision", "_deleted"])
     started = accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.valid_from_sql))
     later = [c for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
-    return derive(started, judged.feed.derived).selectExpr("*", *(f"CAST(NULL AS {c.type}) AS {c.name}" for c in later))
+    return derive(started, validated.feed.derived).selectExpr(
+        "*", *(f"CAST(NULL AS {c.type}) AS {c.name}" for c in later)
+    )
 
 
 def affected_and_batch_rows(

@@ -24,28 +24,28 @@ from pipeline.transform.snapshots import (
     without_hidden_keys,
 )
 from pipeline.transform.ties import tie_breaker
-from pipeline.transform.validate import Judged
+from pipeline.transform.validate import ValidatedFeed
 
 APPEND, MERGE, REBUILD = "append", "merge", "rebuild"
 # From so many rows of a batch on, to count the events of each key costs less than to sort them.
 MANY = 10_000
 
 
-def incoming_events(judged: Judged) -> DataFrame:
+def incoming_events(validated: ValidatedFeed) -> DataFrame:
     """Returns the batch's events: its accepted rows without those that a later record of their file replaces."""
-    rows = judged.standing([*judged.feed.input_names, *ABOUT, *RECORD])
+    rows = validated.standing([*validated.feed.input_names, *ABOUT, *RECORD])
     return rows.withColumn("_at", F.col("_event_at"))
 
 
-def first_versions(judged: Judged, target: MergeTarget) -> DataFrame:
+def first_versions(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the versions of a feed that had none, as a change."""
-    feed, incoming = judged.feed, incoming_events(judged)
+    feed, incoming = validated.feed, incoming_events(validated)
     # The only delivery that ever came lacks no key and, where no row deletes one, finds none closed.
     is_alone = target.this_snapshot is not None and len(target.snapshots) == 1 and not feed.delete_condition
     if target.snapshots and not is_alone:
         after = _versions_with_snapshots(feed, incoming.select(*feed.input_names, *EVENT), target)
     else:
-        after = (versions_of_many if judged.rows_accepted >= MANY else versions)(feed, incoming)
+        after = (versions_of_many if validated.rows_accepted >= MANY else versions)(feed, incoming)
     return silver_rows(feed, derive(after, feed.derived), "1 AS _sign")
 
 
@@ -166,8 +166,8 @@ def _merge_versions(
     merged = events.join(rebuilt, key, "left_anti")
     if not target.snapshots:
         return versions(feed, merged.unionByName(all_events))
-    told = _versions_with_snapshots(feed, all_events, target)
-    return versions(feed, merged).unionByName(told, allowMissingColumns=True)
+    rebuilt_versions = _versions_with_snapshots(feed, all_events, target)
+    return versions(feed, merged).unionByName(rebuilt_versions, allowMissingColumns=True)
 
 
 def _versions_with_snapshots(feed: Feed, events: DataFrame, target: MergeTarget) -> DataFrame:

@@ -12,19 +12,19 @@ from pyspark.sql import functions as F
 from pipeline.commit.revisions import Superseded
 from pipeline.model import Feed, columns_of, literal
 from pipeline.transform.change import difference
-from pipeline.transform.derived_columns import derive
+from pipeline.transform.derived_columns import derive, text_key_sql
 from pipeline.transform.history import RECORD, by_content, first_row_per, silver_rows
 from pipeline.transform.history_paths import content_hash, events_of
 from pipeline.transform.snapshots import MergeTarget, certain_pairs, hidden_keys, incomplete_snapshots
-from pipeline.transform.validate import Judged, as_one_text
+from pipeline.transform.validate import ValidatedFeed
 
 # ---- one row per key, of the newest batch date
 
 
-def merge_scd1(judged: Judged, target: MergeTarget) -> DataFrame:
+def merge_scd1(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the change of a table that has, per key, the row of the newest batch date."""
-    feed, about = judged.feed, ("_event_at", "_batch_date", "_revision")
-    rows, before = judged.standing([*feed.input_names, *about]), None
+    feed, about = validated.feed, ("_event_at", "_batch_date", "_revision")
+    rows, before = validated.standing([*feed.input_names, *about]), None
     if not target.is_first:
         before = _stored_rows_of(feed, rows, target)
         rows = rows.unionByName(before.select(*rows.columns))
@@ -33,10 +33,10 @@ def merge_scd1(judged: Judged, target: MergeTarget) -> DataFrame:
     return _change(feed, before, after)
 
 
-def tied_with_stored(judged: Judged, target: MergeTarget) -> DataFrame:
+def tied_with_stored(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the batch's records that only content tells from the stored row of their key, batch date and revision."""
-    feed = judged.feed
-    incoming = judged.standing([*feed.input_names, "_batch_date", "_revision", *RECORD])
+    feed = validated.feed
+    incoming = validated.standing([*feed.input_names, "_batch_date", "_revision", *RECORD])
     same = (*feed.key, "_batch_date", "_revision")
     stored = _stored_rows_of(feed, incoming, target)
     stored = stored.selectExpr(*(f"{c} AS _of_{c}" for c in same), f"{content_hash(feed)} AS _of_content")
@@ -56,11 +56,11 @@ def _change(feed: Feed, before: DataFrame | None, after: DataFrame) -> DataFrame
 # ---- distinct rows
 
 
-def merge_append(judged: Judged, target: MergeTarget) -> DataFrame:
+def merge_append(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the change of a table that is the set of distinct rows, each with the oldest delivery that contained it."""
-    feed = judged.feed
+    feed = validated.feed
     # Equal rows of one batch differ by the revision of their file only: one row per group needs no sort.
-    incoming = judged.accepted([*feed.names, "_batch_date", "_revision"])
+    incoming = validated.accepted([*feed.names, "_batch_date", "_revision"])
     incoming = incoming.groupBy(*feed.names, "_batch_date").agg(F.min("_revision").alias("_revision"))
     incoming = incoming.selectExpr("*", f"{_row_hash(feed)} AS _row")
     if target.superseded is not None:
@@ -68,13 +68,13 @@ def merge_append(judged: Judged, target: MergeTarget) -> DataFrame:
     elif target.is_first:
         rows = incoming.selectExpr("*", "1 AS _sign")
     else:
-        rows = _new_or_older(incoming, _stored_rows_of_the_time(judged, target))
+        rows = _new_or_older(incoming, _stored_rows_of_the_time(validated, target))
     rows = derive(rows, feed.cleaned).selectExpr("*", f"{feed.event_time_sql} AS _event_at")
     return silver_rows(feed, derive(rows, feed.derived), "_sign")
 
 
 def _row_hash(feed: Feed) -> str:
-    return f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32)"  # 128 bits are enough for any number of rows
+    return f"substr(sha2({text_key_sql(feed.names)}, 256), 1, 32)"  # 128 bits are enough for any number of rows
 
 
 def _corrected(feed: Feed, incoming: DataFrame, target: MergeTarget, superseded: Superseded) -> DataFrame:
@@ -97,10 +97,10 @@ def _files(target: MergeTarget, files: Iterable[tuple[str, str]]) -> DataFrame:
     return target.silver.lake.given(pa.table({"_of_batch": batches, "_of_file": names}))
 
 
-def _stored_rows_of_the_time(judged: Judged, target: MergeTarget) -> DataFrame:
+def _stored_rows_of_the_time(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the stored rows between the batch's first and last event, and some others: other files are not opened."""
-    time = judged.feed.event_time
-    within = {time: judged.rows.min_max("_event_at")} if time else None
+    time = validated.feed.event_time
+    within = {time: validated.rows.min_max("_event_at")} if time else None
     return target.silver.read(["_row", "_batch_date", "_revision"], within=within)
 
 
@@ -123,11 +123,11 @@ def _new_or_older(incoming: DataFrame, stored: DataFrame) -> DataFrame:
 # ---- the newest whole delivery
 
 
-def merge_replace(judged: Judged, target: MergeTarget) -> DataFrame:
+def merge_replace(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     """Returns the change of a table that is the newest whole delivery."""
-    feed, newest = judged.feed, target.newest_snapshot
+    feed, newest = validated.feed, target.newest_snapshot
     before = target.silver.read() if compares_with_stored(target) else None
-    incoming = judged.standing(feed.input_names)
+    incoming = validated.standing(feed.input_names)
     if _is_outdated(target):
         incoming = _as_last_listed(feed, target) if _says_nothing_of_some(target) else incoming.where("false")
     elif _says_nothing_of_some(target) and before is not None:
@@ -160,7 +160,7 @@ def _unlisted(feed: Feed, rest: DataFrame, target: MergeTarget, newest: str) -> 
     hidden = None if newest in incomplete_snapshots(target) else hidden_keys(target, newest)
     if hidden is None:
         return rest
-    keyed = rest.withColumn("_own", F.expr(as_one_text(feed.key)))
+    keyed = rest.withColumn("_own", F.expr(text_key_sql(feed.key)))
     return keyed.join(hidden, F.expr("_own = _key"), "left_semi").select(*feed.input_names)
 
 
@@ -171,10 +171,10 @@ def _as_last_listed(feed: Feed, target: MergeTarget) -> DataFrame:
     numbered = ((s.batch_id, turns.index((s.batch_date, s.revision))) for s in target.snapshots)
     rows = ", ".join(f"({literal(batch_id)}, {turn})" for batch_id, turn in numbered)
     log = events_of(feed, target).select(*feed.input_names, "_batch_id")
-    listed = log.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _turn)")
-    contained = log.join(listed, "_batch_id")
+    deliveries = log.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _turn)")
+    contained = log.join(deliveries, "_batch_id")
     contains = contained.select(*key, "_batch_id").distinct().withColumn("_contains", F.expr("true"))
-    grid = contained.select(*key).distinct().crossJoin(listed).join(contains, [*key, "_batch_id"], "left")
+    grid = contained.select(*key).distinct().crossJoin(deliveries).join(contains, [*key, "_batch_id"], "left")
     last = certain_pairs(feed, grid, target, "_contains").groupBy(*key).agg(F.max("_turn").alias("_turn"))
     return contained.join(last, [*key, "_turn"], "left_semi").select(*feed.input_names)
 

@@ -18,8 +18,8 @@ from pipeline.errors import DataError
 from pipeline.lake.lake import TableVersion
 from pipeline.model import Feed, literal
 from pipeline.transform.change import TableChange
+from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.history import first_row_per, tie_breakers
-from pipeline.transform.validate import as_one_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ def without_hidden_keys(feed: Feed, current: DataFrame, target: MergeTarget, sna
     hidden = hidden_keys(target, snapshot.batch_id)
     if hidden is None:
         return current
-    keyed = current.withColumn("_key", F.expr(as_one_text(feed.key)))
+    keyed = current.withColumn("_key", F.expr(text_key_sql(feed.key)))
     joined = keyed.join(hidden.withColumn("_is_hidden", F.expr("true")), "_key", "left")
     return joined.where("_first IS NOT NULL OR _is_hidden IS NULL").drop("_key", "_is_hidden")
 
@@ -103,7 +103,7 @@ def certain_pairs(feed: Feed, grid: DataFrame, target: MergeTarget, contains: st
     if incomplete := incomplete_snapshots(target):
         grid = grid.where(f"{contains} OR _batch_id NOT IN ({', '.join(map(literal, incomplete))})")
     if (hidden := hidden_keys(target)) is not None:
-        own = grid.withColumn("_own", F.expr(as_one_text(feed.key)))
+        own = grid.withColumn("_own", F.expr(text_key_sql(feed.key)))
         joined = own.join(hidden, F.expr("_own = _key AND _batch_id = _of"), "left")
         grid = joined.where(f"{contains} OR _of IS NULL")
     return grid
@@ -117,11 +117,11 @@ def snapshot_events(feed: Feed, events: DataFrame, target: MergeTarget) -> DataF
     key = list(feed.key)
     values = ((s.batch_id, s.batch_date, s.revision) for s in target.snapshots)
     rows = ", ".join(f"({', '.join(map(literal, one))})" for one in values)
-    listed = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
+    deliveries = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *tie_breakers(feed))
     contained = first_row_per(events.where("NOT _deleted"), newest)
     contained = contained.select(*feed.input_names, "_batch_id", F.expr("true").alias("_reopens"))
-    grid = events.select(*key).distinct().crossJoin(listed).join(contained, [*key, "_batch_id"], "left")
+    grid = events.select(*key).distinct().crossJoin(deliveries).join(contained, [*key, "_batch_id"], "left")
     end = "CAST(date_add(_batch_date, 1) AS TIMESTAMP)"
     return certain_pairs(feed, grid, target, "_reopens").selectExpr(
         *feed.input_names,

@@ -1,6 +1,6 @@
 """Finds rows of one batch that stand for the same thing, and settles those of one file: there the later record stands.
 
-Two rows tie when they have the same key, instant and revision. Nothing of this needs the engine: a batch's judged rows lie
+Two rows tie when they have the same key, instant and revision. Nothing of this needs the engine: a batch's validated rows lie
 as Parquet beside this process. Every tie is counted by a HIGH rule with examples, whatever settles it.
 """
 
@@ -63,7 +63,7 @@ def _database(spill: str) -> duckdb.DuckDBPyConnection:
 def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[MaterializedRows, Ties]:
     """Marks the rows that a later record of their file stands for (`_superseded`), and returns all ties of the accepted rows.
 
-    `rows` are a feed's judged rows; where a row has to be marked they are written anew.
+    `rows` are a feed's validated rows; where a row has to be marked they are written anew.
     """
     if not rows.rows:
         return rows, NO_TIES
