@@ -46,7 +46,7 @@ class BatchContext:
     validated: dict[str, ValidatedFeed] = field(default_factory=dict)
     findings: list[RuleResult] = field(default_factory=list)
     tasks: list[TaskRecord] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)  # stage -> from the start of its first task to its last end
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> from its first start to its last end
     task_values: dict[str, str] = field(default_factory=dict)
 
     def name(self, layer: str, table: str) -> str:

@@ -15,7 +15,7 @@ from pipeline.lake.lake import MaterializedRows
 from pipeline.model import Column, GoldKind, GoldTable
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
-from pipeline.stages.silver_tasks import changes_in, own_names
+from pipeline.stages.silver_tasks import own_names
 from pipeline.stages.task_graph import Results
 from pipeline.transform.aggregate import (
     AggregateInput,
@@ -28,9 +28,10 @@ from pipeline.transform.aggregate import (
     sum_expressions,
     typed,
 )
-from pipeline.transform.change import TableChange, with_change
+from pipeline.transform.change import TableChange, changes_in, with_change
+from pipeline.transform.derived_columns import Part
 from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
-from pipeline.transform.failing_rows import Part, column_of, located
+from pipeline.transform.failing_rows import column_of, located
 from pipeline.transform.findings import check_rows
 from pipeline.transform.quality import check_quality
 from pipeline.transform.silver_tables import SilverTables
@@ -38,7 +39,7 @@ from pipeline.transform.silver_tables import SilverTables
 
 @dataclass(frozen=True, kw_only=True)
 class DistinctCounts:
-    """What a batch adds to `ops.pair_counts` for the gold tables that follow one table, and the effects on their groups."""
+    """The rows that a batch adds to `ops.pair_counts` for the gold tables that follow one table, and their effects."""
 
     deltas: MaterializedRows
     effects: MaterializedRows
@@ -122,7 +123,7 @@ def _input(batch: BatchContext, table: GoldTable, position: BatchPosition, resul
 
 
 def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
-    """Returns all rows of the table that a gold table follows: as the batch leaves it, or with `per` as it found it."""
+    """Returns all rows of the table that a gold table follows: with the batch, or for `per` without it."""
     followed = full_name(batch, table.upstream)
     if table.per:
         before, own = batch.table_before(followed), batch.table(batch.name("gold", table.name))

@@ -5,10 +5,12 @@ from functools import partial
 from typing import Any
 
 from pipeline.model import GoldKind
+from pipeline.stages import feed_tasks as feeds
 from pipeline.stages import gold_tasks as gold
 from pipeline.stages import silver_tasks as silver
 from pipeline.stages.context import BatchContext
-from pipeline.stages.task_graph import Task
+from pipeline.stages.task_graph import Results, Task
+from pipeline.transform.change import changes_in
 from pipeline.transform.distinct_counts import PAIR_COUNTS
 from pipeline.transform.enrich import tables_read
 
@@ -32,24 +34,24 @@ def plan(batch: BatchContext) -> list[Task]:
 
     ties = list[str]()
     for validated in batch.feeds_with_rows():
-        feed, target = validated.feed, silver.merge_target(batch, validated.feed)
+        feed, target = validated.feed, feeds.merge_target(batch, validated.feed)
         name, match = target.silver.name, None
-        append = add(MERGE, "append", target.bronze.name, [], silver.append_bronze, validated)
-        if silver.matches_versions(feed, target):
-            first = append if silver.match_reads_bronze(feed, target) else None
-            match = add(MERGE, "match", name, [first], silver.match_versions, validated, target)
-        log = append if silver.merge_reads_bronze(feed, target) else None
-        merge = add(MERGE, "merge", name, [match, log], silver.merge_feed, validated, target)
-        writes[feed.name] = add(MERGE, "write", name, [merge, append], silver.write_change, name)
+        append = add(MERGE, "append", target.bronze.name, [], feeds.append_bronze, validated)
+        if feeds.matches_versions(feed, target):
+            first = append if feeds.match_reads_bronze(feed, target) else None
+            match = add(MERGE, "match", name, [first], feeds.match_versions, validated, target)
+        log = append if feeds.merge_reads_bronze(feed, target) else None
+        merge = add(MERGE, "merge", name, [match, log], feeds.merge_feed, validated, target)
+        writes[feed.name] = add(MERGE, "write", name, [merge, append], write_change, name)
         changes[feed.name] = merge
-        if silver.may_tie(feed, target):
-            ties.append(add(ENRICH, "count ties", name, [match, append], silver.count_ties, validated, target))
+        if feeds.may_tie(feed, target):
+            ties.append(add(ENRICH, "count ties", name, [match, append], feeds.count_ties, validated, target))
 
     rules = list[str]()  # the tasks whose results have findings
     for hierarchy in (t for t in source.hierarchies if t.upstream in writes):
         name = batch.name("silver", hierarchy.name)
         changes[hierarchy.name] = add(MERGE, "build", name, [writes[hierarchy.upstream]], silver.hierarchy, hierarchy)
-        writes[hierarchy.name] = add(MERGE, "write", name, [changes[hierarchy.name]], silver.write_change, name)
+        writes[hierarchy.name] = add(MERGE, "write", name, [changes[hierarchy.name]], write_change, name)
         rules.append(changes[hierarchy.name])
 
     merged = list(writes.values())
@@ -57,7 +59,7 @@ def plan(batch: BatchContext) -> list[Task]:
         name, read = batch.name("silver", enriched.name), [t for t in tables_read(enriched) if t in writes]
         needs = [*(changes[t] for t in read), *(writes[t] for t in read)]
         changes[enriched.name] = add(ENRICH, "enrich", name, needs, silver.enrich, enriched)
-        writes[enriched.name] = add(ENRICH, "write", name, [changes[enriched.name]], silver.write_change, name)
+        writes[enriched.name] = add(ENRICH, "write", name, [changes[enriched.name]], write_change, name)
         rules.append(changes[enriched.name])
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
@@ -77,7 +79,16 @@ def plan(batch: BatchContext) -> list[Task]:
 
     computed, written = [changes[t.name] for t in source.gold], list[str]()
     for name in (batch.name("gold", t.name) for t in source.gold):
-        written.append(add(SUMMARISE, "write", name, [check, *computed], silver.write_change, name))
+        written.append(add(SUMMARISE, "write", name, [check, *computed], write_change, name))
     if counts:
         add(SUMMARISE, "append", PAIR_COUNTS, [check, *counts.values(), *written], gold.append_counts)
     return tasks
+
+
+def write_change(batch: BatchContext, table: str, results: Results) -> int:
+    """Writes the change of a table, and returns its rows."""
+    change = changes_in(results).get(table)
+    if change is None:
+        return 0
+    batch.attempt.change(table, change.key, change.rows)
+    return change.rows.rows

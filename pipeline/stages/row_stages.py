@@ -26,13 +26,12 @@ THREADS = 4  # more threads than cores: one waits for the disk while another com
 
 
 def stage_files(batch: BatchContext) -> list[Staged]:
-    """Reads the claimed files into typed Parquet, one file per feed. Raises DataError for a file that cannot be read."""
+    """Reads the claimed files into typed Parquet, one file per feed. Raises DataError for an unreadable file."""
     order = batch.order
     for name in order.snapshot:
         if not any(f.feed == name for f in order.files):
-            raise DataError(
-                f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed; correct `snapshot` and land a new trigger"
-            )
+            problem = f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed"
+            raise DataError(f"{problem}; correct `snapshot` and land a new trigger")
     feeds = [f for f in batch.source.feeds if any(file.feed == f.name for file in order.files)]
     with timed_stage(batch, "stage") as values:
         staged = run_parallel(lambda feed: _stage_feed(batch, feed), feeds)
@@ -92,7 +91,7 @@ def _validate_feed(batch: BatchContext, staged: Staged) -> ValidatedFeed:
 
 
 def _rejected_keys(batch: BatchContext, validated: ValidatedFeed) -> pa.Table:
-    """Returns the rows of `ops.rejected_keys` for a feed delivered whole, and adds the result of the rule about them."""
+    """Returns the rows of `ops.rejected_keys` for a feed delivered whole, and adds the result of their rule."""
     feed, rows = validated.feed, None
     if validated.rows_accepted < validated.rows.rows:
         rows = batch.lake.materialize(rejected_keys(validated), f"rejected/{feed.name}").arrow()

@@ -40,8 +40,9 @@ def run_tasks(
     on_start: Callable[[Task], None] = lambda task: None,  # noqa: ARG005 - the name is for readers
     on_end: Callable[[TaskRun], None] = lambda run: None,  # noqa: ARG005
 ) -> dict[str, Any]:
-    """Runs every task once its needs have ended, and returns all results. Of the ready tasks the first in the list starts first.
+    """Runs every task when its needs have ended, and returns all results.
 
+    Of the ready tasks the first in the list starts first.
     After an error no other task starts. When the running ones have ended, the error that came first is raised.
     `on_start` and `on_end` are called by the calling thread. Raises ValueError for a plan that cannot be run.
     """
@@ -68,7 +69,7 @@ def run_tasks(
 
 
 def check(tasks: Sequence[Task]) -> None:
-    """Raises ValueError where two tasks share a name, a task needs one that is not there, or tasks need each other in a cycle."""
+    """Raises ValueError for two tasks of one name, a need that is no task, and a cycle of needs."""
     names = [t.name for t in tasks]
     if doubled := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(f"two tasks are named {', '.join(doubled)}")

@@ -11,7 +11,7 @@ from pipeline.stages.task_graph import Task, TaskRun, run_tasks
 from pipeline.transform.change import TableChange
 
 THREADS = 4  # more threads than cores: one waits for the disk while another computes
-# Per stage, in this order: its task in `ops.processing_log`, and what the log calls the rows that its tables changed.
+# Per stage, in this order: its task in `ops.processing_log`, and the log's field for the rows that it changed.
 STAGES = {
     MERGE: ("merge", "versions_changed"),
     ENRICH: ("enrichment", "rows_restated"),
@@ -20,7 +20,7 @@ STAGES = {
 
 
 def run_plan(batch: BatchContext, tasks: Sequence[Task]) -> None:
-    """Runs the tasks. Raises the first error in time, when the running tasks have ended; all that ended is on record."""
+    """Runs the tasks and records each one that ended. Raises the first error when the running tasks have ended."""
     log = _TaskLog(batch, tasks)
     try:
         log.finish_stages()

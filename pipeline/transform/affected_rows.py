@@ -1,4 +1,4 @@
-"""Finds the rows of an enriched table that a batch may change: they or the versions that they are joined to have changed."""
+"""Finds the rows of an enriched table that a batch may change: they or the versions they are joined to changed."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ def is_sorted_by_time(feed: Feed) -> bool:
 def changed_intervals(table: Enriched, silver: SilverTables) -> dict[tuple[str, ...], DataFrame]:
     """Returns, per joined columns, their values with the intervals in which a partner's history has changed.
 
-    An interval starts at `_since` and ends before `_until`; `_last` is an instant that Python has a value for, too. Partners
-    that share the joined columns share a DataFrame, so that the rows are read once for all of them.
+    An interval starts at `_since` and ends before `_until`; `_last` is the same end, but not after the year 9999, which
+    Python cannot represent. Partners that share the joined columns share a DataFrame: the rows are read once for all.
     """
     intervals = defaultdict[tuple[str, ...], list[DataFrame]](list)
     for join in table.joins:

@@ -112,7 +112,7 @@ def _rows(given: AggregateInput) -> DataFrame:
 
 
 def _built(given: AggregateInput, sign: int) -> DataFrame:
-    """Builds rows of the gold table from the changed rows with this sign, without the columns that depend on the date."""
+    """Builds gold rows from the changed rows with this sign, without the columns that depend on the date."""
     columns = [c for c in given.table.schema if c.name not in given.table.as_of_columns]
     return typed(build(given.table, given.counted_rows.where(f"_sign = {sign}")), columns)
 
@@ -198,7 +198,7 @@ def all_parts(given: AggregateInput) -> DataFrame:
 
 
 def _changed_groups(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
-    """Returns, of groups with their stored row in `_old`, those that differ: as they were (-1) and as they are (+1)."""
+    """Returns the groups that differ from their stored row `_old`: as they were (-1) and as they are (+1)."""
     now = ", ".join(f"'{c.name}', CAST({c.name} AS {c.type})" for c in columns)
     pairs = rows.selectExpr("_old", f"CASE WHEN _rows > 0 THEN named_struct({now}) END AS _now")
     both = "array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))"
@@ -236,7 +236,7 @@ def _net_sums(given: AggregateInput, change: TableChange) -> DataFrame:
 
 
 def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming: DataFrame) -> DataFrame:
-    """Returns all rows of the parts of groups that changed rows touch: as they were (`_sign` -1) and as they are (+1)."""
+    """Returns all rows of the parts of groups with changed rows: as they were (`_sign` -1) and as they are (+1)."""
     table, before = given.table, given.source_rows
     lowest = change.rows.min_max("_sign")[0]
     has_old_rows = lowest is None or lowest < 0
@@ -245,7 +245,7 @@ def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming:
     if before is None:
         return came
     columns = [*before.columns, "_sign"]  # the change may have more
-    # As a number, because no join matches a null. A part that only has the same number as a touched one does not change.
+    # As a number, because no join matches a null. Another part with the same number is read, but does not change.
     part = f"xxhash64({', '.join((*grain_of(table), *table.per))}) AS _part"
     known = before.where(given.sql(table.where or "true")).selectExpr("*", part)
     known = known.join(incoming.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")

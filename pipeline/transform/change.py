@@ -1,6 +1,6 @@
 """What a batch changes in a table: signed rows, -1 as a row was and +1 as it is now."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -20,6 +20,11 @@ class TableChange:
     key: tuple[str, ...]
     rows: MaterializedRows
     findings: tuple[RuleResult, ...] = ()
+
+
+def changes_in(results: Mapping[str, object]) -> dict[str, TableChange]:
+    """Returns the changes among the results, by table."""
+    return {r.table: r for r in results.values() if isinstance(r, TableChange)}
 
 
 def difference(before: DataFrame | None, after: DataFrame, columns: Sequence[Column]) -> DataFrame:

@@ -1,4 +1,4 @@
-"""Keeps distinct counts and extremes by difference: how often each value occurs in a group, as a log of signed counts."""
+"""Keeps distinct counts and extremes by difference, from a log of signed counts: how often a value is in a group."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ PAIR_COUNTS = "ops.pair_counts"
 
 
 def value_counts(tables: Sequence[GoldTable], source: Source, change: TableChange) -> DataFrame:
-    """Returns the rows to append to `ops.pair_counts`: what a changed table adds to the counts of all that follow it."""
+    """Returns the rows to append to `ops.pair_counts` for the gold tables that follow a changed table."""
     columns = ((t, column, sql) for t in tables for column, sql in t.members.items())
     entries = ", ".join(
         f"named_struct('pair', {literal(pair_name(t, column))}, 'group_key', {group_key_sql(t)},"
@@ -31,7 +31,7 @@ def value_counts(tables: Sequence[GoldTable], source: Source, change: TableChang
 def effects_on_groups(
     tables: Sequence[GoldTable], source: Source, counts: DataFrame, stored: TableVersion
 ) -> DataFrame:
-    """Returns, per pair and group, `d` (change of the distinct count) and `low`, `high` (extremes of the values, as text)."""
+    """Returns per pair and group `d` (change of the distinct count) and `low`, `high` (extremes, as text)."""
     key = ["pair", "group_key", "member"]
     new, old = counts.select(*key, "n"), _stored_counts(tables, source, stored)
     if old is None:

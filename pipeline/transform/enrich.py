@@ -1,4 +1,4 @@
-"""Joins each row of a feed to the versions that were valid at its event time, and computes derived columns and rules."""
+"""Joins each row of a feed to the versions that were valid at its event time. Computes derived columns and rules."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -10,8 +10,7 @@ from pipeline.lake.lake import MaterializedRows, TableVersion
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, Source, render_sql
 from pipeline.transform.affected_rows import is_sorted_by_time
 from pipeline.transform.change import difference
-from pipeline.transform.derived_columns import derive, in_turn
-from pipeline.transform.failing_rows import Part
+from pipeline.transform.derived_columns import Part, derive, in_turn
 from pipeline.transform.history import first_row_per
 from pipeline.transform.point_in_time import join_as_of, limited_to
 from pipeline.transform.silver_tables import SilverTables, joined_columns, table_of
@@ -109,7 +108,7 @@ def _join(
     given: Sequence[tuple[str, str, str]],
     keys: DataFrame | None,
 ) -> DataFrame:
-    """Joins at most one row of a partner to each row. The columns of both have different names, so none is ambiguous."""
+    """Joins at most one row of a partner to each row. The columns of both have different names: none is ambiguous."""
     on = joined_columns(join)
     if isinstance(join, HierarchyJoin):
         node = silver.source.hierarchy(join.hierarchy).id
@@ -151,7 +150,7 @@ def change_of(
 
 
 def parts(table: Enriched) -> list[Part]:
-    """Names what is computed of the joined rows: derived columns, each after those that it needs, rules and checks."""
+    """Returns the expressions over the joined rows: derived columns, each after those it needs, rules and checks."""
     columns = [d for turn in in_turn(table.derived) for d in turn]
 
     def column(n: int) -> Part:

@@ -110,7 +110,7 @@ def _warned(rows: MaterializedRows) -> pa.Table:
 
 
 def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> RuleResult:
-    """Returns the result of `listed_key_is_accepted`; `rejected` are the rows of `rejected_keys`, None where none were rejected."""
+    """Returns the result of `listed_key_is_accepted`; `rejected` are the rows of `rejected_keys`, if there are any."""
     if rejected is None:
         return finding(validated.feed.name, LISTED, validated.rows.rows, 0)
     examples = tuple(shown(text[:500]) for text in rejected["_raw"].slice(0, EXAMPLES).to_pylist())
@@ -118,7 +118,7 @@ def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> 
 
 
 def reference_findings(validated: Iterable[ValidatedFeed], counts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the result of every reference; `counts` are the rows of `reference_counts`, None where there were none."""
+    """Returns the result of every reference; `counts` are the rows of `reference_counts`, if there are any."""
     rows = counts.to_pylist() if counts is not None else []
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
     return tuple(
@@ -127,7 +127,7 @@ def reference_findings(validated: Iterable[ValidatedFeed], counts: pa.Table | No
 
 
 def tie_findings(validated: ValidatedFeed, others: MaterializedRows | None) -> Iterator[RuleResult]:
-    """Returns the results of the rules about ties; `others` are records of the batch that tie with one of another batch."""
+    """Returns the results of the rules about ties; `others` are records that tie with a row of another batch."""
     feed, ties, checked = validated.feed, validated.ties, validated.rows_accepted
     if not isinstance(feed.stored_as, Append):
         differing = ties.differing
@@ -141,20 +141,19 @@ def tie_findings(validated: ValidatedFeed, others: MaterializedRows | None) -> I
 
 
 def rule_findings(feed: str, rules: Sequence[Rule], verdicts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the results of an enriched table's rules over the batch's own rows: `verdicts` are `_own _warned _unchecked`."""
+    """Returns the results of a table's rules over the batch's own rows; `verdicts` are `_own _warned _unchecked`."""
     own = [v for v in combinations(verdicts) if v["_own"]] if verdicts is not None else []
     checked, warned, outside = sum(v["count_all"] for v in own), tally(own, "_warned"), tally(own, "_unchecked")
     return tuple(finding(feed, r, checked - outside[r.name], warned[r.name]) for r in rules)
 
 
 def check_rows(table: str, key: Sequence[str], rows: MaterializedRows) -> None:
-    """Raises DataError where a row breaks a check of its table: `rows` have `_failed` (comma-joined names, "" = none) and the key."""
+    """Raises DataError where a row breaks a check of its table: `_failed` has the comma-joined names, "" where none."""
     if not rows.min_max("_failed")[1]:
         return
     verdicts = rows.arrow(["_failed", *key])
     failed = verdicts.filter(pc.not_equal(verdicts["_failed"], ""))
     first = failed.slice(0, 1).to_pylist()[0]
     where = ", ".join(f"{c} = {first[c]}" for c in key)
-    raise DataError(
-        f"{table}: {failed.num_rows} rows break its check {first['_failed']}, the first where {where}; no table was changed"
-    )
+    broken = f"{table}: {failed.num_rows} rows break its check {first['_failed']}"
+    raise DataError(f"{broken}, the first where {where}; no table was changed")

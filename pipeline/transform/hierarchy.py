@@ -1,4 +1,4 @@
-"""Finds the root of each node of a tree, on the driver: a catalogue has thousands of categories, not millions."""
+"""Finds the root of each node of a hierarchy, in this process: a catalog has thousands of categories, not millions."""
 
 from collections.abc import Mapping
 from typing import Any

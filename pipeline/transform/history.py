@@ -18,9 +18,9 @@ EVENT = ("_at", *ABOUT)
 def versions(feed: Feed, events: DataFrame, *, reopened: bool = False) -> DataFrame:
     """Returns the versions of keys, made from all their events.
 
-    `events` has the feed's columns, `_at` (the time of the event), `_event_at` (the newest event that the row represents),
-    `_batch_date`, `_revision`, `_deleted`; with `reopened` also `_reopens`, true for an event that counts only while its key
-    is closed.
+    `events` has the feed's columns, `_at` (the time of the event), `_event_at` (the newest event that the row
+    represents), `_batch_date`, `_revision`, `_deleted`; with `reopened` also `_reopens`, true for an event that
+    counts only while its key is closed.
     """
     order = Window.partitionBy(*feed.key).orderBy("_at")
     rank = [F.col("_batch_date").desc(), F.col("_revision").desc(), F.col("_deleted").desc(), *tie_breakers(feed)]

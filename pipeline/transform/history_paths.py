@@ -50,10 +50,11 @@ def first_versions(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
 
 
 def current_versions(feed: Feed, incoming: DataFrame, target: MergeTarget) -> DataFrame:
-    """Returns the versions of every key of the batch (nulls for a new key), `_first` (its first incoming event) and `_path`.
+    """Returns the versions of every key of the batch (nulls for a new key), its first incoming event and its path.
 
-    The path is `rebuild` where an event is not newer than all that is known of its key, `append` where a key has at most one
-    event, which is no delete, `merge` else. A whole delivery concerns every key; a key that it lacks has no incoming event.
+    `_path` is `rebuild` where an event is not newer than all known ones of its key, else `append` where a key has at
+    most one event, which is no delete, else `merge`. A whole delivery concerns every key; a key that it lacks has no
+    incoming event (`_first` is null).
     """
     key, this = list(feed.key), target.this_snapshot
     keys = incoming.groupBy(*key).agg(
@@ -79,7 +80,7 @@ def current_versions(feed: Feed, incoming: DataFrame, target: MergeTarget) -> Da
 
 
 def rebuilds_all(feed: Feed, target: MergeTarget) -> bool:
-    """Returns whether every key is rebuilt: whole deliveries and deletes, or whole deliveries that came out of order."""
+    """Returns whether every key is rebuilt: whole deliveries and deletes, or whole deliveries out of order."""
     is_out_of_order = any(date >= target.order.batch_date for date in target.other_dates)
     return bool(target.snapshots) and (bool(feed.delete_condition) or is_out_of_order)
 
@@ -103,7 +104,7 @@ def _is_late(feed: Feed, target: MergeTarget) -> str:
 def merge_history(
     feed: Feed, current: DataFrame, paths: Collection[str], incoming: DataFrame, target: MergeTarget
 ) -> DataFrame:
-    """Returns the change of the silver table. `current` are the `current_versions`, `paths` those that keys of it take."""
+    """Returns the change of the silver table. `current` are the `current_versions`, `paths` the paths that occur."""
     parts = list[DataFrame]()
     if APPEND in paths:
         appended = current.where(f"_path = '{APPEND}'")
@@ -126,7 +127,7 @@ def _not_appended(feed: Feed, current: DataFrame, paths: Collection[str], incomi
 
 
 def _append_versions(feed: Feed, current: DataFrame, incoming: DataFrame, this: DeliveredSnapshot | None) -> DataFrame:
-    """Returns the change for keys with one event after their open version, and for those that the whole delivery lacks."""
+    """Returns the change for keys with one event after their open version, and for keys that the delivery lacks."""
     input_columns = (*feed.input_names, "_event_at", "_batch_date", "_revision")
     fresh = incoming.selectExpr(*(f"{k} AS _of_{k}" for k in feed.key), f"struct({', '.join(input_columns)}) AS _new")
     current = current.where("is_current OR effective_from IS NULL")
@@ -190,7 +191,7 @@ def events_of(
 def tied_with_events(
     feed: Feed, current: DataFrame, paths: Collection[str], incoming: DataFrame, target: MergeTarget
 ) -> DataFrame:
-    """Returns the batch's records that only content tells from a row of another batch with the same date and revision."""
+    """Returns the batch's records that only content tells from a row of another batch of its date and revision."""
     incoming = _not_appended(feed, current, paths, incoming)
     day, same = target.order.batch_date, dict.fromkeys((*feed.key, "_event_at", "_revision", *tie_breaker(feed)))
     others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(target.order.batch_id)})"

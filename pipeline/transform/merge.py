@@ -1,4 +1,4 @@
-"""Merges a batch into a silver table that keeps no history of its keys: one row per key, distinct rows, or a whole delivery.
+"""Merges a batch into a silver table without history: one row per key, distinct rows, or a whole delivery.
 
 Each function returns the change of the table: rows with `_sign`.
 """
@@ -9,13 +9,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.commit.revisions import Superseded
 from pipeline.model import Feed, columns_of, literal
 from pipeline.transform.change import difference
 from pipeline.transform.derived_columns import derive, text_key_sql
 from pipeline.transform.history import RECORD, by_content, first_row_per, silver_rows
 from pipeline.transform.history_paths import content_hash, events_of
-from pipeline.transform.snapshots import MergeTarget, certain_pairs, hidden_keys, incomplete_snapshots
+from pipeline.transform.snapshots import MergeTarget, Superseded, certain_pairs, hidden_keys, incomplete_snapshots
 from pipeline.transform.validate import ValidatedFeed
 
 # ---- one row per key, of the newest batch date
@@ -34,7 +33,7 @@ def merge_scd1(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
 
 
 def tied_with_stored(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
-    """Returns the batch's records that only content tells from the stored row of their key, batch date and revision."""
+    """Returns the batch's records that only content tells from the stored row of their key, date and revision."""
     feed = validated.feed
     incoming = validated.standing([*feed.input_names, "_batch_date", "_revision", *RECORD])
     same = (*feed.key, "_batch_date", "_revision")
@@ -57,7 +56,7 @@ def _change(feed: Feed, before: DataFrame | None, after: DataFrame) -> DataFrame
 
 
 def merge_append(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
-    """Returns the change of a table that is the set of distinct rows, each with the oldest delivery that contained it."""
+    """Returns the change of a table of distinct rows, each with the oldest delivery that contained it."""
     feed = validated.feed
     # Equal rows of one batch differ by the revision of their file only: one row per group needs no sort.
     incoming = validated.accepted([*feed.names, "_batch_date", "_revision"])
@@ -98,14 +97,14 @@ def _files(target: MergeTarget, files: Iterable[tuple[str, str]]) -> DataFrame:
 
 
 def _stored_rows_of_the_time(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
-    """Returns the stored rows between the batch's first and last event, and some others: other files are not opened."""
+    """Returns the stored rows between the batch's first and last event, and some others of the same files."""
     time = validated.feed.event_time
     within = {time: validated.rows.min_max("_event_at")} if time else None
     return target.silver.read(["_row", "_batch_date", "_revision"], within=within)
 
 
 def _new_or_older(incoming: DataFrame, stored: DataFrame) -> DataFrame:
-    """Returns the rows that are new, and those that are stored from a younger delivery only, as they were and as they are.
+    """Returns the rows that are new, and those that only a younger delivery brought, as they were and as they are.
 
     A row shows the oldest delivery that contained it, so that the table does not depend on the order of arrival.
     """
@@ -156,7 +155,7 @@ def _says_nothing_of_some(target: MergeTarget) -> bool:
 
 
 def _unlisted(feed: Feed, rest: DataFrame, target: MergeTarget, newest: str) -> DataFrame:
-    """Returns the stored rows of the keys of which the newest whole delivery says nothing; `rest` are those it lacks."""
+    """Returns the rows of keys of which the newest delivery says nothing, of the stored rows `rest` that it lacks."""
     hidden = None if newest in incomplete_snapshots(target) else hidden_keys(target, newest)
     if hidden is None:
         return rest

@@ -12,7 +12,7 @@ from pipeline.transform.silver_tables import SilverTables
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 # No instant is so late. Engines read a literal with a year of five digits differently.
 NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"
-# A row is compared with every version of its key. A key with so many versions is skewed: its time range is split into bins.
+# A row is compared with every version of its key. The time range of a skewed key, with so many versions, is split.
 MANY_VERSIONS = 64
 
 

@@ -29,17 +29,14 @@ def high(findings: Iterable[RuleResult]) -> int:
 def check_quality(quality: Quality, findings: Sequence[RuleResult], files: Sequence[FileCounts]) -> None:
     """Raises DataError when the batch is below a limit of `[quality]`."""
     read, rejected = sum(f.rows_read for f in files), sum(f.rows_rejected for f in files)
-    reached = score(findings)
-    if quality.max_rejected_share is not None and read and rejected / read > quality.max_rejected_share:
-        raise DataError(
-            f"{rejected} of {read} rows were rejected, more than max_rejected_share {quality.max_rejected_share:g} allows; see the counts per rule"
-        )
-    if quality.min_score is not None and reached is not None and reached < quality.min_score:
-        raise DataError(
-            f"the score of the batch is {reached:.2f}, below min_score {quality.min_score:g}; see the counts per rule"
-        )
+    share, least, reached = quality.max_rejected_share, quality.min_score, score(findings)
+    see = "see the counts per rule"
+    if share is not None and read and rejected / read > share:
+        found = f"{rejected} of {read} rows were rejected"
+        raise DataError(f"{found}, more than max_rejected_share {share:g} allows; {see}")
+    if least is not None and reached is not None and reached < least:
+        raise DataError(f"the score of the batch is {reached:.2f}, below min_score {least:g}; {see}")
     if quality.fail_on_high and high(findings):
         worst = max((f for f in findings if f.severity == HIGH and f.action == WARN), key=lambda f: f.broken)
-        raise DataError(
-            f"{worst.feed}: {worst.broken} of {worst.checked} rows break {worst.rule}, and fail_on_high rejects a batch for that"
-        )
+        found = f"{worst.feed}: {worst.broken} of {worst.checked} rows break {worst.rule}"
+        raise DataError(f"{found}, and fail_on_high rejects a batch for that")

@@ -21,7 +21,7 @@ class SilverTables:
     def current(
         self, table: str, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None
     ) -> DataFrame:
-        """Returns the rows of a table that are valid now: some columns, by default all; see `Lake.read` for `within`."""
+        """Returns the rows that are valid now: some columns, by default all; see `Lake.read` for `within`."""
         stored = self.tables[table]
         if not self.source.has_versions(table):
             return stored.read(columns, within=within)

@@ -4,15 +4,13 @@ A whole delivery is an event, at the end of its batch date, for every key of its
 """
 
 import datetime as dt
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.commit.revisions import Superseded
 from pipeline.contract import WorkOrder
 from pipeline.errors import DataError
 from pipeline.lake.lake import TableVersion
@@ -20,6 +18,16 @@ from pipeline.model import Feed, literal
 from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.history import first_row_per, tie_breakers
+
+FileId = tuple[str, str]  # batch id, file name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Superseded:
+    """Files whose rows a stated revision replaces: all of a feed, and those of which this batch decides anew."""
+
+    every: frozenset[FileId]
+    moved: frozenset[FileId]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +43,17 @@ class DeliveredSnapshot:
 class MergeTarget:
     """The tables that a batch's rows are merged into, and all whole deliveries of the feed, this one included.
 
-    `rejected_keys` are the rows of `ops.rejected_keys` about those deliveries: such a delivery says nothing of these keys, and
-    nothing of any key that it lacks where one could not be read (`key` null).
+    `rejected_keys` are the rows of `ops.rejected_keys` about those deliveries: such a delivery says nothing of these
+    keys, and nothing of any key that it lacks where one could not be read (`key` null).
     """
 
     order: WorkOrder
     bronze: TableVersion  # the events, with those of this batch once they are appended
     silver: TableVersion  # before this batch
+    rejected_keys: pa.Table
     is_first: bool  # no row of the feed was ever accepted before
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
     snapshots: tuple[DeliveredSnapshot, ...] = ()
-    rejected_keys: pa.Table = field(default_factory=OPS[REJECTED_KEYS].empty_table)
     superseded: Superseded | None = None  # of an Append
 
     @property
@@ -76,7 +84,7 @@ def incomplete_snapshots(target: MergeTarget) -> list[str]:
 
 
 def hidden_keys(target: MergeTarget, batch_id: str | None = None) -> DataFrame | None:
-    """Returns the keys (`_key`, one text) of rejected rows of one whole delivery, or of all, with its batch id in `_of`."""
+    """Returns the keys (`_key`, one text) of rejected rows of one whole delivery, or of all with the batch id `_of`."""
     rows = target.rejected_keys.filter(pc.is_valid(target.rejected_keys["key"]))
     rows = rows if batch_id is None else rows.filter(pc.equal(rows["batch_id"], batch_id))
     if not rows.num_rows:
@@ -110,7 +118,7 @@ def certain_pairs(feed: Feed, grid: DataFrame, target: MergeTarget, contains: st
 
 
 def snapshot_events(feed: Feed, events: DataFrame, target: MergeTarget) -> DataFrame:
-    """Returns, per key and whole delivery, a delete where the delivery lacks the key, a reopening with its row where not.
+    """Returns per key and whole delivery a delete where the delivery lacks the key, else a reopening with its row.
 
     Where it has the key in a rejected row, or a row whose key cannot be read, it says nothing of a key that it lacks.
     """

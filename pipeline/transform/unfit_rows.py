@@ -1,4 +1,4 @@
-"""Finds the rows of which the query of a feed's rules cannot be computed, after an error of the engine, and rejects them."""
+"""After an error of the engine, finds the rows of which the rules of a feed cannot be computed, and rejects them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,8 @@ from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import Staged
 from pipeline.lake.lake import Lake, MaterializedRows
 from pipeline.model import Feed
-from pipeline.transform.failing_rows import Part, are_among, error_of, failing, first_part
+from pipeline.transform.derived_columns import Part
+from pipeline.transform.failing_rows import are_among, error_of, failing, first_part
 from pipeline.transform.verdicts import RuleQuery
 
 UNFIT = "value:"  # and the name of a column or rule: the reason of a row of which its SQL cannot be computed
@@ -40,7 +41,7 @@ def without_unfit_rows(
     error: InvalidValue | DeclarationError,
     report: Callable[[Progress], None],
 ) -> tuple[MaterializedRows, tuple[Unfit, ...]]:
-    """Checks the staged rows after an error; those of whose values some SQL cannot be computed are rejected for that.
+    """Checks the staged rows again; those of whose values some SQL cannot be computed are rejected for that.
 
     Raises WrongDeclaration with the name of the column or rule where it can be computed of no row, DataError where it
     cannot be computed of too many, and the error where no row alone is at fault.
@@ -83,7 +84,7 @@ def _event(query: RuleQuery, one: Unfit) -> Progress:
 
 @dataclass(kw_only=True)
 class _Search:
-    """The staged rows of a feed, and which of them are struck out, with the reason."""
+    """The staged rows of a feed, and those that are excluded, with the reason."""
 
     query: RuleQuery
     rows: pa.Table
@@ -106,7 +107,7 @@ class _Search:
             raise DeclarationError(f"{part.name}: {says}" if part else str(says))
 
     def values(self) -> Iterator[Unfit]:
-        """Finds the values of which the query cannot be computed, each once: all rows that hold it are struck out."""
+        """Finds the values of which the query cannot be computed, each once: all rows with the value are excluded."""
         for at, says in failing(self.query.verdicts, self.rows, self.lake, self.struck):
             row = self.rows.slice(at, 1)
             part, error = first_part(self.parts, row, self.lake) or (None, says)
@@ -135,7 +136,7 @@ class _Search:
 
 
 def _with_rejects(kept: MaterializedRows, search: _Search) -> MaterializedRows:
-    """Adds the rows that are struck out to the others, with nothing computed of them."""
+    """Adds the excluded rows to the others, without values that are computed of them."""
     order, bad = search.query.order, search.rows.filter(pa.array(search.struck))
     n, reasons = bad.num_rows, zip(bad["_reasons"].to_pylist(), search.reasons[search.struck], strict=True)
     given = {

@@ -34,7 +34,7 @@ class ValidatedFeed:
         return self.rows.read([*columns, "_reasons"]).where("_reasons IS NULL").drop("_reasons")
 
     def standing(self, columns: Sequence[str]) -> DataFrame:
-        """Reads some columns of the accepted rows without those that a later record of their file stands for."""
+        """Reads some columns of the accepted rows without those that a later record of their file replaces."""
         return (
             self.rows.read([*columns, "_reasons", "_superseded"])
             .where("_reasons IS NULL AND NOT _superseded")
@@ -96,16 +96,17 @@ def rejected_keys(validated: ValidatedFeed) -> DataFrame:
 
 
 def _unread_key(feed: Feed) -> str:
-    """Returns SQL that is true for a rejected row whose key is not known: it was not read, or stands for another key."""
+    """Returns SQL that is true for a rejected row whose key is not known: it was not read, or looks like another."""
     names, nameless = "concat(',', _reasons, ',')", " OR ".join(f"{k} IS NULL" for k in feed.key)
     columns = " ".join(f"OR {names} LIKE '%,type:{name},%'" for name in feed.key_columns)
-    return f"({names} LIKE '%,{WELL_FORMED.name},%' OR {names} LIKE '%,key:%' OR ({names} LIKE '%,value:%' AND ({nameless})) {columns})"
+    is_unread = f"{names} LIKE '%,{WELL_FORMED.name},%' OR {names} LIKE '%,key:%'"
+    return f"({is_unread} OR ({names} LIKE '%,value:%' AND ({nameless})) {columns})"
 
 
 def reference_counts(validated: Iterable[ValidatedFeed], tables: Mapping[str, TableVersion]) -> list[DataFrame]:
-    """Returns, for each reference of each feed, a query that counts the accepted rows whose partner neither batch nor lake has.
+    """Returns one query per reference, which counts the accepted rows whose values neither batch nor lake has.
 
-    `tables` has per feed its silver table with this batch merged. Each DataFrame has one row: `feed, rule, checked, broken`.
+    `tables` are the silver tables of the feeds, with this batch. A query returns one row: `feed, rule, checked, broken`.
     """
     return [_reference_count(j, r, tables[r.feed]) for j in validated if j.rows_accepted for r in j.feed.references]
 

@@ -9,8 +9,7 @@ from pyspark.sql import DataFrame
 from pipeline.contract import Quality, WorkOrder
 from pipeline.ingest.invisible_characters import BLANK
 from pipeline.model import HIGH, REJECT, Derived, Feed, Rule, columns_of, literal, render_sql
-from pipeline.transform.derived_columns import derive, in_turn, words
-from pipeline.transform.failing_rows import Part
+from pipeline.transform.derived_columns import Part, derive, in_turn, words
 
 BOOKKEEPING = columns_of(
     """
@@ -149,7 +148,7 @@ class RuleQuery:
         )
 
     def _as_silver(self, df: DataFrame) -> DataFrame:
-        """Adds to the validated rows the columns that they have in silver only, as of the newest row of a key."""
+        """Adds the columns that only silver has, as in the newest row of a key."""
         validated = self._with_reasons(df)
         if not self.feed.derived:
             return validated
@@ -174,7 +173,10 @@ def rule_query(feed: Feed, order: WorkOrder, quality: Quality, values: Mapping[s
 
 
 def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
-    """Returns all rules that check one row: those that the columns imply, then the declared ones. Deletes only need their key."""
+    """Returns all rules that check one row: those that the columns imply, then the declared ones.
+
+    Of a delete only the key is checked.
+    """
     event, needed, unless = (
         feed.event_time,
         (*feed.key, feed.version_start, feed.event_time),
@@ -191,9 +193,10 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
         for c in feed.input_columns
         if c.required or c.name in needed
     ]
+    seconds = int(quality.max_future_hours * 3600)
     future = Rule(
         "event_time_is_not_in_the_future",
-        f"{event} <= CAST(date_add($batch_date, 1) AS TIMESTAMP) + INTERVAL '{int(quality.max_future_hours * 3600)}' SECOND",
+        f"{event} <= CAST(date_add($batch_date, 1) AS TIMESTAMP) + INTERVAL '{seconds}' SECOND",
         severity=HIGH,
         action=REJECT,
         where=f"{event} IS NOT NULL",
@@ -213,6 +216,6 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
 
 
 def _key_rules(feed: Feed) -> list[Rule]:
-    """Returns for prepared keys the rules that staging has for delivered ones: on record only where a row breaks them."""
+    """Returns for prepared keys the rules that staging has for delivered ones: on record only where broken."""
     texts = [p.name for p in feed.cleaned if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
     return [Rule(f"key:{c}:{BLANK}", f"{c} = trim({c})", action=REJECT, where=f"{c} IS NOT NULL") for c in texts]
