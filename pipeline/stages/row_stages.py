@@ -15,9 +15,9 @@ from pipeline.model import Feed
 from pipeline.stages.context import BatchContext, recorded_task, timed_stage
 from pipeline.transform.findings import feed_findings, listed_keys_finding
 from pipeline.transform.ties import settled
-from pipeline.transform.unfit_rows import Unfit, without_unfit_rows
+from pipeline.transform.unfit_rows import without_unfit_rows
 from pipeline.transform.validate import ValidatedFeed, file_counts, rejected_keys
-from pipeline.transform.verdicts import rule_query
+from pipeline.transform.verdicts import Unfit, rule_query
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -16,9 +16,8 @@ from pipeline.ingest.non_data_records import DESCRIPTIONS
 from pipeline.lake.lake import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule
 from pipeline.transform.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES
-from pipeline.transform.unfit_rows import Unfit
 from pipeline.transform.validate import ValidatedFeed, rejects
-from pipeline.transform.verdicts import WELL_FORMED
+from pipeline.transform.verdicts import WELL_FORMED, Unfit
 
 LISTED = Rule(
     "listed_key_is_accepted",

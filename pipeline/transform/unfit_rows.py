@@ -16,22 +16,11 @@ from pipeline.lake.lake import Lake, MaterializedRows
 from pipeline.model import Feed
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.failing_rows import are_among, error_of, failing, first_part
-from pipeline.transform.verdicts import RuleQuery
+from pipeline.transform.verdicts import RuleQuery, Unfit
 
 UNFIT = "value:"  # and the name of a column or rule: the reason of a row of which its SQL cannot be computed
 # So many different values are searched for, each with about forty queries; with more of them the file is at fault.
 MOST_UNFIT = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Unfit:
-    """A value of which SQL cannot be computed: the number of its rows, the first of them, and the engine's sentence."""
-
-    reason: str
-    rows: int
-    source_file: str
-    record: int
-    says: str
 
 
 def without_unfit_rows(

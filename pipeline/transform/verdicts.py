@@ -28,6 +28,17 @@ _COMPUTED = "_reasons IS NULL AND NOT _deleted"  # the rows that silver will sho
 _GUARD = f"CASE WHEN {_COMPUTED} THEN "
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unfit:
+    """A value of which SQL cannot be computed: the number of its rows, the first of them, and the engine's sentence."""
+
+    reason: str
+    rows: int
+    source_file: str
+    record: int
+    says: str
+
+
 def named(cases: Sequence[str]) -> str:
     """Returns SQL that joins the names that the cases return."""
     return f"concat_ws(',', {', '.join(cases)})" if cases else "''"
