@@ -17,7 +17,7 @@ from processes import Memory, descendants, end_tidily, name_of, peak_mb
 from retail_data import Shop
 from warm_lake import work_order
 
-from daemon.dispatch.process import Child, Ended
+from daemon.dispatch.process import WorkerExited, WorkerProcess
 from daemon.service import WORKER
 from pipeline.contract import Outcome, Progress, Ready, Result, Settings, WorkOrder
 
@@ -39,7 +39,7 @@ class HiredWorker:
     """The worker that the daemon would start, and its line."""
 
     def __init__(self, settings: Settings, output: Path) -> None:
-        self._child = Child(WORKER, output, lambda: None)
+        self._child = WorkerProcess(WORKER, output, lambda: None)
         self._output = output
         self._child.send(settings)
         ready = self._hear()
@@ -75,7 +75,7 @@ class HiredWorker:
         try:
             return self._child.messages.get(timeout=LONGEST_SILENCE_SECONDS)
         except queue.Empty:
-            return Ended(reason=f"no word for {LONGEST_SILENCE_SECONDS} seconds")
+            return WorkerExited(reason=f"no word for {LONGEST_SILENCE_SECONDS} seconds")
 
 
 def report(batch: Batch) -> None:
