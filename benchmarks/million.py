@@ -18,7 +18,7 @@ from retail_data import Shop
 from stage_clock import StageClock
 from warm_lake import work_order
 
-from daemon.dispatch.process import Child, Ended
+from daemon.dispatch.process import WorkerExited, WorkerProcess
 from daemon.service import WORKER
 from pipeline.contract import Outcome, Progress, Ready, Result, Settings, WorkOrder
 
@@ -41,7 +41,7 @@ class HiredWorker:
     """The worker that the daemon would start, and its line."""
 
     def __init__(self, settings: Settings, output: Path) -> None:
-        self._child = Child(WORKER, output, lambda: None)
+        self._child = WorkerProcess(WORKER, output, lambda: None)
         self._output = output
         self._child.send(settings)
         ready = self._hear()
@@ -84,7 +84,7 @@ class HiredWorker:
         try:
             return self._child.messages.get(timeout=LONGEST_SILENCE_SECONDS)
         except queue.Empty:
-            return Ended(reason=f"no word for {LONGEST_SILENCE_SECONDS} seconds")
+            return WorkerExited(reason=f"no word for {LONGEST_SILENCE_SECONDS} seconds")
 
 
 def report(batch: Batch) -> None:

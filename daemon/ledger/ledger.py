@@ -24,7 +24,7 @@ OnChange = Callable[[str, Batch], None]  # event name, the batch after the chang
 
 
 class Ledger(LedgerReader):
-    """The ledger, opened by the daemon and by `retry` for writing (`opened`), by all other verbs for reading."""
+    """The ledger, opened by the daemon and by `retry` for writing (`open`), by all other verbs for reading."""
 
     def __init__(
         self, connection: sqlite3.Connection, clock: Clock | None = None, on_change: OnChange | None = None
