@@ -11,6 +11,7 @@ from typing import Any
 import apprise
 import pytest
 from factories_daemon import Zone, wait_until
+from factories_source import kiosk
 
 from daemon.cli.main import main
 from daemon.cli.trial import trials
@@ -118,9 +119,11 @@ def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.sail
 def test_check_with_an_engine_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kiosk(tmp_path)  # the smallest source
+    sources = '[sources]\npaths = ["kiosk"]\nwithout = ["retail", "crm_erp", "clickstream"]'
     alerts = f'[alerts]\nurls = ["{ADDRESS}", "nonsense://{SECRET}"]'
     command = f'[dispatch]\non_published = ["no-such-program", "--token={SECRET}"]'
-    (tmp_path / "config.toml").write_text(f'[spark]\nengine = "sail"\n{alerts}\n{command}\n')
+    (tmp_path / "config.toml").write_text(f'[spark]\nengine = "sail"\n{sources}\n{alerts}\n{command}\n')
     assert main(["--config", str(tmp_path / "config.toml"), "check"]) == 1
     said = capsys.readouterr()
     assert "sail started in" in said.out
