@@ -27,18 +27,18 @@ demo: $(VENV)/.installed $(VENV)/.jars
 	$(BIN)/lakegate demo --engine $(ENGINE)
 
 # tests/README.md says how long each takes and what the shorter ones leave out.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST = $(BIN)/python -m pytest --dist worksteal
 
 test: $(VENV)/.installed-dev $(VENV)/.jars
-	$(PYTEST) -m "not (spark or slow)" $(ARGS)
+	$(PYTEST) -n 2 -m "not (spark or slow)" $(ARGS)
 
 test-quick: $(VENV)/.installed-dev $(VENV)/.jars
-	$(PYTEST) -m "not (spark or sail or slow or long)" $(ARGS)
+	$(PYTEST) -n 3 -m "not (spark or sail or slow or long)" $(ARGS)
 
 # In two runs: one process does not hold both engines.
 test-all: $(VENV)/.installed-dev $(VENV)/.jars
-	$(PYTEST) --hypothesis-profile=all -m "not spark" $(ARGS)
-	$(PYTEST) --hypothesis-profile=all -m spark $(ARGS)
+	$(PYTEST) -n 2 --hypothesis-profile=all -m "not spark" $(ARGS)
+	$(PYTEST) -n 2 --hypothesis-profile=all -m spark $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
