@@ -245,7 +245,7 @@ def run(
         with rung_by_signals(bell):
             contract.check_lake(Path(config.settings.lake_path))
             sources = (
-                contract.catalogue(config.settings.source_paths, config.settings.without)
+                contract.catalogue(config.settings.source_paths, config.settings.exclude)
                 if catalogue is None
                 else catalogue
             )

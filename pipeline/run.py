@@ -25,7 +25,7 @@ MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry t
 
 def sources_of(settings: Settings) -> Callable[[str], Source]:
     """Gives the way to a source by its name, which raises LookupError where there is none."""
-    return lambda name: registry.source(name, settings.source_paths, settings.without)
+    return lambda name: registry.source(name, settings.source_paths, settings.exclude)
 
 
 def run(

@@ -41,7 +41,7 @@ def test_every_verb_is_one(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path", "paths", "without"],
+    ["missing_file_timeout_seconds", "quiet_seconds", "engine", "master", "remote", "jars_path", "paths", "exclude"],
 )
 def test_every_configuration_key_is_in_the_shipped_file(key: str) -> None:
     assert key in README

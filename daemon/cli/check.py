@@ -127,7 +127,7 @@ def _python() -> Told:
 
 
 def _sources(config: Config) -> Told:
-    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
     if usable := [s for s in every if not s.broken]:
         yield "sources", OK, ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable)
     else:

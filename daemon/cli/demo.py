@@ -17,8 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from daemon.cli.output import short
-from daemon.config import config
-from daemon.config.packaged_files import shipped
+from daemon.config.config import Config
+from daemon.config.load import load_config
+from daemon.config.packaged_files import packaged_file
 
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=7, REJECTED=1)  # one of its triggers waits in vain: landing_zone_example/README.md
@@ -75,10 +76,10 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
 class Story:
     """Delivers the next folder whenever the batches of the last one have ended, and says what happens meanwhile."""
 
-    def __init__(self, console: Console, settings: config.Config) -> None:
+    def __init__(self, console: Console, settings: Config) -> None:
         self.status: Any = None
         self._console, self._config = console, settings
-        self._deliveries = sorted(f for f in shipped(EXAMPLE).iterdir() if f.is_dir())
+        self._deliveries = sorted(f for f in packaged_file(EXAMPLE).iterdir() if f.is_dir())
         self._awaited = 0
         self._ended: set[str] = set()
 
@@ -130,7 +131,7 @@ def _stop_the_daemon() -> None:
     signal.raise_signal(signal.SIGTERM)
 
 
-def _site(site: Path, engine: str) -> config.Config:
+def _site(site: Path, engine: str) -> Config:
     site.mkdir(parents=True, exist_ok=True)
     chosen = f'\n[spark]\nengine = "{engine}"\n' if engine else ""
     (site / "config.toml").write_text(f"""# Written by `lakegate demo`; a key that is not here has its default.
@@ -142,7 +143,7 @@ missing_file_timeout_seconds = 3  # an hour, by default
 quiet_seconds = 0.5
 max_wait_seconds = 5
 {chosen}""")
-    settings = config.load(site / "config.toml", os.environ)
+    settings = load_config(site / "config.toml", os.environ)
     settings.landing.trigger_path.mkdir(parents=True, exist_ok=True)
     return settings
 
@@ -182,7 +183,7 @@ def _line(event: dict[str, Any]) -> str:
             return ""
 
 
-def _states(settings: config.Config) -> Counter[str]:
+def _states(settings: Config) -> Counter[str]:
     from daemon.ledger.ledger import Ledger
 
     ledger = Ledger.reading(settings.ledger_path)
@@ -195,7 +196,7 @@ def _states(settings: config.Config) -> Counter[str]:
 # ---- what came of it
 
 
-def _tell(console: Console, settings: config.Config) -> None:
+def _tell(console: Console, settings: Config) -> None:
     reader = importlib.import_module("pipeline.reader")
     state = reader.published(Path(settings.settings.lake_path))
     if "retail.gold.analytics_summary" not in state.versions:
@@ -244,7 +245,7 @@ def _shown(value: Any) -> str:
     return str(value) if value is None or isinstance(value, dt.date | int) else f"{value:,.2f}"
 
 
-def _places(settings: config.Config) -> Iterator[tuple[str, list[str]]]:
+def _places(settings: Config) -> Iterator[tuple[str, list[str]]]:
     landing = settings.landing
     for root in (landing.archive_path, landing.rejected_path, landing.path):
         for folder in sorted(

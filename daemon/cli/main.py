@@ -127,9 +127,9 @@ _yes = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def _config() -> "Config":
-    from daemon.config import config
+    from daemon.config.load import load_config
 
-    return config.load(_config_path(), os.environ)
+    return load_config(_config_path(), os.environ)
 
 
 def _config_path() -> Path:

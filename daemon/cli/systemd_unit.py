@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from daemon.config.config import Config
-from daemon.config.packaged_files import shipped
+from daemon.config.packaged_files import packaged_file
 
 TARGET = Path("/etc/systemd/system/lakegate.service")
 SLACK_SECONDS = 60  # for what a stop does beside finishing a write
@@ -26,7 +26,7 @@ def text(config: Config) -> str:
 
     It starts on a machine that has the user, the command and the configuration, and none of the folders.
     """
-    unit = shipped("systemd/lakegate.service").read_text()
+    unit = packaged_file("systemd/lakegate.service").read_text()
     unit = unit[unit.index("[Unit]") :]  # how to install the shipped one by hand is not this one's business
     folders = [f for f in _folders(config) if not f.is_relative_to(STATE)]
     command = f"{_argument(Path(sys.prefix) / 'bin' / 'lakegate')} --config {_argument(config.path)} run"

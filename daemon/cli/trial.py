@@ -23,7 +23,7 @@ SECONDS = 300.0  # without a word: a first session on a slow machine takes one m
 
 def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | str]:
     """Starts a worker and tries each source; yields what it says, last a sentence where it says no more."""
-    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
     sources = [s.name for s in every if not s.broken]
     place = _shared(config.settings)
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=place, ignore_cleanup_errors=True) as root:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from daemon.config.config import Landing
+from daemon.config.config import LandingConfig
 from daemon.files.safe_files import FOLDER, exists, make_folder
 from daemon.text import printable
 
@@ -34,7 +34,7 @@ class ExposedError(Exception):
     """The landing zone may be written to by every user of the machine, and the configuration does not allow that."""
 
 
-def exposed(landing: Landing) -> str:
+def exposed(landing: LandingConfig) -> str:
     """Returns the sentence about a landing or trigger folder that every user may write to, '' where there is none."""
     for path in (landing.path, landing.trigger_path):
         try:

@@ -14,8 +14,8 @@ from daemon import service
 from daemon.cli import systemd_unit
 from daemon.cli.check import BAD, OK, check
 from daemon.cli.main import main
-from daemon.config import config as configuration
 from daemon.config.config import ConfigError
+from daemon.config.load import load_config
 from pipeline import contract
 
 DAILY = "kiosk.gold.daily_sales"
@@ -52,13 +52,13 @@ def test_the_environment_can_name_the_folders_and_their_settings(tmp_path: Path)
     path = site(tmp_path).path
     path.write_text("")
     given = {"LAKEGATE_SOURCES__PATHS": '["own/kiosk"]', "LAKEGATE_KIOSK__MOST": "9"}
-    assert configuration.load(path, given).settings.sources["kiosk"] == {"most": 9}
+    assert load_config(path, given).settings.sources["kiosk"] == {"most": 9}
 
 
 def test_the_section_of_a_broken_source_is_not_read_and_is_no_mistake(tmp_path: Path) -> None:
     broken = site(tmp_path, BROKEN, "[kiosk]\nmost = 'whatever'\n")
     assert "kiosk" not in broken.config.settings.sources
-    assert "retail" in configuration.load(broken.path, {"LAKEGATE_KIOSK__MOST": "9"}).settings.sources
+    assert "retail" in load_config(broken.path, {"LAKEGATE_KIOSK__MOST": "9"}).settings.sources
     broken.path.write_text(broken.path.read_text() + "[kiosks]\nmost = 1\n")
     with pytest.raises(ConfigError, match=r"\[kiosks\] is not a section"):
         assert broken.config
@@ -69,7 +69,7 @@ def test_the_section_of_a_broken_source_is_not_read_and_is_no_mistake(tmp_path: 
     [
         ("paths = 'kiosk'", 'paths = "kiosk" is not a list of texts'),
         ("path = ['kiosk']", "path is not a key; did you mean paths?"),
-        ("without = ['retial']", "without names retial, which is no source that ships; did you mean retail?"),
+        ("exclude = ['retial']", "exclude names retial, which is not a shipped source; did you mean retail?"),
     ],
 )
 def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, says: str) -> None:
@@ -82,7 +82,7 @@ def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, sa
 def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
     assert Site(
         tmp_path, "[sources]\nwithout = ['retail']\n[retail]\nprofit_margin = 0.2\n"
-    ).config.settings.without == ("retail",)
+    ).config.settings.exclude == ("retail",)
 
 
 # ---- check, log, triggers

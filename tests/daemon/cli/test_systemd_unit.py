@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import systemd_unit
-from daemon.config import config
-from daemon.config.packaged_files import shipped
+from daemon.config.config import Config
+from daemon.config.load import load_config
+from daemon.config.packaged_files import packaged_file
 
 
-def settings_of(site: Path, text: str = "") -> config.Config:
+def settings_of(site: Path, text: str = "") -> Config:
     site.mkdir(parents=True, exist_ok=True)
     (site / "config.toml").write_text(text)
-    return config.load(site / "config.toml", {})
+    return load_config(site / "config.toml", {})
 
 
 def lines_of(text: str) -> dict[str, str]:
@@ -98,7 +99,7 @@ def test_of_a_hidden_folder_the_service_sees_the_jars(tmp_path: Path, where: str
 def test_the_unit_is_confined_as_its_comments_say(tmp_path: Path, which: str) -> None:
     file = tmp_path / "lakegate.service"
     file.write_text(
-        shipped("systemd/lakegate.service").read_text()
+        packaged_file("systemd/lakegate.service").read_text()
         if which == "shipped"
         else systemd_unit.text(settings_of(tmp_path / "site"))
     )

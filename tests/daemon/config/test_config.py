@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.config import Config, ConfigError, load
+from daemon.config.config import Config, ConfigError
+from daemon.config.load import load_config
 from daemon.config.options import sections
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -18,7 +19,7 @@ SHIPPED = Path(__file__).parents[3] / "config.toml"
 
 def loaded(folder: Path, text: str = "", **environ: str) -> Config:
     (folder / "config.toml").write_text(text)
-    return load(folder / "config.toml", environ)
+    return load_config(folder / "config.toml", environ)
 
 
 def mistakes(folder: Path, text: str = "", **environ: str) -> list[str]:
@@ -50,7 +51,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_the_caller(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.toml").write_text('[lake]\npath = "../lake"\n[ledger]\npath = "./state/l.sqlite"')
     monkeypatch.chdir(tmp_path)
-    config = load(Path("site/config.toml"), {})
+    config = load_config(Path("site/config.toml"), {})
     assert config.settings.lake_path == str(tmp_path / "lake")
     assert config.ledger_path == tmp_path / "site" / "state" / "l.sqlite"
 
@@ -65,8 +66,10 @@ def test_the_shipped_file_holds_every_key_with_its_default(tmp_path: Path) -> No
             if key.default is None:
                 assert f"\n# {key.name} = " in text, f"[{section}] {key.name} is not shown"
             else:
-                assert key.kind.read(given[section][key.name]) == key.kind.read(key.default), f"[{section}] {key.name}"
-    assert load(SHIPPED, {}).settings.quality == loaded(tmp_path).settings.quality
+                assert key.value_type.parse(given[section][key.name]) == key.value_type.parse(key.default), (
+                    f"[{section}] {key.name}"
+                )
+    assert load_config(SHIPPED, {}).settings.quality == loaded(tmp_path).settings.quality
 
 
 def test_the_shipped_file_explains_every_key() -> None:
@@ -219,17 +222,17 @@ def test_a_file_that_is_no_toml_is_told_with_its_place(tmp_path: Path, text: str
 def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xef\xbb\xbf[debounce]\nquiet_seconds = 2\n")
-    assert load(path, {}).debounce.quiet_seconds == 2
+    assert load_config(path, {}).debounce.quiet_seconds == 2
     path.write_bytes("[log]\npath = 'Größe'".encode("latin-1"))
     with pytest.raises(ConfigError, match="not UTF-8"):
-        load(path, {})
+        load_config(path, {})
 
 
 def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"
     ):
-        load(tmp_path / "config.toml", {})
+        load_config(tmp_path / "config.toml", {})
 
 
 def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
@@ -238,7 +241,7 @@ def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
 
 def test_the_configuration_costs_the_daemon_little() -> None:
     program = (
-        "import json, sys; from daemon import config; from pathlib import Path; config.load(Path(sys.argv[1]), {});"
+        "import json, sys; from daemon.config.load import load_config; from pathlib import Path; load_config(Path(sys.argv[1]), {});"
         "heavy = {'pyspark', 'pyarrow', 'pydantic', 'duckdb', 'deltalake', 'numpy', 'tree_sitter', 'click', 'rich'} & set(sys.modules);"
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         "print(json.dumps([sorted(heavy), int(peak)]))"
