@@ -9,8 +9,10 @@ import pytest
 from factories_command import Site
 from factories_published import PublishedLake, sale
 
-from daemon.cli.check import BAD, MODELESS, NOTE, OK, Finding, check, file_system, keeps_modes
+from daemon.cli.check import check
+from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
 from daemon.cli.main import main
+from daemon.files.file_systems import MODELESS, file_system_of, keeps_modes
 from pipeline.engine.jars import JARS
 
 DAILY = "retail.gold.daily_sales"
@@ -24,7 +26,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def found(site: Site, subject: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
-    return [(f.verdict, f.says) for f in check(site.config, environ) if f.subject == subject]
+    return [(f.verdict, f.sentence) for f in check(site.config, environ) if f.subject == subject]
 
 
 def verdicts(site: Site, subject: str) -> set[str]:
@@ -147,7 +149,7 @@ def test_somebody_elses_commit_is_bad_and_an_unfinished_attempt_a_note(site: Sit
     lake.write(DAILY, [sale(2)])
     assert [v for v, _ in found(site, "tables")] == [OK, BAD]
     says = found(site, "tables")[1][1]
-    assert f"{DAILY} has version 2, published is 1: somebody else's commit" in says
+    assert f"{DAILY} has version 2, published is 1: another program's commit" in says
     assert "README.md, Commits of others" in says
     assert "\n### Commits of others\n" in README.read_text()
     (site.root / "lake" / "_journal").mkdir()
@@ -161,7 +163,7 @@ def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_still_told(site: 
     (log / f"{0:020d}.json").write_text("this is no commit\n")
     told = check(site.config, os.environ)
     assert [f.subject for f in told if f.is_bad] == ["tables"]
-    assert "\n" not in next(f.says for f in told if f.is_bad)
+    assert "\n" not in next(f.sentence for f in told if f.is_bad)
     assert {"python", "engine", "space"} <= {f.subject for f in told}
 
 
@@ -170,8 +172,8 @@ def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) 
     mounts.write_text(
         "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n3 1 0:8 / /srv rw - xfs /dev/sdb rw\n"
     )
-    assert [file_system(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
-    assert file_system(Path("/"), tmp_path / "nothing") == ""
+    assert [file_system_of(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
+    assert file_system_of(Path("/"), tmp_path / "nothing") == ""
 
 
 @pytest.mark.parametrize(
@@ -198,7 +200,7 @@ def test_a_file_system_without_modes_is_known(tmp_path: Path, path: str, is_kept
 
 def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.config.landing.path.mkdir(parents=True)
-    monkeypatch.setitem(MODELESS, file_system(site.root), frozenset())  # as if it were exFAT
+    monkeypatch.setitem(MODELESS, file_system_of(site.root), frozenset())  # as if it were exFAT
     says = [(v, s) for v, s in found(site, "claim") if v != OK]
     claim = site.config.landing.claim_path
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
@@ -210,4 +212,6 @@ def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: 
 
 
 def test_a_finding_is_one_line() -> None:
-    assert Finding(subject="java", verdict=BAD, says="there is none").as_line() == "bad   java        there is none"
+    assert (
+        Diagnostic(subject="java", verdict=BAD, sentence="there is none").as_line() == "bad   java        there is none"
+    )

@@ -1,5 +1,6 @@
 """The command `lakegate`: its verbs, what they print where, how they end, and that they answer at once."""
 
+import ast
 import datetime as dt
 import fcntl
 import json
@@ -16,7 +17,7 @@ from factories_command import DAY, Site, answer, finding
 from factories_published import PublishedLake, sale
 
 from daemon.batch import State
-from daemon.cli.main import lakegate, main
+from daemon.cli.main import EXIT_CODES, lakegate, main
 from pipeline.reader import definitions
 from pipeline.sources import registry
 
@@ -406,7 +407,7 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(
     assert json.loads(run("status", "--json").out)["outdated"] == []
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
-    assert f"{DAILY}: not all rows follow the definition of now; `lakegate check` says since when" in run("status").out
+    assert f"{DAILY}: not all rows follow the current definition; `lakegate check` says since when" in run("status").out
     changed = f"{DAILY}: the definition has changed since the newest rows were written, which follow the old one"
     assert changed in run("check", "--no-engine").out
 
@@ -508,7 +509,7 @@ def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site:
         run(*verb)
         for verb in (("check", "--no-engine"), ("status",), ("batches",), ("tables",), ("sql", f"FROM {DAILY}"))
     ]
-    assert "somebody else's commit" in said[0].out
+    assert "another program's commit" in said[0].out
     for verb in ("run", "retry", "abandon", "adopt", "restore"):
         assert not [one for one in said if f"lakegate {verb}" in one.out + one.err]
 
@@ -587,6 +588,12 @@ def test_reading_verbs_take_less_than_half_a_second_of_work(
         if taken[-1] < 0.5:
             break
     assert min(taken) < 0.5
+
+
+def test_every_error_with_an_exit_code_of_its_own_is_a_class_of_the_code() -> None:
+    paths = [path for package in ("daemon", "pipeline") for path in (ROOT / package).rglob("*.py")]
+    classes = {n.name for p in paths for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ClassDef)}
+    assert set(EXIT_CODES) <= classes
 
 
 def test_every_verb_explains_itself_and_takes_the_configuration() -> None:

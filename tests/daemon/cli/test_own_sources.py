@@ -12,7 +12,8 @@ from factories_source import FEEDS, changed, kiosk
 
 from daemon import service
 from daemon.cli import systemd_unit
-from daemon.cli.check import BAD, OK, check
+from daemon.cli.check import check
+from daemon.cli.checks.diagnostic import BAD, OK
 from daemon.cli.main import main
 from daemon.config.config import ConfigError
 from daemon.config.load import load_config
@@ -29,7 +30,7 @@ def site(root: Path, feeds: str = FEEDS, more: str = "") -> Site:
 
 
 def findings(site: Site) -> list[tuple[str, str]]:
-    return [(f.verdict, f.says) for f in check(site.config, os.environ) if f.subject == "sources"]
+    return [(f.verdict, f.sentence) for f in check(site.config, os.environ) if f.subject == "sources"]
 
 
 # ---- the configuration
@@ -81,7 +82,7 @@ def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, sa
 
 def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
     assert Site(
-        tmp_path, "[sources]\nwithout = ['retail']\n[retail]\nprofit_margin = 0.2\n"
+        tmp_path, "[sources]\nexclude = ['retail']\n[retail]\nprofit_margin = 0.2\n"
     ).config.settings.exclude == ("retail",)
 
 
@@ -99,7 +100,7 @@ def test_check_names_what_can_be_used_and_what_is_wrong_with_the_rest(tmp_path: 
 
 def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
     every = [s.name for s in contract.catalogue()]
-    assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nwithout = {every}\n"))] == [BAD]
+    assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nexclude = {every}\n"))] == [BAD]
 
 
 def test_a_broken_source_is_told_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:
@@ -134,14 +135,14 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
     lake.create(DAILY)
     lake.publish("kiosk", {DAILY: lake.write(DAILY, [sale(1)])}, fingerprint='{"kiosk.silver.stalls": "an older one"}')
     notes = {
-        "there": [f.says for f in check(where.config, os.environ) if f.subject == "tables"][1:],
+        "there": [f.sentence for f in check(where.config, os.environ) if f.subject == "tables"][1:],
         "broken": [
-            f.says
+            f.sentence
             for f in check(site(tmp_path / "b", BROKEN, f'[lake]\npath = "{tmp_path}/lake"\n').config, os.environ)
             if f.subject == "tables"
         ][1:],
         "gone": [
-            f.says
+            f.sentence
             for f in check(Site(tmp_path, '[spark]\nengine = "sail"\n').config, os.environ)
             if f.subject == "tables"
         ][1:],
@@ -183,8 +184,8 @@ def test_sources_shows_feeds_keys_rules_and_tables(tmp_path: Path, capsys: pytes
 
 def test_one_source_is_told_with_its_columns_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [" ".join(line.split()) for line in run(capsys, site(tmp_path), "sources", "kiosk")[1].splitlines()]
-    assert "takings quantity INT always" in lines
-    assert "stalls place STRING may be empty" in lines
+    assert "takings quantity INT required" in lines
+    assert "stalls place STRING nullable" in lines
     assert "most 50 pieces at most" in lines
     assert not [line for line in lines if "retail" in line]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from daemon.cli.tail import follow, readable
+from daemon.cli.tail import follow, format_line
 
 
 def written(path: Path, *numbers: int, mode: str = "a") -> None:
@@ -80,12 +80,12 @@ def test_an_event_is_one_readable_line() -> None:
         "timestamp": "2026-03-04T10:00:01.123Z", "level": "warning", "event": "batch.rejected", "source": "retail", "batch_id": "b1",
         "reason": "orders.csv: column\norder_amount is missing", "rows_in": 3, "seconds": 0.123456789, "nothing": None,
     }  # fmt: skip
-    assert readable(json.dumps(event)) == (
+    assert format_line(json.dumps(event)) == (
         "2026-03-04 10:00:01  ! batch.rejected         retail b1 orders.csv: column order_amount is missing rows_in=3 seconds=0.123457"
     )
 
 
 def test_what_is_no_event_is_shown_as_it_is_and_breaks_no_terminal() -> None:
-    assert readable("torn {") == "torn {"
-    assert readable('"text"') == '"text"'
-    assert readable(json.dumps({"event": "x.y", "name": "a\x1b[2Jb\n"})).isprintable()
+    assert format_line("torn {") == "torn {"
+    assert format_line('"text"') == '"text"'
+    assert format_line(json.dumps({"event": "x.y", "name": "a\x1b[2Jb\n"})).isprintable()

@@ -12,7 +12,7 @@ from factories_source import FEEDS, GOLD, changed, kiosk
 from daemon.cli.main import main
 
 RIGHT = "every feed went through all stages without a row"
-ALONE = '[sources]\npaths = ["kiosk"]\nwithout = ["retail", "crm_erp", "clickstream"]\n'
+ALONE = '[sources]\npaths = ["kiosk"]\nexclude = ["retail", "crm_erp", "clickstream"]\n'
 
 
 def site(root: Path, feeds: str = FEEDS, gold: str = GOLD, engine: str = 'engine = "sail"') -> Site:

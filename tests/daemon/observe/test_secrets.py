@@ -13,7 +13,7 @@ import pytest
 from factories_daemon import Zone, wait_until
 
 from daemon.cli.main import main
-from daemon.cli.trial import trials
+from daemon.cli.trial import run_trials
 from daemon.config.load import load_config
 from daemon.finish.on_published import LONGEST_SECONDS
 from daemon.observe.alerts import Alerts
@@ -189,7 +189,7 @@ def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_
     zone = Zone(tmp_path)
     for start in range(380, 402, 3):
         said = f"print('x' * {start} + '{SECRET}', file=sys.stderr)"
-        [told] = trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
+        [told] = run_trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
         assert "; at last: xxx" in str(told)
         assert HALF not in str(told)
 
