@@ -37,7 +37,7 @@ class _StateType(click.ParamType["State"]):
 @click.option("--state", "states", multiple=True, type=_StateType(), help="Only batches in this state.")
 @json_option
 def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *, as_json: bool) -> None:
-    """List batches, newest first, or tell the story of one (ID may be `last`, or the start of an id)."""
+    """List batches, newest first, or show the story of one (ID: `last`, or the start of an id)."""
     from daemon.cli import output, show_batches
 
     config, ledger = open_for_reading()
