@@ -62,12 +62,23 @@ def _positions(text: str) -> Iterator[tuple[KeyPath, Position]]:
     from tree_sitter import Language, Parser
 
     lines = text.encode().split(b"\n")
+    found: dict[KeyPath, Position] = {}
 
     def position(node: "Node") -> Position:
         row, column = node.start_point
         return row + 1, len(lines[row][:column].decode(errors="replace")) + 1  # bytes to characters
 
-    found: dict[KeyPath, Position] = {}
+    def add_pair(section: KeyPath, pair: "Node") -> None:
+        value = pair.named_children[-1]
+        path = (*section, *_names(pair.named_children[0]))
+        found.setdefault(path[:1], position(pair))
+        found.setdefault(path[:2], position(pair))
+        found.setdefault((*path[:2], "="), position(value if len(path) <= 2 else pair))
+        if value.type == "inline_table" and len(path) == 1:
+            for inner in value.named_children:
+                if inner.type == "pair":
+                    add_pair(path, inner)
+
     for node in Parser(Language(tree_sitter_toml.language())).parse(text.encode()).root_node.named_children:
         section: KeyPath = ()
         if node.type in {"table", "table_array_element"}:
@@ -76,16 +87,7 @@ def _positions(text: str) -> Iterator[tuple[KeyPath, Position]]:
             found.setdefault(section[:2], position(node))
         for pair in [node] if node.type == "pair" else node.named_children:
             if pair.type == "pair":
-                path = (*section, *_names(pair.named_children[0]))
-                for length in range(1, min(len(path), 2) + 1):
-                    found.setdefault(path[:length], position(pair))
-                found.setdefault((*path[:2], "="), position(pair.named_children[-1] if len(path) <= 2 else pair))
-                if pair.named_children[-1].type == "inline_table" and len(path) == 1:
-                    for inner in pair.named_children[-1].named_children:
-                        if inner.type == "pair":
-                            inner_path = (*path, *_names(inner.named_children[0]))[:2]
-                            found.setdefault(inner_path, position(inner))
-                            found.setdefault((*inner_path, "="), position(inner.named_children[-1]))
+                add_pair(section, pair)
     yield from found.items()
 
 

@@ -1,4 +1,4 @@
-"""A source of one's own, made from the README's section alone: its files written, its commands run, what they print compared."""
+"""Makes an external source from the README's section: writes its files, runs its commands, compares their output."""
 
 import os
 import re
@@ -12,14 +12,14 @@ PROJECT = Path(__file__).parents[2]
 SECTION = re.search(
     r"^## Add your own source\n(.*?)^## ", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL
 )
-# A block is a file when a line with nothing but its name stands before it.
+# A block is a file when the line before it holds only the name of the file.
 BLOCK = re.compile(r"(?:^`([^`\n]+)`\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 pytestmark = pytest.mark.sail
 
 
 def run(command: str, folder: Path) -> str:
-    """What a command prints in a terminal: messages and data."""
+    """Returns the output of a command, messages and data."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(PROJECT),
@@ -43,7 +43,7 @@ def run(command: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_readme_makes_a_source_that_runs_and_shows_what_it_says(tmp_path: Path) -> None:
+def test_the_source_of_the_readme_runs_and_prints_the_readmes_output(tmp_path: Path) -> None:
     assert SECTION
     kinds = set[str]()
     for name, language, text in BLOCK.findall(SECTION[1]):

@@ -1,4 +1,4 @@
-"""Sources of one's own in the daemon and the command: their settings, their files, what is told of a broken one."""
+"""External sources in the daemon and the command: their settings, their files, the messages about a broken one."""
 
 import json
 import os
@@ -66,18 +66,18 @@ def test_the_section_of_a_broken_source_is_not_read_and_is_no_mistake(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "sentence"),
     [
         ("paths = 'kiosk'", 'paths = "kiosk" is not a list of texts'),
         ("path = ['kiosk']", "path is not a key; did you mean paths?"),
         ("exclude = ['retial']", "exclude names retial, which is not a shipped source; did you mean retail?"),
     ],
 )
-def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, says: str) -> None:
+def test_a_mistake_in_the_section_sources_is_reported_like_any_other(tmp_path: Path, line: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         assert Site(tmp_path, f"[sources]\n{line}\n").config
     assert str(caught.value).startswith("config.toml:2:")
-    assert says in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
@@ -90,12 +90,12 @@ def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
 
 
 def test_check_names_what_can_be_used_and_what_is_wrong_with_the_rest(tmp_path: Path) -> None:
-    [(verdict, says)] = findings(site(tmp_path / "a"))
-    assert (verdict, "kiosk (2 feeds)" in says) == (OK, True)
+    [(verdict, sentence)] = findings(site(tmp_path / "a"))
+    assert (verdict, "kiosk (2 feeds)" in sentence) == (OK, True)
     broken = site(tmp_path / "b", BROKEN)
-    [(good, usable), (bad, says)] = findings(broken)
+    [(good, usable), (bad, sentence)] = findings(broken)
     assert (good, bad, "kiosk" in usable) == (OK, BAD, False)
-    assert says == f"kiosk is left out: {broken.root}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined"
+    assert sentence == f"kiosk is left out: {broken.root}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined"
 
 
 def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -103,16 +103,16 @@ def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
     assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nexclude = {every}\n"))] == [BAD]
 
 
-def test_a_broken_source_is_told_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_broken_source_is_logged_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:
     kiosk(tmp_path, BROKEN)
     zone = Zone(tmp_path, sources={"paths": ["kiosk"]})
     order = zone.deliver("a")
     zone.put("takings_1.csv")
     zone.land("b", "takings_1.csv")
     assert service.run(zone.config, once=True, quiet=True, command=WORKER) == 1
-    [told] = zone.log("source.broken")
-    assert (told["level"], told["source"]) == ("error", "kiosk")
-    assert told["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
+    [event] = zone.log("source.broken")
+    assert (event["level"], event["source"]) == ("error", "kiosk")
+    assert event["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
     assert [(o["source"], [f["name"] for f in o["files"]]) for o in zone.orders()] == [("retail", [order])]
     assert "what kiosk would take is not known, `lakegate check` tells why" in zone.batch("b").reason
 
@@ -147,7 +147,7 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
             if f.subject == "tables"
         ][1:],
     }
-    assert [len(says) for says in notes.values()] == [1, 0, 1]
+    assert [len(sentence) for sentence in notes.values()] == [1, 0, 1]
     assert "the definition has changed since the newest rows were written" in notes["there"][0]
     assert notes["gone"] == ["kiosk is published, and no source of this name is declared any more"]
 
@@ -182,7 +182,7 @@ def test_sources_shows_feeds_keys_rules_and_tables(tmp_path: Path, capsys: pytes
     assert "kiosk.gold.by_stall stall Receipts by stall." in lines
 
 
-def test_one_source_is_told_with_its_columns_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_source_is_shown_with_its_columns_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [" ".join(line.split()) for line in run(capsys, site(tmp_path), "sources", "kiosk")[1].splitlines()]
     assert "takings quantity INT required" in lines
     assert "stalls place STRING nullable" in lines
@@ -259,7 +259,7 @@ def test_a_source_can_be_drafted_before_anything_is_configured(
 
 
 @pytest.mark.parametrize("words", [("new",), ("new", "hall"), ("kiosk", "retail"), ("kiosk", "--from", "x.csv")])
-def test_what_cannot_be_meant_is_a_usage_error(
+def test_arguments_without_a_meaning_are_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     code, out, err = run(capsys, site(tmp_path), "sources", *words)

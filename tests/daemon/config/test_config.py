@@ -1,4 +1,4 @@
-"""The configuration: what it says by default, what overrides it, and how its mistakes are told."""
+"""The configuration: its defaults, its overrides, and the messages about its mistakes."""
 
 import datetime as dt
 import json
@@ -124,7 +124,7 @@ def test_spark_settings_may_be_written_with_and_without_quotes(tmp_path: Path) -
     assert config.settings.conf == {"spark.a.b": "true", "spark.c.d": "1.5", "spark.c.e": "x"}
 
 
-def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_with_their_places(tmp_path: Path) -> None:
     text = '# site\n[debounce]\nquiet_second = 5\n\n[dispatch]\ntimeout_seconds = "soon"\n[lok]\npath = "x"\n'
     assert mistakes(tmp_path, text, LAKEGATE_LANDING__PTH="x", LAKEGATE_LOG__LEVEL="loud") == [
         "config.toml:3:1 [debounce] quiet_second is not a key; did you mean quiet_seconds?",
@@ -137,7 +137,7 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "sentence"),
     [
         ("debounce.quiet_seconds = 0", "= 0 is not a number of seconds above 0"),
         ("debounce.quiet_seconds = -1", "= -1 is not a number of seconds above 0"),
@@ -167,15 +167,15 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         ("quiet_seconds = 1", "quiet_seconds is not a section; it belongs to [debounce]"),
     ],
 )
-def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) -> None:
-    told = mistakes(tmp_path, line)
-    assert len(told) == 2
-    assert told[0].startswith("config.toml:1:")
-    assert says in told[0]
+def test_a_wrong_value_is_explained(tmp_path: Path, line: str, sentence: str) -> None:
+    lines = mistakes(tmp_path, line)
+    assert len(lines) == 2
+    assert lines[0].startswith("config.toml:1:")
+    assert sentence in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "sentence"),
     [
         (
             "debounce = {quiet_seconds = 9, max_wait_seconds = 5}",
@@ -198,8 +198,8 @@ def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) ->
         ("[log]\npath = 'landing/log.jsonl'", "[log] path lies directly in"),
     ],
 )
-def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, says: str) -> None:
-    assert any(says in line for line in mistakes(tmp_path, text))
+def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, sentence: str) -> None:
+    assert any(sentence in line for line in mistakes(tmp_path, text))
 
 
 def test_the_archive_may_lie_below_the_landing_folder(tmp_path: Path) -> None:
@@ -212,11 +212,11 @@ def test_the_archive_may_lie_below_the_landing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"), [("[landing\npath = 1", "1:9"), ("[log]\nlevel = 'x", "2:11"), ("a = [" * 5000, "1:")]
 )
-def test_a_file_that_is_no_toml_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
-    told = mistakes(tmp_path, text)
-    assert told[0].startswith(f"config.toml:{place}")
-    assert "is not TOML" in told[0]
-    assert told[-1] == "1 mistake. Nothing was started."
+def test_a_toml_error_is_reported_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    lines = mistakes(tmp_path, text)
+    assert lines[0].startswith(f"config.toml:{place}")
+    assert "is not TOML" in lines[0]
+    assert lines[-1] == "1 mistake. Nothing was started."
 
 
 def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Pat
         load_config(path, {})
 
 
-def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+def test_the_message_about_a_missing_file_explains_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"
     ):
@@ -241,8 +241,10 @@ def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
 
 def test_the_configuration_costs_the_daemon_little() -> None:
     program = (
-        "import json, sys; from daemon.config.load import load_config; from pathlib import Path; load_config(Path(sys.argv[1]), {});"
-        "heavy = {'pyspark', 'pyarrow', 'pydantic', 'duckdb', 'deltalake', 'numpy', 'tree_sitter', 'click', 'rich'} & set(sys.modules);"
+        "import json, sys; from daemon.config.load import load_config; from pathlib import Path;"
+        "load_config(Path(sys.argv[1]), {});"
+        "heavy = {'pyspark', 'pyarrow', 'pydantic', 'duckdb', 'deltalake', 'numpy', 'tree_sitter', 'click', 'rich'};"
+        "heavy &= set(sys.modules);"
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         "print(json.dumps([sorted(heavy), int(peak)]))"
     )
