@@ -73,7 +73,7 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
     console.print(f"\n{seconds:.0f} seconds, " + ", ".join(f"{n} {s.lower()}" for s, n in sorted(states.items())))
     if states != EXPECTED:
         log = escape(short_path(config.log.path))
-        console.print(f"That is not what {EXAMPLE}/README.md says; the log is {log}", style="red")
+        console.print(f"That differs from {EXAMPLE}/README.md; the log is {log}", style="red")
         return A_BATCH_FAILED
     return FINE
 

@@ -144,5 +144,5 @@ def _files(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _outdated(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if current["outdated"]:
-        effect = "not all rows follow the current definition; `lakegate check` says since when"
+        effect = "not all rows follow the current definition; `lakegate check` names the batches"
         yield "outdated", f"{listed(current['outdated'])}: {effect}"
