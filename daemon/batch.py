@@ -1,4 +1,4 @@
-"""The nouns of the ledger: a batch, its files, and the states of both. Plain values, nothing that acts."""
+"""Plain values of the ledger: a batch, its files, their states, and which state may follow which."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -6,28 +6,90 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from daemon.text import sentence
+from daemon.text import one_line
 
 
 class State(StrEnum):
-    WAITING = "WAITING"  # its files are not all here
-    READY = "READY"  # claimed; may be dispatched, or is in back-off
-    RUNNING = "RUNNING"  # the worker has it
-    PUBLISHED = "PUBLISHED"  # in the manifest; its files are still in the claim
+    """Where a batch is on its way from its trigger to the archive."""
+
+    WAITING = "WAITING"
+    READY = "READY"
+    RUNNING = "RUNNING"
+    PUBLISHED = "PUBLISHED"
+    DUPLICATE = "DUPLICATE"
     ARCHIVED = "ARCHIVED"
     REJECTED = "REJECTED"
-    FAILED = "FAILED"  # keeps its claim until retry or abandon
+    FAILED = "FAILED"
 
 
-OPEN = (State.WAITING, State.READY, State.RUNNING, State.PUBLISHED)
+MEANINGS: Mapping[State, str] = {
+    State.WAITING: "A trigger was received; some files have not arrived or still change.",
+    State.READY: "All files are claimed; the batch waits for the worker or for its next attempt.",
+    State.RUNNING: "The worker processes the batch.",
+    State.PUBLISHED: "The batch is in the tables and in the manifest; its files are still in the claim folder.",
+    State.DUPLICATE: "The same content was published before; the files are still in the claim folder.",
+    State.ARCHIVED: "The files are in the archive folder. This state is final.",
+    State.REJECTED: "No retry can help; the files go to the rejected folder. This state is final.",
+    State.FAILED: "No attempt is left; the files stay in the claim folder until an operator decides.",
+}
+
+# Each state with the states that may follow it, and when. The ledger refuses every other change.
+TRANSITIONS: Mapping[State, Mapping[State, str]] = {
+    State.WAITING: {State.READY: "all files are claimed", State.REJECTED: "a file or the trigger is not acceptable"},
+    State.READY: {
+        State.RUNNING: "an attempt starts",
+        State.DUPLICATE: "the ledger knows the content",
+        State.FAILED: "a run that must end cannot start it",
+    },
+    State.RUNNING: {
+        State.PUBLISHED: "the worker published it",
+        State.DUPLICATE: "the manifest knows the content",
+        State.READY: "a retry is scheduled, or the daemon stops",
+        State.REJECTED: "it breaks a limit, or crashed the worker too often",
+        State.FAILED: "the last attempt failed",
+    },
+    State.PUBLISHED: {State.ARCHIVED: "the files are archived"},
+    State.DUPLICATE: {State.ARCHIVED: "the files are archived"},
+    State.FAILED: {State.READY: "lakegate retry", State.REJECTED: "lakegate abandon"},
+    State.ARCHIVED: {},
+    State.REJECTED: {},
+}
+
+OPEN = (State.WAITING, State.READY, State.RUNNING, State.PUBLISHED, State.DUPLICATE)
+
+
+def states_page() -> str:
+    """Returns the text of docs/states.md: the states, what they mean, and the diagram of their transitions."""
+    rows = "\n".join(f"| `{state}` | {meaning} |" for state, meaning in MEANINGS.items())
+    arrows = "\n".join(
+        f"    {state} --> {following}: {when}"
+        for state, others in TRANSITIONS.items()
+        for following, when in others.items()
+    )
+    ends = "\n".join(f"    {state} --> [*]" for state, others in TRANSITIONS.items() if not others)
+    return f"""# States of a batch
+
+This page is generated from `TRANSITIONS` in `daemon/batch.py`. The ledger refuses every change that is not in it.
+
+| state | meaning |
+| --- | --- |
+{rows}
+
+```mermaid
+stateDiagram-v2
+    [*] --> {State.WAITING}: a trigger is received
+{arrows}
+{ends}
+```
+"""
 
 
 class FileState(StrEnum):
-    EXPECTED = "EXPECTED"  # named, not taken
-    MOVING = "MOVING"  # about to move, or moved and not yet hashed
+    EXPECTED = "EXPECTED"  # named by a trigger, not claimed yet
+    MOVING = "MOVING"  # about to move, or moved and not hashed yet
     CLAIMED = "CLAIMED"
-    RETURNED = "RETURNED"  # back in the landing folder, or never taken from it
-    PUT_AWAY = "PUT_AWAY"  # in archive/ or rejected/
+    RETURNED = "RETURNED"  # back in the landing folder, or never claimed
+    ARCHIVED = "ARCHIVED"  # in archive/ or rejected/
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +100,17 @@ class BatchFile:
     feed: str = ""
     state: FileState = FileState.EXPECTED
     folder: str = ""
-    opaque: str = ""
+    claim_name: str = ""  # its name in the claim folder
     inode: int = 0
-    sha256: str = ""  # of what the file holds, unpacked
+    sha256: str = ""  # of the content, unpacked
     bytes: int = 0
     packed_sha256: str = ""  # of a packed file as it was delivered, else ''
     packed_bytes: int = 0
-    revision: int = 0  # the batch's, or the next where other content came under this name before
+    revision: int = 0  # that of the batch, or the next one where the file was sent before with other content
 
     @property
     def delivered_sha256(self) -> str:
-        """Of the file as it was sent: a sender hashes what he sends."""
+        """Returns the hash of the file as it was sent, packed or not."""
         return self.packed_sha256 or self.sha256
 
     @property
@@ -58,7 +120,7 @@ class BatchFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One row of the ledger with its files, as it was when it was read."""
+    """One row of the ledger with its files."""
 
     batch_id: str
     source: str
@@ -67,7 +129,7 @@ class Batch:
     reason: str
     trigger: str
     attempts: int
-    deaths: int
+    worker_crashes: int
     received_at: str
     published_at: str | None
     archived_at: str | None
@@ -80,15 +142,15 @@ class Batch:
     checksums: Mapping[str, str]
     waiting_for: tuple[str, ...]
     result: Mapping[str, Any] | None
-    is_put_away: bool
-    is_announced: bool
-    notes: tuple[str, ...]  # what was decided when it was received and may surprise: a date, files that came together
+    is_archived: bool  # its files are in archive/ or rejected/
+    hook_done: bool  # the on_published command has ended
+    notes: tuple[str, ...]  # sentences about decisions that may surprise, such as the date of a bare file
     all_files: tuple[BatchFile, ...] = field(repr=False)
 
     @property
     def explanation(self) -> str:
-        """The reason of its state, else what there is to note of it."""
-        return self.reason or sentence("; ".join(self.notes))
+        """Returns the reason of the state, else the notes."""
+        return self.reason or one_line("; ".join(self.notes))
 
     @property
     def data_files(self) -> tuple[BatchFile, ...]:
@@ -96,5 +158,5 @@ class Batch:
 
     @property
     def files(self) -> tuple[BatchFile, ...]:
-        """The data files that were really taken: those whose content is known."""
+        """Returns the data files that were claimed: those with a known content."""
         return tuple(f for f in self.data_files if f.sha256)

@@ -1,4 +1,4 @@
-"""The two clocks: one that only goes forward, for waiting; one that people read, for writing down."""
+"""The two clocks: a monotonic one for waits, and the wall clock for records."""
 
 import datetime as dt
 import time
@@ -16,7 +16,7 @@ class Clock:
     now: Callable[[], dt.datetime] = _now
 
     def text(self) -> str:
-        """Now, as RFC 3339 in UTC."""
+        """Returns the time now, as RFC 3339 in UTC."""
         return as_text(self.now())
 
 

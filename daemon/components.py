@@ -1,77 +1,106 @@
-"""Builds the rooms of the daemon and joins them: what each does stands in its own file, the order of a tick in service.py."""
+"""Builds the components of the daemon and connects them. The order of a tick is in service.py."""
 
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.dispatch.dispatch import Dispatch
-from daemon.dispatch.worker import WarmWorker
+from daemon.dispatch.worker import WorkerSupervisor
 from daemon.files import lock
-from daemon.files.safe_files import Pulse, make_folder
+from daemon.files.safe_files import Heartbeat, make_folder
 from daemon.finish.archive import Archive
-from daemon.finish.on_published import Announce
+from daemon.finish.on_published import PublishHook
 from daemon.intake.claim import Claim
-from daemon.intake.complete import Collect
-from daemon.intake.register import Release
-from daemon.landing.observer import Watch
+from daemon.intake.complete import BatchCompleter
+from daemon.intake.register import TriggerIntake
+from daemon.landing.observer import FolderObserver
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
 from daemon.observe.alerts import Alerts
-from daemon.observe.event_reporter import Report
+from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
-from daemon.retry import Policy
+from daemon.text import error_line
 from pipeline.contract import CatalogueSource
 
 
-class Rooms:
-    """Everything that one daemon consists of. Takes the ledger's lock; the landing zone's is taken at the first look."""
+@dataclass(frozen=True, kw_only=True)
+class Components:
+    """The components of one daemon, which holds the lock of its ledger until `close`."""
 
-    def __init__(
-        self,
-        config: Config,
-        *,
-        log: Log,
-        clock: Clock,
-        command: Sequence[str],
-        catalogue: Sequence[CatalogueSource],
-        wake: threading.Event,
-        on_change: Callable[[Batch], None],
-        pulse: Pulse,
-    ) -> None:
-        self._wake = wake
-        self.alerts = Alerts(config.alerts.urls, log)
-        self.report = Report(log, self.alerts)
-        self._lock = lock.hold_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
+    alerts: Alerts
+    reporter: EventReporter
+    ledger: Ledger
+    landing: Landing
+    claim: Claim
+    intake: TriggerIntake
+    completer: BatchCompleter
+    worker: WorkerSupervisor
+    dispatch: Dispatch
+    archive: Archive
+    publish_hook: PublishHook
+    observer: FolderObserver
+    wake: threading.Event
+    stop_seconds: float
+    lock_fd: int
 
-        def changed(event: str, batch: Batch) -> None:
-            on_change(batch)
-            self.report.change(event, batch)
+    def close(self) -> None:
+        """Stops the worker and the observer, requeues the running batch, and releases the locks."""
+        self._end(lambda: self.dispatch.stop(self.wake))
+        self._end(self.observer.stop)
+        self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self.ledger.close()
+        self.landing.close()
+        os.close(self.lock_fd)
 
-        policy = Policy(
-            attempts=config.retry.attempts,
-            initial_seconds=config.retry.initial_seconds,
-            max_seconds=config.retry.max_seconds,
-            poison_after=config.dispatch.poison_after,
-        )
-        zone = config.landing
-        ledger = self.ledger = Ledger.opened(config.ledger_path, clock, changed)
-        self._make_folders(config)
-        landing = self.landing = Landing(
-            config, clock, self.report.trouble, lambda descriptor: lock.hold(descriptor, zone.path)
-        )
-        claim = self.claim = Claim(
-            config=config,
-            ledger=ledger,
-            landing=landing,
-            log=log,
-            on_trouble=self.report.trouble,
-            pulse=pulse,
-        )
-        self.release = Release(
+    def _end(self, end: Callable[[], None]) -> None:
+        try:
+            end()
+        except (OSError, sqlite3.Error) as error:  # the next start requeues the batch
+            self.reporter.environment_failed(error_line(error))
+
+
+def build(
+    config: Config,
+    *,
+    log: Log,
+    clock: Clock,
+    command: Sequence[str],
+    catalogue: Sequence[CatalogueSource],
+    wake: threading.Event,
+    on_change: Callable[[Batch], None],
+    heartbeat: Heartbeat,
+) -> Components:
+    """Builds all components. Locks the ledger; the landing zone is locked when it is listed first.
+
+    Raises AlreadyRunningError, FolderAccessError, LedgerError and LedgerOutOfReach.
+    """
+    zone = config.landing
+    alerts = Alerts(config.alerts.urls, log)
+    reporter = EventReporter(log, alerts)
+    on_failure = reporter.environment_failed
+    lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
+
+    def changed(event: str, batch: Batch) -> None:
+        on_change(batch)
+        reporter.change(event, batch)
+
+    ledger = Ledger.open(config.ledger_path, clock, changed)
+    _make_folders(config, ledger)
+    landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
+    claim = Claim(zone, ledger=ledger, landing=landing, log=log, on_failure=on_failure, heartbeat=heartbeat)
+    worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, alert=alerts.send)
+    return Components(
+        alerts=alerts,
+        reporter=reporter,
+        ledger=ledger,
+        landing=landing,
+        claim=claim,
+        intake=TriggerIntake(
             config=config,
             catalogue=catalogue,
             ledger=ledger,
@@ -79,51 +108,48 @@ class Rooms:
             claim=claim,
             log=log,
             clock=clock,
-            pulse=pulse,
-            on_trouble=self.report.trouble,
-        )
-        self.collect = Collect(
-            config=config, ledger=ledger, claim=claim, log=log, clock=clock, pulse=pulse, on_trouble=self.report.trouble
-        )  # fmt: skip
-        self.worker = WarmWorker(
-            config=config, policy=policy, log=log, clock=clock, wake=wake, command=command, alert=self.alerts.send
-        )
-        self.dispatch = Dispatch(
-            config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=self.worker, policy=policy
-        )
-        self.archive = Archive(
-            config=config,
+            heartbeat=heartbeat,
+            on_failure=on_failure,
+        ),
+        completer=BatchCompleter(
+            quiet_seconds=config.debounce.quiet_seconds,
+            timeout_seconds=zone.missing_file_timeout_seconds,
+            ledger=ledger,
+            claim=claim,
+            log=log,
+            clock=clock,
+            heartbeat=heartbeat,
+            on_failure=on_failure,
+        ),
+        worker=worker,
+        dispatch=Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=worker),
+        archive=Archive(
+            zone,
+            retry=config.retry,
             ledger=ledger,
             landing=landing,
             claim=claim,
             log=log,
             clock=clock,
-            policy=policy,
-            alert=self.alerts.send,
-            pulse=pulse,
-        )
-        self.announce = Announce(config.dispatch.on_published, ledger, log, wake.set)
-        own = (zone.claim_path, zone.archive_path, zone.rejected_path)
-        self.watch = Watch((zone.path, zone.trigger_path), own, wake=wake, clock=clock, log=log)
-        self._patience_seconds = config.dispatch.stop_seconds / 5  # the worker was given more than half
+            alert=alerts.send,
+            heartbeat=heartbeat,
+        ),
+        publish_hook=PublishHook(config.dispatch.on_published, ledger, log, wake.set),
+        observer=FolderObserver(
+            (zone.path, zone.trigger_path),
+            (zone.claim_path, zone.archive_path, zone.rejected_path),
+            wake=wake,
+            clock=clock,
+            log=log,
+        ),
+        wake=wake,
+        stop_seconds=config.dispatch.stop_seconds,
+        lock_fd=lock_fd,
+    )
 
-    def close(self) -> None:
-        """Ends what runs, hands back what is under way, lets go of the locks."""
-        self._safely(lambda: self.dispatch.stop(self._wake))
-        self._safely(self.watch.stop)
-        self.alerts.finish(self._patience_seconds)
-        self.ledger.close()
-        self.landing.close()
-        os.close(self._lock)
 
-    def _safely(self, end: Callable[[], None]) -> None:
-        try:
-            end()
-        except (OSError, sqlite3.Error) as error:  # the next start hands the batch back
-            self.report.trouble(f"{type(error).__name__}: {error}")
-
-    def _make_folders(self, config: Config) -> None:
-        # only where nothing has ever been: later a missing folder is a volume that is not mounted, not an empty zone
-        if not self.ledger.counts():
-            for path in (config.landing.path, config.landing.trigger_path):
-                make_folder(path)
+def _make_folders(config: Config, ledger: Ledger) -> None:
+    # Only for a new ledger: later a missing folder is a volume that is not mounted, and not an empty landing zone.
+    if not ledger.counts():
+        for path in (config.landing.path, config.landing.trigger_path):
+            make_folder(path)

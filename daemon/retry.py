@@ -1,53 +1,38 @@
-"""Decides what follows a failed attempt, and how long a retry waits. Pure but for the jitter."""
-
-from dataclasses import dataclass
+"""Decides the state of a batch after a failed attempt, and the wait before a retry. Pure but for the random part."""
 
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random
 
 from daemon.batch import State
+from daemon.config.config import RetryConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Policy:
-    attempts: int
-    initial_seconds: float
-    max_seconds: float
-    poison_after: int = 3
+def state_after_failure(
+    *, attempts: int, worker_crashes: int, is_crash: bool, is_retryable: bool, retry: RetryConfig, poison_after: int
+) -> State:
+    """Returns READY to try again, REJECTED for a batch that crashes workers, FAILED where an operator must decide.
 
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """An attempt that did not publish. `attempts` counts this one, `deaths` those among them that killed the worker."""
-
-    attempts: int
-    deaths: int
-    is_death: bool
-    is_retryable: bool
-
-
-def decide(failure: Failure, policy: Policy) -> State:
-    """READY: try again; REJECTED: it kills workers; FAILED: a person has to look."""
-    if failure.is_death:
-        return State.REJECTED if failure.deaths >= policy.poison_after else State.READY
-    if not failure.is_retryable or is_final(failure.attempts, failure.deaths, policy):
+    `attempts` counts the failed attempt, and `worker_crashes` the attempts among them in which the worker crashed.
+    """
+    if is_crash:
+        return State.REJECTED if worker_crashes >= poison_after else State.READY
+    if not is_retryable or is_final(attempts, worker_crashes, retry):
         return State.FAILED
     return State.READY
 
 
-def is_final(attempts: int, deaths: int, policy: Policy) -> bool:
-    """Whether no retry follows this attempt. Deaths of the worker are counted apart."""
-    return bool(stop_after_attempt(policy.attempts)(_after(attempts - deaths)))
+def is_final(attempts: int, worker_crashes: int, retry: RetryConfig) -> bool:
+    """Whether no retry follows this attempt. Crashes of the worker have a limit of their own."""
+    return bool(stop_after_attempt(retry.attempts)(_call_state(attempts - worker_crashes)))
 
 
-def wait_seconds(failures: int, policy: Policy) -> float:
-    """Exponential with jitter: never shorter than the initial wait, never longer than the longest."""
-    wait = wait_exponential(multiplier=policy.initial_seconds, max=policy.max_seconds) + wait_random(
-        0, policy.initial_seconds
-    )
-    return min(policy.max_seconds, wait(_after(min(failures, 60))))
+def wait_seconds(failures: int, retry: RetryConfig) -> float:
+    """Returns an exponential wait with a random part, between the initial and the longest wait."""
+    wait = wait_exponential(multiplier=retry.initial_seconds, max=retry.max_seconds)
+    wait_with_random = wait + wait_random(0, retry.initial_seconds)
+    return min(retry.max_seconds, wait_with_random(_call_state(min(failures, 60))))
 
 
-def _after(failures: int) -> RetryCallState:
+def _call_state(failures: int) -> RetryCallState:
     state = RetryCallState(retry_object=Retrying(), fn=None, args=(), kwargs={})
     state.attempt_number = max(1, failures)
     return state

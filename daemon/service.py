@@ -1,5 +1,5 @@
-"""THE STORY of the daemon. One tick looks at the landing zone, releases triggers as batches, collects their files, dispatches
-the next batch to the worker and reports what became of it. All memory that matters is the ledger and the folders: the
+"""THE STORY of the daemon. One tick lists the landing zone, registers triggers as batches, claims their files, gives
+the next batch to the worker and archives decided batches. All state that matters is in the ledger and the folders: the
 process may be killed between any two steps, and the next one goes on.
 """
 
@@ -15,25 +15,30 @@ from typing import Any, Self
 
 from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
-from daemon.components import Rooms
+from daemon.components import build
 from daemon.config.config import Config
-from daemon.files.folder_access import ExposedError, GroundError, UnfitGroundError, exposed
-from daemon.files.lock import HeldError
+from daemon.files.folder_access import FolderAccessError, NotPrivateError, WorldWritableError, exposed_reason
+from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
-from daemon.landing.scan import Sight
-from daemon.ledger.ledger import LedgerError
+from daemon.landing.scan import Listing
+from daemon.ledger.ledger_schema import LedgerError
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
-from daemon.wakeup import Bell, rung_by_signals
+from daemon.text import error_line
+from daemon.wakeup import WakeEvents, stop_on_signals
 from pipeline import contract
 
-DONE, SOME_FAILED, BUSY, CONFIG = 0, 1, 75, 78
-# What ends a run and stays as it is until a person acts.
-FOR_A_PERSON = (LedgerError, ExposedError, GroundError, UnfitGroundError, contract.NewerLake)
+DONE = 0
+SOME_FAILED = 1
+BUSY = 75
+CONFIG = 78
+# Errors that end a run and stay until a person acts.
+FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
 WORKER = (sys.executable, "-m", "pipeline")
-OPEN_SECONDS, IDLE_SECONDS = 2.0, 60.0  # the folder is looked at so often without any event
-GLANCE_SECONDS = 1.0  # and so often for what makes no event at all
+OPEN_SECONDS = 2.0
+IDLE_SECONDS = 60.0
+GLANCE_SECONDS = 1.0  # the time between two checks for changes without events
 
 
 class Service:
@@ -48,34 +53,37 @@ class Service:
         command: Sequence[str],
         catalogue: Sequence[contract.CatalogueSource],
         clock: Clock,
-        bell: Bell | None = None,
+        wake_events: WakeEvents | None = None,
     ) -> None:
-        self.config, self.once, self.log, self.clock = config, once, log, clock
-        self.bell = bell or Bell()
-        self.sight = Sight()
-        self.pending = 0  # triggers that are no batches yet
-        self.failures = 0  # ticks in a row that could not do their work
-        self.taken: set[str] = set()  # batches that this run has had to do with
+        self.config = config
+        self.once = once
+        self.log = log
+        self.clock = clock
+        self.wake_events = wake_events or WakeEvents()
+        self.listing = Listing()
+        self.pending = 0  # triggers that are not registered yet
+        self.failures = 0  # failed ticks in a row
+        self.taken: set[str] = set()  # batches of this run
         self.broken = [s for s in catalogue if s.broken]
-        self.rooms = Rooms(
+        self.components = build(
             config,
             log=log,
             clock=clock,
             command=command,
             catalogue=catalogue,
-            wake=self.bell.wake,
-            on_change=self._note,
-            pulse=self._pulse,
+            wake=self.wake_events.wake,
+            on_change=self._add_taken,
+            heartbeat=self._heartbeat,
         )
-        self.ledger = self.rooms.ledger
+        self.ledger = self.components.ledger
 
     def __enter__(self) -> Self:
-        """Takes the landing zone and puts right what the last daemon left half done.
+        """Locks the landing zone and repairs what the last daemon left half done.
 
-        Raises HeldError, and UnfitGroundError.
+        Raises AlreadyRunningError, and NotPrivateError.
         """
         try:
-            self.sight = self.rooms.landing.look()
+            self.listing = self.components.landing.scan()
             self.log.info(
                 "daemon.started",
                 pid=os.getpid(),
@@ -84,140 +92,143 @@ class Service:
                 once=self.once,
             )
             for source in self.broken:
-                self.log.error("source.broken", source=source.name, reason=source.broken)
+                self.log.error("source.load_failed", source=source.name, reason=source.broken)
             self.taken |= {b.batch_id for b in self.ledger.batches(*OPEN)}
             self._reconcile()
         except BaseException:
-            self.rooms.close()
+            self.components.close()
             raise
         return self
 
     def _reconcile(self) -> None:
-        if self.sight.is_whole and self.rooms.claim.is_ours():
+        if self.listing.is_complete and self.components.claim.is_ours():
             try:
-                self.rooms.claim.reconcile()
-            except GroundError as error:  # it was swapped since; each tick looks again
-                self.rooms.report.trouble(str(error))
+                self.components.claim.reconcile()
+            except FolderAccessError as error:  # the folder was replaced since; each tick checks it again
+                self.components.reporter.environment_failed(str(error))
 
     def tick(self) -> None:
-        """One turn: look, release, collect, dispatch, report."""
-        rooms = self.rooms
-        rooms.watch.check()
-        seen, is_ours = rooms.landing.look(), rooms.claim.is_ours()
-        self.sight = seen if is_ours else Sight(is_whole=False)  # with nowhere safe to put it, nothing can be taken
-        if self.sight.is_whole:
-            self.pending = rooms.release.step(self.sight)
-        rooms.collect.step(self.sight)
-        rooms.dispatch.step(is_wanted=not self.once or self.has_work())
+        """Makes one tick: list, register triggers, claim files, dispatch, archive, run the hook."""
+        components = self.components
+        components.observer.check()
+        listing = components.landing.scan()
+        is_ours = components.claim.is_ours()
+        # without a safe claim folder nothing can be taken
+        self.listing = listing if is_ours else Listing(is_complete=False)
+        if self.listing.is_complete:
+            self.pending = components.intake.step(self.listing)
+        components.completer.step(self.listing)
+        components.dispatch.step(is_wanted=not self.once or self.has_work())
         if self.once:
-            rooms.dispatch.fail_hopeless()
-            rooms.dispatch.leave_a_busy_lake()
+            components.dispatch.fail_unrunnable()
+            components.dispatch.stop_at_busy_lake()
         if is_ours:
-            rooms.archive.step()
-        rooms.announce.step()
+            components.archive.step()
+        components.publish_hook.step()
 
     def loop(self) -> int:
         """Ticks until it is stopped or, once, until nothing is left to do."""
         notify("READY=1")
-        while not self.bell.stopping.is_set():
-            self.bell.wake.clear()
+        while not self.wake_events.stopping.is_set():
+            self.wake_events.wake.clear()
             self._reopen_when_asked()
-            if self._turn():
+            if self._tick_safely():
                 break
             self._rest_safely()
-        is_well = not self.once or (
-            self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken)
-        )
-        return DONE if is_well else SOME_FAILED
+        return DONE if not self.once or self._all_archived() else SOME_FAILED
+
+    def _all_archived(self) -> bool:
+        return self.failures == 0 and all(self.ledger.batch(b).state == State.ARCHIVED for b in self.taken)
 
     def has_work(self) -> bool:
-        """Whether a trigger or batch is on its way."""
+        """Whether a trigger or a batch is on its way."""
         return self.pending > 0 or self.ledger.has_open()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         notify("STOPPING=1")
-        self.rooms.close()
+        self.components.close()
         self.log.info(
             "daemon.stopped",
             pid=os.getpid(),
-            reason="asked to" if self.bell.stopping.is_set() else str(error or "nothing left to do"),
+            reason="asked to" if self.wake_events.stopping.is_set() else str(error or "nothing left to do"),
         )
 
     # ---- between ticks
 
     def _reopen_when_asked(self) -> None:
-        if self.bell.reopening.is_set():
-            self.bell.reopening.clear()
-            self.rooms.dispatch.renew_worker()
-            # the daemon's own needs no more than a line: each goes to the file that has the name now
+        if self.wake_events.reopening.is_set():
+            self.wake_events.reopening.clear()
+            self.components.dispatch.recycle_worker()
+            # the daemon's own log needs no more: each line goes to the file that has the name now
             self.log.info("log.reopened", path=str(self.config.log.path))
 
-    def _turn(self) -> bool:
-        """Makes one tick, which a full disk does not end. Returns whether a run that is to end can do no more."""
+    def _tick_safely(self) -> bool:
+        """Makes one tick, and survives a full disk. Returns whether a run that must end can do no more."""
         is_drained = False
         try:
             self.tick()
-            is_drained = self.sight.is_whole and self._is_drained()
-            self.failures = 0 if self.sight.is_whole else self.failures + 1
+            is_drained = self.listing.is_complete and self._is_drained()
+            self.failures = 0 if self.listing.is_complete else self.failures + 1
         except StoppingError:
             return False
         except (OSError, sqlite3.Error) as error:
-            # a full disk or a folder without rights: nothing has been lost, and it may be mended while we wait
+            # a full disk or a folder without rights: nothing is lost, and it may be repaired meanwhile
             self.failures += 1
-            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
-        self.rooms.report.turn()
+            self.components.reporter.environment_failed(error_line(error))
+        self.components.reporter.end_tick()
         self._feed_watchdog()
         return self.once and (is_drained or self._has_given_up())
 
     def _is_drained(self) -> bool:
-        return not self.has_work() and not self.ledger.to_put_away() and self.rooms.announce.is_quiet()
+        return not self.has_work() and not self.ledger.awaiting_archive() and self.components.publish_hook.is_idle()
 
     def _has_given_up(self) -> bool:
-        archive, dispatch = self.rooms.archive, self.rooms.dispatch
-        return self.failures >= self.config.retry.attempts or (archive.has_given_up() and not dispatch.is_busy)
+        is_stuck = self.components.archive.has_given_up() and not self.components.dispatch.is_busy
+        return is_stuck or self.failures >= self.config.retry.attempts
 
     def _rest_safely(self) -> None:
         try:
             self._rest()
-        except sqlite3.Error as error:  # the ledger cannot say when the next tick is due
-            self.rooms.report.trouble(f"{type(error).__name__}: {error}")
-            self.bell.wake.wait(OPEN_SECONDS)
+        except sqlite3.Error as error:  # without the ledger the time of the next tick is unknown
+            self.components.reporter.environment_failed(error_line(error))
+            self.wake_events.wake.wait(OPEN_SECONDS)
 
     def _rest(self) -> None:
         version = self.ledger.data_version()
         until = self.clock.monotonic() + self._next_due_in()
-        while (seconds := until - self.clock.monotonic()) > 0 and not self.bell.stopping.is_set():
-            if self.bell.wake.wait(min(seconds, GLANCE_SECONDS)):
-                self.bell.stopping.wait(0.02)  # a burst of events is one reason to look
+        while (seconds := until - self.clock.monotonic()) > 0 and not self.wake_events.stopping.is_set():
+            if self.wake_events.wake.wait(min(seconds, GLANCE_SECONDS)):
+                self.wake_events.stopping.wait(0.02)  # several events at a time are one reason for a tick
                 return
             if (
-                self.ledger.data_version() != version or self.rooms.watch.is_stale()
-            ):  # `lakegate retry` wrote, or a volume went
+                self.ledger.data_version() != version or self.components.observer.is_stale()
+            ):  # `lakegate retry` wrote, or a volume was unmounted
                 return
             self._feed_watchdog()
 
     def _next_due_in(self) -> float:
-        rooms, quiet = self.rooms, self.config.debounce.quiet_seconds
-        due = [rooms.dispatch.next_due_in(), rooms.archive.next_due_in(), rooms.watch.next_due_in()]
+        components = self.components
+        due = [components.dispatch.next_due_in(), components.archive.next_due_in(), components.observer.next_due_in()]
         due.append(OPEN_SECONDS if self.failures or self.has_work() else IDLE_SECONDS)
-        if rooms.release.is_behind:
+        if components.intake.is_behind:
             due.append(0.0)
-        spots = [*self.sight.triggers, *(s for spots in self.sight.data.values() for s in spots)]
-        due += [quiet - s.quiet_for + 0.005 for s in spots if s.quiet_for < quiet]
+        seen_files = [*self.listing.triggers, *(f for files in self.listing.data.values() for f in files)]
+        left = [self.config.debounce.quiet_seconds - f.unchanged_seconds for f in seen_files]
+        due += [seconds + 0.005 for seconds in left if seconds > 0]
         return max(0.01, min(due))
 
     def _feed_watchdog(self) -> None:
-        if not self.rooms.worker.is_stuck:
+        if not self.components.worker.is_stuck:
             notify("WATCHDOG=1")
 
-    def _pulse(self) -> None:
-        if self.bell.stopping.is_set():
+    def _heartbeat(self) -> None:
+        if self.wake_events.stopping.is_set():
             raise StoppingError
         self._feed_watchdog()
 
-    def _note(self, batch: Batch) -> None:
+    def _add_taken(self, batch: Batch) -> None:
         self.taken.add(batch.batch_id)
 
 
@@ -230,19 +241,19 @@ def run(
     command: Sequence[str] = WORKER,
     catalogue: Sequence[contract.CatalogueSource] | None = None,
     clock: Clock | None = None,
-    bell: Bell | None = None,
+    wake_events: WakeEvents | None = None,
 ) -> int:
     """Runs the daemon until SIGTERM or SIGINT, or `once` until nothing is left to do. Returns the exit code."""
     to_stderr = not quiet and on_event is None
     secrets = config.secrets(os.environ)
     log = Log(config.log.path, config.log.level, stderr=to_stderr, on_event=on_event, secrets=secrets)
-    bell = bell or Bell()
+    wake_events = wake_events or WakeEvents()
     try:
-        if sentence := exposed(config.landing):
+        if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise ExposedError(sentence)
+                raise WorldWritableError(sentence)
             log.warning("landing.exposed", reason=sentence)
-        with rung_by_signals(bell):
+        with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))
             sources = (
                 contract.catalogue(config.settings.source_paths, config.settings.exclude)
@@ -250,26 +261,32 @@ def run(
                 else catalogue
             )
             with Service(
-                config, once=once, log=log, command=command, catalogue=sources, clock=clock or Clock(), bell=bell
+                config,
+                once=once,
+                log=log,
+                command=command,
+                catalogue=sources,
+                clock=clock or Clock(),
+                wake_events=wake_events,
             ) as service:
                 return service.loop()
-    except (HeldError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
-        log.error("daemon.refused", reason=str(refusal))  # noqa: TRY400  the sentence says it all
+    except (AlreadyRunningError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
+        log.error("daemon.start_failed", reason=str(refusal))  # noqa: TRY400  the sentence is complete
         if quiet or on_event:
-            with suppress(OSError):  # a terminal that was closed
+            with suppress(OSError):  # the terminal was closed
                 print(refusal, file=sys.stderr)
-        return _refused(refusal, config, log)
+        return _exit_code_of(refusal, config, log)
     except Exception as error:
-        log.error("daemon.crashed", reason=f"{type(error).__name__}: {error}", error=traceback.format_exc())  # noqa: TRY400  as one line
+        log.error("daemon.crashed", reason=error_line(error), error=traceback.format_exc())  # noqa: TRY400  as one line
         raise
 
 
-def _refused(refusal: Exception, config: Config, log: Log) -> int:
-    if isinstance(refusal, HeldError):
+def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
+    if isinstance(refusal, AlreadyRunningError):
         return BUSY
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
-    # 78 keeps systemd from trying again: a person has to hear of it
+    # 78 keeps systemd from another start, so a person must be told by an alert
     alerts = Alerts(config.alerts.urls, log)
     alerts.send("Lakegate: the daemon cannot start", str(refusal))
     alerts.finish(config.dispatch.stop_seconds)

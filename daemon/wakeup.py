@@ -1,6 +1,6 @@
-"""What interrupts the daemon's rest: news, a rotated log, or the end.
+"""The events that end the daemon's wait: a change, a rotated log, or the end of the daemon.
 
-Light to import, so that a signal finds its listener early.
+The module imports little, so that signals are handled early.
 """
 
 import signal
@@ -10,44 +10,46 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Bell:
-    """Rung from any thread."""
+class WakeEvents:
+    """Events that any thread may set."""
 
     def __init__(self) -> None:
-        self.wake, self.stopping, self.reopening = threading.Event(), threading.Event(), threading.Event()
+        self.wake = threading.Event()
+        self.stopping = threading.Event()
+        self.reopening = threading.Event()
 
     def stop(self) -> None:
-        """Ends the daemon's loop soon."""
+        """Asks the daemon's loop to end."""
         self.stopping.set()
         self.wake.set()
 
     def reopen(self) -> None:
-        """Has the daemon's loop open its logs anew soon."""
+        """Asks the daemon's loop to open its logs again."""
         self.reopening.set()
         self.wake.set()
 
 
 @contextmanager
-def rung_by_signals(bell: Bell) -> Iterator[None]:
-    """As long as this lasts, SIGTERM and SIGINT ask the daemon to end and SIGHUP to open its logs anew.
+def stop_on_signals(wake_events: WakeEvents) -> Iterator[None]:
+    """Within the context, SIGTERM and SIGINT ask the daemon to end, and SIGHUP to open its logs again.
 
-    Only the main thread can listen to signals.
+    Only the main thread can handle signals; in another one the context does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    asked: dict[int, Callable[[], None]] = {
-        signal.SIGTERM: bell.stop,
-        signal.SIGINT: bell.stop,
-        signal.SIGHUP: bell.reopen,
+    actions: dict[int, Callable[[], None]] = {
+        signal.SIGTERM: wake_events.stop,
+        signal.SIGINT: wake_events.stop,
+        signal.SIGHUP: wake_events.reopen,
     }
 
-    def ring(number: int, _frame: FrameType | None) -> None:
-        # in a thread of its own: the interrupted code may hold the very lock that an event needs to be set
-        threading.Thread(target=asked[number], name="bell").start()
+    def set_event(number: int, _frame: FrameType | None) -> None:
+        # in a thread: the interrupted code may hold the lock that the event needs
+        threading.Thread(target=actions[number], name="wake").start()
 
-    before = {number: signal.signal(number, ring) for number in asked}
+    before = {number: signal.signal(number, set_event) for number in actions}
     try:
         yield
     finally:

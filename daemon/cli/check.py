@@ -6,6 +6,7 @@ from dataclasses import replace
 from daemon.cli.checks import engine, folders, installation, lake
 from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad
 from daemon.config.config import Config
+from daemon.text import one_line
 from pipeline import contract
 
 
@@ -42,4 +43,4 @@ def _safely(subject: str, diagnostics: Diagnostics, attempt: str) -> Diagnostics
     try:
         yield from diagnostics
     except Exception as error:  # noqa: BLE001 - a check that fails is a diagnostic, and the other checks still run
-        yield bad(subject, f"cannot be {attempt}: {' '.join(str(error).split())}")
+        yield bad(subject, f"cannot be {attempt}: {one_line(error, most=None)}")

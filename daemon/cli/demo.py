@@ -25,7 +25,7 @@ from daemon.config.packaged_files import packaged_file
 EXAMPLE = "landing_zone_example"
 EXPECTED = Counter(ARCHIVED=7, REJECTED=1)  # landing_zone_example/README.md: one trigger names a file that never comes
 ENDED = ("batch.archived", "batch.duplicate", "batch.rejected", "batch.failed")
-STOPPING = ("worker.refused", "worker.not_started", "batch.failed")  # a service would go on; the demo stops
+STOPPING = ("worker.start_failed", "batch.failed")  # a service would go on; the demo stops
 
 FIGURES = """
 SELECT report_date AS "as of", total_orders AS orders, total_revenue AS revenue, total_profit AS profit,
@@ -168,7 +168,7 @@ def _format_event(event: dict[str, Any]) -> str:
     match event["event"]:
         case "worker.ready":
             return f"  the worker is warm after {float(event['seconds']):.1f} s"
-        case "worker.died" | "worker.refused" | "worker.not_started":
+        case "worker.died" | "worker.start_failed":
             return f"[red]  {fields['event']}: {fields.get('reason', '')}[/red]"
         case "stage.finished":
             names = {"rows_in": "rows", "accepted": "accepted", "rejected": "rejected"}

@@ -20,7 +20,7 @@ EXIT_CODES = {
     "UnknownSourceError": NOT_FOUND,
     "SampleError": USAGE,
     "QueryError": USAGE,
-    "HeldError": BUSY,
+    "AlreadyRunningError": BUSY,
     "ExternalCommit": A_BATCH_FAILED,
     "LakeLocked": BUSY,
 }

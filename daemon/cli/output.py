@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 COLOURS = {
-    "ARCHIVED": "green",
+    "WAITING": "yellow",
+    "READY": "cyan",
+    "RUNNING": "cyan",
     "PUBLISHED": "green",
+    "DUPLICATE": "green",
+    "ARCHIVED": "green",
     "REJECTED": "red",
     "FAILED": "red",
-    "RUNNING": "cyan",
-    "READY": "cyan",
-    "WAITING": "yellow",
 }
 _ANSI = {"green": "32", "red": "31", "yellow": "33", "cyan": "36"}
 

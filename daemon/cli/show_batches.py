@@ -8,7 +8,7 @@ from daemon.batch import Batch, State
 from daemon.cli import output
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
-from daemon.text import listed, printable
+from daemon.text import escape, join_names
 
 LONGEST_STORY = 12  # lines
 MOST_RULES = 3  # lines for rules that need no decision
@@ -82,7 +82,7 @@ def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
 
 
 def _headline(batch: Batch, config: Config) -> str:
-    subject = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or printable(batch.trigger)
+    subject = " ".join(filter(None, (batch.source, str(batch.batch_date or "")))) or escape(batch.trigger)
     stage = (batch.result or {}).get("stage", "")
     is_open = batch.state in (State.READY, State.RUNNING, State.FAILED)
     most = f" of {config.retry.attempts}" if is_open else ""
@@ -99,7 +99,7 @@ def _history(batch: Batch, ledger: Ledger) -> str:
 def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
     result = batch.result or {}
     is_unsuccessful = batch.state in (State.REJECTED, State.FAILED)
-    yield "trigger", f"{printable(batch.trigger)} at {output.format_time(batch.received_at)}"
+    yield "trigger", f"{escape(batch.trigger)} at {output.format_time(batch.received_at)}"
     yield "cause" if is_unsuccessful else "reason", batch.reason
     for note in (*batch.notes[:1], "; ".join(batch.notes[1:])):
         yield "note", note
@@ -108,7 +108,7 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
     elif batch.published_at and "rows_read" in result:
         yield "rows", _counts(result)
     elif batch.waiting_for:
-        yield "missing", listed(batch.waiting_for)
+        yield "missing", join_names(batch.waiting_for)
     yield "files", _files(batch, config)
     yield "next", next_step(batch)
 
@@ -135,7 +135,7 @@ def _files(batch: Batch, config: Config) -> str:
     text = "no data files"
     if files:
         bytes_ = sum(f.bytes for f in files)
-        text = f"{output.plural(len(files), 'file')}, {output.size(bytes_)}: {listed(f.name for f in files)}"
+        text = f"{output.plural(len(files), 'file')}, {output.size(bytes_)}: {join_names(f.name for f in files)}"
     folder = _folder(batch, config)
     return f"{text} · {folder}" if folder else text
 
@@ -147,7 +147,7 @@ def _folder(batch: Batch, config: Config) -> str:
             return _relative(landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id, config)
         case State.REJECTED:
             return _relative(landing.rejected_path / batch.batch_id, config) + " (reason.json has more)"
-        case State.READY | State.RUNNING | State.PUBLISHED | State.FAILED:
+        case State.READY | State.RUNNING | State.PUBLISHED | State.DUPLICATE | State.FAILED:
             return "claimed"
         case _:
             return ""
@@ -186,7 +186,7 @@ def _corrections(batch: Batch) -> Iterator[Line]:
     if corrections:
         first = corrections[0]
         earlier = f"batch {first['of']}" if first["of"] else "an earlier batch"
-        names = listed(c["name"] for c in corrections)
+        names = join_names(c["name"] for c in corrections)
         effect = f"so taken for a correction, revision {first['revision']}: its rows win"
         yield "again", f"{names}: came before with other content ({earlier}), {effect}"
 
@@ -203,7 +203,7 @@ def _broken_rules(batch: Batch, most: int) -> list[Line]:
     lines = list[Line]()
     for rule in by_weight:
         if rule.get("advice"):
-            example = f": {printable(rule['examples'][0])}" if rule["examples"] else ""
+            example = f": {escape(rule['examples'][0])}" if rule["examples"] else ""
             lines += [("action", _count_line(rule) + example), ("", rule["advice"])]
     others = [_count_line(rule) for rule in by_weight if not rule.get("advice")]
     limit = max(1, min(most - len(lines), MOST_RULES))

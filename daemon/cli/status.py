@@ -11,11 +11,11 @@ from daemon.batch import State
 from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
-from daemon.files.lock_holder import Holder, child, holder
-from daemon.intake.trigger import set_aside
+from daemon.files.lock_holder import LockHolder, child_process, lock_holder
+from daemon.intake.feed_match import set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.text import listed, printable
+from daemon.text import escape, join_names, one_line
 from pipeline import contract
 
 MOST_SET_ASIDE = 3
@@ -23,7 +23,7 @@ MOST_SET_ASIDE = 3
 
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     """Returns the shape of `status --json`."""
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     worker, other = find_writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     outdated, unreadable = outdated_tables(config)
@@ -51,15 +51,15 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def find_writers(daemon: Holder | None, lake: Path) -> tuple[int | None, int | None]:
+def find_writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
     """Returns the process ids of the worker and of another writer to the lake; None for each that does not run.
 
     The worker is the process that writes to the lake, or the daemon's idle worker. A worker waits for another writer.
     """
-    writer = holder(lake / ".lock")
+    writer = lock_holder(lake / ".lock")
     if daemon is None:
         return (writer.pid if writer else None), None
-    own = child(daemon.pid, "pipeline")
+    own = child_process(daemon.pid, "pipeline")
     if writer is None or writer.pid in (own, daemon.pid):
         return (writer.pid if writer else own), None
     return own, writer.pid
@@ -75,16 +75,16 @@ def outdated_tables(config: Config) -> tuple[list[str], str | None]:
     try:
         found = definitions.outdated(config.settings)
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; all other facts are still shown
-        return [], " ".join(str(error).split())
+        return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
 
 
 def unclaimed_files(config: Config, ledger: Ledger) -> list[str]:
     """Returns the data files in the landing folder that no waiting batch names, such as `monday/orders.csv`."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
-    zone = Landing(config, Clock(), on_trouble=lambda _sentence: None, on_open=lambda _descriptor: None)
+    zone = Landing(config.landing, Clock(), on_failure=lambda _sentence: None, on_open=lambda _descriptor: None)
     try:
-        seen = zone.look().data
+        seen = zone.scan().data
     finally:
         zone.close()
     return sorted(str(Path(s.folder) / s.name) for name, copies in seen.items() if name not in named for s in copies)
@@ -94,7 +94,7 @@ def set_aside_files(config: Config, files: Sequence[str]) -> list[dict[str, str]
     """Returns the files that no trigger can take, each with the reason."""
     catalogue = contract.catalogue(config.settings.source_paths, config.settings.exclude)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
-    return [{"file": printable(file), "reason": reason} for file, reason in reasons.items() if reason]
+    return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 
 
 def lines(current: Mapping[str, Any]) -> list[str]:
@@ -130,14 +130,14 @@ def _batches(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for waiting in current["waiting_for"]:
         since = output.format_time(waiting["since"])
         reason = f"; {waiting['reason']}" if waiting["reason"] else ""
-        yield "waiting", f"{printable(waiting['trigger'])} since {since}: {listed(waiting['files'])}{reason}"
+        yield "waiting", f"{escape(waiting['trigger'])} since {since}: {join_names(waiting['files'])}{reason}"
 
 
 def _files(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     unclaimed = current["unclaimed"]
     if unclaimed:
         count = output.plural(len(unclaimed), "data file")
-        yield "unclaimed", f"{count} that no trigger names: {listed(unclaimed)}"
+        yield "unclaimed", f"{count} that no trigger names: {join_names(unclaimed)}"
     for one in current["set_aside"][:MOST_SET_ASIDE]:
         yield "set aside", f"{one['file']} {one['reason']}"
 
@@ -145,4 +145,4 @@ def _files(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _outdated(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if current["outdated"]:
         effect = "not all rows follow the current definition; `lakegate check` names the batches"
-        yield "outdated", f"{listed(current['outdated'])}: {effect}"
+        yield "outdated", f"{join_names(current['outdated'])}: {effect}"

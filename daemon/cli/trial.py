@@ -14,7 +14,7 @@ from queue import Empty
 from typing import Any
 
 from daemon.config.config import Config
-from daemon.dispatch.process import Child, Ended
+from daemon.dispatch.process import WorkerExited, WorkerProcess
 from pipeline import contract
 from pipeline.contract import Ready, Refused, Settings, Trial, Tried
 
@@ -32,7 +32,7 @@ def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried
         folder = Path(root)
         settings = replace(config.settings, lake_path=str(folder / "lake"), log_path=str(folder / "spark.log"))
         secrets = config.secrets(os.environ)
-        child = Child(command, folder / "worker.log", threading.Event().set, secrets)
+        child = WorkerProcess(command, folder / "worker.log", threading.Event().set, secrets)
         try:
             for order in (settings, *(Trial(source=source) for source in sources)):
                 child.send(order)
@@ -55,7 +55,7 @@ def _shared_folder(settings: Settings) -> str | None:
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))
 
 
-def _next_answer(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
+def _next_answer(child: WorkerProcess, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
     until = time.monotonic() + SILENCE_SECONDS
     while (seconds := until - time.monotonic()) > 0:
         try:
@@ -67,7 +67,7 @@ def _next_answer(child: Child, folder: Path, secrets: Sequence[str]) -> Ready | 
         if isinstance(message, Refused):
             # A refusal that no retry helps is a sentence for the person, which needs no log.
             return message.reason + (_end_of_log(folder, secrets) if message.retryable else "")
-        if isinstance(message, Ended):
+        if isinstance(message, WorkerExited):
             return f"the worker ended: {message.reason}{_end_of_log(folder, secrets)}"
         until = time.monotonic() + SILENCE_SECONDS  # any other message is progress
     return f"the worker said nothing for {SILENCE_SECONDS:g} seconds{_end_of_log(folder, secrets)}"

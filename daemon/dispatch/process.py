@@ -1,4 +1,4 @@
-"""The worker as a process: started with a socket, heard by a thread, killed by its pid. Knows nothing of batches."""
+"""The worker as a process: started with a socket, read by a thread, killed by its pid. Knows no batches."""
 
 import contextlib
 import ctypes
@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,27 +18,27 @@ from pipeline import contract
 
 SEND_SECONDS = 10
 PR_SET_PDEATHSIG = 1
-HUNG_UP = "it closed its connection"
+CONNECTION_CLOSED = "it closed its connection"
 
 _libc = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
-    """The worker's end of the line: it closed its socket, died, or spoke what nobody understands."""
+class WorkerExited:
+    """The last message of a worker process: it closed its socket, died, or sent an unknown message."""
 
     reason: str
 
 
-def _die_with_the_daemon() -> None:
-    # runs in the child before exec: the kernel kills it with its parent even where it does not listen to its socket;
-    # Ctrl-C in a terminal goes to the whole group, and only the daemon decides what it means
+def _end_with_the_daemon() -> None:
+    # This runs in the child before exec. The kernel kills the worker with its parent, also while it does not read its
+    # socket. A terminal sends Ctrl-C, and its own end, to the whole group: only the daemon decides what follows.
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the same of a terminal that is closed
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-class Child:
+class WorkerProcess:
     """One worker process."""
 
     def __init__(
@@ -48,19 +48,20 @@ class Child:
         wake: Callable[[], None],
         secrets: Sequence[str] = (),
     ) -> None:
-        self._wake, self._secrets = wake, tuple(secrets)
+        self._wake = wake
+        self._secrets = tuple(secrets)
         self.messages: SimpleQueue[Any] = SimpleQueue()
-        self._socket, theirs = socket.socketpair()
-        # a worker that does not read must not hold the daemon: the kernel's own limit, which leaves reading untouched
+        self._socket, worker_socket = socket.socketpair()
+        # A worker that does not read must not block the daemon. This limit of the kernel is for sending only.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_SECONDS, 0))
-        with theirs, _appended(output) as chatter:
+        with worker_socket, _open_output(output) as output_fd:
             self._process = subprocess.Popen(
-                [*command, "--fd", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*command, "--fd", str(worker_socket.fileno())],
+                pass_fds=[worker_socket.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=chatter,
-                stderr=chatter,
-                preexec_fn=_die_with_the_daemon,  # noqa: PLW1509  two calls that take no lock
+                stdout=output_fd,
+                stderr=output_fd,
+                preexec_fn=_end_with_the_daemon,  # noqa: PLW1509  two calls that take no lock
             )
         threading.Thread(target=self._listen, name="worker-listener", daemon=True).start()
 
@@ -69,7 +70,7 @@ class Child:
         return self._process.pid
 
     def send(self, message: Any) -> bool:
-        """Sends one message; False when the worker is not there to take it."""
+        """Sends one message; False when the worker does not take it."""
         try:
             self._socket.sendall((contract.to_json(message) + "\n").encode())
         except OSError:
@@ -80,14 +81,14 @@ class Child:
         return self._process.poll() is not None
 
     def ending(self) -> str:
-        """How the process ended, in words."""
+        """Returns a sentence about the end of the process."""
         code = self._process.poll()
         if code is None:
-            return HUNG_UP
+            return CONNECTION_CLOSED
         return f"it was killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
     def end(self, patience_seconds: float = 0.0) -> bool:
-        """Hangs up, which asks a worker to end; kills it when it has not ended in time. Says whether it is gone."""
+        """Closes the connection, which asks a worker to end, and kills it later. Returns whether it has ended."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -101,7 +102,7 @@ class Child:
         return self.has_ended()
 
     def _listen(self) -> None:
-        reason = HUNG_UP
+        reason = CONNECTION_CLOSED
         try:
             with self._socket.makefile("rb") as stream:
                 for line in stream:
@@ -111,17 +112,17 @@ class Child:
             pass
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"it said something that is no message: {error}"
-        self.messages.put(Ended(reason=reason))
+        self.messages.put(WorkerExited(reason=reason))
         self._wake()
 
     def _without_secrets(self, message: Any) -> Any:
-        # an engine may repeat its settings in an error, which goes into the ledger and from there to people
-        said = {name: getattr(message, name) for name in ("reason", "error") if hasattr(message, name)}
-        return replace(message, **{name: contract.hidden(text, self._secrets) for name, text in said.items()})
+        # an engine may repeat its settings in an error, and the ledger would show their secrets
+        texts = {name: getattr(message, name) for name in ("reason", "error") if hasattr(message, name)}
+        return replace(message, **{name: contract.hidden(text, self._secrets) for name, text in texts.items()})
 
 
 @contextlib.contextmanager
-def _appended(path: Path) -> Any:
+def _open_output(path: Path) -> Iterator[int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,13 +1,13 @@
-"""Keeps what goes wrong with one entry, of a folder or of the ledger, from stopping the others."""
+"""Decides whether an error is about one entry, of a folder or of the ledger, so that the others can go on."""
 
 import sqlite3
 
-from daemon.files.folder_access import UnfitGroundError
+from daemon.files.folder_access import NotPrivateError
 from daemon.files.safe_files import StoppingError
-from daemon.text import printable
+from daemon.text import escape
 
-_OF_ALL = (OSError, sqlite3.Error, StoppingError, UnfitGroundError)
-# The ledger's answer to values that it cannot take; every other error of SQLite is about the ledger as a whole.
+_OF_ALL = (OSError, sqlite3.Error, StoppingError, NotPrivateError)
+# Errors of SQLite about a value. Every other one is about the ledger as a whole.
 _OF_VALUES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 
 
@@ -16,7 +16,7 @@ def is_of_one_entry(error: Exception) -> bool:
     return isinstance(error, _OF_VALUES) or not isinstance(error, _OF_ALL)
 
 
-def unforeseen(error: Exception) -> str:
-    """What is said of an entry whose error is unforeseen, behind its name."""
-    why = f"{type(error).__name__}: {printable(str(error))}"
+def unforeseen_reason(error: Exception) -> str:
+    """Returns the reason for an entry with an unforeseen error, to follow its name."""
+    why = f"{type(error).__name__}: {escape(str(error))}"
     return f"cannot be judged ({why}); it stays where it lies, and the others go on"

@@ -1,4 +1,4 @@
-"""Keeps a second daemon away from the same landing zone and ledger. The lock is the kernel's: it ends with the process, however it ends."""
+"""Locks a landing zone and a ledger for one daemon. The kernel releases the locks when the process ends."""
 
 import errno
 import fcntl
@@ -7,60 +7,69 @@ import stat
 from pathlib import Path
 
 from daemon.clock import as_text
-from daemon.files.folder_access import GroundError
-from daemon.files.lock_holder import holder
+from daemon.files.folder_access import FolderAccessError
+from daemon.files.lock_holder import lock_holder
 
 LOCK_FILE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class HeldError(Exception):
-    """Another daemon, or another writer of the lake, is at work here; the message names it."""
+class AlreadyRunningError(Exception):
+    """Another daemon, or another writer of the lake, works here; the message names it."""
 
 
-def hold(descriptor: int, what: Path) -> None:
-    """Locks the open file or folder until the process ends. Raises HeldError."""
+def take_lock(descriptor: int, what: Path) -> None:
+    """Locks the open file or folder until the process ends. Raises AlreadyRunningError."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        other = holder(what)
+        other = lock_holder(what)
         since = f", since {as_text(other.since)}" if other and other.since else ""
         who = f" (process {other.pid}{since})" if other else ""
-        raise HeldError(
+        raise AlreadyRunningError(
             f"another daemon{who} is at work on {what}; stop it first, or use a configuration of its own"
         ) from None
 
 
-def hold_file(path: Path) -> int:
-    """Makes and locks a file, and returns its descriptor. Raises HeldError, or GroundError where it is not ours."""
+def lock_file(path: Path) -> int:
+    """Makes and locks a file, and returns its descriptor.
+
+    Raises AlreadyRunningError, or FolderAccessError where the file is not private.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        descriptor = _opened(path)
+        descriptor = _open(path)
         try:
-            hold(descriptor, path)
-            if _is_still(descriptor, path):
+            take_lock(descriptor, path)
+            if _is_in_place(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        os.close(descriptor)  # it was replaced before it was locked, and a lock on what is gone keeps nobody away
+        os.close(
+            descriptor
+        )  # The file was replaced before it was locked: a lock on a removed file keeps no daemon away.
 
 
-def _opened(path: Path) -> int:
+def _open(path: Path) -> int:
     try:
         descriptor = os.open(path, LOCK_FILE, 0o600)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        raise GroundError(f"{path} is a symbolic link; remove it, it is to be a file of the daemon's own") from None
+        raise FolderAccessError(
+            f"{path} is a symbolic link; remove it, it is to be a file of the daemon's own"
+        ) from None
     seen = os.fstat(descriptor)
     if not stat.S_ISREG(seen.st_mode) or seen.st_uid != os.geteuid() or seen.st_nlink > 1:
         os.close(descriptor)
-        raise GroundError(f"{path} is not a plain file of user {os.geteuid()}, as whom the daemon runs; remove it")
-    os.fchmod(descriptor, 0o600)  # who may open it may lock it, and so keep the daemon from starting
+        raise FolderAccessError(
+            f"{path} is not a plain file of user {os.geteuid()}, as whom the daemon runs; remove it"
+        )
+    os.fchmod(descriptor, 0o600)  # a user who can open the file can lock it, and so keep the daemon from starting
     return descriptor
 
 
-def _is_still(descriptor: int, path: Path) -> bool:
+def _is_in_place(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:

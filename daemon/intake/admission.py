@@ -1,7 +1,6 @@
-"""The rules for what comes in, the same at all doors: JSON, bare and streamed triggers.
+"""The rules for delivered files, the same for JSON triggers, bare touch files and streamed files.
 
-Judges names, dates, sizes and times. Pure: reads nothing from disk. Every sentence here goes on behind the name
-of the file that it is about.
+Checks names, dates, sizes and times. Pure: reads nothing from disk. Every sentence here follows the name of its file.
 """
 
 import datetime as dt
@@ -10,14 +9,14 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from daemon.text import listed, printable
+from daemon.text import escape, join_names
 
 LONGEST_NAME_BYTES = 255
 LARGEST_DOCUMENT_BYTES = 1 << 20
 EARLIEST_DATE = dt.date(1990, 1, 1)
-DAYS_AHEAD = 1  # a sender east of UTC is in its next day already
+DAYS_AHEAD = 1  # for a sender east of UTC the next day has begun
 
-# Year first, with one separator or none; directly behind a date without any, a time to the minute or finer may stand.
+# The year is first. A date without separators may be followed by a time to the minute or finer.
 DATE = re.compile(
     r"(?<!\d)(?:"
     r"(?P<y>\d{4})(?P<separator>[-_.])(?P<m>\d\d)(?P=separator)(?P<d>\d\d)"
@@ -27,7 +26,7 @@ DATE = re.compile(
 
 
 class Verdict(NamedTuple):
-    """What is decided about a data file: its batch date, or what is `wrong` with it; `remark` says whence a date is."""
+    """The batch date of a data file, or what is `wrong`; `remark` says where a date is from."""
 
     batch_date: dt.date | None
     wrong: str = ""
@@ -35,31 +34,31 @@ class Verdict(NamedTuple):
 
 
 class Touched(NamedTuple):
-    """The touch file that a data file comes with, or the streamed file itself: its name and time of change."""
+    """The touch file of a data file, or the streamed file itself: its name and time of change."""
 
     name: str
     mtime: float
 
 
-def judged(name: str, touched: Touched, today: dt.date, *, in_name: bool = False) -> Verdict:
-    """Judges a data file that no document speaks of: by its name, its date and the touch file that it comes with.
+def judge_file(name: str, touched: Touched, today: dt.date, *, in_name: bool = False) -> Verdict:
+    """Returns the batch date of a data file without a JSON trigger.
 
-    The date is that in the file's name, else that in the touch file's name, else that of the touch file's time in UTC;
-    with `in_name` it is never that of the time.
+    It is the date in the file's name, else in the touch file's name, else that of the touch file's time in UTC. With
+    `in_name` it is never that of the time.
     """
-    if wrong := wrong_name(name) or wrong_time(touched.mtime):
+    if wrong := name_error(name) or time_error(touched.mtime):
         return Verdict(None, wrong)
     own = plausible_dates(name, today)
     if len(own) == 1:
         return Verdict(own[0])
     if not own and (implausible := dates_in(name)):
         return _within_range(implausible[0], "has in its name the date", today)
-    why = "has no date in its name" if not own else f"has several dates in its name ({listed(map(str, own))})"
+    why = "has no date in its name" if not own else f"has several dates in its name ({join_names(map(str, own))})"
     return _by_touch(touched, why, today, in_name=in_name, is_own=touched.name == name)
 
 
-def wrong_name(name: str) -> str:
-    """Why a name cannot be the name of a delivered file; '' when it can."""
+def name_error(name: str) -> str:
+    """Returns why a name cannot be the name of a delivered file; '' if it can."""
     if not name or name in {".", ".."}:
         return "is no file name"
     if "/" in name or "\\" in name:
@@ -73,29 +72,29 @@ def wrong_name(name: str) -> str:
     return f"is longer than {LONGEST_NAME_BYTES} bytes" if len(encoded) > LONGEST_NAME_BYTES else ""
 
 
-def wrong_date(date: dt.date, today: dt.date) -> str:
-    """Why a date cannot be a batch date; '' when it can."""
+def date_error(date: dt.date, today: dt.date) -> str:
+    """Returns why a date cannot be a batch date; '' if it can."""
     if date < EARLIEST_DATE:
         return f"is before {EARLIEST_DATE}"
     latest = today + dt.timedelta(days=DAYS_AHEAD)
     return f"is later than tomorrow ({latest})" if date > latest else ""
 
 
-def wrong_size(document_bytes: int) -> str:
-    """Why a JSON trigger of this size is not read; '' when it is."""
+def size_error(document_bytes: int) -> str:
+    """Returns why a JSON trigger of this size is not read; '' if it is."""
     too_large = document_bytes > LARGEST_DOCUMENT_BYTES
     return f"is larger than {LARGEST_DOCUMENT_BYTES >> 20} MiB; split it into several" if too_large else ""
 
 
-def wrong_time(mtime: float) -> str:
-    """Why a trigger's time of change is none; '' when it is one."""
+def time_error(mtime: float) -> str:
+    """Returns why a trigger's time of change is in no calendar; '' if it is in one."""
     if _date_of(mtime):
         return ""
     return f"has a time of change that is in no calendar ({mtime:.0f} seconds after 1970); write it anew"
 
 
 def dates_in(name: str) -> tuple[dt.date, ...]:
-    """The dates in a name, each once: 2026_03_02, 2026-03-02, 2026.03.02 or 20260302, also with a time behind it."""
+    """Returns the dates in a name, each once: 2026_03_02, 2026-03-02, 2026.03.02 or 20260302, also before a time."""
     found: dict[dt.date, None] = {}
     for match in DATE.finditer(name):
         digits = match["compact"] or match["y"] + match["m"] + match["d"]
@@ -107,12 +106,12 @@ def dates_in(name: str) -> tuple[dt.date, ...]:
 
 
 def plausible_dates(name: str, today: dt.date) -> tuple[dt.date, ...]:
-    """The dates in a name that can be a batch date: 1001_10_12 is a shop and an article."""
-    return tuple(d for d in dates_in(name) if not wrong_date(d, today))
+    """Returns the dates in a name that can be a batch date: 1001_10_12 is a shop and an article."""
+    return tuple(d for d in dates_in(name) if not date_error(d, today))
 
 
-def difference(one: str, other: str, matches: Callable[[str, str], bool] = str.__eq__) -> str:
-    """What alone keeps two names, or name and pattern, apart; '' where they match or differ in more than spelling."""
+def spelling_difference(one: str, other: str, matches: Callable[[str, str], bool] = str.__eq__) -> str:
+    """Returns how two names, or a name and a pattern, differ in spelling only; '' if they match or differ in more."""
     if matches(one, other) or not matches(spelling(one), spelling(other)):
         return ""
     if matches(one.casefold(), other.casefold()):
@@ -123,29 +122,29 @@ def difference(one: str, other: str, matches: Callable[[str, str], bool] = str._
 
 
 def spelling(name: str) -> str:
-    """The same for all names that differ in capitals or Unicode normal form alone."""
+    """Returns one text for all names that differ only in case or Unicode normal form."""
     return _normal(_normal(name).casefold())
 
 
 def _by_touch(touched: Touched, why: str, today: dt.date, *, in_name: bool, is_own: bool) -> Verdict:
     named = plausible_dates(touched.name, today)
     if len(named) == 1:
-        whence = f"the batch date {named[0]} is that in the name of {printable(touched.name)}"
-        return Verdict(named[0], remark=f"{why}: {whence}")
+        origin = f"the batch date {named[0]} is that in the name of {escape(touched.name)}"
+        return Verdict(named[0], remark=f"{why}: {origin}")
     if not named and (implausible := dates_in(touched.name)):
-        return _within_range(implausible[0], f"{why}, and {printable(touched.name)} has in its name the date", today)
+        return _within_range(implausible[0], f"{why}, and {escape(touched.name)} has in its name the date", today)
     if in_name:
         form = "write the date as 2026_03_02 into its name, or the touch file's"
         return Verdict(None, f'{why}, and [landing] bare_date is "required"; {form}')
     date = _date_of(touched.mtime)
-    assert date is not None, "a time that is none was refused before"
-    whose = "its own time of change" if is_own else f"the time of {printable(touched.name)}"
+    assert date is not None, "a time in no calendar was refused before"
+    whose = "its own time of change" if is_own else f"the time of {escape(touched.name)}"
     verdict = _within_range(date, f"{why}, and {whose} has the date", today)
     return verdict if verdict.wrong else Verdict(date, remark=f"{why}: the batch date {date} is that of {whose} (UTC)")
 
 
 def _within_range(date: dt.date, what: str, today: dt.date) -> Verdict:
-    wrong = wrong_date(date, today)
+    wrong = date_error(date, today)
     return Verdict(None, f"{what} {date}, which {wrong}") if wrong else Verdict(date)
 
 

@@ -1,6 +1,6 @@
-"""Wakes the daemon when something happens in the landing zone. Events are hints only; a canary proves that they come.
+"""Wakes the daemon when a file in the landing zone changes. A canary file proves that the kernel's events arrive.
 
-Each canary has a fresh name that cannot be guessed: what a stranger put there is never opened, followed or waited for.
+Each canary has a new random name, so that no other user can put a file or a link in its place.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ from watchdog.observers.inotify_move_event_grouper import InotifyMoveEventGroupe
 from watchdog.observers.polling import PollingObserverVFS
 
 from daemon.clock import Clock
+from daemon.files.file_systems import file_system_of, has_events
 from daemon.files.safe_files import NEW_FILE, exists, folder
 from daemon.landing.scan import OWN_PREFIX
 from daemon.observe.log import Log
@@ -36,89 +37,73 @@ CANARY = re.compile(rf"{re.escape(OWN_PREFIX)}[0-9a-f]{{16}}")
 CANARY_EVERY_SECONDS = 30.0
 CANARY_LATE_SECONDS = 5.0
 POLL_SECONDS = 1.0
-TELLING = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # what merely reads is no news
-# file systems whose changes may be made elsewhere, where this kernel sees no event (statfs(2) names, as /proc/mounts has them)
-REMOTE = (
-    "nfs",
-    "cifs",
-    "smb",
-    "fuse",
-    "9p",
-    "afs",
-    "ceph",
-    "glusterfs",
-    "lustre",
-    "gpfs",
-    "virtiofs",
-    "vboxsf",
-    "vmhgfs",
-    "drvfs",
-    "davfs",
-    "sshfs",
-    "beegfs",
-)
+CHANGE_EVENTS = [FileCreatedEvent, FileModifiedEvent, FileMovedEvent, FileClosedEvent]  # without those of readers
 NO_WATCHES = (errno.ENOSPC, errno.EMFILE, errno.ENFILE)
 
-# it talks of threads that end in the wrong order; what matters of it stands in our own log
+# it logs threads that end in the wrong order; important failures are in the daemon's own log
 logging.getLogger("watchdog").addHandler(logging.NullHandler())
-# Half a second is how long it keeps back every event behind a rename, to pair it with one that may follow; we need no pairs.
+# For half a second it delays every event behind a rename, to pair it with a later one. The daemon needs no pairs.
 InotifyMoveEventGrouper.delay = 0.02
 
 
-class Watch:
-    """An observer over some folders, rebuilt whenever it can no longer be trusted."""
+class FolderObserver:
+    """An observer of some folders, restarted when its events no longer arrive."""
 
     def __init__(
-        self, folders: Sequence[Path], not_news: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log
+        self, folders: Sequence[Path], ignored_folders: Sequence[Path], *, wake: threading.Event, clock: Clock, log: Log
     ) -> None:
-        # a folder within another one is watched with it
+        # a folder within another one is observed with it
         self._folders = [
             f for f in dict.fromkeys(folders) if not any(f != other and f.is_relative_to(other) for other in folders)
         ]
-        self._not_news = tuple(not_news)
-        self._wake, self._clock, self._log = wake, clock, log
+        self._ignored_folders = tuple(ignored_folders)
+        self._wake = wake
+        self._clock = clock
+        self._log = log
         self._observer: BaseObserver | None = None
-        self._armed: dict[Path, tuple[int, int]] = {}
-        self._canary = ""  # the name of the last one
-        self._written_at: float | None = None  # the canary that is out
+        self._observed: dict[Path, tuple[int, int]] = {}
+        self._canary = ""  # the name of the newest one
+        self._written_at: float | None = None  # the time of a canary that no event has confirmed yet
         self._next_canary_at = 0.0
-        self._heard: set[Path] = set()
+        self._confirmed: set[Path] = set()
         self._is_polling = False
-        self._deaf_times = 0  # observers in a row that heard no canary
+        self._missed_canaries = 0  # observers in a row that reported no canary
 
     @property
     def is_polling(self) -> bool:
         return self._is_polling
 
     def check(self) -> None:
-        """Arms what is not armed, sends the canary out, rebuilds the observer when the canary is late."""
+        """Starts the observer, writes a canary, restarts the observer when no event confirms the canary in time."""
         now = self._clock.monotonic()
         if self._observer is None or self.is_stale():
-            self._rebuild("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
-        elif self._written_at is not None and self._heard >= set(self._armed):
-            self._take_canary_back()
-            self._next_canary_at, self._deaf_times = now + CANARY_EVERY_SECONDS, 0
-        elif self._written_at is not None and now - self._written_at > CANARY_LATE_SECONDS + (
-            POLL_SECONDS * 2 if self._is_polling else 0
-        ):
-            self._deaf_times += 1
-            self._rebuild("no event came for the canary file")
-        elif self._written_at is None and now >= self._next_canary_at and self._armed:
-            self._send_canary()
+            self._restart("the landing zone is watched" if self._observer is None else "a watched folder was replaced")
+        elif self._written_at is not None and self._confirmed >= set(self._observed):
+            self._remove_canary()
+            self._next_canary_at = now + CANARY_EVERY_SECONDS
+            self._missed_canaries = 0
+        elif self._written_at is not None and now - self._written_at > self._patience():
+            self._missed_canaries += 1
+            self._restart("no event came for the canary file")
+        elif self._written_at is None and now >= self._next_canary_at and self._observed:
+            self._write_canary()
+
+    def _patience(self) -> float:
+        return CANARY_LATE_SECONDS + (POLL_SECONDS * 2 if self._is_polling else 0)
 
     def is_stale(self) -> bool:
-        """Whether a watched folder is gone or another one than it was: no event tells that."""
-        return self._armed != self._present()
+        """Whether an observed folder is gone or was replaced: there is no event for that."""
+        return self._observed != self._present()
 
     def next_due_in(self) -> float:
-        """Seconds until `check` has something to do."""
+        """Returns the seconds until `check` must be called."""
         if self._written_at is None:
-            return max(0.0, self._next_canary_at - self._clock.monotonic()) if self._armed else CANARY_LATE_SECONDS
+            return max(0.0, self._next_canary_at - self._clock.monotonic()) if self._observed else CANARY_LATE_SECONDS
         return CANARY_LATE_SECONDS / 2
 
     def stop(self) -> None:
         self._discard()
-        self._take_canary_back()
+        self._remove_canary()
 
     # ---- details
 
@@ -132,77 +117,79 @@ class Watch:
                 continue
         return found
 
-    def _rebuild(self, reason: str) -> None:
+    def _restart(self, reason: str) -> None:
         is_first = self._observer is None
         self._discard()
-        self._take_canary_back()
+        self._remove_canary()
         present = self._present()
         for path in present:
-            _sweep(path)
-        # watchdog reads all events of the process in one thread: where that has died, a new observer hears as little as the old one
-        must_poll = self._deaf_times > 1 or any(is_remote(f) for f in present)
+            _remove_canaries(path)
+        # watchdog reads all events of the process in one thread: if that died, a new observer gets no events either
+        must_poll = self._missed_canaries > 1 or not all(has_events(file_system_of(path)) for path in present)
         try:
             self._start(present, _poller() if must_poll else Observer(), is_polling=must_poll)
         except OSError as error:
             if error.errno not in NO_WATCHES:
-                self._log.warning("watch.failed", reason=str(error))
+                self._log.warning("observer.failed", reason=str(error))
             self._start(present, _poller(), is_polling=True)
             reason = f"{reason}; the kernel gives no watch ({error.strerror}), so the folders are polled"
-        tell = self._log.info if is_first else self._log.warning
-        tell(
-            "watch.started" if is_first else "watch.rebuilt",
-            reason=reason,
-            is_polling=self._is_polling,
-            folders=[str(f) for f in present],
-        )
-        self._armed, self._next_canary_at = present, self._clock.monotonic()
-        self._wake.set()  # what happened while nobody watched
+        event = "observer.started" if is_first else "observer.restarted"
+        self._log.write(event, reason=reason, is_polling=self._is_polling, folders=[str(f) for f in present])
+        self._observed = present
+        self._next_canary_at = self._clock.monotonic()
+        self._wake.set()  # for changes that no observer saw
 
     def _start(self, folders: dict[Path, tuple[int, int]], observer: BaseObserver, *, is_polling: bool) -> None:
-        handler = _Handler(self._news)
+        handler = _Handler(self._on_change)
         for path in folders:
-            observer.schedule(handler, str(path), recursive=True, event_filter=TELLING)
+            observer.schedule(handler, str(path), recursive=True, event_filter=CHANGE_EVENTS)
         try:
             observer.start()
         except BaseException:
             observer.unschedule_all()
             raise
-        self._observer, self._is_polling = observer, is_polling
+        self._observer = observer
+        self._is_polling = is_polling
 
     def _discard(self) -> None:
-        observer, self._observer = self._observer, None
+        observer = self._observer
+        self._observer = None
         if observer is not None and observer.is_alive():
-            # it joins its threads, which takes up to half a second that nobody needs to wait for
+            # it joins its threads, which takes up to half a second
             threading.Thread(target=observer.stop, name="watch-end", daemon=True).start()
 
-    def _send_canary(self) -> None:
-        self._heard, self._canary = set(), f"{OWN_PREFIX}{secrets.token_hex(8)}"
+    def _write_canary(self) -> None:
+        self._canary = f"{OWN_PREFIX}{secrets.token_hex(8)}"
+        self._confirmed = set()
         self._written_at = self._clock.monotonic()
-        for path in self._armed:
+        for path in self._observed:
             try:
                 with folder(path) as folder_fd:
                     os.close(os.open(self._canary, NEW_FILE, 0o600, dir_fd=folder_fd))
-                    if not self._is_polling:  # the kernel tells of it all the same; who polls has to find it there
+                    if not self._is_polling:  # the kernel reports the file all the same; a poller must find it
                         os.unlink(self._canary, dir_fd=folder_fd)
             except OSError:
-                self._heard.add(path)  # where we may not write, nothing can be proven
+                self._confirmed.add(path)  # in a folder without the right to write nothing can be proven
 
-    def _take_canary_back(self) -> None:
+    def _remove_canary(self) -> None:
         self._written_at = None
-        for path in self._armed:
+        for path in self._observed:
             with contextlib.suppress(OSError), folder(path) as folder_fd:
                 if self._canary and exists(folder_fd, self._canary):
                     os.unlink(self._canary, dir_fd=folder_fd)
 
-    def _news(self, *paths: str) -> None:
+    def _on_change(self, *paths: str) -> None:
         for path in map(Path, filter(None, paths)):
             if path.name == self._canary:
-                self._heard.add(path.parent)
-            elif not path.name.startswith(OWN_PREFIX) and not any(path.is_relative_to(p) for p in self._not_news):
+                self._confirmed.add(path.parent)
+            elif not path.name.startswith(OWN_PREFIX) and not self._is_ignored(path):
                 self._wake.set()
 
+    def _is_ignored(self, path: Path) -> bool:
+        return any(path.is_relative_to(ignored) for ignored in self._ignored_folders)
 
-def _sweep(path: Path) -> None:
+
+def _remove_canaries(path: Path) -> None:
     """Removes the canaries that a kill left in a polled folder."""
     with contextlib.suppress(OSError), folder(path) as folder_fd, os.scandir(folder_fd) as entries:
         for name in [entry.name for entry in entries if CANARY.fullmatch(entry.name)]:
@@ -212,25 +199,13 @@ def _sweep(path: Path) -> None:
 
 
 def _poller() -> BaseObserver:
-    # by default it follows links: one to / would have it walk the whole machine
+    # by default it follows links, and one to / would list the whole machine
     return PollingObserverVFS(os.lstat, os.scandir, polling_interval=POLL_SECONDS)
 
 
 class _Handler(FileSystemEventHandler):
-    def __init__(self, news: Callable[..., None]) -> None:
-        self._tell = news
+    def __init__(self, on_change: Callable[..., None]) -> None:
+        self._on_change = on_change
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        self._tell(os.fsdecode(event.src_path), os.fsdecode(event.dest_path))
-
-
-def is_remote(path: Path, mounts: str | None = None) -> bool:
-    """Whether the folder lies on a file system whose events this kernel may not see."""
-    text = Path("/proc/mounts").read_text(errors="replace") if mounts is None else mounts
-    best, kind = "", ""
-    for line in text.splitlines():
-        fields = line.split(" ")
-        point = fields[1].replace("\\040", " ") if len(fields) > 2 else ""
-        if point and path.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind.startswith(REMOTE)
+        self._on_change(os.fsdecode(event.src_path), os.fsdecode(event.dest_path))

@@ -1,4 +1,4 @@
-"""Looks at the landing zone: what lies there and since when it has not changed. The listing is the truth; moves nothing."""
+"""Lists the landing zone: its files, and for how long each has not changed. Moves nothing."""
 
 import errno
 import os
@@ -10,21 +10,21 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from daemon.clock import Clock
-from daemon.config.config import Config
-from daemon.files.folder_access import GroundError, exposed_sentence, opened_below
+from daemon.config.config import LandingConfig
+from daemon.files.folder_access import FolderAccessError, open_below, world_writable_reason
 from daemon.files.safe_files import exists, folder, make_folder
-from daemon.text import printable
+from daemon.text import escape
 
 OWN_PREFIX = ".lakegate-"  # files that the daemon itself keeps in the zone
 
-OnTrouble = Callable[[str], None]  # one sentence; said again only when it was gone in between
-
-REGULAR, LINK, OTHER = "regular", "link", "other"
+REGULAR = "regular"
+LINK = "link"
+OTHER = "other"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spot:
-    """A directory entry as it was seen. Ages are of the clock that only goes forward."""
+class SeenFile:
+    """A directory entry of a listing. The two ages are of the monotonic clock."""
 
     folder: str  # '' is the landing folder itself (or the trigger folder), else its sub-folder
     name: str
@@ -33,24 +33,24 @@ class Spot:
     size: int
     mtime: float
     links: int
-    quiet_for: float  # seconds without a change
-    seen_for: float  # seconds since it was first seen
+    unchanged_seconds: float
+    age_seconds: float  # since it was first listed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """One look at the zone. `is_whole` says that both folders could be listed: only then is a missing file missing."""
+class Listing:
+    """The files of the landing zone. Only a listing that `is_complete` proves that a file is missing."""
 
-    triggers: tuple[Spot, ...] = ()
-    data: Mapping[str, tuple[Spot, ...]] = field(default_factory=dict)  # by bare name
-    is_whole: bool = True
+    triggers: tuple[SeenFile, ...] = ()
+    data: Mapping[str, tuple[SeenFile, ...]] = field(default_factory=dict)  # by bare name
+    is_complete: bool = True
 
 
 _Key = tuple[str, str, str]  # area, folder, name
 
 
-class Memory:
-    """Since when each entry has not changed, by the clock that only goes forward. Lost at a restart, which only makes us wait anew."""
+class _StabilityTracker:
+    """For how long each entry has not changed, by the monotonic clock. After a restart the time begins again."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -58,16 +58,17 @@ class Memory:
         self._before = self._known
 
     def begin(self) -> None:
-        """A new look begins: what it does not see is forgotten."""
-        self._before, self._known = self._known, {}
+        """Begins a new listing: entries that it does not see are forgotten."""
+        self._before = self._known
+        self._known = {}
 
-    def observed(self, key: _Key, seen: os.stat_result) -> Spot:
+    def observe(self, key: _Key, seen: os.stat_result) -> SeenFile:
         now = self._clock.monotonic()
         signature = (seen.st_ino, seen.st_size, seen.st_mtime_ns, stat.S_IFMT(seen.st_mode))
         known, since, first = self._before.get(key, (signature, now, now))
         since = since if known == signature else now
         self._known[key] = (signature, since, first)
-        return Spot(
+        return SeenFile(
             folder=key[1],
             name=key[2],
             kind=REGULAR if stat.S_ISREG(seen.st_mode) else LINK if stat.S_ISLNK(seen.st_mode) else OTHER,
@@ -75,24 +76,31 @@ class Memory:
             size=seen.st_size,
             mtime=seen.st_mtime,
             links=seen.st_nlink,
-            quiet_for=now - since,
-            seen_for=now - first,
+            unchanged_seconds=now - since,
+            age_seconds=now - first,
         )
 
     def forget(self, area: str, within: str, name: str) -> None:
-        """The file was taken: another one of its name is a new one."""
+        """Forgets a file that was taken: another one of its name is a new file."""
         self._known.pop((area, within, name), None)
 
 
 class Landing:
-    """The landing folder and the trigger folder, held open; knows them again when they vanish and come back."""
+    """The landing folder and the trigger folder, kept open, and opened again when they vanish and come back."""
 
-    def __init__(self, config: Config, clock: Clock, on_trouble: OnTrouble, on_open: Callable[[int], None]) -> None:
-        self._config = config.landing
-        self._on_trouble, self._on_open = on_trouble, on_open
+    def __init__(
+        self,
+        config: LandingConfig,
+        clock: Clock,
+        on_failure: Callable[[str], None],
+        on_open: Callable[[int], None],
+    ) -> None:
+        self._config = config
+        self._on_failure = on_failure
+        self._on_open = on_open
         self._open: dict[Path, int] = {}
-        self._memory = Memory(clock)
-        self.forget = self._memory.forget
+        self._tracker = _StabilityTracker(clock)
+        self.forget = self._tracker.forget
         own = (
             self._config.trigger_path,
             self._config.claim_path,
@@ -103,18 +111,18 @@ class Landing:
 
     @property
     def landing_fd(self) -> int:
-        return self._held(self._config.path)
+        return self._descriptor_of(self._config.path)
 
     @property
     def trigger_fd(self) -> int:
-        return self._held(self._config.trigger_path)
+        return self._descriptor_of(self._config.trigger_path)
 
     @contextmanager
-    def opened(self, path: Path, *, make: bool = False) -> Iterator[int]:
+    def open(self, path: Path, *, make: bool = False) -> Iterator[int]:
         """Opens a folder; below the landing folder no link is followed. With `make` it is made. Raises OSError."""
         top = self._config.path
         if path != top and path.is_relative_to(top):
-            with opened_below(self.landing_fd, top, path, make=make) as descriptor:
+            with open_below(self.landing_fd, top, path, make=make) as descriptor:
                 yield descriptor
             return
         if make:
@@ -122,23 +130,24 @@ class Landing:
         with folder(path) as descriptor:
             yield descriptor
 
-    def look(self) -> Sight:
-        """Lists both folders and remembers what changed since the last look."""
-        if not (self._hold(self._config.path) and self._hold(self._config.trigger_path)):
-            return Sight(is_whole=False)
-        self._memory.begin()
-        triggers, found = self._listed("trigger", self.trigger_fd, ""), self._listed("data", self.landing_fd, "")
+    def scan(self) -> Listing:
+        """Lists both folders, with the time since the last change of each file."""
+        if not (self._reopen(self._config.path) and self._reopen(self._config.trigger_path)):
+            return Listing(is_complete=False)
+        self._tracker.begin()
+        triggers = self._list("trigger", self.trigger_fd, "")
+        found = self._list("data", self.landing_fd, "")
         if triggers is None or found is None:
-            return Sight(is_whole=False)
-        spots, subfolders = found
+            return Listing(is_complete=False)
+        seen_files, subfolders = found
         for name in subfolders:
-            spots += self._within(name)
-        return Sight(triggers=tuple(triggers[0]), data=_by_name(spots))
+            seen_files += self._list_subfolder(name)
+        return Listing(triggers=tuple(triggers[0]), data=_by_name(seen_files))
 
     def ignored_by(self, name: str) -> str:
-        """The pattern by which an entry of this name is no delivery; '' where there is none. Capitals do not matter."""
+        """Returns the pattern by which an entry of this name is ignored, without regard to case; else ''."""
         own = f"{OWN_PREFIX}*" if name.startswith(OWN_PREFIX) else ""
-        # bins and copies are spelled as each system likes
+        # each system has its own case for the names of recycle bins and copies
         return own or next((p for p in self._config.ignore if fnmatchcase(name.casefold(), p.casefold())), "")
 
     def close(self) -> None:
@@ -146,48 +155,48 @@ class Landing:
             os.close(descriptor)
         self._open.clear()
 
-    def _held(self, path: Path) -> int:
+    def _descriptor_of(self, path: Path) -> int:
         if path not in self._open:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
         return self._open[path]
 
-    def _hold(self, path: Path) -> bool:
+    def _reopen(self, path: Path) -> bool:
         try:
-            with self.opened(path) as descriptor:
+            with self.open(path) as descriptor:
                 seen = os.fstat(descriptor)
                 if seen.st_mode & stat.S_IWOTH and not self._config.allow_world_writable:
-                    raise GroundError(exposed_sentence(path, seen.st_mode, is_allowed=False))
+                    raise FolderAccessError(world_writable_reason(path, seen.st_mode, is_allowed=False))
                 if path not in self._open or not os.path.samestat(os.fstat(self._open[path]), seen):
-                    self._take_hold(path, os.dup(descriptor))
-        except GroundError as error:
-            self._on_trouble(f"{error}; nothing is taken until then")
+                    self._keep_open(path, os.dup(descriptor))
+        except FolderAccessError as error:
+            self._on_failure(f"{error}; nothing is taken until then")
             return False
         except OSError as error:
-            self._on_trouble(f"{path} cannot be opened ({error.strerror}); nothing is taken until it is back")
+            self._on_failure(f"{path} cannot be opened ({error.strerror}); nothing is taken until it is back")
             return False
         return True
 
-    def _take_hold(self, path: Path, descriptor: int) -> None:
+    def _keep_open(self, path: Path, descriptor: int) -> None:
         if path in self._open:
             os.close(self._open[path])
         self._open[path] = descriptor
         if path == self._config.path:
             self._on_open(descriptor)
 
-    def _within(self, name: str) -> list[Spot]:
+    def _list_subfolder(self, name: str) -> list[SeenFile]:
         try:
             with folder(name, within=self.landing_fd) as descriptor:
-                found = self._listed("data", descriptor, name)
+                found = self._list("data", descriptor, name)
                 return found[0] if found else []
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:  # replaced since it was listed
-                self._on_trouble(
-                    f"{self._config.path / printable(name)} cannot be opened ({error.strerror}); what lies there is not taken"
-                )
+                path = self._config.path / escape(name)
+                self._on_failure(f"{path} cannot be opened ({error.strerror}); what lies there is not taken")
             return []
 
-    def _listed(self, area: str, descriptor: int, within: str) -> tuple[list[Spot], list[str]] | None:
-        spots, subfolders = [], []
+    def _list(self, area: str, descriptor: int, within: str) -> tuple[list[SeenFile], list[str]] | None:
+        seen_files = list[SeenFile]()
+        subfolders = list[str]()
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
@@ -195,13 +204,13 @@ class Landing:
                     if seen is None:
                         continue
                     if not stat.S_ISDIR(seen.st_mode):
-                        spots.append(self._memory.observed((area, within, entry.name), seen))
+                        seen_files.append(self._tracker.observe((area, within, entry.name), seen))
                     elif not within and entry.name not in self._not_data:
                         subfolders.append(entry.name)
         except OSError as error:
-            self._on_trouble(f"the {area} folder {printable(within)} cannot be listed ({error.strerror})")
+            self._on_failure(f"the {area} folder {escape(within)} cannot be listed ({error.strerror})")
             return None
-        return sorted(spots, key=lambda s: s.name), sorted(subfolders)
+        return sorted(seen_files, key=lambda s: s.name), sorted(subfolders)
 
     def _seen(self, area: str, descriptor: int, name: str) -> os.stat_result | None:
         try:
@@ -209,13 +218,13 @@ class Landing:
         except OSError as error:  # a dead mount, another user's mount, a stale handle, a bad block
             if isinstance(error, PermissionError):
                 os.stat(".", dir_fd=descriptor)  # without rights to the folder nothing of it can be missing
-            what = f"{printable(name)} in the {area} folder"
-            self._on_trouble(f"{what} cannot be looked at ({error.strerror}); it is passed by")
+            what = f"{escape(name)} in the {area} folder"
+            self._on_failure(f"{what} cannot be looked at ({error.strerror}); it is passed by")
             return None
 
 
-def _by_name(spots: list[Spot]) -> dict[str, tuple[Spot, ...]]:
-    found: dict[str, tuple[Spot, ...]] = {}
-    for spot in spots:
-        found[spot.name] = (*found.get(spot.name, ()), spot)
+def _by_name(seen_files: list[SeenFile]) -> dict[str, tuple[SeenFile, ...]]:
+    found: dict[str, tuple[SeenFile, ...]] = {}
+    for seen_file in seen_files:
+        found[seen_file.name] = (*found.get(seen_file.name, ()), seen_file)
     return found

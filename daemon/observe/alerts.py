@@ -1,4 +1,4 @@
-"""Sends alerts through the services that [alerts] urls name. Off the loop: a slow mail server delays nothing but the alert."""
+"""Sends alerts to the services of [alerts] urls, in a thread: a slow mail server delays only the alert."""
 
 import threading
 import time
@@ -7,13 +7,15 @@ from queue import SimpleQueue
 from typing import Any
 
 from daemon.observe.log import Log
+from daemon.text import error_line
 
 
 class Alerts:
-    """A thread that is started with the first alert; without urls nothing is loaded or started."""
+    """The queue of alerts. Its thread starts with the first alert; without urls no library is loaded."""
 
     def __init__(self, urls: Sequence[str], log: Log) -> None:
-        self._urls, self._log = tuple(urls), log
+        self._urls = tuple(urls)
+        self._log = log
         self._queue: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self._pending: list[str] = []  # titles
         self._lock = threading.Lock()
@@ -21,7 +23,7 @@ class Alerts:
         self._services: Any = None
 
     def send(self, title: str, body: str) -> None:
-        """Sends soon; `alert.sent` or `alert.failed` in the log says what became of it."""
+        """Sends an alert soon; the log has `alert.sent` or `alert.failed`."""
         if not self._urls:
             return
         with self._lock:
@@ -31,15 +33,15 @@ class Alerts:
             self._thread = threading.Thread(target=self._deliver, name="alerts", daemon=True)
             self._thread.start()
 
-    def is_quiet(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether every alert has been sent or has failed."""
         with self._lock:
             return not self._pending
 
     def finish(self, patience_seconds: float) -> None:
-        """Waits for alerts that are on their way, and tells of each that nobody can wait for any longer."""
+        """Waits for unsent alerts, and logs each that is not sent in time."""
         until = time.monotonic() + patience_seconds
-        while not self.is_quiet() and time.monotonic() < until:
+        while not self.is_idle() and time.monotonic() < until:
             time.sleep(0.02)
         with self._lock:
             late = tuple(self._pending)
@@ -50,9 +52,9 @@ class Alerts:
         while True:
             title, body = self._queue.get()
             try:
-                reason = "" if self._loaded().notify(title=title, body=body) else "a service did not take it"
-            except Exception as error:  # noqa: BLE001  whatever a notification library raises, the daemon goes on
-                reason = f"{type(error).__name__}: {error}"  # the log takes out what is secret in it
+                reason = "" if self._load_services().notify(title=title, body=body) else "a service did not take it"
+            except Exception as error:  # noqa: BLE001  the daemon survives every error of a notification library
+                reason = error_line(error)  # the log hides secrets in it
             if reason:
                 self._log.error("alert.failed", title=title, reason=reason)
             else:
@@ -60,7 +62,7 @@ class Alerts:
             with self._lock:
                 self._pending.remove(title)
 
-    def _loaded(self) -> Any:
+    def _load_services(self) -> Any:
         if self._services is None:
             import apprise  # 40 MB that only a daemon with alerts has to carry
 

@@ -1,49 +1,44 @@
-"""Tells people: a log line for each change of a batch, an alert where somebody has to look, each trouble once while it lasts."""
+"""Reports to people: each change of a batch in the log, an alert for a decision, each failure once while it lasts."""
 
 from typing import Any
 
 from daemon.batch import Batch, State
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
-from daemon.text import printable
+from daemon.text import escape
 
 COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
 
 
-class Report:
-    """Remembers the troubles of this tick and the last, so that one that lasts is said once."""
+class EventReporter:
+    """Knows the failures of this tick and of the last one, so that a lasting failure is logged once."""
 
     def __init__(self, log: Log, alerts: Alerts) -> None:
-        self._log, self._alerts = log, alerts
-        self._troubles: set[str] = set()
-        self._before: set[str] = set()
+        self._log = log
+        self._alerts = alerts
+        self._failures: set[str] = set()
+        self._failures_before: set[str] = set()
 
     def change(self, event: str, batch: Batch) -> None:
-        """A batch has changed its state."""
-        values = self._values(event, batch)
+        """Reports that a batch has changed its state."""
+        self._log.write(event, **self._values(event, batch))
         if batch.state in (State.REJECTED, State.FAILED):
-            self._log.error(event, **values)
             date = f" {batch.batch_date}" if batch.batch_date else ""
-            self._alerts.send(
-                f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}",
-                f"{batch.reason}\n\nbatch {batch.batch_id}",
-            )
-        elif event in ("batch.retry_scheduled", "batch.handed_back"):
-            self._log.warning(event, **values)
-        else:
-            self._log.info(event, **values)
+            title = f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}"
+            self._alerts.send(title, f"{batch.reason}\n\nbatch {batch.batch_id}")
 
-    def trouble(self, sentence: str) -> None:
-        """Something around us is not as it should be, and may mend itself."""
-        if sentence not in self._before | self._troubles:
-            self._log.error("trouble.seen", reason=sentence)
-        self._troubles.add(sentence)
+    def environment_failed(self, reason: str) -> None:
+        """Reports a failure of the daemon's surroundings, such as a full disk, that may end without the daemon."""
+        if reason not in self._failures_before | self._failures:
+            self._log.error("environment.failed", reason=reason)
+        self._failures.add(reason)
 
-    def turn(self) -> None:
-        """A tick is over."""
-        for sentence in self._before - self._troubles:
-            self._log.info("trouble.ended", reason=sentence)
-        self._before, self._troubles = self._troubles, set()
+    def end_tick(self) -> None:
+        """Reports the failures of the last tick that this tick did not meet."""
+        for reason in self._failures_before - self._failures:
+            self._log.info("environment.recovered", reason=reason)
+        self._failures_before = self._failures
+        self._failures = set()
 
     @staticmethod
     def _values(event: str, batch: Batch) -> dict[str, Any]:
@@ -60,7 +55,7 @@ class Report:
         if batch.attempts:
             values["attempt"] = batch.attempts
         if event in ("batch.received", "batch.ready"):
-            values["files"] = [printable(f.name) for f in batch.data_files[:50]]
+            values["files"] = [escape(f.name) for f in batch.data_files[:50]]
         if event == "batch.retry_scheduled":
             values["next_attempt_at"] = batch.next_attempt_at
         if event in ("batch.published", "batch.rejected", "batch.failed") and batch.result:

@@ -1,4 +1,4 @@
-"""One JSON object a line for each event, to a file that may be rotated or removed at any time and to stderr. Never stops the daemon."""
+"""Writes each event as one line of JSON to a file, which may be rotated or removed at any time, and to stderr."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from daemon.observe.events import EVENTS, INFO
 from pipeline.contract import hidden
 
 LEVELS: Mapping[str, int] = {
@@ -35,14 +36,15 @@ class Log:
         on_event: OnEvent | None = None,
         secrets: Sequence[str] = (),
     ) -> None:
-        self._on_event, self._secrets = on_event, tuple(secrets)
+        self._on_event = on_event
+        self._secrets = tuple(secrets)
         self._logger: Any = structlog.wrap_logger(
             _Lines(path, stderr=stderr),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
-                self._told,
-                _rendered,
+                self._with_observer,
+                _render,
             ],
             wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
             context_class=dict,
@@ -50,28 +52,33 @@ class Log:
         )
 
     def hidden(self, text: str) -> str:
-        """The text without secrets, for what is cut before it is written: half a secret is none that this log knows."""
+        """Returns the text without secrets. For a text that is cut later: a part of a secret would not be found."""
         return hidden(text, self._secrets)
 
+    def write(self, event: str, /, **values: Any) -> None:
+        """Writes an event with its level in the registry; one that is not in it is information."""
+        level = EVENTS[event].level if event in EVENTS else INFO
+        getattr(self._logger, level)(event, **_renamed(values))
+
     def debug(self, event: str, /, **values: Any) -> None:
-        self._logger.debug(event, **_free(values))
+        self._logger.debug(event, **_renamed(values))
 
     def info(self, event: str, /, **values: Any) -> None:
-        self._logger.info(event, **_free(values))
+        self._logger.info(event, **_renamed(values))
 
     def warning(self, event: str, /, **values: Any) -> None:
-        self._logger.warning(event, **_free(values))
+        self._logger.warning(event, **_renamed(values))
 
     def error(self, event: str, /, **values: Any) -> None:
-        self._logger.error(event, **_free(values))
+        self._logger.error(event, **_renamed(values))
 
-    def _told(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def _with_observer(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **{k: self._clean(v) for k, v in event.items()}}
         if self._on_event:
             try:
                 self._on_event(dict(ordered))
             except OSError:
-                self._on_event = None  # a terminal that was closed
+                self._on_event = None  # the terminal was closed
         return ordered
 
     def _clean(self, value: Any) -> Any:
@@ -88,26 +95,29 @@ class Log:
                 return value
 
 
-def _free(values: Mapping[str, Any]) -> dict[str, Any]:
-    # what a worker reports is not trusted to leave our own keys alone
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    # a worker may report values under the log's own keys
     return {f"{k}_" if k in OWN_KEYS else k: v for k, v in values.items()}
 
 
-def _rendered(
+def _render(
     logger: Any, method: str, event: MutableMapping[str, Any]
 ) -> tuple[tuple[str | bytes, str | bytes], dict[str, Any]]:
-    """The line for the file, and that for a person's terminal or journal: stack traces are for the file."""
+    """Returns the line for the file, and the one for a terminal or journal, which has no stack trace."""
     return (_json(logger, method, event), _json(logger, method, {k: v for k, v in event.items() if k != "trace"})), {}
 
 
-_json = structlog.processors.JSONRenderer(default=str)  # escapes all but ASCII: no name can break a line
+_json = structlog.processors.JSONRenderer(default=str)  # escapes all but ASCII, so that no name can break a line
 
 
 class _Lines:
     def __init__(self, path: Path | None, *, stderr: bool) -> None:
-        self._path, self._stderr = path, stderr
+        self._path = path
+        self._stderr = stderr
         self._lock = threading.Lock()
-        self._descriptor, self._inode, self._is_torn = -1, (0, 0), False
+        self._descriptor = -1
+        self._inode = (0, 0)
+        self._is_torn = False
 
     def msg(self, line: str, short: str) -> None:
         with self._lock:
@@ -124,7 +134,7 @@ class _Lines:
             whole = b"\n" + data if self._is_torn else data
             self._is_torn = os.write(self._descriptor, whole) < len(whole)
         except OSError:
-            # a full or broken log disk must not stop the work: the ledger is the record, stderr still has the line
+            # A full or broken log disk must not stop the work. The ledger is the record, and stderr has the line.
             self._is_torn = self._descriptor >= 0 and self._is_torn
 
     def _follow_rotation(self, path: Path) -> None:
@@ -146,7 +156,7 @@ class _Lines:
         try:
             os.write(sys.stderr.fileno(), data)
         except (OSError, ValueError, AttributeError):
-            self._stderr = False  # nobody listens any more
+            self._stderr = False  # the reader is gone
 
 
 def _bytes(line: str) -> bytes:

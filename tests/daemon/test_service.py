@@ -18,7 +18,7 @@ from factories_daemon import HandClock, Zone, end, hidden, wait_until
 
 from daemon import service
 from daemon.batch import State
-from daemon.files.lock_holder import holder
+from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger import Ledger
 from daemon.observe.sd_notify import notify
 
@@ -37,10 +37,10 @@ def test_a_second_daemon_is_refused_and_told_who_is_there(zone: Zone) -> None:
     try:
         wait_until(lambda: is_up(zone))
         assert zone.once() == 75
-        assert f"process {process.pid}" in zone.log("daemon.refused")[0]["reason"]
+        assert f"process {process.pid}" in zone.log("daemon.start_failed")[0]["reason"]
         other = Zone(zone.root, ledger={"path": "other/ledger.sqlite"})  # the same zone, another ledger
         assert other.once() == 75
-        found = holder(zone.landing)
+        found = lock_holder(zone.landing)
         assert found is not None
         assert found.pid == process.pid
     finally:
@@ -56,9 +56,9 @@ def test_sigterm_hands_the_running_batch_back_and_counts_no_attempt(zone: Zone) 
     assert end(process) == 0
     assert time.monotonic() - began < zone.config.dispatch.stop_seconds
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.READY, 0, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert zone.log("daemon.stopped")
-    assert holder(zone.landing) is None
+    assert lock_holder(zone.landing) is None
 
 
 def test_sigterm_lets_the_current_write_end(zone: Zone) -> None:
@@ -130,11 +130,11 @@ def test_a_zone_that_vanishes_is_taken_up_again_when_it_is_back(zone: Zone) -> N
         zone.land("waiting", "orders_1.csv")
         wait_until(lambda: zone.states() == {"WAITING": 1})
         aside = hidden(zone.landing)
-        wait_until(lambda: zone.log("trouble.seen"))
+        wait_until(lambda: zone.log("environment.failed"))
         time.sleep(1.2)
         assert zone.states() == {"WAITING": 1}  # an unmounted folder is no missing file
         aside.rename(zone.landing)
-        wait_until(lambda: zone.log("trouble.ended"))
+        wait_until(lambda: zone.log("environment.recovered"))
         zone.put("orders_1.csv")
         wait_until(lambda: zone.states() == {"ARCHIVED": 1})
         aside = hidden(zone.landing)
@@ -149,7 +149,7 @@ def test_a_claim_that_is_not_there_is_not_worked_on(zone: Zone) -> None:
     zone.deliver("1", "break oops\n")
     zone.once()
     aside = hidden(zone.config.landing.claim_path)
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
     assert zone.once() == 1
@@ -164,8 +164,8 @@ def test_a_retry_is_noticed_by_the_running_daemon(zone: Zone) -> None:
     process = zone.start()
     try:
         wait_until(lambda: zone.states() == {"FAILED": 1})
-        (zone.config.landing.claim_path / zone.batches()[0].files[0].opaque).write_text("ok\n")
-        ledger = Ledger.opened(zone.config.ledger_path)
+        (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
+        ledger = Ledger.open(zone.config.ledger_path)
         ledger.retry("last")
         ledger.close()
         wait_until(lambda: zone.states() == {"ARCHIVED": 1}, seconds=6)
@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_no_loss(tmp_path: Path) -> None:
         os._exit(zone.once())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert zone.everything()[b"ok\n"] == 1
-    assert len(zone.log("trouble.seen")) == 1
+    assert len(zone.log("environment.failed")) == 1
     assert zone.once() == 0
     assert zone.states() == {"ARCHIVED": 1}
 
@@ -201,7 +201,7 @@ def test_a_damaged_ledger_is_refused_before_anything_is_touched(zone: Zone, capf
 
 
 def newer_ledger(zone: Zone) -> None:
-    Ledger.opened(zone.config.ledger_path).close()
+    Ledger.open(zone.config.ledger_path).close()
     with sqlite3.connect(zone.config.ledger_path) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -238,7 +238,7 @@ def test_what_only_a_person_can_mend_ends_a_run_with_78(
     spoil(zone)
     assert zone.once() == 78
     assert says in capfd.readouterr().err
-    assert says in zone.log("daemon.refused")[0]["reason"]
+    assert says in zone.log("daemon.start_failed")[0]["reason"]
     assert zone.files("landing") == ["orders_1.csv", "trigger/1.json"]
 
 
@@ -246,7 +246,7 @@ def test_a_ledger_that_cannot_be_opened_now_ends_a_run_with_1(zone: Zone) -> Non
     zone.deliver("1")
     zone.config.ledger_path.mkdir(parents=True)  # stands for a disk without room or rights: it may be mended by itself
     assert zone.start(once=True).wait(20) == 1
-    assert "cannot be opened now" in zone.log("daemon.refused")[0]["reason"]
+    assert "cannot be opened now" in zone.log("daemon.start_failed")[0]["reason"]
     zone.config.ledger_path.rmdir()
     assert zone.once() == 0
 
@@ -327,9 +327,9 @@ def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(
     monkeypatch.setattr(service, "notify", told.append)
     with zone.by_hand(HandClock().clock) as daemon:
         daemon._feed_watchdog()  # noqa: SLF001
-        daemon.rooms.worker.is_stuck = True
+        daemon.components.worker.is_stuck = True
         daemon._feed_watchdog()  # noqa: SLF001
-        daemon.rooms.worker.is_stuck = False
+        daemon.components.worker.is_stuck = False
     assert told.count("WATCHDOG=1") == 1
 
 
@@ -353,7 +353,7 @@ def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
     assert all(line.isascii() and json.loads(line)["event"] for line in lines)
     assert len(zone.log("trigger.seen")) == len(names)
     assert zone.everything()[b"ok\n"] == zone.everything()[b"good\n"] == 1
-    assert [e["reason"].partition(" in ")[0] for e in zone.log("trouble.seen")] == ["orders_\\n.csv"]
+    assert [e["reason"].partition(" in ")[0] for e in zone.log("environment.failed")] == ["orders_\\n.csv"]
     assert [f for f in zone.files("landing") if f.startswith("trigger/")] == []
 
 
@@ -416,5 +416,5 @@ def test_a_hang_up_of_the_whole_group_ends_neither_a_run_nor_the_attempt_of_its_
     os.killpg(process.pid, signal.SIGHUP)
     assert process.wait(20) == 0
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.ARCHIVED, 1, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.ARCHIVED, 1, 0)
     assert zone.log("worker.died") == []

@@ -31,7 +31,7 @@ class Site:
         return load_config(self.path, {})
 
     def ledger(self) -> Ledger:
-        return Ledger.opened(self.config.ledger_path, Clock(now=self._tick))
+        return Ledger.open(self.config.ledger_path, Clock(now=self._tick))
 
     def _tick(self) -> dt.datetime:
         self._seconds += 1
@@ -50,13 +50,18 @@ class Site:
         taken = state != State.WAITING
         files = [self._file(n, name, taken=taken) for n, name in enumerate(FILES, start=1)]
         ledger.receive(batch_id, trigger="trigger_4.json", files=files, source="retail", batch_date=date)
-        if taken:
-            ledger.move(batch_id, State.READY, "batch.ready")
         if taken and state != State.READY:
+            ledger.move(batch_id, State.READY, "batch.ready")
             ledger.move(batch_id, State.RUNNING, "batch.started", attempts=1)
         if state in (State.PUBLISHED, State.ARCHIVED):
             columns.setdefault("published_at", "2026-03-05T08:00:09.000Z")
-        made = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
+        if state == State.ARCHIVED:
+            ledger.move(batch_id, State.PUBLISHED, "batch.published")
+        if taken:
+            made = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
+        else:
+            ledger.update(batch_id, reason=reason, **columns)
+            made = ledger.batch(batch_id)
         ledger.close()
         return made
 

@@ -20,7 +20,9 @@ from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.config.load import load_config
+from daemon.landing.scan import REGULAR, SeenFile
 from daemon.ledger.ledger import Ledger
+from daemon.observe.events import COMMON_FIELDS, EVENTS
 from daemon.observe.log import Log
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
@@ -161,6 +163,7 @@ class Zone:
 
     def log(self, event: str = "") -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self.config.log.path.read_text().splitlines()]
+        assert not [said for line in lines if (said := unregistered(line))]
         return [e for e in lines if event in ("", e["event"])]
 
     def manifest(self) -> list[dict[str, Any]]:
@@ -181,6 +184,32 @@ class Zone:
         folders = ("landing", "archive", "rejected")
         found = [p for f in folders for p in (self.root / f).rglob("*") if p.is_file() and not p.is_symlink()]
         return Counter(p.read_bytes() for p in found)
+
+
+def make_seen_file(name: str, unchanged: float = 9.0, age: float = 9.0, mtime: float = 0.0) -> SeenFile:
+    """A file of a landing or trigger folder, as a listing shows it."""
+    return SeenFile(
+        folder="",
+        name=name,
+        kind=REGULAR,
+        inode=1,
+        size=0,
+        mtime=mtime,
+        links=1,
+        unchanged_seconds=unchanged,
+        age_seconds=age,
+    )
+
+
+def unregistered(line: dict[str, Any]) -> str:
+    """Returns how a line of the log differs from the registry of events; '' where it does not."""
+    event = EVENTS.get(line["event"])
+    if event is None:
+        return f"{line['event']} is not registered"
+    if event.level != line["level"]:
+        return f"{line['event']} is {line['level']}, registered as {event.level}"
+    unknown = line.keys() - {*COMMON_FIELDS, *event.fields}
+    return f"{line['event']} has the fields {sorted(unknown)}" if unknown else ""
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:

@@ -9,7 +9,7 @@ from daemon.cli.checks.diagnostic import Diagnostics, bad, note, ok
 from daemon.cli.output import size
 from daemon.config.config import Config
 from daemon.files.file_systems import file_system_of, has_events, is_network, keeps_modes
-from daemon.files.folder_access import OTHERS, GroundError, exposed, modeless_sentence, opened_below
+from daemon.files.folder_access import OTHERS, FolderAccessError, exposed_reason, modeless_reason, open_below
 from daemon.files.safe_files import folder
 
 LITTLE_BYTES = 2_000_000_000
@@ -29,7 +29,7 @@ def folders(config: Config) -> Diagnostics:
             yield ok(name, f"{path} will be made")
         else:
             yield ok(name, str(path))
-    if sentence := exposed(config.landing):
+    if sentence := exposed_reason(config.landing):
         yield note("landing", sentence) if config.landing.allow_world_writable else bad("landing", sentence)
     yield from _folders_in_landing(config)
     yield from _claim(config)
@@ -117,11 +117,11 @@ def _folders_in_landing(config: Config) -> Diagnostics:
 def _access_problem(path: Path, top: Path) -> str:
     """Returns the sentence for a folder that a producer may have made, or "" for a folder that is safe or missing."""
     try:
-        with folder(top) as top_fd, opened_below(top_fd, top, path):
+        with folder(top) as top_fd, open_below(top_fd, top, path):
             return ""
     except FileNotFoundError:
         return ""
-    except GroundError as error:
+    except FolderAccessError as error:
         return str(error)
 
 
@@ -129,7 +129,7 @@ def _claim(config: Config) -> Diagnostics:
     claim = config.landing.claim_path
     existing = _nearest_existing(claim)
     if not keeps_modes(existing) and existing.stat().st_mode & OTHERS:
-        yield bad("claim", modeless_sentence(claim))
+        yield bad("claim", modeless_reason(claim))
     if claim.is_symlink():
         yield bad("claim", f"{claim} is a symbolic link; set [landing] claim_path to the folder itself")
     elif claim.is_dir():

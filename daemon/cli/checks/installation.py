@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from daemon.cli.checks.diagnostic import Diagnostics, bad, ok
 from daemon.cli.output import plural
 from daemon.config.config import Config
-from daemon.text import listed
+from daemon.text import join_names
 from pipeline import contract
 
 OLDEST_PYTHON = (3, 11)
@@ -62,7 +62,7 @@ def _alerts(urls: tuple[str, ...]) -> Diagnostics:
     wrong = [number for number, url in enumerate(urls, start=1) if not apprise.Apprise().add(url)]
     if wrong:
         # By number: any part of an address may be a password.
-        numbers = listed(f"number {number}" for number in wrong)
+        numbers = join_names(f"number {number}" for number in wrong)
         yield bad("alerts", f"[alerts] urls: {numbers} not understood by apprise; correct the address")
     else:
-        yield ok("alerts", listed(sorted({f"{url.partition('://')[0]}://…" for url in urls})))
+        yield ok("alerts", join_names(sorted({f"{url.partition('://')[0]}://…" for url in urls})))

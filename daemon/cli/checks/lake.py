@@ -7,7 +7,7 @@ from daemon.cli.checks.diagnostic import Diagnostics, bad, note, ok
 from daemon.cli.output import plural
 from daemon.cli.status import find_writers
 from daemon.config.config import Config
-from daemon.files.lock_holder import holder
+from daemon.files.lock_holder import lock_holder
 
 if TYPE_CHECKING:
     from pipeline.reader import PublishedVersions
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def writers(config: Config) -> Diagnostics:
     """Checks whether the daemon runs, and whether a process writes to the lake."""
-    daemon = holder(config.landing.path)
+    daemon = lock_holder(config.landing.path)
     yield ok("daemon", f"running, process {daemon.pid}" if daemon else "not running")
     worker, other = find_writers(daemon, Path(config.settings.lake_path))
     # Without a daemon, its worker is a survivor that ends by itself.
@@ -35,7 +35,7 @@ def tables(config: Config) -> Diagnostics:
 
     published = reader.published(lake)
     yield ok("tables", f"{len(published.versions)} published")
-    if holder(lake / ".lock") is None:  # a batch at work makes newer versions, too
+    if lock_holder(lake / ".lock") is None:  # a batch at work makes newer versions, too
         yield from _unpublished_versions(published)
     yield from _outdated(config)
 

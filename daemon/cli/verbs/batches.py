@@ -93,6 +93,6 @@ def _decide(
     if found.state != State.FAILED:
         raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{name}`")
     if confirm(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
-        ledger = Ledger.opened(config.ledger_path)
+        ledger = Ledger.open(config.ledger_path)
         decide(ledger, found.batch_id)
         ledger.close()

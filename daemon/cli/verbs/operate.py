@@ -33,11 +33,11 @@ def demo(folder: Path | None, engine: str | None) -> int:
 @click.option("--quiet", is_flag=True, help="Print only refusals to stderr; the log file has every event.")
 def run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and process its batches."""
-    from daemon.wakeup import Bell, rung_by_signals
+    from daemon.wakeup import WakeEvents, stop_on_signals
 
-    bell = Bell()
+    wake_events = WakeEvents()
     # Before the slow imports below, so that a signal stops the daemon cleanly also while it starts.
-    with rung_by_signals(bell):
+    with stop_on_signals(wake_events):
         from daemon import service
         from daemon.cli import tail
         from daemon.cli.output import print_message
@@ -49,7 +49,7 @@ def run(*, once: bool, quiet: bool) -> int:
         # A terminal shows a readable line for each event; a journal gets the JSON.
         on_event = print_event if sys.stderr.isatty() and not quiet else None
         before = _stories_of_failures(config) if once else {}
-        code = service.run(config, once=once, quiet=quiet, on_event=on_event, bell=bell)
+        code = service.run(config, once=once, quiet=quiet, on_event=on_event, wake_events=wake_events)
         if once and not quiet:
             for batch_id, (changes, story) in _stories_of_failures(config).items():
                 if batch_id not in before or before[batch_id][0] != changes:

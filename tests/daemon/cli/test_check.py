@@ -12,7 +12,7 @@ from factories_published import PublishedLake, sale
 from daemon.cli.check import check
 from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
 from daemon.cli.main import main
-from daemon.files.file_systems import MODELESS, file_system_of, keeps_modes
+from daemon.files.file_systems import MODELESS, file_system_of
 from pipeline.engine.jars import JARS
 
 DAILY = "retail.gold.daily_sales"
@@ -165,39 +165,6 @@ def test_a_check_that_fails_is_a_diagnostic_and_the_others_still_run(site: Site)
     assert [f.subject for f in diagnostics if f.is_bad] == ["tables"]
     assert "\n" not in next(f.sentence for f in diagnostics if f.is_bad)
     assert {"python", "engine", "space"} <= {f.subject for f in diagnostics}
-
-
-def test_the_file_system_of_a_path_is_that_of_its_deepest_mount(tmp_path: Path) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n"
-        "2 1 0:9 / /srv/in\\040box rw shared:1 - nfs4 host:/x rw\n"
-        "3 1 0:8 / /srv rw - xfs /dev/sdb rw\n"
-    )
-    assert [file_system_of(Path(p), mounts) for p in ("/srv/in box/day", "/srv/x", "/home")] == ["nfs4", "xfs", "ext4"]
-    assert file_system_of(Path("/"), tmp_path / "nothing") == ""
-
-
-@pytest.mark.parametrize(
-    ("path", "is_kept"),
-    [
-        ("/srv/x", True),
-        ("/srv/share/x", False),
-        ("/srv/unix/x", True),
-        ("/srv/stick/x", False),
-        ("/srv/stick/disk", True),
-    ],
-)
-def test_a_file_system_without_modes_is_known(tmp_path: Path, path: str, is_kept: bool) -> None:
-    mounts = tmp_path / "mountinfo"
-    mounts.write_text(
-        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
-        "30 22 0:40 / /srv/share rw shared:2 - cifs //nas/x rw,vers=3.1.1,nounix,dir_mode=0755\n"
-        "31 22 0:41 / /srv/unix rw - cifs //nas/y rw,vers=3.1.1,posix,dir_mode=0755\n"
-        "32 22 8:17 / /srv/stick rw - exfat /dev/sdb1 rw,fmask=0022,dmask=0022\n"
-        "33 32 8:18 / /srv/stick/disk rw - xfs /dev/sdb2 rw\n"
-    )
-    assert keeps_modes(Path(path), mounts) is is_kept
 
 
 def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -405,7 +405,9 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(
     assert json.loads(run("status", "--json").out)["outdated"] == []
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
-    assert f"{DAILY}: not all rows follow the current definition; `lakegate check` names the batches" in run("status").out
+    assert (
+        f"{DAILY}: not all rows follow the current definition; `lakegate check` names the batches" in run("status").out
+    )
     changed = f"{DAILY}: the definition has changed since the newest rows were written, which follow the old one"
     assert changed in run("check", "--no-engine").out
 

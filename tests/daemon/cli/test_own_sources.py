@@ -110,7 +110,7 @@ def test_a_broken_source_is_logged_at_the_start_and_the_others_go_on(tmp_path: P
     zone.put("takings_1.csv")
     zone.land("b", "takings_1.csv")
     assert service.run(zone.config, once=True, quiet=True, command=WORKER) == 1
-    [event] = zone.log("source.broken")
+    [event] = zone.log("source.load_failed")
     assert (event["level"], event["source"]) == ("error", "kiosk")
     assert event["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
     assert [(o["source"], [f["name"] for f in o["files"]]) for o in zone.orders()] == [("retail", [order])]
@@ -126,7 +126,7 @@ def test_files_of_an_own_source_become_its_batches(tmp_path: Path) -> None:
     assert service.run(zone.config, once=True, quiet=True, command=WORKER) == 0
     [order] = zone.orders()
     assert (order["source"], sorted(f["feed"] for f in order["files"])) == ("kiosk", ["stalls", "takings"])
-    assert zone.log("source.broken") == []
+    assert zone.log("source.load_failed") == []
 
 
 def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are_not_judged(tmp_path: Path) -> None:

@@ -93,10 +93,10 @@ def test_retries_are_used_up_and_the_last_one_is_announced(zone: Zone) -> None:
 def test_a_failed_batch_that_is_retried_goes_through(zone: Zone) -> None:
     zone.deliver("1", "fail 3 busy\n")
     zone.once()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
-    (zone.config.landing.claim_path / zone.batches()[0].files[0].opaque).write_text("ok\n")
+    (zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name).write_text("ok\n")
     assert zone.once() == 0
     assert zone.states() == {"ARCHIVED": 1}
 
@@ -106,7 +106,7 @@ def test_a_batch_that_kills_workers_is_set_aside_and_the_queue_goes_on(zone: Zon
     zone.deliver("good", "ok\n", date="2026-03-02")
     assert zone.once() == 1
     poison = zone.batch("poison")
-    assert (poison.state, poison.deaths) == (State.REJECTED, 2)
+    assert (poison.state, poison.worker_crashes) == (State.REJECTED, 2)
     assert poison.reason.startswith("the worker died 2 times over this batch")
     assert zone.batch("good").state == State.ARCHIVED
     assert len(zone.log("worker.died")) == 2
@@ -115,17 +115,17 @@ def test_a_batch_that_kills_workers_is_set_aside_and_the_queue_goes_on(zone: Zon
 def test_one_death_is_forgiven(zone: Zone) -> None:
     zone.deliver("1", "die-once\n")
     assert zone.once() == 0
-    assert (zone.batches()[0].attempts, zone.batches()[0].deaths) == (2, 1)
+    assert (zone.batches()[0].attempts, zone.batches()[0].worker_crashes) == (2, 1)
 
 
 def test_a_worker_that_retires_makes_room_for_the_next_and_nobody_is_alarmed(zone: Zone) -> None:
     zone.deliver("1", "retire\n", date="2026-03-01")
     zone.deliver("2", "ok\n", date="2026-03-02")
     assert zone.once() == 0
-    assert [(b.state, b.attempts, b.deaths) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
+    assert [(b.state, b.attempts, b.worker_crashes) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
     started = [e["pid"] for e in zone.log("worker.started")]
     assert len(set(started)) == 2
-    assert [e["pid"] for e in zone.log("worker.retired")] == started[:1]
+    assert [e["pid"] for e in zone.log("worker.recycled")] == started[:1]
     assert zone.log("worker.died") == []
 
 
@@ -160,7 +160,7 @@ def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(
     [batch] = zone.batches()
     assert (batch.state, says in batch.reason, len(zone.log("worker.started"))) == (State.FAILED, True, starts)
     (zone.lake / kind).unlink()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry("last")
     ledger.close()
     assert zone.once() == 0
@@ -194,10 +194,10 @@ def test_a_run_that_finds_the_lake_busy_for_long_ends_with_75_and_its_batch_keep
     with busy(zone.lake):
         assert zone.once(command=PATIENT) == 75
     [batch] = zone.batches()
-    assert (batch.state, batch.attempts, batch.deaths) == (State.READY, 0, 0)
+    assert (batch.state, batch.attempts, batch.worker_crashes) == (State.READY, 0, 0)
     assert f"{zone.lake} is being written by another process, for more than 3 seconds" in capfd.readouterr().err
     assert len(zone.log("worker.waiting")) == 1
-    assert [zone.log(e) for e in ("worker.not_started", "worker.refused", "worker.died", "batch.failed")] == [[]] * 4
+    assert [zone.log(e) for e in ("worker.start_failed", "worker.died", "batch.failed")] == [[]] * 3
     assert zone.once() == 0
 
 
@@ -210,17 +210,17 @@ def test_a_daemon_waits_for_a_busy_lake_longer_than_a_worker_may_be_silent(tmp_p
         busy(zone.lake),
         Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=hand.clock) as daemon,
     ):
-        worker = daemon.rooms.worker
+        worker = daemon.components.worker
         daemon.tick()
         hand.pass_(1)  # the files settle
         wait_until(lambda: daemon.tick() or zone.log("worker.waiting"))
         for _ in range(4):
             hand.pass_(1)
             wait_until(lambda: daemon.tick() or worker.last_sign == hand.seconds)
-        assert worker.kept_out
+        assert worker.lake_writer
         assert len(zone.log("worker.started")) == len(zone.log("worker.waiting")) == 1
     assert [(b.state, b.attempts) for b in zone.batches()] == [(State.READY, 0)]
-    assert zone.log("worker.not_started") == []
+    assert zone.log("worker.start_failed") == []
 
 
 @pytest.mark.sail
@@ -230,13 +230,13 @@ def test_a_batch_that_the_worker_has_waits_for_a_busy_lake_and_is_taken_once(tmp
     zone.put("customers_1.csv", example.read_bytes())
     log = Log(zone.config.log.path, "debug", stderr=False)
     with Service(zone.config, once=False, log=log, command=PATIENT, catalogue=CATALOGUE, clock=Clock()) as daemon:
-        wait_until(lambda: daemon.tick() or daemon.rooms.worker.is_ready)
+        wait_until(lambda: daemon.tick() or daemon.components.worker.is_ready)
         with busy(zone.lake):
             zone.land("1", "customers_1.csv")
             wait_until(lambda: daemon.tick() or zone.log("worker.waiting"))
             assert zone.batches()[0].state == State.RUNNING
         wait_until(lambda: daemon.tick() or zone.batches()[0].state == State.ARCHIVED)
-    assert [(b.attempts, b.deaths) for b in zone.batches()] == [(1, 0)]
+    assert [(b.attempts, b.worker_crashes) for b in zone.batches()] == [(1, 0)]
     assert zone.log("batch.retry_scheduled") == []
 
 
@@ -262,12 +262,13 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
     zone.deliver("1")
     zone.once()
     [batch] = zone.batches()
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     place = zone.root / "archive" / "retail" / "2026-03-02" / batch.batch_id
     for f in batch.all_files:  # as if the daemon had been killed between the worker's commit and its answer
-        (place / f.name).rename(zone.config.landing.claim_path / f.opaque)
-    ledger.note_files(batch.batch_id, [f.__class__(**{**f.__dict__, "state": "CLAIMED"}) for f in batch.all_files])
-    ledger.move(batch.batch_id, State.RUNNING, "batch.started", published_at=None, archived_at=None, is_put_away=0)
+        (place / f.name).rename(zone.config.landing.claim_path / f.claim_name)
+    ledger.update_files(batch.batch_id, [f.__class__(**{**f.__dict__, "state": "CLAIMED"}) for f in batch.all_files])
+    ledger.update(batch.batch_id, published_at=None, archived_at=None, is_archived=0)
+    ledger._db.execute("UPDATE batch SET state = 'RUNNING'")  # noqa: SLF001
     ledger.close()
     assert zone.once() == 0
     [again] = zone.batches()
@@ -277,7 +278,7 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
         True,
         1,
     )
-    assert (len(zone.manifest()), zone.log("batch.handed_back")[0]["reason"]) == (1, "the daemon ended")
+    assert (len(zone.manifest()), zone.log("batch.requeued")[0]["reason"]) == (1, "the daemon ended")
 
 
 def test_the_command_for_published_batches_gets_the_task_values_on_stdin(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from packing import packed
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.cli.check import check
 from daemon.cli.checks.diagnostic import BAD, NOTE, OK
-from daemon.files.folder_access import GroundError
-from daemon.files.lock import hold_file
+from daemon.files.folder_access import FolderAccessError
+from daemon.files.lock import lock_file
 from daemon.intake.claim import Claim
-from daemon.landing.scan import Landing, Sight
+from daemon.landing.scan import Landing, Listing
 from daemon.ledger.ledger import Ledger
 from daemon.service import Service
 
@@ -50,12 +50,12 @@ def daemon(zone: Zone, hand: HandClock) -> Iterator[Service]:
 
 def settle(daemon: Service, hand: HandClock) -> None:
     for _ in range(3):
-        daemon._turn()  # noqa: SLF001 - as the loop does it: what goes wrong is told
+        daemon._tick_safely()  # noqa: SLF001 - as the loop does it: what goes wrong is told
         hand.pass_(0.2)
 
 
 def troubles(zone: Zone) -> list[str]:
-    return [str(e["reason"]) for e in zone.log("trouble.seen")]
+    return [str(e["reason"]) for e in zone.log("environment.failed")]
 
 
 def link_in_place_of(path: Path, target: Path) -> Path:
@@ -164,7 +164,7 @@ def test_nothing_is_taken_into_a_claim_that_was_swapped(
     put_back(claim, aside)
     settle(daemon, hand)
     assert zone.batch("1").files
-    assert zone.log("trouble.ended")
+    assert zone.log("environment.recovered")
 
 
 @as_root
@@ -223,13 +223,13 @@ def test_a_claim_that_cannot_be_closed_ends_a_run_with_78(
     zone.deliver("1")
     keep_no_modes(monkeypatch, error)
     if is_late:  # the claim is seen first in a tick
-        look = Landing.look
-        looks = iter([Sight(is_whole=False)])
-        monkeypatch.setattr(Landing, "look", lambda landing: next(looks, None) or look(landing))
+        look = Landing.scan
+        looks = iter([Listing(is_complete=False)])
+        monkeypatch.setattr(Landing, "scan", lambda landing: next(looks, None) or look(landing))
     assert zone.once() == 78
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
     assert capfd.readouterr().err == f"{claim} stays open to other users: {remedy}\n"
-    assert zone.log("daemon.refused")[0]["reason"].endswith(remedy)
+    assert zone.log("daemon.start_failed")[0]["reason"].endswith(remedy)
     assert sorted(zone.files("landing")) == ["orders_1.csv", "trigger/1.json"]
     assert zone.batches() == []
 
@@ -308,7 +308,7 @@ def test_a_batch_is_not_worked_on_or_archived_from_a_claim_that_was_swapped(zone
     with zone.by_hand(hand.clock) as daemon:
         aside = hidden(claim)
         claim.mkdir(mode=0o700)
-        (claim / zone.batches()[0].files[0].opaque).write_text("forged")
+        (claim / zone.batches()[0].files[0].claim_name).write_text("forged")
         settle(daemon, hand)
         assert zone.states() == {"PUBLISHED": 1}
         assert (zone.files("archive"), zone.files("rejected")) == ([], [])
@@ -359,7 +359,7 @@ def published(zone: Zone, name: str = "orders_1.csv", content: bytes = b"ok\n") 
     zone.land("1", name)
     zone.once()
     (zone.root / "archive").unlink()
-    return zone.config.landing.claim_path / zone.batches()[0].files[0].opaque
+    return zone.config.landing.claim_path / zone.batches()[0].files[0].claim_name
 
 
 def receipt(zone: Zone) -> dict[str, Any]:
@@ -376,7 +376,7 @@ def test_a_file_that_changed_in_the_claim_never_reaches_the_archive(zone: Zone, 
     assert zone.once() == 0
     [batch] = zone.batches()
     assert [f for f in zone.files("archive") if f.endswith(name)] == []
-    aside = zone.root / "rejected" / batch.batch_id / f"{file.opaque}.changed"
+    aside = zone.root / "rejected" / batch.batch_id / f"{file.claim_name}.changed"
     assert aside.read_bytes() == b"forged\n"
     [entry] = receipt(zone)["files"]
     assert (entry["sha256"], entry.get("packed_sha256")) == (None, None)
@@ -412,7 +412,7 @@ def test_a_file_that_only_got_another_name_is_archived_as_it_is(zone: Zone) -> N
 def test_a_changed_file_that_a_kill_left_set_aside_is_still_told(zone: Zone) -> None:
     claimed = published(zone)
     [batch] = zone.batches()
-    aside = zone.root / "rejected" / batch.batch_id / f"{batch.files[0].opaque}.changed"
+    aside = zone.root / "rejected" / batch.batch_id / f"{batch.files[0].claim_name}.changed"
     aside.parent.mkdir(parents=True)
     claimed.rename(aside)
     aside.write_bytes(b"forged\n")
@@ -447,12 +447,12 @@ def test_a_rejected_batch_tells_a_changed_file_from_a_claimed_one(zone: Zone, ha
     zone.deliver("1", "break oops\n")
     zone.once()
     [batch] = zone.batches()
-    (zone.config.landing.claim_path / batch.files[0].opaque).write_bytes(b"forged\n")
+    (zone.config.landing.claim_path / batch.files[0].claim_name).write_bytes(b"forged\n")
     with zone.by_hand(hand.clock) as daemon:
         daemon.ledger.abandon(batch.batch_id)
         daemon.tick()
     place = zone.root / "rejected" / batch.batch_id
-    assert sorted(p.name for p in place.iterdir()) == ["1.json", f"{batch.files[0].opaque}.changed", "reason.json"]
+    assert sorted(p.name for p in place.iterdir()) == ["1.json", f"{batch.files[0].claim_name}.changed", "reason.json"]
     document = json.loads((place / "reason.json").read_text())
     assert document["reason"] == "abandoned after: oops"
     assert (document["files"][0]["sha256"], "changed" in document["files"][0]) == (None, True)
@@ -542,7 +542,7 @@ def test_a_files_bytes_are_durable_before_the_ledger_says_claimed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     happened: list[tuple[str, int]] = []
-    fsync, note_files = os.fsync, Ledger.note_files
+    fsync, update_files = os.fsync, Ledger.update_files
 
     def synced(descriptor: int) -> None:
         fsync(descriptor)
@@ -550,11 +550,11 @@ def test_a_files_bytes_are_durable_before_the_ledger_says_claimed(
         happened.extend((what, os.fstat(descriptor).st_ino) for what in ("durable", f"durable in {where}"))
 
     def noted(ledger: Ledger, batch_id: str, files: list[BatchFile]) -> None:
-        note_files(ledger, batch_id, files)
+        update_files(ledger, batch_id, files)
         happened.extend(("claimed", f.inode) for f in files if f.state == FileState.CLAIMED)
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Ledger, "note_files", noted)
+    monkeypatch.setattr(Ledger, "update_files", noted)
     data, trigger = zone.put("orders_1.csv"), zone.land("1", "orders_1.csv")
     inodes = data.stat().st_ino, trigger.stat().st_ino
     settle(daemon, hand)
@@ -580,8 +580,8 @@ def test_a_move_that_a_kill_interrupted_is_durable_before_the_ledger_says_claime
         file = next(f for f in batch.data_files if f.name == "orders_1.csv")
         inode = (zone.landing / file.name).stat().st_ino
         opaque = f"{batch.batch_id}-{file.number:05d}.csv"
-        moving = BatchFile(**{**vars(file), "state": FileState.MOVING, "opaque": opaque, "inode": inode})
-        daemon.ledger.note_files(batch.batch_id, [moving])
+        moving = BatchFile(**{**vars(file), "state": FileState.MOVING, "claim_name": opaque, "inode": inode})
+        daemon.ledger.update_files(batch.batch_id, [moving])
         (zone.landing / file.name).rename(zone.config.landing.claim_path / opaque)
         synced: list[int] = []
         fsync = os.fsync
@@ -627,8 +627,8 @@ def test_a_lock_file_is_opened_through_no_link_and_waits_for_no_pipe(tmp_path: P
     (tmp_path / "dangling.lock").symlink_to(tmp_path / "not there")
     os.mkfifo(tmp_path / "pipe.lock")
     for name in ("link", "second", "dangling", "pipe"):
-        with pytest.raises(GroundError, match=f"{name}.lock is"):
-            hold_file(tmp_path / f"{name}.lock")
+        with pytest.raises(FolderAccessError, match=f"{name}.lock is"):
+            lock_file(tmp_path / f"{name}.lock")
     assert victim.read_text() == "all that is known"
     assert not (tmp_path / "not there").exists()
 
@@ -636,7 +636,7 @@ def test_a_lock_file_is_opened_through_no_link_and_waits_for_no_pipe(tmp_path: P
 def test_a_lock_file_is_closed_to_others_who_could_lock_it_first(tmp_path: Path) -> None:
     path = tmp_path / "ledger.lock"
     path.touch(mode=0o666)
-    os.close(hold_file(path))
+    os.close(lock_file(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -657,7 +657,7 @@ def test_a_lock_file_that_is_not_the_daemons_own_ends_a_run_with_78(zone: Zone, 
     done = subprocess.run(command, stderr=written, cwd=zone.root, env=environment, timeout=30, check=False)
     os.close(written)
     says = f"{lock} is {'a symbolic link' if kind == 'link' else 'not a plain file'}"
-    assert (done.returncode, zone.log("daemon.refused")[0]["reason"].startswith(says)) == (78, True)
+    assert (done.returncode, zone.log("daemon.start_failed")[0]["reason"].startswith(says)) == (78, True)
     if has_reader:
         with os.fdopen(read) as told:
             assert told.read().startswith(says)

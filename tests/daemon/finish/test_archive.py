@@ -8,7 +8,7 @@ import pytest
 from factories_daemon import HandClock, Zone
 
 from daemon.batch import BatchFile, State
-from daemon.finish.archive import planned_names
+from daemon.finish.archive_moves import planned_names
 
 
 @pytest.fixture
@@ -68,7 +68,8 @@ def test_a_redelivery_under_another_name_is_archived_and_never_worked_on(zone: Z
         f"duplicate of {first.batch_id}",
         None,
     )
-    assert (len(zone.log("batch.duplicate")), len(zone.orders())) == (1, 1)
+    [duplicate] = zone.log("batch.duplicate")
+    assert (duplicate["state"], len(zone.orders())) == ("DUPLICATE", 1)
     assert zone.everything()[b"ok\n"] == 2
 
 
@@ -107,7 +108,7 @@ def test_a_ledger_that_is_lost_in_the_middle_gives_every_file_back(zone: Zone) -
     shutil.rmtree(zone.root / "state")
     zone.put("orders_1.csv", "new\n", within="sub")
     zone.once()
-    assert len(zone.log("claim.returned")) == 2
+    assert len(zone.log("claim.released")) == 2
     assert zone.everything()[b"break oops\n"] == 1
     assert zone.everything()[b"new\n"] == 1
 

@@ -16,7 +16,7 @@ from factories_daemon import CATALOGUE, HandClock, Zone
 from daemon.batch import Batch, State
 from daemon.cli import show_batches
 from daemon.files.safe_files import StoppingError
-from daemon.intake import register
+from daemon.intake import register, unclaimed
 from daemon.ledger.ledger import Ledger
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
@@ -55,7 +55,7 @@ def story(zone: Zone, batch: Batch) -> str:
 
 
 def troubles(zone: Zone) -> str:
-    return "\n".join(e["reason"] for e in zone.log("trouble.seen"))
+    return "\n".join(e["reason"] for e in zone.log("environment.failed"))
 
 
 # ---- dates
@@ -262,7 +262,7 @@ def test_a_name_that_a_pattern_misses_by_its_spelling_is_named_as_that(
     zone.touch("day.done")
     assert zone.once(catalogue=catalogue) == 0
     [batch] = zone.batches()
-    assert batch.notes == (f"left out: {show_batches.printable(name)} {says}",)
+    assert batch.notes == (f"left out: {show_batches.escape(name)} {says}",)
     assert says in troubles(zone)
     zone.land("named", name)
     assert zone.once(catalogue=catalogue) == 1
@@ -392,18 +392,18 @@ def test_an_unforeseen_error_leaves_one_trigger_and_the_others_go_on(
     zone: Zone,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    parsed, names_meant = register.parsed, register.names_meant
+    read_trigger, files_for_touch = register.read_trigger, register.files_for_touch
 
     def failing(real: object) -> object:
-        def call(first: bytes | str, *rest: object) -> object:
+        def call(first: bytes | str, *rest: object, **named: object) -> object:
             if b"poison" in (first if isinstance(first, bytes) else first.encode()):
                 raise ZeroDivisionError("an unforeseen one")
-            return real(first, *rest)  # type: ignore[operator]
+            return real(first, *rest, **named)  # type: ignore[operator]
 
         return call
 
-    monkeypatch.setattr(register, "parsed", failing(parsed))
-    monkeypatch.setattr(register, "names_meant", failing(names_meant))
+    monkeypatch.setattr(register, "read_trigger", failing(read_trigger))
+    monkeypatch.setattr(register, "files_for_touch", failing(files_for_touch))
     zone.put("orders_poison.csv")
     zone.land("poison", "orders_poison.csv")
     zone.touch("a_poison.done")
@@ -426,7 +426,7 @@ def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
             raise ZeroDivisionError("an unforeseen one")
         return ""
 
-    monkeypatch.setattr(register, "set_aside", failing)
+    monkeypatch.setattr(unclaimed, "set_aside", failing)
     zone = Zone(tmp_path, clickstream={"stream": True})
     zone.put("events_poison.csv", "odd\n")
     zone.put("events_2026_03_02.csv")
@@ -438,7 +438,7 @@ def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
 
 def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with zone.by_hand((hand := HandClock()).clock) as daemon:
-        take, put_away = daemon.rooms.claim.take, daemon.rooms.archive._put_away  # noqa: SLF001
+        take, put_away = daemon.components.claim.take, daemon.components.archive._archive  # noqa: SLF001
 
         def failing(real: object) -> object:
             def call(batch: Batch, *rest: object) -> object:
@@ -448,8 +448,8 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
 
             return call
 
-        monkeypatch.setattr(daemon.rooms.claim, "take", failing(take))
-        monkeypatch.setattr(daemon.rooms.archive, "_put_away", failing(put_away))
+        monkeypatch.setattr(daemon.components.claim, "take", failing(take))
+        monkeypatch.setattr(daemon.components.archive, "_archive", failing(put_away))
         zone.deliver("poison", "odd\n")
         zone.deliver("good", "ok\n")
         for _ in range(4):
@@ -461,12 +461,12 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
             State.REJECTED,
             True,
         )
-        assert not zone.batch("poison").is_put_away  # tried again, and again
+        assert not zone.batch("poison").is_archived  # tried again, and again
         assert zone.log("archive.failed")
 
 
 @pytest.mark.parametrize("error", [StoppingError(), OSError("the disk"), KeyboardInterrupt()])
-@pytest.mark.parametrize("where", ["_content", "_receive_document"])
+@pytest.mark.parametrize("where", ["_content", "register"])
 def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
     zone: Zone,
     monkeypatch: pytest.MonkeyPatch,
@@ -480,8 +480,9 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
         zone.land("day", "orders_1.csv")
         daemon.tick()
         hand.pass_(1)
-        monkeypatch.setattr(daemon.rooms.release, where, raising)
-        daemon.rooms.release._timeout = 0.0  # noqa: SLF001
+        intake = daemon.components.intake
+        monkeypatch.setattr(intake if where == "_content" else intake._registrar, where, raising)  # noqa: SLF001
+        daemon.components.intake._timeout_seconds = 0.0  # noqa: SLF001
         if isinstance(error, OSError) and where == "_content":
             daemon.tick()  # said to be the trigger's, which cannot be read
             assert zone.states() == {"REJECTED": 1}
@@ -555,5 +556,5 @@ def test_a_damaged_list_of_names_in_the_claim_stops_no_start(zone: Zone, content
     (claim / "20260302T101500-4f1c9a.names").write_text(content)
     zone.deliver("1")
     assert zone.once() == 0
-    assert "20260302T101500-4f1c9a.names" in zone.log("claim.unknown")[0]["reason"]
+    assert "20260302T101500-4f1c9a.names" in zone.log("claim.unreadable")[0]["reason"]
     assert (claim / "20260302T101500-4f1c9a.names").exists()

@@ -13,7 +13,7 @@ import pytest
 from factories_daemon import HandClock, Zone
 
 from daemon.batch import State
-from daemon.files.safe_files import Place, UnsafeError, finish, folder, is_being_written, move, opened_safely
+from daemon.files.safe_files import DirEntry, UnsafeError, finish_move, folder, is_being_written, move, open_safely
 from daemon.service import Service
 
 OTHER_DISK = Path("/dev/shm")
@@ -54,7 +54,7 @@ def test_a_file_is_taken_under_an_opaque_name_into_a_private_folder(
         7,
         hashlib.sha256(b"ok\n1,2\n").hexdigest(),
     )
-    assert file.opaque == f"{batch.batch_id}-00001.csv"
+    assert file.claim_name == f"{batch.batch_id}-00001.csv"
     assert zone.config.landing.claim_path.stat().st_mode & 0o777 == 0o700
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
 
@@ -240,7 +240,7 @@ def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Z
     zone.put("orders_2026_03_02.csv")
     zone.touch(name, content).chmod(0)
     assert zone.once_without_rights() == 0
-    assert (zone.states(), zone.log("trigger.stuck")) == ({"ARCHIVED": 1}, [])
+    assert (zone.states(), zone.log("trigger.blocked")) == ({"ARCHIVED": 1}, [])
     assert [f for f in zone.files("landing") if not f.startswith(".claim")] == []
     assert sum(f.endswith(f"/{name}") for f in zone.files("archive")) == 1
 
@@ -307,7 +307,7 @@ def test_what_a_sidecar_says_leads_out_of_no_folder_and_stops_no_start(zone: Zon
     assert (zone.once(), zone.states()) == (0, {"ARCHIVED": 1})
     assert (left.read_text(), victim.read_text()) == ("lost\n", "all that is known")
     assert [p.name for p in zone.root.glob("*.csv")] == []
-    assert f"{LOST}.names in {left.parent} says of" in zone.log("claim.unknown")[0]["reason"]
+    assert f"{LOST}.names in {left.parent} says of" in zone.log("claim.unreadable")[0]["reason"]
     assert left.with_name(f"{LOST}.names").exists()
 
 
@@ -319,7 +319,7 @@ def test_beside_a_bad_entry_of_a_sidecar_the_good_ones_go_back(zone: Zone) -> No
     left_in_claim(zone, **{f"{LOST}-00001.csv": noted(folder=".."), f"{LOST}-00002.csv": good})
     assert zone.once() == 0
     assert (zone.landing / "monday" / "orders_2.csv").read_text() == "good\n"
-    assert [e["is_back"] for e in zone.log("claim.returned")] == [True]
+    assert [e["is_back"] for e in zone.log("claim.released")] == [True]
 
 
 @pytest.mark.parametrize("content", ["[" * 100_000, '"text"', "[]", "null"])
@@ -327,7 +327,7 @@ def test_a_sidecar_that_is_no_object_stops_no_start(zone: Zone, content: str) ->
     left = left_in_claim(zone)
     left.with_name(f"{LOST}.names").write_text(content)
     assert zone.once() == 0
-    assert f"{LOST}.names in {left.parent} cannot be read" in zone.log("claim.unknown")[0]["reason"]
+    assert f"{LOST}.names in {left.parent} cannot be read" in zone.log("claim.unreadable")[0]["reason"]
 
 
 def test_an_undecodable_name_in_the_claim_stops_no_start(zone: Zone) -> None:
@@ -335,7 +335,7 @@ def test_an_undecodable_name_in_the_claim_stops_no_start(zone: Zone) -> None:
     for name in (b"\xff.names", b"\xff.csv"):
         Path(os.fsdecode(os.fsencode(claim) + b"/" + name)).write_text("{}")
     assert zone.once() == 0
-    assert any("\\udcff.csv" in file for e in zone.log("claim.unknown") for file in e.get("files", ()))
+    assert any("\\udcff.csv" in file for e in zone.log("claim.orphaned") for file in e.get("files", ()))
 
 
 # ---- moving
@@ -359,7 +359,7 @@ def test_a_move_never_replaces_anything(two_folders: tuple[Path, int, Path, int]
     (a / "f").write_text("new")
     (b / "f").write_text("old")
     with pytest.raises(FileExistsError):
-        move(Place(a_fd, "f"), Place(b_fd, "f"), nothing)
+        move(DirEntry(a_fd, "f"), DirEntry(b_fd, "f"), nothing)
     assert ((a / "f").read_text(), (b / "f").read_text()) == ("new", "old")
 
 
@@ -390,19 +390,19 @@ def test_a_move_that_was_killed_halfway_is_finished_but_a_new_file_of_the_name_i
     (a / "f").write_text("same")
     (b / "f").write_text("same")
     inode = (a / "f").stat().st_ino
-    finish(Place(a_fd, "f"), inode + 1, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "f"), inode + 1, DirEntry(b_fd, "f"), nothing)
     assert (a / "f").exists()
-    finish(Place(a_fd, "f"), inode, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "f"), inode, DirEntry(b_fd, "f"), nothing)
     assert not (a / "f").exists()
     (a / "g").hardlink_to(b / "f")
-    finish(Place(a_fd, "g"), (a / "g").stat().st_ino, Place(b_fd, "f"), nothing)
+    finish_move(DirEntry(a_fd, "g"), (a / "g").stat().st_ino, DirEntry(b_fd, "f"), nothing)
     assert (not (a / "g").exists(), (b / "f").read_text()) == (True, "same")
 
 
 def test_a_read_lease_sees_a_writer_even_after_a_rename(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("x")
-    with folder(tmp_path) as folder_fd, opened_safely(folder_fd, "f") as descriptor:
+    with folder(tmp_path) as folder_fd, open_safely(folder_fd, "f") as descriptor:
         if is_being_written(descriptor) is None:
             pytest.skip("no leases on this file system")
         with path.open("a"):
@@ -417,5 +417,5 @@ def test_what_is_opened_is_what_was_checked(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("target")
     with folder(tmp_path) as folder_fd:
         for name in ("link", "."):
-            with pytest.raises(UnsafeError), opened_safely(folder_fd, name):
+            with pytest.raises(UnsafeError), open_safely(folder_fd, name):
                 pass

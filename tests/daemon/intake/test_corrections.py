@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from factories_daemon import Zone
 
-from daemon.batch import State
 from daemon.cli.show_batches import story
 from daemon.ledger.ledger import Ledger
 from pipeline.contract import next_revision
@@ -49,7 +48,7 @@ def test_another_name_another_date_or_another_feed_is_no_correction(zone: Zone) 
 def test_what_failed_in_the_morning_is_retried_as_the_older_file_that_it_is(zone: Zone) -> None:
     deliver(zone, "morning", "break at first")
     deliver(zone, "afternoon", "ok\n2")
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     ledger.retry(zone.batch("morning").batch_id)
     ledger.close()
     zone.once()
@@ -116,18 +115,14 @@ OTHER = {
 
 def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
     deliver(zone, "t0", "ok\n1")
-    ledger = Ledger.opened(zone.config.ledger_path)
+    ledger = Ledger.open(zone.config.ledger_path)
     corrections = [{"name": NAME, "revision": 1, "of": "20260302T090000-000001"}]
     findings = [
         OTHER,
         {**AGREE, "examples": ("O1,99.00", "O1,12.00"), "advice": "send the right rows again, or with `revision`"},
     ]
-    batch = ledger.move(
-        zone.batch("t0").batch_id,
-        State.ARCHIVED,
-        "batch.archived",
-        result={"rows_read": 10, "findings": findings, "corrections": corrections},
-    )
+    ledger.update(zone.batch("t0").batch_id, result={"rows_read": 10, "findings": findings, "corrections": corrections})
+    batch = ledger.batch(zone.batch("t0").batch_id)
     lines = story(batch, ledger, zone.config)
     ledger.close()
     assert len(lines) <= 12

@@ -4,12 +4,15 @@ import datetime as dt
 import json
 
 import pytest
-from factories_daemon import CATALOGUE
+from factories_daemon import CATALOGUE, make_seen_file
 
 from daemon.intake.admission import plausible_dates
-from daemon.intake.trigger import TriggerError, kinship, parsed, revision_in, snapshot_feeds
+from daemon.intake.feed_match import match_feeds, revision_in
+from daemon.intake.request import BatchRequest, TriggerError
+from daemon.intake.trigger import read_trigger
 
 TODAY = dt.date(2026, 3, 2)
+TRIGGER = make_seen_file("day.json")
 
 
 def document(**changes: object) -> bytes:
@@ -17,37 +20,57 @@ def document(**changes: object) -> bytes:
     return json.dumps({k: v for k, v in whole.items() if v is not ...}).encode()
 
 
-def test_a_trigger_says_what_is_expected_and_unknown_keys_do_no_harm() -> None:
-    said = parsed(
-        document(
-            revision=2,
-            snapshot=["orders"],
-            rows={"orders_1.csv": 3},
-            checksums={"orders_1.csv": "sha256:" + "A" * 64},
-            colour="red",
-        ),
-        TODAY,
+def read(content: bytes) -> BatchRequest | None:
+    ignored_by = {"orders_1.csv.part": "*.part"}
+    return read_trigger(
+        content,
+        trigger_file=TRIGGER,
+        today=TODAY,
+        catalogue=CATALOGUE,
+        ignored_by=lambda name: ignored_by.get(name, ""),
     )
-    assert (said.trigger_id, said.batch_date, said.expected_files, said.is_ready) == (
-        "x",
-        TODAY,
-        ("orders_1.csv",),
-        True,
+
+
+def request(**changes: object) -> BatchRequest:
+    made = read(document(**changes))
+    assert made is not None
+    return made
+
+
+def test_a_trigger_becomes_a_request_and_unknown_keys_do_no_harm() -> None:
+    checksums = {"orders_1.csv": "sha256:" + "A" * 64}
+    rows = {"orders_1.csv": 3}
+    assert request(revision=2, snapshot=["orders"], rows=rows, checksums=checksums, colour="red") == BatchRequest(
+        source="retail",
+        batch_date=TODAY,
+        feeds={"orders_1.csv": "orders"},
+        trigger="day.json",
+        trigger_files=(TRIGGER,),
+        revision=2,
+        snapshot=("orders",),
+        rows=rows,
+        checksums={"orders_1.csv": "a" * 64},
     )
-    assert (said.revision, said.snapshot, said.rows, said.checksums) == (
-        2,
-        ("orders",),
-        {"orders_1.csv": 3},
-        {"orders_1.csv": "a" * 64},
-    )
+
+
+def test_a_trigger_whose_files_are_not_ready_is_no_request_yet_and_is_still_checked() -> None:
+    assert read(document(data_files_ready=False)) is None
+    assert read(document(data_files_ready=False, expected_files=["invoices_1.csv"])) is None
+    with pytest.raises(TriggerError, match="batch_date"):
+        read(document(data_files_ready=False, batch_date="never"))
+
+
+def test_a_file_that_is_always_ignored_is_refused() -> None:
+    with pytest.raises(TriggerError, match=r"orders_1.csv.part, which \[landing\] ignore passes by \(\*.part\)"):
+        read(document(expected_files=["orders_1.csv.part"]))
 
 
 def test_a_byte_order_mark_is_no_fault() -> None:
-    assert parsed(b"\xef\xbb\xbf" + document(), TODAY).trigger_id == "x"
+    assert read(b"\xef\xbb\xbf" + document()) == request()
 
 
 def test_tomorrow_may_be_delivered_today() -> None:
-    assert parsed(document(batch_date="2026-03-03"), TODAY).batch_date == dt.date(2026, 3, 3)
+    assert request(batch_date="2026-03-03").batch_date == dt.date(2026, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +127,7 @@ def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what
     content: bytes, says: str
 ) -> None:
     with pytest.raises(TriggerError) as refused:
-        parsed(content, TODAY)
+        read(content)
     assert says in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -125,12 +148,12 @@ def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what
 )
 def test_files_of_no_feed_two_feeds_or_two_sources_are_refused(names: list[str], says: str) -> None:
     with pytest.raises(TriggerError, match=r"feed|sources") as refused:
-        kinship(names, CATALOGUE)
+        match_feeds(names, CATALOGUE)
     assert says in str(refused.value)
 
 
 def test_globs_are_compared_as_text_and_never_expanded() -> None:
-    assert kinship(["orders_[ab]*?{x}.csv", "customers_Größe 2026.csv"], CATALOGUE).feeds == {
+    assert match_feeds(["orders_[ab]*?{x}.csv", "customers_Größe 2026.csv"], CATALOGUE)[1] == {
         "orders_[ab]*?{x}.csv": "orders",
         "customers_Größe 2026.csv": "customers",
     }
@@ -139,16 +162,17 @@ def test_globs_are_compared_as_text_and_never_expanded() -> None:
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".zip", ".GZ"])
 def test_a_packed_file_is_of_the_feed_that_its_name_without_the_ending_matches(ending: str) -> None:
     name = f"orders_2025_01_15_v2.csv{ending}"
-    assert kinship([name], CATALOGUE).feeds == {name: "orders"}
+    assert match_feeds([name], CATALOGUE)[1] == {name: "orders"}
     assert (plausible_dates(name, TODAY), revision_in([name])) == ((dt.date(2025, 1, 15),), 2)
 
 
 def test_a_snapshot_names_feeds_of_the_source() -> None:
-    kin = kinship(["orders_1.csv", "customers_1.csv"], CATALOGUE)
-    assert snapshot_feeds(parsed(document(snapshot=True), TODAY), kin, CATALOGUE) == ("customers", "orders")
-    assert snapshot_feeds(parsed(document(snapshot=["orders"]), TODAY), kin, CATALOGUE) == ("orders",)
+    files = ["orders_1.csv", "customers_1.csv"]
+    assert request(expected_files=files, snapshot=True).snapshot == ("customers", "orders")
+    assert request(expected_files=files, snapshot=["orders"]).snapshot == ("orders",)
+    assert request(expected_files=files, snapshot=False).snapshot == ()
     with pytest.raises(TriggerError, match="snapshot names people"):
-        snapshot_feeds(parsed(document(snapshot=["people"]), TODAY), kin, CATALOGUE)
+        read(document(expected_files=files, snapshot=["people"]))
 
 
 @pytest.mark.parametrize(
@@ -190,12 +214,12 @@ def test_a_date_is_read_from_a_name(name: str, date: dt.date | None) -> None:
     [
         (["orders_2025_01_15.csv"], 0),
         (["orders_1_v2.csv"], 2),
-        (["a_r2.csv", "b_v10.csv"], 10),
-        (["a_v2b.csv", "a_view.csv"], 0),
-        (["x_r3_late.csv"], 3),
+        (["orders_a_r2.csv", "orders_b_v10.csv"], 10),
+        (["orders_a_v2b.csv", "orders_a_view.csv"], 0),
+        (["orders_r3_late.csv"], 3),
     ],
 )
 def test_a_revision_is_read_from_the_names(names: list[str], revision: int) -> None:
     assert revision_in(names) == revision
-    assert parsed(document(expected_files=names), TODAY).revision == revision
-    assert parsed(document(expected_files=names, revision=1), TODAY).revision == 1
+    assert request(expected_files=names).revision == revision
+    assert request(expected_files=names, revision=1).revision == 1

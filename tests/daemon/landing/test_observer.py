@@ -13,7 +13,7 @@ from watchdog.observers.inotify_c import InotifyFD
 
 from daemon.clock import Clock
 from daemon.landing import observer as watching
-from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, Watch, is_remote
+from daemon.landing.observer import CANARY_EVERY_SECONDS, CANARY_LATE_SECONDS, FolderObserver
 from daemon.observe.log import Log
 
 
@@ -27,7 +27,7 @@ class Setting:
         self.told: list[str] = []
         log = Log(None, stderr=False, on_event=lambda e: self.told.append(e["event"]))
         clock = Clock(monotonic=lambda: self.hand.seconds)
-        self.watch = Watch(
+        self.watch = FolderObserver(
             (self.landing, self.trigger), (self.landing / ".claim",), wake=self.wake, clock=clock, log=log
         )
 
@@ -43,7 +43,7 @@ class Setting:
     def canary_comes(self) -> bool:
         self.hand.pass_(CANARY_EVERY_SECONDS)
         self.watch.check()
-        return bool(wait_until(lambda: self.watch._heard == {self.landing}, seconds=3))  # noqa: SLF001
+        return bool(wait_until(lambda: self.watch._confirmed == {self.landing}, seconds=3))  # noqa: SLF001
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_canary_is_seen_and_disturbs_nobody(setting: Setting) -> None:
     assert setting.canary_comes()
     setting.watch.check()
     assert not setting.wake.is_set()
-    assert setting.told == ["watch.started"]
+    assert setting.told == ["observer.started"]
     setting.watch.stop()
     assert left(setting) == []
 
@@ -90,7 +90,7 @@ def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Sett
     setting.watch.check()
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.watch.check()
-    assert setting.told == ["watch.started", "watch.rebuilt"]
+    assert setting.told == ["observer.started", "observer.restarted"]
     assert left(setting) == []
 
 
@@ -130,7 +130,7 @@ def test_no_name_that_a_stranger_can_guess_is_opened(setting: Setting, monkeypat
         place(setting.landing / f".lakegate-{name}")
         setting.hand.pass_(CANARY_EVERY_SECONDS)
         setting.watch.check()
-        assert setting.watch._heard == {setting.landing}  # noqa: SLF001
+        assert setting.watch._confirmed == {setting.landing}  # noqa: SLF001
     assert victim.read_text() == "all that is known"
     assert (setting.landing / ".lakegate-folder").is_dir()
 
@@ -140,7 +140,7 @@ def test_who_polls_follows_no_link(setting: Setting, monkeypatch: pytest.MonkeyP
     outside.mkdir()
     (setting.landing / "way").symlink_to(outside)
     monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(watching, "is_remote", lambda _: True)
+    monkeypatch.setattr(watching, "has_events", lambda _: False)
     setting.watch.check()
     assert setting.watch.is_polling
     assert setting.canary_comes()
@@ -157,7 +157,7 @@ def test_an_observer_that_went_deaf_is_rebuilt_and_says_so(setting: Setting) -> 
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.wake.clear()
     setting.watch.check()
-    assert setting.told == ["watch.started", "watch.rebuilt"]
+    assert setting.told == ["observer.started", "observer.restarted"]
     assert setting.wake.is_set()  # what came while it was deaf
     assert setting.woken_by((setting.trigger / "b.done").touch)
 
@@ -202,28 +202,3 @@ def test_where_the_kernel_gives_no_watch_the_folders_are_polled(
     assert setting.watch.is_polling
     assert setting.woken_by((setting.trigger / "a.done").touch)
     assert setting.canary_comes()
-
-
-@pytest.mark.parametrize(
-    ("path", "remote"),
-    [
-        ("/data/landing", True),
-        ("/data", True),
-        ("/database", False),
-        ("/srv/my zone/x", True),
-        ("/home/x", False),
-        ("/mnt/ssh/x", True),
-        ("/mnt/ssh/local/x", False),
-    ],
-)
-def test_file_systems_of_other_machines_are_known(path: str, remote: bool) -> None:
-    mounts = "\n".join(
-        [
-            "/dev/sda1 / ext4 rw 0 0",
-            "nas:/x /data nfs4 rw 0 0",
-            "//nas/y /srv/my\\040zone cifs rw 0 0",
-            "me@host: /mnt/ssh fuse.sshfs rw 0 0",
-            "/dev/sdb1 /mnt/ssh/local xfs rw 0 0",
-        ]
-    )
-    assert is_remote(Path(path), mounts) is remote

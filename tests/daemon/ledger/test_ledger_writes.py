@@ -13,7 +13,7 @@ from factories_daemon import CATALOGUE, WORKER, Zone, wait_until
 from daemon import service
 from daemon.clock import Clock
 from daemon.observe.log import Log
-from daemon.wakeup import Bell
+from daemon.wakeup import WakeEvents
 
 pytestmark = pytest.mark.long
 
@@ -66,7 +66,7 @@ class Daemon:
     """The real loop in a thread of its own, on a ledger that fails when it is asked to."""
 
     def __init__(self, zone: Zone, *, fails_at_first: bool = False) -> None:
-        self.zone, self.bell, self._fails_at_first = zone, Bell(), fails_at_first
+        self.zone, self.wake_events, self._fails_at_first = zone, WakeEvents(), fails_at_first
         self.ledger: Failing | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="daemon")
@@ -77,7 +77,7 @@ class Daemon:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bell.stop()
+        self.wake_events.stop()
         self._thread.join(20)
         assert not self._thread.is_alive()
 
@@ -85,7 +85,7 @@ class Daemon:
         log = Log(self.zone.config.log.path, "debug", stderr=False)
         options: dict[str, Any] = {"once": False, "log": log, "command": WORKER, "catalogue": CATALOGUE}
         try:
-            with service.Service(self.zone.config, clock=Clock(), bell=self.bell, **options) as daemon:
+            with service.Service(self.zone.config, clock=Clock(), wake_events=self.wake_events, **options) as daemon:
                 failing = Failing(daemon.ledger._db)  # noqa: SLF001  where every write comes by
                 daemon.ledger._db = failing  # type: ignore[assignment]  # noqa: SLF001
                 if self._fails_at_first:
@@ -185,7 +185,7 @@ def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
     assert number > 3
     assert (zone.states(), len(batches)) == ({ends: number}, number)
     attempts = {busy_once: 2, one_death: 2, no_trigger_at_all: 0, one_missing: 0}.get(deliver, 1)
-    assert [(b.attempts, b.deaths) for b in batches] == [(attempts, int(deliver is one_death))] * number
+    assert [(b.attempts, b.worker_crashes) for b in batches] == [(attempts, int(deliver is one_death))] * number
     assert all(b.reason for b in batches if ends == "REJECTED")
     published = [line["batch_id"] for line in zone.manifest()]
     announcements = announced.read_text().splitlines() if announced.exists() else []
@@ -194,18 +194,18 @@ def test_whichever_write_fails_a_batch_ends_once_and_is_announced_once(
     lying = zone.everything()
     assert all(lying[content] == 1 for content in lying if content not in (b"", b"{"))
     assert [f for f in zone.files("landing") if f.startswith(("trigger/", ".claim/"))] == []
-    assert {f.state for b in batches for f in b.all_files} <= {"PUT_AWAY", "EXPECTED", "RETURNED"}
+    assert {f.state for b in batches for f in b.all_files} <= {"ARCHIVED", "EXPECTED", "RETURNED"}
 
 
 def wait_for_the_end(daemon: Daemon, number: int, ends: str) -> None:
     """Waits until the batch of this number has ended; events keep the daemon from resting."""
 
     def has_ended() -> bool:
-        daemon.bell.wake.set()
+        daemon.wake_events.wake.set()
         assert daemon.error is None
         batches = daemon.zone.batches()
-        is_over = len(batches) == number and batches[-1].state == ends and batches[-1].is_put_away
-        return is_over and (ends == "REJECTED" or batches[-1].is_announced)
+        is_over = len(batches) == number and batches[-1].state == ends and batches[-1].is_archived
+        return is_over and (ends == "REJECTED" or batches[-1].hook_done)
 
     wait_until(has_ended, seconds=10)
 
@@ -224,7 +224,7 @@ def test_a_write_that_fails_as_the_daemon_stops_is_made_good_at_the_next_start(z
     with Daemon(zone) as daemon:
         wait_for_the_end(daemon, 1, "ARCHIVED")
     [batch] = zone.batches()
-    assert (batch.attempts, batch.deaths, len(zone.manifest())) == (1, 0, 1)
+    assert (batch.attempts, batch.worker_crashes, len(zone.manifest())) == (1, 0, 1)
 
 
 def test_a_write_that_fails_as_the_daemon_starts_is_tried_again(zone: Zone) -> None:
@@ -236,4 +236,4 @@ def test_a_write_that_fails_as_the_daemon_starts_is_tried_again(zone: Zone) -> N
     with Daemon(zone, fails_at_first=True) as daemon:
         wait_for_the_end(daemon, 1, "ARCHIVED")
         assert daemon.ledger.has_failed
-    assert [line["reason"] for line in zone.log("batch.handed_back")] == ["the daemon ended"]
+    assert [line["reason"] for line in zone.log("batch.requeued")] == ["the daemon ended"]

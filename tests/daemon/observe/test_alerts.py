@@ -77,7 +77,7 @@ def test_an_alert_that_fails_is_told_and_delays_nothing() -> None:
     began = time.monotonic()
     alerts.send("title", "body")
     assert time.monotonic() - began < 0.1
-    wait_until(alerts.is_quiet)
+    wait_until(alerts.is_idle)
     assert {e["event"] for e in told} == {"alert.failed"}
 
 
@@ -98,5 +98,5 @@ def test_an_alert_that_nobody_takes_before_the_daemon_ends_is_told() -> None:
 def test_without_urls_nothing_is_loaded_or_started() -> None:
     alerts = Alerts([], Log(None, stderr=False))
     alerts.send("title", "body")
-    assert alerts.is_quiet()
+    assert alerts.is_idle()
     assert alerts._thread is None  # noqa: SLF001

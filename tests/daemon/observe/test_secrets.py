@@ -253,7 +253,7 @@ def test_an_exception_of_the_alert_library_shows_no_secret(
     log = Log(tmp_path / "log", stderr=True, on_event=told.append, secrets=secrets)
     alerts = Alerts([ADDRESS], log)
     alerts.send("title", "body")
-    wait_until(alerts.is_quiet)
+    wait_until(alerts.is_idle)
     assert told[0]["reason"].startswith("RuntimeError: cannot reach mailto://")
     assert SECRET not in told[0]["reason"] + (tmp_path / "log").read_text() + capfd.readouterr().err
 

@@ -1,0 +1,33 @@
+-- The questions that the daemon asks at each tick. Views hold no data: every upgrade of the ledger creates them anew.
+-- INDEXED BY names the index of the few open batches: SQLite would read all published ones.
+
+-- Per source the ready batch whose turn it is: oldest batch date, then revision, then arrival.
+DROP VIEW IF EXISTS next_ready;
+CREATE VIEW next_ready AS
+SELECT batch_id
+FROM (
+    SELECT batch_id, row_number() OVER (PARTITION BY source ORDER BY batch_date, revision, batch_seq) AS place
+    FROM batch
+    WHERE state = 'READY'
+)
+WHERE place = 1;
+
+-- Ready batches whose content another batch has published.
+DROP VIEW IF EXISTS ready_duplicates;
+CREATE VIEW ready_duplicates AS
+SELECT ready.batch_id AS batch_id, min(published.batch_id) AS published_id
+FROM batch AS ready
+JOIN batch AS published USING (identity)
+WHERE ready.state = 'READY' AND ready.identity <> '' AND published.batch_id <> ready.batch_id
+    AND published.published_at IS NOT NULL
+GROUP BY ready.batch_id;
+
+-- Batches that are decided and whose files are still in the claim folder.
+DROP VIEW IF EXISTS awaiting_archive;
+CREATE VIEW awaiting_archive AS
+SELECT batch_id FROM batch INDEXED BY batch_awaiting_archive WHERE is_archived = 0 AND state IN ('PUBLISHED', 'DUPLICATE', 'REJECTED');
+
+-- Published batches whose on_published command has not ended.
+DROP VIEW IF EXISTS awaiting_hook;
+CREATE VIEW awaiting_hook AS
+SELECT batch_id FROM batch INDEXED BY batch_awaiting_hook WHERE hook_done = 0 AND published_at IS NOT NULL;

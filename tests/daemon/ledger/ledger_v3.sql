@@ -1,0 +1,62 @@
+-- The daemon's durable record. Times are RFC 3339 text in UTC; names that are not UTF-8 are stored as blobs.
+CREATE TABLE batch (
+    batch_seq       INTEGER PRIMARY KEY AUTOINCREMENT,  -- order of arrival
+    batch_id        TEXT NOT NULL UNIQUE,
+    source          TEXT NOT NULL,                      -- '' where no file told it
+    batch_date      TEXT,                               -- NULL where the trigger could not be understood
+    state           TEXT NOT NULL CHECK (state IN ('WAITING', 'READY', 'RUNNING', 'PUBLISHED', 'ARCHIVED', 'REJECTED', 'FAILED')),
+    reason          TEXT NOT NULL DEFAULT '',           -- one sentence for people; no decision rests on it
+    trigger         TEXT NOT NULL,                      -- the trigger file's name, printable; of a bare batch the first
+    revision        INTEGER NOT NULL DEFAULT 0,
+    snapshot        TEXT NOT NULL DEFAULT '[]',         -- feeds delivered whole (JSON)
+    rows            TEXT NOT NULL DEFAULT '{}',         -- file name -> promised records (JSON)
+    checksums       TEXT NOT NULL DEFAULT '{}',         -- file name -> promised SHA-256 (JSON)
+    identity        TEXT NOT NULL DEFAULT '',           -- source, date and content; '' until the claim is complete
+    duplicate_of    TEXT NOT NULL DEFAULT '',           -- set: never dispatched (again), only archived
+    attempts        INTEGER NOT NULL DEFAULT 0,         -- begun and not handed back
+    deaths          INTEGER NOT NULL DEFAULT 0,         -- attempts among them that ended with the worker's death
+    next_attempt_at TEXT,                               -- back-off: not before
+    waiting_for     TEXT NOT NULL DEFAULT '[]',         -- names that are missing or not settled (JSON)
+    notes           TEXT NOT NULL DEFAULT '[]',         -- sentences of what was decided when it was received (JSON)
+    result          TEXT,                               -- the worker's last answer (JSON)
+    is_put_away     INTEGER NOT NULL DEFAULT 0,         -- its files stand where they end
+    is_announced    INTEGER NOT NULL DEFAULT 0,         -- the on_published command has run
+    received_at     TEXT NOT NULL,
+    published_at    TEXT,
+    archived_at     TEXT
+) STRICT;
+CREATE INDEX batch_state ON batch (state);
+CREATE INDEX batch_identity ON batch (identity);
+CREATE INDEX batch_of_date ON batch (source, batch_date);
+CREATE INDEX batch_to_put_away ON batch (batch_seq) WHERE is_put_away = 0;
+CREATE INDEX batch_to_announce ON batch (batch_seq) WHERE is_announced = 0 AND published_at IS NOT NULL;
+CREATE INDEX batch_published ON batch (published_at) WHERE published_at IS NOT NULL;
+
+CREATE TABLE file (
+    batch_id TEXT NOT NULL REFERENCES batch (batch_id),
+    number   INTEGER NOT NULL,
+    kind     TEXT NOT NULL CHECK (kind IN ('trigger', 'data')),
+    name     ANY NOT NULL,                              -- what the sender called it
+    feed     TEXT NOT NULL DEFAULT '',
+    state    TEXT NOT NULL CHECK (state IN ('EXPECTED', 'MOVING', 'CLAIMED', 'RETURNED', 'PUT_AWAY')),
+    folder   ANY NOT NULL DEFAULT '',                   -- sub-folder of the landing folder that it came from
+    opaque   TEXT NOT NULL DEFAULT '',                  -- name in the claim folder, written down before the file moves
+    inode    INTEGER NOT NULL DEFAULT 0,
+    sha256   TEXT NOT NULL DEFAULT '',                  -- of what the file holds, unpacked
+    bytes    INTEGER NOT NULL DEFAULT 0,
+    packed_sha256 TEXT NOT NULL DEFAULT '',             -- of a packed file as it was delivered
+    packed_bytes  INTEGER NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0,                -- the batch's, or the next where the file was sent again
+    PRIMARY KEY (batch_id, number)
+) STRICT;
+CREATE INDEX file_name ON file (name);
+CREATE INDEX file_moving ON file (kind) WHERE state = 'MOVING';
+
+CREATE TABLE history (
+    batch_id   TEXT NOT NULL REFERENCES batch (batch_id),
+    changed_at TEXT NOT NULL,
+    event      TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    reason     TEXT NOT NULL
+) STRICT;
+CREATE INDEX history_batch ON history (batch_id);
