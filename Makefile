@@ -7,6 +7,7 @@
 #   make check                ruff and mypy
 #   make format               ruff's own order
 #   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
+#   make docs                 the pages that are made from the code, and the site in build/site
 #   make lock                 resolve the dependencies anew
 #   make clean                remove what was built; make distclean removes the environment, too
 
@@ -71,6 +72,12 @@ $(VENV)/.jars: pipeline/engine/jars.py pipeline/engine/class_data_sharing.py $(V
 
 install: $(VENV)/.installed $(VENV)/.jars
 	$(PIP) --no-build-isolation --no-deps --force-reinstall .
+
+# NO_MKDOCS_2_WARNING: an advertisement in colours that a log does not need.
+.PHONY: docs
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/tools/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
 RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \

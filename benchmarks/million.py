@@ -15,6 +15,7 @@ from typing import Any
 from figures import machine, show
 from processes import Memory, descendants, end_tidily, name_of, peak_mb
 from retail_data import Shop
+from stage_clock import StageClock
 from warm_lake import work_order
 
 from daemon.dispatch.process import Child, Ended
@@ -31,6 +32,7 @@ class Batch:
     name: str
     rows: int
     seconds: float
+    elsewhere: float  # seconds in which no stage ran
     result: Result
     memory: Memory
 
@@ -54,15 +56,22 @@ class HiredWorker:
 
     def take(self, name: str, rows: int, order: WorkOrder) -> Batch:
         """Gives it an order and waits for the result. Raises RuntimeError when the batch is not published."""
-        began = time.monotonic()
+        began, clock = time.monotonic(), StageClock()
         with Memory(self.pid) as memory:
             self._child.send(order)
             while isinstance(message := self._hear(), Progress):
-                if message.event.startswith("stage."):
-                    memory.phase = message.stage if message.event == "stage.started" else ""
+                clock.hear(message)
+                memory.phase = clock.stage
         if not isinstance(message, Result) or message.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{name} was not published: {message}\n{self._output.read_text()[-2000:]}")
-        return Batch(name=name, rows=rows, seconds=time.monotonic() - began, result=message, memory=memory)
+        return Batch(
+            name=name,
+            rows=rows,
+            seconds=time.monotonic() - began,
+            elsewhere=clock.elsewhere,
+            result=message,
+            memory=memory,
+        )
 
     def peaks(self) -> tuple[float, float]:
         """Tells the kernel's own account of the greatest memory of the Python process and of its JVM, in MB."""
@@ -82,7 +91,7 @@ def report(batch: Batch) -> None:
     """Prints one batch by stage."""
     memory, result = batch.memory, batch.result
     stages = {f"  {stage}": (stage, seconds) for stage, seconds in result.seconds.items()}
-    stages["  elsewhere"] = ("", batch.seconds - sum(result.seconds.values()))
+    stages["  elsewhere"] = ("", batch.elsewhere)
     rows: list[tuple[object, ...]] = [("in all", batch.seconds, memory.peak("python"), memory.peak("jvm"))]
     rows += [
         (name, seconds, memory.peak("python", stage), memory.peak("jvm", stage))

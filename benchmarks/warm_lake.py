@@ -12,9 +12,10 @@ from typing import Any
 
 from processes import memory_mb, work_seconds
 from retail_data import Delivery
+from stage_clock import StageClock
 
 from pipeline import run
-from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
+from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake, MaterializedRows
 from pipeline.sources import registry
@@ -37,17 +38,13 @@ class Taken:
 
     seconds: float
     work_seconds: float  # of all cores, the JVM's included
-    stages: Mapping[str, float]
+    stages: Mapping[str, float]  # they overlap
+    elsewhere: float  # seconds in which no stage ran
     queries: int  # what the engine was asked to compute
     jobs: int | None  # Spark's own count; other engines tell none
     commits: int
     memory_mb: float  # of this process when it was done: what a batch leaves behind, the worker has to live with
     spent: Sequence[Spent]
-
-    @property
-    def elsewhere(self) -> float:
-        """Seconds outside the stages."""
-        return self.seconds - sum(self.stages.values())
 
 
 class MeasuredLake(Lake):
@@ -99,8 +96,9 @@ class WarmLake:
         self._lake.spent.clear()
         commits, jobs = self._lake.commits_so_far(), _jobs(self._session)
         with _actions_counted(self._session) as actions:
-            began, worked = time.monotonic(), work_seconds(os.getpid())
-            result = run.run(order, self._settings, self._lake, _ignored)
+            began, worked, clock = time.monotonic(), work_seconds(os.getpid()), StageClock()
+            result = run.run(order, self._settings, self._lake, clock.hear)
+            elsewhere = clock.elsewhere
             seconds, worked = time.monotonic() - began, work_seconds(os.getpid()) - worked
         if result.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{delivery.date}: {result.outcome}, {result.reason}\n{result.error}")
@@ -108,6 +106,7 @@ class WarmLake:
             seconds=seconds,
             work_seconds=worked,
             stages=dict(result.seconds),
+            elsewhere=elsewhere,
             queries=sum(s.what == "keep" for s in self._lake.spent) + len(actions),
             jobs=None if jobs is None else (_jobs(self._session) or 0) - jobs,
             commits=self._lake.commits_so_far() - commits,
@@ -175,7 +174,3 @@ def _actions_counted(session: Session) -> Iterator[list[str]]:
     finally:
         for name, own in before.items():
             setattr(kind, name, own)
-
-
-def _ignored(_progress: Progress) -> None:
-    pass

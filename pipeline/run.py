@@ -1,4 +1,4 @@
-"""THE STORY: a work order comes in, its batch goes through the stages, a result goes out. Whatever happens is on record."""
+"""THE STORY: a work order comes in, its batch goes through the stages, a result goes out. Every end is on record."""
 
 import os
 import traceback
@@ -15,7 +15,10 @@ from pipeline.model import Source
 from pipeline.reader import definitions
 from pipeline.sources import registry
 from pipeline.stages import batch_record
-from pipeline.stages.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
+from pipeline.stages.context import BatchContext
+from pipeline.stages.plan import plan
+from pipeline.stages.row_stages import stage_files, validate
+from pipeline.stages.task_log import run_plan
 
 Report = Callable[[Progress], None]
 LONGEST_SENTENCE = 380
@@ -24,14 +27,14 @@ MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry t
 
 
 def sources_of(settings: Settings) -> Callable[[str], Source]:
-    """Gives the way to a source by its name, which raises LookupError where there is none."""
+    """Returns the function that loads a source by its name. It raises LookupError for an unknown one."""
     return lambda name: registry.source(name, settings.source_paths, settings.exclude)
 
 
 def run(
     order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None
 ) -> Result:
-    """Takes a batch from claimed files to published tables and tells what became of it. Never raises."""
+    """Takes a batch from claimed files to published tables and returns its result. Never raises."""
     secrets = secrets_of(settings, environ=os.environ)
     try:
         manifest = Manifest(lake)
@@ -53,8 +56,8 @@ def run(
                 )
             )
 
-        def batch(attempt: Attempt) -> Batch:
-            return Batch(
+        def batch(attempt: Attempt) -> BatchContext:
+            return BatchContext(
                 order=order,
                 source=source,
                 quality=settings.quality,
@@ -72,25 +75,21 @@ def run(
             ) as attempt:
                 return _attempt(batch(attempt), secrets)
         except (ExternalCommit, DeclarationError) as error:
-            # Nobody's retry mends this: a person has to decide. It goes on record without touching the source's tables.
+            # No retry helps: a person has to decide. The verdict goes on record; the source's tables do not change.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
                 return batch_record.verdict(batch(attempt), "failed", str(error))
     except ExternalCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
+    except Exception as error:  # noqa: BLE001 - the daemon needs an answer to every order
         reason, trace = _sentence(error, secrets), traceback.format_exc()
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
-def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
+def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
     try:
-        staged = load(batch)
+        staged = stage_files(batch)
         validate(batch, staged)
-        with begun(batch) as work:
-            merge(batch, work)
-            enrich(batch, work)
-            judge_as_a_whole(batch)
-            summarise(batch, work)
+        run_plan(batch, plan(batch))
         return batch_record.publish(batch)
     except DataError as error:
         return batch_record.verdict(batch, "rejected", str(error))
@@ -118,6 +117,7 @@ def _notice_changes(
 
 
 def _sentence(error: Exception, secrets: Sequence[str]) -> str:
-    """Makes one line of an error: engines write pages. Half a secret would be none that is known."""
+    """Returns an error as one line: engines write pages."""
+    # Secrets are hidden before the text is cut: half a secret would not be found.
     text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
     return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

@@ -236,6 +236,17 @@ def test_what_a_connect_session_cannot_do_is_used_by_the_engine_folder_alone() -
     assert not users
 
 
+def test_transformations_return_dataframes_and_only_tasks_materialize_them() -> None:
+    users = {
+        name_of(p).removeprefix("pipeline.")
+        for p in of("pipeline")
+        for n in ast.walk(tree(p))
+        if isinstance(n, ast.Attribute) and n.attr == "keep" and ast.unparse(n.value).endswith("lake")
+    }
+    tasks, search_for_errors = {"row_stages", "feed_tasks", "silver_tasks", "gold_tasks"}, {"locate", "unfit_rows"}
+    assert users == tasks | search_for_errors
+
+
 # ---- what is read without an engine
 
 

@@ -1,4 +1,4 @@
-"""Revisions: which file is the correction of which. A pure function of what the manifest and the ledger know; reads no table."""
+"""Revisions: which file corrects which. Computed from the manifest and the ledger only; reads no table."""
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
@@ -16,16 +16,7 @@ from pipeline.contract import (
 )
 from pipeline.errors import DataError
 from pipeline.model import Feed, Source
-
-FileId = tuple[str, str]  # batch id, file name
-
-
-@dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """Files whose rows a stated revision replaces: all of a feed, and those of which this batch decides anew."""
-
-    every: frozenset[FileId]
-    moved: frozenset[FileId]
+from pipeline.transform.snapshots import FileId, Superseded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +33,10 @@ class _Delivered:
 
 
 def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tuple[WorkOrder, tuple[Correction, ...]]:
-    """Gives each file of the order its revision, and returns those that are corrections of an earlier file.
+    """Returns the order with the revision of each file, and the files that correct an earlier one.
 
     A file that comes again for its date under the same name with other content gets the next revision. A feed that is
-    delivered whole has the stated one: which of two whole deliveries of a date is right, only the sender knows.
+    delivered whole has the stated one: only the sender knows which of two whole deliveries of a date is right.
     """
     earlier = [e for e in manifest.of_date(order.source, order.batch_date) if _came_before(e, order)]
     whole = {f.name for f in source.feeds if f.snapshot} | set(order.snapshot)
@@ -61,7 +52,7 @@ def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tupl
 
 
 def _came_before(entry: Entry, order: WorkOrder) -> bool:
-    # What was published only after this batch had been received came after it, though it overtook it.
+    # A batch that was published after this one had been received came later, although it was faster.
     received = dt.datetime.fromisoformat(order.received_at) if order.received_at else None
     return received is None or entry.published_at is None or entry.published_at < received
 
@@ -86,8 +77,8 @@ def _stated(entry: Entry, name: str) -> int:
 def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded | None:
     """Returns the files of a feed that a stated revision replaces; None where they are the same as without this batch.
 
-    A revision replaces the file of its name, whichever comes first. One that the trigger states for files of other names
-    replaces the one delivery of that date that was published before; raises DataError where there were several.
+    A revision replaces the file of its name, whichever comes first. A revision that the trigger states for files of
+    other names replaces the one delivery of that date that was published before. Raises DataError where there were several.
     """
     before = _delivered(manifest.of_date(order.source, order.batch_date), feed)
     names = [f.name for f in order.files]
@@ -135,8 +126,8 @@ def _replaced(delivered: Iterable[_Delivered], feed: Feed) -> set[FileId]:
         others = [] if any(names.values()) else [f for f in lower if f.batch_seq < mine[0].batch_seq]
         if not named and len({f.batch_id for f in others}) > 1:
             raise DataError(
-                f"{mine[0].name} has revision {mine[0].stated}, and {len(others)} files of {feed.name} came for {date} in several deliveries, "
-                "none of them of that name; give the corrected file the name of the one that it replaces, and land a new trigger"
+                f"{mine[0].name} has revision {mine[0].stated}, and {len(others)} files of {feed.name} came for {date} "
+                "in several deliveries, none of them of that name; give the corrected file the name of the one that it replaces, and land a new trigger"
             )
         gone |= {f.file_id for f in named or others}
     return gone

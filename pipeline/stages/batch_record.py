@@ -1,23 +1,24 @@
-"""What a batch leaves on record: the manifest row, the rows of `ops`, and the result for the daemon."""
+"""What a batch leaves on record: its row of the manifest, its rows of `ops`, and the result for the daemon."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.lake import arrow_schema
-from pipeline.model import Column, Source
+from pipeline.model import Column, Feed, GoldKind, Snapshot, Source
 from pipeline.reader import definitions
-from pipeline.stages.stages import Batch, Task, computed_whole, timed, whole, written
+from pipeline.stages.context import BatchContext, timed_stage
 from pipeline.transform.aggregate import gold_columns
-from pipeline.transform.judging import BOOKKEEPING
-from pipeline.transform.validate import high, quarantine, score, status
+from pipeline.transform.quality import high, score, status
+from pipeline.transform.validate import quarantine
+from pipeline.transform.verdicts import BOOKKEEPING
 
 
 def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
-    """Tells every table of a source with its columns."""
+    """Returns every table of a source with its columns."""
     extra = pa.field("_extra", pa.map_(pa.string(), pa.string()))
     found: dict[str, Sequence[Column] | pa.Schema] = {}
     for feed in source.feeds:
@@ -28,67 +29,70 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
     return found | {f"{source.name}.gold.{g.name}": gold_columns(g) for g in source.gold}
 
 
+# ---- the ends of a batch
+
+
 def duplicate(order: WorkOrder, published: Entry) -> Result:
-    """Answers a batch whose content is published already; where it is this very batch, with what its publishing left on record."""
+    """Returns the result of a batch whose content is published already, with the record of that publishing."""
+    of, result = published.batch_id, _result_of(published, Outcome.DUPLICATE)
+    return replace(result, batch_id=order.batch_id, duplicate_of=of, reason=f"duplicate of {of}")
+
+
+def publish(batch: BatchContext) -> Result:
+    """Writes the batch's rows of `ops`, then the one row that publishes it."""
+    with timed_stage(batch, "publish"):
+        for table, rows in _ops_rows(batch).items():
+            batch.attempt.append(table, rows)
+        record = batch.attempt.publish(_record(batch, "batch"))
+    return _with_batch(_result_of(record, Outcome.PUBLISHED), batch)
+
+
+def verdict(batch: BatchContext, kind: str, reason: str) -> Result:
+    """Undoes the batch's tables and puts the pipeline's verdict (`rejected` or `failed`) on record."""
+    record = batch.attempt.verdict(_record(batch, kind, reason), _ops_rows(batch))
+    return _with_batch(_result_of(record, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED), batch)
+
+
+def _result_of(record: Entry, outcome: Outcome) -> Result:
+    names = ("name", "feed", "rows_read", "rows_accepted", "rows_rejected")
     return Result(
-        batch_id=order.batch_id,
-        outcome=Outcome.DUPLICATE,
-        duplicate_of=published.batch_id,
-        reason=f"duplicate of {published.batch_id}",
-        batch_seq=published.batch_seq,
-        published_at=published.published_at.isoformat() if published.published_at else "",
-        rows_read=published.rows_read,
-        rows_accepted=published.rows_accepted,
-        rows_rejected=published.rows_rejected,
-        score=published.score,
-        validation_status=published.validation_status,
-        files=tuple(
-            FileCounts(
-                name=f.name,
-                feed=f.feed,
-                rows_read=f.rows_read,
-                rows_accepted=f.rows_accepted,
-                rows_rejected=f.rows_rejected,
-            )
-            for f in published.files
-        ),
-        task_values=dict(published.task_values),
-        table_versions=dict(published.table_versions),
+        batch_id=record.batch_id,
+        outcome=outcome,
+        reason=record.reason,
+        batch_seq=record.batch_seq,
+        published_at=record.published_at.isoformat() if record.published_at else "",
+        rows_read=record.rows_read,
+        rows_accepted=record.rows_accepted,
+        rows_rejected=record.rows_rejected,
+        score=record.score,
+        validation_status=record.validation_status,
+        files=tuple(FileCounts(**{name: getattr(f, name) for name in names}) for f in record.files),
+        task_values=dict(record.task_values),
+        table_versions=dict(record.table_versions),
     )
 
 
-def publish(batch: Batch) -> Result:
-    """Writes the batch's rows of `ops`, then the one row that publishes it."""
-    with timed(batch, "publish"):
-        for table, rows in _ops_rows(batch).items():
-            batch.attempt.append(table, rows)
-        entry = batch.attempt.publish(_entry(batch, "batch"))
-    return _result(batch, Outcome.PUBLISHED, entry)
+def _with_batch(result: Result, batch: BatchContext) -> Result:
+    """Adds to a result what is not in the manifest."""
+    return replace(
+        result,
+        files=tuple(batch.files),
+        findings=tuple(f for f in batch.findings if f.broken),
+        corrections=batch.corrections,
+        seconds=dict(batch.seconds),
+    )
 
 
-def verdict(batch: Batch, kind: str, reason: str) -> Result:
-    """Undoes the batch's tables and puts the pipeline's verdict (`rejected` or `failed`) on record."""
-    entry = batch.attempt.verdict(_entry(batch, kind, reason), _ops_rows(batch))
-    return _result(batch, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED, entry)
+# ---- the row of the manifest
 
 
-def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
-    order, counts = batch.order, {f.name: f for f in _files(batch)}
-    nothing = FileCounts(name="", feed="", rows_read=0, rows_accepted=0, rows_rejected=0)
-    files = []
-    for f in order.files:
-        count = counts.get(f.name, nothing)
-        files.append(
-            PublishedFile(
-                name=f.name,
-                feed=f.feed,
-                sha256=f.sha256,
-                bytes=f.bytes,
-                rows_read=count.rows_read,
-                rows_accepted=count.rows_accepted,
-                rows_rejected=count.rows_rejected,
-            )
-        )
+def _record(batch: BatchContext, kind: str, reason: str = "") -> Entry:
+    order, counts = batch.order, {f.name: f for f in batch.files}
+    files = [
+        PublishedFile(sha256=f.sha256, bytes=f.bytes, **asdict(counts.get(f.name) or _no_rows(f.name, f.feed)))
+        for f in order.files
+    ]
+    rows = _row_counts(files)
     return Entry(
         batch_id=order.batch_id,
         kind=kind,
@@ -97,105 +101,81 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
         revision=order.revision,
         fingerprint=_fingerprint(batch) if kind == "batch" else "",
         identity=identity(order.source, order.batch_date, [(f.feed, f.sha256) for f in order.files]),
-        rows_read=sum(f.rows_read for f in files),
-        rows_accepted=sum(f.rows_accepted for f in files),
-        rows_rejected=sum(f.rows_rejected for f in files),
+        rows_read=rows["rows_read"],
+        rows_accepted=rows["rows_accepted"],
+        rows_rejected=rows["rows_rejected"],
         score=score(batch.findings),
         validation_status=status(batch.findings),
         files=tuple(files),
-        whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.judged and whole(batch, f)),
+        whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.validated and batch.is_whole(f)),
         task_values=_task_values(batch),
         reason=reason,
         file_revisions={f.name: f.revision for f in order.files if f.revision != order.revision},
     )
 
 
-def _fingerprint(batch: Batch) -> str:
+def _no_rows(name: str, feed: str) -> FileCounts:
+    return FileCounts(name=name, feed=feed, rows_read=0, rows_accepted=0, rows_rejected=0)
+
+
+def _row_counts(files: Sequence[FileCounts | PublishedFile]) -> dict[str, int]:
+    return {name: sum(getattr(f, name) for f in files) for name in ("rows_read", "rows_accepted", "rows_rejected")}
+
+
+def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
     done = definitions.Written(
         batch_id=batch.order.batch_id,
-        tables=written(batch),
-        whole=computed_whole(batch),
+        tables=batch.written_tables(),
+        whole=_recomputed_tables(batch),
         held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
     )
     now = definitions.fingerprint(batch.source, batch.values)
     return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
 
 
-def _files(batch: Batch) -> list[FileCounts]:
-    return [f for j in batch.judged.values() for f in j.files]
+def _recomputed_tables(batch: BatchContext) -> set[str]:
+    """Returns the tables that this batch computed from all rows that they follow: no older row is left in them."""
+    source, order = batch.source, batch.order
+
+    def is_newest(feed: Feed) -> bool:
+        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
+
+    replaced = (f for f in source.feeds if isinstance(f.stored_as, Snapshot) and f.name in batch.validated)
+    found = {batch.name("silver", f.name) for f in replaced if is_newest(f)}
+    found |= {batch.name("silver", t.name) for t in source.hierarchies if t.upstream in batch.validated}
+    whole = {batch.name("gold", g.name) for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
+    return found | (whole & batch.written_tables())
 
 
-def _task_values(batch: Batch) -> dict[str, str]:
-    files = _files(batch)
+def _task_values(batch: BatchContext) -> dict[str, str]:
     return {
         "batch_id": batch.order.batch_id,
         "batch_date": batch.order.batch_date.isoformat(),
         "validation_status": status(batch.findings),
         "high_severity_count": str(high(batch.findings)),
-        "rows_read": str(sum(f.rows_read for f in files)),
-        "rows_accepted": str(sum(f.rows_accepted for f in files)),
-        "rows_rejected": str(sum(f.rows_rejected for f in files)),
+        **{name: str(count) for name, count in _row_counts(batch.files).items()},
         **batch.task_values,
     }
 
 
-def _ops_rows(batch: Batch) -> dict[str, pa.Table]:
-    rows = {
+# ---- the rows of `ops`
+
+
+def _ops_rows(batch: BatchContext) -> dict[str, pa.Table]:
+    attempt = {"batch_id": batch.order.batch_id, "attempt": batch.order.attempt}
+    rows: Mapping[str, list[dict[str, object]]] = {
         "ops.validation_results": [_finding_row(batch, f) for f in batch.findings],
-        "ops.processing_log": [_task_row(batch, t) for t in batch.tasks],
+        "ops.processing_log": [{**attempt, **asdict(t)} for t in batch.tasks],
     }
-    found = {table: pa.Table.from_pylist(news, schema=OPS[table]) for table, news in rows.items()}
-    if batch.judged:
-        found["ops.quarantine"] = quarantine(batch.judged.values(), batch.order)
-    return found
+    # Of a row only the columns of the table are taken.
+    tables = {table: pa.Table.from_pylist(some, schema=OPS[table]) for table, some in rows.items()}
+    if batch.validated:
+        tables["ops.quarantine"] = quarantine(batch.validated.values(), batch.order)
+    return tables
 
 
-def _finding_row(batch: Batch, f: RuleResult) -> Mapping[str, object]:
-    return {
-        "batch_id": batch.order.batch_id,
-        "feed": f.feed,
-        "rule": f.rule,
-        "severity": f.severity,
-        "action": f.action,
-        "checked": f.checked,
-        "broken": f.broken,
-        "share": f.broken / f.checked if f.checked else 0.0,
-        "description": f.description,
-    }
-
-
-def _task_row(batch: Batch, t: Task) -> Mapping[str, object]:
-    return {
-        "batch_id": batch.order.batch_id,
-        "attempt": batch.order.attempt,
-        "task": t.task,
-        "status": t.status,
-        "started_at": t.started_at,
-        "finished_at": t.finished_at,
-        "total_records": t.total,
-        "valid_records": t.valid,
-        "invalid_records": t.invalid,
-        "archived_files": t.files,
-    }
-
-
-def _result(batch: Batch, kind: Outcome, written: Entry) -> Result:
-    return Result(
-        batch_id=written.batch_id,
-        outcome=kind,
-        reason=written.reason,
-        batch_seq=written.batch_seq,
-        published_at=(written.published_at or datetime.now(UTC)).isoformat(),
-        rows_read=written.rows_read,
-        rows_accepted=written.rows_accepted,
-        rows_rejected=written.rows_rejected,
-        score=written.score,
-        validation_status=written.validation_status,
-        files=tuple(_files(batch)),
-        findings=tuple(f for f in batch.findings if f.broken),
-        corrections=batch.corrections,
-        task_values=dict(written.task_values),
-        table_versions=dict(written.table_versions),
-        seconds=dict(batch.seconds),
-    )
+def _finding_row(batch: BatchContext, finding: RuleResult) -> dict[str, object]:
+    share = finding.broken / finding.checked if finding.checked else 0.0
+    return {"batch_id": batch.order.batch_id, **asdict(finding), "share": share}

@@ -1,11 +1,25 @@
-"""Adds declared columns to rows."""
+"""Small pieces of SQL that several transformations share: declared columns, and a row as one text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
 from pipeline.model import Derived
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One expression of a declaration: its name, its query over rows, and the columns that it reads, if known.
+
+    `among` returns, as `_source_file` and `_record`, the rows that it is computed for; without `among` it is all rows.
+    """
+
+    name: str
+    query: Callable[[DataFrame], DataFrame]
+    needs: tuple[str, ...] = ()
+    among: Callable[[DataFrame], DataFrame] | None = None
 
 
 def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
@@ -16,7 +30,7 @@ def derive(df: DataFrame, derived: Sequence[Derived]) -> DataFrame:
 
 
 def in_turn(derived: Sequence[Derived]) -> list[list[Derived]]:
-    """Returns the columns in groups, each of which needs those before it only."""
+    """Returns the columns in groups; each group needs only the groups before it."""
     waiting, turns = list(derived), list[list[Derived]]()
     while waiting:
         names = {d.name for d in waiting}
@@ -31,3 +45,11 @@ def in_turn(derived: Sequence[Derived]) -> list[list[Derived]]:
 def words(sql: str) -> set[str]:
     """Returns the words of an expression: all columns that it needs are among them."""
     return set(re.findall(r"\w+", sql))
+
+
+def text_key_sql(names: Sequence[str]) -> str:
+    """Returns SQL for some columns as one text. Different values have different texts: each follows its length."""
+    values = [
+        f"coalesce(concat(CAST(length(CAST({c} AS STRING)) AS STRING), ':', CAST({c} AS STRING)), '-')" for c in names
+    ]
+    return f"concat({', '.join(values)})"

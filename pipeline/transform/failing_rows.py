@@ -1,10 +1,9 @@
-"""Tries declared SQL on some of the rows, to find those that an error comes from, and the expression."""
+"""After an error of the engine, finds the row and the expression at fault, by trying SQL on some of the rows."""
 
 import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,23 +15,11 @@ from pyspark.sql import DataFrame
 from pipeline.errors import InvalidValue
 from pipeline.lake.engine_errors import within
 from pipeline.lake.lake import Lake, MaterializedRows
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One expression of a declaration: its name, its query over rows, and the columns that it is computed of, if known.
-
-    `among` gives, as `_source_file` and `_record`, the rows that it is computed of; without it, it is computed of all.
-    """
-
-    name: str
-    query: Callable[[DataFrame], DataFrame]
-    needs: tuple[str, ...] = ()
-    among: Callable[[DataFrame], DataFrame] | None = None
+from pipeline.transform.derived_columns import Part
 
 
 def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> InvalidValue | None:
-    """Runs a query over rows; returns what is wrong with a value of them. Other errors are raised."""
+    """Runs a query over rows, and returns the error of a value among them. Other errors are raised."""
     try:
         shutil.rmtree(_run(query, rows, lake).path, ignore_errors=True)
     except InvalidValue as error:
@@ -41,7 +28,7 @@ def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake
 
 
 def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> npt.NDArray[np.bool_]:
-    """Returns which rows a query gives back, by `_source_file` and `_record`; none where it cannot be computed."""
+    """Returns per row whether a query returns it, by `_source_file` and `_record`; none where the query fails."""
     try:
         kept = _run(query, rows, lake).arrow()
     except InvalidValue:
@@ -76,7 +63,7 @@ def failing(
     lake: Lake,
     struck: npt.NDArray[np.bool_],
 ) -> Iterator[tuple[int, InvalidValue]]:
-    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may strike out more."""
+    """Finds, by halving, the rows of which a query cannot be computed, lowest first. The caller may exclude more."""
     spans = [(0, rows.num_rows)]
     while spans:
         low, high = spans.pop()
@@ -104,7 +91,7 @@ def located(error: InvalidValue, parts: Sequence[Part], rows: MaterializedRows, 
 
 
 def _row(table: pa.Table) -> dict[str, Any]:
-    """Returns the one row of a table, without what Python has no value for: the end of time lies behind its last year."""
+    """Returns the one row of a table, without values that Python cannot represent (times after the year 9999)."""
     row = dict[str, Any]()
     for name in table.column_names:
         with contextlib.suppress(OverflowError, ValueError):

@@ -1,14 +1,12 @@
-"""Finds the root of each node of a tree, on the driver: a catalogue has thousands of categories, not millions."""
+"""Finds the root of each node of a hierarchy, in this process: a catalog has thousands of categories, not millions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.contract import RuleResult
-from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
+from pipeline.lake.lake import arrow_schema
 from pipeline.model import HIGH, MEDIUM, WARN, Hierarchy, Rule, Source, columns_of
 
 PARENT_IS_LISTED = Rule(
@@ -22,16 +20,10 @@ NODE_HAS_A_ROOT = Rule(
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Grown:
-    """What a batch changes in a tree's table, as signed rows, and what is wrong with the tree."""
-
-    rows: MaterializedRows
-    findings: tuple[RuleResult, ...]
-
-
-def grow(hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table, lake: Lake) -> Grown:
-    """Computes the tree's table from its current nodes; only rows that differ from `before` are in the change."""
+def build_hierarchy(
+    hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table
+) -> tuple[pa.Table, tuple[RuleResult, ...]]:
+    """Returns the signed rows of the hierarchy that differ from `before`, and the results of the rules about it."""
     columns = source.hierarchy_columns(hierarchy)
     parents = dict(zip(nodes[hierarchy.id].to_pylist(), nodes[hierarchy.parent].to_pylist(), strict=True))
     found = roots(parents)
@@ -39,18 +31,13 @@ def grow(hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table
     was = {tuple(row.values()) for row in before.select(names).to_pylist()}
     now = {(node, parent, found[node]) for node, parent in parents.items()}
     schema = arrow_schema((*columns, *columns_of("_sign INT")))
-    signed = [
-        dict(zip(schema.names, (*row, sign), strict=True))
-        for rows, sign in ((was - now, -1), (now - was, 1))
-        for row in rows
-    ]
-    path = lake.work / f"tree_{hierarchy.name}.parquet"
-    pq.write_table(pa.Table.from_pylist(signed, schema=schema), path)
-    return Grown(rows=lake.open_parquet(path), findings=_findings(hierarchy, parents, found))
+    differing = ((row, sign) for rows, sign in ((was - now, -1), (now - was, 1)) for row in rows)
+    signed = [dict(zip(schema.names, (*row, sign), strict=True)) for row, sign in differing]
+    return pa.Table.from_pylist(signed, schema=schema), _findings(hierarchy, parents, found)
 
 
 def roots(parents: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Tells each node's root: the first ancestor without a listed parent; None where the way up ends in a circle."""
+    """Returns each node's root: the first ancestor without a listed parent; None where its ancestors form a cycle."""
     found: dict[Any, Any] = {}
     for node in parents:
         at, path = node, dict[Any, None]()

@@ -1,7 +1,7 @@
-"""Finds rows of one batch that stand for the same thing, and settles those of one file: there the later record stands.
+"""Finds ties: rows of one batch with the same key, instant and revision. In one file the later record counts.
 
-Two rows tie when they have the same key, instant and revision. Nothing of this needs the engine: a batch's judged rows lie
-as Parquet beside this process. Every tie is counted by a HIGH rule with examples, whatever settles it.
+Needs no engine: the validated rows of a batch are Parquet files on this machine. A HIGH rule counts every tie, with
+examples, also where the order of records decides.
 """
 
 from collections.abc import Sequence
@@ -28,10 +28,11 @@ AGREE = Rule(
 COME_ONCE = Rule(
     "rows_come_once", "true", severity=HIGH, description="no two rows of the batch are equal: they count as one"
 )
+_LINE = "`Derived('line', 'BIGINT', '_record')` makes one"
 ADVICE = {
     AGREE.name: "in one file the later record stands, between files the higher text; send the right rows again under a "
     "file's name, or with `revision` in the trigger",
-    COME_ONCE.name: "where each of them counts, add a column that tells them apart, such as a line number; `Derived('line', 'BIGINT', '_record')` makes one",
+    COME_ONCE.name: f"where each of them counts, add a column that tells them apart, such as a line number; {_LINE}",
 }
 EXAMPLES = 3
 _WHERE = pa.schema([("_source_file", pa.string()), ("_record", pa.int64()), ("_raw", pa.string())])
@@ -50,20 +51,20 @@ NO_TIES = Ties(differing=_WHERE.empty_table())
 
 
 def tie_breaker(feed: Feed) -> tuple[str, ...]:
-    """Returns the columns that decide between rows of one instant before anything else does."""
+    """Returns the columns that decide first between rows of one instant."""
     return feed.stored_as.tie_breaker if isinstance(feed.stored_as, Scd2) else ()
 
 
 @lru_cache(maxsize=1)
 def _database(spill: str) -> duckdb.DuckDBPyConnection:
-    """Opens one database for the process, which holds no table: to open one costs more than to ask it about a small batch."""
+    """Opens one database for the process, without tables: to open one costs more than a query about a small batch."""
     return duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2})
 
 
 def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[MaterializedRows, Ties]:
-    """Marks the rows that a later record of their file stands for (`_superseded`), and returns all ties of the accepted rows.
+    """Marks the rows that a later record of their file replaces (`_superseded`), and returns all ties.
 
-    `rows` are a feed's judged rows; where a row has to be marked they are written anew.
+    `rows` are a feed's validated rows; where a row has to be marked, they are written to a new file.
     """
     if not rows.rows:
         return rows, NO_TIES
@@ -85,7 +86,7 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
 
 
 def _same(feed: Feed) -> str:
-    """Writes SQL for the columns that rows of a tie share."""
+    """Returns SQL for the columns that rows of a tie share."""
     instant = (
         ()
         if isinstance(feed.stored_as, Scd1)
@@ -97,7 +98,7 @@ def _same(feed: Feed) -> str:
 
 
 def _rows_of_ties(feed: Feed, accepted: str, same: str) -> str:
-    """Writes SQL for the rows of ties: whether they differ, which copy of equal ones each is, and its place in its file."""
+    """Returns SQL for the rows of ties: whether they differ, the number among equal ones, the place in the file."""
     named = [f'"{c}"' for c in tie_breaker(feed)]
     content = _listed(feed.input_names)
     alike = ", ".join((same, *named))
@@ -108,7 +109,9 @@ def _rows_of_ties(feed: Feed, accepted: str, same: str) -> str:
                 AND NOT bool_or(_deleted) OVER (PARTITION BY {alike}) AS _differs,
             row_number() OVER (PARTITION BY {same}, _content, _deleted ORDER BY _source_file, _record) AS _copy,
             row_number() OVER (PARTITION BY {same}, _deleted, _source_file ORDER BY {order}) AS _place
-        FROM (SELECT *, hash(row({content})) AS _content, count(*) OVER (PARTITION BY {same}) AS _many FROM ({accepted}))
+        FROM (
+            SELECT *, hash(row({content})) AS _content, count(*) OVER (PARTITION BY {same}) AS _many FROM ({accepted})
+        )
         WHERE _many > 1 ORDER BY _source_file, _record"""
 
 
@@ -122,7 +125,7 @@ def _ties(found: pa.Table) -> Ties:
 
 
 def _equal_rows(db: Any, accepted: str, files: dict[str, list[str]], names: Sequence[str]) -> Ties:
-    """Counts the rows that repeat another in every delivered column: all columns are the key of a set."""
+    """Counts the rows that repeat another one in every delivered column."""
     groups = f"SELECT {_listed(names)}, count(*) AS _many FROM ({accepted}) GROUP BY ALL HAVING count(*) > 1"
     repeats = db.execute(f"SELECT coalesce(sum(_many - 1), 0) FROM ({groups})", files).fetchone()[0]
     if not repeats:
@@ -144,7 +147,7 @@ def _listed(names: Sequence[str], of: str = "") -> str:
 
 
 def _marked(rows: MaterializedRows, overruled: pa.Table, path: Path) -> MaterializedRows:
-    """Writes the rows anew, with `_superseded` true for those that are named by file and record."""
+    """Writes the rows to a new file, with `_superseded` true for the accepted ones among `overruled`."""
     names = overruled["_source_file"].to_numpy(zero_copy_only=False)
     records = overruled["_record"].to_numpy()
     by_file = {name: records[names == name] for name in set(names)}
@@ -155,7 +158,7 @@ def _marked(rows: MaterializedRows, overruled: pa.Table, path: Path) -> Material
             record = batch["_record"].to_numpy()
             for name, some in by_file.items():
                 mask |= pc.equal(batch["_source_file"], name).to_numpy(zero_copy_only=False) & np.isin(record, some)
-            # A rejected row has no say, and so nothing stands for it.
+            # A rejected row takes part in no tie.
             accepted = pc.is_null(batch["_reasons"]).to_numpy(zero_copy_only=False)
             at = rows.schema.get_field_index("_superseded")
             writer.write_batch(batch.set_column(at, "_superseded", pa.array(mask & accepted)))

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, and the README's ways to read tables, on the lake that the demo leaves."""
+"""The demo as a user runs it, and the documented ways to read tables, on the lake that the demo leaves."""
 
 import json
 import os
@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import DOCS, PAGES, Block, blocks
 
 from pipeline import reader
 
 PROJECT = Path(__file__).parents[2]
 EXAMPLE = PROJECT / "landing_zone_example"
+READ_TABLES = DOCS / "how-to" / "read-tables.md"
 LAKEGATE = str(Path(sys.executable).parent / "lakegate")
 
 pytestmark = pytest.mark.sail
@@ -40,9 +42,10 @@ class Demo:
 
 
 def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    modules = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     environment = {
         **os.environ,
-        "PYTHONPATH": str(PROJECT),
+        "PYTHONPATH": modules,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
@@ -56,8 +59,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     return Demo(site=folder / "site", done=run(LAKEGATE, "demo", "site", "--engine", "sail", cwd=folder, check=False))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", (PROJECT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def python_blocks() -> list[Block]:
+    return blocks(READ_TABLES, "python")
 
 
 def documented_rejects() -> Counter[tuple[str, str]]:
@@ -128,17 +131,11 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
         ("SELECT gender AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 503", ["Female"]),
         ("SELECT age_group AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 504", ["n/a"]),
         (
-            (
-                "SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history"
-                " WHERE product_number = 'STORM-1' ORDER BY a"
-            ),
+            "SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history WHERE product_number = 'STORM-1' ORDER BY a",
             ["2025-01-01", "2026-01-01"],
         ),
         (
-            (
-                "SELECT sales_amount AS a FROM crm_erp.gold.fact_sales"
-                " WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a"
-            ),
+            "SELECT sales_amount AS a FROM crm_erp.gold.fact_sales WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a",
             [32, 96],
         ),
         (
@@ -147,20 +144,14 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
         ),
         ("SELECT revenue AS a FROM crm_erp.gold.revenue_by_country WHERE country IS NULL", [94]),
         (
-            (
-                "SELECT price AS a FROM clickstream.silver.enriched_events"
-                " WHERE itemid = 1 AND event = 'view' ORDER BY event_time"
-            ),
+            "SELECT price AS a FROM clickstream.silver.enriched_events WHERE itemid = 1 AND event = 'view' ORDER BY event_time",
             [89, 94, 94],
         ),
         ("SELECT count(*) AS a FROM clickstream.gold.fact_sales WHERE transactionid = 501", [1]),
         ("SELECT count(price) + count(category_id) AS a FROM clickstream.silver.enriched_events WHERE itemid = 6", [0]),
         ("SELECT price AS a FROM clickstream.gold.fact_sales WHERE itemid = 3", [None]),
         (
-            (
-                "SELECT root AS a FROM clickstream.silver.categories"
-                " WHERE categoryid IN (111, 310, 900) ORDER BY categoryid"
-            ),
+            "SELECT root AS a FROM clickstream.silver.categories WHERE categoryid IN (111, 310, 900) ORDER BY categoryid",
             [100, 310, None],
         ),
         (
@@ -189,25 +180,44 @@ def test_a_folder_that_holds_something_is_left_alone(demo: Demo) -> None:
     assert (refused.returncode, "is not empty" in refused.stderr) == (2, True)
 
 
-@pytest.mark.parametrize("block", [b for b in blocks("python") if "spark.read" not in b])
-def test_the_readmes_python_runs_as_it_stands(demo: Demo, block: str) -> None:
-    assert run(sys.executable, "-c", block, cwd=demo.site).stderr == ""
+@pytest.mark.parametrize(
+    "block", [b for b in python_blocks() if "spark.read" not in b.text], ids=lambda block: block.text.split()[1]
+)
+def test_the_documented_python_runs_as_it_stands(demo: Demo, block: Block) -> None:
+    if "polars" in block.text:
+        pytest.importorskip("polars")
+    done = run(sys.executable, "-c", block.text, cwd=demo.site)
+    assert done.stderr == ""
+    assert done.stdout or (demo.site / "daily_sales.csv").read_text(encoding="utf-8-sig").count("\n") > 2
 
 
-def test_the_readmes_spark_runs_as_it_stands(demo: Demo) -> None:
-    (block,) = (b for b in blocks("python") if "spark.read" in b)
+def test_the_documented_spark_runs_as_it_stands(demo: Demo) -> None:
+    (block,) = (b for b in python_blocks() if "spark.read" in b.text)
     session = (
         "from pipeline import contract\nfrom pipeline.engine.session import open_session\n"
         'spark = open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
     )
-    assert "Lanterns" in run(sys.executable, "-c", session + block, cwd=demo.site).stdout
+    assert "Lanterns" in run(sys.executable, "-c", session + block.text, cwd=demo.site).stdout
 
 
-def test_the_readmes_reading_commands_run_as_they_stand(demo: Demo) -> None:
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("lakegate ")]
-    reading = [
-        shlex.split(c, comments=True) for c in commands if c.split()[1] in {"tables", "sql", "status", "batches"}
+def test_the_documented_reading_commands_run_as_they_stand(demo: Demo) -> None:
+    shown = [
+        line
+        for page in PAGES
+        for block in blocks(page, "sh")
+        for line in block.text.splitlines()
+        if line.startswith("lakegate ")
     ]
-    assert len(reading) >= 4
+    commands = {tuple(shlex.split(line, comments=True)) for line in shown}
+    reading = [c for c in commands if c[1] in {"tables", "sql", "status", "batches"} and "ID" not in c]
+    assert len(reading) >= 5
     for command in reading:
         assert run(*command, cwd=demo.site).stdout
+
+
+def test_the_readme_shows_what_the_demo_prints(demo: Demo) -> None:
+    (shown,) = (b for b in blocks(PROJECT / "README.md", "text") if "The shop, batch by batch" in b.text)
+    printed = [" ".join(re.sub(r"^  [0-9a-f]{6}  ", "", line).split()) for line in demo.done.stdout.splitlines()]
+    for line in shown.text.splitlines():
+        words = " ".join(re.sub(r"^  [0-9a-f]{6}  ", "", line).split()).removesuffix(" …").rstrip(",")
+        assert any(one.startswith(words) for one in printed), line

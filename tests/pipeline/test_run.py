@@ -139,6 +139,60 @@ def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> 
     ]
 
 
+def test_every_task_and_every_stage_is_on_record_with_its_own_start_and_end(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES)
+    site.said.clear()
+    result = site.deliver("2026-03-02", prices=MORE, visits="member_id | room\n m1 | hall")
+
+    log = {r["task"]: r for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id}
+    of = {
+        "merge": ["append till.bronze.prices", "merge till.silver.prices", "write till.silver.prices"],
+        "enrichment": ["count references"],
+        "summary": [
+            "count distinct till.silver.prices",
+            "aggregate till.gold.takings",
+            "write till.gold.takings",
+            "append ops.pair_counts",
+        ],
+    }
+    of["merge"] += [task.replace("prices", "visits") for task in of["merge"]]
+    assert log.keys() == {
+        "load_prices",
+        "load_visits",
+        "validation",
+        *of,
+        *(t for tasks in of.values() for t in tasks),
+        "check quality",
+    }
+    for stage, tasks in of.items():
+        assert log[stage]["started_at"] == min(log[t]["started_at"] for t in tasks)
+        assert log[stage]["finished_at"] == max(log[t]["finished_at"] for t in tasks)
+    for before, after in (
+        ("append till.bronze.prices", "write till.silver.prices"),
+        ("merge till.silver.prices", "aggregate till.gold.takings"),
+        ("count distinct till.silver.prices", "aggregate till.gold.takings"),
+        ("write till.silver.visits", "count references"),
+        ("count references", "check quality"),
+        ("check quality", "write till.gold.takings"),
+        ("write till.gold.takings", "append ops.pair_counts"),
+    ):
+        assert log[before]["finished_at"] <= log[after]["started_at"]
+    assert log["write till.silver.prices"]["total_records"] == 3
+    assert all(r["status"] == "SUCCESS" for r in log.values())
+
+    said = {p.values["task"]: p.values for p in site.said if p.event == "task.finished"}
+    assert said.keys() == log.keys() - of.keys()
+    assert (said["write till.gold.takings"]["table"], said["write till.gold.takings"]["rows"]) == (
+        "till.gold.takings",
+        3,
+    )
+    seconds = {p.stage: p.values["seconds"] for p in site.said if p.event == "stage.finished"}
+    for stage, task in (("merge", "merge"), ("enrich", "enrichment"), ("summarise", "summary")):
+        assert seconds[stage] == pytest.approx(
+            (log[task]["finished_at"] - log[task]["started_at"]).total_seconds(), abs=0.002
+        )
+
+
 # ---- other people's commits
 
 
@@ -239,8 +293,9 @@ def test_the_last_failure_goes_on_record(site: Site) -> None:
         for r in site.rows("ops.processing_log")
         if r["batch_id"] == result.batch_id and r["attempt"] == 3
     }
-    assert log.keys() == {"load_prices", "validation", "merge"}
-    assert (log["validation"], log["merge"][:6]) == ("SUCCESS", "FAILED")
+    assert log.keys() == {"load_prices", "validation", "merge", "append till.bronze.prices", "merge till.silver.prices"}
+    assert (log["validation"], log["append till.bronze.prices"]) == ("SUCCESS", "SUCCESS")
+    assert (log["merge"][:6], log["merge till.silver.prices"][:6]) == ("FAILED", "FAILED")
     assert site.draw("ops.quarantine", "batch_id", "reasons") == drawn(
         f"batch_id | reasons\n {result.batch_id} | item_is_given"
     )

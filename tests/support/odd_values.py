@@ -24,8 +24,8 @@ from pipeline.sources.crm_erp.enriched import SALES
 from pipeline.sources.crm_erp.feeds import day, spelt_out
 from pipeline.sources.retail.feeds import products
 from pipeline.sources.retail.gold import date_key, ratio
-from pipeline.transform.enrich import NEVER
-from pipeline.transform.merge import as_one_text
+from pipeline.transform.derived_columns import text_key_sql
+from pipeline.transform.point_in_time import NEVER
 
 ENDS = ("", "\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029", "\x0b", " ", "\x00")
 DAYS = [
@@ -184,7 +184,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
             xxhash64(s)
             xxhash64(s, s IS NULL)
         """),
-        as_one_text(["s"]),
+        text_key_sql(["s"]),
         day("s"),
         spelt_out("s", {"M": "Male", "F": "Female", "S": "Single"}),
         _of_s(_VOLUME, "dimensions_cm"),
@@ -201,7 +201,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
             xxhash64(s, r)
             concat_ws('-', s, r)
         """),
-        as_one_text(["s", "r"]),
+        text_key_sql(["s", "r"]),
     ),
     "dates": (
         *_lines("""
@@ -232,7 +232,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
         f"unix_micros({NEVER}) - unix_micros(CAST(d AS TIMESTAMP))",
         _MONTH.replace("order_date", "d"),
         date_key("d"),
-        as_one_text(["d"]),
+        text_key_sql(["d"]),
     ),
     "times": (
         *_lines("""
@@ -253,7 +253,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
         """),
         f"t < {NEVER}",
         f"t <= {NOW}",
-        as_one_text(["t"]),
+        text_key_sql(["t"]),
     ),
     "amounts": (
         *_lines("""
@@ -291,7 +291,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
         """),
         ratio("m", "i"),
         ratio("100 * m", "i"),
-        as_one_text(["m", "i"]),
+        text_key_sql(["m", "i"]),
     ),
     "large": (
         TIME,
@@ -301,7 +301,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
         "xxhash64(timestamp)",
         "timestamp % 7",
         "timestamp div 1000",
-        as_one_text(["timestamp"]),
+        text_key_sql(["timestamp"]),
     ),
     "truths": (
         *_lines("""
@@ -314,7 +314,7 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
             xxhash64(o)
             CASE WHEN o THEN 'a' WHEN p THEN 'b' ELSE 'c' END
         """),
-        as_one_text(["o", "p"]),
+        text_key_sql(["o", "p"]),
     ),
 }
 AGGREGATES: Mapping[str, Sequence[str]] = {

@@ -50,7 +50,7 @@ def _unpublished_versions(published: "PublishedVersions") -> Diagnostics:
         return
     for table, newest in reader.newer(published).items():
         problem = f"{table} has version {newest}, published is {published.versions[table]}: another program's commit"
-        effect = "batches of its source fail until you adopt it or undo it: README.md, Commits of others"
+        effect = "batches of its source fail until you adopt it or undo it: docs/how-to/commits-of-others.md"
         yield bad("tables", f"{problem}; {effect}")
 
 

@@ -16,7 +16,7 @@ from daemon.files.file_systems import MODELESS, file_system_of
 from pipeline.engine.jars import JARS
 
 DAILY = "retail.gold.daily_sales"
-README = Path(__file__).parents[3] / "README.md"
+COMMITS_OF_OTHERS = "docs/how-to/commits-of-others.md"
 SAIL = '[spark]\nengine = "sail"\n'
 
 
@@ -150,8 +150,8 @@ def test_another_programs_commit_is_bad_and_an_unfinished_attempt_is_noted(site:
     assert [v for v, _ in found(site, "tables")] == [OK, BAD]
     sentence = found(site, "tables")[1][1]
     assert f"{DAILY} has version 2, published is 1: another program's commit" in sentence
-    assert "README.md, Commits of others" in sentence
-    assert "\n### Commits of others\n" in README.read_text()
+    assert COMMITS_OF_OTHERS in sentence
+    assert (Path(__file__).parents[3] / COMMITS_OF_OTHERS).exists()
     (site.root / "lake" / "_journal").mkdir()
     (site.root / "lake" / "_journal" / "b2.json").write_text("{}")
     assert [v for v, _ in found(site, "tables")] == [OK, NOTE]

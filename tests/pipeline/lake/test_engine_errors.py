@@ -31,7 +31,7 @@ from pipeline.model import (
     select_rows,
 )
 from pipeline.run import MEND_VALUE
-from pipeline.transform.judging import MOST_UNFIT
+from pipeline.transform.unfit_rows import MOST_UNFIT
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -303,12 +303,20 @@ def _must_stand_on_record_alone(site: Site, result: Result, before: dict[str, li
     assert site.broken(result)["minutes_are_not_negative"] == (4, 1)
     log = [r for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id]
     assert draw(log, "task", "attempt", "total_records", "valid_records", "invalid_records") == drawn("""
-        task         | attempt | total_records | valid_records | invalid_records
-        load_tickets | 1       | 4             | 4             | 0
-        validation   | 1       | 4             | 3             | 1
-        merge        | 1       | 4             | 3             | 1
-        enrichment   | 1       | 0             | 0             | 0
+        task                       | attempt | total_records | valid_records | invalid_records
+        load_tickets               | 1       | 4             | 4             | 0
+        validation                 | 1       | 4             | 3             | 1
+        merge                      | 1       | 4             | 3             | 1
+        append desk.bronze.tickets | 1       | 3             | 3             | 0
+        match desk.silver.tickets  | 1       | 3             | 3             | 0
+        merge desk.silver.tickets  | 1       | 3             | 3             | 0
+        write desk.silver.tickets  | 1       | 3             | 3             | 0
+        enrichment                 | 1       | 0             | 0             | 0
+        count references           | 1       | 0             | 0             | 0
+        check quality              | 1       | 0             | 0             | 0
     """)
+    failed = {r["task"]: r["status"] for r in log if r["status"] != "SUCCESS"}
+    assert failed == {"check quality": f"FAILED: {result.reason}"}
 
 
 @on_sail

@@ -1,0 +1,177 @@
+"""What the tasks of a feed do: append to bronze, find the current versions, merge, count ties."""
+
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+
+from pipeline.commit.manifest import OPS, REJECTED_KEYS
+from pipeline.commit.revisions import superseded
+from pipeline.lake.lake import MaterializedRows
+from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
+from pipeline.stages.context import BatchContext
+from pipeline.stages.error_place import errors_of
+from pipeline.stages.task_graph import Results
+from pipeline.transform.change import TableChange
+from pipeline.transform.history_paths import (
+    REBUILD,
+    current_versions,
+    first_versions,
+    incoming_events,
+    merge_history,
+    rebuilds_all,
+    tied_with_events,
+)
+from pipeline.transform.merge import (
+    compares_with_stored,
+    merge_append,
+    merge_replace,
+    merge_scd1,
+    reads_all_deliveries,
+    tied_with_stored,
+)
+from pipeline.transform.snapshots import DeliveredSnapshot, MergeTarget, check_shrink, refuse_contradiction
+from pipeline.transform.validate import ValidatedFeed
+
+IN_MEMORY = 100_000  # accepted rows up to which this process itself passes them on, without the engine
+
+
+def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
+    """Returns the tables that a feed is merged into. Raises DataError where a revision may replace several files."""
+    order, source, manifest = batch.order, batch.source.name, batch.manifest
+    bronze, silver = batch.name("bronze", feed.name), batch.name("silver", feed.name)
+    deliveries = manifest.whole_deliveries(source, feed.name)
+    snapshots = [DeliveredSnapshot(batch_id=i, batch_date=d, revision=r) for i, d, r in deliveries]
+    if batch.is_whole(feed):
+        snapshots.append(
+            DeliveredSnapshot(batch_id=order.batch_id, batch_date=order.batch_date, revision=order.revision)
+        )
+    return MergeTarget(
+        order=order,
+        bronze=batch.table(bronze),
+        silver=batch.table_before(silver),
+        is_first=batch.attempt.began[bronze] == 0,
+        is_first_of_date=not manifest.has_date(source, order.batch_date),
+        snapshots=tuple(snapshots),
+        rejected_keys=_rejected_keys(batch, feed) if snapshots else OPS[REJECTED_KEYS].empty_table(),
+        superseded=superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else None,
+    )
+
+
+def _rejected_keys(batch: BatchContext, feed: Feed) -> pa.Table:
+    of_feed = (pc.field("source") == batch.source.name) & (pc.field("feed") == feed.name)
+    return batch.lake.arrow(REJECTED_KEYS, batch.attempt.version(REJECTED_KEYS), filter=of_feed)
+
+
+def matches_versions(feed: Feed, target: MergeTarget) -> bool:
+    """Returns whether the merge of a feed first finds the current versions of its keys."""
+    return isinstance(feed.stored_as, Scd2) and not target.is_first
+
+
+def match_reads_bronze(feed: Feed, target: MergeTarget) -> bool:
+    """Returns whether to find the current versions needs all events."""
+    return target.this_snapshot is not None and rebuilds_all(feed, target)
+
+
+def merge_reads_bronze(feed: Feed, target: MergeTarget) -> bool:
+    """Returns whether the merge of a feed may read rows that other batches brought, and so waits for bronze."""
+    match feed.stored_as:
+        case Scd2():
+            return not target.is_first
+        case Snapshot():
+            return reads_all_deliveries(target)
+    return target.superseded is not None
+
+
+def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> int:
+    """Appends the accepted rows of a feed to its bronze table."""
+    table = batch.name("bronze", validated.feed.name)
+    with errors_of(batch, table, validated.feed.name):
+        if validated.rows_accepted == validated.rows.rows:
+            rows: MaterializedRows | pa.Table = validated.rows
+        elif validated.rows_accepted > IN_MEMORY:
+            rows = batch.lake.materialize(
+                validated.rows.df.where("_reasons IS NULL"), f"accepted/{validated.feed.name}"
+            )
+        else:
+            rows = validated.accepted_table()
+        batch.attempt.append(table, rows)
+    return validated.rows_accepted
+
+
+def match_versions(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, _: Results) -> MaterializedRows:
+    """Finds the current versions of the keys of the batch."""
+    feed = validated.feed
+    with errors_of(batch, target.silver.name, feed.name):
+        current = current_versions(feed, incoming_events(validated), _with_bronze(batch, target))
+        return batch.lake.materialize(current, f"current/{feed.name}")
+
+
+def merge_feed(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results) -> TableChange:
+    """Computes the change of the feed's silver table."""
+    feed, silver, target = validated.feed, target.silver.name, _with_bronze(batch, target)
+    with errors_of(batch, silver, feed.name):
+        rows = batch.lake.materialize(_merged(validated, target, results), f"changes/{silver}")
+        change = TableChange(table=silver, key=feed.primary_key, rows=rows)
+        if _replaces_keys(feed, target):
+            refuse_contradiction(feed, target, change)
+            check_shrink(feed, target, change, batch.quality.max_snapshot_shrink)
+    return change
+
+
+def _replaces_keys(feed: Feed, target: MergeTarget) -> bool:
+    """Returns whether the keys that the batch lacks are closed or removed."""
+    if isinstance(feed.stored_as, Scd2):
+        return not target.is_first and target.this_snapshot is not None
+    return isinstance(feed.stored_as, Snapshot) and compares_with_stored(target)
+
+
+def _with_bronze(batch: BatchContext, target: MergeTarget) -> MergeTarget:
+    return replace(target, bronze=batch.table(target.bronze.name))
+
+
+def _merged(validated: ValidatedFeed, target: MergeTarget, results: Results) -> DataFrame:
+    feed = validated.feed
+    match feed.stored_as:
+        case Scd2() if target.is_first:
+            return first_versions(validated, target)
+        case Scd2():
+            current = _current(results)
+            return merge_history(feed, current.df, _paths(current), incoming_events(validated), target)
+        case Snapshot():
+            return merge_replace(validated, target)
+        case Append():
+            return merge_append(validated, target)
+        case Scd1():
+            return merge_scd1(validated, target)
+
+
+def _current(results: Results) -> MaterializedRows:
+    return next(r for r in results.values() if isinstance(r, MaterializedRows))
+
+
+def _paths(current: MaterializedRows) -> set[str]:
+    return set(current.arrow(["_path"])["_path"].unique().to_pylist())
+
+
+def may_tie(feed: Feed, target: MergeTarget) -> bool:
+    """Returns whether rows of the batch may tie with rows of other batches: only content decides between them."""
+    return isinstance(feed.stored_as, Scd2 | Scd1) and not (target.is_first or target.is_first_of_date)
+
+
+def count_ties(
+    batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results
+) -> MaterializedRows | None:
+    """Finds the records of the batch that only content tells from a row of another batch."""
+    feed, target = validated.feed, _with_bronze(batch, target)
+    with errors_of(batch, target.silver.name, feed.name):
+        if isinstance(feed.stored_as, Scd1):
+            tied = tied_with_stored(validated, target)
+        else:
+            current = _current(results)
+            paths = _paths(current)
+            if REBUILD not in paths:  # all events are newer than those of other batches
+                return None
+            tied = tied_with_events(feed, current.df, paths, incoming_events(validated), target)
+        return batch.lake.materialize(tied, f"ties/{feed.name}")

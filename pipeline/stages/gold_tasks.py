@@ -1,0 +1,212 @@
+"""What the tasks of gold tables do: compute and check every table before the first one is written."""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.contract import RuleResult
+from pipeline.errors import DataError, InvalidValue
+from pipeline.lake.engine_errors import within
+from pipeline.lake.lake import MaterializedRows
+from pipeline.model import Column, GoldKind, GoldTable
+from pipeline.stages.context import BatchContext
+from pipeline.stages.error_place import errors_of
+from pipeline.stages.silver_tasks import own_names
+from pipeline.stages.task_graph import Results
+from pipeline.transform.aggregate import (
+    AggregateInput,
+    BatchPosition,
+    aggregate,
+    all_parts,
+    build,
+    gold_columns,
+    rows_of_touched_keys,
+    sum_expressions,
+    typed,
+)
+from pipeline.transform.change import TableChange, changes_in, with_change
+from pipeline.transform.derived_columns import Part
+from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
+from pipeline.transform.failing_rows import column_of, located
+from pipeline.transform.findings import check_rows
+from pipeline.transform.quality import check_quality
+from pipeline.transform.silver_tables import SilverTables
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistinctCounts:
+    """The rows that a batch adds to `ops.pair_counts` for the gold tables that follow one table, and their effects."""
+
+    deltas: MaterializedRows
+    effects: MaterializedRows
+
+
+def batch_position(batch: BatchContext) -> BatchPosition:
+    """Returns the batch's place among the batches of its source."""
+    order, before = batch.order, batch.manifest.newest_batch_date(batch.source.name)
+    return BatchPosition(
+        batch_id=order.batch_id,
+        batch_seq=batch.manifest.newest_seq() + 1,
+        batch_date=order.batch_date,
+        as_of=max(before, order.batch_date) if before else order.batch_date,
+        as_of_before=before,
+    )
+
+
+def count_distinct(batch: BatchContext, followed: str, results: Results) -> DistinctCounts | None:
+    """Counts the values of the gold tables that follow a table, where the batch changes it."""
+    change = _change_of(batch, followed, results)
+    if change is None:
+        return None
+    tables, keep = [t for t in batch.source.gold if t.upstream == followed], batch.lake.materialize
+    with within(f"what gold counts of {followed}"):
+        deltas = keep(value_counts(tables, batch.source, change), f"pairs/{change.table}/deltas")
+        effects = effects_on_groups(tables, batch.source, deltas.df, batch.table(PAIR_COUNTS))
+        return DistinctCounts(deltas=deltas, effects=keep(effects, f"pairs/{change.table}/effects"))
+
+
+def full_name(batch: BatchContext, table: str) -> str:
+    """Returns the full name of a silver or gold table."""
+    return batch.name("gold" if any(g.name == table for g in batch.source.gold) else "silver", table)
+
+
+def _change_of(batch: BatchContext, table: str, results: Results) -> TableChange | None:
+    change = changes_in(results).get(full_name(batch, table))
+    return change if change is not None and change.rows.is_news else None
+
+
+def aggregate_table(
+    batch: BatchContext, table: GoldTable, position: BatchPosition, results: Results
+) -> TableChange | None:
+    """Computes and checks the change of a gold table; None where nothing of it may change.
+
+    Raises DataError where a check of the table fails; UnfitValue names the column, and the row, at fault.
+    """
+    name = batch.name("gold", table.name)
+    enriched = next((e for e in batch.source.enriched if e.name == table.upstream), None)
+    own = own_names(batch, enriched) if enriched else None
+    with errors_of(batch, name, enriched.upstream if enriched else table.upstream, own):
+        given = _input(batch, table, position, results)
+        if not given.may_change:
+            return None
+        try:
+            rows = batch.lake.materialize(aggregate(given), f"changes/{name}")
+        except InvalidValue as error:
+            raise _located(batch, given, error) from error
+        _check(given, rows)
+    return TableChange(table=name, key=table.grain, rows=rows)
+
+
+def _input(batch: BatchContext, table: GoldTable, position: BatchPosition, results: Results) -> AggregateInput:
+    counts = next((r for r in results.values() if isinstance(r, DistinctCounts)), None)
+    dimension, source = None, batch.source
+    if table.dimension:
+        stored = batch.table(batch.name("silver", table.dimension))
+        silver = SilverTables(source=source, tables={table.dimension: stored}, changes={})
+        dimension = silver.current(table.dimension, source.dimension_columns(table))
+    change = _change_of(batch, table.upstream, results)
+    return AggregateInput(
+        table=table,
+        stored=batch.table(batch.name("gold", table.name)),
+        change=change,
+        effects=counts.effects.df if counts and table.members else None,
+        dimension=dimension,
+        dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
+        source_rows=_source_rows(batch, table, change),
+        position=position,
+        values=batch.values,
+    )
+
+
+def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
+    """Returns all rows of the table that a gold table follows: with the batch, or for `per` without it."""
+    followed = full_name(batch, table.upstream)
+    if table.per:
+        before, own = batch.table_before(followed), batch.table(batch.name("gold", table.name))
+        # Rows that a table new to the lake never counted do not count back either.
+        return before.read() if before.version and not batch.lake.is_empty(own.name, own.version) else None
+    if table.kind is not GoldKind.RECOMPUTE:
+        return None
+    stored = batch.table(followed).read()
+    is_written = followed == batch.name("silver", table.upstream)
+    return stored if is_written or change is None else with_change(stored, change)
+
+
+def _check(given: AggregateInput, rows: MaterializedRows) -> None:
+    name, grain = given.stored.name, given.table.grain
+    check_rows(name, grain, rows)
+    signed = rows.arrow(["_sign", *grain])
+    now = signed.filter(pc.greater(signed["_sign"], 0))
+    if grain and now.num_rows and pc.max(now.group_by(grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1:
+        raise DataError(f"{name}: two rows share one {', '.join(grain)}, which is its grain; no table was changed")
+
+
+def check_batch_quality(batch: BatchContext, results: Results) -> None:
+    """Compares the whole batch with `[quality]`. Raises DataError where it is below."""
+    check_quality(batch.quality, [*batch.findings, *(f for r in results.values() for f in findings_of(r))], batch.files)
+
+
+def findings_of(result: object) -> tuple[RuleResult, ...]:
+    """Returns the results of rules that a task found."""
+    if isinstance(result, TableChange):
+        return result.findings
+    return result if isinstance(result, tuple) else ()
+
+
+def append_counts(batch: BatchContext, results: Results) -> int:
+    """Appends to `ops.pair_counts` what the batch adds to it."""
+    logs = [r.deltas for r in results.values() if isinstance(r, DistinctCounts)]
+    for log in logs:
+        batch.attempt.append(PAIR_COUNTS, log)
+    return sum(log.rows for log in logs)
+
+
+def task_values(batch: BatchContext, results: Results) -> dict[str, str]:
+    """Returns the batch's rows of tables with one row per batch, as text by column."""
+    changes, row_per_batch = changes_in(results), [t for t in batch.source.gold if t.row_per_batch]
+    found = [changes[name] for t in row_per_batch if (name := batch.name("gold", t.name)) in changes]
+    values = [value for change in found for row in change.rows.arrow().to_pylist() for value in row.items()]
+    return {n: _text(v) for n, v in values if not n.startswith("_") and n != "batch_id" and v is not None}
+
+
+def _text(value: object) -> str:
+    return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
+
+
+# ---- the place of an error
+
+
+def _located(batch: BatchContext, given: AggregateInput, error: InvalidValue) -> InvalidValue:
+    """Returns the error with its column, and with the row that the table follows, where one row alone is at fault."""
+    table = given.table
+    if given.change is None:
+        return error
+    if table.kind is GoldKind.AGGREGATE:
+        rows = given.counted_rows
+        sums = () if table.per else tuple(c for c in gold_columns(table) if c.name in table.sum)
+        parts = [Part(name=c.name, query=partial(_added, given, c)) for c in sums]
+        queries = {c: partial(_added_up, given, sql) for c, sql in sum_expressions(given).items()}
+    else:
+        columns = tuple(c for c in table.schema if c.name not in table.as_of_columns)
+        rows = rows_of_touched_keys(given) if table.kind is GoldKind.RECOMPUTE else given.counted_rows
+        parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
+        queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
+    error = column_of(error, queries, batch.lake)
+    suspects = batch.lake.materialize(rows, f"suspects/{table.name}")
+    return located(error, [p for p in parts if error.column in ("", p.name)], suspects, batch.lake)
+
+
+def _added(given: AggregateInput, column: Column, rows: DataFrame) -> DataFrame:
+    return rows.selectExpr(f"CAST({given.sql(given.table.sum[column.name])} AS {column.type}) AS {column.name}")
+
+
+def _added_up(given: AggregateInput, sql: str) -> DataFrame:
+    return all_parts(given).groupBy("_group").agg(F.expr(sql))
+
+
+def _one_column(table: GoldTable, column: Column, rows: DataFrame) -> DataFrame:
+    return typed(build(table, rows), [column])

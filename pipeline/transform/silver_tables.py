@@ -1,0 +1,53 @@
+"""The silver tables that an enriched or gold table reads, as the batch leaves them, and their changes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+
+from pipeline.lake.lake import MinMax, TableVersion
+from pipeline.model import Enriched, HierarchyJoin, Join, Source
+from pipeline.transform.change import TableChange
+
+
+@dataclass(frozen=True, kw_only=True)
+class SilverTables:
+    """Some silver tables of a source with this batch in them, and the changes of those that it changed, by name."""
+
+    source: Source
+    tables: Mapping[str, TableVersion]
+    changes: Mapping[str, TableChange]
+
+    def current(
+        self, table: str, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None
+    ) -> DataFrame:
+        """Returns the rows that are valid now: some columns, by default all; see `Lake.read` for `within`."""
+        stored = self.tables[table]
+        if not self.source.has_versions(table):
+            return stored.read(columns, within=within)
+        needed = None if columns is None else [*dict.fromkeys((*columns, "is_current"))]
+        rows = stored.read(needed, within=within).where("is_current")
+        return rows if columns is None else rows.select(*columns)
+
+    def rows_of(
+        self, table: Enriched, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None
+    ) -> DataFrame:
+        """Returns the rows of the feed that an enriched table is of: some columns, by default all; see `Lake.read`."""
+        if table.versions:
+            return self.tables[table.upstream].read(columns, within=within)
+        return self.current(table.upstream, columns, within=within)
+
+    def change_of(self, join: Join) -> TableChange | None:
+        """Returns what the batch changed in a partner's table; None where it changed nothing."""
+        change = self.changes.get(table_of(join))
+        return change if change is not None and change.rows.is_news else None
+
+
+def table_of(join: Join) -> str:
+    """Returns the name of the table that a partner is looked up in."""
+    return join.hierarchy if isinstance(join, HierarchyJoin) else join.feed
+
+
+def joined_columns(join: Join) -> tuple[str, ...]:
+    """Returns the columns of a row that a partner is joined by."""
+    return (join.on,) if isinstance(join, HierarchyJoin) else join.on
