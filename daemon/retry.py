@@ -3,11 +3,11 @@
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential, wait_random
 
 from daemon.batch import State
-from daemon.config.config import Retry
+from daemon.config.config import RetryConfig
 
 
 def state_after_failure(
-    *, attempts: int, worker_crashes: int, is_crash: bool, is_retryable: bool, retry: Retry, poison_after: int
+    *, attempts: int, worker_crashes: int, is_crash: bool, is_retryable: bool, retry: RetryConfig, poison_after: int
 ) -> State:
     """Returns READY to try again, REJECTED for a batch that crashes workers, FAILED where an operator must decide.
 
@@ -20,12 +20,12 @@ def state_after_failure(
     return State.READY
 
 
-def is_final(attempts: int, worker_crashes: int, retry: Retry) -> bool:
+def is_final(attempts: int, worker_crashes: int, retry: RetryConfig) -> bool:
     """Whether no retry follows this attempt. Crashes of the worker have a limit of their own."""
     return bool(stop_after_attempt(retry.attempts)(_call_state(attempts - worker_crashes)))
 
 
-def wait_seconds(failures: int, retry: Retry) -> float:
+def wait_seconds(failures: int, retry: RetryConfig) -> float:
     """Returns an exponential wait with a random part, between the initial and the longest wait."""
     wait = wait_exponential(multiplier=retry.initial_seconds, max=retry.max_seconds)
     wait_with_random = wait + wait_random(0, retry.initial_seconds)

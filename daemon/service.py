@@ -256,7 +256,7 @@ def run(
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))
             sources = (
-                contract.catalogue(config.settings.source_paths, config.settings.without)
+                contract.catalogue(config.settings.source_paths, config.settings.exclude)
                 if catalogue is None
                 else catalogue
             )

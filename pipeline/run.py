@@ -28,7 +28,7 @@ MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry t
 
 def sources_of(settings: Settings) -> Callable[[str], Source]:
     """Returns the function that loads a source by its name. It raises LookupError for an unknown one."""
-    return lambda name: registry.source(name, settings.source_paths, settings.without)
+    return lambda name: registry.source(name, settings.source_paths, settings.exclude)
 
 
 def run(

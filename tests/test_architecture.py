@@ -52,7 +52,8 @@ MAY_IMPORT = {
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
     "daemon.components": "finish dispatch intake landing ledger files config observe batch clock retry pipeline.contract",
     "daemon.service": "components landing ledger files config observe batch clock wakeup pipeline.contract",
-    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract",
+    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
+    " pipeline.reader pipeline.commit pipeline.scaffold pipeline.engine",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.
@@ -173,6 +174,26 @@ def test_no_two_modules_need_each_other(package: str) -> None:
 
 def test_the_pipeline_never_imports_the_daemon() -> None:
     assert not [found for p in MODULES if name_of(p).startswith("pipeline") for found in loads(p, "daemon")]
+
+
+def test_the_command_line_imports_the_pipeline_only_within_functions() -> None:
+    at_module_level = [
+        f"{name_of(p)}:{i.line} {i.module}"
+        for p in within("daemon.cli")
+        for i in imports(p)
+        if i.package == "pipeline" and i.module != "pipeline.contract" and not i.in_function and not i.for_types_only
+    ]
+    assert not at_module_level, "a verb that does not read the lake would load what others need"
+
+
+def test_no_module_is_imported_by_a_string() -> None:
+    assert not [
+        f"{name_of(p)}:{n.lineno}"
+        for p in MODULES
+        if name_of(p).startswith("daemon")
+        for n in ast.walk(tree(p))
+        if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("import_module")
+    ], "neither mypy nor this file sees such an import"
 
 
 def test_every_folder_says_in_one_sentence_what_it_holds() -> None:

@@ -1,6 +1,7 @@
-"""Prints for people and for programs: aligned tables, exact JSON. Data goes to stdout, everything else to stderr."""
+"""Prints aligned tables for people and exact JSON for programs. Data goes to stdout, all else to stderr."""
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -23,17 +24,17 @@ COLOURS = {
 _ANSI = {"green": "32", "red": "31", "yellow": "33", "cyan": "36"}
 
 
-def say(text: str) -> None:
-    """A message for the person; never data."""
+def print_message(text: str) -> None:
+    """Prints a message for the person to stderr."""
     print(text, file=sys.stderr)
 
 
 def as_json(value: Any) -> str:
-    """JSON with two exactnesses that the standard writer lacks: decimals as numbers with all their digits, no NaN."""
+    """Returns a value as JSON. Unlike json.dumps: a decimal is a number with all its digits, and NaN is null."""
     match value:
         case Decimal():
             return format(value, "f") if value.is_finite() else "null"
-        case float() if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is what differs from itself
+        case float() if not math.isfinite(value):
             return "null"
         case Mapping():
             return "{" + ", ".join(f"{json.dumps(str(k))}: {as_json(v)}" for k, v in value.items()) + "}"
@@ -44,7 +45,7 @@ def as_json(value: Any) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Prints a list with an item a line, anything else as one line."""
+    """Prints a list with one line for each item, and any other value as one line."""
     if isinstance(value, list) and value:
         print("[" + ",\n ".join(map(as_json, value)) + "]")
     else:
@@ -52,44 +53,50 @@ def print_json(value: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
-    """Prints rows under a header: lines cut to the terminal's width on a terminal, whole in a pipe."""
-    # No table library: the smallest costs a fifth of the half second in which a reading verb answers.
-    grid = [[visible(c) for c in columns], *([cell(v) for v in row] for row in rows)]
+    """Prints rows under a header; the columns in `numbers` are aligned to the right.
+
+    A terminal gets lines of its width, a pipe gets whole lines.
+    """
+    # No table library: to load the smallest takes a fifth of the half second in which a reading verb answers.
+    grid = [[escape_unprintable(c) for c in columns], *([_cell(v) for v in row] for row in rows)]
     widths = [max(map(_width, column)) for column in zip(*grid, strict=True)]
-    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    line_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for number, texts in enumerate(grid):
-        padded = [_padded(t, w, right=c in numbers) for t, w, c in zip(texts, widths, columns, strict=True)]
-        line = _cut("  ".join(padded).rstrip(), room) if room else "  ".join(padded).rstrip()
+        padded = [_pad(t, w, right=c in numbers) for t, w, c in zip(texts, widths, columns, strict=True)]
+        line = "  ".join(padded).rstrip()
+        if line_width:
+            line = _cut(line, line_width)
         state = next((t for t in texts if t in COLOURS), "") if number else ""
         print(line.replace(state, coloured(state, state), 1) if state else line)
 
 
-def visible(text: str) -> str:
-    """The text in full, with what could break a line or a terminal escaped."""
+def escape_unprintable(text: str) -> str:
+    """Returns the whole text, with the characters escaped that could break a line or a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def _width(text: str) -> int:
+    """Returns the number of terminal columns of a text: a combining mark takes none, an East Asian sign takes two."""
     if text.isascii():
         return len(text)
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
-def _padded(text: str, width: int, *, right: bool) -> str:
+def _pad(text: str, width: int, *, right: bool) -> str:
     space = " " * (width - _width(text))
     return space + text if right else text + space
 
 
-def _cut(line: str, room: int) -> str:
-    if _width(line) <= room:
+def _cut(line: str, width: int) -> str:
+    if _width(line) <= width:
         return line
-    while _width(line) >= room:
+    while _width(line) >= width:
         line = line[:-1]
     return f"{line}…"
 
 
-def cell(value: Any) -> str:
-    """One value as one line of text that no terminal can stumble over."""
+def _cell(value: Any) -> str:
+    """Returns a value as one line of printable text."""
     match value:
         case None:
             return ""
@@ -102,43 +109,42 @@ def cell(value: Any) -> str:
         case Decimal():
             return format(value, "f")
         case Mapping() | list() | tuple():
-            return visible(as_json(value))
+            return escape_unprintable(as_json(value))
         case _:
-            return visible(str(value))
+            return escape_unprintable(str(value))
 
 
 def coloured(text: str, state: str, stream: TextIO | None = None) -> str:
-    """The text in the colour of a state, where colours are wanted."""
+    """Returns the text in the colour of a state; unchanged where the stream, by default stdout, shows no colours."""
     code = _ANSI.get(COLOURS.get(state, ""))
-    if (
-        not code
-        or os.environ.get("NO_COLOR")
-        or os.environ.get("TERM") == "dumb"
-        or not (stream or sys.stdout).isatty()
-    ):
+    is_plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not (stream or sys.stdout).isatty()
+    if not code or is_plain:
         return text
     return f"\x1b[{code}m{text}\x1b[0m"
 
 
 def size(count: int) -> str:
-    """`812 B`, `12.3 kB`, `4.0 GB`."""
-    amount, unit = float(count), "B"
+    """Returns a number of bytes as `812 B`, `12.3 kB`, `4.0 GB`."""
+    amount = float(count)
+    unit = "B"
     for larger in ("kB", "MB", "GB", "TB"):
         if amount < 1000:
             break
-        amount, unit = amount / 1000, larger
+        amount /= 1000
+        unit = larger
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def short(path: Path) -> str:
-    """The path as one would type it here."""
+def short_path(path: Path) -> str:
+    """Returns the path relative to the working directory, where it lies in it."""
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def plural(count: int, noun: str) -> str:
+    """Returns `1 file`, `2 files`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def moment(text: str | None) -> str:
-    """An RFC 3339 time to the second, for reading: `2026-03-04 10:00:01Z`."""
+def format_time(text: str | None) -> str:
+    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None."""
     return text[:19].replace("T", " ") + "Z" if text else ""

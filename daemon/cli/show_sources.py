@@ -1,121 +1,136 @@
-"""Prints what the sources declare: feeds, rules, columns, tables. Reads nothing itself."""
+"""Prints the declarations of the sources: feeds, columns, rules, tables. Reads no file."""
 
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from daemon.cli import output
 
-Record = Mapping[str, Any]
+if TYPE_CHECKING:
+    from pipeline.scaffold.draft import Draft
+
+Record = Mapping[str, Any]  # a source as `sources --json` prints it, or a part of one
 
 
-class NoSuchSourceError(Exception):
-    """No source is called so."""
+class UnknownSourceError(Exception):
+    """No source has this name."""
 
 
-def all_sources(sources: Sequence[Record], *, as_json: bool) -> None:
-    """Tells of every source its feeds, rules and tables; of one that cannot be used, why."""
+def print_sources(sources: Sequence[Record], *, as_json: bool) -> None:
+    """Prints the feeds, rules and tables of every source; for a broken source, the reason."""
     if as_json:
         output.print_json(list(sources))
         return
     for number, source in enumerate(sources):
-        print("\n" if number else "", end="")
-        _heading(source)
+        if number:
+            print()
+        _print_heading(source)
         if not source["broken"]:
-            _feeds(source)
-            _rules(source)
-            _tables(source)
+            _print_feeds(source)
+            _print_rules(source)
+            _print_tables(source)
 
 
-def one_source(sources: Sequence[Record], name: str, *, as_json: bool) -> None:
-    """Tells everything of one source, its columns among it. Raises NoSuchSourceError."""
+def print_source(sources: Sequence[Record], name: str, *, as_json: bool) -> None:
+    """Prints one source with its columns and settings. Raises UnknownSourceError."""
     source = next((s for s in sources if s["name"] == name), None)
     if source is None:
         names = [s["name"] for s in sources]
         near = difflib.get_close_matches(name, names, n=1)
-        raise NoSuchSourceError(
-            f"there is no source {name}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
-        )
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
+        raise UnknownSourceError(f"there is no source {name}; {hint}")
     if as_json:
         output.print_json(source)
         return
-    _heading(source)
+    _print_heading(source)
     if not source["broken"]:
-        _feeds(source)
-        _columns(source)
-        _rules(source)
-        _tables(source)
-        _settings(source)
+        _print_feeds(source)
+        _print_columns(source)
+        _print_rules(source)
+        _print_tables(source)
+        _print_settings(source)
 
 
-def drafted(draft: Any, others: Sequence[str], config: Path) -> None:
-    """Tells what was written, and the lines of the configuration that name it beside the `others`."""
+def print_draft(draft: "Draft", other_folders: Sequence[str], config: Path) -> None:
+    """Prints the result of a draft, and the section of the configuration that adds it to the other folders."""
     for note in draft.notes:
-        output.say(output.visible(note))
+        output.print_message(output.escape_unprintable(note))
     counts = f"{output.plural(len(draft.feeds), 'feed')}, {output.plural(draft.columns, 'column')}"
-    output.say(
-        f"{output.short(draft.folder / 'feeds.py')} is written: {counts}. Look at what is marked `proposed`, and"
-    )
-    output.say(
-        f"tell {config.name} of the folder; `lakegate check` and `lakegate sources {draft.folder.name}` tell what came of it:"
-    )
-    paths = [Path(other) for other in others] + [draft.folder]
-    print(
-        f"[sources]\npaths = {output.as_json([str(p.relative_to(config.parent) if p.is_relative_to(config.parent) else p) for p in paths])}"
-    )
+    file = output.short_path(draft.folder / "feeds.py")
+    verbs = f"`lakegate check` and `lakegate sources {draft.folder.name}`"
+    output.print_message(f"{file} is written: {counts}. Check each line that is marked `proposed`.")
+    output.print_message(f"Then add the folder to {config.name}, and run {verbs}:")
+    folders = [_relative_to(config.parent, folder) for folder in [*map(Path, other_folders), draft.folder]]
+    print(f"[sources]\npaths = {output.as_json(folders)}")
 
 
-def _heading(source: Record) -> None:
-    print(f"{source['name']}  {output.short(Path(source['folder'])) if source['folder'] else 'comes with lakegate'}")
+def _relative_to(folder: Path, path: Path) -> str:
+    return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def _print_heading(source: Record) -> None:
+    folder = source["folder"]
+    print(f"{source['name']}  {output.short_path(Path(folder)) if folder else 'comes with lakegate'}")
     if source["broken"]:
-        print(f"left out: {output.visible(source['broken'])}")
+        print(f"left out: {output.escape_unprintable(source['broken'])}")
 
 
-def _feeds(source: Record) -> None:
+def _print_feeds(source: Record) -> None:
     rows = [(f["name"], f["files"], ", ".join(f["key"]), f["kept"], len(f["columns"])) for f in source["feeds"]]
-    _section(("FEED", "FILES", "KEY", "KEPT", "COLUMNS"), rows, numbers=("COLUMNS",))
+    _print_part(("FEED", "FILES", "KEY", "STORED AS", "COLUMNS"), rows, numbers=("COLUMNS",))
 
 
-def _columns(source: Record) -> None:
-    made = [(t["name"].split(".")[-1], t["derived"]) for t in source["tables"]]
-    every = [*((f["name"], f["columns"]) for f in source["feeds"]), *made]
-    rows = [(of, c["name"], c["type"], _given(c), " ".join(c["sql"].split())) for of, columns in every for c in columns]
-    _section(("OF", "COLUMN", "TYPE", "GIVEN", "MADE BY"), rows)
+def _print_columns(source: Record) -> None:
+    owners = [(f["name"], f["columns"]) for f in source["feeds"]]
+    owners += [(_short_name(t), t["derived"]) for t in source["tables"]]
+    rows = [
+        (owner, column["name"], column["type"], _presence(column), " ".join(column["sql"].split()))
+        for owner, columns in owners
+        for column in columns
+    ]
+    _print_part(("FEED OR TABLE", "COLUMN", "TYPE", "VALUE", "SQL"), rows)
 
 
-def _given(column: Record) -> str:
+def _presence(column: Record) -> str:
     if column["sql"]:
         return ""
-    return "always" if column["required"] else "may be absent" if column["optional"] else "may be empty"
+    if column["required"]:
+        return "required"
+    return "column is optional" if column["optional"] else "nullable"
 
 
-def _rules(source: Record) -> None:
-    every = [
-        *((f["name"], r) for f in source["feeds"] for r in f["rules"]),
-        *((t["name"].split(".")[-1], r) for t in source["tables"] for r in t["rules"]),
+def _print_rules(source: Record) -> None:
+    owners = [(f["name"], f["rules"]) for f in source["feeds"]]
+    owners += [(_short_name(t), t["rules"]) for t in source["tables"]]
+    rows = [
+        (owner, rule["name"], rule["severity"], rule["action"], _condition(rule))
+        for owner, rules in owners
+        for rule in rules
     ]
-    rows = [(of, r["name"], r["severity"], r["action"], _holds(r)) for of, r in every]
-    _section(("OF", "RULE", "SEVERITY", "ACTION", "HOLDS"), rows)
+    _print_part(("FEED OR TABLE", "RULE", "SEVERITY", "ACTION", "CONDITION"), rows)
 
 
-def _holds(rule: Record) -> str:
-    return " ".join(f"{rule['holds']}{' WHERE ' if rule['where'] else ''}{rule['where']}".split())
+def _condition(rule: Record) -> str:
+    where = f" WHERE {rule['where']}" if rule["where"] else ""
+    return " ".join(f"{rule['holds']}{where}".split())
 
 
-def _tables(source: Record) -> None:
+def _print_tables(source: Record) -> None:
     rows = [(t["name"], ", ".join(t["grain"]), t["description"]) for t in source["tables"]]
-    _section(("TABLE", "ONE ROW PER", "WHAT IT IS"), rows)
+    _print_part(("TABLE", "ONE ROW PER", "DESCRIPTION"), rows)
 
 
-def _settings(source: Record) -> None:
-    _section(
-        (f"KEY OF [{source['name']}]", "DEFAULT", "MEANING"),
-        [(s["name"], s["default"], s["meaning"]) for s in source["settings"]],
-    )
+def _print_settings(source: Record) -> None:
+    rows = [(s["name"], s["default"], s["meaning"]) for s in source["settings"]]
+    _print_part((f"KEY OF [{source['name']}]", "DEFAULT", "MEANING"), rows)
 
 
-def _section(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+def _short_name(table: Record) -> str:
+    return str(table["name"]).rpartition(".")[2]
+
+
+def _print_part(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
     if rows:
         print()
         output.print_table(columns, rows, numbers=numbers)

@@ -1,10 +1,9 @@
-"""Shows what the daemon is doing, what waits, and what lies about.
+"""Collects the state of daemon, worker, ledger, landing folder and lake, and formats it for a person.
 
-Reads only: the ledger, the folders, the kernel's locks, and which definitions the rows of the lake follow.
+Changes nothing. It reads the ledger, the folders, the locks of the kernel, and the manifest of the lake.
 """
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,12 @@ MOST_SET_ASIDE = 3
 
 
 def status(config: Config, ledger: Ledger) -> dict[str, Any]:
-    """The shape of `status --json`."""
+    """Returns the shape of `status --json`."""
     daemon = lock_holder(config.landing.path)
-    worker, other = writers(daemon, Path(config.settings.lake_path))
+    worker, other = find_writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
-    tables, unreadable = outdated(config)
+    outdated, unreadable = outdated_tables(config)
+    unclaimed = unclaimed_files(config, ledger)
     return {
         "daemon": {
             "running": daemon is not None,
@@ -45,16 +45,16 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
             "published_at": last.published_at,
         },
         "waiting_for": ledger.waiting_for(),
-        "unclaimed": (lying := unclaimed(config, ledger)),
-        "set_aside": aside(config, lying),
-        "outdated": tables,
+        "unclaimed": unclaimed,
+        "set_aside": set_aside_files(config, unclaimed),
+        "outdated": outdated,
     }
 
 
-def writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
-    """Returns the worker's process and that of another writer, for whose end the worker waits; each may be missing.
+def find_writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
+    """Returns the process ids of the worker and of another writer to the lake; None for each that does not run.
 
-    The worker is the process that writes to the lake, or the daemon's warm one that has no order.
+    The worker is the process that writes to the lake, or the daemon's idle worker. A worker waits for another writer.
     """
     writer = lock_holder(lake / ".lock")
     if daemon is None:
@@ -65,73 +65,84 @@ def writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | No
     return own, writer.pid
 
 
-def outdated(config: Config) -> tuple[list[str], str | None]:
-    """Returns the published tables that hold rows of other definitions than that of now, or lack rows.
+def outdated_tables(config: Config) -> tuple[list[str], str | None]:
+    """Returns the published tables with rows of an older definition, or with missing rows; and None.
 
-    Where the lake cannot be read there are none, and a sentence says why.
+    For a lake that cannot be read, returns no tables and a sentence with the reason.
     """
-    definitions = importlib.import_module("pipeline.reader.definitions")
+    from pipeline.reader import definitions
+
     try:
         found = definitions.outdated(config.settings)
-    except Exception as error:  # noqa: BLE001 - damaged, or of a newer version: the rest is still to be shown
+    except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; all other facts are still shown
         return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
 
 
-def unclaimed(config: Config, ledger: Ledger) -> list[str]:
-    """Data files in the landing folder that no open trigger names, as they lie there: `orders.csv`, `monday/orders.csv`."""
+def unclaimed_files(config: Config, ledger: Ledger) -> list[str]:
+    """Returns the data files in the landing folder that no waiting batch names, such as `monday/orders.csv`."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
     zone = Landing(config.landing, Clock(), on_failure=lambda _sentence: None, on_open=lambda _descriptor: None)
     try:
         seen = zone.scan().data
     finally:
         zone.close()
-    return sorted(
-        str(Path(s.folder) / s.name) for name, seen_files in seen.items() if name not in named for s in seen_files
-    )
+    return sorted(str(Path(s.folder) / s.name) for name, copies in seen.items() if name not in named for s in copies)
 
 
-def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
-    """Files that look like deliveries and that no trigger can take, each with the reason."""
-    catalogue = contract.catalogue(config.settings.source_paths, config.settings.without)
+def set_aside_files(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the files that no trigger can take, each with the reason."""
+    catalogue = contract.catalogue(config.settings.source_paths, config.settings.exclude)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
     return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 
 
-def lines(now: Mapping[str, Any]) -> list[str]:
-    """The same for people."""
-    daemon, worker, last = now["daemon"], now["worker"], now["last_published"]
-    counts = " · ".join(f"{count} {output.coloured(state, state)}" for state, count in now["batches"].items())
-    running = f"running, process {daemon['pid']}, since {output.moment(daemon['since'])}"
-    told = [
-        ("daemon", running if daemon["running"] else "not running"),
-        ("worker", f"running, process {worker['pid']}" if worker["running"] else "not running"),
-        *(
-            [("lake", f"process {now['lake']['held_by']} writes to it; the worker waits for its end")]
-            if now["lake"]["held_by"]
-            else []
-        ),
-        *([("lake", f"cannot be read: {now['lake']['unreadable']}")] if now["lake"]["unreadable"] else []),
-        ("batches", counts or "none yet"),
-        (
-            "published",
-            f"{last['source']} {last['batch_date']} at {output.moment(last['published_at'])} · batch {last['batch_id']}"
-            if last
-            else "nothing yet",
-        ),
-    ]
-    for w in now["waiting_for"]:
-        what = f"{escape(w['trigger'])} since {output.moment(w['since'])}: {join_names(w['files'])}"
-        told.append(("waiting", f"{what}; {w['reason']}" if w["reason"] else what))
-    if now["unclaimed"]:
-        told.append(
-            (
-                "unclaimed",
-                f"{output.plural(len(now['unclaimed']), 'data file')} that no trigger names: {join_names(now['unclaimed'])}",
-            )
-        )
-    told += [("set aside", f"{one['file']} {one['reason']}") for one in now["set_aside"][:MOST_SET_ASIDE]]
-    if now["outdated"]:
-        says = "not all rows follow the definition of now; `lakegate check` says since when"
-        told.append(("outdated", f"{join_names(now['outdated'])}: {says}"))
-    return [f"{label:<10}{text}" for label, text in told]
+def lines(current: Mapping[str, Any]) -> list[str]:
+    """Returns the result of `status` as lines for a person."""
+    parts = (*_processes(current), *_batches(current), *_files(current), *_outdated(current))
+    return [f"{label:<10}{text}" for label, text in parts]
+
+
+def _processes(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    daemon = current["daemon"]
+    worker = current["worker"]
+    lake = current["lake"]
+    if daemon["running"]:
+        yield "daemon", f"running, process {daemon['pid']}, since {output.format_time(daemon['since'])}"
+    else:
+        yield "daemon", "not running"
+    yield "worker", f"running, process {worker['pid']}" if worker["running"] else "not running"
+    if lake["held_by"]:
+        yield "lake", f"process {lake['held_by']} writes to it; the worker waits for its end"
+    if lake["unreadable"]:
+        yield "lake", f"cannot be read: {lake['unreadable']}"
+
+
+def _batches(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    counts = " · ".join(f"{count} {output.coloured(state, state)}" for state, count in current["batches"].items())
+    yield "batches", counts or "none yet"
+    last = current["last_published"]
+    if last:
+        time = output.format_time(last["published_at"])
+        yield "published", f"{last['source']} {last['batch_date']} at {time} · batch {last['batch_id']}"
+    else:
+        yield "published", "nothing yet"
+    for waiting in current["waiting_for"]:
+        since = output.format_time(waiting["since"])
+        reason = f"; {waiting['reason']}" if waiting["reason"] else ""
+        yield "waiting", f"{escape(waiting['trigger'])} since {since}: {join_names(waiting['files'])}{reason}"
+
+
+def _files(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    unclaimed = current["unclaimed"]
+    if unclaimed:
+        count = output.plural(len(unclaimed), "data file")
+        yield "unclaimed", f"{count} that no trigger names: {join_names(unclaimed)}"
+    for one in current["set_aside"][:MOST_SET_ASIDE]:
+        yield "set aside", f"{one['file']} {one['reason']}"
+
+
+def _outdated(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if current["outdated"]:
+        effect = "not all rows follow the current definition; `lakegate check` names the batches"
+        yield "outdated", f"{join_names(current['outdated'])}: {effect}"

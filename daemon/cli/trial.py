@@ -1,6 +1,6 @@
-"""Tries the engine and all declarations out: a worker, started as the daemon's, gets empty feeds and a scratch lake.
+"""Starts the engine and tries all declarations: a worker like the daemon's takes empty feeds into a scratch lake.
 
-Touches neither the real lake nor its lock, and leaves nothing behind.
+Touches neither the lake nor its lock, and removes all its files.
 """
 
 import os
@@ -18,15 +18,17 @@ from daemon.dispatch.process import WorkerExited, WorkerProcess
 from pipeline import contract
 from pipeline.contract import Ready, Refused, Settings, Trial, Tried
 
-SECONDS = 300.0  # without a word: a first session on a slow machine takes one minute
+SILENCE_SECONDS = 300.0  # the longest wait for a message; the first session on a slow machine takes a minute
+LOG_LINES = 4
+LONGEST_LOG_TEXT = 400  # characters
 
 
-def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | str]:
-    """Starts a worker and tries each source; yields what it says, last a sentence where it says no more."""
-    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | str]:
+    """Starts a worker, and yields its Ready, then one Tried for each source. A worker that fails yields a sentence."""
+    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
     sources = [s.name for s in every if not s.broken]
-    place = _shared(config.settings)
-    with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=place, ignore_cleanup_errors=True) as root:
+    parent = _shared_folder(config.settings)
+    with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=parent, ignore_cleanup_errors=True) as root:
         folder = Path(root)
         settings = replace(config.settings, lake_path=str(folder / "lake"), log_path=str(folder / "spark.log"))
         secrets = config.secrets(os.environ)
@@ -34,23 +36,27 @@ def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | s
         try:
             for order in (settings, *(Trial(source=source) for source in sources)):
                 child.send(order)
-                yield (answer := _heard(child, folder, secrets))
+                answer = _next_answer(child, folder, secrets)
+                yield answer
                 if isinstance(answer, str):
                     return
         finally:
             child.end(patience_seconds=5.0)
 
 
-def _shared(settings: Settings) -> str | None:
-    """Gives a folder that an engine on other machines sees, too: where the lake is. Else the system's own serves."""
+def _shared_folder(settings: Settings) -> str | None:
+    """Returns a folder that an engine on other machines sees too, beside the lake; None for a local engine.
+
+    None stands for the temporary folder of the system.
+    """
     if settings.engine == "sail" or (settings.engine == "spark" and settings.master.startswith("local")):
         return None
     lake = Path(settings.lake_path)
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))
 
 
-def _heard(child: WorkerProcess, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
-    until = time.monotonic() + SECONDS
+def _next_answer(child: WorkerProcess, folder: Path, secrets: Sequence[str]) -> Ready | Tried | str:
+    until = time.monotonic() + SILENCE_SECONDS
     while (seconds := until - time.monotonic()) > 0:
         try:
             message: Any = child.messages.get(timeout=seconds)
@@ -59,19 +65,21 @@ def _heard(child: WorkerProcess, folder: Path, secrets: Sequence[str]) -> Ready 
         if isinstance(message, Ready | Tried):
             return message
         if isinstance(message, Refused):
-            # what no retry helps is a sentence of ours
-            return message.reason + (_last_words(folder, secrets) if message.retryable else "")
+            # A refusal that no retry helps is a sentence for the person, which needs no log.
+            return message.reason + (_end_of_log(folder, secrets) if message.retryable else "")
         if isinstance(message, WorkerExited):
-            return f"the worker ended: {message.reason}{_last_words(folder, secrets)}"
-        until = time.monotonic() + SECONDS  # it reports stages
-    return f"the worker said nothing for {SECONDS:g} seconds{_last_words(folder, secrets)}"
+            return f"the worker ended: {message.reason}{_end_of_log(folder, secrets)}"
+        until = time.monotonic() + SILENCE_SECONDS  # any other message is progress
+    return f"the worker said nothing for {SILENCE_SECONDS:g} seconds{_end_of_log(folder, secrets)}"
 
 
-def _last_words(folder: Path, secrets: Sequence[str]) -> str:
-    # What Java says of itself tells more than the trace of the worker that waited for it.
-    texts = [path.read_text(errors="replace") for n in ("spark.log", "worker.log") if (path := folder / n).is_file()]
-    lines = next(
-        (found for text in texts if (found := [line.strip() for line in text.splitlines() if line.strip()])), []
-    )
-    said = contract.hidden(" ".join(lines[-4:]), secrets)  # before it is cut: half a secret is none that is known
-    return f"; at last: {said[:400]}" if lines else ""
+def _end_of_log(folder: Path, secrets: Sequence[str]) -> str:
+    # Spark's log comes first: it names the cause, while the worker's log has the trace of a wait for Spark.
+    for name in ("spark.log", "worker.log"):
+        path = folder / name
+        text = path.read_text(errors="replace") if path.is_file() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        if lines:
+            # Hidden before the cut: `hidden` does not recognise half a secret.
+            return f"; at last: {contract.hidden(' '.join(lines[-LOG_LINES:]), secrets)[:LONGEST_LOG_TEXT]}"
+    return ""

@@ -1,1 +1,1 @@
-"""Reads config.toml and the environment into one Config, and names every problem with file and line."""
+"""Reads config.toml and the environment into one Config, and reports every problem with file and line."""

@@ -1,149 +1,43 @@
-"""Every key of config.toml as data: what kind of value it takes, its default and its meaning. Reads no file.
+"""Declares every key of config.toml: its type, its default and its meaning. Reads no file.
 
-The sources' own sections come from the catalogue; everything that reads, checks or documents the configuration reads this.
+A source declares the keys of its own section; they come from the catalogue. All code that reads, checks or documents
+the configuration uses these declarations.
 """
 
 import datetime as dt
-import difflib
-import math
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
+from daemon.config.value_types import (
+    BOOLEAN,
+    COUNT,
+    DAY,
+    DAYS,
+    HOURS,
+    INTEGER,
+    MEMORY,
+    NUMBER,
+    PATH,
+    SCORE,
+    SECONDS,
+    SHARE,
+    SPARK_SETTINGS,
+    TEXT,
+    TEXTS,
+    ValueType,
+    choice,
+)
 from pipeline import contract
 
-LEVELS = ("debug", "info", "warning", "error")
-ENGINES = ("spark", "sail", "connect")
 OPTIONAL, REQUIRED = "optional", "required"
+ENGINE = choice("an engine", ("spark", "sail", "connect"))
+LEVEL = choice("a log level", ("debug", "info", "warning", "error"))
+BARE_DATE = choice("one of two words", (OPTIONAL, REQUIRED))
 
-
-class UnfitError(Exception):
-    """The value is not of the kind that the key takes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A kind of value: how a mistake is worded, and what is accepted (a function that raises UnfitError for the rest)."""
-
-    phrase: str  # completes "… is not "
-    read: Callable[[Any], Any]
-    textual: bool = False  # an environment variable is taken as it stands
-
-
-@dataclass(frozen=True, kw_only=True)
-class Key:
-    """One key of a section. A default of None means that the key is off, or follows from another key: `meaning` says which."""
-
-    name: str
-    kind: Kind
-    default: Any
-    meaning: str
-    is_secret: bool = False  # its value is never shown
-
-
-def _number(
-    at_least: float | None = None, above: float | None = None, at_most: float | None = None
-) -> Callable[[Any], float]:
-    def read(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise UnfitError
-        if (
-            (at_least is not None and value < at_least)
-            or (above is not None and value <= above)
-            or (at_most is not None and value > at_most)
-        ):
-            raise UnfitError
-        return value if isinstance(value, int) else float(value)
-
-    return read
-
-
-def _whole(at_least: int | None = None) -> Callable[[Any], int]:
-    def read(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or (at_least is not None and value < at_least):
-            raise UnfitError
-        return value
-
-    return read
-
-
-def _text(pattern: str = r"[^\0]*") -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or not re.fullmatch(pattern, value, re.DOTALL):
-            raise UnfitError
-        return value
-
-    return read
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
-        raise UnfitError
-    return tuple(value)
-
-
-def _switch(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UnfitError
-    return value
-
-
-def _chosen(names: tuple[str, ...]) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if not isinstance(value, str) or value.lower() not in names:
-            raise UnfitError
-        return value.lower()
-
-    return read
-
-
-def _spark_settings(value: Any) -> dict[str, str]:
-    # TOML reads `spark.sql.x = 1` unquoted as tables within tables; people write it so, and it can only mean one thing.
-    if not isinstance(value, Mapping):
-        raise UnfitError
-    flat: dict[str, str] = {}
-    for name, inner in value.items():
-        if isinstance(inner, Mapping):
-            flat |= {f"{name}.{below}": v for below, v in _spark_settings(inner).items()}
-        elif isinstance(inner, bool):
-            flat[name] = str(inner).lower()
-        elif isinstance(inner, str | int | float):
-            flat[name] = str(inner)
-        else:
-            raise UnfitError
-    return flat
-
-
-def _day(value: Any) -> dt.date:
-    try:
-        return value if type(value) is dt.date else dt.date.fromisoformat(_text(r"\d{4}-\d\d-\d\d")(value))
-    except ValueError:
-        raise UnfitError from None
-
-
-SECONDS = Kind(phrase="a number of seconds above 0", read=_number(above=0))
-COUNT = Kind(phrase="a whole number above 0", read=_whole(at_least=1))
-DAYS = Kind(phrase="a whole number of days, 0 or more", read=_whole(at_least=0))
-DAY = Kind(phrase="a date such as 1971-01-01", read=_day)
-HOURS = Kind(phrase="a number of hours, 0 or more", read=_number(at_least=0))
-SHARE = Kind(phrase="a share from 0 to 1", read=_number(at_least=0, at_most=1))
-SCORE = Kind(phrase="a score from 0 to 100", read=_number(at_least=0, at_most=100))
-PATH = Kind(phrase="a path on this machine", read=_text(r"(?!\w+://)[^\0]+"), textual=True)
-TEXT = Kind(phrase="a text", read=_text(), textual=True)
-MEMORY = Kind(phrase='an amount of memory such as "2g" or "900m"', read=_text(r"[1-9]\d*[kmgtKMGT]"), textual=True)
-TEXTS = Kind(phrase="a list of texts", read=_texts)
-SWITCH = Kind(phrase="true or false", read=_switch)
-NUMBER = Kind(phrase="a number", read=_number())
-WHOLE = Kind(phrase="a whole number", read=_whole())
-ENGINE = Kind(phrase=f"an engine ({', '.join(ENGINES)})", read=_chosen(ENGINES), textual=True)
-LEVEL = Kind(phrase=f"a log level ({', '.join(LEVELS)})", read=_chosen(LEVELS), textual=True)
-BARE_DATE = Kind(phrase=f"one of two words ({OPTIONAL}, {REQUIRED})", read=_chosen((OPTIONAL, REQUIRED)), textual=True)
-SPARK_SETTINGS = Kind(phrase="a table of Spark settings (texts, numbers, true, false)", read=_spark_settings)
-
-# What is not there yet or no longer, and copies that programs make by themselves: files, and folders with all in them.
+# Incomplete files, hidden files, and copies that programs make by themselves. A folder is ignored with its content.
 IGNORED = (
     ".*", "~$*", "*~", "Thumbs.db", "desktop.ini", "*.part", "*.partial", "*.filepart", "*.tmp", "*.crdownload",
     "*conflicted copy*", "*.sync-conflict-*", "*.sb-????????-??????", "*@Syno*",
@@ -153,135 +47,131 @@ IGNORED = (
 )  # fmt: skip
 
 
-def _key(name: str, kind: Kind, default: Any, meaning: str) -> Key:
-    return Key(name=name, kind=kind, default=default, meaning=meaning)
+@dataclass(frozen=True, kw_only=True)
+class ConfigOption:
+    """One key of a section.
+
+    With a default of None the key is off, or its default depends on another key; then `meaning` states the default.
+    """
+
+    name: str
+    value_type: ValueType
+    default: Any
+    meaning: str
+    is_secret: bool = False  # no message shows the value
 
 
-def _secret(name: str, kind: Kind, default: Any, meaning: str) -> Key:
-    return Key(name=name, kind=kind, default=default, meaning=meaning, is_secret=True)
+def _option(name: str, value_type: ValueType, default: Any, meaning: str) -> ConfigOption:
+    return ConfigOption(name=name, value_type=value_type, default=default, meaning=meaning)
 
 
-OWN: Mapping[str, tuple[Key, ...]] = {
+def _secret(name: str, value_type: ValueType, default: Any, meaning: str) -> ConfigOption:
+    return ConfigOption(name=name, value_type=value_type, default=default, meaning=meaning, is_secret=True)
+
+
+OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
     "landing": (
-        _key("path", PATH, "landing", "folder that files are delivered to, directly or one sub-folder down"),
-        _key("trigger_path", PATH, None, "folder of the triggers; default: the folder trigger in path"),
-        _key(
+        _option("path", PATH, "landing", "folder for data files, which lie in it or in one of its sub-folders"),
+        _option("trigger_path", PATH, None, "folder for triggers; default: the folder trigger in path"),
+        _option(
             "claim_path",
             PATH,
             None,
-            "private folder of claimed files, best on the landing folder's file system; default: the folder .claim in path",
+            "private folder of claimed files, best on the file system of path; default: the folder .claim in path",
         ),
-        _key("archive_path", PATH, "archive", "folder that published batches end in"),
-        _key("rejected_path", PATH, "rejected", "folder that rejected batches end in, each with its reason.json"),
-        _key(
+        _option("archive_path", PATH, "archive", "folder for the files of published batches"),
+        _option("rejected_path", PATH, "rejected", "folder for the files of rejected batches, with a reason.json each"),
+        _option(
             "missing_file_timeout_seconds",
             SECONDS,
             3600,
             "seconds that a JSON trigger waits for its expected files; then its batch is rejected",
         ),
-        Key(
+        ConfigOption(
             name="allow_world_writable",
-            kind=SWITCH,
+            value_type=BOOLEAN,
             default=False,
             meaning="start although every user of the machine may write to the landing or trigger folder (mode o+w)",
         ),
-        _key("ignore", TEXTS, IGNORED, "globs of names that are no deliveries: of files and folders, in any capitals"),
-        _key("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file whose date stands in no name"),
+        _option(
+            "ignore", TEXTS, IGNORED, "globs for names of files and folders that are not deliveries; case is ignored"
+        ),
+        _option("bare_date", BARE_DATE, OPTIONAL, "required refuses a bare or streamed file with no date in its name"),
     ),
     "debounce": (
-        _key(
+        _option(
             "quiet_seconds",
             SECONDS,
             5,
-            "seconds without a change until a file counts as settled and a bare batch as complete",
+            "seconds without a change after which a file is settled and a bare batch is complete",
         ),
-        _key("max_wait_seconds", SECONDS, 300, "seconds after which a bare batch starts although touches keep coming"),
+        _option("max_wait_seconds", SECONDS, 300, "seconds after which a bare batch starts although more touches come"),
     ),
     "dispatch": (
-        _key("timeout_seconds", SECONDS, 1800, "seconds without any progress until the worker is killed"),
-        _key(
-            "poison_after", COUNT, 3, "deaths of the worker after which a batch is rejected, so that the queue goes on"
-        ),
-        _key("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write to finish"),
+        _option("timeout_seconds", SECONDS, 1800, "seconds without progress after which the worker is killed"),
+        _option("poison_after", COUNT, 3, "crashes of the worker after which a batch is rejected; the queue goes on"),
+        _option("stop_seconds", SECONDS, 30, "seconds that a stop waits for the current write"),
         _secret(
             "on_published",
             TEXTS,
             (),
-            "command, with its arguments, that gets each published batch's task values as JSON on stdin; empty: none",
+            "command with its arguments; it reads each published batch's task values as JSON on stdin; empty: none",
         ),
     ),
     "retry": (
-        _key("attempts", COUNT, 5, "attempts at a batch before it is FAILED"),
-        _key(
-            "initial_seconds",
-            SECONDS,
-            5,
-            "seconds before the second attempt; doubled, with jitter, before each further one",
-        ),
-        _key("max_seconds", SECONDS, 300, "longest seconds between two attempts"),
+        _option("attempts", COUNT, 5, "attempts at a batch before its state becomes FAILED"),
+        _option("initial_seconds", SECONDS, 5, "seconds before the second attempt; they double for each further one"),
+        _option("max_seconds", SECONDS, 300, "most seconds between two attempts"),
     ),
     "ledger": (
-        _key(
-            "path",
-            PATH,
-            "state/ledger.sqlite",
-            "file of the daemon's durable record of batches (SQLite; on a local disk)",
-        ),
+        _option("path", PATH, "state/ledger.sqlite", "file of the ledger, an SQLite database; on a local disk"),
     ),
     "lake": (
-        _key("path", PATH, "lake", "folder of the Delta tables"),
-        _key("keep_days", DAYS, 30, "days that superseded table versions stay readable"),
+        _option("path", PATH, "lake", "folder of the Delta tables"),
+        _option("keep_days", DAYS, 30, "days for which older table versions stay readable"),
     ),
     "spark": (
-        _key(
-            "engine",
-            ENGINE,
-            "spark",
-            "spark (Java, delta-spark), sail (embedded, no Java) or connect (a Spark Connect server)",
+        _option(
+            "engine", ENGINE, "spark", "spark (Java, delta-spark), sail (no Java) or connect (a Spark Connect server)"
         ),
-        _key("master", TEXT, "local[*]", "Spark master of engine spark: local[*], local[4], spark://host:7077, …"),
-        _key("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, engine spark"),
-        _secret("remote", TEXT, "", "address of the Spark Connect server, engine connect: sc://host:15002"),
-        _key("jars_path", PATH, None, "folder of Delta's jars, engine spark; default: the installation's own"),
-        _secret("conf", SPARK_SETTINGS, {}, "any further Spark settings"),
+        _option("master", TEXT, "local[*]", "master of the engine spark: local[*], local[4], spark://host:7077, …"),
+        _option("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, for the engine spark"),
+        _secret("remote", TEXT, "", "address of the Spark Connect server, for the engine connect: sc://host:15002"),
+        _option(
+            "jars_path", PATH, None, "folder of Delta's jars, for the engine spark; default: that of the installation"
+        ),
+        _secret("conf", SPARK_SETTINGS, {}, "further Spark settings"),
     ),
     "log": (
-        _key(
-            "path",
-            PATH,
-            "logs/lakegate.jsonl",
-            "file of the log, one JSON object a line; Spark's own chatter goes beside it",
-        ),
-        _key("level", LEVEL, "info", "least severe level that is logged: debug, info, warning or error"),
+        _option("path", PATH, "logs/lakegate.jsonl", "file of the log, one JSON object a line"),
+        _option("level", LEVEL, "info", "lowest level that is logged: debug, info, warning or error"),
     ),
     "quality": (
-        _key("min_score", SCORE, None, "score from 0 to 100 below which a batch is rejected; default: off"),
-        _key(
+        _option("min_score", SCORE, None, "score from 0 to 100 below which a batch is rejected; default: off"),
+        _option(
             "max_rejected_share",
             SHARE,
             None,
             "share of rejected rows, 0 to 1, above which a batch is rejected; default: off",
         ),
-        Key(
+        ConfigOption(
             name="fail_on_high",
-            kind=SWITCH,
+            value_type=BOOLEAN,
             default=False,
             meaning="reject a batch when an accepted row breaks a HIGH rule",
         ),
-        _key(
+        _option(
             "max_snapshot_shrink",
             SHARE,
             0.5,
-            "share of open keys, 0 to 1, that a whole delivery may lack; more, and it is rejected",
+            "share of open keys, 0 to 1, that a snapshot may lack; a snapshot that lacks more is rejected",
         ),
-        _key(
-            "max_future_hours", HOURS, 24, "hours after the end of the batch date up to which an event time is accepted"
-        ),
-        _key(
+        _option("max_future_hours", HOURS, 24, "hours by which an event time may lie after the end of the batch date"),
+        _option(
             "min_event_time",
             DAY,
             dt.date(1971, 1, 1),
-            "first day (UTC) of which an event time is accepted; a feed may declare its own",
+            "earliest day (UTC) of an accepted event time; a feed may declare another",
         ),
     ),
     "alerts": (
@@ -289,63 +179,60 @@ OWN: Mapping[str, tuple[Key, ...]] = {
             "urls",
             TEXTS,
             (),
-            "Apprise addresses that hear of rejected and failed batches: mailto://…, slack://…, json://…",
+            "Apprise addresses for alerts about rejected and failed batches: mailto://…, slack://…, json://…",
         ),
     ),
     "sources": (
-        _key(
+        _option(
             "paths",
             TEXTS,
             (),
-            "folders of your own sources, each in the form of pipeline/sources/retail and called as its source is",
+            "folders of your own sources, built like pipeline/sources/retail; a folder has the name of its source",
         ),
-        _key(
-            "without",
-            TEXTS,
-            (),
-            "sources that ship and that this lake does without; their names of files are free then",
+        _option(
+            "exclude", TEXTS, (), "shipped sources that this lake does not use; your sources may use their file names"
         ),
     ),
 }
 
 
 @cache
-def sections(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Mapping[str, tuple[Key, ...]]:
-    """Tells every section with its keys: the product's own, then one per source that declares settings.
+def sections(paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Mapping[str, tuple[ConfigOption, ...]]:
+    """Returns the options by section: those of OPTIONS, then those of each source that declares settings.
 
-    `paths` are the folders of sources outside of the package. A source that is left out keeps its section, which nobody reads.
+    `paths` are the folders of external sources. The section of an excluded source stays valid, but nothing uses it.
     """
-    every = (*contract.catalogue(), *contract.catalogue(paths, without))
-    declared = {s.name: tuple(_declared(k) for k in s.settings) for s in every}
-    return {**OWN, **{name: keys for name, keys in declared.items() if keys and name not in OWN}}
+    sources = (*contract.catalogue(), *contract.catalogue(paths, exclude))
+    declared = {s.name: tuple(_source_option(k) for k in s.settings) for s in sources}
+    return {**OPTIONS, **{name: options for name, options in declared.items() if options and name not in OPTIONS}}
 
 
-def unreadable(paths: tuple[str, ...], without: tuple[str, ...]) -> frozenset[str]:
-    """Tells the sections whose keys nobody can know, since the folder of their source cannot be used."""
-    return frozenset(s.name for s in contract.catalogue(paths, without) if s.broken) - set(sections(paths, without))
+def unknown_sections(paths: tuple[str, ...], exclude: tuple[str, ...]) -> frozenset[str]:
+    """Returns the sections of broken sources: their keys are unknown, because the declarations cannot be loaded."""
+    broken = frozenset(s.name for s in contract.catalogue(paths, exclude) if s.broken)
+    return broken - set(sections(paths, exclude))
 
 
-def _declared(setting: contract.SettingKey) -> Key:
+def _source_option(setting: contract.SettingKey) -> ConfigOption:
     default = float(setting.default) if isinstance(setting.default, Decimal) else setting.default
-    secret = contract.is_secret_name(setting.name)
-    return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning, is_secret=secret)
+    return ConfigOption(
+        name=setting.name,
+        value_type=_type_of(default),
+        default=default,
+        meaning=setting.meaning,
+        is_secret=contract.is_secret_name(setting.name),
+    )
 
 
-def _kind_of(default: Any) -> Kind:
+def _type_of(default: Any) -> ValueType:
     match default:
         case bool():
-            return SWITCH
+            return BOOLEAN
         case int():
-            return WHOLE
+            return INTEGER
         case float():
             return NUMBER
         case list() | tuple():
             return TEXTS
         case _:
             return TEXT
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Tells "; did you mean …?" when one of the known words is close, else nothing."""
-    close = difflib.get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""

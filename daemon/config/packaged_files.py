@@ -1,10 +1,10 @@
-"""Finds what comes with the program beside its code: the configuration, the example, the unit."""
+"""Finds the files that are installed beside the code: the configuration, the example and the systemd unit."""
 
 import sys
 from pathlib import Path
 
 
-def shipped(name: str) -> Path:
-    """Tells where the file or folder lies: in the checkout, else in the installation."""
+def packaged_file(name: str) -> Path:
+    """Returns the path of a shipped file or folder: in the checkout if it exists there, else in the installation."""
     checkout = Path(__file__).parents[2] / name
     return checkout if checkout.exists() else Path(sys.prefix) / "share" / "lakegate" / name

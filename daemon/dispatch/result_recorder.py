@@ -6,7 +6,7 @@ from typing import Any
 
 from daemon.batch import Batch, State
 from daemon.clock import Clock, as_text
-from daemon.config.config import Retry
+from daemon.config.config import RetryConfig
 from daemon.ledger.ledger import Ledger
 from daemon.retry import state_after_failure, wait_seconds
 from pipeline.contract import Outcome, Result
@@ -15,7 +15,7 @@ from pipeline.contract import Outcome, Result
 class ResultRecorder:
     """Turns the end of an attempt into the next state of its batch."""
 
-    def __init__(self, *, ledger: Ledger, clock: Clock, retry: Retry, poison_after: int) -> None:
+    def __init__(self, *, ledger: Ledger, clock: Clock, retry: RetryConfig, poison_after: int) -> None:
         self._ledger = ledger
         self._clock = clock
         self._retry = retry

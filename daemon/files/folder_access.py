@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from daemon.config.config import Landing
+from daemon.config.config import LandingConfig
 from daemon.files.safe_files import FOLDER, exists, make_folder
 from daemon.text import escape
 
@@ -34,7 +34,7 @@ class WorldWritableError(Exception):
     """Every user of the machine may write to the landing zone, and the configuration does not allow that."""
 
 
-def exposed_reason(landing: Landing) -> str:
+def exposed_reason(landing: LandingConfig) -> str:
     """Returns the sentence about a landing or trigger folder that every user may write to, '' where there is none."""
     for path in (landing.path, landing.trigger_path):
         try:

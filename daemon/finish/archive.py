@@ -10,8 +10,7 @@ from pathlib import Path
 
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.clock import Clock
-from daemon.config.config import Landing as LandingConfig
-from daemon.config.config import Retry
+from daemon.config.config import LandingConfig, RetryConfig
 from daemon.files.entry_errors import is_of_one_entry
 from daemon.files.safe_files import DirEntry, Heartbeat, UnsafeError, exists, write_durably
 from daemon.finish.archive_documents import REASON, RECEIPT, Change, Changes, change_reason, reason_text, receipt_text
@@ -33,7 +32,7 @@ class Archive:
         self,
         config: LandingConfig,
         *,
-        retry: Retry,
+        retry: RetryConfig,
         ledger: Ledger,
         landing: Landing,
         claim: Claim,

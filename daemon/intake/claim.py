@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from daemon.batch import Batch, BatchFile, FileState
-from daemon.config.config import Landing as LandingConfig
+from daemon.config.config import LandingConfig
 from daemon.files.folder_access import FolderAccessError, PrivateFolder
 from daemon.files.safe_files import Heartbeat, UnsafeError, exists
 from daemon.intake import name_map

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from daemon.clock import Clock
-from daemon.config.config import Landing as LandingConfig
+from daemon.config.config import LandingConfig
 from daemon.files.folder_access import FolderAccessError, open_below, world_writable_reason
 from daemon.files.safe_files import exists, folder, make_folder
 from daemon.text import escape

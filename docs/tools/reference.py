@@ -124,7 +124,7 @@ def configuration() -> Iterator[str]:
         "Relative paths are relative to the file. `LAKEGATE_<SECTION>__<KEY>` in the environment overrides a key.",
     )
     for section, options in sections().items():
-        rows = [(f"`{o.name}`", o.kind.phrase, _default(o.default), o.meaning) for o in options]
+        rows = [(f"`{o.name}`", o.value_type.phrase, _default(o.default), o.meaning) for o in options]
         yield from ("", f"## [{section}]", "", *_table(("key", "value", "default", "meaning"), rows))
 
 

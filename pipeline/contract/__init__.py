@@ -249,7 +249,7 @@ class Settings:
     quality: Quality = field(default_factory=Quality)
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # [retail] … as in config.toml
     source_paths: tuple[str, ...] = ()  # folders of sources outside of the package
-    without: tuple[str, ...] = ()  # sources that ship and are left out
+    exclude: tuple[str, ...] = ()  # shipped sources that this lake does not use
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,11 +284,11 @@ MESSAGES: Mapping[str, type] = {
 }
 
 
-def catalogue(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:
-    """Tells every source with its feeds, globs and configuration keys, from the declarations alone: `Settings.source_paths`, `.without`."""
+def catalogue(paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> tuple[CatalogueSource, ...]:
+    """Tells every source with its feeds, globs and configuration keys, from the declarations alone: `Settings.source_paths`, `.exclude`."""
     from pipeline.sources import registry
 
-    found = registry.found(paths, without)
+    found = registry.found(paths, exclude)
     usable = tuple(
         CatalogueSource(
             name=s.name,

@@ -40,7 +40,7 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
         raise SampleError("name a sample at least: --from FILE…")
     samples = [read_sample(path) for path in files]
     feeds = propose(samples)
-    _check_free(name, feeds, registry.found(settings.source_paths, settings.without) if settings else registry.found())
+    _check_free(name, feeds, registry.found(settings.source_paths, settings.exclude) if settings else registry.found())
     folder.mkdir(parents=True)
     (folder / "feeds.py").write_text(text(name, feeds))
     try:
@@ -123,5 +123,5 @@ def _check_free(name: str, feeds: Sequence[ProposedFeed], found: registry.Loaded
                 if meeting(theirs.files, feed.files.value):
                     raise SampleError(
                         f"{feed.files.value} ({feed.files.why}) meets {theirs.files}, the files of {source.name}'s feed {theirs.name};"
-                        f" rename the samples as their files shall be called, or leave {source.name} out ([sources] without)"
+                        f" rename the samples as their files shall be called, or leave {source.name} out ([sources] exclude)"
                     )

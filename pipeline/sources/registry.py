@@ -28,9 +28,9 @@ class LoadedSources:
 
 
 @cache
-def found(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> LoadedSources:
-    """Finds the sources that ship, but for those `without`, then those of the folders `paths`. Each folder is read once a process."""
-    sources, broken = [s for s in SOURCES if s.name not in without], list[tuple[str, str]]()
+def found(paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> LoadedSources:
+    """Finds the sources that ship, but for those to `exclude`, then those of the folders `paths`. Each folder is read once a process."""
+    sources, broken = [s for s in SOURCES if s.name not in exclude], list[tuple[str, str]]()
     for folder in map(Path, paths):
         try:
             sources.append(_beside(folder, sources))
@@ -39,14 +39,14 @@ def found(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> LoadedS
     return LoadedSources(sources=tuple(sources), broken=tuple(broken))
 
 
-def all_sources(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple[Source, ...]:
+def all_sources(paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> tuple[Source, ...]:
     """Tells every source that can be used."""
-    return found(paths, without).sources
+    return found(paths, exclude).sources
 
 
-def source(name: str, paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Source:
+def source(name: str, paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Source:
     """Tells the source of this name. Raises NoSuchSource."""
-    every = found(paths, without)
+    every = found(paths, exclude)
     for one in every.sources:
         if one.name == name:
             return one
@@ -60,7 +60,7 @@ def source(name: str, paths: tuple[str, ...] = (), without: tuple[str, ...] = ()
 def _beside(folder: Path, others: Sequence[Source]) -> Source:
     if any(other.name == folder.name for other in others):
         shipped = any(s.name == folder.name for s in others if s in SOURCES)
-        hint = f"; `without = ['{folder.name}']` leaves out the one that ships" if shipped else ""
+        hint = f"; `exclude = ['{folder.name}']` leaves out the one that ships" if shipped else ""
         raise SourceLoadError(f"{folder}: there is another source of the name {folder.name}{hint}")
     one = load(folder)
     for feed in one.feeds:
@@ -71,6 +71,6 @@ def _beside(folder: Path, others: Sequence[Source]) -> Source:
                     f"{theirs.files}, the files of {other.name}'s feed {theirs.name}",
                 )
                 raise SourceLoadError(
-                    f"{place}: {feed.files} meets {taken}; a name may match one feed only. Narrow it, or leave {other.name} out ([sources] without)"
+                    f"{place}: {feed.files} meets {taken}; a name may match one feed only. Narrow it, or leave {other.name} out ([sources] exclude)"
                 )
     return one

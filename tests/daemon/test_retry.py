@@ -3,10 +3,10 @@
 import pytest
 
 from daemon.batch import State
-from daemon.config.config import Retry
+from daemon.config.config import RetryConfig
 from daemon.retry import is_final, state_after_failure, wait_seconds
 
-RETRY = Retry(attempts=3, initial_seconds=2, max_seconds=60)
+RETRY = RetryConfig(attempts=3, initial_seconds=2, max_seconds=60)
 
 
 @pytest.mark.parametrize(

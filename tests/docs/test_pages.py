@@ -14,7 +14,7 @@ from pages import DOCS, PAGES, PROJECT, Block, blocks, title_of
 from reference import EVENTS
 
 from daemon.cli.main import lakegate
-from daemon.config.config import load
+from daemon.config.load import load_config
 
 COMMAND = re.compile(r"^\$? ?(lakegate\b.*)", re.MULTILINE)
 ENDS_A_COMMAND = {"|", "||", "&&", ">", "<", ";"}
@@ -116,7 +116,7 @@ def test_the_loader_takes_every_toml_block(block: Block, tmp_path: Path) -> None
     path = tmp_path / "config.toml"
     # The settings of an own source are known where its folder is; the how-to's test has the folder.
     path.write_text(re.sub(r"^\[kiosk\]\n(.+\n)+", "", block.text, flags=re.MULTILINE))
-    load(path, {})
+    load_config(path, {})
 
 
 @pytest.mark.parametrize("block", of_language("json"))

@@ -1,4 +1,4 @@
-"""The systemd units under a real systemd, on a machine that has their user, the command and a configuration alone."""
+"""The systemd units under a real systemd, on a machine with only their user, the command and a configuration."""
 
 import sys
 import time
@@ -9,7 +9,7 @@ import pytest
 from factories_machine import Machine, booted, why_not
 
 PROJECT = Path(__file__).parents[2]
-CODE = "/opt/code"  # this checkout: the environment may have been made from another one
+CODE = "/opt/code"  # a copy of this checkout: the environment may belong to another checkout
 SITE = """
 [landing]
 path = "/mnt/in/landing zone"
@@ -123,7 +123,7 @@ def test_the_written_unit_starts_for_a_site_in_a_folder_that_is_hidden_from_serv
 
 
 def test_the_shipped_unit_starts_with_its_user_and_a_configuration_alone(machine: Machine) -> None:
-    # this environment may lie where services see nothing; /opt/lakegate, which the unit is made for, does not
+    # This environment may lie in a folder that the unit hides; /opt/lakegate, the folder of the unit, is visible.
     hidden = [p for p in (sys.prefix, sys.base_prefix) if p.startswith(("/root", "/home", "/tmp", "/var/tmp"))]
     lines = ["[Service]", "ProtectHome=tmpfs", *(f"BindReadOnlyPaths={p}" for p in hidden)]
     drop_in = "/etc/systemd/system/lakegate.service.d/python.conf"

@@ -1,4 +1,4 @@
-"""The real daemon with its real worker on real deliveries: what a user does with files, signals and a second terminal."""
+"""The real daemon with its real worker and real deliveries: files, signals, and commands in a second terminal."""
 
 import json
 import os
@@ -38,7 +38,7 @@ path = "lakegate.jsonl"
 
 
 class Zone:
-    """A landing zone with its daemon; everything else is the command and the folders."""
+    """A landing zone with its daemon. The tests use only the command and the folders."""
 
     def __init__(self, root: Path, engine: str = "sail") -> None:
         self.root, self.landing = root, root / "landing"
@@ -92,7 +92,7 @@ class Zone:
         return sorted((r for r in rows if r["kind"] == "batch"), key=lambda r: r["batch_seq"])
 
     def tables(self) -> dict[str, list[tuple[str, ...]]]:
-        """Every table of the source as published, each row as text, without the columns that name a batch."""
+        """Returns the rows of every published table as text, without the columns that name a batch."""
         newest = json.loads(
             self.lakegate(
                 "sql",

@@ -76,7 +76,7 @@ def test_the_demo_ends_well_and_prints_no_control_characters_into_a_pipe(demo: D
     assert demo.done.stderr == ""
 
 
-def test_every_batch_ends_as_the_example_says(demo: Demo) -> None:
+def test_every_batch_ends_as_in_the_example(demo: Demo) -> None:
     ends = {b["trigger"]: (b["state"], b["reason"].split(" of ")[0]) for b in demo.json("batches")}
     published = ("ARCHIVED", "")
     assert ends == {
@@ -131,11 +131,17 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
         ("SELECT gender AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 503", ["Female"]),
         ("SELECT age_group AS a FROM crm_erp.gold.dim_customer WHERE customer_id = 504", ["n/a"]),
         (
-            "SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history WHERE product_number = 'STORM-1' ORDER BY a",
+            (
+                "SELECT start_date::VARCHAR AS a FROM crm_erp.gold.cost_history"
+                " WHERE product_number = 'STORM-1' ORDER BY a"
+            ),
             ["2025-01-01", "2026-01-01"],
         ),
         (
-            "SELECT sales_amount AS a FROM crm_erp.gold.fact_sales WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a",
+            (
+                "SELECT sales_amount AS a FROM crm_erp.gold.fact_sales"
+                " WHERE order_number IN ('W-2', 'W-5') AND cost = 0 ORDER BY a"
+            ),
             [32, 96],
         ),
         (
@@ -144,14 +150,20 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
         ),
         ("SELECT revenue AS a FROM crm_erp.gold.revenue_by_country WHERE country IS NULL", [94]),
         (
-            "SELECT price AS a FROM clickstream.silver.enriched_events WHERE itemid = 1 AND event = 'view' ORDER BY event_time",
+            (
+                "SELECT price AS a FROM clickstream.silver.enriched_events"
+                " WHERE itemid = 1 AND event = 'view' ORDER BY event_time"
+            ),
             [89, 94, 94],
         ),
         ("SELECT count(*) AS a FROM clickstream.gold.fact_sales WHERE transactionid = 501", [1]),
         ("SELECT count(price) + count(category_id) AS a FROM clickstream.silver.enriched_events WHERE itemid = 6", [0]),
         ("SELECT price AS a FROM clickstream.gold.fact_sales WHERE itemid = 3", [None]),
         (
-            "SELECT root AS a FROM clickstream.silver.categories WHERE categoryid IN (111, 310, 900) ORDER BY categoryid",
+            (
+                "SELECT root AS a FROM clickstream.silver.categories"
+                " WHERE categoryid IN (111, 310, 900) ORDER BY categoryid"
+            ),
             [100, 310, None],
         ),
         (
@@ -160,7 +172,7 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
         ),
     ],
 )
-def test_rows_worth_a_look_came_out_as_the_example_says(demo: Demo, query: str, expected: list[Any]) -> None:
+def test_rows_of_interest_are_as_in_the_example(demo: Demo, query: str, expected: list[Any]) -> None:
     assert [r["a"] for r in demo.sql(query)] == expected
 
 
@@ -193,7 +205,10 @@ def test_the_documented_python_runs_as_it_stands(demo: Demo, block: Block) -> No
 
 def test_the_documented_spark_runs_as_it_stands(demo: Demo) -> None:
     (block,) = (b for b in python_blocks() if "spark.read" in b.text)
-    session = 'from pipeline import contract, spark as engines\nspark = engines.open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
+    session = (
+        "from pipeline import contract\nfrom pipeline.engine.session import open_session\n"
+        'spark = open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
+    )
     assert "Lanterns" in run(sys.executable, "-c", session + block.text, cwd=demo.site).stdout
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from daemon.batch import Batch, BatchFile, FileState, State
 from daemon.clock import Clock
-from daemon.config.config import Config, load
+from daemon.config.config import Config
+from daemon.config.load import load_config
 from daemon.ledger.ledger import Ledger
 from pipeline.contract import Outcome, Result, RuleResult
 
@@ -27,7 +28,7 @@ class Site:
 
     @property
     def config(self) -> Config:
-        return load(self.path, {})
+        return load_config(self.path, {})
 
     def ledger(self) -> Ledger:
         return Ledger.open(self.config.ledger_path, Clock(now=self._tick))

@@ -18,8 +18,8 @@ from typing import Any
 from daemon import service
 from daemon.batch import Batch
 from daemon.clock import Clock
-from daemon.config import config as configuration
 from daemon.config.config import Config
+from daemon.config.load import load_config
 from daemon.landing.scan import REGULAR, SeenFile
 from daemon.ledger.ledger import Ledger
 from daemon.observe.events import COMMON_FIELDS, EVENTS
@@ -77,7 +77,7 @@ class Zone:
             f"[{s}]\n" + "".join(f"{k} = {json.dumps(v)}\n" for k, v in keys.items()) for s, keys in sections.items()
         ]
         (root / "config.toml").write_text("\n".join(lines))
-        self.config: Config = configuration.load(root / "config.toml", {})
+        self.config: Config = load_config(root / "config.toml", {})
 
     # ---- delivering
 
@@ -238,7 +238,5 @@ def hidden(folder: Path) -> Path:
 
 if __name__ == "__main__":
     sys.exit(
-        service.run(
-            configuration.load(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE
-        )
+        service.run(load_config(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE)
     )

@@ -1,4 +1,4 @@
-"""`lakegate check`: what it finds, in words, with what to do; and that it changes nothing."""
+"""`lakegate check`: its diagnostics with their remedies; and that it changes nothing."""
 
 import fcntl
 import os
@@ -9,7 +9,8 @@ import pytest
 from factories_command import Site
 from factories_published import PublishedLake, sale
 
-from daemon.cli.check import BAD, NOTE, OK, Finding, check
+from daemon.cli.check import check
+from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
 from daemon.cli.main import main
 from daemon.files.file_systems import MODELESS, file_system_of
 from pipeline.engine.jars import JARS
@@ -25,7 +26,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def found(site: Site, subject: str, environ: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
-    return [(f.verdict, f.says) for f in check(site.config, environ) if f.subject == subject]
+    return [(f.verdict, f.sentence) for f in check(site.config, environ) if f.subject == subject]
 
 
 def verdicts(site: Site, subject: str) -> set[str]:
@@ -73,22 +74,22 @@ def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
     assert "claim on another file system" in found(site, "moves")[0][1]
 
 
-def test_an_engine_says_what_it_cannot_do(site: Site) -> None:
-    assert any(verdict == NOTE and "cannot stream" in says for verdict, says in found(site, "engine"))
+def test_the_limits_of_an_engine_are_noted(site: Site) -> None:
+    assert any(verdict == NOTE and "cannot stream" in sentence for verdict, sentence in found(site, "engine"))
     assert found(site, "java") == []
 
 
-def test_without_a_java_the_engine_spark_is_bad_and_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_java_the_engine_spark_is_bad_and_a_remedy_is_named(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", f'[spark]\njars_path = "{tmp_path}/jars"\n')
     (tmp_path / "old" / "bin").mkdir(parents=True)
     java = tmp_path / "old" / "bin" / "java"
     java.write_text("#!/bin/sh\nexit 1\n")
     java.chmod(0o755)
     (tmp_path / "old" / "release").write_text('JAVA_VERSION="11.0.2"\n')
-    told = found(site, "java", {"JAVA_HOME": str(tmp_path / "old"), "PATH": ""})
-    assert any("Java 11 is too old" in says for _, says in told)
-    [(verdict, says)] = found(site, "jars")
-    assert (verdict, "[spark] jars_path" in says) == (BAD, True)
+    diagnostics = found(site, "java", {"JAVA_HOME": str(tmp_path / "old"), "PATH": ""})
+    assert any("Java 11 is too old" in sentence for _, sentence in diagnostics)
+    [(verdict, sentence)] = found(site, "jars")
+    assert (verdict, "[spark] jars_path" in sentence) == (BAD, True)
 
 
 def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
@@ -97,16 +98,16 @@ def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
     for name in JARS:
         (tmp_path / "jars" / name).touch()
     assert any(
-        verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in says
-        for verdict, says in found(site, "java")
+        verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in sentence
+        for verdict, sentence in found(site, "java")
     )
 
 
 def test_a_server_that_does_not_answer_is_bad(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", '[spark]\nengine = "connect"\nremote = "sc://localhost:1"\n')
-    [(verdict, says)] = found(site, "engine")
+    [(verdict, sentence)] = found(site, "engine")
     assert verdict == BAD
-    assert "sc://localhost:1 does not answer" in says
+    assert "sc://localhost:1 does not answer" in sentence
 
 
 def test_a_command_that_is_not_there_is_bad(tmp_path: Path) -> None:
@@ -117,10 +118,10 @@ def test_a_command_that_is_not_there_is_bad(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore:'imghdr' is deprecated:DeprecationWarning"
 )  # apprise's e-mail looks for a module of older Pythons
-def test_a_wrong_alert_address_is_bad_and_its_password_stays_unsaid(tmp_path: Path) -> None:
+def test_a_wrong_alert_address_is_bad_and_its_password_is_not_shown(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", '[alerts]\nurls = ["nonsense://user:secret@host"]\n')
-    [(verdict, says)] = found(site, "alerts")
-    assert (verdict, "secret" in says) == (BAD, False)
+    [(verdict, sentence)] = found(site, "alerts")
+    assert (verdict, "secret" in sentence) == (BAD, False)
 
 
 def test_a_running_daemon_is_named(site: Site) -> None:
@@ -136,48 +137,50 @@ def test_a_survivor_that_still_writes_is_noted(site: Site) -> None:
     (site.root / "lake").mkdir()
     descriptor = os.open(site.root / "lake" / ".lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    assert any("still writes to the lake" in says for _, says in found(site, "lake"))
+    assert any("still writes to the lake" in sentence for _, sentence in found(site, "lake"))
     os.close(descriptor)
 
 
-def test_somebody_elses_commit_is_bad_and_an_unfinished_attempt_a_note(site: Site) -> None:
+def test_another_programs_commit_is_bad_and_an_unfinished_attempt_is_noted(site: Site) -> None:
     lake = PublishedLake(site.root / "lake")
     lake.create(DAILY)
     lake.publish("retail", {DAILY: lake.write(DAILY, [sale(1)])})
     assert found(site, "tables") == [(OK, "2 published")]
     lake.write(DAILY, [sale(2)])
     assert [v for v, _ in found(site, "tables")] == [OK, BAD]
-    says = found(site, "tables")[1][1]
-    assert f"{DAILY} has version 2, published is 1: somebody else's commit" in says
-    assert COMMITS_OF_OTHERS in says
+    sentence = found(site, "tables")[1][1]
+    assert f"{DAILY} has version 2, published is 1: another program's commit" in sentence
+    assert COMMITS_OF_OTHERS in sentence
     assert (Path(__file__).parents[3] / COMMITS_OF_OTHERS).exists()
     (site.root / "lake" / "_journal").mkdir()
     (site.root / "lake" / "_journal" / "b2.json").write_text("{}")
     assert [v for v, _ in found(site, "tables")] == [OK, NOTE]
 
 
-def test_what_cannot_be_looked_at_is_a_finding_and_the_rest_is_still_told(site: Site) -> None:
+def test_a_check_that_fails_is_a_diagnostic_and_the_others_still_run(site: Site) -> None:
     log = site.root / "lake" / "ops" / "batches" / "_delta_log"
     log.mkdir(parents=True)
     (log / f"{0:020d}.json").write_text("this is no commit\n")
-    told = check(site.config, os.environ)
-    assert [f.subject for f in told if f.is_bad] == ["tables"]
-    assert "\n" not in next(f.says for f in told if f.is_bad)
-    assert {"python", "engine", "space"} <= {f.subject for f in told}
+    diagnostics = check(site.config, os.environ)
+    assert [f.subject for f in diagnostics if f.is_bad] == ["tables"]
+    assert "\n" not in next(f.sentence for f in diagnostics if f.is_bad)
+    assert {"python", "engine", "space"} <= {f.subject for f in diagnostics}
 
 
 def test_a_claim_on_a_file_system_without_modes_is_bad(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.config.landing.path.mkdir(parents=True)
     monkeypatch.setitem(MODELESS, file_system_of(site.root), frozenset())  # as if it were exFAT
-    says = [(v, s) for v, s in found(site, "claim") if v != OK]
+    sentence = [(v, s) for v, s in found(site, "claim") if v != OK]
     claim = site.config.landing.claim_path
     remedy = "this file system keeps no modes; set [landing] claim_path to a folder on a local disk"
-    assert says == [(BAD, f"{claim} stays open to other users: {remedy}")]
+    assert sentence == [(BAD, f"{claim} stays open to other users: {remedy}")]
     claim.mkdir(mode=0o700)
     assert [v for v, _ in found(site, "claim")] == [OK]
     claim.chmod(0o750)
     assert [v for v, _ in found(site, "claim")] == [OK, BAD]
 
 
-def test_a_finding_is_one_line() -> None:
-    assert Finding(subject="java", verdict=BAD, says="there is none").as_line() == "bad   java        there is none"
+def test_a_diagnostic_is_one_line() -> None:
+    assert (
+        Diagnostic(subject="java", verdict=BAD, sentence="there is none").as_line() == "bad   java        there is none"
+    )

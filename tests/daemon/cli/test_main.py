@@ -1,5 +1,6 @@
-"""The command `lakegate`: its verbs, what they print where, how they end, and that they answer at once."""
+"""The command `lakegate`: the output of its verbs, their exit codes, and their speed."""
 
+import ast
 import datetime as dt
 import fcntl
 import json
@@ -16,7 +17,7 @@ from factories_command import DAY, Site, answer, finding
 from factories_published import PublishedLake, sale
 
 from daemon.batch import State
-from daemon.cli.main import lakegate, main
+from daemon.cli.main import EXIT_CODES, lakegate, main
 from pipeline.reader import definitions
 from pipeline.sources import registry
 
@@ -37,21 +38,21 @@ def lake(site: Site) -> PublishedLake:
     return made
 
 
-class Said:
+class Done:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
 
 class Command:
-    """Calls the command within this process."""
+    """Runs the command within this process."""
 
     def __init__(self, site: Site, capsys: pytest.CaptureFixture[str]) -> None:
         self._site, self._capsys = site, capsys
 
-    def __call__(self, *arguments: str) -> Said:
+    def __call__(self, *arguments: str) -> Done:
         self._capsys.readouterr()
         code = main(["--config", str(self._site.path), *arguments])
-        return Said(code, *self._capsys.readouterr())
+        return Done(code, *self._capsys.readouterr())
 
 
 @pytest.fixture
@@ -60,8 +61,8 @@ def run(site: Site, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monk
     return Command(site, capsys)
 
 
-def started(*arguments: str, folder: Path = ROOT, **environ: str) -> Said:
-    """Runs the command as a process of its own, without a terminal."""
+def started(*arguments: str, folder: Path = ROOT, **environ: str) -> Done:
+    """Runs the command as a child process, without a terminal."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environ}
     command = [sys.executable, "-m", "daemon", *arguments]
     done = subprocess.run(
@@ -74,16 +75,16 @@ def started(*arguments: str, folder: Path = ROOT, **environ: str) -> Said:
         check=False,
         stdin=subprocess.DEVNULL,
     )
-    return Said(done.returncode, done.stdout, done.stderr)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 # ---- how it ends
 
 
 def test_no_verb_shows_the_help_and_is_a_usage_error() -> None:
-    said = started()
-    assert (said.code, said.out) == (2, "")
-    assert "batches" in said.err
+    done = started()
+    assert (done.code, done.out) == (2, "")
+    assert "batches" in done.err
 
 
 def test_a_mistyped_verb_and_option_get_a_suggestion(run: Command) -> None:
@@ -93,15 +94,15 @@ def test_a_mistyped_verb_and_option_get_a_suggestion(run: Command) -> None:
 
 def test_a_broken_configuration_ends_with_78_and_every_mistake(run: Command, site: Site) -> None:
     site.path.write_text("[debounce]\nquiet_second = 1\n[lok]\n")
-    said = run("status")
-    assert (said.code, said.out) == (78, "")
-    assert said.err.splitlines()[-1] == "2 mistakes. Nothing was started."
+    done = run("status")
+    assert (done.code, done.out) == (78, "")
+    assert done.err.splitlines()[-1] == "2 mistakes. Nothing was started."
 
 
-def test_without_a_configuration_one_sentence_says_how_to_get_one(tmp_path: Path) -> None:
-    said = started("run", "--once", folder=tmp_path)
-    assert (said.code, said.out, len(said.err.splitlines())) == (78, "", 1)
-    assert "copy the one that ships with lakegate" in said.err
+def test_without_a_configuration_one_sentence_explains_how_to_get_one(tmp_path: Path) -> None:
+    done = started("run", "--once", folder=tmp_path)
+    assert (done.code, done.out, len(done.err.splitlines())) == (78, "", 1)
+    assert "copy the one that ships with lakegate" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,24 +118,24 @@ def test_the_configuration_is_named_before_or_after_the_verb_or_by_the_environme
     assert len(json.loads(started("batches", "--json", folder=site.root).out)) == 1
 
 
-def test_an_unforeseen_error_is_one_line_and_a_trace_only_when_asked_for(run: Command, site: Site) -> None:
+def test_an_unexpected_error_is_one_line_and_a_trace_only_with_its_option(run: Command, site: Site) -> None:
     site.path.write_text("[log]\npath = 'folder/'\n")
     (site.root / "folder").mkdir()
-    said = run("tail", "--no-follow")
-    assert (said.code, len(said.err.splitlines())) == (1, 1)
+    done = run("tail", "--no-follow")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
     with pytest.raises(OSError, match="directory"):
         run("--trace", "tail", "--no-follow")
 
 
-def test_an_unreadable_ledger_is_told_and_nothing_is_touched(run: Command, site: Site) -> None:
+def test_an_unreadable_ledger_is_reported_and_nothing_is_changed(run: Command, site: Site) -> None:
     site.config.ledger_path.parent.mkdir()
     site.config.ledger_path.write_bytes(b"this is no database" * 100)
-    said = run("batches")
-    assert (said.code, len(said.err.splitlines())) == (78, 1)
-    assert str(site.config.ledger_path) in said.err
+    done = run("batches")
+    assert (done.code, len(done.err.splitlines())) == (78, 1)
+    assert str(site.config.ledger_path) in done.err
 
 
-def test_a_reader_that_has_had_enough_ends_it_quietly(site: Site) -> None:
+def test_a_closed_pipe_ends_the_command_quietly(site: Site) -> None:
     for number in range(3):
         site.batch(State.READY, batch_id=f"20260305T080000-{number:06x}", reason="long " * 70)
     command = f"{sys.executable} -m daemon --config {site.path} batches --json | head -c 1"
@@ -179,9 +180,9 @@ def test_batches_can_be_narrowed(run: Command, site: Site) -> None:
         site.batch(state, batch_id=f"20260305T080000-00000{number}")
     assert [b["batch_id"][-1] for b in json.loads(run("batches", "--state", "failed", "--json").out)] == ["2", "1"]
     assert [b["batch_id"][-1] for b in json.loads(run("batches", "--limit", "1", "--json").out)] == ["2"]
-    said = run("batches", "--limit", "2")
-    assert len(said.out.splitlines()) == 3
-    assert "1 older" in said.err
+    done = run("batches", "--limit", "2")
+    assert len(done.out.splitlines()) == 3
+    assert "1 older" in done.err
 
 
 def test_a_table_in_a_pipe_is_whole_and_plain(run: Command, site: Site) -> None:
@@ -208,14 +209,12 @@ def test_an_unknown_batch_ends_with_4(run: Command, site: Site) -> None:
 # ---- retry and abandon
 
 
-def test_retry_says_what_will_happen_and_does_it_without_a_terminal(site: Site) -> None:
+def test_retry_prints_its_effect_and_needs_no_terminal(site: Site) -> None:
     site.batch(State.FAILED, reason="the disk was full")
-    said = started("--config", str(site.path), "retry", "4f1")
-    assert (said.code, said.out) == (0, "")
-    assert (
-        said.err
-        == "retail 2026-03-04 · batch 20260305T080000-4f1c00 will be tried again, with all its attempts, by the daemon (`lakegate run`)\n"
-    )
+    done = started("--config", str(site.path), "retry", "4f1")
+    assert (done.code, done.out) == (0, "")
+    effect = "will be tried again, with all its attempts, by the daemon (`lakegate run`)"
+    assert done.err == f"retail 2026-03-04 · batch 20260305T080000-4f1c00 {effect}\n"
     assert site.ledger().batch("last").state == State.READY
 
 
@@ -232,17 +231,17 @@ def test_a_failed_batch_can_be_given_up(run: Command, site: Site) -> None:
 
 def test_only_a_failed_batch_can_be_retried(run: Command, site: Site) -> None:
     site.batch(State.ARCHIVED)
-    said = run("retry", "last")
-    assert (said.code, "only a FAILED batch" in said.err) == (2, True)
+    done = run("retry", "last")
+    assert (done.code, "only a FAILED batch" in done.err) == (2, True)
 
 
 # ---- run
 
 
 def test_a_run_with_nothing_to_do_ends_well(site: Site) -> None:
-    said = started("--config", str(site.path), "run", "--once")
-    assert (said.code, said.out) == (0, "")
-    events = [json.loads(line)["event"] for line in said.err.splitlines()]
+    done = started("--config", str(site.path), "run", "--once")
+    assert (done.code, done.out) == (0, "")
+    events = [json.loads(line)["event"] for line in done.err.splitlines()]
     assert (events[0], events[-1]) == ("daemon.started", "daemon.stopped")
     assert started("--config", str(site.path), "run", "--once", "--quiet").err == ""
 
@@ -251,12 +250,12 @@ def test_a_run_that_could_not_archive_a_batch_ends_with_1_and_its_story(site: Si
     site.path.write_text("[debounce]\nquiet_seconds = 0.1\n")
     site.config.landing.trigger_path.mkdir(parents=True)
     (site.config.landing.trigger_path / "trigger_x.json").write_text("{")
-    said = started("--config", str(site.path), "run", "--once")
-    assert (said.code, said.out) == (1, "")
-    story = [line for line in said.err.splitlines() if not line.startswith("{")]
+    done = started("--config", str(site.path), "run", "--once")
+    assert (done.code, done.out) == (1, "")
+    story = [line for line in done.err.splitlines() if not line.startswith("{")]
     assert story[0].startswith("REJECTED  trigger_x.json · batch ")
     assert len(story) <= 12
-    assert "Traceback" not in said.err
+    assert "Traceback" not in done.err
     assert started("--config", str(site.path), "run", "--once").code == 0
 
 
@@ -264,9 +263,9 @@ def test_a_second_daemon_ends_with_75_and_names_the_first(site: Site) -> None:
     site.config.landing.trigger_path.mkdir(parents=True)
     landing = os.open(site.config.landing.path, os.O_RDONLY)
     fcntl.flock(landing, fcntl.LOCK_EX)
-    said = started("--config", str(site.path), "run", "--once", "--quiet")
+    done = started("--config", str(site.path), "run", "--once", "--quiet")
     os.close(landing)
-    assert (said.code, f"process {os.getpid()}" in said.err) == (75, True)
+    assert (done.code, f"process {os.getpid()}" in done.err) == (75, True)
 
 
 def test_a_newer_ledger_ends_every_verb_that_needs_it_with_78(run: Command, site: Site) -> None:
@@ -274,15 +273,15 @@ def test_a_newer_ledger_ends_every_verb_that_needs_it_with_78(run: Command, site
     ledger._db.execute("PRAGMA user_version = 99")  # noqa: SLF001
     ledger.close()
     for verb in (("run", "--once", "--quiet"), ("batches",), ("status",), ("retry", "last")):
-        said = run(*verb)
-        assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
+        done = run(*verb)
+        assert (done.code, "was written by a newer Lakegate" in done.err) == (78, True), verb
 
 
 def test_a_newer_lake_ends_every_verb_that_needs_it_with_78(run: Command, site: Site, lake: PublishedLake) -> None:
     (site.root / "lake" / "_version").write_text("99")
     for verb in (("run", "--once", "--quiet"), ("sql", "SELECT 1"), ("tables",), ("adopt", DAILY)):
-        said = run(*verb)
-        assert (said.code, "was written by a newer Lakegate" in said.err) == (78, True), verb
+        done = run(*verb)
+        assert (done.code, "was written by a newer Lakegate" in done.err) == (78, True), verb
     assert "was written by a newer Lakegate" in run("check", "--no-engine").out
 
 
@@ -290,9 +289,9 @@ def test_a_newer_lake_ends_every_verb_that_needs_it_with_78(run: Command, site: 
 
 
 def test_sql_gives_a_list_of_rows_with_exact_numbers(run: Command, lake: PublishedLake) -> None:
-    said = run("sql", f'SELECT order_date, revenue, "at", orders FROM {DAILY} ORDER BY 1', "--json")
-    assert '"revenue": 1234567890.12' in said.out
-    assert json.loads(said.out) == [
+    done = run("sql", f'SELECT order_date, revenue, "at", orders FROM {DAILY} ORDER BY 1', "--json")
+    assert '"revenue": 1234567890.12' in done.out
+    assert json.loads(done.out) == [
         {"order_date": "2026-03-01", "revenue": 0.1, "at": None, "orders": 1},
         {"order_date": "2026-03-02", "revenue": 1234567890.12, "at": None, "orders": 1},
     ]
@@ -313,8 +312,8 @@ def test_numbers_that_json_does_not_know_are_null(run: Command) -> None:
 
 
 def test_an_unknown_table_ends_with_4_and_bad_sql_with_2(run: Command, lake: PublishedLake) -> None:
-    said = run("sql", "FROM retail.gold.daily_sale")
-    assert (said.code, said.out, said.err) == (4, "", f"no table retail.gold.daily_sale; did you mean {DAILY}?\n")
+    done = run("sql", "FROM retail.gold.daily_sale")
+    assert (done.code, done.out, done.err) == (4, "", f"no table retail.gold.daily_sale; did you mean {DAILY}?\n")
     assert run("sql", "SELEC 1").code == 2
     assert run("tables", "retail.gold.x").code == 4
 
@@ -343,9 +342,9 @@ def test_tables_as_an_older_batch_published_them(run: Command, site: Site, lake:
 
 
 @pytest.mark.parametrize("verb", ["adopt", "restore"])
-def test_only_a_table_that_is_there_can_be_mended(run: Command, lake: PublishedLake, verb: str) -> None:
-    said = run(verb, "retail.gold.daily_sale", "--dry-run")
-    assert (said.code, f"did you mean {DAILY}?" in said.err) == (4, True)
+def test_only_an_existing_table_can_be_adopted_or_restored(run: Command, lake: PublishedLake, verb: str) -> None:
+    done = run(verb, "retail.gold.daily_sale", "--dry-run")
+    assert (done.code, f"did you mean {DAILY}?" in done.err) == (4, True)
     assert run(verb, DAILY, "--dry-run").code == 0
 
 
@@ -390,12 +389,12 @@ def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
                 part.unlink()
         case _:
             (site.root / "lake" / "_version").write_text("99" if kind == "newer" else "what")
-    said = run("status")
-    [told] = [line for line in said.out.splitlines() if line.startswith("lake")]
-    assert (said.code, told.startswith("lake      cannot be read: ")) == (0, True)
-    assert "batches   1 ARCHIVED" in said.out
+    done = run("status")
+    [line] = [line for line in done.out.splitlines() if line.startswith("lake")]
+    assert (done.code, line.startswith("lake      cannot be read: ")) == (0, True)
+    assert "batches   1 ARCHIVED" in done.out
     now = json.loads(run("status", "--json").out)
-    assert (now["outdated"], told.endswith(now["lake"]["unreadable"])) == ([], True)
+    assert (now["outdated"], line.endswith(now["lake"]["unreadable"])) == ([], True)
 
 
 def test_status_and_check_name_a_table_that_holds_an_older_definition(
@@ -406,7 +405,9 @@ def test_status_and_check_name_a_table_that_holds_an_older_definition(
     assert json.loads(run("status", "--json").out)["outdated"] == []
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
     assert json.loads(run("status", "--json").out)["outdated"] == [DAILY]
-    assert f"{DAILY}: not all rows follow the definition of now; `lakegate check` says since when" in run("status").out
+    assert (
+        f"{DAILY}: not all rows follow the current definition; `lakegate check` names the batches" in run("status").out
+    )
     changed = f"{DAILY}: the definition has changed since the newest rows were written, which follow the old one"
     assert changed in run("check", "--no-engine").out
 
@@ -423,9 +424,9 @@ def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
     for _ in range(2):
         lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(mixed))
         assert json.loads(run("status", "--json").out)["outdated"] == sorted([DAILY, monthly])
-        said = run("check", "--no-engine").out
-        assert f"{DAILY}: since batch b7 new rows follow another definition than older ones" in said
-        assert f"{monthly}: it starts with batch b8, rows from before are not in it" in said
+        done = run("check", "--no-engine").out
+        assert f"{DAILY}: since batch b7 new rows follow another definition than older ones" in done
+        assert f"{monthly}: it starts with batch b8, rows from before are not in it" in done
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(follows))
     assert json.loads(run("status", "--json").out)["outdated"] == []
 
@@ -464,7 +465,8 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
         assert other.stdin is not None
         assert other.stdout is not None
         other.stdout.readline()
-        now, told = json.loads(run("status", "--json").out), run("status").out
+        now = json.loads(run("status", "--json").out)
+        shown = run("status").out
         checked = [
             f
             for f in json.loads(run("check", "--no-engine", "--json").out)
@@ -473,7 +475,7 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
         other.stdin.close()
     os.close(landing)
     assert (now["worker"], now["lake"]["held_by"]) == ({"running": False, "pid": None}, other.pid)
-    assert f"process {other.pid} writes to it; the worker waits for its end" in told
+    assert f"process {other.pid} writes to it; the worker waits for its end" in shown
     assert [f"process {other.pid}," in f["says"] and "the worker waits" in f["says"] for f in checked] == [True]
 
 
@@ -488,13 +490,13 @@ def test_status_lists_data_files_that_no_trigger_names(run: Command, site: Site)
     assert "2 data files that no trigger names" in run("status").out
 
 
-def test_status_says_of_files_that_no_trigger_can_take_why(run: Command, site: Site) -> None:
+def test_status_names_the_reason_for_each_file_that_no_trigger_can_take(run: Command, site: Site) -> None:
     (site.config.landing.path / "trigger").mkdir(parents=True)
     for name in ("ORDERS_2026_03_04.CSV", "notes.txt", os.fsdecode(b"orders_\xff.csv")):
         (site.config.landing.path / name).touch()
     aside = {one["file"]: one["reason"] for one in json.loads(run("status", "--json").out)["set_aside"]}
-    says = "matches no feed: only capitals differ: orders_*.csv; call the file so"
-    assert aside["ORDERS_2026_03_04.CSV"].startswith(says)
+    sentence = "matches no feed: only capitals differ: orders_*.csv; call the file so"
+    assert aside["ORDERS_2026_03_04.CSV"].startswith(sentence)
     assert aside["orders_\\udcff.csv"] == "is not valid Unicode; rename the file"
     assert len(aside) == 2
     assert "set aside ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
@@ -504,19 +506,19 @@ def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site:
     site.batch(State.FAILED, reason="it broke")
     lake.publish("retail", {DAILY: 1})
     lake.write(DAILY, [sale(3)])
-    said = [
+    done = [
         run(*verb)
         for verb in (("check", "--no-engine"), ("status",), ("batches",), ("tables",), ("sql", f"FROM {DAILY}"))
     ]
-    assert "somebody else's commit" in said[0].out
+    assert "another program's commit" in done[0].out
     for verb in ("run", "retry", "abandon", "adopt", "restore"):
-        assert not [one for one in said if f"lakegate {verb}" in one.out + one.err]
+        assert not [one for one in done if f"lakegate {verb}" in one.out + one.err]
 
 
 # ---- a batch's story
 
 
-def test_a_failure_is_told_in_at_most_twelve_lines_with_cause_effect_and_next_step(run: Command, site: Site) -> None:
+def test_the_story_of_a_failure_has_at_most_twelve_lines(run: Command, site: Site) -> None:
     site.batch(State.ARCHIVED, batch_id="20260304T080000-000001", date=dt.date(2026, 3, 3))
     findings = [
         finding(f"rule_{n}", broken=n, severity=s)
@@ -527,16 +529,16 @@ def test_a_failure_is_told_in_at_most_twelve_lines_with_cause_effect_and_next_st
     lines = run("batches", "last").out.splitlines()
     assert len(lines) <= 12
     assert lines[0] == "REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1"
-    told = {line.split()[0]: line for line in reversed(lines[1:])}
-    assert told["cause"].endswith(reason)
-    assert told["effect"].endswith("no table changed; gold shows 2026-03-03")
-    assert "rejected/20260305T080000-4f1c00/" in told["files"]
-    assert told["next"].endswith("correct what the cause names, deliver the 2 files and a new trigger")
-    assert "7 of 100 break orders.rule_7 (HIGH REJECT)" in told["rows"]
+    by_label = {line.split()[0]: line for line in reversed(lines[1:])}
+    assert by_label["cause"].endswith(reason)
+    assert by_label["effect"].endswith("no table changed; gold shows 2026-03-03")
+    assert "rejected/20260305T080000-4f1c00/" in by_label["files"]
+    assert by_label["next"].endswith("correct what the cause names, deliver the 2 files and a new trigger")
+    assert "7 of 100 break orders.rule_7 (HIGH REJECT)" in by_label["rows"]
     assert "and 2 more rules" in "".join(lines)
 
 
-def test_a_published_batch_is_told_with_its_counts(run: Command, site: Site) -> None:
+def test_the_story_of_a_published_batch_has_its_counts(run: Command, site: Site) -> None:
     result = answer("x", rows_read=10, rows_accepted=9, rows_rejected=1, score=97.5, validation_status="PASS")
     site.batch(State.ARCHIVED, result=result)
     out = run("batches", "last").out
@@ -545,7 +547,7 @@ def test_a_published_batch_is_told_with_its_counts(run: Command, site: Site) -> 
 
 
 @pytest.mark.parametrize(
-    ("state", "columns", "says"),
+    ("state", "columns", "sentence"),
     [
         (State.FAILED, {}, "lakegate retry 20260305T080000-4f1c00"),
         (State.WAITING, {"waiting_for": ["a.csv", "b.csv"]}, "a.csv, b.csv"),
@@ -556,19 +558,20 @@ def test_a_published_batch_is_told_with_its_counts(run: Command, site: Site) -> 
         ),
     ],
 )
-def test_an_open_batch_says_what_it_waits_for(
-    run: Command, site: Site, state: State, columns: dict[str, Any], says: str
+def test_the_story_of_an_open_batch_names_the_cause_of_its_wait(
+    run: Command, site: Site, state: State, columns: dict[str, Any], sentence: str
 ) -> None:
     site.batch(state, **columns)
-    assert says in run("batches", "last").out
+    assert sentence in run("batches", "last").out
 
 
 # ---- how quickly
 
 
 READING = (
-    ("--help",), ("check", "--no-engine", "--json"), ("status", "--json"), ("batches",), ("batches", "last"), ("tail", "--no-follow"),
-    ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",), ("sources", "retail", "--json"),
+    ("--help",), ("check", "--no-engine", "--json"), ("status", "--json"), ("batches",), ("batches", "last"),
+    ("tail", "--no-follow"), ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",),
+    ("sources", "retail", "--json"),
 )  # fmt: skip
 
 
@@ -582,14 +585,20 @@ def test_reading_verbs_take_less_than_half_a_second_of_work(
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert started("--config", str(site.path), *arguments, LAKEGATE_SPARK__ENGINE="sail").code == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        # The work and not the wait: other processes of the machine must not decide about this.
+        # CPU time, not elapsed time: other processes of the machine must not change the result.
         taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if taken[-1] < 0.5:
             break
     assert min(taken) < 0.5
 
 
-def test_every_verb_explains_itself_and_takes_the_configuration() -> None:
+def test_every_error_with_an_exit_code_of_its_own_is_a_class_of_the_code() -> None:
+    paths = [path for package in ("daemon", "pipeline") for path in (ROOT / package).rglob("*.py")]
+    classes = {n.name for p in paths for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ClassDef)}
+    assert set(EXIT_CODES) <= classes
+
+
+def test_every_verb_has_a_help_text_and_takes_the_configuration() -> None:
     for name, command in lakegate.commands.items():
         assert command.help, name
         assert "config" in {p.name for p in command.params}, name

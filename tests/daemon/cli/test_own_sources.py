@@ -1,4 +1,4 @@
-"""Sources of one's own in the daemon and the command: their settings, their files, what is told of a broken one."""
+"""External sources in the daemon and the command: their settings, their files, the messages about a broken one."""
 
 import json
 import os
@@ -12,10 +12,11 @@ from factories_source import FEEDS, changed, kiosk
 
 from daemon import service
 from daemon.cli import systemd_unit
-from daemon.cli.check import BAD, OK, check
+from daemon.cli.check import check
+from daemon.cli.checks.diagnostic import BAD, OK
 from daemon.cli.main import main
-from daemon.config import config as configuration
 from daemon.config.config import ConfigError
+from daemon.config.load import load_config
 from pipeline import contract
 
 DAILY = "kiosk.gold.daily_sales"
@@ -29,7 +30,7 @@ def site(root: Path, feeds: str = FEEDS, more: str = "") -> Site:
 
 
 def findings(site: Site) -> list[tuple[str, str]]:
-    return [(f.verdict, f.says) for f in check(site.config, os.environ) if f.subject == "sources"]
+    return [(f.verdict, f.sentence) for f in check(site.config, os.environ) if f.subject == "sources"]
 
 
 # ---- the configuration
@@ -52,66 +53,66 @@ def test_the_environment_can_name_the_folders_and_their_settings(tmp_path: Path)
     path = site(tmp_path).path
     path.write_text("")
     given = {"LAKEGATE_SOURCES__PATHS": '["own/kiosk"]', "LAKEGATE_KIOSK__MOST": "9"}
-    assert configuration.load(path, given).settings.sources["kiosk"] == {"most": 9}
+    assert load_config(path, given).settings.sources["kiosk"] == {"most": 9}
 
 
 def test_the_section_of_a_broken_source_is_not_read_and_is_no_mistake(tmp_path: Path) -> None:
     broken = site(tmp_path, BROKEN, "[kiosk]\nmost = 'whatever'\n")
     assert "kiosk" not in broken.config.settings.sources
-    assert "retail" in configuration.load(broken.path, {"LAKEGATE_KIOSK__MOST": "9"}).settings.sources
+    assert "retail" in load_config(broken.path, {"LAKEGATE_KIOSK__MOST": "9"}).settings.sources
     broken.path.write_text(broken.path.read_text() + "[kiosks]\nmost = 1\n")
     with pytest.raises(ConfigError, match=r"\[kiosks\] is not a section"):
         assert broken.config
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "sentence"),
     [
         ("paths = 'kiosk'", 'paths = "kiosk" is not a list of texts'),
         ("path = ['kiosk']", "path is not a key; did you mean paths?"),
-        ("without = ['retial']", "without names retial, which is no source that ships; did you mean retail?"),
+        ("exclude = ['retial']", "exclude names retial, which is not a shipped source; did you mean retail?"),
     ],
 )
-def test_a_mistake_in_sources_is_told_as_any_other(tmp_path: Path, line: str, says: str) -> None:
+def test_a_mistake_in_the_section_sources_is_reported_like_any_other(tmp_path: Path, line: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         assert Site(tmp_path, f"[sources]\n{line}\n").config
     assert str(caught.value).startswith("config.toml:2:")
-    assert says in str(caught.value)
+    assert sentence in str(caught.value)
 
 
 def test_a_source_that_is_left_out_may_keep_its_section(tmp_path: Path) -> None:
     assert Site(
-        tmp_path, "[sources]\nwithout = ['retail']\n[retail]\nprofit_margin = 0.2\n"
-    ).config.settings.without == ("retail",)
+        tmp_path, "[sources]\nexclude = ['retail']\n[retail]\nprofit_margin = 0.2\n"
+    ).config.settings.exclude == ("retail",)
 
 
 # ---- check, log, triggers
 
 
 def test_check_names_what_can_be_used_and_what_is_wrong_with_the_rest(tmp_path: Path) -> None:
-    [(verdict, says)] = findings(site(tmp_path / "a"))
-    assert (verdict, "kiosk (2 feeds)" in says) == (OK, True)
+    [(verdict, sentence)] = findings(site(tmp_path / "a"))
+    assert (verdict, "kiosk (2 feeds)" in sentence) == (OK, True)
     broken = site(tmp_path / "b", BROKEN)
-    [(good, usable), (bad, says)] = findings(broken)
+    [(good, usable), (bad, sentence)] = findings(broken)
     assert (good, bad, "kiosk" in usable) == (OK, BAD, False)
-    assert says == f"kiosk is left out: {broken.root}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined"
+    assert sentence == f"kiosk is left out: {broken.root}/own/kiosk/feeds.py:17: NameError: name 'Sauce' is not defined"
 
 
 def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
     every = [s.name for s in contract.catalogue()]
-    assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nwithout = {every}\n"))] == [BAD]
+    assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nexclude = {every}\n"))] == [BAD]
 
 
-def test_a_broken_source_is_told_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_broken_source_is_logged_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:
     kiosk(tmp_path, BROKEN)
     zone = Zone(tmp_path, sources={"paths": ["kiosk"]})
     order = zone.deliver("a")
     zone.put("takings_1.csv")
     zone.land("b", "takings_1.csv")
     assert service.run(zone.config, once=True, quiet=True, command=WORKER) == 1
-    [told] = zone.log("source.load_failed")
-    assert (told["level"], told["source"]) == ("error", "kiosk")
-    assert told["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
+    [event] = zone.log("source.load_failed")
+    assert (event["level"], event["source"]) == ("error", "kiosk")
+    assert event["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
     assert [(o["source"], [f["name"] for f in o["files"]]) for o in zone.orders()] == [("retail", [order])]
     assert "what kiosk would take is not known, `lakegate check` tells why" in zone.batch("b").reason
 
@@ -134,19 +135,19 @@ def test_tables_of_a_source_that_is_gone_are_noted_and_those_of_a_broken_one_are
     lake.create(DAILY)
     lake.publish("kiosk", {DAILY: lake.write(DAILY, [sale(1)])}, fingerprint='{"kiosk.silver.stalls": "an older one"}')
     notes = {
-        "there": [f.says for f in check(where.config, os.environ) if f.subject == "tables"][1:],
+        "there": [f.sentence for f in check(where.config, os.environ) if f.subject == "tables"][1:],
         "broken": [
-            f.says
+            f.sentence
             for f in check(site(tmp_path / "b", BROKEN, f'[lake]\npath = "{tmp_path}/lake"\n').config, os.environ)
             if f.subject == "tables"
         ][1:],
         "gone": [
-            f.says
+            f.sentence
             for f in check(Site(tmp_path, '[spark]\nengine = "sail"\n').config, os.environ)
             if f.subject == "tables"
         ][1:],
     }
-    assert [len(says) for says in notes.values()] == [1, 0, 1]
+    assert [len(sentence) for sentence in notes.values()] == [1, 0, 1]
     assert "the definition has changed since the newest rows were written" in notes["there"][0]
     assert notes["gone"] == ["kiosk is published, and no source of this name is declared any more"]
 
@@ -181,10 +182,10 @@ def test_sources_shows_feeds_keys_rules_and_tables(tmp_path: Path, capsys: pytes
     assert "kiosk.gold.by_stall stall Receipts by stall." in lines
 
 
-def test_one_source_is_told_with_its_columns_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_source_is_shown_with_its_columns_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [" ".join(line.split()) for line in run(capsys, site(tmp_path), "sources", "kiosk")[1].splitlines()]
-    assert "takings quantity INT always" in lines
-    assert "stalls place STRING may be empty" in lines
+    assert "takings quantity INT required" in lines
+    assert "stalls place STRING nullable" in lines
     assert "most 50 pieces at most" in lines
     assert not [line for line in lines if "retail" in line]
 
@@ -258,7 +259,7 @@ def test_a_source_can_be_drafted_before_anything_is_configured(
 
 
 @pytest.mark.parametrize("words", [("new",), ("new", "hall"), ("kiosk", "retail"), ("kiosk", "--from", "x.csv")])
-def test_what_cannot_be_meant_is_a_usage_error(
+def test_arguments_without_a_meaning_are_a_usage_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...]
 ) -> None:
     code, out, err = run(capsys, site(tmp_path), "sources", *words)

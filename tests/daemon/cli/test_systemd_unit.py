@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from daemon.cli import systemd_unit
-from daemon.config import config
-from daemon.config.packaged_files import shipped
+from daemon.config.config import Config
+from daemon.config.load import load_config
+from daemon.config.packaged_files import packaged_file
 
 
-def settings_of(site: Path, text: str = "") -> config.Config:
+def settings_of(site: Path, text: str = "") -> Config:
     site.mkdir(parents=True, exist_ok=True)
     (site / "config.toml").write_text(text)
-    return config.load(site / "config.toml", {})
+    return load_config(site / "config.toml", {})
 
 
 def lines_of(text: str) -> dict[str, str]:
@@ -75,7 +76,7 @@ def test_folders_elsewhere_are_made_before_the_first_start(tmp_path: Path) -> No
     assert '"/data/50 of $it"' in written["RequiresMountsFor"]
 
 
-def test_of_a_hidden_folder_the_service_sees_what_it_needs(tmp_path: Path) -> None:
+def test_the_service_sees_the_paths_that_it_needs_in_hidden_folders(tmp_path: Path) -> None:
     site = '[lake]\npath = "/home/me/lake"\n[log]\npath = "/srv/logs/l.jsonl"\n'
     written = lines_of(systemd_unit.text(settings_of(tmp_path, site)))
     assert (written["PrivateTmp"], written["ProtectHome"]) == ("yes", "tmpfs")
@@ -85,7 +86,7 @@ def test_of_a_hidden_folder_the_service_sees_what_it_needs(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("where", ["/home/me/jars", "/root/my jars", "/var/tmp/jars"])
-def test_of_a_hidden_folder_the_service_sees_the_jars(tmp_path: Path, where: str) -> None:
+def test_the_service_sees_the_jars_in_a_hidden_folder(tmp_path: Path, where: str) -> None:
     written = lines_of(systemd_unit.text(settings_of(tmp_path, f'[spark]\njars_path = "{where}"\n')))
     assert (f'"-{where}"' if " " in where else f"-{where}") in written["BindReadOnlyPaths"]
     assert where not in written["ReadWritePaths"]
@@ -98,7 +99,7 @@ def test_of_a_hidden_folder_the_service_sees_the_jars(tmp_path: Path, where: str
 def test_the_unit_is_confined_as_its_comments_say(tmp_path: Path, which: str) -> None:
     file = tmp_path / "lakegate.service"
     file.write_text(
-        shipped("systemd/lakegate.service").read_text()
+        packaged_file("systemd/lakegate.service").read_text()
         if which == "shipped"
         else systemd_unit.text(settings_of(tmp_path / "site"))
     )

@@ -1,11 +1,11 @@
-"""Following the log: from its last lines on, through rotation and removal, one readable line an event."""
+"""Following the log: from its last lines, through rotation and removal, one readable line for each event."""
 
 import json
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
-from daemon.cli.tail import follow, readable
+from daemon.cli.tail import follow, format_line
 
 
 def written(path: Path, *numbers: int, mode: str = "a") -> None:
@@ -14,7 +14,7 @@ def written(path: Path, *numbers: int, mode: str = "a") -> None:
 
 
 def after(*steps: Callable[[], object]) -> Callable[[float], None]:
-    """A sleep that lets the next thing happen each time."""
+    """Returns a sleep that runs the next step at each call."""
     todo = iter(steps)
 
     def sleep(_seconds: float) -> None:
@@ -39,7 +39,7 @@ def test_new_lines_come_as_they_are_written(tmp_path: Path) -> None:
     assert list(islice(lines, 3)) == ["1", "2", "3"]
 
 
-def test_a_line_is_told_when_it_is_whole(tmp_path: Path) -> None:
+def test_a_line_is_yielded_when_it_is_complete(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text('{"a"')
 
@@ -77,15 +77,17 @@ def test_a_log_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
 
 def test_an_event_is_one_readable_line() -> None:
     event = {
-        "timestamp": "2026-03-04T10:00:01.123Z", "level": "warning", "event": "batch.rejected", "source": "retail", "batch_id": "b1",
+        "timestamp": "2026-03-04T10:00:01.123Z", "level": "warning", "event": "batch.rejected",
+        "source": "retail", "batch_id": "b1",
         "reason": "orders.csv: column\norder_amount is missing", "rows_in": 3, "seconds": 0.123456789, "nothing": None,
     }  # fmt: skip
-    assert readable(json.dumps(event)) == (
-        "2026-03-04 10:00:01  ! batch.rejected         retail b1 orders.csv: column order_amount is missing rows_in=3 seconds=0.123457"
+    assert format_line(json.dumps(event)) == (
+        "2026-03-04 10:00:01  ! batch.rejected         retail b1 "
+        "orders.csv: column order_amount is missing rows_in=3 seconds=0.123457"
     )
 
 
-def test_what_is_no_event_is_shown_as_it_is_and_breaks_no_terminal() -> None:
-    assert readable("torn {") == "torn {"
-    assert readable('"text"') == '"text"'
-    assert readable(json.dumps({"event": "x.y", "name": "a\x1b[2Jb\n"})).isprintable()
+def test_a_line_that_is_not_an_event_is_shown_escaped() -> None:
+    assert format_line("torn {") == "torn {"
+    assert format_line('"text"') == '"text"'
+    assert format_line(json.dumps({"event": "x.y", "name": "a\x1b[2Jb\n"})).isprintable()

@@ -1,4 +1,4 @@
-"""`lakegate check` with the engine: a real worker, empty feeds, a scratch lake; what no batch could get past is told."""
+"""`lakegate check` with the engine: a real worker takes empty feeds into a scratch lake and reports each mistake."""
 
 import fcntl
 import json
@@ -12,7 +12,7 @@ from factories_source import FEEDS, GOLD, changed, kiosk
 from daemon.cli.main import main
 
 RIGHT = "every feed went through all stages without a row"
-ALONE = '[sources]\npaths = ["kiosk"]\nwithout = ["retail", "crm_erp", "clickstream"]\n'
+ALONE = '[sources]\npaths = ["kiosk"]\nexclude = ["retail", "crm_erp", "clickstream"]\n'
 
 
 def site(root: Path, feeds: str = FEEDS, gold: str = GOLD, engine: str = 'engine = "sail"') -> Site:
@@ -23,7 +23,7 @@ def site(root: Path, feeds: str = FEEDS, gold: str = GOLD, engine: str = 'engine
 def checked(
     capsys: pytest.CaptureFixture[str], where: Site, *arguments: str
 ) -> tuple[int, dict[str, list[tuple[str, str]]]]:
-    """The exit code and, by subject, verdicts with what they say."""
+    """Returns the exit code and, by subject, the verdicts with their sentences."""
     code = main(["--config", str(where.path), "check", "--json", *arguments])
     found: dict[str, list[tuple[str, str]]] = {}
     for finding in json.loads(capsys.readouterr().out):
@@ -34,7 +34,7 @@ def checked(
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where scratch lakes lie in these tests."""
+    """The folder of the scratch lakes in these tests."""
     folder = tmp_path / "scratch"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -54,8 +54,8 @@ def test_check_starts_the_engine_tries_every_feed_and_leaves_nothing_behind(
     with (Path(lake) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # a daemon at work keeps no check waiting
         code, found = checked(capsys, here)
-    assert (code, [says.partition(", in")[0] for _, says in found["trial"]]) == (0, [f"kiosk: {RIGHT}"])
-    assert any(verdict == "ok" and says.startswith("sail started in") for verdict, says in found["engine"])
+    assert (code, [expected.partition(", in")[0] for _, expected in found["trial"]]) == (0, [f"kiosk: {RIGHT}"])
+    assert any(verdict == "ok" and expected.startswith("sail started in") for verdict, expected in found["engine"])
     after = {p for p in here.root.rglob("*") if "__pycache__" not in p.parts}
     assert after - before == {Path(lake), Path(lake) / ".lock"}
     assert list(scratch.iterdir()) == []
@@ -63,7 +63,7 @@ def test_check_starts_the_engine_tries_every_feed_and_leaves_nothing_behind(
 
 @pytest.mark.sail
 @pytest.mark.parametrize(
-    ("feeds", "gold", "says"),
+    ("feeds", "gold", "expected"),
     [
         (
             changed(FEEDS, "quantity <= $most", "quanttiy <= $most"),
@@ -79,22 +79,22 @@ def test_check_starts_the_engine_tries_every_feed_and_leaves_nothing_behind(
     ],
     ids=["rule", "setting", "sum"],
 )
-def test_a_mistake_in_declared_sql_is_told_with_feed_rule_and_name(
+def test_a_mistake_in_declared_sql_is_reported_with_feed_rule_and_name(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     feeds: str,
     gold: str,
-    says: list[str],
+    expected: list[str],
 ) -> None:
     code, found = checked(capsys, site(tmp_path / "site", feeds, gold))
-    [(verdict, told)] = found["trial"]
+    [(verdict, sentence)] = found["trial"]
     assert (code, verdict) == (1, "bad")
-    assert told.startswith(f"kiosk: no batch can be published: {says[0]}")
-    assert says[1] in told.removeprefix(says[0])
+    assert sentence.startswith(f"kiosk: no batch can be published: {expected[0]}")
+    assert expected[1] in sentence.removeprefix(expected[0])
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "read only"])
-def test_an_engine_that_cannot_be_tried_is_a_finding_beside_the_others(
+def test_an_engine_that_cannot_be_tried_is_a_diagnostic_beside_the_others(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -117,7 +117,7 @@ def test_without_the_engine_nothing_is_started(tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.spark
 @pytest.mark.parametrize(
-    ("engine", "says"),
+    ("engine", "expected"),
     [
         (
             'conf = { "spark.driver.extraJavaOptions" = "-XX:MaxRAM=much" }',
@@ -126,13 +126,13 @@ def test_without_the_engine_nothing_is_started(tmp_path: Path, capsys: pytest.Ca
         ('driver_memory = "9999g"', "Native memory"),
     ],
 )
-def test_an_engine_that_does_not_start_is_told_in_its_own_last_words(
+def test_an_engine_that_does_not_start_is_reported_with_the_end_of_its_log(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     engine: str,
-    says: str,
+    expected: str,
 ) -> None:
     code, found = checked(capsys, site(tmp_path / "site", engine=engine))
     assert (code, "trial" in found) == (1, False)
     assert [v for v, _ in found["engine"]] == ["ok", "bad"]
-    assert says in found["engine"][1][1]
+    assert expected in found["engine"][1][1]

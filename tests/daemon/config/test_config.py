@@ -1,4 +1,4 @@
-"""The configuration: what it says by default, what overrides it, and how its mistakes are told."""
+"""The configuration: its defaults, its overrides, and the messages about its mistakes."""
 
 import datetime as dt
 import json
@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.config import Config, ConfigError, load
+from daemon.config.config import Config, ConfigError
+from daemon.config.load import load_config
 from daemon.config.options import sections
 
 SHIPPED = Path(__file__).parents[3] / "config.toml"
@@ -18,7 +19,7 @@ SHIPPED = Path(__file__).parents[3] / "config.toml"
 
 def loaded(folder: Path, text: str = "", **environ: str) -> Config:
     (folder / "config.toml").write_text(text)
-    return load(folder / "config.toml", environ)
+    return load_config(folder / "config.toml", environ)
 
 
 def mistakes(folder: Path, text: str = "", **environ: str) -> list[str]:
@@ -50,7 +51,7 @@ def test_relative_paths_are_relative_to_the_file_and_not_to_the_caller(
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.toml").write_text('[lake]\npath = "../lake"\n[ledger]\npath = "./state/l.sqlite"')
     monkeypatch.chdir(tmp_path)
-    config = load(Path("site/config.toml"), {})
+    config = load_config(Path("site/config.toml"), {})
     assert config.settings.lake_path == str(tmp_path / "lake")
     assert config.ledger_path == tmp_path / "site" / "state" / "l.sqlite"
 
@@ -65,8 +66,10 @@ def test_the_shipped_file_holds_every_key_with_its_default(tmp_path: Path) -> No
             if key.default is None:
                 assert f"\n# {key.name} = " in text, f"[{section}] {key.name} is not shown"
             else:
-                assert key.kind.read(given[section][key.name]) == key.kind.read(key.default), f"[{section}] {key.name}"
-    assert load(SHIPPED, {}).settings.quality == loaded(tmp_path).settings.quality
+                assert key.value_type.parse(given[section][key.name]) == key.value_type.parse(key.default), (
+                    f"[{section}] {key.name}"
+                )
+    assert load_config(SHIPPED, {}).settings.quality == loaded(tmp_path).settings.quality
 
 
 def test_the_shipped_file_explains_every_key() -> None:
@@ -121,7 +124,7 @@ def test_spark_settings_may_be_written_with_and_without_quotes(tmp_path: Path) -
     assert config.settings.conf == {"spark.a.b": "true", "spark.c.d": "1.5", "spark.c.e": "x"}
 
 
-def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once_with_their_places(tmp_path: Path) -> None:
     text = '# site\n[debounce]\nquiet_second = 5\n\n[dispatch]\ntimeout_seconds = "soon"\n[lok]\npath = "x"\n'
     assert mistakes(tmp_path, text, LAKEGATE_LANDING__PTH="x", LAKEGATE_LOG__LEVEL="loud") == [
         "config.toml:3:1 [debounce] quiet_second is not a key; did you mean quiet_seconds?",
@@ -134,7 +137,7 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "says"),
+    ("line", "sentence"),
     [
         ("debounce.quiet_seconds = 0", "= 0 is not a number of seconds above 0"),
         ("debounce.quiet_seconds = -1", "= -1 is not a number of seconds above 0"),
@@ -164,15 +167,15 @@ def test_every_mistake_is_told_at_once_with_its_place(tmp_path: Path) -> None:
         ("quiet_seconds = 1", "quiet_seconds is not a section; it belongs to [debounce]"),
     ],
 )
-def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) -> None:
-    told = mistakes(tmp_path, line)
-    assert len(told) == 2
-    assert told[0].startswith("config.toml:1:")
-    assert says in told[0]
+def test_a_wrong_value_is_explained(tmp_path: Path, line: str, sentence: str) -> None:
+    lines = mistakes(tmp_path, line)
+    assert len(lines) == 2
+    assert lines[0].startswith("config.toml:1:")
+    assert sentence in lines[0]
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "sentence"),
     [
         (
             "debounce = {quiet_seconds = 9, max_wait_seconds = 5}",
@@ -195,8 +198,8 @@ def test_a_wrong_value_is_told_in_words(tmp_path: Path, line: str, says: str) ->
         ("[log]\npath = 'landing/log.jsonl'", "[log] path lies directly in"),
     ],
 )
-def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, says: str) -> None:
-    assert any(says in line for line in mistakes(tmp_path, text))
+def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, sentence: str) -> None:
+    assert any(sentence in line for line in mistakes(tmp_path, text))
 
 
 def test_the_archive_may_lie_below_the_landing_folder(tmp_path: Path) -> None:
@@ -209,27 +212,27 @@ def test_the_archive_may_lie_below_the_landing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place"), [("[landing\npath = 1", "1:9"), ("[log]\nlevel = 'x", "2:11"), ("a = [" * 5000, "1:")]
 )
-def test_a_file_that_is_no_toml_is_told_with_its_place(tmp_path: Path, text: str, place: str) -> None:
-    told = mistakes(tmp_path, text)
-    assert told[0].startswith(f"config.toml:{place}")
-    assert "is not TOML" in told[0]
-    assert told[-1] == "1 mistake. Nothing was started."
+def test_a_toml_error_is_reported_with_its_place(tmp_path: Path, text: str, place: str) -> None:
+    lines = mistakes(tmp_path, text)
+    assert lines[0].startswith(f"config.toml:{place}")
+    assert "is not TOML" in lines[0]
+    assert lines[-1] == "1 mistake. Nothing was started."
 
 
 def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xef\xbb\xbf[debounce]\nquiet_seconds = 2\n")
-    assert load(path, {}).debounce.quiet_seconds == 2
+    assert load_config(path, {}).debounce.quiet_seconds == 2
     path.write_bytes("[log]\npath = 'Größe'".encode("latin-1"))
     with pytest.raises(ConfigError, match="not UTF-8"):
-        load(path, {})
+        load_config(path, {})
 
 
-def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
+def test_the_message_about_a_missing_file_explains_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"
     ):
-        load(tmp_path / "config.toml", {})
+        load_config(tmp_path / "config.toml", {})
 
 
 def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
@@ -238,8 +241,10 @@ def test_columns_are_counted_in_characters(tmp_path: Path) -> None:
 
 def test_the_configuration_costs_the_daemon_little() -> None:
     program = (
-        "import json, sys; from daemon import config; from pathlib import Path; config.load(Path(sys.argv[1]), {});"
-        "heavy = {'pyspark', 'pyarrow', 'pydantic', 'duckdb', 'deltalake', 'numpy', 'tree_sitter', 'click', 'rich'} & set(sys.modules);"
+        "import json, sys; from daemon.config.load import load_config; from pathlib import Path;"
+        "load_config(Path(sys.argv[1]), {});"
+        "heavy = {'pyspark', 'pyarrow', 'pydantic', 'duckdb', 'deltalake', 'numpy', 'tree_sitter', 'click', 'rich'};"
+        "heavy &= set(sys.modules);"
         "peak = next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM'));"
         "print(json.dumps([sorted(heavy), int(peak)]))"
     )

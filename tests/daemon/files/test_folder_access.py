@@ -16,7 +16,8 @@ from factories_daemon import HandClock, Zone, hidden
 from packing import packed
 
 from daemon.batch import Batch, BatchFile, FileState, State
-from daemon.cli.check import BAD, NOTE, OK, check
+from daemon.cli.check import check
+from daemon.cli.checks.diagnostic import BAD, NOTE, OK
 from daemon.files.folder_access import FolderAccessError
 from daemon.files.lock import lock_file
 from daemon.intake.claim import Claim
@@ -506,7 +507,7 @@ def test_a_zone_that_is_opened_to_every_user_later_is_left_alone_until_it_is_clo
 
 
 def findings(site: Site, subject: str) -> list[tuple[str, str]]:
-    return [(f.verdict, f.says) for f in check(site.config, os.environ) if f.subject == subject]
+    return [(f.verdict, f.sentence) for f in check(site.config, os.environ) if f.subject == subject]
 
 
 def test_check_tells_a_zone_that_every_user_may_write_to(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from factories_daemon import Zone
 
-from daemon.config import config
+from daemon.config.config import ConfigError
+from daemon.config.load import load_config
 from pipeline.contract import CatalogueFeed, CatalogueSource
 
 STREAMED = (
@@ -59,5 +60,5 @@ def test_a_trigger_may_still_name_a_streamed_file(tmp_path: Path) -> None:
 def test_an_engine_that_cannot_stream_is_told_in_one_line(tmp_path: Path) -> None:
     zone = Zone(tmp_path, clickstream={"stream": True})
     told = r'\[clickstream\] stream = true needs the engine spark, and this is sail; set \[spark\] engine = "spark", or stream = false'
-    with pytest.raises(config.ConfigError, match=told):
-        config.load(zone.root / "config.toml", {"LAKEGATE_SPARK__ENGINE": "sail"})
+    with pytest.raises(ConfigError, match=told):
+        load_config(zone.root / "config.toml", {"LAKEGATE_SPARK__ENGINE": "sail"})

@@ -14,8 +14,8 @@ from factories_daemon import Zone, wait_until
 from factories_source import kiosk
 
 from daemon.cli.main import main
-from daemon.cli.trial import trials
-from daemon.config.config import load
+from daemon.cli.trial import run_trials
+from daemon.config.load import load_config
 from daemon.finish.on_published import LONGEST_SECONDS
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
@@ -192,7 +192,7 @@ def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_
     zone = Zone(tmp_path)
     for start in range(380, 402, 3):
         said = f"print('x' * {start} + '{SECRET}', file=sys.stderr)"
-        [told] = trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
+        [told] = run_trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
         assert "; at last: xxx" in str(told)
         assert HALF not in str(told)
 
@@ -202,7 +202,7 @@ def test_what_a_worker_says_reaches_ledger_and_log_without_secrets(tmp_path: Pat
     key = f'"spark.hadoop.fs.azure.account.key.x" = "{SECRET}"\n'
     conf = f'{key}"spark.driver.extraJavaOptions" = "-Dtrust.password={SECRET}2"\n'
     (tmp_path / "config.toml").write_text((tmp_path / "config.toml").read_text() + f"[spark.conf]\n{conf}")
-    zone.config = load(tmp_path / "config.toml", {})
+    zone.config = load_config(tmp_path / "config.toml", {})
     zone.deliver("reject", f"reject no such key {SECRET} at all\n")
     zone.deliver("break", f"break -Dtrust.password={SECRET}2 was said\n")
     assert zone.once() == 1

@@ -219,7 +219,7 @@ def test_the_dirty_example_is_proposed_much_as_it_is_declared(tmp_path: Path) ->
     from pipeline.sources.retail.feeds import RETAIL
 
     files = sorted(EXAMPLE.rglob("*_2026_03_0[23].csv"))
-    folder = draft("shop", files, tmp_path, Settings(lake_path="", without=("retail",))).folder
+    folder = draft("shop", files, tmp_path, Settings(lake_path="", exclude=("retail",))).folder
     found = load(folder)
     assert sorted(f.name for f in found.feeds) == sorted(f.name for f in RETAIL.feeds)
     for feed in found.feeds:

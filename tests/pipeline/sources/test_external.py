@@ -292,6 +292,6 @@ def test_two_globs_meet_when_one_name_can_match_both(a: str, b: str, *, meets: b
 
 
 def test_names_that_no_source_can_have_are_the_sections_of_the_configuration() -> None:
-    from daemon.config.options import OWN
+    from daemon.config.options import OPTIONS
 
-    assert set(TAKEN) == {*OWN, "ops"}
+    assert set(TAKEN) == {*OPTIONS, "ops"}

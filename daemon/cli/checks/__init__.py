@@ -1,0 +1,1 @@
+"""The checks of `lakegate check`, one file for each group. A check yields diagnostics and changes nothing."""

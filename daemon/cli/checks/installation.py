@@ -1,0 +1,68 @@
+"""Checks Python, the declarations of the sources, the command after publishing, and the alert addresses."""
+
+import shutil
+import sys
+from collections.abc import Mapping
+
+from daemon.cli.checks.diagnostic import Diagnostics, bad, ok
+from daemon.cli.output import plural
+from daemon.config.config import Config
+from daemon.text import join_names
+from pipeline import contract
+
+OLDEST_PYTHON = (3, 11)
+
+
+def python() -> Diagnostics:
+    """Checks the version of Python."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        oldest = ".".join(map(str, OLDEST_PYTHON))
+        yield bad("python", f"Python {version} is too old; install with Python {oldest} or newer")
+    else:
+        yield ok("python", f"{version}, {sys.executable}")
+
+
+def sources(config: Config) -> Diagnostics:
+    """Checks whether the declarations of each source can be loaded."""
+    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
+    usable = [s for s in every if not s.broken]
+    if usable:
+        yield ok("sources", ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable))
+    else:
+        yield bad("sources", "no source is usable: [sources] excludes the shipped ones, and names no other")
+    for source in every:
+        if source.broken:
+            yield bad("sources", f"{source.name} is left out: {source.broken}")
+
+
+def commands(config: Config, environ: Mapping[str, str]) -> Diagnostics:
+    """Checks the program of `on_published` and the addresses of alerts."""
+    if config.dispatch.on_published:
+        yield from _on_published(config.dispatch.on_published, environ)
+    if config.alerts.urls:
+        yield from _alerts(config.alerts.urls)
+
+
+def _on_published(command: tuple[str, ...], environ: Mapping[str, str]) -> Diagnostics:
+    # Imports the daemon's log too, which most checks do not need.
+    from daemon.finish.on_published import program
+
+    if shutil.which(command[0], path=environ.get("PATH")):
+        yield ok("command", f"on_published: {program(command)}")
+        return
+    is_one_text = program(command) != command[0]
+    hint = "each argument is a text of its own" if is_one_text else "correct [dispatch] on_published"
+    yield bad("command", f"on_published: there is no program {program(command)}; {hint}")
+
+
+def _alerts(urls: tuple[str, ...]) -> Diagnostics:
+    import apprise
+
+    wrong = [number for number, url in enumerate(urls, start=1) if not apprise.Apprise().add(url)]
+    if wrong:
+        # By number: any part of an address may be a password.
+        numbers = join_names(f"number {number}" for number in wrong)
+        yield bad("alerts", f"[alerts] urls: {numbers} not understood by apprise; correct the address")
+    else:
+        yield ok("alerts", join_names(sorted({f"{url.partition('://')[0]}://…" for url in urls})))

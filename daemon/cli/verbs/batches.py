@@ -1,0 +1,98 @@
+"""The verbs for batches: batches, retry, abandon."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+from daemon.cli.verb import batch_argument, confirm, dry_run_option, json_option, open_for_reading, verb, yes_option
+
+if TYPE_CHECKING:
+    from daemon.batch import Batch, State
+    from daemon.ledger.ledger import Ledger
+
+
+class _StateType(click.ParamType["State"]):
+    """A state of a batch. The states are imported when they are needed, so that `lakegate --help` stays fast."""
+
+    name = "state"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str | None:
+        return self._choice().get_metavar(param, ctx)
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> "State":
+        from daemon.batch import State
+
+        return State(self._choice().convert(value, param, ctx))
+
+    def _choice(self) -> click.Choice[str]:
+        from daemon.batch import State
+
+        return click.Choice([state.value for state in State], case_sensitive=False)
+
+
+@verb("batches")
+@click.argument("batch", metavar="[ID]", required=False)
+@click.option("--limit", type=click.IntRange(min=1), help="Most batches to list [30; with --json all].")
+@click.option("--state", "states", multiple=True, type=_StateType(), help="Only batches in this state.")
+@json_option
+def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *, as_json: bool) -> None:
+    """List batches, newest first, or show the story of one (ID: `last`, or the start of an id)."""
+    from daemon.cli import output, show_batches
+
+    config, ledger = open_for_reading()
+    if batch is not None:
+        one = ledger.batch(batch)
+        if as_json:
+            output.print_json(show_batches.as_full_record(one, ledger))
+        else:
+            print("\n".join(show_batches.story(one, ledger, config)))
+        return
+    found = ledger.batches(*states)
+    if as_json:
+        output.print_json([show_batches.as_record(b) for b in found[:limit]])
+    elif found:
+        show_batches.print_list(found, limit or 30)
+    else:
+        output.print_message("no batch yet")
+
+
+@verb("retry")
+@batch_argument
+@dry_run_option
+@yes_option
+def retry(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Give a failed batch all its attempts again."""
+    from daemon.ledger.ledger import Ledger
+
+    effect = "will be tried again, with all its attempts, by the daemon (`lakegate run`)"
+    _decide(batch, "retry", Ledger.retry, effect, dry_run=dry_run, yes=yes)
+
+
+@verb("abandon")
+@batch_argument
+@dry_run_option
+@yes_option
+def abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Give up a failed batch: its files go to the folder of rejected batches."""
+    from daemon.ledger.ledger import Ledger
+
+    effect = "is given up: the daemon (`lakegate run`) moves its files to the folder of rejected batches"
+    _decide(batch, "abandon", Ledger.abandon, effect, dry_run=dry_run, yes=yes)
+
+
+def _decide(
+    batch: str, name: str, decide: "Callable[[Ledger, str], Batch]", effect: str, *, dry_run: bool, yes: bool
+) -> None:
+    from daemon.batch import State
+    from daemon.ledger.ledger import Ledger
+
+    config, reading = open_for_reading()
+    found = reading.batch(batch)
+    reading.close()
+    if found.state != State.FAILED:
+        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{name}`")
+    if confirm(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
+        ledger = Ledger.open(config.ledger_path)
+        decide(ledger, found.batch_id)
+        ledger.close()

@@ -1,0 +1,89 @@
+"""Finds values of the configuration that are valid alone and contradict one another."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from daemon.config.config import Config
+from daemon.config.problems import did_you_mean
+from pipeline.contract import STREAMING_ENGINE, catalogue, streaming
+
+# Characters that readers of Delta tables treat as a glob pattern or as an escape.
+UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
+
+Contradiction = tuple[str, str, str]  # section, key, sentence
+
+
+def contradictions(config: Config) -> Iterator[Contradiction]:
+    """Yields (section, key, sentence) for each contradiction. The key is the one that the user should correct."""
+    yield from _time_limits(config)
+    yield from _engine(config)
+    yield from _lake_path(config)
+    yield from _excluded_sources(config)
+    yield from _folders(config)
+
+
+def _time_limits(config: Config) -> Iterator[Contradiction]:
+    quiet_seconds = config.debounce.quiet_seconds
+    if config.debounce.max_wait_seconds < quiet_seconds:
+        yield "debounce", "max_wait_seconds", f"max_wait_seconds is less than quiet_seconds ({quiet_seconds:g})"
+    initial_seconds = config.retry.initial_seconds
+    if config.retry.max_seconds < initial_seconds:
+        yield "retry", "max_seconds", f"max_seconds is less than initial_seconds ({initial_seconds:g})"
+
+
+def _engine(config: Config) -> Iterator[Contradiction]:
+    settings = config.settings
+    if settings.engine == "connect" and not settings.remote:
+        sentence = 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
+        yield "spark", "engine", sentence
+    if settings.engine == STREAMING_ENGINE:
+        return
+    for source in streaming(catalogue(settings.source_paths, settings.exclude), settings):
+        key = source.stream
+        problem = f"{key} = true needs the engine {STREAMING_ENGINE}, and this is {settings.engine}"
+        remedy = f'set [spark] engine = "{STREAMING_ENGINE}", or {key} = false and deliver with triggers'
+        yield source.name, key, f"{problem}; {remedy}"
+
+
+def _lake_path(config: Config) -> Iterator[Contradiction]:
+    path = config.settings.lake_path
+    unusable = next((c for c in path if c in UNUSABLE_IN_LAKE_PATH or not c.isprintable()), "")
+    if unusable:
+        reason = "readers of Delta tables take it for a pattern or an escape"
+        yield "lake", "path", f"path must not contain {unusable!r}: {reason} ({path})"
+
+
+def _excluded_sources(config: Config) -> Iterator[Contradiction]:
+    shipped = [s.name for s in catalogue()]
+    for name in config.settings.exclude:
+        if name not in shipped:
+            hint = did_you_mean(name, shipped) or f"; there are {', '.join(shipped)}"
+            yield "sources", "exclude", f"exclude names {name}, which is not a shipped source{hint}"
+
+
+def _folders(config: Config) -> Iterator[Contradiction]:
+    landing = config.landing
+    folders = {
+        ("landing", "path"): landing.path,
+        ("landing", "trigger_path"): landing.trigger_path,
+        ("landing", "claim_path"): landing.claim_path,
+        ("landing", "archive_path"): landing.archive_path,
+        ("landing", "rejected_path"): landing.rejected_path,
+        ("lake", "path"): Path(config.settings.lake_path),
+    }
+    first_use: dict[Path, tuple[str, str]] = {}
+    for (section, key), folder in folders.items():
+        if folder in first_use:
+            other_section, other_key = first_use[folder]
+            yield section, key, f"{key} is the same folder as [{other_section}] {other_key} ({folder})"
+        first_use.setdefault(folder, (section, key))
+    watched = (landing.path, landing.trigger_path)
+    private = (landing.claim_path, landing.archive_path, landing.rejected_path, Path(config.settings.lake_path))
+    for key, folder in zip(("path", "trigger_path"), watched, strict=True):
+        inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
+        if inside:
+            yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
+    for section, file in (("ledger", config.ledger_path), ("log", config.log.path)):
+        if file.parent in (*watched, *private):
+            problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
+            yield section, "path", f"{problem}; give it a folder of its own"
