@@ -24,7 +24,7 @@ from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import Report
 from daemon.observe.log import Log
 from daemon.retry import Policy
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogSource
 
 
 class Rooms:
@@ -37,7 +37,7 @@ class Rooms:
         log: Log,
         clock: Clock,
         command: Sequence[str],
-        catalogue: Sequence[CatalogueSource],
+        catalogue: Sequence[CatalogSource],
         wake: threading.Event,
         on_change: Callable[[Batch], None],
         pulse: Pulse,

@@ -46,7 +46,7 @@ class Service:
         once: bool,
         log: Log,
         command: Sequence[str],
-        catalogue: Sequence[contract.CatalogueSource],
+        catalogue: Sequence[contract.CatalogSource],
         clock: Clock,
         bell: Bell | None = None,
     ) -> None:
@@ -228,7 +228,7 @@ def run(
     quiet: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     command: Sequence[str] = WORKER,
-    catalogue: Sequence[contract.CatalogueSource] | None = None,
+    catalogue: Sequence[contract.CatalogSource] | None = None,
     clock: Clock | None = None,
     bell: Bell | None = None,
 ) -> int:
@@ -245,7 +245,7 @@ def run(
         with rung_by_signals(bell):
             contract.check_lake(Path(config.settings.lake_path))
             sources = (
-                contract.catalogue(config.settings.source_paths, config.settings.without)
+                contract.catalog(config.settings.source_paths, config.settings.without)
                 if catalogue is None
                 else catalogue
             )

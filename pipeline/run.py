@@ -8,7 +8,7 @@ from dataclasses import replace
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
 from pipeline.commit.revisions import with_revisions
-from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
+from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hide_secrets, identity, secrets_of
 from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
@@ -119,5 +119,5 @@ def _notice_changes(
 
 def _sentence(error: Exception, secrets: Sequence[str]) -> str:
     """Makes one line of an error: engines write pages. Half a secret would be none that is known."""
-    text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
+    text = " ".join(hide_secrets(str(error), secrets).split("\n\n")[0].split())
     return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

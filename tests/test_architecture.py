@@ -212,7 +212,7 @@ def test_staging_and_publishing_need_no_engine() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from pipeline import contract; assert contract.catalogue()",
+        "from pipeline import contract; assert contract.catalog()",
         "import daemon.service, daemon.cli",
         "from pipeline import sources; [s.gold for s in sources.all_sources()]",
     ],

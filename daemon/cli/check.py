@@ -88,7 +88,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
     if with_engine and not any(verdict == BAD and s in ("python", "engine", "java", "jars") for s, verdict, _ in found):
         found += _safely("engine", _trials(config), "tried")
     secrets = config.secrets(environ)
-    return [Finding(subject=s, verdict=v, says=contract.hidden(says, secrets)) for s, v, says in found]
+    return [Finding(subject=s, verdict=v, says=contract.hide_secrets(says, secrets)) for s, v, says in found]
 
 
 def _safely(subject: str, look: Told, what: str) -> Told:
@@ -127,7 +127,7 @@ def _python() -> Told:
 
 
 def _sources(config: Config) -> Told:
-    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+    every = contract.catalog(config.settings.source_paths, config.settings.without)
     if usable := [s for s in every if not s.broken]:
         yield "sources", OK, ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable)
     else:
@@ -152,7 +152,7 @@ def _engine(config: Config, environ: Mapping[str, str]) -> Told:
         return
     match settings.engine:
         case "spark":
-            master = contract.masked(settings.master)
+            master = contract.mask_secrets(settings.master)
             yield "engine", OK, f"spark, master {master}, {settings.driver_memory} for the driver"
             java = yield from _java(environ)
             jars = yield from _jars(settings.jars_path)
@@ -198,7 +198,7 @@ def _jars(jars_path: str) -> Looked:
 
 
 def _remote(remote: str) -> Told:
-    shown = contract.masked(remote.partition(";")[0])  # behind it are parameters, one of them perhaps a token
+    shown = contract.mask_secrets(remote.partition(";")[0])  # behind it are parameters, one of them perhaps a token
     address = urllib.parse.urlsplit(remote.partition(";")[0])
     try:
         with socket.create_connection((address.hostname or "", address.port or 15002), timeout=2):

@@ -71,13 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> int:
-    from pipeline.contract import masked
+    from pipeline.contract import mask_secrets
 
     known = next((EXIT_CODES[c.__name__] for c in type(error).__mro__ if c.__name__ in EXIT_CODES), None)
     if known is not None:
         print(error, file=sys.stderr)
         return known
-    what = masked(str(error)) or "no further word"
+    what = mask_secrets(str(error)) or "no further word"
     print(
         f"lakegate: {what if isinstance(error, OSError) else f'{type(error).__name__}: {what}'}; --trace shows where",
         file=sys.stderr,

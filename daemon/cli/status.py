@@ -91,7 +91,7 @@ def unclaimed(config: Config, ledger: Ledger) -> list[str]:
 
 def aside(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
     """Files that look like deliveries and that no trigger can take, each with the reason."""
-    catalogue = contract.catalogue(config.settings.source_paths, config.settings.without)
+    catalogue = contract.catalog(config.settings.source_paths, config.settings.without)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
     return [{"file": printable(file), "reason": reason} for file, reason in reasons.items() if reason]
 

@@ -23,7 +23,7 @@ SECONDS = 300.0  # without a word: a first session on a slow machine takes one m
 
 def trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | str]:
     """Starts a worker and tries each source; yields what it says, last a sentence where it says no more."""
-    every = contract.catalogue(config.settings.source_paths, config.settings.without)
+    every = contract.catalog(config.settings.source_paths, config.settings.without)
     sources = [s.name for s in every if not s.broken]
     place = _shared(config.settings)
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=place, ignore_cleanup_errors=True) as root:
@@ -73,5 +73,5 @@ def _last_words(folder: Path, secrets: Sequence[str]) -> str:
     lines = next(
         (found for text in texts if (found := [line.strip() for line in text.splitlines() if line.strip()])), []
     )
-    said = contract.hidden(" ".join(lines[-4:]), secrets)  # before it is cut: half a secret is none that is known
+    said = contract.hide_secrets(" ".join(lines[-4:]), secrets)  # before it is cut: half a secret is none that is known
     return f"; at last: {said[:400]}" if lines else ""

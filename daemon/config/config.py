@@ -11,7 +11,7 @@ from typing import Any
 from daemon.config.options import OWN, Key, UnfitError, did_you_mean, sections, unreadable
 from daemon.config.packaged_files import shipped
 from daemon.config.problems import Mistake, counted, told
-from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalogue, masked, secrets_of, streaming
+from pipeline.contract import STREAMING_ENGINE, Quality, Settings, catalog, mask_secrets, secrets_of, streaming
 
 PREFIX = "LAKEGATE_"
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -240,7 +240,7 @@ def _unknown(section: str, name: str, every: Mapping[str, tuple[Key, ...]]) -> s
 
 
 def _shown(value: Any) -> str:
-    text = masked(json.dumps(value, ensure_ascii=False, default=str))
+    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= 60 else text[:57] + "…"
 
 
@@ -317,7 +317,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
             'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"',
         )
     if config.settings.engine != STREAMING_ENGINE:
-        for source in streaming(catalogue(config.settings.source_paths, config.settings.without), config.settings):
+        for source in streaming(catalog(config.settings.source_paths, config.settings.without), config.settings):
             need = f"{source.stream} = true needs the engine {STREAMING_ENGINE}, and this is {config.settings.engine}"
             yield (
                 source.name,
@@ -332,7 +332,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str, str]]:
             "path",
             f"path must not contain {unusable!r}: readers of Delta tables take it for a pattern or an escape ({config.settings.lake_path})",
         )
-    shipped_sources = [s.name for s in catalogue()]
+    shipped_sources = [s.name for s in catalog()]
     for name in config.settings.without:
         if name not in shipped_sources:
             hint = did_you_mean(name, shipped_sources) or f"; there are {', '.join(shipped_sources)}"

@@ -315,17 +315,17 @@ def sections(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> Mapp
 
     `paths` are the folders of sources outside of the package. A source that is left out keeps its section, which nobody reads.
     """
-    every = (*contract.catalogue(), *contract.catalogue(paths, without))
+    every = (*contract.catalog(), *contract.catalog(paths, without))
     declared = {s.name: tuple(_declared(k) for k in s.settings) for s in every}
     return {**OWN, **{name: keys for name, keys in declared.items() if keys and name not in OWN}}
 
 
 def unreadable(paths: tuple[str, ...], without: tuple[str, ...]) -> frozenset[str]:
     """Tells the sections whose keys nobody can know, since the folder of their source cannot be used."""
-    return frozenset(s.name for s in contract.catalogue(paths, without) if s.broken) - set(sections(paths, without))
+    return frozenset(s.name for s in contract.catalog(paths, without) if s.broken) - set(sections(paths, without))
 
 
-def _declared(setting: contract.SettingKey) -> Key:
+def _declared(setting: contract.Setting) -> Key:
     default = float(setting.default) if isinstance(setting.default, Decimal) else setting.default
     secret = contract.is_secret_name(setting.name)
     return Key(name=setting.name, kind=_kind_of(default), default=default, meaning=setting.meaning, is_secret=secret)

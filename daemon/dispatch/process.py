@@ -117,7 +117,7 @@ class Child:
     def _without_secrets(self, message: Any) -> Any:
         # an engine may repeat its settings in an error, which goes into the ledger and from there to people
         said = {name: getattr(message, name) for name in ("reason", "error") if hasattr(message, name)}
-        return replace(message, **{name: contract.hidden(text, self._secrets) for name, text in said.items()})
+        return replace(message, **{name: contract.hide_secrets(text, self._secrets) for name, text in said.items()})
 
 
 @contextlib.contextmanager

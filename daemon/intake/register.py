@@ -29,7 +29,7 @@ from daemon.landing.scan import REGULAR, Landing, OnTrouble, Sight, Spot
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.text import amount, printable
-from pipeline.contract import CatalogueSource, streaming
+from pipeline.contract import CatalogSource, streaming
 
 MOST_A_TICK = 50
 
@@ -41,7 +41,7 @@ class Release:
         self,
         *,
         config: Config,
-        catalogue: Sequence[CatalogueSource],
+        catalogue: Sequence[CatalogSource],
         ledger: Ledger,
         landing: Landing,
         claim: Claim,

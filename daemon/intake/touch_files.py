@@ -10,7 +10,7 @@ from daemon.intake.admission import Touched, judged, spelling
 from daemon.intake.trigger import TriggerError, feeds_of, kinship, spelled_apart
 from daemon.landing.scan import Spot
 from daemon.text import listed, printable
-from pipeline.contract import CatalogueSource, plain_name
+from pipeline.contract import CatalogSource, plain_name
 
 GroupKey = tuple[str, dt.date]  # source, batch date
 
@@ -57,7 +57,7 @@ class Gathered:
 
 
 def names_meant(
-    touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]
+    touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogSource]
 ) -> tuple[str, ...]:
     """The data files that a touch file of this name stands for: the one it names, else every unclaimed one."""
     stem = touch.rpartition(".")[0]
@@ -71,7 +71,7 @@ def names_meant(
 def touch_for(
     spot: Spot,
     names: Sequence[str],
-    catalogue: Sequence[CatalogueSource],
+    catalogue: Sequence[CatalogSource],
     today: dt.date,
     *,
     in_name: bool = False,
@@ -108,7 +108,7 @@ def released(touches: Sequence[Touch], *, quiet_seconds: float, max_wait_seconds
     return tuple(batches)
 
 
-def _is_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
+def _is_like_data(name: str, catalogue: Sequence[CatalogSource]) -> bool:
     if feeds_of(name, catalogue) or spelled_apart(name, catalogue):
         return True
     # invoices_1.csv.done means invoices_1.csv, also where no feed takes it: that is the sender's mistake, not a general signal

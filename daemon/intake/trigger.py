@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from daemon.intake.admission import difference, wrong_date, wrong_name, wrong_size
 from daemon.text import listed, printable
-from pipeline.contract import CatalogueSource, named_revision, plain_name
+from pipeline.contract import CatalogSource, named_revision, plain_name
 
 MOST_FILES = 10_000
 MOST_REVISIONS = 1_000_000
@@ -63,7 +63,7 @@ def parsed(content: bytes, today: dt.date) -> Document:
     )
 
 
-def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinship:
+def kinship(names: Sequence[str], catalogue: Sequence[CatalogSource]) -> Kinship:
     """Tells source and feeds of these files. Raises TriggerError where a name has no feed or two, or the files two sources."""
     feeds: dict[str, str] = {}
     sources: dict[str, str] = {}
@@ -90,13 +90,13 @@ def kinship(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> Kinsh
     return Kinship(source=next(iter(sources), ""), feeds=feeds)
 
 
-def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str, str]]:
+def feeds_of(name: str, catalogue: Sequence[CatalogSource]) -> list[tuple[str, str]]:
     """Every (source, feed) whose glob the bare name matches, compared as text; a packed file's also without its ending."""
     spellings = {name, plain_name(name)}
     return [(s.name, f.name) for s in catalogue for f in s.feeds if any(fnmatchcase(n, f.files) for n in spellings)]
 
 
-def spelled_apart(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def spelled_apart(name: str, catalogue: Sequence[CatalogSource]) -> str:
     """What of its spelling alone keeps a name apart from a feed's pattern, and what to do; '' where it is more."""
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
@@ -105,7 +105,7 @@ def spelled_apart(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     return ""
 
 
-def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def set_aside(name: str, catalogue: Sequence[CatalogSource]) -> str:
     """Why no trigger can take a file that lies there and looks like a delivery; '' for all other files."""
     found = feeds_of(name, catalogue)
     spelled = "" if found else spelled_apart(name, catalogue)
@@ -114,7 +114,7 @@ def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     return f"matches no feed: {spelled}" if spelled else ""
 
 
-def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[CatalogueSource]) -> tuple[str, ...]:
+def snapshot_feeds(document: Document, kin: Kinship, catalogue: Sequence[CatalogSource]) -> tuple[str, ...]:
     """The feeds that the batch delivers whole. Raises TriggerError for a name that is no feed of the source."""
     if isinstance(document.snapshot, bool):
         return tuple(sorted(set(kin.feeds.values()))) if document.snapshot else ()
@@ -265,10 +265,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _globs(catalogue: Sequence[CatalogueSource]) -> str:
+def _globs(catalogue: Sequence[CatalogSource]) -> str:
     return listed((f.files for s in catalogue for f in s.feeds), most=6)
 
 
-def _left_out(catalogue: Sequence[CatalogueSource]) -> str:
+def _left_out(catalogue: Sequence[CatalogSource]) -> str:
     broken = [s.name for s in catalogue if s.broken]
     return f"; what {listed(broken)} would take is not known, `lakegate check` tells why" if broken else ""

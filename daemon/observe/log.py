@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from pipeline.contract import hidden
+from pipeline.contract import hide_secrets
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -51,7 +51,7 @@ class Log:
 
     def hidden(self, text: str) -> str:
         """The text without secrets, for what is cut before it is written: half a secret is none that this log knows."""
-        return hidden(text, self._secrets)
+        return hide_secrets(text, self._secrets)
 
     def debug(self, event: str, /, **values: Any) -> None:
         self._logger.debug(event, **_free(values))

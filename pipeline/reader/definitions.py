@@ -174,7 +174,7 @@ def outdated(settings: Settings, stored: Mapping[str, str] | None = None) -> dic
 
     `stored` are the fingerprints of the newest batches by source, by default those of the lake.
     """
-    found = registry.found(settings.source_paths, settings.without)
+    found = registry.load_sources(settings.source_paths, settings.without)
     declared, broken = {s.name: s for s in found.sources}, {name for name, _ in found.broken}
 
     def outdated_of(source: Source, text: str) -> dict[str, str]:

@@ -15,7 +15,7 @@ ROW_OF_BRONZE = ("_batch_id", "_source_file", "_record")
 
 def described(settings: Settings) -> list[Record]:
     """Describes every source; of one that cannot be used only its folder is known and, as `broken`, why."""
-    found = registry.found(settings.source_paths, settings.without)
+    found = registry.load_sources(settings.source_paths, settings.without)
     folders = {Path(path).name: path for path in settings.source_paths}
     usable = [_source(s, "" if s in registry.SOURCES else folders[s.name]) for s in found.sources]
     return [*usable, *({"name": name, "folder": folders[name], "broken": sentence} for name, sentence in found.broken)]

@@ -87,7 +87,7 @@ class Worker:
         try:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
-            print(contract.hidden(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
+            print(contract.hide_secrets(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
             self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, FINAL)))
             return 1
         seconds = round(time.monotonic() - began, 2)

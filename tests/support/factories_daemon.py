@@ -22,21 +22,21 @@ from daemon.config import config as configuration
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
-from pipeline.contract import CatalogueFeed, CatalogueSource
+from pipeline.contract import CatalogFeed, CatalogSource
 
 HERE = Path(__file__).parent
 WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
 CATALOGUE = (
-    CatalogueSource(
+    CatalogSource(
         name="retail",
         feeds=(
-            CatalogueFeed(name="orders", files="orders_*.csv"),
-            CatalogueFeed(name="customers", files="customers_*.csv"),
+            CatalogFeed(name="orders", files="orders_*.csv"),
+            CatalogFeed(name="customers", files="customers_*.csv"),
         ),
     ),
-    CatalogueSource(
+    CatalogSource(
         name="crm",
-        feeds=(CatalogueFeed(name="people", files="people*.csv"), CatalogueFeed(name="doubtful", files="*_people.csv")),
+        feeds=(CatalogFeed(name="people", files="people*.csv"), CatalogFeed(name="doubtful", files="*_people.csv")),
     ),
 )
 QUICK: dict[str, dict[str, Any]] = {

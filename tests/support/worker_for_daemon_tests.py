@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pipeline import contract
 from pipeline.contract import FileCounts, Outcome, Progress, Ready, Refused, Result, RuleResult, Settings, WorkOrder
-from pipeline.contract.packed_files import opened
+from pipeline.contract.packed_files import open_unpacked
 
 
 class Worker:
@@ -105,7 +105,7 @@ class Worker:
     def first_line(self, order: WorkOrder) -> str:
         if not order.files:
             return "ok"
-        with opened(Path(order.files[0].path), order.files[0].name) as content:
+        with open_unpacked(Path(order.files[0].path), order.files[0].name) as content:
             return content.readline().decode().rstrip("\n")
 
     def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from packing import ENDINGS, packed, zipped
 
 from pipeline.contract import packed_files as module
-from pipeline.contract.packed_files import Digest, UnpackError, digest, opened, plain_name, unpacked
+from pipeline.contract.packed_files import Digest, UnpackError, digest, open_unpacked, plain_name, unpack
 from pipeline.errors import DataError
 
 PACKED = [e for e in ENDINGS if e]
@@ -30,7 +30,7 @@ def content(data: bytes, name: str) -> bytes:
     with tempfile.TemporaryFile() as file:  # a real one: where a seek leads is its own matter
         file.write(data)
         file.seek(0)
-        return unpacked(file, name).read()
+        return unpack(file, name).read()
 
 
 def refusal(data: bytes, name: str) -> str:
@@ -62,7 +62,7 @@ def test_the_last_ending_alone_says_how_a_file_is_packed(name: str, plain: str) 
 def test_a_file_is_read_as_what_it_holds(tmp_path: Path, ending: str) -> None:
     data = packed(HOLDS, ending)
     (tmp_path / "claimed").write_bytes(data)
-    with opened(tmp_path / "claimed", f"orders.csv{ending}") as stream:
+    with open_unpacked(tmp_path / "claimed", f"orders.csv{ending}") as stream:
         assert (stream.read(10), stream.read()) == (HOLDS[:10], HOLDS[10:])
     heard: list[None] = []
     with (tmp_path / "claimed").open("rb") as file:
@@ -164,7 +164,7 @@ def test_an_encrypted_archive_is_refused() -> None:
 @pytest.mark.parametrize("ending", PACKED)
 def test_a_small_file_that_would_fill_the_disk_is_refused_while_it_is_unpacked(ending: str) -> None:
     bomb = packed(bytes(200 << 20), ending)
-    stream = unpacked(io.BytesIO(bomb), f"x.csv{ending}")
+    stream = unpack(io.BytesIO(bomb), f"x.csv{ending}")
     seen: list[int] = []
     with pytest.raises(UnpackError, match="unpacked it is more than 200 times as large"):
         read_all(stream, seen)
@@ -178,9 +178,9 @@ def read_all(stream: BinaryIO, seen: list[int]) -> None:
 
 def test_a_bomb_takes_little_memory(tmp_path: Path) -> None:
     (tmp_path / "bomb.zst").write_bytes(packed(bytes(1 << 30), ".zst"))
-    ask = "import sys, pathlib, pipeline.unpack as u\ntry: u.digest(open(sys.argv[1], 'rb'), 'x.zst')\n"
+    ask = "import sys, pathlib, pipeline.contract.packed_files as u\ntry: u.digest(open(sys.argv[1], 'rb'), 'x.zst')\n"
     ask += "except u.UnpackError: print(pathlib.Path('/proc/self/status').read_text())"
-    project = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[1])}
+    project = {**os.environ, "PYTHONPATH": str(Path(module.__file__).parents[2])}
     said = subprocess.run(
         [sys.executable, "-c", ask, str(tmp_path / "bomb.zst")], capture_output=True, text=True, check=True, env=project
     )
@@ -189,7 +189,7 @@ def test_a_bomb_takes_little_memory(tmp_path: Path) -> None:
 
 
 def test_the_largest_content_has_a_limit_whatever_its_ratio(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
     noise = os.urandom(3 << 20)
     assert "x.gz: unpacked it is larger than" in refusal(gzip.compress(noise, 0), "x.gz")
     assert content(noise, "x.csv") == noise

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from drawing import parsed
 from factories_pipeline import SHOP, Site, Worker, on_spark
-from retail_anew import history
+from reference_retail import history
 
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder

@@ -12,7 +12,7 @@ from factories_pipeline import Site, on_sail
 from pipeline.contract import Result
 from pipeline.engine.session import Session
 from pipeline.model import Enriched, Feed, LatestJoin, Scd1, Scd2, Snapshot
-from pipeline.sources.checks import flaws
+from pipeline.sources.checks import check_declarations
 
 FIRST: dict[str, Any] = {
     "readers": """
@@ -202,9 +202,9 @@ def test_the_first_day_of_a_feed_is_a_date() -> None:
         )
 
 
-def test_a_replacement_that_is_not_whole_cannot_be_declared() -> None:
-    with pytest.raises(ValueError, match="snapshot=True"):
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
+def test_every_delivery_of_a_feed_stored_as_snapshot_is_a_snapshot() -> None:
+    feed = Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
+    assert feed.snapshot
 
 
 @pytest.mark.parametrize(
@@ -235,5 +235,7 @@ def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
     ids=["no versions", "no such column", "no newest"],
 )
 def test_an_enriched_table_that_cannot_be_is_told_before_a_batch_meets_it(table: Enriched, says: str) -> None:
-    assert not list(flaws(LIBRARY))
-    assert any(says in sentence for _, sentence in flaws(replace(LIBRARY, enriched=(*LIBRARY.enriched, table))))
+    assert not list(check_declarations(LIBRARY))
+    assert any(
+        says in sentence for _, sentence in check_declarations(replace(LIBRARY, enriched=(*LIBRARY.enriched, table)))
+    )

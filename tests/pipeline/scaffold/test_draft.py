@@ -59,7 +59,7 @@ def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> Non
     guesses = [
         line
         for line in lines
-        if any(word in line for word in ("files=", "key=", "keep=", " STRING", " INT", " DECIMAL", " TIMESTAMP"))
+        if any(word in line for word in ("files=", "key=", "stored_as=", " STRING", " INT", " DECIMAL", " TIMESTAMP"))
     ]
     assert len(guesses) == 9
     assert all("  # proposed: " in line for line in guesses)

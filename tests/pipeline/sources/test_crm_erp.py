@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crm_erp_anew import gold
+from reference_crm_erp import gold
 from deltalake import DeltaTable
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail

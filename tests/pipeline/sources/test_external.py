@@ -10,8 +10,9 @@ from pipeline import contract
 from pipeline.model import Source
 from pipeline.reader import definitions
 from pipeline.sources import registry
-from pipeline.sources.checks import TAKEN, flaws, meeting
+from pipeline.sources.checks import RESERVED_NAMES, check_declarations
 from pipeline.sources.external import SourceLoadError, load
+from pipeline.sources.globs import overlap
 
 
 def told(folder: Path) -> str:
@@ -73,10 +74,10 @@ def test_two_folders_of_one_name_do_not_take_each_others_modules(tmp_path: Path)
 
 
 def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
-    found = registry.found((str(kiosk(tmp_path)),))
+    found = registry.load_sources((str(kiosk(tmp_path)),))
     assert [s.name for s in found.sources] == [*(s.name for s in registry.SOURCES), "kiosk"]
     assert registry.source("kiosk", (str(tmp_path / "kiosk"),)).name == "kiosk"
-    told = contract.catalogue((str(tmp_path / "kiosk"),))[-1]
+    told = contract.catalog((str(tmp_path / "kiosk"),))[-1]
     assert ([f.files for f in told.feeds], [s.name for s in told.settings], told.broken) == (
         ["stalls_*.csv", "takings_*.csv"],
         ["most"],
@@ -155,7 +156,7 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    found = registry.found((str(kiosk(tmp_path, changed(FEEDS, old, new))),))
+    found = registry.load_sources((str(kiosk(tmp_path, changed(FEEDS, old, new))),))
     assert [s.name for s in found.sources] == [s.name for s in registry.SOURCES]
     [(name, sentence)] = found.broken
     assert name == "kiosk"
@@ -169,7 +170,7 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
         (
             'upstream="takings"',
             'upstream="taking"',
-            "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk",
+            "kiosk/gold.py:12: gold table by_stall: its upstream 'taking' is no feed or table of kiosk",
         ),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
         ('sum={"receipts"', 'sum={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
@@ -216,7 +217,7 @@ def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str,
 def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
     joined = 'enriched=(Enriched(name="sold", upstream="takings", joins=(PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
     feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
-    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(
+    assert "enriched table sold: stalls has no versions for a PointInTimeJoin; join it with LatestJoin" in told(
         kiosk(tmp_path, feeds)
     )
 
@@ -235,7 +236,7 @@ def test_a_folder_declares_one_source(tmp_path: Path) -> None:
 
 def test_of_two_sources_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
     first, second = kiosk(tmp_path / "a"), kiosk(tmp_path / "b")
-    found = registry.found((str(first), str(second)))
+    found = registry.load_sources((str(first), str(second)))
     assert [name for name, _ in found.broken] == ["kiosk"]
     assert found.broken[0][1] == f"{second}: there is another source of the name kiosk"
 
@@ -250,8 +251,8 @@ def test_a_source_that_cannot_be_used_says_why_to_the_batch_that_needs_it(tmp_pa
 
 def test_a_source_that_ships_can_be_left_out_and_its_files_taken_over(tmp_path: Path) -> None:
     folder = kiosk(tmp_path, changed(FEEDS, "takings_*.csv", "orders_*.csv"))
-    assert registry.found((str(folder),)).broken
-    found = registry.found((str(folder),), ("retail",))
+    assert registry.load_sources((str(folder),)).broken
+    found = registry.load_sources((str(folder),), ("retail",))
     assert "retail" not in {s.name for s in found.sources}
     assert (found.sources[-1].name, found.broken) == ("kiosk", ())
 
@@ -261,12 +262,12 @@ def test_a_source_that_ships_can_be_left_out_and_its_files_taken_over(tmp_path: 
 
 @pytest.mark.parametrize("source", registry.all_sources(), ids=lambda s: s.name)
 def test_the_parts_of_every_source_that_ships_fit_together(source: Source) -> None:
-    assert list(flaws(source)) == []
+    assert list(check_declarations(source)) == []
 
 
 def test_no_file_matches_the_feeds_of_two_sources_that_ship() -> None:
     globs = [(s.name, f.files) for s in registry.all_sources() for f in s.feeds]
-    assert not [(a, b) for a in globs for b in globs if a[0] < b[0] and meeting(a[1], b[1])]
+    assert not [(a, b) for a in globs for b in globs if a[0] < b[0] and overlap(a[1], b[1])]
 
 
 @pytest.mark.parametrize(
@@ -288,10 +289,10 @@ def test_no_file_matches_the_feeds_of_two_sources_that_ship() -> None:
     ],
 )
 def test_two_globs_meet_when_one_name_can_match_both(a: str, b: str, *, meets: bool) -> None:
-    assert meeting(a, b) is meeting(b, a) is meets
+    assert overlap(a, b) is overlap(b, a) is meets
 
 
 def test_names_that_no_source_can_have_are_the_sections_of_the_configuration() -> None:
     from daemon.config.options import OWN
 
-    assert set(TAKEN) == {*OWN, "ops"}
+    assert set(RESERVED_NAMES) == {*OWN, "ops"}

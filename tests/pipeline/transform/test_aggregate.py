@@ -10,7 +10,7 @@ import pytest
 from drawing import draw, drawn
 from factories_pipeline import SHOP, TILL, Site, on_sail
 from factories_source import FEEDS, changed, kiosk
-from retail_anew import enriched_orders, gold, history, key_figures, public
+from reference_retail import enriched_orders, gold, history, key_figures, public
 
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
@@ -224,7 +224,7 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
 
 @pytest.mark.parametrize("declare", [model.rows, model.keys])
 def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="gold table visits: `per` is for totals"):
+    with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
 
         @declare(upstream="takings", grain=("stall",), columns="stall STRING", per=("item",))
         def visits(takings: object) -> object:
