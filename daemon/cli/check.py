@@ -434,17 +434,18 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
             f"{plural(len(journals), 'unfinished attempt')}: undone when the daemon starts its next worker",
         )
         return
-    for table, newest in reader.newer(state).items():
+    for table, newest in reader.newer_versions(state).items():
         says = f"{table} has version {newest}, published is {state.versions[table]}: somebody else's commit"
         then = "batches of its source fail until it is decided what becomes of it: README.md, Commits of others"
         yield "tables", BAD, f"{says}; {then}"
 
 
 def _outdated(config: Config) -> Told:
-    definitions = importlib.import_module("pipeline.reader.definitions")
-    for source, tables in definitions.outdated(config.settings).items():
+    outdated = importlib.import_module("pipeline.reader.outdated")
+    history = importlib.import_module("pipeline.model.definition_history")
+    for source, tables in outdated.outdated_by_source(config.settings).items():
         if tables is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
             continue
-        for says in definitions.sentences(tables):
+        for says in history.sentences(tables):
             yield "tables", NOTE, says

@@ -444,7 +444,7 @@ def _sources(words: tuple[str, ...], samples: tuple[str, ...], into: str, *, as_
     else:
         from daemon.cli import show_sources
 
-        every = importlib.import_module("pipeline.reader.describe").described(_config().settings)
+        every = importlib.import_module("pipeline.reader.describe").describe_sources(_config().settings)
         show_sources.one_source(every, words[0], as_json=as_json) if words else show_sources.all_sources(
             every, as_json=as_json
         )

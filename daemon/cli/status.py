@@ -70,9 +70,9 @@ def outdated(config: Config) -> tuple[list[str], str | None]:
 
     Where the lake cannot be read there are none, and a sentence says why.
     """
-    definitions = importlib.import_module("pipeline.reader.definitions")
+    outdated = importlib.import_module("pipeline.reader.outdated")
     try:
-        found = definitions.outdated(config.settings)
+        found = outdated.outdated_by_source(config.settings)
     except Exception as error:  # noqa: BLE001 - damaged, or of a newer version: the rest is still to be shown
         return [], " ".join(str(error).split())
     return sorted(table for tables in found.values() for table in tables or ()), None

@@ -26,7 +26,7 @@ from pipeline.contract.messages import (
 from pipeline.contract.packed_files import Digest, UnpackError, digest, plain_name
 from pipeline.contract.secrets import hide_secrets, is_secret_name, mask_secrets
 from pipeline.contract.settings import STREAMING_ENGINE, Quality, Settings, secrets_of
-from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, streaming
+from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, setting_values, streaming
 from pipeline.model import Setting
 
 __all__ = [
@@ -64,6 +64,7 @@ __all__ = [
     "next_revision",
     "plain_name",
     "secrets_of",
+    "setting_values",
     "stated_revision",
     "streaming",
     "to_json",

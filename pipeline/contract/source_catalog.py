@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.contract.settings import Settings
 from pipeline.model import Setting, Source
@@ -42,6 +43,11 @@ def catalog(paths: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> tuple
 def streaming(sources: Iterable[CatalogSource], settings: Settings) -> tuple[CatalogSource, ...]:
     """Returns the sources whose stream is turned on."""
     return tuple(s for s in sources if s.stream and settings.sources.get(s.name, {}).get(s.stream) is True)
+
+
+def setting_values(source: Source, settings: Settings) -> dict[str, Any]:
+    """Returns the values of a source's settings, with the declared default for each key that config.toml lacks."""
+    return {s.name: settings.sources.get(source.name, {}).get(s.name, s.default) for s in source.settings}
 
 
 def _catalog_source(source: Source) -> CatalogSource:

@@ -28,8 +28,10 @@ def check_declarations(source: Source) -> Iterator[Problem]:
     if source.name in RESERVED_NAMES or not source.name.isidentifier():
         yield (
             source.name,
-            (f"{source.name!r} cannot be the name of a source; it has another meaning, or no place, "
-            "in config.toml and in the lake"),
+            (
+                f"{source.name!r} cannot be the name of a source; it has another meaning, or no place, "
+                "in config.toml and in the lake"
+            ),
         )
     if not source.feeds:
         yield source.name, f"the source {source.name} has no feed"
@@ -72,8 +74,10 @@ def _missing_in_hierarchies(source: Source) -> Iterator[Problem]:
         if not _has_feed(source, hierarchy.upstream) or not needed <= set(source.feed(hierarchy.upstream).input_names):
             yield (
                 hierarchy.name,
-                (f"hierarchy {hierarchy.name}: there is no feed {hierarchy.upstream!r} "
-                f"with the columns {hierarchy.id} and {hierarchy.parent}"),
+                (
+                    f"hierarchy {hierarchy.name}: there is no feed {hierarchy.upstream!r} "
+                    f"with the columns {hierarchy.id} and {hierarchy.parent}"
+                ),
             )
 
 
@@ -134,8 +138,10 @@ def _check_join(source: Source, table: Enriched, join: PointInTimeJoin | LatestJ
     if isinstance(join, LatestJoin) and not join.order_by and set(join.on) != set(feed.key):
         yield (
             feed.name,
-            (f"enriched table {table.name}: several rows of {feed.name} may share {', '.join(join.on)}; "
-            "name the columns that order them with `order_by`"),
+            (
+                f"enriched table {table.name}: several rows of {feed.name} may share {', '.join(join.on)}; "
+                "name the columns that order them with `order_by`"
+            ),
         )
 
 
@@ -156,8 +162,10 @@ def _check_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iter
         if column in table.grain or column not in upstream_columns:
             yield (
                 table.name,
-                (f"gold table {table.name}: `per` names columns of {table.upstream} beside the grain, "
-                f"and {column} is none"),
+                (
+                    f"gold table {table.name}: `per` names columns of {table.upstream} beside the grain, "
+                    f"and {column} is none"
+                ),
             )
 
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.lake import arrow_schema
-from pipeline.model import Column, Source
-from pipeline.reader import definitions
+from pipeline.model import Column, Source, definition_history
+from pipeline.model.fingerprints import fingerprint
 from pipeline.stages.stages import Batch, Task, computed_whole, timed, whole, written
 from pipeline.transform.aggregate import gold_columns
 from pipeline.transform.judging import BOOKKEEPING
@@ -112,14 +112,14 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
 
 def _fingerprint(batch: Batch) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
-    done = definitions.Written(
+    done = definition_history.TableWrites(
         batch_id=batch.order.batch_id,
         tables=written(batch),
         whole=computed_whole(batch),
-        held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+        had_rows=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
     )
-    now = definitions.fingerprint(batch.source, batch.values)
-    return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
+    now = fingerprint(batch.source, batch.values)
+    return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _files(batch: Batch) -> list[FileCounts]:

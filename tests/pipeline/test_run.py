@@ -17,7 +17,8 @@ from pipeline.commit.attempt import adopt, restore
 from pipeline.contract import Outcome, Progress
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Rule, Scd1, Source
-from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
+from pipeline.model.definition_history import CHANGED, MIXED, NEXT, STARTED, outdated_tables
+from pipeline.model.fingerprints import fingerprint
 from pipeline.sources.retail.feeds import RETAIL
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"

@@ -18,7 +18,16 @@ from daemon.config.config import load
 from daemon.finish.on_published import LONGEST_SECONDS
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
-from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hide_secrets, is_secret_name, mask_secrets, secrets_of
+from pipeline.contract import (
+    OrderFile,
+    Outcome,
+    Settings,
+    WorkOrder,
+    hide_secrets,
+    is_secret_name,
+    mask_secrets,
+    secrets_of,
+)
 from pipeline.lake.lake import Lake
 from pipeline.model import Feed, Scd1, Source
 from pipeline.run import run

@@ -193,9 +193,9 @@ def test_tables_are_described_from_the_log_alone(lake: PublishedLake) -> None:
 
 
 def test_commits_that_are_not_published_are_noticed(lake: PublishedLake) -> None:
-    assert reader.newer(reader.published(lake.path)) == {}
+    assert reader.newer_versions(reader.published(lake.path)) == {}
     DeltaTable(lake.folder(DAILY)).delete("orders = 1")
-    assert reader.newer(reader.published(lake.path)) == {DAILY: 3}
+    assert reader.newer_versions(reader.published(lake.path)) == {DAILY: 3}
 
 
 def test_the_newest_fingerprint_of_each_source_is_told(lake: PublishedLake) -> None:

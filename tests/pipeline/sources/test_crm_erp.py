@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from reference_crm_erp import gold
 from deltalake import DeltaTable
 from drawing import draw, drawn
 from factories_pipeline import Site, on_sail
+from reference_crm_erp import gold
 
 from pipeline import reader
 from pipeline.contract import Quality, Result

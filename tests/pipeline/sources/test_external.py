@@ -1,5 +1,6 @@
 """Sources in folders outside of the package: how they are found, what is told of a broken one, and that the others go on."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from factories_source import FEEDS, GOLD, changed, kiosk
 
 from pipeline import contract
 from pipeline.model import Source
-from pipeline.reader import definitions
+from pipeline.model.definition_history import changed_tables
+from pipeline.model.fingerprints import fingerprint
 from pipeline.sources import registry
 from pipeline.sources.checks import RESERVED_NAMES, check_declarations
 from pipeline.sources.external import SourceLoadError, load
@@ -34,11 +36,11 @@ def test_a_folder_is_a_source_with_its_feeds_settings_and_gold(tmp_path: Path) -
         ["most"],
     )
     assert [g.name for g in source.gold] == ["by_stall"]
-    assert set(definitions._definitions(source)) == {
+    assert set(json.loads(fingerprint(source, {}))) == {
         "kiosk.silver.stalls",
         "kiosk.silver.takings",
         "kiosk.gold.by_stall",
-    }  # noqa: SLF001
+    }
 
 
 def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(tmp_path: Path) -> None:
@@ -55,11 +57,11 @@ def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(
 def test_a_folder_that_is_edited_keeps_the_definitions_that_were_loaded(tmp_path: Path) -> None:
     folder = kiosk(tmp_path)
     source = load(folder)
-    before = definitions.fingerprint(source, {})
+    before = fingerprint(source, {})
     (folder / "gold.py").write_text("# being edited\n")
-    assert definitions.fingerprint(source, {}) == before
+    assert fingerprint(source, {}) == before
     (folder / "gold.py").write_text(changed(GOLD, "return sums", "return sums.where('true')"))
-    assert definitions.changed(before, definitions.fingerprint(load(folder), {})) == ("kiosk.gold.by_stall",)
+    assert changed_tables(before, fingerprint(load(folder), {})) == ("kiosk.gold.by_stall",)
 
 
 def test_a_folder_without_gold_has_none(tmp_path: Path) -> None:
