@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import SHOP, TILL, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_shop_rows import SHOP
 from factories_source import FEEDS, changed, kiosk
-from reference_retail import enriched_orders, gold, history, key_figures, public
+from factories_source_club import TILL
+from random_shop import random_batches
+from reference_enriched_orders import enriched_orders
+from reference_retail import gold, key_figures, public
 
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
@@ -334,7 +338,7 @@ def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(
 def _agrees(site: Site, seed: int) -> None:
     figures: list[dict[str, Any]] = []
     as_of = dt.date.min
-    for batch in history(Random(seed)):
+    for batch in random_batches(Random(seed)):
         result = site.deliver(**batch)
         as_of = max(as_of, dt.date.fromisoformat(batch["day"]))
         silver = {feed.name: site.rows(f"silver.{feed.name}", result) for feed in RETAIL.feeds}

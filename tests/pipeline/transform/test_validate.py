@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import DESK, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_source_club import DESK
 
 from pipeline.contract import Outcome, Quality, Result
 from pipeline.engine.session import Session
@@ -331,7 +332,7 @@ def test_a_new_column_is_kept_aside_and_reported_and_an_optional_one_may_be_abse
         t1        |         | colour=red, size=
         t2        |         | colour=, size=L
     """)
-    (said,) = [p.values for p in desk.said if p.event == "stage.finished" and p.stage == "stage"]
+    (said,) = [p.values for p in desk.progress if p.event == "stage.finished" and p.stage == "stage"]
     assert said["extra_columns"] == {"tickets": ["colour", "size"]}
 
 
