@@ -177,7 +177,7 @@ def _java(environ: Mapping[str, str]) -> Looked:
     java = importlib.import_module("pipeline.engine.java")
     try:
         found = java.find_java(environ)
-    except java.NoJava as error:
+    except java.JavaNotFound as error:
         yield "java", BAD, str(error)
         return None
     yield "java", OK, f"Java {found.version} from {found.origin}, {found.home}"
@@ -190,7 +190,7 @@ def _jars(jars_path: str) -> Looked:
     jars = importlib.import_module("pipeline.engine.jars")
     try:
         found = jars.find_jars(jars_path)
-    except jars.NoJars as error:
+    except jars.JarsNotFound as error:
         yield "jars", BAD, str(error)
         return None
     yield "jars", OK, f"{plural(len(found), 'jar')} of Delta in {found[0].parent}"
@@ -442,10 +442,9 @@ def _left_open(lake: Path, reader: Any, state: Any) -> Told:
 
 def _outdated(config: Config) -> Told:
     outdated = importlib.import_module("pipeline.reader.outdated")
-    history = importlib.import_module("pipeline.model.definition_history")
     for source, tables in outdated.outdated_by_source(config.settings).items():
         if tables is None:
             yield "tables", NOTE, f"{source} is published, and no source of this name is declared any more"
             continue
-        for says in history.sentences(tables):
+        for says in outdated.sentences(tables):
             yield "tables", NOTE, says

@@ -26,8 +26,8 @@ EXIT_CODES = {
     "SampleError": USAGE,
     "QueryError": USAGE,
     "HeldError": BUSY,
-    "ForeignCommit": A_BATCH_FAILED,
-    "LakeBusy": BUSY,
+    "ExternalCommit": A_BATCH_FAILED,
+    "LakeLocked": BUSY,
 }
 
 STATES = (

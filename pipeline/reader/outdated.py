@@ -10,6 +10,8 @@ from pipeline.model.fingerprints import fingerprint
 from pipeline.reader.published_versions import fingerprints
 from pipeline.sources import registry
 
+__all__ = ["change_event", "outdated_by_source", "sentences"]
+
 
 def outdated_by_source(settings: Settings, stored: Mapping[str, str] | None = None) -> dict[str, dict[str, str] | None]:
     """Returns, by published source, table -> reason for its outdated tables; None for a source that is not declared.

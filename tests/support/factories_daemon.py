@@ -127,7 +127,7 @@ class Zone:
             str(self.root / "config.toml"),
             *(["--once"] if once else []),
         ]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         with (self.root / "daemon.err").open("ab") as output:
             return subprocess.Popen(
                 command, stdout=output, stderr=output, start_new_session=True, env=environment, cwd=self.root
@@ -136,7 +136,7 @@ class Zone:
     def once_without_rights(self) -> int:
         """Runs `--once` without root's right to read every file, and returns the exit code."""
         command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parent), str(HERE)))}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         libc = ctypes.CDLL(None)
 
         def drop_capabilities() -> None:
