@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "pipeline.commit": "lake contract model errors",
     "pipeline.transform": "commit lake ingest contract model errors",
     "pipeline.reader": "contract sources model",
-    "pipeline.stages": "transform commit lake ingest reader contract model errors",
+    "pipeline.stages": "transform commit lake ingest contract model errors",
     "pipeline.run": "stages commit lake reader sources contract model errors",
     "pipeline.engine": "contract",
     "pipeline.worker": "run commit engine lake reader contract model",

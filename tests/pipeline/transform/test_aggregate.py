@@ -226,7 +226,7 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
     )
 
 
-@pytest.mark.parametrize("declare", [model.rows, model.keys])
+@pytest.mark.parametrize("declare", [model.select_rows, model.recompute])
 def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
 
