@@ -14,7 +14,7 @@ from pathlib import Path
 from clicks_data import Clicks
 from figures import machine, show
 from processes import exit_on_sigterm
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,10 @@ class Run:
     """The batches of one distribution of keys: the first load and the later days."""
 
     keys: str
-    batches: Sequence[Taken]
+    batches: Sequence[BatchCost]
 
     @property
-    def parts(self) -> dict[str, Sequence[Taken]]:
+    def parts(self) -> dict[str, Sequence[BatchCost]]:
         """The batches by part of the report. The first day is a part of its own: an engine is slower then."""
         first, day, *days = self.batches
         return {"first load": [first], "first day": [day]} | (
@@ -38,7 +38,7 @@ def measure(name: str, clicks: Clicks, lake: WarmLake, root: Path, days: int) ->
     return Run(keys=name, batches=[lake.take(clicks.write(day, root / f"{name}-{day}")) for day in range(1 + days)])
 
 
-def figures(taken: Taken) -> dict[str, float]:
+def figures(taken: BatchCost) -> dict[str, float]:
     """Returns the seconds of one batch: in total, of the processor, and by stage."""
     return {
         "total": taken.seconds,

@@ -20,7 +20,7 @@ from delivery import FIRST_DATE, Delivery
 from figures import machine, show
 from processes import exit_on_sigterm
 from pyarrow import csv
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 LINES_A_CUSTOMER = 3.27
 KINDS = ("BI-RB", "BI-MB", "AC-HE", "CL-JE", "CO-PE")  # the last kind is not among the categories
@@ -137,7 +137,7 @@ class Firm:
         return pa.table({"CID": [f"AW-{n:08}" for n in range(self.customers)], "CNTRY": countries})
 
 
-def measure(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, Taken]]:
+def measure(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, BatchCost]]:
     """Returns the number of rows and the cost of each delivery, taken one after another."""
     small = dataclasses.replace(firm, customers=max(50, firm.customers // 50))
     with warm_session(engine, root) as (session, settings):
@@ -152,7 +152,7 @@ def measure(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[
     return costs
 
 
-def report(engine: str, taken: Sequence[tuple[int, Taken]], slowest: int) -> None:
+def report(engine: str, taken: Sequence[tuple[int, BatchCost]], slowest: int) -> None:
     """Prints each delivery by stage, and its slowest computations and writes."""
     stages = list(dict.fromkeys(s for _, t in taken for s in t.stages))
     columns = ("", *(f"delivery {n}" for n in range(1, len(taken) + 1)))

@@ -15,18 +15,18 @@ from pathlib import Path
 from figures import machine, ratio, show
 from processes import exit_on_sigterm
 from retail_data import Shop, orders_for
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 WARM_UP_DAYS = 2
 TIMELY = "no late events"
 LATE = "late events"
 
-Costs = Mapping[tuple[str, int], Sequence[Taken]]  # by kind of batch and size of the lake
+Costs = Mapping[tuple[str, int], Sequence[BatchCost]]  # by kind of batch and size of the lake
 
 
 def measure(engine: str, sizes: Sequence[int], rows: int, batches: int, root: Path) -> Costs:
     """Fills a lake of each size, takes small batches in turn, and returns their costs."""
-    taken = defaultdict[tuple[str, int], list[Taken]](list)
+    taken = defaultdict[tuple[str, int], list[BatchCost]](list)
     with warm_session(engine, root) as (session, settings):
         shops = {size: Shop(orders=size, orders_a_day=orders_for(rows)) for size in sizes}
         lakes = {size: WarmLake(root / f"lake_{size}", session, settings) for size in sizes}
@@ -56,7 +56,7 @@ def report(engine: str, taken: Costs, small: int, large: int) -> None:
         )
 
 
-def _rows(few: Sequence[Taken], many: Sequence[Taken]) -> Iterator[tuple[str, float, float, float | None]]:
+def _rows(few: Sequence[BatchCost], many: Sequence[BatchCost]) -> Iterator[tuple[str, float, float, float | None]]:
     for name, part in {"batch": "seconds", "processor": "work_seconds"}.items():
         small = [getattr(t, part) for t in few]
         large = [getattr(t, part) for t in many]

@@ -30,7 +30,8 @@ class Shop(ShopRows):
         """Writes the delivery of a day, where 0 is the first, and returns it."""
         folder.mkdir(parents=True, exist_ok=True)
         date = date_of(day)
-        files, rows = {}, {}
+        files = {}
+        rows = {}
         for feed, table in self._tables(day).items():
             files[feed] = folder / f"{feed}_{date:%Y_%m_%d}.csv"
             csv.write_csv(table, files[feed])

@@ -20,7 +20,7 @@ from delivery import Delivery
 from figures import machine, ratio, show, spread
 from processes import exit_on_sigterm, work_seconds
 from retail_data import Shop, orders_for
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 from pipeline.engine.session import Session
 from pipeline.sources import registry
@@ -53,7 +53,7 @@ class Pair:
     """A batch and the floor that ran before or after it."""
 
     rows: int
-    batch: Taken
+    batch: BatchCost
     floor_seconds: float
     floor_work_seconds: float
 
@@ -121,7 +121,7 @@ def report(engine: str, shop: Shop, pairs: Sequence[Pair], slowest: int) -> None
         )
 
 
-def _slowest(taken: Sequence[Taken]) -> Iterator[tuple[str, str, float]]:
+def _slowest(taken: Sequence[BatchCost]) -> Iterator[tuple[str, str, float]]:
     seconds = defaultdict[tuple[str, str], list[float]](list)
     for step in (s for t in taken for s in t.steps):
         seconds[step.what, step.name].append(step.seconds)

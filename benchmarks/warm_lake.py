@@ -32,7 +32,7 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
+class BatchCost:
     """A published batch and its cost."""
 
     seconds: float
@@ -96,7 +96,7 @@ class WarmLake:
         self._session = session
         self._lake = MeasuredLake(path, session)
 
-    def take(self, delivery: Delivery) -> Taken:
+    def take(self, delivery: Delivery) -> BatchCost:
         """Publishes a delivery and returns its cost. Raises RuntimeError if it is not published."""
         order = work_order(delivery)
         self._lake.steps.clear()
@@ -110,7 +110,7 @@ class WarmLake:
             worked = work_seconds(os.getpid()) - worked
         if result.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{delivery.date}: {result.outcome}, {result.reason}\n{result.error}")
-        return Taken(
+        return BatchCost(
             seconds=seconds,
             work_seconds=worked,
             stages=dict(result.seconds),

@@ -25,7 +25,8 @@ def columns_of(ddl: str) -> tuple[Column, ...]:
         found = _COLUMN.match(ddl, at)
         if not found:
             raise ValueError(f"not a column: {ddl[at : at + 60].strip()!r}")
-        name, kind = found[1], found[2].replace(" ", "")
+        name = found[1]
+        kind = found[2].replace(" ", "")
         if not TYPES.fullmatch(kind):
             raise ValueError(
                 f"{name}: {kind} is not a type of this lake; "

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-DATE_LETTERS, TIME_LETTERS = "yMd", "HmsS"
+DATE_LETTERS = "yMd"
+TIME_LETTERS = "HmsS"
 
 _WIDTHS = {"y": (4,), "M": (2,), "d": (2,), "H": (2,), "m": (2,), "s": (2,), "S": (1, 2, 3, 4, 5, 6)}
 _PART = re.compile(r"(?P<letters>([A-Za-z])\2*)|'(?P<quoted>[^']+)'|(?P<sign>[^A-Za-z'])")
@@ -20,6 +21,7 @@ class DatePattern:
 
     @property
     def has_time(self) -> bool:
+        """Whether the pattern has an hour."""
         return "H" in self.digits
 
 

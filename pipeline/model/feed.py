@@ -126,6 +126,7 @@ class Feed:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """The names of the delivered columns."""
         return tuple(c.name for c in self.schema)
 
     @cached_property
@@ -143,6 +144,7 @@ class Feed:
 
     @cached_property
     def input_names(self) -> tuple[str, ...]:
+        """The names of `input_columns`."""
         return tuple(c.name for c in self.input_columns)
 
     @cached_property
@@ -204,6 +206,7 @@ class Feed:
 
     @property
     def has_versions(self) -> bool:
+        """Whether a row of the silver table is a version of a key, with a start and an end."""
         return isinstance(self.stored_as, Scd2) or (
             isinstance(self.stored_as, Snapshot) and bool(self.stored_as.valid_from)
         )
@@ -229,6 +232,7 @@ class Feed:
 
     @cached_property
     def primary_key(self) -> tuple[str, ...]:
+        """The columns that identify a row of the silver table."""
         return (*self.key, "effective_from") if self.has_versions else self.current_key
 
     @cached_property

@@ -65,6 +65,7 @@ class GoldTable:
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
+        """The columns of the table."""
         return columns_of(self.columns)
 
     @property

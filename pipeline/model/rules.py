@@ -5,16 +5,21 @@ from enum import StrEnum
 
 
 class Severity(StrEnum):
+    """How much a broken rule counts in the score of a feed."""
+
     HIGH = "HIGH"
     MEDIUM = "MEDIUM"
     LOW = "LOW"
 
     @property
     def weight(self) -> int:
+        """The weight of one broken row in the score."""
         return {"HIGH": 10, "MEDIUM": 3, "LOW": 1}[self.value]
 
 
 class Action(StrEnum):
+    """What happens to a row that breaks a rule."""
+
     REJECT = "REJECT"  # the row goes to quarantine
     WARN = "WARN"  # the row is accepted and counted
     REPAIR = "REPAIR"  # the row is accepted with the repaired value of a cleaned column, and counted outside the score
@@ -62,4 +67,5 @@ class Reference:
 
     @property
     def description(self) -> str:
+        """The sentence about the rule in results and tables."""
         return f"{self.feed} knows {', '.join(self.on)}"

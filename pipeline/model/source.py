@@ -47,9 +47,11 @@ class Source:
         )
 
     def feed(self, name: str) -> Feed:
+        """Returns the feed of this name. Raises StopIteration for an unknown name."""
         return next(f for f in self.feeds if f.name == name)
 
     def hierarchy(self, name: str) -> Hierarchy:
+        """Returns the hierarchy of this name. Raises StopIteration for an unknown name."""
         return next(h for h in self.hierarchies if h.name == name)
 
     def hierarchy_columns(self, hierarchy: Hierarchy) -> tuple[Column, ...]:

@@ -29,20 +29,13 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
     a sample is the cause, nothing was written.
     """
     folder = into.absolute() / name
-    if not SOURCE_NAME.fullmatch(name) or name in RESERVED_NAMES:
-        raise SampleError(
-            f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml"
-        )
-    if folder.exists():
-        raise SampleError(
-            f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into"
-        )
+    _check_name(name, folder)
     if not files:
         raise SampleError("name a sample at least: --from FILE…")
     samples = [read_sample(path) for path in files]
     feeds = propose(samples)
     existing = registry.load_sources(settings.source_paths, settings.without) if settings else registry.load_sources()
-    _check_free(name, feeds, existing)
+    _check_unused(name, feeds, existing)
     folder.mkdir(parents=True)
     (folder / "feeds.py").write_text(module_text(name, feeds))
     try:
@@ -116,8 +109,19 @@ def _names(names: Sequence[str]) -> str:
     return f"({', '.join(map(json.dumps, names))}{',' if len(names) == 1 else ''})"
 
 
-def _check_free(name: str, feeds: Sequence[ProposedFeed], found: registry.LoadedSources) -> None:
-    for source in found.sources:
+def _check_name(name: str, folder: Path) -> None:
+    if not SOURCE_NAME.fullmatch(name) or name in RESERVED_NAMES:
+        raise SampleError(
+            f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml"
+        )
+    if folder.exists():
+        raise SampleError(
+            f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into"
+        )
+
+
+def _check_unused(name: str, feeds: Sequence[ProposedFeed], existing: registry.LoadedSources) -> None:
+    for source in existing.sources:
         if source.name == name:
             raise SampleError(f"there is a source {name} already; choose another name")
         for taken in source.feeds:

@@ -94,7 +94,9 @@ def _customers(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows
     current = {c["customer_id"]: c for c in silver["customers"] if c["is_current"]}
     found = []
     for customer, rows in _by(orders, "customer_id").items():
-        spent, count, last = sum(_amounts(rows)), len(rows), max(r["order_date"] for r in rows)
+        spent = sum(_amounts(rows))
+        count = len(rows)
+        last = max(r["order_date"] for r in rows)
         age = (as_of - last).days
         found.append(
             {
@@ -132,7 +134,9 @@ def _products(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows:
     current = {p["product_id"]: p for p in silver["products"] if p["is_current"]}
     found = []
     for product, rows in _by(orders, "product_id").items():
-        revenue, count, last = sum(_amounts(rows)), len(rows), max(r["order_date"] for r in rows)
+        revenue = sum(_amounts(rows))
+        count = len(rows)
+        last = max(r["order_date"] for r in rows)
         age = (as_of - last).days
         now = current.get(product, {})
         stars = (
