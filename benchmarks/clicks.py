@@ -64,7 +64,7 @@ def report(runs: Sequence[Run], slowest: int) -> None:
         for run in runs if slowest else ():
             parts = sorted(run.parts[part][-1].steps, key=lambda s: -s.seconds)[:slowest]
             title = f"{part}, {run.keys}: the slowest parts of the last batch (some run side by side)"
-            show(title, ("", "name", "seconds"), [(s.what, s.name, s.seconds) for s in parts])
+            show(title, ("", "name", "seconds"), [(s.kind, s.name, s.seconds) for s in parts])
 
 
 def main() -> None:

@@ -172,7 +172,7 @@ def report(engine: str, taken: Sequence[tuple[int, BatchCost]], slowest: int) ->
             show(
                 f"{engine}, delivery {number}: the slowest parts (some run side by side)",
                 ("", "name", "seconds"),
-                [(s.what, s.name, s.seconds) for s in parts],
+                [(s.kind, s.name, s.seconds) for s in parts],
             )
 
 

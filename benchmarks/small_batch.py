@@ -124,9 +124,9 @@ def report(engine: str, shop: Shop, pairs: Sequence[Pair], slowest: int) -> None
 def _slowest(taken: Sequence[BatchCost]) -> Iterator[tuple[str, str, float]]:
     seconds = defaultdict[tuple[str, str], list[float]](list)
     for step in (s for t in taken for s in t.steps):
-        seconds[step.what, step.name].append(step.seconds)
-    for (what, name), values in sorted(seconds.items(), key=lambda item: -statistics.median(item[1])):
-        yield what, name, statistics.median(values)
+        seconds[step.kind, step.name].append(step.seconds)
+    for (kind, name), values in sorted(seconds.items(), key=lambda item: -statistics.median(item[1])):
+        yield kind, name, statistics.median(values)
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ ACTIONS = ("toArrow", "collect", "count")  # the calls beside `Lake.materialize`
 class Step:
     """One computation or one write of a batch. Some steps overlap: their seconds add up to more than the batch's."""
 
-    what: str  # materialize, append, change
+    kind: str  # materialize, append, change
     name: str
     seconds: float
 
@@ -75,7 +75,7 @@ class MeasuredLake(Lake):
         return sum(1 for _ in self.path.glob("**/_delta_log/*.json"))
 
     @contextmanager
-    def _record(self, what: str, name: str) -> Iterator[None]:
+    def _record(self, kind: str, name: str) -> Iterator[None]:
         # `change` without old rows calls `append`: only the outermost step counts.
         is_outermost = not getattr(self._thread, "is_recording", False)
         self._thread.is_recording = True
@@ -85,7 +85,7 @@ class MeasuredLake(Lake):
         finally:
             if is_outermost:
                 self._thread.is_recording = False
-                self.steps.append(Step(what=what, name=name, seconds=time.monotonic() - began))
+                self.steps.append(Step(kind=kind, name=name, seconds=time.monotonic() - began))
 
 
 class WarmLake:
@@ -114,7 +114,7 @@ class WarmLake:
             seconds=seconds,
             work_seconds=worked,
             stages=dict(result.seconds),
-            queries=sum(s.what == "materialize" for s in self._lake.steps) + len(actions),
+            queries=sum(s.kind == "materialize" for s in self._lake.steps) + len(actions),
             jobs=None if jobs is None else (_jobs(self._session) or 0) - jobs,
             commits=self._lake.commits_so_far() - commits,
             memory_mb=memory_mb(os.getpid()),

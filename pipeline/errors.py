@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 class DataError(Exception):
-    """The delivery is wrong, and no retry can help. The message says what is wrong, where, and the next step."""
+    """The delivery is wrong, and no retry can help. The message names the problem, its place and the next step."""
 
 
 class InvalidValue(Exception):

@@ -22,14 +22,14 @@ class Outcome(StrEnum):
     PUBLISHED = "published"
     DUPLICATE = "duplicate"  # the manifest holds the same content already; no table was touched
     REJECTED = "rejected"  # a DataError: no retry can help
-    FAILED = "failed"  # any other error; `Result.retryable` says whether a retry may help
+    FAILED = "failed"  # any other error; `Result.retryable` is true if a retry may help
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrderFile:
     """One claimed file. `name` is the sender's file name, `path` is the private copy under an opaque name.
 
-    `sha256` and `bytes` describe the content, unpacked where the name says that the file is packed. `revision` is above
+    `sha256` and `bytes` describe the content, unpacked if the file is packed by its name. `revision` is above
     0 where the ledger knows an earlier file of this name and batch date with other content.
     """
 

@@ -1,6 +1,6 @@
 """Reads files that are delivered packed: `.gz`, `.zst` or a `.zip` of one member. It needs no engine.
 
-The name alone says whether and how a file is packed. The size limits are checked while a file is unpacked, and
+The name alone decides whether and how a file is packed. The size limits are checked while a file is unpacked, and
 unpacked data is never written to disk.
 """
 
@@ -37,7 +37,7 @@ _ENCRYPTED = 0x1
 
 
 class UnpackError(DataError):
-    """The content of the file is not what its name says, or is incomplete, or exceeds the limits."""
+    """The content of the file does not fit its name, is incomplete, or exceeds the limits."""
 
 
 class _DamagedError(Exception):

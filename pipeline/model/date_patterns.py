@@ -55,7 +55,7 @@ def _check_letters(pattern: str, letters: str, before: dict[str, tuple[int, ...]
             "other letters stand in single quotes"
         )
     if letters[0] in before:
-        raise ValueError(f"{pattern!r}: {letters} stands there twice")
+        raise ValueError(f"{pattern!r}: {letters} occurs twice")
 
 
 def _check_complete(pattern: str, digits: dict[str, tuple[int, ...]]) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class QueryError(ValueError):
-    """The SQL cannot be run; the message says why in one paragraph."""
+    """The SQL cannot be run; the message gives the reason in one paragraph."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,7 @@ class ProposedColumn:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposedFeed:
-    """A feed as the samples suggest it. `key` is empty if no few columns identify a row."""
+    """A feed as the samples suggest it. `key` is empty if no small set of columns identifies a row."""
 
     name: str
     files: Proposal

@@ -19,7 +19,7 @@ SOURCES: tuple[Source, ...] = (RETAIL, CRM_ERP, CLICKSTREAM)  # a new source in 
 
 
 class NoSuchSource(LookupError):
-    """No source of this name can be used; the message says why."""
+    """No source of this name can be used; the message gives the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
