@@ -394,7 +394,7 @@ def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_pat
     site.deliver("2026-03-02", orders="order_id | order_date\n o1 | 2026-03-02", customers="customer_id\n c1")
     dearer = replace(site.settings, sources={"retail": {"profit_margin": 0.5}})
     with Worker(dearer, tmp_path / "worker.log") as worker:
-        said = worker._hear()  # noqa: SLF001 - a worker that has been given nothing says nothing else
+        said = worker._receive()  # noqa: SLF001 - a worker that has been given nothing says nothing else
     assert said == Progress(
         batch_id="",
         event="definition.changed",
