@@ -1,7 +1,7 @@
-"""Measures whole deliveries of crm_erp on a warm session: the first of 116,000 rows, then the same again with a few changes.
+"""Measures snapshot deliveries of crm_erp on a warm session: a first one of 116,000 rows, then again with few changes.
 
-The data are drawn from a seed, with the dirt that such files have: prefixes, dashes, spaces, amounts that do not add up, dates
-that are none. A smaller firm in a lake of its own has warmed the session up; the same arguments give the same bytes.
+The random data have the usual errors: prefixes, dashes, spaces, wrong amounts, invalid dates. A smaller firm in a lake
+of its own warms up the session. Equal arguments give equal bytes.
 """
 
 import argparse
@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from delivery import FIRST_DATE, Delivery
 from figures import machine, show
-from processes import end_tidily
+from processes import exit_on_sigterm
 from pyarrow import csv
-from retail_data import FIRST_DATE, Delivery
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 LINES_A_CUSTOMER = 3.27
-KINDS = ("BI-RB", "BI-MB", "AC-HE", "CL-JE", "CO-PE")  # the last is in no list of categories
+KINDS = ("BI-RB", "BI-MB", "AC-HE", "CL-JE", "CO-PE")  # the last kind is not among the categories
 FILES = {
     "crm_customers": "cust_info.csv",
     "crm_products": "prd_info.csv",
@@ -36,7 +36,7 @@ FILES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Firm:
-    """A firm of some size; day 0 is its first delivery, in each later one a few customers have moved and a few sales are new."""
+    """A firm of some size. After the first delivery (day 0), each day a few customers move and a few sales are new."""
 
     customers: int
     products: int = 130
@@ -45,7 +45,7 @@ class Firm:
     seed: int = 1
 
     def write(self, day: int, folder: Path) -> Delivery:
-        """Writes the six files of a day, whole."""
+        """Writes the six snapshot files of a day and returns the delivery."""
         folder.mkdir(parents=True)
         tables = {
             "crm_customers": self._crm_customers(),
@@ -65,19 +65,20 @@ class Firm:
         rows = {feed: table.num_rows for feed, table in tables.items()}
         return Delivery(date=FIRST_DATE + dt.timedelta(days=day), files=files, rows=rows, source="crm_erp")
 
-    def _chance(self, what: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, what])
+    def _random(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, stream])
 
     def _crm_customers(self) -> pa.Table:
-        chance, ids = self._chance(1), range(self.customers)
+        random = self._random(1)
+        ids = range(self.customers)
         return pa.table(
             {
                 "cst_id": [11000 + n for n in ids],
                 "cst_key": [f"AW{n:08}" for n in ids],
                 "cst_firstname": [f" Ann{n % 97}" if n % 1000 == 0 else f"Ann{n % 97}" for n in ids],
                 "cst_lastname": [f"Lee{n % 89}" for n in ids],
-                "cst_marital_status": chance.choice(["S", "M"], self.customers),
-                "cst_gndr": chance.choice(["M", "F", ""], self.customers),
+                "cst_marital_status": random.choice(["S", "M"], self.customers),
+                "cst_gndr": random.choice(["M", "F", ""], self.customers),
                 "cst_create_date": ["2025-10-06"] * self.customers,
             }
         )
@@ -98,16 +99,14 @@ class Firm:
 
     def _crm_sales(self, day: int) -> pa.Table:
         lines = int(self.customers * LINES_A_CUSTOMER) + day * self.sold_a_day
-        # Each from a chance of its own: the lines of one day are the first of the next.
-        products, customers = (
-            self._chance(2).integers(0, self.products, lines),
-            self._chance(6).integers(0, self.customers, lines),
-        )
+        # Each column has its own random stream, so that the lines of one day are the first lines of the next.
+        products = self._random(2).integers(0, self.products, lines)
+        customers = self._random(6).integers(0, self.customers, lines)
         days = [f"{2011 + n % 3}{1 + n % 12:02}{1 + n % 28:02}" for n in range(lines)]
         return pa.table(
             {
                 "sls_ord_num": [f"SO{n // 2:06}" for n in range(lines)],
-                # Two lines of an order are of two products.
+                # The two lines of an order have different products.
                 "sls_prd_key": [f"P-{(int(p) // 2 * 2 + n % 2):04}" for n, p in enumerate(products)],
                 "sls_cust_id": [11000 + int(customers[n // 2]) for n in range(lines)],
                 "sls_order_dt": ["0" if n % 3000 == 0 else day for n, day in enumerate(days)],
@@ -127,32 +126,33 @@ class Firm:
                     f"{2055 if n % 1200 == 0 else 1940 + n % 60}-{1 + n % 12:02}-{1 + n % 28:02}"
                     for n in range(self.customers)
                 ],
-                "GEN": self._chance(3).choice(["Male", "Female", "M", "F ", ""], self.customers),
+                "GEN": self._random(3).choice(["Male", "Female", "M", "F ", ""], self.customers),
             }
         )
 
     def _erp_locations(self, day: int) -> pa.Table:
-        countries = self._chance(4).choice(["Australia", "US", "USA", "DE", "France", " "], self.customers)
-        moved = self._chance(5).permutation(self.customers)[: day * self.moved_a_day]
+        countries = self._random(4).choice(["Australia", "US", "USA", "DE", "France", " "], self.customers)
+        moved = self._random(5).permutation(self.customers)[: day * self.moved_a_day]
         countries[moved] = "France"
         return pa.table({"CID": [f"AW-{n:08}" for n in range(self.customers)], "CNTRY": countries})
 
 
-def measured(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, Taken]]:
-    """Takes the deliveries one after another; tells the rows of each and what it took."""
+def measure(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, BatchCost]]:
+    """Returns the number of rows and the cost of each delivery, taken one after another."""
     small = dataclasses.replace(firm, customers=max(50, firm.customers // 50))
     with warm_session(engine, root) as (session, settings):
-        warm, lake = WarmLake(root / "warm", session, settings), WarmLake(root / "lake", session, settings)
+        warm = WarmLake(root / "warm", session, settings)
+        lake = WarmLake(root / "lake", session, settings)
         for day in range(3):
             warm.take(small.write(day, root / f"small/{day}"))
-        found = []
+        costs = []
         for day in range(deliveries):
             delivery = firm.write(day, root / f"files/{day}")
-            found.append((delivery.row_count, lake.take(delivery)))
-    return found
+            costs.append((delivery.row_count, lake.take(delivery)))
+    return costs
 
 
-def report(engine: str, taken: Sequence[tuple[int, Taken]], slowest: int) -> None:
+def report(engine: str, taken: Sequence[tuple[int, BatchCost]], slowest: int) -> None:
     """Prints each delivery by stage, and its slowest computations and writes."""
     stages = list(dict.fromkeys(s for _, t in taken for s in t.stages))
     columns = ("", *(f"delivery {n}" for n in range(1, len(taken) + 1)))
@@ -165,14 +165,14 @@ def report(engine: str, taken: Sequence[tuple[int, Taken]], slowest: int) -> Non
         ("processor seconds", *(t.work_seconds for _, t in taken)),
         ("engine queries", *(t.queries for _, t in taken)),
     ]
-    show(f"{engine}: crm_erp delivered whole, again and again", columns, rows)
+    show(f"{engine}: repeated snapshot deliveries of crm_erp", columns, rows)
     for number, (_, t) in enumerate(taken, 1):
-        parts = sorted(t.spent, key=lambda s: -s.seconds)[:slowest]
+        parts = sorted(t.steps, key=lambda s: -s.seconds)[:slowest]
         if parts:
             show(
                 f"{engine}, delivery {number}: the slowest parts (some run side by side)",
                 ("", "name", "seconds"),
-                [(s.what, s.name, s.seconds) for s in parts],
+                [(s.kind, s.name, s.seconds) for s in parts],
             )
 
 
@@ -180,16 +180,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=("spark", "sail", "both"), default="both")
     parser.add_argument(
-        "--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows for each"
+        "--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows per customer"
     )
     parser.add_argument("--deliveries", type=int, default=3)
     parser.add_argument(
         "--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes"
     )
     options = parser.parse_args()
-    end_tidily()
+    exit_on_sigterm()
     if options.engine == "both":
-        # A process can be a client of one kind of session only; of an option given twice the last counts.
+        # A process can use one kind of session only. The last one of repeated options counts.
         codes = [
             subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], check=False).returncode
             for engine in ("sail", "spark")
@@ -197,7 +197,7 @@ def main() -> None:
         sys.exit(max(codes))
     print(machine())
     with tempfile.TemporaryDirectory(prefix="crm_erp_") as root:
-        taken = measured(options.engine, Firm(customers=options.customers), options.deliveries, Path(root))
+        taken = measure(options.engine, Firm(customers=options.customers), options.deliveries, Path(root))
     report(options.engine, taken, options.slowest)
 
 

@@ -1,4 +1,4 @@
-"""Shows what was measured: small tables of text, medians with their spread, and the machine that all figures are of."""
+"""Prints measured figures: text tables, medians with their range, and the machine."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints a table; numbers stand right, text stands left."""
+    """Prints a table with numbers aligned to the right and text to the left."""
     cells = [[_cell(v) for v in row] for row in rows]
     numeric = [bool(cells) and all(_is_figure(row[n]) for row in cells) for n in range(len(columns))]
     widths = [max(map(len, (name, *(row[n] for row in cells)))) for n, name in enumerate(columns)]
@@ -23,18 +23,19 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Tells median, least and greatest."""
+    """Returns median, minimum and maximum."""
     return statistics.median(values), min(values), max(values)
 
 
 def ratio(values: Sequence[float], to: Sequence[float]) -> float:
-    """Tells the median of the ratios of pairs that were measured one after the other."""
+    """Returns the median ratio of the pairs of values. Both values of a pair were measured in a row."""
     return statistics.median(v / t for v, t in zip(values, to, strict=True))
 
 
 def machine() -> str:
-    """Names the machine; figures of a loaded one compare within one run only."""
-    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f} at the start"
+    """Returns a description of the machine. Compare figures of a loaded machine within one run only."""
+    load = f"load {os.getloadavg()[0]:.1f} at the start"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {load}"
 
 
 def _cell(value: object) -> str:

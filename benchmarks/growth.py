@@ -1,7 +1,7 @@
-"""Measures whether a small batch costs what it brings or what the lake holds: the same batch onto a small and a large lake.
+"""Measures whether the cost of a batch depends on the size of the lake: equal batches on a small and a large lake.
 
-Both lakes share one session and take their batches in turn. Batches come with and without late news: those may look further
-back, into bronze, and the rest may not.
+Both lakes share one session and take their batches in turn. Half of the batches have late events, which may need older
+rows of bronze. The other batches must not read them.
 """
 
 import argparse
@@ -13,19 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from figures import machine, ratio, show
-from processes import end_tidily
+from processes import exit_on_sigterm
 from retail_data import Shop, orders_for
-from warm_lake import Taken, WarmLake, warm_session
+from warm_lake import BatchCost, WarmLake, warm_session
 
 WARM_UP_DAYS = 2
-TIMELY, LATE = "no late news", "late news"
+TIMELY = "no late events"
+LATE = "late events"
 
-Taking = Mapping[tuple[str, int], Sequence[Taken]]  # by kind of news and size of the lake
+Costs = Mapping[tuple[str, int], Sequence[BatchCost]]  # by kind of batch and size of the lake
 
 
-def measured(engine: str, sizes: Sequence[int], rows: int, batches: int, root: Path) -> Taking:
-    """Fills a lake of each size, then takes small batches in turn."""
-    taken = defaultdict[tuple[str, int], list[Taken]](list)
+def measure(engine: str, sizes: Sequence[int], rows: int, batches: int, root: Path) -> Costs:
+    """Fills a lake of each size, takes small batches in turn, and returns their costs."""
+    taken = defaultdict[tuple[str, int], list[BatchCost]](list)
     with warm_session(engine, root) as (session, settings):
         shops = {size: Shop(orders=size, orders_a_day=orders_for(rows)) for size in sizes}
         lakes = {size: WarmLake(root / f"lake_{size}", session, settings) for size in sizes}
@@ -42,10 +43,11 @@ def measured(engine: str, sizes: Sequence[int], rows: int, batches: int, root: P
     return taken
 
 
-def report(engine: str, taken: Taking, small: int, large: int) -> None:
-    """Prints a table for each kind of news."""
+def report(engine: str, taken: Costs, small: int, large: int) -> None:
+    """Prints a table for each kind of batch."""
     for kind in (TIMELY, LATE):
-        few, many = taken[kind, small], taken[kind, large]
+        few = taken[kind, small]
+        many = taken[kind, large]
         columns = ("median seconds", f"onto {small:,}", f"onto {large:,}", "ratio of the pairs")
         show(
             f"{engine}: {len(few)} batches with {kind}, onto {small:,} and {large:,} orders in turn",
@@ -54,14 +56,17 @@ def report(engine: str, taken: Taking, small: int, large: int) -> None:
         )
 
 
-def _rows(few: Sequence[Taken], many: Sequence[Taken]) -> Iterator[tuple[str, float, float, float | None]]:
+def _rows(few: Sequence[BatchCost], many: Sequence[BatchCost]) -> Iterator[tuple[str, float, float, float | None]]:
     for name, part in {"batch": "seconds", "processor": "work_seconds"}.items():
-        small, large = [getattr(t, part) for t in few], [getattr(t, part) for t in many]
+        small = [getattr(t, part) for t in few]
+        large = [getattr(t, part) for t in many]
         yield name, statistics.median(small), statistics.median(large), ratio(large, small)
     for stage in few[0].stages:
-        small, large = [t.stages[stage] for t in few], [t.stages[stage] for t in many]
+        small = [t.stages[stage] for t in few]
+        large = [t.stages[stage] for t in many]
         yield f"  {stage}", statistics.median(small), statistics.median(large), ratio(large, small)
-    small, large = [t.elsewhere for t in few], [t.elsewhere for t in many]
+    small = [t.elsewhere for t in few]
+    large = [t.elsewhere for t in many]
     yield "  elsewhere", statistics.median(small), statistics.median(large), ratio(large, small)
 
 
@@ -71,12 +76,12 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=10_000, help="orders in the small lake")
     parser.add_argument("--large", type=int, default=200_000, help="orders in the large lake")
     parser.add_argument("--rows", type=int, default=100, help="of a batch, in all feeds")
-    parser.add_argument("--batches", type=int, default=5, help="of each kind onto each lake")
+    parser.add_argument("--batches", type=int, default=5, help="of each kind, for each lake")
     options = parser.parse_args()
-    end_tidily()
+    exit_on_sigterm()
     print(machine())
     with tempfile.TemporaryDirectory(prefix="growth_") as root:
-        taken = measured(options.engine, (options.small, options.large), options.rows, options.batches, Path(root))
+        taken = measure(options.engine, (options.small, options.large), options.rows, options.batches, Path(root))
     report(options.engine, taken, options.small, options.large)
 
 

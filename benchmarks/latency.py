@@ -1,8 +1,7 @@
-"""Measures the real daemon: how long from a touch file to the work order, beyond the quiet time that it has to keep, and what it
-costs while nothing happens.
+"""Measures the running daemon: the delay from touch file to work order beyond the quiet time, and its cost while idle.
 
-JSON triggers and bare touch files, right behind their files and a while after them, come in turn, each when the batch before
-it has been archived.
+JSON triggers and bare touch files come in turn, right after their files or some seconds later. Each one waits until the
+batch before it is archived.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from typing import Any
 
 from figures import machine, show, spread
 from live_site import LiveSite
-from processes import descendants, end_tidily, memory_mb, name_of, processor_seconds
+from processes import descendants, exit_on_sigterm, memory_mb, name_of, processor_seconds
 from retail_data import Shop, orders_for
 
 PAUSE_SECONDS = 3.0
@@ -25,11 +24,11 @@ WAYS: dict[str, dict[str, Any]] = {
     "bare touch file": {"is_bare": True},
     "bare touch file, files there already": {"is_bare": True, "pause_seconds": PAUSE_SECONDS},
 }
-SETTLING_SECONDS = 8.0  # after the last batch: its housekeeping is no idleness
+SETTLING_SECONDS = 8.0  # after the last batch, whose cleanup does not count as idle time
 
 
-def delivered(site: LiveSite, shop: Shop, rounds: int, folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Delivers day after day; tells, by way of delivery, the seconds from touch to work order and to published."""
+def deliver_in_turn(site: LiveSite, shop: Shop, rounds: int, folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Returns, by way of delivery, the seconds of each day from touch file to work order and to published."""
     seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for day, way in enumerate((1 + rounds) * [*WAYS]):
         touched_at = site.deliver(shop.write(day, folder / str(day)), **WAYS[way])
@@ -40,11 +39,13 @@ def delivered(site: LiveSite, shop: Shop, rounds: int, folder: Path) -> dict[str
             if e.get("batch_id") == batch
         }
         seconds[way].append((at["batch.started"] - touched_at, at["batch.published"] - touched_at))
-    return {way: values[1:] for way, values in seconds.items()}  # the first fill the lake and warm the worker
+    return {
+        way: values[1:] for way, values in seconds.items()
+    }  # the first round fills the lake and warms up the worker
 
 
-def idle(pids: Sequence[int], seconds: float) -> dict[int, float]:
-    """Watches processes while nothing happens; tells the share of a core that each takes, in percent."""
+def idle_shares(pids: Sequence[int], seconds: float) -> dict[int, float]:
+    """Returns the share of a core that each process uses while nothing happens, in percent."""
     before = {pid: processor_seconds(pid) for pid in pids}
     time.sleep(seconds)
     return {pid: 100 * (processor_seconds(pid) - before[pid]) / seconds for pid in pids}
@@ -58,17 +59,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--idle-seconds", type=float, default=20.0)
     options = parser.parse_args()
-    end_tidily()
+    exit_on_sigterm()
     print(machine())
     shop = Shop(orders=500, orders_a_day=orders_for(options.rows))
     with tempfile.TemporaryDirectory(prefix="latency_") as folder:
         root = Path(folder)
         site = LiveSite(root / "site", engine=options.engine, quiet_seconds=options.quiet_seconds)
         with site.daemon() as daemon:
-            seconds = delivered(site, shop, options.rounds, root / "files")
+            seconds = deliver_in_turn(site, shop, options.rounds, root / "files")
             time.sleep(SETTLING_SECONDS)
             pids = [daemon, *descendants(daemon)]
-            shares = idle(pids, options.idle_seconds)
+            shares = idle_shares(pids, options.idle_seconds)
             processes = [
                 ("daemon" if pid == daemon else f"worker ({name_of(pid)})", share, memory_mb(pid))
                 for pid, share in shares.items()
@@ -83,7 +84,7 @@ def main() -> None:
     ]
     show(
         f"{options.rounds} batches of about {options.rows} rows each way, in turn",
-        ("seconds", "median", "least", "greatest"),
+        ("seconds", "median", "minimum", "maximum"),
         rows,
     )
     show(f"idle for {options.idle_seconds:g} s", ("process", "% of a core", "resident MB"), processes)

@@ -1,4 +1,4 @@
-"""A site in a folder of its own, with the real daemon: configured, delivered to, and watched through its log."""
+"""A site in its own folder with a running daemon: its configuration, deliveries to it, and its log."""
 
 import contextlib
 import json
@@ -10,27 +10,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from delivery import Delivery
 from processes import running
-from retail_data import Delivery
 
 COMMAND = str(Path(sys.executable).with_name("lakegate"))
-LONGEST_SECONDS = 300.0
+TIMEOUT_SECONDS = 300.0
 
 Event = dict[str, Any]
 
 
 class LiveSite:
-    """One site. Its daemon runs as long as `daemon()` lasts."""
+    """One site. Its daemon runs inside of `with site.daemon()`."""
 
     def __init__(self, root: Path, *, engine: str, quiet_seconds: float) -> None:
         self.config = root / "config.toml"
-        self._landing, self._log, self._output = root / "landing", root / "logs/lakegate.jsonl", root / "output"
+        self._landing = root / "landing"
+        self._log = root / "logs/lakegate.jsonl"
+        self._output = root / "output"
         (self._landing / "trigger").mkdir(parents=True)
         self.config.write_text(f'[debounce]\nquiet_seconds = {quiet_seconds}\n[spark]\nengine = "{engine}"\n')
 
     @contextlib.contextmanager
     def daemon(self) -> Iterator[int]:
-        """Runs `lakegate run` and tells its pid once its worker is warm."""
+        """Runs `lakegate run` and yields its pid when its worker is warm."""
         with running([COMMAND, "--config", str(self.config), "run", "--quiet"], self._output) as process:
             self.await_events("worker.ready", 1)
             yield process.pid
@@ -40,9 +42,9 @@ class LiveSite:
         subprocess.run([COMMAND, "--config", str(self.config), "run", "--once", "--quiet"], check=True)
 
     def deliver(self, delivery: Delivery, *, is_bare: bool = False, pause_seconds: float = 0.0) -> float:
-        """Delivers a day's files and, after a pause, their trigger, a JSON document or a bare touch file; tells when.
+        """Delivers files and, after a pause, their trigger, JSON or a bare touch file. Returns the time of the trigger.
 
-        All are written under another name and renamed, as a careful sender does.
+        Each file is written under another name and then renamed, as a careful sender does.
         """
         for path in delivery.files.values():
             part = self._landing / f".{path.name}.part"
@@ -63,8 +65,8 @@ class LiveSite:
         return touched_at
 
     def await_events(self, name: str, count: int) -> list[Event]:
-        """Waits until the log has so many events of this name, and tells them. Raises RuntimeError for a batch that fails."""
-        until = time.monotonic() + LONGEST_SECONDS
+        """Returns the events of this name when the log has `count` of them. Raises RuntimeError for a failed batch."""
+        until = time.monotonic() + TIMEOUT_SECONDS
         while time.monotonic() < until:
             events = self.events()
             found = [e for e in events if e["event"] == name]
@@ -74,8 +76,8 @@ class LiveSite:
             if failed:
                 raise RuntimeError(f"{failed[0]}")
             time.sleep(0.1)
-        raise RuntimeError(f"no {name} within {LONGEST_SECONDS:.0f} seconds: {self._output.read_text()[-2000:]}")
+        raise RuntimeError(f"no {name} within {TIMEOUT_SECONDS:.0f} seconds: {self._output.read_text()[-2000:]}")
 
     def events(self) -> list[Event]:
-        """Reads the log."""
+        """Returns all events in the log."""
         return [json.loads(line) for line in self._log.read_text().splitlines()] if self._log.exists() else []

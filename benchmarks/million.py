@@ -1,7 +1,7 @@
-"""Measures a large first batch, and a day's batch onto it, through a real worker process: seconds by stage, and peak memory.
+"""Measures a large first batch and a day's batch after it in a worker process: seconds by stage, and peak memory.
 
-A million orders are 2.1 million rows in five files; the day brings 13,000 orders. Each is one batch, for each is minutes long:
-what it says is how it compares with SPEED.md's orders of magnitude and with the same command on another commit.
+A million orders are 2.1 million rows in five files. The day has 13,000 orders. Each is measured once, because a batch
+takes minutes. Compare the figures with those of the same command on another commit.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import machine, show
-from processes import Memory, descendants, end_tidily, name_of, peak_mb
+from processes import Memory, descendants, exit_on_sigterm, name_of, peak_mb
 from retail_data import Shop
 from stage_clock import StageClock
 from warm_lake import work_order
@@ -22,12 +22,12 @@ from daemon.dispatch.process import WorkerExited, WorkerProcess
 from daemon.service import WORKER
 from pipeline.contract import Outcome, Progress, Ready, Result, Settings, WorkOrder
 
-LONGEST_SILENCE_SECONDS = 1800
+TIMEOUT_SECONDS = 1800
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One batch through the worker, with the peaks of each stage in MB."""
+    """One measured batch, with the peak memory of each stage in MB."""
 
     name: str
     rows: int
@@ -37,14 +37,14 @@ class Batch:
     memory: Memory
 
 
-class HiredWorker:
-    """The worker that the daemon would start, and its line."""
+class MeasuredWorker:
+    """A worker process as the daemon starts it."""
 
     def __init__(self, settings: Settings, output: Path) -> None:
         self._child = WorkerProcess(WORKER, output, lambda: None)
         self._output = output
         self._child.send(settings)
-        ready = self._hear()
+        ready = self._receive()
         if not isinstance(ready, Ready):
             self._child.end()
             raise TypeError(f"the worker is not ready: {ready}")
@@ -55,12 +55,13 @@ class HiredWorker:
         return self._child.pid
 
     def take(self, name: str, rows: int, order: WorkOrder) -> Batch:
-        """Gives it an order and waits for the result. Raises RuntimeError when the batch is not published."""
-        began, clock = time.monotonic(), StageClock()
+        """Sends an order and returns the measured batch. Raises RuntimeError if the batch is not published."""
+        began = time.monotonic()
+        clock = StageClock()
         with Memory(self.pid) as memory:
             self._child.send(order)
-            while isinstance(message := self._hear(), Progress):
-                clock.hear(message)
+            while isinstance(message := self._receive(), Progress):
+                clock.receive(message)
                 memory.phase = clock.stage
         if not isinstance(message, Result) or message.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{name} was not published: {message}\n{self._output.read_text()[-2000:]}")
@@ -74,22 +75,24 @@ class HiredWorker:
         )
 
     def peaks(self) -> tuple[float, float]:
-        """Tells the kernel's own account of the greatest memory of the Python process and of its JVM, in MB."""
+        """Returns the peak memory of the Python process and of its JVM in MB, as the kernel counts it."""
         return peak_mb(self.pid), sum(peak_mb(pid) for pid in descendants(self.pid) if name_of(pid) == "java")
 
-    def dismiss(self) -> None:
+    def stop(self) -> None:
+        """Ends the worker."""
         self._child.end(patience_seconds=5.0)
 
-    def _hear(self) -> Any:
+    def _receive(self) -> Any:
         try:
-            return self._child.messages.get(timeout=LONGEST_SILENCE_SECONDS)
+            return self._child.messages.get(timeout=TIMEOUT_SECONDS)
         except queue.Empty:
-            return WorkerExited(reason=f"no word for {LONGEST_SILENCE_SECONDS} seconds")
+            return WorkerExited(reason=f"no word for {TIMEOUT_SECONDS} seconds")
 
 
 def report(batch: Batch) -> None:
     """Prints one batch by stage."""
-    memory, result = batch.memory, batch.result
+    memory = batch.memory
+    result = batch.result
     stages = {f"  {stage}": (stage, seconds) for stage, seconds in result.seconds.items()}
     stages["  elsewhere"] = ("", batch.elsewhere)
     rows: list[tuple[object, ...]] = [("in all", batch.seconds, memory.peak("python"), memory.peak("jvm"))]
@@ -109,9 +112,9 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=1_000_000, help="in the first batch")
     parser.add_argument("--orders-a-day", type=int, default=13_000, help="in the second")
     parser.add_argument("--driver-memory", default=Settings.driver_memory, help="of engine spark")
-    parser.add_argument("--folder", type=Path, help="where the lake may grow; default: the temporary folder")
+    parser.add_argument("--folder", type=Path, help="folder for the lake; default: the temporary folder")
     options = parser.parse_args()
-    end_tidily()
+    exit_on_sigterm()
     print(f"{machine()}, engine {options.engine}", flush=True)
     shop = Shop(orders=options.orders, orders_a_day=options.orders_a_day)
     with tempfile.TemporaryDirectory(prefix="million_", dir=options.folder) as folder:
@@ -123,19 +126,19 @@ def main() -> None:
             driver_memory=options.driver_memory,
             log_path=str(root / "engine.log"),
         )
-        worker = HiredWorker(settings, root / "worker.log")
+        worker = MeasuredWorker(settings, root / "worker.log")
         try:
             print(f"the worker is warm after {worker.warm_seconds:.1f} s", flush=True)
-            for name, delivery in zip(("the first batch", "a day onto it"), deliveries, strict=True):
+            for name, delivery in zip(("the first batch", "a later day"), deliveries, strict=True):
                 report(worker.take(name, delivery.row_count, work_order(delivery)))
             python, jvm = worker.peaks()
             show(
-                "greatest resident memory, as the kernel saw it",
+                "peak resident memory, as the kernel counts it",
                 ("process", "MB"),
                 [("Python", python), *([("JVM", jvm)] if jvm else [])],
             )
         finally:
-            worker.dismiss()
+            worker.stop()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Watches processes through /proc: memory, processor time, descendants; and ends what a benchmark has started."""
+"""Reads memory, processor time and descendants of processes from /proc, and ends the processes of a benchmark."""
 
 import contextlib
 import os
@@ -15,41 +15,41 @@ SAMPLE_SECONDS = 0.05
 
 
 def memory_mb(pid: int) -> float:
-    """Tells the resident memory of a process; 0 when it is gone."""
+    """Returns the resident memory of a process in MB; 0 if it has ended."""
     return _status_mb(pid, "VmRSS:")
 
 
 def peak_mb(pid: int) -> float:
-    """Tells the greatest resident memory that a process has ever had; 0 when it is gone."""
+    """Returns the peak resident memory of a process in MB; 0 if it has ended."""
     return _status_mb(pid, "VmHWM:")
 
 
 def processor_seconds(pid: int) -> float:
-    """Tells how long a process has kept a core busy since it began."""
+    """Returns the processor seconds of a process since its start."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def work_seconds(pid: int) -> float:
-    """Tells how long a process and all below it have kept cores busy: on a loaded machine a better measure than the clock."""
+    """Returns the processor seconds of a process and its descendants: on a loaded machine better than the clock."""
     total = 0.0
     for process in (pid, *descendants(pid)):
-        with contextlib.suppress(OSError):  # it may just have ended
+        with contextlib.suppress(OSError):  # the process may have ended meanwhile
             total += processor_seconds(process)
     return total
 
 
 def name_of(pid: int) -> str:
-    """Tells the name of a process' program; '' when it is gone."""
+    """Returns the program name of a process; empty if it has ended."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
 
 
 def descendants(pid: int) -> list[int]:
-    """Tells every process below this one, nearest first."""
+    """Returns the descendants of a process, children first."""
     children: list[int] = []
-    with contextlib.suppress(OSError):  # it may be gone any moment
+    with contextlib.suppress(OSError):  # the process may end at any moment
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
             with contextlib.suppress(OSError):
                 children += map(int, task.read_text().split())
@@ -57,14 +57,14 @@ def descendants(pid: int) -> list[int]:
 
 
 class Memory:
-    """Samples a process and its JVM until it is told to stop; keeps the peak of each in each phase, in MB."""
+    """Samples the memory of a process and of its JVM inside of a `with` block; the peaks are in MB, by phase."""
 
     def __init__(self, pid: int) -> None:
         self.phase = ""
         self.peaks: dict[tuple[str, str], float] = {}
         self._pid = pid
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -75,11 +75,11 @@ class Memory:
         self._thread.join()
 
     def peak(self, which: str, phase: str | None = None) -> float | None:
-        """Tells the peak in a phase, or over all; None where nothing was seen."""
-        seen = [mb for (of_phase, of), mb in self.peaks.items() if of == which and phase in (None, of_phase)]
-        return max(seen, default=None)
+        """Returns the peak of "python" or "jvm" in a phase, or in all phases; None without a sample."""
+        peaks = [mb for (of_phase, of), mb in self.peaks.items() if of == which and phase in (None, of_phase)]
+        return max(peaks, default=None)
 
-    def _watch(self) -> None:
+    def _sample(self) -> None:
         while not self._stopping.wait(SAMPLE_SECONDS):
             phase = self.phase
             self._note(phase, "python", memory_mb(self._pid))
@@ -93,9 +93,9 @@ class Memory:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Runs a process for as long as the block lasts; asks it to end, then makes it."""
-    with output.open("ab") as chatter:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=chatter, stderr=chatter)
+    """Runs a process during the block. Afterwards it sends SIGTERM and, after 30 seconds, SIGKILL."""
+    with output.open("ab") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
         yield process
     finally:
@@ -107,8 +107,8 @@ def running(command: Sequence[str], output: Path) -> Iterator[subprocess.Popen[b
             process.wait()
 
 
-def end_tidily() -> None:
-    """Makes SIGTERM end this process as an exception does, so that no child and no folder stays behind."""
+def exit_on_sigterm() -> None:
+    """Makes SIGTERM raise SystemExit, so that child processes and temporary folders are removed."""
 
     def end(_signal: int, _frame: FrameType | None) -> None:
         sys.exit(143)

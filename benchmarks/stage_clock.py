@@ -13,7 +13,7 @@ class StageClock:
         self._idle_seconds = 0.0
         self._idle_since = time.monotonic()
 
-    def hear(self, progress: Progress) -> None:
+    def receive(self, progress: Progress) -> None:
         """Receives an event of the batch."""
         now = time.monotonic()
         if progress.event == "stage.started":

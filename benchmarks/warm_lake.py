@@ -1,4 +1,4 @@
-"""A lake with a warm session in this process, which takes deliveries straight through the pipeline and counts what that costs."""
+"""A lake with a warm session in this process. It takes deliveries through the pipeline and measures their cost."""
 
 import hashlib
 import os
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from delivery import Delivery
 from processes import memory_mb, work_seconds
-from retail_data import Delivery
 from stage_clock import StageClock
 
 from pipeline import run
@@ -20,21 +20,21 @@ from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake, MaterializedRows
 from pipeline.sources import registry
 
-ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute
+ACTIONS = ("toArrow", "collect", "count")  # the calls beside `Lake.materialize` that make an engine compute
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spent:
-    """One computation or one write of a batch. Some go side by side: their seconds add up to more than the batch's."""
+class Step:
+    """One computation or one write of a batch. Some steps overlap: their seconds add up to more than the batch's."""
 
-    what: str  # keep, append, change
+    kind: str  # materialize, append, change
     name: str
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Taken:
-    """A batch that was published, and what it took."""
+class BatchCost:
+    """A published batch and its cost."""
 
     seconds: float
     work_seconds: float  # of all cores, the JVM's included
@@ -43,81 +43,87 @@ class Taken:
     queries: int  # what the engine was asked to compute
     jobs: int | None  # Spark's own count; other engines tell none
     commits: int
-    memory_mb: float  # of this process when it was done: what a batch leaves behind, the worker has to live with
-    spent: Sequence[Spent]
+    memory_mb: float  # of this process after the batch
+    steps: Sequence[Step]
 
 
 class MeasuredLake(Lake):
-    """A lake that notes its computations and writes."""
+    """A lake that records its computations and writes as steps."""
 
     def __init__(self, path: Path, session: Session) -> None:
         super().__init__(path, session)
-        self.spent: list[Spent] = []
-        self._here = threading.local()
+        self.steps: list[Step] = []
+        self._thread = threading.local()
 
-    def keep(self, df: Any, name: str) -> MaterializedRows:
-        with self._noted("keep", name):
+    def materialize(self, df: Any, name: str) -> MaterializedRows:
+        with self._record("materialize", name):
             return super().materialize(df, name)
 
     def append(self, table: str, rows: Any, tag: str, **options: Any) -> int:
-        with self._noted("append", table):
+        with self._record("append", table):
             return super().append(table, rows, tag, **options)
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
-        with self._noted("change", table):
+        with self._record("change", table):
             return super().change(table, key, rows, tag)
 
     def commits_so_far(self) -> int:
-        """Counts every commit of every table."""
+        """Returns the number of commits of all tables."""
         return sum(1 for _ in self.path.glob("**/_delta_log/*.json"))
 
     @contextmanager
-    def _noted(self, what: str, name: str) -> Iterator[None]:
-        outermost = not getattr(self._here, "is_noting", False)  # a change without old rows is an append within
-        self._here.is_noting, began = True, time.monotonic()
+    def _record(self, kind: str, name: str) -> Iterator[None]:
+        # `change` without old rows calls `append`: only the outermost step counts.
+        is_outermost = not getattr(self._thread, "is_recording", False)
+        self._thread.is_recording = True
+        began = time.monotonic()
         try:
             yield
         finally:
-            if outermost:
-                self._here.is_noting = False
-                self.spent.append(Spent(what=what, name=name, seconds=time.monotonic() - began))
+            if is_outermost:
+                self._thread.is_recording = False
+                self.steps.append(Step(kind=kind, name=name, seconds=time.monotonic() - began))
 
 
 class WarmLake:
-    """One lake of a session that others may share."""
+    """One lake of a session, which several lakes may share."""
 
     def __init__(self, path: Path, session: Session, settings: Settings) -> None:
-        self._settings, self._session = settings, session
+        self._settings = settings
+        self._session = session
         self._lake = MeasuredLake(path, session)
 
-    def take(self, delivery: Delivery) -> Taken:
-        """Takes a delivery from its files to published tables. Raises RuntimeError when it is not published."""
+    def take(self, delivery: Delivery) -> BatchCost:
+        """Publishes a delivery and returns its cost. Raises RuntimeError if it is not published."""
         order = work_order(delivery)
-        self._lake.spent.clear()
-        commits, jobs = self._lake.commits_so_far(), _jobs(self._session)
-        with _actions_counted(self._session) as actions:
-            began, worked, clock = time.monotonic(), work_seconds(os.getpid()), StageClock()
-            result = run.run(order, self._settings, self._lake, clock.hear)
+        self._lake.steps.clear()
+        commits = self._lake.commits_so_far()
+        jobs = _jobs(self._session)
+        with _record_actions(self._session) as actions:
+            clock = StageClock()
+            began = time.monotonic()
+            worked = work_seconds(os.getpid())
+            result = run.run(order, self._settings, self._lake, clock.receive)
             elsewhere = clock.elsewhere
             seconds, worked = time.monotonic() - began, work_seconds(os.getpid()) - worked
         if result.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{delivery.date}: {result.outcome}, {result.reason}\n{result.error}")
-        return Taken(
+        return BatchCost(
             seconds=seconds,
             work_seconds=worked,
             stages=dict(result.seconds),
             elsewhere=elsewhere,
-            queries=sum(s.what == "keep" for s in self._lake.spent) + len(actions),
+            queries=sum(s.kind == "materialize" for s in self._lake.steps) + len(actions),
             jobs=None if jobs is None else (_jobs(self._session) or 0) - jobs,
             commits=self._lake.commits_so_far() - commits,
             memory_mb=memory_mb(os.getpid()),
-            spent=tuple(self._lake.spent),
+            steps=tuple(self._lake.steps),
         )
 
 
 @contextmanager
 def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
-    """Opens the engine's session with the settings that the shipped configuration has."""
+    """Opens a session of the engine with the default settings."""
     settings = Settings(lake_path=str(root / "lake"), engine=engine, log_path=str(root / "engine.log"))
     session = open_session(settings)
     try:
@@ -127,7 +133,7 @@ def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
 
 
 def work_order(delivery: Delivery) -> WorkOrder:
-    """Makes the work order that the daemon would send for a delivery."""
+    """Returns the work order of a delivery, as the daemon sends it. Raises ValueError for an unknown feed."""
     feeds = {f.name for f in registry.source(delivery.source).feeds}
     if not set(delivery.files) <= feeds:
         raise ValueError(
@@ -150,27 +156,27 @@ def _sha256(path: Path) -> str:
 def _jobs(session: Session) -> int | None:
     if session.engine != "spark":
         return None
-    # The scheduler's own counter: the status tracker forgets, and the session is told to remember little.
+    # The scheduler's own counter. The status tracker forgets old jobs, and our session keeps few of them.
     return int(session.spark.sparkContext._jsc.sc().dagScheduler().numTotalJobs())  # noqa: SLF001
 
 
 @contextmanager
-def _actions_counted(session: Session) -> Iterator[list[str]]:
-    kind: Any = type(session.spark.range(0))
+def _record_actions(session: Session) -> Iterator[list[str]]:
+    frame_type: Any = type(session.spark.range(0))
     actions: list[str] = []
 
-    def counted(name: str, own: Any) -> Any:
-        def act(*arguments: Any, **options: Any) -> Any:
+    def recording(name: str, method: Any) -> Any:
+        def call(*arguments: Any, **options: Any) -> Any:
             actions.append(name)
-            return own(*arguments, **options)
+            return method(*arguments, **options)
 
-        return act
+        return call
 
-    before = {name: getattr(kind, name) for name in ACTIONS}
-    for name, own in before.items():
-        setattr(kind, name, counted(name, own))
+    methods = {name: getattr(frame_type, name) for name in ACTIONS}
+    for name, method in methods.items():
+        setattr(frame_type, name, recording(name, method))
     try:
         yield actions
     finally:
-        for name, own in before.items():
-            setattr(kind, name, own)
+        for name, method in methods.items():
+            setattr(frame_type, name, method)

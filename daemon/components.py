@@ -25,7 +25,7 @@ from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.text import error_line
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def build(
     log: Log,
     clock: Clock,
     command: Sequence[str],
-    catalogue: Sequence[CatalogueSource],
+    catalogue: Sequence[CatalogSource],
     wake: threading.Event,
     on_change: Callable[[Batch], None],
     heartbeat: Heartbeat,

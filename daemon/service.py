@@ -51,7 +51,7 @@ class Service:
         once: bool,
         log: Log,
         command: Sequence[str],
-        catalogue: Sequence[contract.CatalogueSource],
+        catalogue: Sequence[contract.CatalogSource],
         clock: Clock,
         wake_events: WakeEvents | None = None,
     ) -> None:
@@ -239,7 +239,7 @@ def run(
     quiet: bool = False,
     on_event: Callable[[dict[str, Any]], None] | None = None,
     command: Sequence[str] = WORKER,
-    catalogue: Sequence[contract.CatalogueSource] | None = None,
+    catalogue: Sequence[contract.CatalogSource] | None = None,
     clock: Clock | None = None,
     wake_events: WakeEvents | None = None,
 ) -> int:
@@ -256,7 +256,7 @@ def run(
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))
             sources = (
-                contract.catalogue(config.settings.source_paths, config.settings.exclude)
+                contract.catalog(config.settings.source_paths, config.settings.exclude)
                 if catalogue is None
                 else catalogue
             )

@@ -8,11 +8,23 @@ from dataclasses import replace
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
 from pipeline.commit.revisions import with_revisions
-from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
+from pipeline.contract import (
+    Outcome,
+    Progress,
+    Result,
+    Settings,
+    WorkOrder,
+    hide_secrets,
+    identity,
+    secrets_of,
+    setting_values,
+)
 from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
-from pipeline.reader import definitions
+from pipeline.model.definition_history import newly_outdated_tables
+from pipeline.model.fingerprints import fingerprint
+from pipeline.reader.outdated import change_event
 from pipeline.sources import registry
 from pipeline.stages import batch_record
 from pipeline.stages.context import BatchContext
@@ -44,7 +56,7 @@ def run(
         if published:
             return batch_record.duplicate(order, published)
         source = (source_of or sources_of(settings))(order.source)
-        values = definitions.values(source, settings)
+        values = setting_values(source, settings)
         _notice_changes(order, source, manifest, values, report)
         order, corrections = with_revisions(order, source, manifest)
         for one in corrections:
@@ -110,14 +122,14 @@ def _notice_changes(
     order: WorkOrder, source: Source, manifest: Manifest, values: dict[str, object], report: Report
 ) -> None:
     newest = manifest.newest(source.name, "batch")
-    now = definitions.fingerprint(source, values)
-    changed = definitions.newly_changed(newest.fingerprint, source, now) if newest else {}
+    now = fingerprint(source, values)
+    changed = newly_outdated_tables(newest.fingerprint, source, now) if newest else {}
     if changed:
-        report(definitions.change_event(order.batch_id, changed))
+        report(change_event(order.batch_id, changed))
 
 
 def _sentence(error: Exception, secrets: Sequence[str]) -> str:
     """Returns an error as one line: engines write pages."""
     # Secrets are hidden before the text is cut: half a secret would not be found.
-    text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
+    text = " ".join(hide_secrets(str(error), secrets).split("\n\n")[0].split())
     return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

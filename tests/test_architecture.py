@@ -24,13 +24,13 @@ MAY_IMPORT = {
     "pipeline.errors": "",
     "pipeline.model": "",
     "pipeline.sources": "model",
-    "pipeline.contract": "sources errors",
+    "pipeline.contract": "sources model errors",
     "pipeline.ingest": "contract model errors",
     "pipeline.lake": "ingest contract model errors",
     "pipeline.commit": "lake contract model errors",
     "pipeline.transform": "commit lake ingest contract model errors",
     "pipeline.reader": "contract sources model",
-    "pipeline.stages": "transform commit lake ingest reader contract model errors",
+    "pipeline.stages": "transform commit lake ingest contract model errors",
     "pipeline.run": "stages commit lake reader sources contract model errors",
     "pipeline.engine": "contract",
     "pipeline.worker": "run commit engine lake reader contract model",
@@ -239,11 +239,12 @@ def test_what_a_connect_session_cannot_do_is_used_by_the_engine_folder_alone() -
 def test_transformations_return_dataframes_and_only_tasks_materialize_them() -> None:
     users = {
         name_of(p).removeprefix("pipeline.")
-        for p in of("pipeline")
+        for p in within("pipeline.transform", "pipeline.stages")
         for n in ast.walk(tree(p))
-        if isinstance(n, ast.Attribute) and n.attr == "keep" and ast.unparse(n.value).endswith("lake")
+        if isinstance(n, ast.Attribute) and n.attr == "materialize" and ast.unparse(n.value).endswith("lake")
     }
-    tasks, search_for_errors = {"row_stages", "feed_tasks", "silver_tasks", "gold_tasks"}, {"locate", "unfit_rows"}
+    tasks = {f"stages.{name}" for name in ("row_stages", "feed_tasks", "silver_tasks", "gold_tasks")}
+    search_for_errors = {"transform.failing_rows", "transform.unfit_rows"}
     assert users == tasks | search_for_errors
 
 
@@ -261,7 +262,7 @@ def test_ingest_commit_and_readers_need_no_engine() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "from pipeline import contract; assert contract.catalogue()",
+        "from pipeline import contract; assert contract.catalog()",
         "import daemon.service, daemon.cli.main",
         "from pipeline.sources import registry; [s.gold for s in registry.all_sources()]",
     ],

@@ -36,7 +36,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
     if with_engine and is_ready:
         found += _safely("engine", engine.trials(config), "tried")
     secrets = config.secrets(environ)
-    return [replace(d, sentence=contract.hidden(d.sentence, secrets)) for d in found]
+    return [replace(d, sentence=contract.hide_secrets(d.sentence, secrets)) for d in found]
 
 
 def _safely(subject: str, diagnostics: Diagnostics, attempt: str) -> Diagnostics:

@@ -82,13 +82,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception) -> int:
     """Prints an error in one line. Returns its exit code."""
-    from pipeline.contract import masked
+    from pipeline.contract import mask_secrets
 
     for ancestor in type(error).__mro__:
         if ancestor.__name__ in EXIT_CODES:
             print(error, file=sys.stderr)
             return EXIT_CODES[ancestor.__name__]
-    message = masked(str(error)) or "without a message"
+    message = mask_secrets(str(error)) or "without a message"
     kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
     print(f"lakegate: {kind}{message}; run it with --trace to see where", file=sys.stderr)
     return A_BATCH_FAILED

@@ -70,10 +70,10 @@ def outdated_tables(config: Config) -> tuple[list[str], str | None]:
 
     For a lake that cannot be read, returns no tables and a sentence with the reason.
     """
-    from pipeline.reader import definitions
+    from pipeline.reader import outdated
 
     try:
-        found = definitions.outdated(config.settings)
+        found = outdated.outdated_by_source(config.settings)
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; all other facts are still shown
         return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
@@ -92,7 +92,7 @@ def unclaimed_files(config: Config, ledger: Ledger) -> list[str]:
 
 def set_aside_files(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
     """Returns the files that no trigger can take, each with the reason."""
-    catalogue = contract.catalogue(config.settings.source_paths, config.settings.exclude)
+    catalogue = contract.catalog(config.settings.source_paths, config.settings.exclude)
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
     return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 

@@ -25,7 +25,7 @@ LONGEST_LOG_TEXT = 400  # characters
 
 def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried | str]:
     """Starts a worker, and yields its Ready, then one Tried for each source. A worker that fails yields a sentence."""
-    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
+    every = contract.catalog(config.settings.source_paths, config.settings.exclude)
     sources = [s.name for s in every if not s.broken]
     parent = _shared_folder(config.settings)
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=parent, ignore_cleanup_errors=True) as root:
@@ -81,5 +81,5 @@ def _end_of_log(folder: Path, secrets: Sequence[str]) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if lines:
             # Hidden before the cut: `hidden` does not recognise half a secret.
-            return f"; at last: {contract.hidden(' '.join(lines[-LOG_LINES:]), secrets)[:LONGEST_LOG_TEXT]}"
+            return f"; at last: {contract.hide_secrets(' '.join(lines[-LOG_LINES:]), secrets)[:LONGEST_LOG_TEXT]}"
     return ""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from daemon.config.config import Config
 from daemon.config.problems import did_you_mean
-from pipeline.contract import STREAMING_ENGINE, catalogue, streaming
+from pipeline.contract import STREAMING_ENGINE, catalog, streaming
 
 # Characters that readers of Delta tables treat as a glob pattern or as an escape.
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -38,7 +38,7 @@ def _engine(config: Config) -> Iterator[Contradiction]:
         yield "spark", "engine", sentence
     if settings.engine == STREAMING_ENGINE:
         return
-    for source in streaming(catalogue(settings.source_paths, settings.exclude), settings):
+    for source in streaming(catalog(settings.source_paths, settings.exclude), settings):
         key = source.stream
         problem = f"{key} = true needs the engine {STREAMING_ENGINE}, and this is {settings.engine}"
         remedy = f'set [spark] engine = "{STREAMING_ENGINE}", or {key} = false and deliver with triggers'
@@ -54,7 +54,7 @@ def _lake_path(config: Config) -> Iterator[Contradiction]:
 
 
 def _excluded_sources(config: Config) -> Iterator[Contradiction]:
-    shipped = [s.name for s in catalogue()]
+    shipped = [s.name for s in catalog()]
     for name in config.settings.exclude:
         if name not in shipped:
             hint = did_you_mean(name, shipped) or f"; there are {', '.join(shipped)}"

@@ -23,7 +23,7 @@ from daemon.config.options import OPTIONS, ConfigOption, sections, unknown_secti
 from daemon.config.packaged_files import packaged_file
 from daemon.config.problems import ConfigProblem, count_line, did_you_mean, format_problems
 from daemon.config.value_types import InvalidValueError
-from pipeline.contract import Quality, Settings, masked
+from pipeline.contract import Quality, Settings, mask_secrets
 
 PREFIX = "LAKEGATE_"
 LONGEST_SHOWN_VALUE = 60  # characters
@@ -229,7 +229,7 @@ def _value_problem(section: str, name: str, inputs: Inputs, sentence: str) -> Co
 
 
 def _shown(value: Any) -> str:
-    text = masked(json.dumps(value, ensure_ascii=False, default=str))
+    text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= LONGEST_SHOWN_VALUE else text[: LONGEST_SHOWN_VALUE - 3] + "…"
 
 

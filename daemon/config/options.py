@@ -202,18 +202,18 @@ def sections(paths: tuple[str, ...] = (), exclude: tuple[str, ...] = ()) -> Mapp
 
     `paths` are the folders of external sources. The section of an excluded source stays valid, but nothing uses it.
     """
-    sources = (*contract.catalogue(), *contract.catalogue(paths, exclude))
+    sources = (*contract.catalog(), *contract.catalog(paths, exclude))
     declared = {s.name: tuple(_source_option(k) for k in s.settings) for s in sources}
     return {**OPTIONS, **{name: options for name, options in declared.items() if options and name not in OPTIONS}}
 
 
 def unknown_sections(paths: tuple[str, ...], exclude: tuple[str, ...]) -> frozenset[str]:
     """Returns the sections of broken sources: their keys are unknown, because the declarations cannot be loaded."""
-    broken = frozenset(s.name for s in contract.catalogue(paths, exclude) if s.broken)
+    broken = frozenset(s.name for s in contract.catalog(paths, exclude) if s.broken)
     return broken - set(sections(paths, exclude))
 
 
-def _source_option(setting: contract.SettingKey) -> ConfigOption:
+def _source_option(setting: contract.Setting) -> ConfigOption:
     default = float(setting.default) if isinstance(setting.default, Decimal) else setting.default
     return ConfigOption(
         name=setting.name,

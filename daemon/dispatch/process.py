@@ -118,7 +118,7 @@ class WorkerProcess:
     def _without_secrets(self, message: Any) -> Any:
         # an engine may repeat its settings in an error, and the ledger would show their secrets
         texts = {name: getattr(message, name) for name in ("reason", "error") if hasattr(message, name)}
-        return replace(message, **{name: contract.hidden(text, self._secrets) for name, text in texts.items()})
+        return replace(message, **{name: contract.hide_secrets(text, self._secrets) for name, text in texts.items()})
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class PublishHook:
             if done.returncode == 0:
                 self._log.info("on_published.finished", **outcome)
             else:
-                stderr = self._log.hidden(done.stderr.decode(errors="replace"))[-2000:]
+                stderr = self._log.without_secrets(done.stderr.decode(errors="replace"))[-2000:]
                 self._log.error("on_published.failed", **outcome, exit_code=done.returncode, reason=one_line(stderr))
         except subprocess.TimeoutExpired:  # the text of this error has the arguments, and one of them may be a token
             self._log.error(

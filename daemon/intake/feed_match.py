@@ -6,10 +6,10 @@ from fnmatch import fnmatchcase
 from daemon.intake.admission import name_error, spelling_difference
 from daemon.intake.request import TriggerError
 from daemon.text import escape, join_names
-from pipeline.contract import CatalogueSource, named_revision, plain_name
+from pipeline.contract import CatalogSource, named_revision, plain_name
 
 
-def match_feeds(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> tuple[str, dict[str, str]]:
+def match_feeds(names: Sequence[str], catalogue: Sequence[CatalogSource]) -> tuple[str, dict[str, str]]:
     """Returns the source of these files, and the feed of each.
 
     Raises TriggerError where a name has no feed or two, or where the files have two sources.
@@ -32,13 +32,13 @@ def match_feeds(names: Sequence[str], catalogue: Sequence[CatalogueSource]) -> t
     return next(iter(sources), ""), feeds
 
 
-def feeds_of(name: str, catalogue: Sequence[CatalogueSource]) -> list[tuple[str, str]]:
+def feeds_of(name: str, catalogue: Sequence[CatalogSource]) -> list[tuple[str, str]]:
     """Returns every (source, feed) whose pattern the name matches, of a packed file also without its ending."""
     spellings = {name, plain_name(name)}
     return [(s.name, f.name) for s in catalogue for f in s.feeds if any(fnmatchcase(n, f.files) for n in spellings)]
 
 
-def misspelling_of(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def misspelling_of(name: str, catalogue: Sequence[CatalogSource]) -> str:
     """Returns the difference where only its spelling keeps a name from matching a feed, and the remedy; else ''."""
     for pattern in (f.files for s in catalogue for f in s.feeds):
         for spelled in dict.fromkeys((name, plain_name(name))):
@@ -47,7 +47,7 @@ def misspelling_of(name: str, catalogue: Sequence[CatalogueSource]) -> str:
     return ""
 
 
-def set_aside(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def set_aside(name: str, catalogue: Sequence[CatalogSource]) -> str:
     """Returns why no trigger can take a file that looks like a delivery; '' for all other files."""
     found = feeds_of(name, catalogue)
     spelled = "" if found else misspelling_of(name, catalogue)
@@ -61,7 +61,7 @@ def revision_in(names: Sequence[str]) -> int:
     return max((named_revision(name)[1] for name in names), default=0)
 
 
-def _no_feed(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def _no_feed(name: str, catalogue: Sequence[CatalogSource]) -> str:
     if spelled := misspelling_of(name, catalogue):
         return f": {spelled}"
     patterns = join_names((f.files for s in catalogue for f in s.feeds), most=6)

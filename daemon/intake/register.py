@@ -22,7 +22,7 @@ from daemon.landing.scan import REGULAR, Landing, Listing, SeenFile
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.text import escape, format_seconds
-from pipeline.contract import CatalogueSource, streaming
+from pipeline.contract import CatalogSource, streaming
 
 MOST_A_TICK = 50
 
@@ -34,7 +34,7 @@ class TriggerIntake:
         self,
         *,
         config: Config,
-        catalogue: Sequence[CatalogueSource],
+        catalogue: Sequence[CatalogSource],
         ledger: Ledger,
         landing: Landing,
         claim: Claim,

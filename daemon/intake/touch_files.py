@@ -11,7 +11,7 @@ from daemon.intake.feed_match import feeds_of, match_feeds, misspelling_of, revi
 from daemon.intake.request import BatchRequest, TriggerError
 from daemon.landing.scan import SeenFile
 from daemon.text import escape, join_names
-from pipeline.contract import CatalogueSource, plain_name
+from pipeline.contract import CatalogSource, plain_name
 
 _Key = tuple[str, dt.date]  # source, batch date
 
@@ -35,7 +35,7 @@ class TouchFile:
 
 
 def files_for_touch(
-    touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogueSource]
+    touch: str, present: Collection[str], unclaimed: Sequence[str], catalogue: Sequence[CatalogSource]
 ) -> tuple[str, ...]:
     """Returns the data files that a touch file of this name stands for: the one in its name, else all unclaimed."""
     stem = touch.rpartition(".")[0]
@@ -49,7 +49,7 @@ def files_for_touch(
 def to_touch_file(
     seen_file: SeenFile,
     names: Sequence[str],
-    catalogue: Sequence[CatalogueSource],
+    catalogue: Sequence[CatalogSource],
     today: dt.date,
     *,
     in_name: bool = False,
@@ -96,7 +96,7 @@ def due_requests(
     return tuple(requests)
 
 
-def _is_like_data(name: str, catalogue: Sequence[CatalogueSource]) -> bool:
+def _is_like_data(name: str, catalogue: Sequence[CatalogSource]) -> bool:
     if feeds_of(name, catalogue) or misspelling_of(name, catalogue):
         return True
     # invoices_1.csv.done means invoices_1.csv, also where no feed takes that: it is a mistake of the sender, and not a

@@ -13,7 +13,7 @@ from daemon.intake.feed_match import match_feeds, revision_in
 from daemon.intake.request import BatchRequest, TriggerError
 from daemon.landing.scan import SeenFile
 from daemon.text import escape, join_names
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogSource
 
 MOST_FILES = 10_000
 MOST_REVISIONS = 1_000_000
@@ -26,7 +26,7 @@ def read_trigger(
     *,
     trigger_file: SeenFile,
     today: dt.date,
-    catalogue: Sequence[CatalogueSource],
+    catalogue: Sequence[CatalogSource],
     ignored_by: Callable[[str], str],
 ) -> BatchRequest | None:
     """Returns the request of a JSON trigger; None while the trigger itself says that its files are not ready.
@@ -68,7 +68,7 @@ def _check_ignored(files: Sequence[str], ignored_by: Callable[[str], str]) -> No
 
 
 def _snapshot_feeds(
-    stated: tuple[str, ...] | bool, source: str, feeds: Mapping[str, str], catalogue: Sequence[CatalogueSource]
+    stated: tuple[str, ...] | bool, source: str, feeds: Mapping[str, str], catalogue: Sequence[CatalogSource]
 ) -> tuple[str, ...]:
     if isinstance(stated, bool):
         return tuple(sorted(set(feeds.values()))) if stated else ()

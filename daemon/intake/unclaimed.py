@@ -9,14 +9,14 @@ from daemon.intake.feed_match import feeds_of, set_aside
 from daemon.landing.scan import Listing
 from daemon.ledger.ledger_reader import LedgerReader
 from daemon.text import escape
-from pipeline.contract import CatalogueSource
+from pipeline.contract import CatalogSource
 
 MOST_REPORTED = 50
 
 
 def files_set_aside(
     listing: Listing,
-    catalogue: Sequence[CatalogueSource],
+    catalogue: Sequence[CatalogSource],
     *,
     quiet_seconds: float,
     on_failure: Callable[[str], None],
@@ -34,7 +34,7 @@ def files_set_aside(
 
 
 def unclaimed_files(
-    listing: Listing, aside: Mapping[str, str], ledger: LedgerReader, catalogue: Sequence[CatalogueSource]
+    listing: Listing, aside: Mapping[str, str], ledger: LedgerReader, catalogue: Sequence[CatalogSource]
 ) -> list[str]:
     """Returns the data files of exactly one feed that no waiting batch names, sorted."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
@@ -42,7 +42,7 @@ def unclaimed_files(
     return sorted(n for n in free if len(feeds_of(n, catalogue)) == 1)
 
 
-def _reason(name: str, catalogue: Sequence[CatalogueSource]) -> str:
+def _reason(name: str, catalogue: Sequence[CatalogSource]) -> str:
     try:
         return set_aside(name, catalogue)
     except Exception as error:

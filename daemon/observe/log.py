@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from daemon.observe.events import EVENTS, INFO
-from pipeline.contract import hidden
+from pipeline.contract import hide_secrets
 
 LEVELS: Mapping[str, int] = {
     "debug": logging.DEBUG,
@@ -51,9 +51,9 @@ class Log:
             cache_logger_on_first_use=True,
         )
 
-    def hidden(self, text: str) -> str:
+    def without_secrets(self, text: str) -> str:
         """Returns the text without secrets. For a text that is cut later: a part of a secret would not be found."""
-        return hidden(text, self._secrets)
+        return hide_secrets(text, self._secrets)
 
     def write(self, event: str, /, **values: Any) -> None:
         """Writes an event with its level in the registry; one that is not in it is information."""
@@ -86,7 +86,7 @@ class Log:
             case _ if not self._secrets:
                 return value
             case str():
-                return self.hidden(value)
+                return self.without_secrets(value)
             case Mapping():
                 return {k: self._clean(v) for k, v in value.items()}
             case list() | tuple():

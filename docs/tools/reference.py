@@ -26,7 +26,7 @@ from daemon.observe.events import EVENTS
 from pipeline import model
 from pipeline.commit.manifest import OPS
 from pipeline.contract import Settings
-from pipeline.reader.describe import described
+from pipeline.reader.describe import describe_sources
 from pipeline.sources.registry import SOURCES
 from pipeline.stages.batch_record import tables as tables_of
 
@@ -161,7 +161,7 @@ def events() -> Iterator[str]:
 def tables() -> Iterator[str]:
     """Yields the page of the tables, from the declarations of the shipped sources."""
     yield from ("# Tables", "", *INTERNAL_COLUMNS)
-    records = {record["name"]: record for record in described(Settings(lake_path="lake"))}
+    records = {record["name"]: record for record in describe_sources(Settings(lake_path="lake"))}
     for source in SOURCES:
         about = {t["name"]: t for t in records[source.name]["tables"]}
         yield from ("", f"## {source.name}")

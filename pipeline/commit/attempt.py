@@ -16,7 +16,7 @@ from pipeline.commit.external_commits import adopt, foreign_sentence, refuse_for
 from pipeline.commit.journal import TAG, Journal, Report, recover, silent
 from pipeline.commit.manifest import BATCHES, OPS, Entry, Manifest
 from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.contract.packed_files import UnpackError, opened
+from pipeline.contract.packed_files import UnpackError, open_unpacked
 from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
 from pipeline.model import Column
@@ -199,7 +199,7 @@ class Attempt:
 def _check_claim(files: Iterable[OrderFile]) -> None:
     for file in files:
         try:
-            with opened(Path(file.path), file.name) as content:
+            with open_unpacked(Path(file.path), file.name) as content:
                 found = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
         except OSError as error:
             raise ClaimChanged(

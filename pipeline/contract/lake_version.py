@@ -1,45 +1,46 @@
-"""Says by which layout a lake was written, in a small file of the lake: an older Lakegate leaves a newer lake alone."""
+"""The layout version of a lake, in a small file of the lake: an older Lakegate leaves a newer lake alone."""
 
 import os
 from pathlib import Path
 
-# Raise it when an older Lakegate would misread, or spoil, what this one writes. A lake without the file has version 1.
+# Raise this number when an older Lakegate would misread or damage the files that this one writes.
+# A lake without the file has version 1.
 VERSION = 1
-MARK = "_version"
+FILE_NAME = "_version"
 
 
 class NewerLake(Exception):
-    """A newer Lakegate has written to the lake; the message names the lake and says what to do."""
+    """A newer Lakegate wrote to the lake; the message names the lake and the next step."""
 
 
 def check(lake: Path) -> None:
-    """Raises NewerLake unless this Lakegate knows the layout of the lake; a lake that is not there yet is fine."""
-    found = _found(lake)
-    if found > VERSION:
-        sentence = f"the lake {lake} was written by a newer Lakegate (version {found}, this one knows {VERSION})"
+    """Raises NewerLake unless this Lakegate knows the layout of the lake. A lake that does not exist yet is fine."""
+    version = _read(lake)
+    if version > VERSION:
+        sentence = f"the lake {lake} was written by a newer Lakegate (version {version}, this one knows {VERSION})"
         raise NewerLake(f"{sentence}; install that version again")
 
 
-def mark(lake: Path) -> None:
-    """Writes this Lakegate's version to a lake that holds none or an older one, durably. Raises NewerLake."""
+def write(lake: Path) -> None:
+    """Writes this Lakegate's version durably to a lake with an older version or none. Raises NewerLake."""
     check(lake)
-    if (lake / MARK).exists() and _found(lake) == VERSION:
+    if (lake / FILE_NAME).exists() and _read(lake) == VERSION:
         return
-    draft = lake / f"{MARK}.draft"
+    draft = lake / f"{FILE_NAME}.draft"
     with draft.open("w") as file:
         file.write(f"{VERSION}\n")
         file.flush()
         os.fsync(file.fileno())
-    draft.rename(lake / MARK)
+    draft.rename(lake / FILE_NAME)
 
 
-def _found(lake: Path) -> int:
+def _read(lake: Path) -> int:
     try:
-        text = (lake / MARK).read_text()
+        text = (lake / FILE_NAME).read_text()
     except (FileNotFoundError, NotADirectoryError):
         return 1
     try:
         return int(text)
     except ValueError:
-        sentence = f"{lake / MARK} holds no version; write {VERSION} into it if this Lakegate made the lake"
+        sentence = f"{lake / FILE_NAME} holds no version; write {VERSION} into it if this Lakegate made the lake"
         raise NewerLake(sentence) from None

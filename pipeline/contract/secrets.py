@@ -1,67 +1,70 @@
-"""Knows which settings are secret, and keeps their values out of all that is written for people. Reads nothing."""
+"""Finds the secret settings by name and removes their values from all text for people. Reads no file."""
 
 import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 
-HIDDEN = "***"
-SHORTEST = 6  # characters: a shorter one would punch holes into every word
-SHORTEST_TOKEN = 8
-PLAIN = re.compile(r"true|false|none|null|[\d.]+", re.IGNORECASE)  # switches and counts are no secrets, by any name
+_MASK = "***"
+_MIN_LENGTH = 6  # characters: a shorter secret would occur in ordinary words
+_MIN_TOKEN_LENGTH = 8
+_PLAIN = re.compile(r"true|false|none|null|[\d.]+", re.IGNORECASE)  # switches and numbers are never secret
 
-SECRET_NAME = re.compile(
+_SECRET_NAME = re.compile(
     r"pass(?:word|wd|phrase)?(?![a-z])|secret|token|credential|authorization|signature"
     r"|(?<![a-z])(?:api|access|account|private)?[._-]?key(?![a-z])",
     re.IGNORECASE,
 )
-ASSIGNED = re.compile(r"([\w.-]+)=([^\s;&'\",]+)")
-USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
+_ASSIGNMENT = re.compile(r"([\w.-]+)=([^\s;&'\",]+)")
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s'\"]*@")
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a setting, parameter or variable of this name holds a secret: password, token, fs.s3a.secret.key."""
-    return bool(SECRET_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)))
+    """Returns whether a setting, parameter or variable of this name holds a secret: password, fs.s3a.secret.key."""
+    return bool(_SECRET_NAME.search(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name)))
 
 
 def named_secrets(values: Mapping[str, str]) -> Iterator[str]:
-    """The secrets among settings: values of secret names, and what addresses and `name=value` texts carry."""
+    """Yields the values of secret names, and the secrets inside of addresses and `name=value` texts."""
     for name, value in values.items():
         if is_secret_name(name):
             yield value
-        yield from _carried(value)
+        yield from _inner_secrets(value)
 
 
 def secrets_of_address(address: str) -> Iterator[str]:
-    """The secrets in the address of a service: itself, its password and parameters, and what looks like a token."""
+    """Yields the address of a service, its password and parameters, and the parts that look like a token."""
     yield address
-    yield from _carried(address)
+    yield from _inner_secrets(address)
     parts = urllib.parse.urlsplit(re.sub(r"^[^:]*(?=://)", "http", address), allow_fragments=False)
     pieces = (*re.split("[@:]", parts.netloc), parts.netloc, *parts.path.split("/"))
-    yield from (p for p in pieces if len(p) >= SHORTEST_TOKEN and "." not in p and any(c.isdigit() for c in p))
+    yield from (p for p in pieces if len(p) >= _MIN_TOKEN_LENGTH and "." not in p and any(c.isdigit() for c in p))
 
 
-def spelled(secrets: Iterable[str]) -> tuple[str, ...]:
-    """Every form that secrets may be written in, the longest first; without those too short or plain to find."""
-    found = dict.fromkeys(s for s in secrets if len(s) >= SHORTEST and not PLAIN.fullmatch(s))
-    forms = {form for s in found for form in (s, urllib.parse.unquote(s), json.dumps(s)[1:-1], repr(s)[1:-1])}
+def all_spellings(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Returns every spelling of the secrets (plain, URL-decoded, in JSON, in Python), the longest first.
+
+    Secrets that are too short or too plain to find are left out.
+    """
+    findable = dict.fromkeys(s for s in secrets if len(s) >= _MIN_LENGTH and not _PLAIN.fullmatch(s))
+    forms = {form for s in findable for form in (s, urllib.parse.unquote(s), json.dumps(s)[1:-1], repr(s)[1:-1])}
     return tuple(sorted(forms, key=lambda s: (-len(s), s)))
 
 
-def hidden(text: str, secrets: Iterable[str]) -> str:
-    """The text with these secrets (`spelled`) taken out."""
+def hide_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Returns the text with these secrets, which `all_spellings` lists, replaced by `***`."""
     for secret in secrets:
-        text = text.replace(secret, HIDDEN)
+        text = text.replace(secret, _MASK)
     return text
 
 
-def masked(text: str) -> str:
-    """The text without what looks like a secret: users in addresses, and values of secret names."""
-    text = USER_INFO.sub(f"{HIDDEN}@", text)
-    return ASSIGNED.sub(lambda m: f"{m[1]}={HIDDEN}" if is_secret_name(m[1]) else m[0], text)
+def mask_secrets(text: str) -> str:
+    """Returns the text without the parts that look like a secret: users in addresses, and values of secret names."""
+    text = _USER_INFO.sub(f"{_MASK}@", text)
+    return _ASSIGNMENT.sub(lambda m: f"{m[1]}={_MASK}" if is_secret_name(m[1]) else m[0], text)
 
 
-def _carried(value: str) -> Iterator[str]:
-    for user in USER_INFO.findall(value):
+def _inner_secrets(value: str) -> Iterator[str]:
+    for user in _USER_INFO.findall(value):
         yield user[:-1].partition(":")[2]
-    yield from (assigned for name, assigned in ASSIGNED.findall(value) if is_secret_name(name))
+    yield from (assigned for name, assigned in _ASSIGNMENT.findall(value) if is_secret_name(name))

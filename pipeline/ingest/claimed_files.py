@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pipeline.contract import OrderFile
-from pipeline.contract.packed_files import CHUNK_BYTES, UnpackError, opened
+from pipeline.contract.packed_files import CHUNK_BYTES, UnpackError, open_unpacked
 from pipeline.errors import ClaimChanged, DataError
 
 
@@ -23,7 +23,7 @@ def claimed(file: OrderFile) -> Iterator[BinaryIO]:
     Raises ClaimChanged in the end where what was read is not what was claimed, and then also instead of a DataError:
     what is wrong with a forgery is not for the sender to mend.
     """
-    with opened(Path(file.path), file.name) as content:
+    with open_unpacked(Path(file.path), file.name) as content:
         reading = _Hashing(content)
         try:
             yield reading  # type: ignore[misc]  # records are read by `read` alone

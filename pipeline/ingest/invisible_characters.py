@@ -56,7 +56,7 @@ def _odd_sign(value: str, *, blanks_around: bool) -> str | None:
     return None if unicodedata.is_normalized("NFC", value) else NOT_NFC
 
 
-def described(sign: str) -> str:
+def describe_sign(sign: str) -> str:
     """Describes, for the person who looks for it, what `odd_keys` named."""
     if sign == NOT_NFC:
         return "a key is in the Unicode normal form NFC"

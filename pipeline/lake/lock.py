@@ -43,7 +43,7 @@ class Lock:
                 raise LakeLocked(f"{self._lake} is being written by {self._holder()}")
             time.sleep(0.05)
         try:
-            lake_version.mark(self._lake)
+            lake_version.write(self._lake)
         except BaseException:
             self.give()
             raise

@@ -1,10 +1,10 @@
-"""The language in which a source is declared: feeds, rules, enriched and gold tables. Data only, no Spark.
+"""The declaration language of a source: feeds, rules, enriched tables and gold tables. It is data and needs no engine.
 
-SQL text may name settings of the source (`$profit_margin`), the batch date (`$batch_date`) and the newest published batch
-date (`$as_of`). They are filled in as literals.
+SQL text may use the settings of the source (`$profit_margin`), the batch date (`$batch_date`) and the newest published
+batch date (`$as_of`). `render_sql` replaces them by literals.
 """
 
-from pipeline.model.columns import TYPES, VERSION, Column, Derived, columns_of
+from pipeline.model.columns import TYPES, VERSION_COLUMNS, Column, Derived, columns_of
 from pipeline.model.enriched import NOW, Enriched, Hierarchy, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.model.feed import Append, Feed, Scd1, Scd2, Snapshot, StoredAs
 from pipeline.model.file_format import Csv, normalise_header
@@ -21,7 +21,7 @@ __all__ = [
     "REJECT",
     "REPAIR",
     "TYPES",
-    "VERSION",
+    "VERSION_COLUMNS",
     "WARN",
     "Action",
     "Append",

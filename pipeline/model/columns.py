@@ -1,16 +1,16 @@
-"""Columns of tables: name, SQL type, whether a value is required; and columns computed from others."""
+"""Columns of tables: their name, SQL type and whether a value is required; and columns that SQL derives."""
 
 import re
 from dataclasses import dataclass
 
 TYPES = re.compile(r"STRING|INT|BIGINT|BOOLEAN|DATE|TIMESTAMP|DECIMAL\(\d+,\d+\)")
-VERSION = "effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN"
+VERSION_COLUMNS = "effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN"
 _COLUMN = re.compile(r"\s*(\w+)\s+([A-Z]+(?:\(\s*\d+\s*,\s*\d+\s*\))?)(\s+NOT NULL)?\s*(?:,|\Z)")
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, its SQL type (one of `TYPES`), and whether a row without it is rejected."""
+    """One column: its name, its SQL type (one of `TYPES`), and whether a row without a value is rejected."""
 
     name: str
     type: str
@@ -18,16 +18,19 @@ class Column:
 
 
 def columns_of(ddl: str) -> tuple[Column, ...]:
-    """Reads `name TYPE [NOT NULL], …`. Raises ValueError for what it does not understand, naming it."""
-    columns, at = [], 0
+    """Returns the columns of a text `name TYPE [NOT NULL], …`. Raises ValueError that quotes the wrong part."""
+    columns = []
+    at = 0
     while at < len(ddl.rstrip()):
         found = _COLUMN.match(ddl, at)
         if not found:
             raise ValueError(f"not a column: {ddl[at : at + 60].strip()!r}")
-        name, kind = found[1], found[2].replace(" ", "")
+        name = found[1]
+        kind = found[2].replace(" ", "")
         if not TYPES.fullmatch(kind):
             raise ValueError(
-                f"{name}: {kind} is not a type of this lake; there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)"
+                f"{name}: {kind} is not a type of this lake; "
+                "there are STRING INT BIGINT BOOLEAN DATE TIMESTAMP DECIMAL(p,s)"
             )
         columns.append(Column(name, kind, bool(found[3])))
         at = found.end()
@@ -36,7 +39,7 @@ def columns_of(ddl: str) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Derived:
-    """A column computed by SQL from the columns before it."""
+    """A column that SQL computes from the columns before it."""
 
     name: str
     type: str

@@ -1,10 +1,11 @@
-"""Date and time patterns of fixed width, in the letters that SQL users know: `dd.MM.yyyy`, `yyyy-MM-dd'T'HH:mm:ss.SSS`."""
+"""Date and time patterns of fixed width, in the letters of SQL: `dd.MM.yyyy`, `yyyy-MM-dd'T'HH:mm:ss.SSS`."""
 
 import re
 from dataclasses import dataclass
 from functools import cache
 
-DATE_LETTERS, TIME_LETTERS = "yMd", "HmsS"
+DATE_LETTERS = "yMd"
+TIME_LETTERS = "HmsS"
 
 _WIDTHS = {"y": (4,), "M": (2,), "d": (2,), "H": (2,), "m": (2,), "s": (2,), "S": (1, 2, 3, 4, 5, 6)}
 _PART = re.compile(r"(?P<letters>([A-Za-z])\2*)|'(?P<quoted>[^']+)'|(?P<sign>[^A-Za-z'])")
@@ -12,7 +13,7 @@ _PART = re.compile(r"(?P<letters>([A-Za-z])\2*)|'(?P<quoted>[^']+)'|(?P<sign>[^A
 
 @dataclass(frozen=True, kw_only=True)
 class DatePattern:
-    """Where, in a text of `width` bytes, the digits of each letter stand, and which byte stands at each other place."""
+    """The layout of a text of `width` bytes: positions of each letter's digits, and the byte at each other position."""
 
     width: int
     digits: dict[str, tuple[int, ...]]
@@ -20,12 +21,13 @@ class DatePattern:
 
     @property
     def has_time(self) -> bool:
+        """Whether the pattern has an hour."""
         return "H" in self.digits
 
 
 @cache
 def date_pattern(pattern: str) -> DatePattern:
-    """Reads a pattern. Raises ValueError for what has no fixed width and for a pattern that names no whole date."""
+    """Returns the layout of a pattern. Raises ValueError if its width varies or if year, month or day is missing."""
     digits: dict[str, tuple[int, ...]] = {}
     signs: dict[int, int] = {}
     at = read = 0
@@ -42,20 +44,21 @@ def date_pattern(pattern: str) -> DatePattern:
         else:
             signs |= dict(enumerate(text, at))
         at += len(text)
-    _check_whole(pattern, digits)
+    _check_complete(pattern, digits)
     return DatePattern(width=at, digits=digits, signs=signs)
 
 
 def _check_letters(pattern: str, letters: str, before: dict[str, tuple[int, ...]]) -> None:
     if len(letters) not in _WIDTHS.get(letters[0], ()):
         raise ValueError(
-            f"{pattern!r}: {letters} is not one of yyyy MM dd HH mm ss S to SSSSSS; other letters stand in single quotes"
+            f"{pattern!r}: {letters} is not one of yyyy MM dd HH mm ss S to SSSSSS; "
+            "other letters stand in single quotes"
         )
     if letters[0] in before:
-        raise ValueError(f"{pattern!r}: {letters} stands there twice")
+        raise ValueError(f"{pattern!r}: {letters} occurs twice")
 
 
-def _check_whole(pattern: str, digits: dict[str, tuple[int, ...]]) -> None:
+def _check_complete(pattern: str, digits: dict[str, tuple[int, ...]]) -> None:
     missing = [letter * _WIDTHS[letter][0] for letter in DATE_LETTERS if letter not in digits]
     if missing:
         raise ValueError(f"{pattern!r}: {' and '.join(missing)} missing; a date has yyyy, MM and dd")

@@ -1,4 +1,4 @@
-"""Silver tables beside those of the feeds: rows joined to other feeds, and hierarchies."""
+"""The silver tables that are not a feed's own: rows joined to other feeds, and hierarchies."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,13 @@ from pipeline.model.rules import Rule
 class PointInTimeJoin:
     """Joins the version of a feed that is valid at the row's instant.
 
-    `older="first"`: a row older than the first version takes the first; `"none"`: it takes none. Only versions for which
-    `where` holds take part. `give` are columns computed from the version and take the place of the feed's own. Where several
-    keys of the feed share the joined columns (stock of a product in many warehouses), `totals` are aggregates over their
-    versions of that instant, instead.
+    A row that is older than the first version joins the first version (`before_first="first"`) or none (`"none"`).
+    Versions outside of `where` are ignored. `select` computes columns from the version instead of the feed's own
+    columns. `aggregates` are for a feed of which several keys share the columns `on`, such as the stock of a product in
+    many warehouses: they aggregate the versions of all these keys that are valid at the instant.
 
-    The start of the version becomes the column `_<prefix>from`; checks of the table may also name its end, `_<prefix>to`.
+    The start of the version becomes the column `_<prefix>from`. Checks of the table may also use its end,
+    `_<prefix>to`.
     """
 
     feed: str
@@ -25,14 +26,14 @@ class PointInTimeJoin:
     where: str = ""
     select: tuple[Derived, ...] = ()
     aggregates: tuple[Derived, ...] = ()
-    columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
+    columns: tuple[str, ...] = ()  # only these columns of the feed; empty: all
 
 
 @dataclass(frozen=True, kw_only=True)
 class LatestJoin:
-    """Joins, of the feed's current rows, the last by the columns `by`, and their number as the column `count`.
+    """Joins the last of the feed's current rows in the order of `order_by`, and their number as the column `count`.
 
-    Where `on` is the feed's key there is one at most: then neither is needed.
+    If `on` is the feed's key, at most one row matches, and neither `order_by` nor `count` is needed.
     """
 
     feed: str
@@ -40,14 +41,14 @@ class LatestJoin:
     prefix: str
     order_by: tuple[str, ...] = ()
     count: str = ""
-    columns: tuple[str, ...] = ()  # of the feed's, only these; none named: all
+    columns: tuple[str, ...] = ()  # only these columns of the feed; empty: all
 
 
 @dataclass(frozen=True, kw_only=True)
 class HierarchyJoin:
-    """Joins the node of a tree, as the tree is now, that the column `on` names; an earlier partner may have given that column.
+    """Joins the current node of a hierarchy by its id in the column `on`, which may come from an earlier join.
 
-    `parent` and `root` are the columns to which the node's parent and root go.
+    `parent` and `root` name the new columns with the node's parent and root.
     """
 
     hierarchy: str
@@ -57,15 +58,16 @@ class HierarchyJoin:
 
 
 Join = PointInTimeJoin | LatestJoin | HierarchyJoin
-NOW = "TIMESTAMP '9999-12-31 23:59:59.999999'"  # for rows that see the newest of everything: no instant is later
+NOW = "TIMESTAMP '9999-12-31 23:59:59.999999'"  # the last instant: the newest version of everything is valid then
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hierarchy:
-    """A silver table: each current row of the feed `of` as a node, with its `root`. The columns `id` and `parent` are the feed's.
+    """A silver table with each current row of the feed `upstream` as a node, and its `root`.
 
-    A node without a parent is a root, and so is one whose parent nobody lists, which the rule `parent_is_listed` counts.
-    Nodes on a circle, and those that hang on one, have no root; the rule `node_has_a_root` counts them.
+    The columns `id` and `parent` are the feed's. A node without a parent is a root. A node with an unknown parent is a
+    root too, and the rule `parent_is_listed` counts it. Nodes on a cycle and their descendants have no root, and the
+    rule `node_has_a_root` counts them.
     """
 
     name: str
@@ -77,11 +79,12 @@ class Hierarchy:
 
 @dataclass(frozen=True, kw_only=True)
 class Enriched:
-    """A silver table: each current row of the feed `of`, joined to the world of the instant `at`, with columns derived from both.
+    """A silver table with each current row of the feed `upstream`, its joined columns and its derived columns.
 
-    With `versions` it has every version of a row, not only the current one. Where a derived column takes the name of one of
-    the row's own, that one takes the `prefix`. Rules judge the batch's own rows. Checks must hold of every row that is
-    restated: one that fails rejects the batch.
+    Point-in-time joins take the versions that are valid at the instant `as_of`, which is SQL over the row. With
+    `versions` the table has every version of a row, not only the current one. If a derived column has the name of a
+    column of the row, the row's column gets the `prefix`. Rules check the rows of the batch. Checks must hold for every
+    row that the batch computes again; a failed check rejects the batch.
     """
 
     name: str

@@ -8,17 +8,17 @@ from pipeline.model.date_patterns import date_pattern
 
 
 def normalise_header(header: str) -> str:
-    """The form in which names of columns are compared: trimmed, and without case."""
+    """Returns a column name as names are compared: trimmed, and without case."""
     return header.strip().casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Csv:
-    """How the sender writes files: declared, never guessed. What does not fit is refused with what to set.
+    """The CSV format of a sender. It is declared, never guessed; the error for a file that does not fit names it.
 
-    Formats are patterns of fixed width in the letters `yyyy MM dd HH mm ss SSS`. Without `timestamp_format` a timestamp is
-    `yyyy-MM-dd HH:mm:ss`, or with `T`, with up to six decimals and `Z` or `±hh:mm`. `time_zone` is that of times which name
-    none: one that the clocks skip does not fit, of one that they repeat the first is meant.
+    Formats are patterns of fixed width in the letters `yyyy MM dd HH mm ss SSS`. Without `timestamp_format` a timestamp
+    is `yyyy-MM-dd HH:mm:ss`, or with `T`, with up to six decimals and `Z` or `±hh:mm`. `time_zone` applies to times
+    without a zone: a local time that daylight saving skips is rejected, and of a repeated one the first is meant.
     """
 
     delimiter: str = ","
@@ -27,7 +27,7 @@ class Csv:
     date_format: str = "yyyy-MM-dd"
     timestamp_format: str = ""
     time_zone: str = "UTC"
-    trim: bool = False  # blanks around a value are none of it
+    trim: bool = False  # remove the blanks around each value
 
     def __post_init__(self) -> None:
         if (

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class GoldKind(StrEnum):
-    """How a gold table follows what it is made of."""
+    """How a gold table is updated when its upstream table changes."""
 
-    AGGREGATE = "aggregate"  # sums, counts, lowest and highest per grain, kept by difference
-    SELECT_ROWS = "select_rows"  # a row for a row
-    RECOMPUTE = "recompute"  # recomputed from all rows of a touched key
+    AGGREGATE = "aggregate"  # sums, counts, minima and maxima per grain, updated by the difference
+    SELECT_ROWS = "select_rows"  # one row per upstream row
+    RECOMPUTE = "recompute"  # computed again from all rows of each changed key
 
 
 Build = Callable[["DataFrame"], "DataFrame"]
@@ -26,10 +26,11 @@ Build = Callable[["DataFrame"], "DataFrame"]
 
 @dataclass(frozen=True, kw_only=True)
 class GoldTable:
-    """A gold table: what it follows (`of`), its grain, its columns, how it is kept, and what must hold of it.
+    """A gold table: its upstream table, its grain and columns, the kind of its updates, and its checks.
 
-    `sums` give SQL for what one row adds. With `per` it is SQL of an aggregate, for what all rows of one visitor, day or whatever these
-    columns tell apart add together: then the rows of touched ones are looked up, no others.
+    `sum` maps a column to the SQL of the amount that one upstream row adds. With `per` the SQL is an aggregate over all
+    rows with the same values in these columns, for example of one visitor. Then a batch reads only the rows of
+    changed values.
     """
 
     name: str
@@ -45,45 +46,46 @@ class GoldTable:
     count_distinct: Mapping[str, str] = field(default_factory=dict)  # column -> SQL of the member
     min: Mapping[str, str] = field(default_factory=dict)
     max: Mapping[str, str] = field(default_factory=dict)
-    dimension: str = ""  # a feed or enriched table whose current row joins by the grain
+    dimension: str = ""  # a feed or enriched table; its current row joins by the grain
     as_of_columns: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
     row_per_batch: bool = False  # one cumulative row per batch
-    key: tuple[str, ...] = ()  # of KEYS: what is recomputed together; none: the whole table
+    key: tuple[str, ...] = ()  # of `recompute`: the columns of the rows that are recomputed together; empty: the table
     description: str = ""
 
     def __post_init__(self) -> None:
         if self.per and self.kind is not GoldKind.AGGREGATE:
-            raise ValueError(f"gold table {self.name}: `per` is for totals; a table of {self.kind} has no sums")
+            raise ValueError(f"gold table {self.name}: `per` is for @aggregate; @{self.kind} has no `sum`")
         types = {c.name: c.type for c in self.schema}
         for name in (*self.min, *self.max):
             if types[name] not in ("STRING", "DATE", "TIMESTAMP"):
-                # Members are kept as text, which orders dates and times as they are, but numbers not.
+                # Members are stored as text. Text sorts like dates and times, but not like numbers.
                 raise ValueError(
-                    f"gold table {self.name}: {name} is {types[name]}; lowest and highest are for STRING, DATE and TIMESTAMP"
+                    f"gold table {self.name}: {name} is {types[name]}; min and max are for STRING, DATE and TIMESTAMP"
                 )
 
     @cached_property
     def schema(self) -> tuple[Column, ...]:
+        """The columns of the table."""
         return columns_of(self.columns)
 
     @property
     def members(self) -> Mapping[str, str]:
-        """The columns that count or compare members of a group, each with the SQL of a member."""
+        """The columns that count or compare the members of a group, each with the SQL of a member."""
         return {**self.count_distinct, **self.min, **self.max}
 
 
 def aggregate(**declared: Any) -> Callable[[Build], GoldTable]:
-    """Declares a gold table of sums, counts and extremes per grain, kept by difference; the function finishes its rows."""
+    """Declares a gold table of sums, counts, minima and maxima per grain; the function adds columns to its rows."""
     return _gold(GoldKind.AGGREGATE, declared)
 
 
 def select_rows(**declared: Any) -> Callable[[Build], GoldTable]:
-    """Declares a gold table that has a row for each row of what it follows; the function makes one of the other."""
+    """Declares a gold table with one row per upstream row; the function selects its columns."""
     return _gold(GoldKind.SELECT_ROWS, declared)
 
 
 def recompute(**declared: Any) -> Callable[[Build], GoldTable]:
-    """Declares a gold table that is recomputed, for each touched `key`, from all rows of that key."""
+    """Declares a gold table that is computed again, for each changed `key`, from all upstream rows of that key."""
     return _gold(GoldKind.RECOMPUTE, declared)
 
 

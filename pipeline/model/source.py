@@ -1,11 +1,11 @@
-"""Sources: all that one system delivers, and the columns of every table that follows from it."""
+"""Sources: the feeds of one system, the tables that are built from them, and the columns of every table."""
 
 import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipeline.model.columns import VERSION, Column, columns_of
+from pipeline.model.columns import VERSION_COLUMNS, Column, columns_of
 from pipeline.model.enriched import Enriched, Hierarchy, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.model.feed import Feed
 from pipeline.model.gold import GoldTable
@@ -13,7 +13,7 @@ from pipeline.model.gold import GoldTable
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """A key of the source's section in config.toml, filled into SQL text as `$name`."""
+    """A key in the section of the source in config.toml. SQL text uses its value as `$name`."""
 
     name: str
     default: Any
@@ -22,7 +22,7 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Stream:
-    """Lets the files of a feed come without triggers and through a streaming query, where the setting is true."""
+    """Streams a feed while the setting is true: its files need no trigger and pass through a streaming query."""
 
     feed: str
     setting: Setting
@@ -30,7 +30,7 @@ class Stream:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A system that delivers files: its feeds, trees, enriched tables, settings, and the module that declares its gold tables."""
+    """A system that delivers files: feeds, hierarchies, enriched tables, settings, and the module of gold tables."""
 
     name: str
     feeds: tuple[Feed, ...]
@@ -38,22 +38,24 @@ class Source:
     enriched: tuple[Enriched, ...] = ()
     gold_module: str = ""
     settings: tuple[Setting, ...] = ()
-    stream: Stream | None = None  # its setting is one of `settings`
+    stream: Stream | None = None  # its setting must be one of `settings`
 
     def has_versions(self, table: str) -> bool:
-        """Tells whether the rows of a feed or enriched table are versions, of which some hold no more."""
+        """Returns whether the rows of a feed or enriched table are versions, current and past."""
         return any(e.versions for e in self.enriched if e.name == table) or any(
             f.has_versions for f in self.feeds if f.name == table
         )
 
     def feed(self, name: str) -> Feed:
+        """Returns the feed of this name. Raises StopIteration for an unknown name."""
         return next(f for f in self.feeds if f.name == name)
 
     def hierarchy(self, name: str) -> Hierarchy:
-        return next(t for t in self.hierarchies if t.name == name)
+        """Returns the hierarchy of this name. Raises StopIteration for an unknown name."""
+        return next(h for h in self.hierarchies if h.name == name)
 
     def hierarchy_columns(self, hierarchy: Hierarchy) -> tuple[Column, ...]:
-        """The columns of a tree's table: id, parent and `root`."""
+        """Returns the columns of a hierarchy's table: id, parent and `root`."""
         types = {c.name: c.type for c in self.feed(hierarchy.upstream).input_columns}
         return (
             Column(hierarchy.id, types[hierarchy.id]),
@@ -63,68 +65,68 @@ class Source:
 
     @cached_property
     def gold(self) -> tuple[GoldTable, ...]:
-        """The gold tables, each after the one that it follows."""
+        """The gold tables, each after its upstream table. Raises ValueError for upstreams in a cycle."""
         if not self.gold_module:
             return ()
         module = importlib.import_module(self.gold_module)
         waiting = [t for t in vars(module).values() if isinstance(t, GoldTable)]
-        # A gold table that takes a silver table's name is told by `flaws`, not taken for a table that follows itself.
-        silver = {*(f.name for f in self.feeds), *(t.name for t in self.hierarchies), *(e.name for e in self.enriched)}
-        names, ordered = {t.name for t in waiting} - silver, list[GoldTable]()
+        # A gold table with the name of its silver upstream is no cycle: `check_declarations` reports the shared name.
+        silver = {*(f.name for f in self.feeds), *(h.name for h in self.hierarchies), *(e.name for e in self.enriched)}
+        names = {t.name for t in waiting} - silver
+        ordered = list[GoldTable]()
         while waiting:
             ready = [t for t in waiting if t.upstream not in names or t.upstream in {o.name for o in ordered}]
             if not ready:
-                raise ValueError(
-                    f"{self.gold_module}: {', '.join(t.name for t in waiting)} follow each other in a circle"
-                )
+                cycle = ", ".join(t.name for t in waiting)
+                raise ValueError(f"{self.gold_module}: {cycle} follow each other in a cycle")
             ordered += ready
             waiting = [t for t in waiting if t not in ready]
         return tuple(ordered)
 
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
-        """The columns of an enriched table: the row's own, each partner's (see `partner_columns`), the derived."""
+        """Returns the columns of an enriched table: the row's own, those of each join, the derived ones."""
         own = [Column(new, kind) for _, new, kind in self.own_columns(table)]
-        joined = [Column(new, kind) for p in table.joins for _, new, kind in self.join_columns(table, p)]
+        joined = [Column(new, kind) for join in table.joins for _, new, kind in self.join_columns(table, join)]
         return (*own, *joined, *(Column(d.name, d.type) for d in table.derived))
 
     def silver_columns(self, table: str) -> tuple[Column, ...]:
-        """The columns of a silver table: a feed's, a tree's or an enriched one."""
-        enriched, hierarchy = (
-            next((e for e in self.enriched if e.name == table), None),
-            next((t for t in self.hierarchies if t.name == table), None),
-        )
-        return (
-            self.enriched_columns(enriched)
-            if enriched
-            else self.hierarchy_columns(hierarchy)
-            if hierarchy
-            else self.feed(table).silver
-        )
+        """Returns the columns of a silver table, which is that of a feed, a hierarchy or an enriched table."""
+        for enriched in self.enriched:
+            if enriched.name == table:
+                return self.enriched_columns(enriched)
+        for hierarchy in self.hierarchies:
+            if hierarchy.name == table:
+                return self.hierarchy_columns(hierarchy)
+        return self.feed(table).silver
 
     def dimension_columns(self, table: GoldTable) -> tuple[str, ...]:
-        """What a gold table takes of its attributes: the grain, and every column that is not its own."""
+        """Returns the columns that a gold table takes from its dimension: the grain and columns without own SQL."""
         own = {*table.sum, *table.members}
-        given = {c.name for c in self.silver_columns(table.dimension)}
-        return tuple(dict.fromkeys((*table.grain, *(c.name for c in table.schema if c.name in given - own))))
+        available = {c.name for c in self.silver_columns(table.dimension)}
+        return tuple(dict.fromkeys((*table.grain, *(c.name for c in table.schema if c.name in available - own))))
 
     def enriched_key(self, table: Enriched) -> tuple[str, ...]:
-        """The columns that tell the rows of an enriched table apart."""
+        """Returns the columns that identify a row of an enriched table."""
         feed = self.feed(table.upstream)
         return feed.primary_key if table.versions else feed.current_key
 
     def own_columns(self, table: Enriched) -> tuple[tuple[str, str, str], ...]:
-        """What the row itself gives: (its column, the name here, type)."""
-        feed, derived = self.feed(table.upstream), {d.name.lower() for d in table.derived}
+        """Returns the columns that an enriched table takes from the row itself: (upstream column, new name, type)."""
+        feed = self.feed(table.upstream)
+        derived = {d.name.lower() for d in table.derived}
         own = [
             *feed.input_columns,
             *(Column(d.name, d.type) for d in feed.derived),
-            *(columns_of(VERSION) if table.versions else ()),
+            *(columns_of(VERSION_COLUMNS) if table.versions else ()),
         ]
         own += [c for c in feed.silver if c.name in feed.current_key and c.name not in feed.input_names]
         return tuple((c.name, table.prefix + c.name if c.name.lower() in derived else c.name, c.type) for c in own)
 
     def join_columns(self, table: Enriched, join: Join) -> tuple[tuple[str, str, str], ...]:
-        """What a partner gives: (SQL over its columns, the name here, type). A name that is another's, too, takes the partner's prefix."""
+        """Returns the columns that an enriched table takes from a join: (SQL over the joined table, new name, type).
+
+        A name that a derived column or another feed of the table has too gets the prefix of the join.
+        """
         if isinstance(join, HierarchyJoin):
             hierarchy = self.hierarchy(join.hierarchy)
             parent, root = self.hierarchy_columns(hierarchy)[1:]
@@ -137,16 +139,16 @@ class Source:
         feed = self.feed(join.feed)
         others = [
             self.feed(f)
-            for f in {table.upstream, *(p.feed for p in table.joins if not isinstance(p, HierarchyJoin))}
+            for f in {table.upstream, *(j.feed for j in table.joins if not isinstance(j, HierarchyJoin))}
             if f != join.feed
         ]
         shared = {d.name.lower() for d in table.derived} | {c.name.lower() for other in others for c in other.silver}
         taken = set(join.columns) or {*feed.tracked, *feed.key, *(d.name for d in feed.derived)} - set(join.on)
-        given = [
+        columns = [
             (c.name, join.prefix + c.name if c.name.lower() in shared else c.name, c.type)
             for c in feed.silver
             if c.name in taken
         ]
         if isinstance(join, LatestJoin):
-            return (*given, *([(join.count, join.count, "BIGINT")] if join.count else []))
-        return (*given, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))
+            return (*columns, *([(join.count, join.count, "BIGINT")] if join.count else []))
+        return (*columns, ("effective_from", f"_{join.prefix}from", "TIMESTAMP"))

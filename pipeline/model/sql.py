@@ -1,4 +1,4 @@
-"""SQL text: fills settings into it as literals."""
+"""Replaces placeholders in SQL text by literals."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def render_sql(sql: str, values: Mapping[str, Any]) -> str:
-    """Fills `$name` placeholders with SQL literals."""
+    """Returns SQL with each `$name` replaced by the literal of its value; unknown names stay."""
     return Template(sql).safe_substitute({name: literal(value) for name, value in values.items()})
 
 
 def literal(value: Any) -> str:
-    """Writes a value as a SQL literal: numbers exactly, text quoted, dates and times typed."""
+    """Returns a value as a SQL literal: numbers exactly, text quoted, dates and times typed."""
     match value:
         case None:
             return "NULL"

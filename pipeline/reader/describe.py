@@ -1,4 +1,4 @@
-"""Describes sources from their declarations alone, as plain records: what comes in, what must hold of it, what comes of it."""
+"""Describes sources from their declarations alone, as records for JSON: feeds, columns, rules, tables."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,30 +10,30 @@ from pipeline.sources import registry
 
 Record = dict[str, Any]
 
-ROW_OF_BRONZE = ("_batch_id", "_source_file", "_record")
+_BRONZE_GRAIN = ("_batch_id", "_source_file", "_record")
 
 
-def described(settings: Settings) -> list[Record]:
-    """Describes every source; of one that cannot be used only its folder is known and, as `broken`, why."""
-    found = registry.found(settings.source_paths, settings.exclude)
+def describe_sources(settings: Settings) -> list[Record]:
+    """Returns a record per source. A source that cannot be loaded has its folder and, as `broken`, the reason only."""
+    loaded = registry.load_sources(settings.source_paths, settings.exclude)
     folders = {Path(path).name: path for path in settings.source_paths}
-    usable = [_source(s, "" if s in registry.SOURCES else folders[s.name]) for s in found.sources]
-    return [*usable, *({"name": name, "folder": folders[name], "broken": sentence} for name, sentence in found.broken)]
+    usable = [_source(s, "" if s in registry.SOURCES else folders[s.name]) for s in loaded.sources]
+    return [*usable, *({"name": name, "folder": folders[name], "broken": sentence} for name, sentence in loaded.broken)]
 
 
-def kept_as(keep: StoredAs) -> str:
-    """Tells in a few words what becomes of the rows of a key."""
-    match keep:
+def _storage(stored_as: StoredAs) -> str:
+    """Returns in a few words how the rows of a key are stored."""
+    match stored_as:
         case Scd2():
-            track_history_except = (
-                f", untracked {', '.join(keep.track_history_except)}" if keep.track_history_except else ""
+            untracked = (
+                f", untracked {', '.join(stored_as.track_history_except)}" if stored_as.track_history_except else ""
             )
-            deleted = f", deleted where {keep.delete_when}" if keep.delete_when else ""
-            return f"history by {keep.sequence_by or 'batch date'}{track_history_except}{deleted}"
+            deleted = f", deleted where {stored_as.delete_when}" if stored_as.delete_when else ""
+            return f"history by {stored_as.sequence_by or 'batch date'}{untracked}{deleted}"
         case Append():
             return "every distinct row"
         case Snapshot():
-            return "newest whole delivery" + (f", versions by {keep.valid_from}" if keep.valid_from else "")
+            return "newest whole delivery" + (f", versions by {stored_as.valid_from}" if stored_as.valid_from else "")
         case _:
             return "newest row of a key"
 
@@ -55,7 +55,7 @@ def _feed(feed: Feed) -> Record:
         "name": feed.name,
         "files": feed.files,
         "key": list(feed.key),
-        "kept": kept_as(feed.stored_as),
+        "kept": _storage(feed.stored_as),
         "whole": feed.snapshot,
         "description": feed.description,
         "columns": [
@@ -63,7 +63,7 @@ def _feed(feed: Feed) -> Record:
                 {"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""}
                 for c in feed.schema
             ),
-            *_made((*feed.cleaned, *feed.derived)),
+            *_derived_columns((*feed.cleaned, *feed.derived)),
         ],
         "rules": [_rule(r) for r in (*feed.rules, *references)],
     }
@@ -71,7 +71,7 @@ def _feed(feed: Feed) -> Record:
 
 def _tables(source: Source) -> Iterator[Record]:
     for feed in source.feeds:
-        yield _table(f"{source.name}.bronze.{feed.name}", ROW_OF_BRONZE, feed.name, feed.description)
+        yield _table(f"{source.name}.bronze.{feed.name}", _BRONZE_GRAIN, feed.name, feed.description)
     for feed in source.feeds:
         yield _table(f"{source.name}.silver.{feed.name}", feed.primary_key, feed.name, feed.description)
     for enriched in source.enriched:
@@ -88,30 +88,41 @@ def _tables(source: Source) -> Iterator[Record]:
         table = _table(
             f"{source.name}.gold.{gold.name}", gold.grain, gold.upstream, gold.description, rules=gold.checks
         )
-        yield {
-            **table,
-            "rules": [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]],
-        }  # a table that is wrong is nobody's row
+        # A failed check of a gold table rejects the whole batch. No single row is to blame.
+        checks = [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]]
+        yield {**table, "rules": checks}
 
 
 def _table(
     name: str,
     grain: Sequence[str],
-    of: str,
+    upstream: str,
     description: str,
     *,
     rules: Sequence[Rule] = (),
     derived: Sequence[Derived] = (),
 ) -> Record:
-    made, held = list(_made(derived)), [_rule(r) for r in rules]
-    return {"name": name, "grain": list(grain), "of": of, "description": description, "rules": held, "derived": made}
+    return {
+        "name": name,
+        "grain": list(grain),
+        "of": upstream,
+        "description": description,
+        "rules": [_rule(r) for r in rules],
+        "derived": list(_derived_columns(derived)),
+    }
 
 
-def _made(columns: Sequence[Derived]) -> Iterator[Record]:
+def _derived_columns(columns: Sequence[Derived]) -> Iterator[Record]:
     for column in columns:
         yield {"name": column.name, "type": column.type, "required": False, "optional": False, "sql": column.sql}
 
 
 def _rule(rule: Rule) -> Record:
-    told = {"name": rule.name, "severity": str(rule.severity), "action": str(rule.action)}
-    return {**told, "holds": rule.condition, "where": rule.where, "description": rule.description}
+    return {
+        "name": rule.name,
+        "severity": str(rule.severity),
+        "action": str(rule.action),
+        "holds": rule.condition,
+        "where": rule.where,
+        "description": rule.description,
+    }

@@ -1,4 +1,4 @@
-"""Writes the folder of a new source as its samples suggest it. Never touches what is there."""
+"""Writes the folder of a new source with the declarations that its samples suggest. It never changes existing files."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from pipeline.contract import Settings
 from pipeline.scaffold.infer_schema import ProposedFeed, SampleError, propose, read_sample
-from pipeline.sources import registry
-from pipeline.sources.checks import TAKEN, meeting
-from pipeline.sources.external import NAME, SourceLoadError, load
+from pipeline.sources import globs, registry
+from pipeline.sources.checks import RESERVED_NAMES
+from pipeline.sources.external import SOURCE_NAME, SourceLoadError, load
 
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What was written, and what is worth knowing of the samples."""
+    """The folder and feeds that were written, and notes about the samples for a person."""
 
     folder: Path
     feeds: tuple[str, ...]
@@ -23,26 +23,21 @@ class Draft:
 
 
 def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | None) -> Draft:
-    """Drafts a source into the new folder `into`/`name`. Raises SampleError, having written nothing, where that cannot be done.
+    """Writes a draft of the source `name` into a new folder of that name in `into`.
 
-    `settings` tell which sources there are already; without any, those that ship.
+    `settings` name the existing sources; without settings these are the shipped ones. Raises SampleError. If a name or
+    a sample is the cause, nothing was written.
     """
     folder = into.absolute() / name
-    if not NAME.fullmatch(name) or name in TAKEN:
-        raise SampleError(
-            f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml"
-        )
-    if folder.exists():
-        raise SampleError(
-            f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into"
-        )
+    _check_name(name, folder)
     if not files:
         raise SampleError("name a sample at least: --from FILE…")
     samples = [read_sample(path) for path in files]
     feeds = propose(samples)
-    _check_free(name, feeds, registry.found(settings.source_paths, settings.exclude) if settings else registry.found())
+    existing = registry.load_sources(settings.source_paths, settings.exclude) if settings else registry.load_sources()
+    _check_unused(name, feeds, existing)
     folder.mkdir(parents=True)
-    (folder / "feeds.py").write_text(text(name, feeds))
+    (folder / "feeds.py").write_text(module_text(name, feeds))
     try:
         load(folder)
     except SourceLoadError as error:
@@ -61,25 +56,25 @@ def draft(name: str, files: Sequence[Path], into: Path, settings: Settings | Non
     )
 
 
-def text(name: str, feeds: Sequence[ProposedFeed]) -> str:
-    """Writes the module that declares these feeds."""
-    keeps = sorted({"Feed", "Source", *(_keep(f)[0].partition("(")[0] for f in feeds)})
+def module_text(name: str, feeds: Sequence[ProposedFeed]) -> str:
+    """Returns the text of the module that declares these feeds."""
+    imports = sorted({"Feed", "Source", *(_stored_as(f)[0].partition("(")[0] for f in feeds)})
     blocks = ["\n".join(_feed(f)) for f in feeds]
-    listed = ", ".join(f.name for f in feeds) + ("," if len(feeds) == 1 else "")
+    feed_names = ", ".join(f.name for f in feeds) + ("," if len(feeds) == 1 else "")
     return "\n".join((
-        f'"""What {name} delivers, as its samples suggest. What is marked `proposed` was guessed: look at it once. Declarations only."""',
+        f'"""The feeds of {name}, drafted from samples. Check each value marked `proposed`. Declarations only."""',
         "",
-        f"from pipeline.model import {', '.join(keeps)}",
+        f"from pipeline.model import {', '.join(imports)}",
         "",
         "\n\n".join(blocks),
         "",
-        f'{name.upper()} = Source(name="{name}", feeds=({listed}))',
+        f'{name.upper()} = Source(name="{name}", feeds=({feed_names}))',
         "",
     ))  # fmt: skip
 
 
 def _feed(feed: ProposedFeed) -> Iterator[str]:
-    keep, why = _keep(feed)
+    stored_as, why = _stored_as(feed)
     yield f"{feed.name} = Feed("
     yield f'    name="{feed.name}",'
     yield f"    files={json.dumps(feed.files.value, ensure_ascii=False)},  # proposed: {feed.files.why}"
@@ -88,25 +83,25 @@ def _feed(feed: ProposedFeed) -> Iterator[str]:
         declared = f"{column.name} {column.type}{' NOT NULL' if column.is_required else ''}, "
         yield f'        "{declared}"  # proposed: {column.why}'
     yield "    ),"
-    yield f"    key={_names(feed.key or _everything(feed))},  # proposed: {feed.key_why or 'nothing tells the rows apart'}"
-    yield f"    stored_as={keep},  # proposed: {why}"
+    yield f"    key={_names(feed.key or _all_columns(feed))},  # proposed: {feed.key_why or 'no columns are unique'}"
+    yield f"    stored_as={stored_as},  # proposed: {why}"
     if optional := [c.name for c in feed.columns if c.is_optional]:
-        yield f"    optional={_names(optional)},  # proposed: not every sample has it"
+        yield f"    optional={_names(optional)},  # proposed: a sample lacks it"
     yield ")"
 
 
-def _keep(feed: ProposedFeed) -> tuple[str, str]:
+def _stored_as(feed: ProposedFeed) -> tuple[str, str]:
     if not feed.key:
-        return "Append()", "every distinct row is kept, for want of a key"
+        return "Append()", "without a key, every distinct row is stored"
     if feed.event_time:
         return (
             f'Scd2(sequence_by="{feed.event_time}")',
-            f"{feed.event_time} looks like the time at which a row began to hold",
+            f"{feed.event_time} looks like the time from which a row is valid",
         )
-    return "Scd1()", "no column looks like the time of an event: of each key, the row of the newest delivery"
+    return "Scd1()", "no column looks like an event time, so the newest delivery has the row of a key"
 
 
-def _everything(feed: ProposedFeed) -> Sequence[str]:
+def _all_columns(feed: ProposedFeed) -> Sequence[str]:
     return [c.name for c in feed.columns if c.is_required] or [feed.columns[0].name]
 
 
@@ -114,14 +109,26 @@ def _names(names: Sequence[str]) -> str:
     return f"({', '.join(map(json.dumps, names))}{',' if len(names) == 1 else ''})"
 
 
-def _check_free(name: str, feeds: Sequence[ProposedFeed], found: registry.LoadedSources) -> None:
-    for source in found.sources:
+def _check_name(name: str, folder: Path) -> None:
+    if not SOURCE_NAME.fullmatch(name) or name in RESERVED_NAMES:
+        raise SampleError(
+            f"{name} cannot be the name of a source: small letters, digits and _, and no section of config.toml"
+        )
+    if folder.exists():
+        raise SampleError(
+            f"{folder} is there already; nothing was touched. Choose another name, or another folder with --into"
+        )
+
+
+def _check_unused(name: str, feeds: Sequence[ProposedFeed], existing: registry.LoadedSources) -> None:
+    for source in existing.sources:
         if source.name == name:
             raise SampleError(f"there is a source {name} already; choose another name")
-        for theirs in source.feeds:
+        for taken in source.feeds:
             for feed in feeds:
-                if meeting(theirs.files, feed.files.value):
+                if globs.overlap(taken.files, feed.files.value):
                     raise SampleError(
-                        f"{feed.files.value} ({feed.files.why}) meets {theirs.files}, the files of {source.name}'s feed {theirs.name};"
-                        f" rename the samples as their files shall be called, or leave {source.name} out ([sources] exclude)"
+                        f"{feed.files.value} ({feed.files.why}) meets {taken.files}, "
+                        f"the files of {source.name}'s feed {taken.name}; rename the samples as their files shall be "
+                        f"called, or leave {source.name} out ([sources] without)"
                     )

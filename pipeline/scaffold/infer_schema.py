@@ -1,4 +1,4 @@
-"""Proposes how a feed may be declared, from sample files: glob, types, key, event time. Every guess comes with its reason."""
+"""Proposes the declaration of a feed from sample files: glob, types, key, event time, each with the reason."""
 
 import glob
 import itertools
@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.contract.packed_files import opened, plain_name
+from pipeline.contract.packed_files import open_unpacked, plain_name
 from pipeline.errors import DataError
 from pipeline.ingest.csv_records import Records, read_records
 from pipeline.ingest.csv_values import typed
 
-MOST_BLOCKS = 8  # a sample of some 64 MB tells what all of it would
-FITTING = 0.9  # a type that fits nearly all values is meant: the others are the dirt that it is there to find
-MOST_KEY_COLUMNS, MOST_CANDIDATES = 3, 8
+_MAX_BLOCKS = 8  # about 64 MB: a longer sample would not change the proposal
+_MIN_FITTING = 0.9  # a type that fits nearly all values is proposed; the other values are errors that it will reject
+_MAX_KEY_COLUMNS = 3
+_MAX_KEY_CANDIDATES = 8
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _VARYING = re.compile(r"(?<!\d)\d{4}([-_]?)\d{2}\1\d{2}(?:[T_-]?\d{4,6})?(?!\d)|(?<=[_-])[vr]\d{1,6}(?=[_.\-])|\d{3,}")
@@ -33,18 +34,18 @@ _EVENT_TIMES = (
     "_at$",
     "created",
     "time",
-)  # what says most, first
+)  # the strongest hint first
 _OF_VERSIONS = {"effective_from", "effective_to", "is_current"}
 _IDENTIFYING = re.compile(r"(id|key|code|number|no|nr|uuid|sku|isbn|ean)$", re.IGNORECASE)
 
 
 class SampleError(Exception):
-    """A sample from which nothing can be proposed; the message says which, what is wrong, and what to do."""
+    """Nothing can be proposed from a sample; the message names the sample, the problem and the next step."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """Something proposed, and why."""
+    """A proposed value and the reason."""
 
     value: str
     why: str
@@ -52,16 +53,18 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class ProposedColumn:
+    """A column as the samples suggest it."""
+
     name: str
     type: str
     is_required: bool
-    is_optional: bool  # some sample lacks it
+    is_optional: bool  # a sample lacks it
     why: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProposedFeed:
-    """A feed as the samples suggest it. Without a key, nothing tells its rows apart."""
+    """A feed as the samples suggest it. `key` is empty if no small set of columns identifies a row."""
 
     name: str
     files: Proposal
@@ -74,18 +77,18 @@ class ProposedFeed:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """The sound records of a file, as text by column."""
+    """The well-formed records of a file, as text by column."""
 
     name: str
     table: Any
-    left_out: str  # a sentence about the records that are not sound
+    left_out: str  # a sentence about the malformed records; empty without any
 
 
 def read_sample(path: Path) -> Sample:
-    """Reads a sample as the pipeline would. Raises SampleError for a file that no feed could take."""
+    """Returns a sample, read as the pipeline reads files. Raises SampleError for a file that no feed could accept."""
     try:
-        with opened(path, path.name) as content:
-            blocks = [r for r in itertools.islice(read_records(content, path.name), MOST_BLOCKS) if len(r)]
+        with open_unpacked(path, path.name) as content:
+            blocks = [r for r in itertools.islice(read_records(content, path.name), _MAX_BLOCKS) if len(r)]
     except OSError as error:
         raise SampleError(f"{path}: cannot be read ({error.strerror})") from None
     except DataError as error:
@@ -96,64 +99,67 @@ def read_sample(path: Path) -> Sample:
         )
     first, blocks[0] = blocks[0].split_first()
     names = _header(first, path.name)
-    goods = [b.sound & (b.width == len(names)) for b in blocks]
+    well_formed = [b.sound & (b.width == len(names)) for b in blocks]
     columns = {
-        n: pa.chunked_array([b.column(at, g).filter(pa.array(g)) for b, g in zip(blocks, goods, strict=True)])
+        n: pa.chunked_array([b.column(at, g).filter(pa.array(g)) for b, g in zip(blocks, well_formed, strict=True)])
         for at, n in enumerate(names)
     }
-    bad, every = int(sum((~g).sum() for g in goods)), sum(map(len, goods))
-    says = f"{path.name}: {bad} of {every} records have stray quotes, or not the header's {len(names)} fields"
-    if bad * 2 > every:
-        raise SampleError(f"{says}; it is no sample of a table with this header")
+    malformed = int(sum((~g).sum() for g in well_formed))
+    records = sum(map(len, well_formed))
+    sentence = (
+        f"{path.name}: {malformed} of {records} records have stray quotes, or not the header's {len(names)} fields"
+    )
+    if malformed * 2 > records:
+        raise SampleError(f"{sentence}; it is no sample of a table with this header")
     return Sample(
         name=plain_name(path.name),
         table=pa.table(columns).combine_chunks(),
-        left_out=f"{says}; they are left out" if bad else "",
+        left_out=f"{sentence}; they are left out" if malformed else "",
     )
 
 
 def propose(samples: Iterable[Sample]) -> tuple[ProposedFeed, ...]:
-    """Proposes a feed for the samples of each kind of file name."""
-    kinds: dict[str, list[Sample]] = {}
+    """Returns one proposed feed for all samples whose names give the same glob."""
+    by_glob: dict[str, list[Sample]] = {}
     for sample in samples:
-        kinds.setdefault(glob_of(sample.name), []).append(sample)
+        by_glob.setdefault(glob_of(sample.name), []).append(sample)
     names = list[str]()
-    for pattern in kinds:
+    for pattern in by_glob:
         name = feed_name(pattern)
         names.append(name if name not in names else f"{name}_{len(names) + 1}")
-    return tuple(_feed(name, pattern, kinds[pattern]) for name, pattern in zip(names, kinds, strict=True))
+    return tuple(_feed(name, pattern, by_glob[pattern]) for name, pattern in zip(names, by_glob, strict=True))
 
 
 def glob_of(name: str) -> str:
-    """Proposes a glob for files called like this one: dates, revisions and long numbers become stars."""
+    """Returns a glob for files with names like this one: dates, revisions and long numbers become stars."""
     found = re.sub(r"\*(?:[_.-]?\*)+", "*", _VARYING.sub("*", glob.escape(name)))
     return found if "*" in found else f"{found.removesuffix(Path(found).suffix)}*{Path(found).suffix}"
 
 
 def feed_name(pattern: str) -> str:
-    """Proposes the name of a feed from its glob."""
+    """Returns the proposed name of a feed with this glob."""
     name = re.sub(r"[^a-z0-9]+", "_", pattern.removesuffix(Path(pattern).suffix).lower()).strip("_")
     return name if name.isidentifier() and not keyword.iskeyword(name) else f"feed_{name}".rstrip("_")
 
 
 def type_of(text: Any) -> Proposal:
-    """Proposes a type for a column's values, given as text; null where the field is empty."""
+    """Returns the proposed type for a column's values, an Arrow array of text with null for empty fields."""
     given = text.drop_null()
     if not len(given):
         return Proposal(value="STRING", why="no sample has a value")
     coded = given.filter(pc.match_substring_regex(given, r"\A0[0-9]+\z"))
     if len(coded):
-        return Proposal(value="STRING", why=f"numbers that begin with 0 are codes, as {_shown(coded[0].as_py())}")
+        return Proposal(value="STRING", why=f"numbers that begin with 0 are codes, as {_quote(coded[0].as_py())}")
     values = {kind: typed(given, kind) for kind in ("BOOLEAN", "INT", "BIGINT", *_decimal(given), "DATE", "TIMESTAMP")}
     kind = min(values, key=lambda k: values[k].null_count)
     misfits = given.filter(pc.is_null(values[kind]))
-    if len(misfits) > (1 - FITTING) * len(given):
-        return Proposal(value="STRING", why=f"text, as {_shown(given[0].as_py())}")
+    if len(misfits) > (1 - _MIN_FITTING) * len(given):
+        return Proposal(value="STRING", why=f"text, as {_quote(given[0].as_py())}")
     if not len(misfits):
-        return Proposal(value=kind, why=f"all {len(given)} values fit, as {_shown(given[0].as_py())}")
+        return Proposal(value=kind, why=f"all {len(given)} values fit, as {_quote(given[0].as_py())}")
     return Proposal(
         value=kind,
-        why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_shown(misfits[0].as_py())}",
+        why=f"all but {len(misfits)} of {len(given)} values fit; rejected would be {_quote(misfits[0].as_py())}",
     )
 
 
@@ -168,8 +174,8 @@ def _header(record: Records, name: str) -> list[str]:
             )
     doubled = [n for at, n in enumerate(names) if n.lower() in {m.lower() for m in names[:at]}]
     if doubled or "" in names:
-        what = f"the column {_shown(doubled[0])} twice" if doubled else "a column without a name"
-        raise SampleError(f"{name}: the header has {what}; give every column a name of its own")
+        problem = f"the column {_quote(doubled[0])} twice" if doubled else "a column without a name"
+        raise SampleError(f"{name}: the header has {problem}; give every column a name of its own")
     if not any(map(_NAME.fullmatch, names)):
         raise SampleError(f"{name}: its first line is no header: no field of it is a name of letters, digits and _")
     return names
@@ -219,35 +225,36 @@ def _decimal(given: Any) -> Iterator[str]:
     numbers = pc.extract_regex(given, r"\A[+-]?0*(?P<whole>[0-9]+)(?:[.](?P<fraction>[0-9]+))?\z")
     whole, fraction = (pc.max(pc.utf8_length(pc.struct_field(numbers, n))).as_py() or 0 for n in ("whole", "fraction"))
     if fraction and whole + fraction <= 38:
-        yield f"DECIMAL({min(38, max(12, whole + fraction + 2))},{fraction})"  # with room for larger values than these
+        yield f"DECIMAL({min(38, max(12, whole + fraction + 2))},{fraction})"  # leaves room for larger values
 
 
 def _event_time(columns: Sequence[ProposedColumn]) -> str:
     if _OF_VERSIONS & {c.name.lower() for c in columns}:
-        return ""  # a history would have two columns of the name
+        return ""  # the history table would have two columns of that name
     times = [c.name for c in columns if c.type == "TIMESTAMP" and c.is_required]
     named = [n for pattern in _EVENT_TIMES for n in times if re.search(pattern, n, re.IGNORECASE)]
     return named[0] if named else times[0] if len(times) == 1 else ""
 
 
 def _key(columns: Sequence[ProposedColumn], tables: Sequence[Any], event_time: str) -> tuple[tuple[str, ...], str]:
-    able = [
+    candidates = [
         c.name
         for c in columns
         if c.is_required and c.type not in ("BOOLEAN", "TIMESTAMP") and not c.type.startswith("DECIMAL")
     ]
-    able.sort(key=lambda n: not _IDENTIFYING.search(n))
-    able = able[:MOST_CANDIDATES]
-    named = [n for n in able if _IDENTIFYING.search(n)]
-    distinct = [t.group_by(t.column_names).aggregate([]) for t in tables]  # a row that comes again says nothing
-    # A key whose rows come again, each at a time of its own, is likelier than any other column that happens to be unique.
-    alone, at_a_time = ((), ""), ((event_time,), f" at one {event_time}")
-    ways = [(named, alone), *([(named, at_a_time)] if event_time else []), (able, alone)]
-    for size in range(1, MOST_KEY_COLUMNS + 1):
-        for among, (more, how) in ways:
-            for some in itertools.combinations(among, size):
-                if distinct and all(_is_unique(t, (*some, *more)) for t in distinct):
-                    return some, f"no two rows of a sample share {'it' if size == 1 else 'them'}{how}"
+    candidates.sort(key=lambda n: not _IDENTIFYING.search(n))
+    candidates = candidates[:_MAX_KEY_CANDIDATES]
+    identifying = [n for n in candidates if _IDENTIFYING.search(n)]
+    distinct = [t.group_by(t.column_names).aggregate([]) for t in tables]  # a repeated row does not count
+    # An identifying column whose values repeat at different event times is a likelier key than another unique column.
+    alone = ((), "")
+    with_time = ((event_time,), f" at one {event_time}")
+    searches = [(identifying, alone), *([(identifying, with_time)] if event_time else []), (candidates, alone)]
+    for size in range(1, _MAX_KEY_COLUMNS + 1):
+        for among, (more, condition) in searches:
+            for columns_tried in itertools.combinations(among, size):
+                if distinct and all(_is_unique(t, (*columns_tried, *more)) for t in distinct):
+                    return columns_tried, f"no two rows of a sample share {'it' if size == 1 else 'them'}{condition}"
     return (), ""
 
 
@@ -255,5 +262,5 @@ def _is_unique(table: Any, columns: Sequence[str]) -> bool:
     return bool(table.group_by(list(columns)).aggregate([]).num_rows == table.num_rows)
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return ascii(text if len(text) <= 30 else text[:29] + "…")

@@ -1,6 +1,6 @@
-"""Loads a source from a folder outside of the package, in the form of `pipeline/sources/retail`: feeds.py, enriched.py, gold.py.
+"""Loads a source from a folder outside of the package, with the files of `pipeline/sources/retail`.
 
-Only declarations are run, and no engine. What is wrong is told in one sentence, with file and line.
+Loading runs declarations only and no engine. An error is one sentence with file and line.
 """
 
 import ast
@@ -19,45 +19,44 @@ from types import ModuleType
 from pipeline.model import Source
 from pipeline.sources.checks import check_declarations
 
-PACKAGE = "lakegate_source_"  # and the folder's name: no module of another program can be meant
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-DECLARATIONS = ("feeds", "enriched", "gold", "stream")
-ENGINES = {"pyspark", "pysail", "delta"}
+_PACKAGE_PREFIX = "lakegate_source_"  # before the folder's name, so that no other module has the same name
+SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_DECLARATION_FILES = ("feeds", "enriched", "gold", "stream")
+_ENGINES = {"pyspark", "pysail", "delta"}
 
 
 class SourceLoadError(Exception):
-    """The folder cannot be taken as a source; the message says where and why."""
+    """The folder cannot be loaded as a source; the message names the place and the cause."""
 
 
 def load(folder: Path) -> Source:
-    """Loads the source that the folder declares, its gold tables among it. Raises BrokenSource for whatever is wrong with it."""
-    if not NAME.fullmatch(folder.name):
+    """Returns the source that the folder declares, with its gold tables. Raises SourceLoadError for any mistake."""
+    if not SOURCE_NAME.fullmatch(folder.name):
         raise SourceLoadError(f"{folder}: a source's folder has the source's name: small letters, digits and _")
     if not (folder / "feeds.py").is_file():
-        raise SourceLoadError(
-            f"{folder}: {'there is no feeds.py in it' if folder.is_dir() else 'there is no such folder'}"
-        )
-    package = PACKAGE + folder.name
-    forget(package)
+        problem = "there is no feeds.py in it" if folder.is_dir() else "there is no such folder"
+        raise SourceLoadError(f"{folder}: {problem}")
+    package = _PACKAGE_PREFIX + folder.name
+    _unload(package)
     try:
         _check_imports(folder)
         _open_package(package, folder)
-        source = _declared(importlib.import_module(f"{package}.feeds"), folder)
+        source = _declared_source(importlib.import_module(f"{package}.feeds"), folder)
         for word, sentence in check_declarations(source):
-            raise SourceLoadError(f"{place_of(folder, word)}: {sentence}")
-        _keep_lines(folder)
+            raise SourceLoadError(f"{line_of(folder, word)}: {sentence}")
+        _cache_lines(folder)
         return source
     except SourceLoadError:
-        forget(package)
+        _unload(package)
         raise
     except (Exception, SystemExit) as error:
-        forget(package)
-        raise SourceLoadError(f"{_place(error, folder)}: {_sentence(error)}") from error
+        _unload(package)
+        raise SourceLoadError(f"{_line_of_error(error, folder)}: {_sentence(error)}") from error
 
 
-def place_of(folder: Path, word: str) -> str:
-    """Tells file and line where the declarations of a folder first say a text or name a function so."""
-    for path in _files(folder):
+def line_of(folder: Path, word: str) -> str:
+    """Returns `file:line` of the first text or function name in a folder's declarations that equals the word."""
+    for path in _declaration_files(folder):
         for node in ast.walk(ast.parse(path.read_bytes())):
             if (isinstance(node, ast.Constant) and node.value == word) or (
                 isinstance(node, ast.FunctionDef) and node.name == word
@@ -66,8 +65,8 @@ def place_of(folder: Path, word: str) -> str:
     return f"{folder / 'feeds.py'}:1"
 
 
-def forget(package: str) -> None:
-    """Unloads a package: what an earlier try, or a folder of the same name elsewhere, has left must not be taken for this one."""
+def _unload(package: str) -> None:
+    """Unloads a package, so that modules of an earlier attempt, or of another folder of this name, are not used."""
     for name in [n for n in sys.modules if n == package or n.startswith(f"{package}.")]:
         del sys.modules[name]
     importlib.invalidate_caches()
@@ -79,73 +78,74 @@ def _open_package(name: str, folder: Path) -> None:
     if init.exists():
         spec = importlib.util.spec_from_file_location(name, init) or spec
     spec.submodule_search_locations = [str(folder)]
-    sys.modules[name] = package = importlib.util.module_from_spec(spec)
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
     if spec.loader:
         spec.loader.exec_module(package)
 
 
-def _declared(module: ModuleType, folder: Path) -> Source:
-    found = list({id(v): v for v in vars(module).values() if isinstance(v, Source)}.values())
-    if len(found) != 1:
-        raise SourceLoadError(
-            f"{folder / 'feeds.py'}:1: it declares {'no Source' if not found else f'{len(found)} sources'}; declare one: NAME = Source(…)"
-        )
-    (source,) = found
+def _declared_source(module: ModuleType, folder: Path) -> Source:
+    sources = list({id(v): v for v in vars(module).values() if isinstance(v, Source)}.values())
+    if len(sources) != 1:
+        number = f"{len(sources)} sources" if sources else "no Source"
+        raise SourceLoadError(f"{folder / 'feeds.py'}:1: it declares {number}; declare one: NAME = Source(…)")
+    (source,) = sources
     if source.name != folder.name:
         raise SourceLoadError(
-            f"{place_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; name them alike"
+            f"{line_of(folder, source.name)}: the source is called {source.name!r} and its folder {folder.name!r}; "
+            "name them alike"
         )
     if source.gold_module and not source.gold_module.startswith(f"{module.__package__}."):
         raise SourceLoadError(
-            f"{place_of(folder, source.gold_module)}: {source.gold_module} lies outside of the folder; without gold_module its own gold.py is taken"
+            f"{line_of(folder, source.gold_module)}: {source.gold_module} lies outside of the folder; "
+            "without gold_module its own gold.py is taken"
         )
     if not source.gold_module and (folder / "gold.py").exists():
         source = replace(source, gold_module=f"{module.__package__}.gold")
     return source
 
 
-def _keep_lines(folder: Path) -> None:
-    # Fingerprints are made of the text that was loaded, which somebody may be editing now: lines without a time are never read again.
+def _cache_lines(folder: Path) -> None:
+    # A fingerprint is a hash of the source text that was loaded. The file may be edited later, and `inspect` would read
+    # it again. linecache never reads a file again whose entry has no modification time.
     for path in folder.glob("*.py"):
         lines = path.read_text().splitlines(keepends=True)
         linecache.cache[str(path)] = (len(lines), None, lines, str(path))
 
 
 def _check_imports(folder: Path) -> None:
-    # The daemon reads declarations, and every verb that reads does: an engine would cost each of them seconds.
-    for path in _files(folder):
+    # The daemon and every reading verb load the declarations. Importing an engine would cost each of them seconds.
+    for path in _declaration_files(folder):
         for node in ast.parse(path.read_bytes(), str(path)).body:
-            for name in _imported(node):
-                if name.partition(".")[0] in ENGINES:
+            for name in _imported_modules(node):
+                if name.partition(".")[0] in _ENGINES:
                     raise SourceLoadError(
-                        f"{path}:{node.lineno}: {name} is imported where no engine is; import it within the function, or under `if TYPE_CHECKING:`"
+                        f"{path}:{node.lineno}: {name} is imported where no engine is; "
+                        "import it within the function, or under `if TYPE_CHECKING:`"
                     )
 
 
-def _imported(node: ast.stmt) -> Iterator[str]:
+def _imported_modules(node: ast.stmt) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and not node.level:
         yield node.module or ""
 
 
-def _files(folder: Path) -> list[Path]:
-    return [path for name in DECLARATIONS if (path := folder / f"{name}.py").exists()]
+def _declaration_files(folder: Path) -> list[Path]:
+    return [path for name in _DECLARATION_FILES if (path := folder / f"{name}.py").exists()]
 
 
-def _place(error: BaseException, folder: Path) -> str:
+def _line_of_error(error: BaseException, folder: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno or 1}"
-    within = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).is_relative_to(folder)
-    ]
-    return f"{within[-1].filename}:{within[-1].lineno}" if within else f"{folder / 'feeds.py'}:1"
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = [frame for frame in frames if Path(frame.filename).is_relative_to(folder)]
+    return f"{inside[-1].filename}:{inside[-1].lineno}" if inside else f"{folder / 'feeds.py'}:1"
 
 
 def _sentence(error: BaseException) -> str:
     text = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
-    return (
-        text
-        if isinstance(error, (SyntaxError, ImportError)) or (type(error) is ValueError and text)
-        else f"{type(error).__name__}: {text}"
-    )
+    # Declarations raise plain ValueErrors with a full sentence; a subclass comes from Python and needs its name.
+    is_sentence = isinstance(error, SyntaxError | ImportError) or (type(error) is ValueError and text)
+    return text if is_sentence else f"{type(error).__name__}: {text}"

@@ -8,8 +8,8 @@ import pyarrow as pa
 from pipeline.commit.manifest import OPS, Entry, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.lake import arrow_schema
-from pipeline.model import Column, Feed, GoldKind, Snapshot, Source
-from pipeline.reader import definitions
+from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
+from pipeline.model.fingerprints import fingerprint
 from pipeline.stages.context import BatchContext, timed_stage
 from pipeline.transform.aggregate import gold_columns
 from pipeline.transform.quality import high, score, status
@@ -124,14 +124,14 @@ def _row_counts(files: Sequence[FileCounts | PublishedFile]) -> dict[str, int]:
 
 def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
-    done = definitions.Written(
+    done = definition_history.TableWrites(
         batch_id=batch.order.batch_id,
         tables=batch.written_tables(),
         whole=_recomputed_tables(batch),
-        held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+        had_rows=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
     )
-    now = definitions.fingerprint(batch.source, batch.values)
-    return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
+    now = fingerprint(batch.source, batch.values)
+    return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _recomputed_tables(batch: BatchContext) -> set[str]:

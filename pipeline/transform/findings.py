@@ -11,7 +11,7 @@ import pyarrow.dataset as ds
 
 from pipeline.contract import RuleResult
 from pipeline.errors import DataError
-from pipeline.ingest.invisible_characters import described, shown
+from pipeline.ingest.invisible_characters import describe_sign, shown
 from pipeline.ingest.non_data_records import DESCRIPTIONS
 from pipeline.lake.lake import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule
@@ -74,7 +74,7 @@ def _of_staging(reason: str) -> str:
         case "type":
             return "the value is of the column's type"
         case "key":
-            return described(about.partition(":")[2])
+            return describe_sign(about.partition(":")[2])
     return DESCRIPTIONS[reason]
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.commit.manifest import BATCHES, Entry, Manifest
-from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder, hidden, secrets_of
+from pipeline.contract import OrderFile, Outcome, Settings, Tried, WorkOrder, hide_secrets, secrets_of
 from pipeline.lake.lake import Lake
 from pipeline.model import Feed, PointInTimeJoin, Source
 from pipeline.run import MEND_DECLARATION, Report, run, sources_of
@@ -37,7 +37,7 @@ def trial(
         source = (source_of or sources_of(settings))(name)
         mistake = _mistake(source, settings, Lake(scratch, lake.session, plans_all=True), report)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what was asked for
-        said = hidden(str(error), secrets_of(settings, environ=os.environ))  # before it is cut
+        said = hide_secrets(str(error), secrets_of(settings, environ=os.environ))  # before it is cut
         mistake = f"{type(error).__name__}: {' '.join(said.split())[:300]}"
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -87,7 +87,7 @@ class Worker:
         try:
             session, lake, lock, undone = self._open(settings)
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
-            print(contract.hidden(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
+            print(contract.hide_secrets(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
             self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, FINAL)))
             return 1
         seconds = round(time.monotonic() - began, 2)
@@ -100,14 +100,14 @@ class Worker:
 
     def _report_outdated(self, settings: Settings, lake: Lake) -> None:
         """Names the tables that hold rows of older definitions, once in a worker's life."""
-        from pipeline.reader import definitions
+        from pipeline.reader.outdated import change_event, outdated_by_source
 
         try:
             manifest = Manifest(lake)
             stored = {s: newest.fingerprint for s in manifest.sources() if (newest := manifest.newest(s, "batch"))}
-            for tables in definitions.outdated(settings, stored).values():
+            for tables in outdated_by_source(settings, stored).values():
                 if tables:
-                    self._line.send(definitions.change_event("", tables))
+                    self._line.send(change_event("", tables))
         except Exception:  # noqa: BLE001 - no reason to end; the next batch says what is wrong with the lake
             traceback.print_exc()
 

@@ -6,18 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import factories_pipeline
+import factories_source_club
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
 from drawing import drawn
-from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
+from factories_pipeline import Site, on_sail
+from factories_shop_rows import SHOP
+from factories_source_club import CLUB, DESK, TILL
+from factories_worker import Worker
 
 from pipeline.commit.attempt import adopt, restore
 from pipeline.contract import Outcome, Progress
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Rule, Scd1, Source
-from pipeline.reader.definitions import CHANGED, MIXED, NEXT, STARTED, fingerprint, outdated_tables
+from pipeline.model.definition_history import CHANGED, MIXED, NEXT, STARTED, outdated_tables
+from pipeline.model.fingerprints import fingerprint
 from pipeline.sources.retail.feeds import RETAIL
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
@@ -112,7 +116,7 @@ def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> 
         order, lambda p: published.append(site.manifest.newest_seq()) if p.event == "table.committed" else None
     )
 
-    committed = [p.values["table"] for p in site.said if p.event == "table.committed"]
+    committed = [p.values["table"] for p in site.progress if p.event == "table.committed"]
     layers = [table.split(".")[1 if table.startswith("till.") else 0] for table in committed]
     assert set(committed) == {
         *(f"till.{layer}.{feed}" for layer in ("bronze", "silver") for feed in ("prices", "visits")),
@@ -123,7 +127,7 @@ def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> 
     assert set(layers[layers.index("gold") + 1 :]) == {"ops"}
     assert set(published) == {0}, "nothing is published before the last row"
     assert site.manifest.newest_seq() == result.batch_seq == 1
-    assert [p.stage for p in site.said if p.event == "stage.finished"] == [
+    assert [p.stage for p in site.progress if p.event == "stage.finished"] == [
         "stage",
         "validate",
         "merge",
@@ -262,7 +266,7 @@ def test_a_stage_that_fails_is_undone_and_the_next_batch_begins_as_if_it_had_nev
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert "till.silver.prices" in result.reason
     assert result.error.startswith("Traceback")
-    assert "till.bronze.prices" in [p.values["table"] for p in site.said if p.event == "table.committed"], (
+    assert "till.bronze.prices" in [p.values["table"] for p in site.progress if p.event == "table.committed"], (
         "the failure came too early to test"
     )
     must_be_as_published(site, before)
@@ -340,14 +344,14 @@ def test_a_column_of_another_type_fails_the_batch_at_once_and_changes_nothing(si
 
 # ---- changed definitions
 
-takings = replace(factories_pipeline.takings, checks=())
+takings = replace(factories_source_club.takings, checks=())
 
 
 def changed(site: Site, source: Source, day: str) -> list[str]:
     """What a batch under this source says has another definition than the newest one published."""
-    site.said.clear()
+    site.progress.clear()
     assert site.run(site.order(day, prices=f"item | price\n {day} | 1"), source=source).outcome == Outcome.PUBLISHED
-    said = [p for p in site.said if p.event == "definition.changed"]
+    said = [p for p in site.progress if p.event == "definition.changed"]
     assert len(said) <= 1
     return list(said[0].values["tables"]) if said else []
 
@@ -445,7 +449,7 @@ def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_pat
     site.deliver("2026-03-02", orders="order_id | order_date\n o1 | 2026-03-02", customers="customer_id\n c1")
     dearer = replace(site.settings, sources={"retail": {"profit_margin": 0.5}})
     with Worker(dearer, tmp_path / "worker.log") as worker:
-        said = worker._hear()  # noqa: SLF001 - a worker that has been given nothing says nothing else
+        said = worker._receive()  # noqa: SLF001 - a worker that has been given nothing says nothing else
     assert said == Progress(
         batch_id="",
         event="definition.changed",
@@ -464,4 +468,4 @@ def test_a_changed_setting_concerns_the_tables_whose_sql_names_it(session: Sessi
     for day, limit in (("2026-03-01", 60), ("2026-03-02", 61)):
         site.settings = replace(site.settings, sources={"desk": {"limit": limit}})
         site.deliver(day, tickets="ticket_id\n t1", agents="agent\n ann")
-    assert [p.values["tables"] for p in site.said if p.event == "definition.changed"] == [["desk.silver.tickets"]]
+    assert [p.values["tables"] for p in site.progress if p.event == "definition.changed"] == [["desk.silver.tickets"]]

@@ -1,9 +1,9 @@
-"""Tables drawn as text: a header, a row a line, cells between bars; an empty cell is null.
+"""Tables drawn as text: a header, one line per row, cells between bars; an empty cell is null.
 
     customer_id | tier  | effective_from
     C1          | basic | 2025-01-01
 
-Two drawings are equal when they hold the same rows: `draw` and `drawn` sort and align alike, so a difference reads as one.
+`draw` and `drawn` sort and align in the same way, so two drawings are equal if they hold the same rows.
 """
 
 import datetime as dt
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def parsed(drawing: str) -> list[dict[str, str | None]]:
-    """Reads a drawing into rows of text."""
+    """Returns the rows of a drawing, as text by column."""
     header, *lines = _cells(drawing)
     for line in lines:
         assert len(line) == len(header), f"{line} does not fit under {header}"
@@ -21,17 +21,17 @@ def parsed(drawing: str) -> list[dict[str, str | None]]:
 
 
 def columns(drawing: str) -> list[str]:
-    """Tells the columns of a drawing."""
+    """Returns the columns of a drawing."""
     return _cells(drawing)[0]
 
 
 def draw(rows: Iterable[Mapping[str, Any]], *names: str) -> str:
-    """Draws rows, sorted by all their cells from left to right."""
+    """Returns a drawing of rows, sorted by all cells from left to right."""
     return _aligned(names, [[_cell(row[name]) for name in names] for row in rows])
 
 
 def drawn(drawing: str) -> str:
-    """A drawing as a test writes it, sorted and aligned as `draw` does."""
+    """Returns a drawing of a test, sorted and aligned as by `draw`."""
     header, *lines = _cells(drawing)
     return _aligned(header, lines)
 

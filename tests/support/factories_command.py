@@ -1,4 +1,4 @@
-"""Sites for tests of the command: a folder with a configuration, and batches in a real ledger, whatever their states."""
+"""Sites for tests of the command: a folder with a configuration, and batches of any state in a real ledger."""
 
 import datetime as dt
 from dataclasses import asdict
@@ -17,7 +17,7 @@ FILES = ("orders_2026_03_04.csv", "customers_2026_03_04.csv")
 
 
 class Site:
-    """A configured folder, as an operator has one."""
+    """A folder with a configuration file."""
 
     def __init__(self, root: Path, text: str = "") -> None:
         self.root = root
@@ -45,35 +45,30 @@ class Site:
         date: dt.date = DAY,
         **columns: Any,
     ) -> Batch:
-        """A batch of two files that has come to this state."""
+        """Returns a batch of two files that is moved to this state."""
         ledger = self.ledger()
-        taken = state != State.WAITING
-        files = [self._file(n, name, taken=taken) for n, name in enumerate(FILES, start=1)]
+        is_claimed = state != State.WAITING
+        files = [self._file(n, name, is_claimed=is_claimed) for n, name in enumerate(FILES, start=1)]
         ledger.receive(batch_id, trigger="trigger_4.json", files=files, source="retail", batch_date=date)
-        if taken and state != State.READY:
+        if is_claimed:
             ledger.move(batch_id, State.READY, "batch.ready")
+        if is_claimed and state != State.READY:
             ledger.move(batch_id, State.RUNNING, "batch.started", attempts=1)
         if state in (State.PUBLISHED, State.ARCHIVED):
             columns.setdefault("published_at", "2026-03-05T08:00:09.000Z")
-        if state == State.ARCHIVED:
-            ledger.move(batch_id, State.PUBLISHED, "batch.published")
-        if taken:
-            made = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
-        else:
-            ledger.update(batch_id, reason=reason, **columns)
-            made = ledger.batch(batch_id)
+        batch = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
         ledger.close()
-        return made
+        return batch
 
-    def _file(self, number: int, name: str, *, taken: bool) -> BatchFile:
+    def _file(self, number: int, name: str, *, is_claimed: bool) -> BatchFile:
         known: dict[str, Any] = (
-            {"state": FileState.CLAIMED, "sha256": f"{number:064x}", "bytes": 1000 * number} if taken else {}
+            {"state": FileState.CLAIMED, "sha256": f"{number:064x}", "bytes": 1000 * number} if is_claimed else {}
         )
         return BatchFile(number=number, kind="data", name=name, feed=name.partition("_")[0], **known)
 
 
 def answer(batch_id: str, *findings: RuleResult, **values: Any) -> dict[str, Any]:
-    """A worker's answer as the ledger keeps it."""
+    """Returns a worker's result as the ledger stores it."""
     return asdict(Result(batch_id=batch_id, outcome=Outcome.PUBLISHED, findings=findings, **values))
 
 

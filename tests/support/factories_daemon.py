@@ -1,4 +1,4 @@
-"""A landing zone of its own for each test: real folders, a real ledger, a real worker process (without an engine)."""
+"""A landing zone for each test: real folders, a real ledger, a real worker process without an engine."""
 
 import ctypes
 import datetime as dt
@@ -24,21 +24,21 @@ from daemon.landing.scan import REGULAR, SeenFile
 from daemon.ledger.ledger import Ledger
 from daemon.observe.events import COMMON_FIELDS, EVENTS
 from daemon.observe.log import Log
-from pipeline.contract import CatalogueFeed, CatalogueSource
+from pipeline.contract import CatalogFeed, CatalogSource
 
 HERE = Path(__file__).parent
 WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
 CATALOGUE = (
-    CatalogueSource(
+    CatalogSource(
         name="retail",
         feeds=(
-            CatalogueFeed(name="orders", files="orders_*.csv"),
-            CatalogueFeed(name="customers", files="customers_*.csv"),
+            CatalogFeed(name="orders", files="orders_*.csv"),
+            CatalogFeed(name="customers", files="customers_*.csv"),
         ),
     ),
-    CatalogueSource(
+    CatalogSource(
         name="crm",
-        feeds=(CatalogueFeed(name="people", files="people*.csv"), CatalogueFeed(name="doubtful", files="*_people.csv")),
+        feeds=(CatalogFeed(name="people", files="people*.csv"), CatalogFeed(name="doubtful", files="*_people.csv")),
     ),
 )
 QUICK: dict[str, dict[str, Any]] = {
@@ -53,7 +53,7 @@ QUICK: dict[str, dict[str, Any]] = {
 
 
 class HandClock:
-    """A clock that only the test moves."""
+    """A clock that only the test moves; `pass_` moves it by seconds."""
 
     def __init__(self) -> None:
         self.seconds = 1000.0
@@ -66,11 +66,13 @@ class HandClock:
 
 
 class Zone:
-    """A landing zone in a folder, and what the daemon left there."""
+    """A landing zone in a folder, and the files, batches and events that the daemon leaves there."""
 
     def __init__(self, root: Path, **settings: dict[str, Any]) -> None:
         self.root = root
-        self.landing, self.trigger, self.lake = root / "landing", root / "landing" / "trigger", root / "lake"
+        self.landing = root / "landing"
+        self.trigger = root / "landing" / "trigger"
+        self.lake = root / "lake"
         self.trigger.mkdir(parents=True, exist_ok=True)
         sections = {name: {**QUICK.get(name, {}), **settings.get(name, {})} for name in {**QUICK, **settings}}
         lines = [
@@ -93,13 +95,13 @@ class Zone:
         return path
 
     def land(self, name: str, *files: str, date: str = "2026-03-02", **more: Any) -> Path:
-        """A JSON trigger."""
+        """Writes a JSON trigger."""
         return self.touch(
             f"{name}.json", json.dumps({"trigger_id": name, "batch_date": date, "expected_files": list(files), **more})
         )
 
     def deliver(self, name: str, content: str | bytes = "ok\n", date: str = "2026-03-02", **more: Any) -> str:
-        """One file with its trigger; tells the file's name."""
+        """Delivers one file with its trigger and returns the file's name."""
         file = f"orders_{name}.csv"
         self.put(file, content)
         self.land(name, file, date=date, **more)
@@ -112,7 +114,7 @@ class Zone:
 
     @contextmanager
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:
-        """A daemon whose ticks the test makes."""
+        """Yields a daemon that makes a tick only when the test calls it."""
         log = Log(self.config.log.path, "debug", stderr=False)
         with service.Service(
             self.config, once=False, log=log, command=WORKER, catalogue=CATALOGUE, clock=clock
@@ -120,7 +122,7 @@ class Zone:
             yield daemon
 
     def start(self, *, once: bool = False) -> "subprocess.Popen[bytes]":
-        """A daemon in a process group of its own, so that a SIGKILL takes all that it started."""
+        """Starts a daemon in its own process group, so that a SIGKILL reaches every process that it started."""
         command = [
             sys.executable,
             str(HERE / "factories_daemon.py"),
@@ -128,27 +130,29 @@ class Zone:
             *(["--once"] if once else []),
         ]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
-        with (self.root / "daemon.err").open("ab") as chatter:
+        with (self.root / "daemon.err").open("ab") as output:
             return subprocess.Popen(
-                command, stdout=chatter, stderr=chatter, start_new_session=True, env=environment, cwd=self.root
+                command, stdout=output, stderr=output, start_new_session=True, env=environment, cwd=self.root
             )
 
     def once_without_rights(self) -> int:
-        """Runs `--once` as one who may read no more than the modes say, which is less than root may."""
+        """Runs `--once` without root's right to read every file, and returns the exit code."""
         command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         libc = ctypes.CDLL(None)
 
-        def give_up() -> None:
+        def drop_capabilities() -> None:
             for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
                 libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
 
-        return subprocess.run(command, env=environment, preexec_fn=give_up, timeout=30, check=False).returncode
+        return subprocess.run(
+            command, env=environment, preexec_fn=drop_capabilities, timeout=30, check=False
+        ).returncode
 
-    # ---- looking
+    # ---- reading
 
     def batches(self) -> list[Batch]:
-        """Oldest first."""
+        """Returns all batches, the oldest first."""
         ledger = Ledger.reading(self.config.ledger_path)
         try:
             return ledger.batches()[::-1]
@@ -175,12 +179,12 @@ class Zone:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def files(self, folder: str) -> list[str]:
-        """Paths below a folder, but for the daemon's own."""
+        """Returns the paths below a folder, without the daemon's own files."""
         found = (p for p in (self.root / folder).rglob("*") if not p.is_dir() or p.is_symlink())
         return sorted(str(p.relative_to(self.root / folder)) for p in found if not p.name.startswith(".lakegate-"))
 
     def everything(self) -> dict[bytes, int]:
-        """How often each content lies anywhere in the site."""
+        """Returns the number of files with each content in landing, archive and rejected."""
         folders = ("landing", "archive", "rejected")
         found = [p for f in folders for p in (self.root / f).rglob("*") if p.is_file() and not p.is_symlink()]
         return Counter(p.read_bytes() for p in found)
@@ -213,7 +217,7 @@ def unregistered(line: dict[str, Any]) -> str:
 
 
 def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:
-    """Waits for something that another process does."""
+    """Waits until `holds` returns a true value, and returns the value. Raises AssertionError after some seconds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := holds():
@@ -223,14 +227,14 @@ def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
-    """Ends a daemon that a test started; SIGKILL goes to all that it started."""
+    """Ends a daemon of a test and returns its exit code. A SIGKILL goes to its whole process group."""
     if process.poll() is None:
         (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
     return process.wait(20)
 
 
 def hidden(folder: Path) -> Path:
-    """Takes a folder away, as an unmount would."""
+    """Moves a folder away, as an unmount does, and returns its new path."""
     aside = folder.with_name(folder.name + ".away")
     shutil.move(folder, aside)
     return aside

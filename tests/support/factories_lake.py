@@ -1,4 +1,4 @@
-"""A tiny source `shop` on a real lake without an engine, and processes that die at a chosen step of it."""
+"""A tiny source `shop` on a real lake without an engine, and child processes that die at a chosen step."""
 
 import datetime as dt
 import hashlib
@@ -21,7 +21,10 @@ from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.lake.lake import Lake, MaterializedRows
 from pipeline.model import Column, columns_of
 
-BRONZE, SILVER, GOLD, PAIRS = "shop.bronze.orders", "shop.silver.orders", "shop.gold.totals", "ops.pair_counts"
+BRONZE = "shop.bronze.orders"
+SILVER = "shop.silver.orders"
+GOLD = "shop.gold.totals"
+PAIRS = "ops.pair_counts"
 TABLES: Mapping[str, tuple[Column, ...]] = {
     BRONZE: columns_of("order_id STRING, amount INT, _batch_id STRING"),
     SILVER: columns_of("order_id STRING, amount INT"),
@@ -31,16 +34,16 @@ DAY = dt.date(2026, 3, 2)
 
 
 class Halt(Exception):
-    """The batch cannot go on."""
+    """An error in the middle of a batch."""
 
 
 def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> WorkOrder:
-    """A batch of one order, in a claimed file of its own."""
+    """Returns a batch of one order in a claimed file."""
     content = f"order_id,amount\n{batch_id},10\n".encode()
     claim = lake.parent / "claim" / batch_id
     if not claim.exists():
         claim.parent.mkdir(parents=True, exist_ok=True)
-        draft = claim.with_suffix(".draft")  # whoever is killed here has claimed nothing
+        draft = claim.with_suffix(".draft")  # a process that is killed here has claimed nothing
         draft.write_bytes(content)
         draft.rename(claim)
     file = OrderFile(
@@ -54,7 +57,7 @@ def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> 
 
 
 def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> Entry:
-    """The manifest row of such a batch."""
+    """Returns the manifest row of such a batch."""
     counts = {"rows_read": 1, "rows_accepted": 1, "rows_rejected": 0}
     files = tuple(
         PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **counts) for f in batch.files
@@ -73,8 +76,12 @@ def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> Entry:
 
 
 def write(attempt: Attempt) -> None:
-    """Writes a batch's order to every layer; gold goes by difference, so that doing it twice or on leftovers would show."""
-    batch_id, lake = attempt.order.batch_id, attempt.lake
+    """Writes a batch's order to every layer.
+
+    Gold is changed by a difference, so its sum is wrong if a batch is written twice or on top of an undone attempt.
+    """
+    batch_id = attempt.order.batch_id
+    lake = attempt.lake
     attempt.append(
         BRONZE, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32()), "_batch_id": [batch_id]})
     )
@@ -86,18 +93,18 @@ def write(attempt: Attempt) -> None:
     rows = [{**row, "_sign": -1} for row in before] + [
         {"name": "all", "amount": sum(row["amount"] for row in before) + 10, "_sign": 1}
     ]
-    attempt.change(GOLD, ["name"], kept(lake, rows, lake.schema(GOLD).append(pa.field("_sign", pa.int32()))))
+    attempt.change(GOLD, ["name"], materialize(lake, rows, lake.schema(GOLD).append(pa.field("_sign", pa.int32()))))
 
 
-def kept(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> MaterializedRows:
-    """Rows as Parquet in the work folder."""
+def materialize(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> MaterializedRows:
+    """Writes rows as Parquet into the work folder."""
     path = lake.work / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
     return lake.open_parquet(path)
 
 
 def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
-    """What a verdict puts on record."""
+    """Returns the rows that a verdict adds to the ops tables."""
     row = {
         "batch_id": [batch.batch_id],
         "attempt": pa.array([batch.attempt], pa.int32()),
@@ -108,23 +115,25 @@ def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
 
 
 def publish(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
-    """Takes a batch to its end."""
-    lake, batch = Lake(path), order(path, batch_id, attempt)
+    """Writes and publishes a batch."""
+    lake = Lake(path)
+    batch = order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.publish(entry(batch))
 
 
 def reject(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
-    """Writes a batch and then finds that it must be rejected."""
-    lake, batch = Lake(path), order(path, batch_id, attempt)
+    """Writes a batch and rejects it."""
+    lake = Lake(path)
+    batch = order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.verdict(entry(batch, "rejected", reason="too little"), log_row(batch))
 
 
 def halt(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
-    """Writes a batch and then fails."""
+    """Writes a batch and fails."""
     lake = Lake(path)
     with (
         suppress(Halt),
@@ -139,12 +148,12 @@ def halt(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress
 def recover_lake(
     path: Path, _batch_id: str, _attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
 ) -> None:
-    """What a worker does when it starts."""
+    """Undoes unfinished attempts, as a worker does at its start."""
     recover(Lake(path), report=report)
 
 
 def state(path: Path) -> dict[str, Any]:
-    """What readers see: every published table's rows; and that nothing unpublished lies on top."""
+    """Returns the rows of every published table. Asserts that no table has a newer version than the published one."""
     lake = Lake(path)
     manifest = Manifest(lake)
     versions = manifest.versions("shop")
@@ -156,14 +165,14 @@ def state(path: Path) -> dict[str, Any]:
 
 
 def copy_of(lake: Path, folder: Path) -> Path:
-    """Copies a lake with its claims, so that each scenario has its own."""
+    """Copies a lake with its claims into a folder and returns the copy."""
     shutil.copytree(lake.parent, folder)
     return folder / lake.name
 
 
 def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int = 1) -> bool:
-    """Runs `act` in a child that SIGKILLs itself at its step; tells whether it died there (else it came to its end)."""
-    child = _processes().Process(target=_until, args=(step, act, path, batch_id, attempt))
+    """Runs `act` in a child that kills itself at this step. Returns False if `act` ended before the step."""
+    child = _processes().Process(target=_run_until, args=(step, act, path, batch_id, attempt))
     child.start()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), f"the child failed with {child.exitcode}"
@@ -171,22 +180,22 @@ def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str,
 
 
 def killed_after(seconds: float, act: Callable[..., object], path: Path, batch_id: str) -> bool:
-    """Runs `act` in a child and SIGKILLs it from outside some time after it has begun."""
-    begun, told = _processes().Pipe(duplex=False)
-    child = _processes().Process(target=_announced, args=(told, act, path, batch_id))
+    """Runs `act` in a child and kills the child after some seconds. Returns False if `act` ended before."""
+    receiver, sender = _processes().Pipe(duplex=False)
+    child = _processes().Process(target=_announce_and_run, args=(sender, act, path, batch_id))
     child.start()
-    begun.recv()
+    receiver.recv()
     child.join(seconds)
     with suppress(ProcessLookupError):
         child.kill()
     child.join()
-    begun.close()
-    told.close()
+    receiver.close()
+    sender.close()
     assert child.exitcode in (0, -signal.SIGKILL), f"the child failed with {child.exitcode}"
     return child.exitcode != 0
 
 
-def _until(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int) -> None:
+def _run_until(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int) -> None:
     seen = 0
 
     def die(_progress: Progress) -> None:
@@ -198,13 +207,14 @@ def _until(step: int, act: Callable[..., object], path: Path, batch_id: str, att
     act(path, batch_id, attempt, die)
 
 
-def _announced(told: Any, act: Callable[..., object], path: Path, batch_id: str) -> None:
-    told.send("begun")
+def _announce_and_run(sender: Any, act: Callable[..., object], path: Path, batch_id: str) -> None:
+    sender.send("started")
     act(path, batch_id)
 
 
 def _processes() -> Any:
-    # A fork of this process would inherit threads of the Delta library; a fork server that has only imported it has none.
+    # A fork of this process would inherit the threads of the Delta library. A fork server that only imported the
+    # library has none.
     context = mp.get_context("forkserver")
     # Each scenario is a child: an import that the fork server did once costs two hundred children nothing.
     context.set_forkserver_preload(

@@ -1,4 +1,4 @@
-"""`library`, a source whose enriched and gold tables use what the shop of retail has no need of."""
+"""The source `library`: its enriched and gold tables use the declarations that the shipped sources do not use."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-def _upsert(name: str, columns: str, key: str) -> Feed:
+def _scd1(name: str, columns: str, key: str) -> Feed:
     return Feed(name=name, files=f"{name}_*.csv", columns=columns, key=(key,), stored_as=Scd1())
 
 
@@ -35,7 +35,7 @@ LIBRARY = Source(
             key=("reader",),
             stored_as=Scd2(),
         ),
-        _upsert("homes", "reader STRING NOT NULL, town STRING, name STRING", "reader"),
+        _scd1("homes", "reader STRING NOT NULL, town STRING, name STRING", "reader"),
         Feed(
             name="books",
             files="books_*.csv",
@@ -44,8 +44,8 @@ LIBRARY = Source(
             stored_as=Snapshot(valid_from="valid_from"),
             snapshot=True,
         ),
-        _upsert("genres", "genre STRING NOT NULL, floor INT, note STRING", "genre"),
-        _upsert("loans", "loan STRING NOT NULL, reader STRING, isbn STRING, lent_on DATE", "loan"),
+        _scd1("genres", "genre STRING NOT NULL, floor INT, note STRING", "genre"),
+        _scd1("loans", "loan STRING NOT NULL, reader STRING, isbn STRING, lent_on DATE", "loan"),
     ),
     enriched=(
         Enriched(
@@ -84,7 +84,7 @@ AGE_GROUP = "CASE WHEN born IS NULL THEN 'n/a' WHEN born > add_months($as_of, -2
     as_of_columns={"age_group": AGE_GROUP},
 )
 def dim_reader(people: "DataFrame") -> "DataFrame":
-    """Readers, each of an age."""
+    """Readers with their age group."""
     return people
 
 
@@ -94,7 +94,7 @@ def dim_reader(people: "DataFrame") -> "DataFrame":
     columns="isbn STRING, title STRING, floor INT, effective_from TIMESTAMP, is_current BOOLEAN",
 )
 def dim_edition(editions: "DataFrame") -> "DataFrame":
-    """Every version of a book and where it stands."""
+    """Every version of a book with the floor of its genre."""
     return editions
 
 
@@ -107,7 +107,7 @@ def dim_edition(editions: "DataFrame") -> "DataFrame":
     as_of_columns={"age_group": AGE_GROUP},
 )
 def per_reader(sums: "DataFrame") -> "DataFrame":
-    """What each reader lent."""
+    """The loans and fees of each reader."""
     return sums
 
 
@@ -118,7 +118,7 @@ def per_reader(sums: "DataFrame") -> "DataFrame":
     sum={"fees": "fees"},
 )
 def per_town(sums: "DataFrame") -> "DataFrame":
-    """What the towns pay, by age."""
+    """Fees by town and age group."""
     return sums
 
 
@@ -126,6 +126,9 @@ def per_town(sums: "DataFrame") -> "DataFrame":
     upstream="per_reader", grain=("reader",), columns="reader STRING, fees BIGINT, place INT, share DECIMAL(10,4)"
 )
 def ranking(readers: "DataFrame") -> "DataFrame":
-    """Readers by their fees, and the share of each in the whole."""
-    share = "CAST(CAST(fees AS DECIMAL(20,6)) / nullif(CAST(sum(fees) OVER () AS DECIMAL(20,0)), 0) AS DECIMAL(10,4)) AS share"
+    """Readers by rank in fees, each with the share of the total."""
+    share = (
+        "CAST(CAST(fees AS DECIMAL(20,6)) / nullif(CAST(sum(fees) OVER () AS DECIMAL(20,0)), 0) AS DECIMAL(10,4))"
+        " AS share"
+    )
     return readers.selectExpr("*", "CAST(rank() OVER (ORDER BY fees DESC) AS INT) AS place", share)

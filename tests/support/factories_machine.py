@@ -1,6 +1,6 @@
-"""A machine of its own for a systemd unit: a real systemd as process 1 of its own namespaces.
+"""A machine for the test of a systemd unit: a real systemd as process 1 of its own namespaces.
 
-Its root is an overlay in memory above this machine's, which is unmounted before systemd starts and never written to.
+Its root folder is an overlay in memory over the root of this machine. The root of this machine is never written to.
 """
 
 import contextlib
@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 SYSTEMD = Path("/lib/systemd/systemd")
-CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # of version 2 alone, or beside version 1
+CGROUPS = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")  # version 2 alone, or beside version 1
 SECONDS = 60
-# Units that systemd starts by itself and that are not for a machine without devices, disks and users.
-NEEDLESS = """
+# Units that systemd starts by default and that a machine without devices, disks and users does not need.
+MASKED_UNITS = """
     systemd-tmpfiles-setup.service systemd-tmpfiles-setup-dev.service systemd-tmpfiles-clean.timer
     systemd-sysctl.service systemd-udevd.service systemd-udev-trigger.service systemd-modules-load.service
     systemd-firstboot.service systemd-sysusers.service systemd-random-seed.service systemd-repart.service
@@ -28,7 +28,7 @@ NEEDLESS = """
     systemd-networkd.service systemd-resolved.service networking.service systemd-pcrphase.service
     systemd-pcrphase-sysinit.service
 """
-# Runs as process 1 until systemd takes its place. $1 is the folder for all of it.
+# Runs as process 1 until `exec` replaces it by systemd. $1 is the folder for all files of the machine.
 SETUP = r"""
 set -eu
 at=$1
@@ -61,7 +61,7 @@ exec env -i PATH=/usr/bin:/usr/sbin:/bin:/sbin container=probe /lib/systemd/syst
 
 
 def why_not() -> str:
-    """Why this machine can have no machine within; '' where it can."""
+    """Returns the reason why no machine can be booted here; empty if it can."""
     if os.geteuid() != 0:
         return "only root can make a machine of namespaces"
     if not SYSTEMD.exists():
@@ -83,7 +83,7 @@ def _cgroups() -> Path | None:
 
 
 class Machine:
-    """The booted systemd."""
+    """A booted systemd."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -96,21 +96,21 @@ class Machine:
         return done.stdout
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
-        """Properties of a unit."""
+        """Returns properties of a unit."""
         lines = self.run("systemctl", "show", unit, *(f"--property={n}" for n in names)).splitlines()
         return dict(line.split("=", 1) for line in lines)
 
 
 @contextlib.contextmanager
 def booted(scratch: Path, files: dict[str, str], prepare: str = "") -> Iterator[Machine]:
-    """Boots a machine that has these files, after these commands. All of it ends with the block."""
+    """Boots a machine with these files, after the commands of `prepare`. The machine ends with the block."""
     at = scratch / "machine"
-    cleaned = scratch / "machine.prepared"
+    prepared = scratch / "machine.prepared"
     at.mkdir()
-    units = {f"etc/systemd/system/{u}": None for u in NEEDLESS.split()}
-    units = {"etc/systemd/system/probe.target": "[Unit]\nDescription=What is tried\n", "etc/fstab": "", **units}
+    units = {f"etc/systemd/system/{u}": None for u in MASKED_UNITS.split()}
+    units = {"etc/systemd/system/probe.target": "[Unit]\nDescription=The unit under test\n", "etc/fstab": "", **units}
     for name, text in {**units, **files, "prepare": prepare}.items():
-        path = cleaned / name
+        path = prepared / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if text is None:
             path.symlink_to("/dev/null")
@@ -122,20 +122,22 @@ def booted(scratch: Path, files: dict[str, str], prepare: str = "") -> Iterator[
     own.mkdir()
     spaces = "--cgroup --mount --pid --uts --ipc --net --fork --kill-child"
     enter = f"echo $$ > {own}/cgroup.procs && exec unshare {spaces} sh -c '{SETUP}' setup {at}"
-    said = scratch / "machine.log"
-    with said.open("wb") as log:
+    log_file = scratch / "machine.log"
+    with log_file.open("wb") as log:
         nothing = subprocess.DEVNULL
         outer = subprocess.Popen(["sh", "-c", enter], stdin=nothing, stdout=log, stderr=log, start_new_session=True)
     try:
-        yield Machine(_up(outer, said))
+        yield Machine(_wait_for_boot(outer, log_file))
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(outer.pid, signal.SIGKILL)  # --kill-child: process 1 goes with it, and so does all that it started
+            os.kill(
+                outer.pid, signal.SIGKILL
+            )  # --kill-child also kills process 1, and with it every process of the machine
         outer.wait(20)
         _remove(own)
 
 
-def _up(outer: "subprocess.Popen[bytes]", said: Path) -> int:
+def _wait_for_boot(outer: "subprocess.Popen[bytes]", log_file: Path) -> int:
     until = time.monotonic() + SECONDS
     while time.monotonic() < until and outer.poll() is None:
         children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
@@ -144,7 +146,7 @@ def _up(outer: "subprocess.Popen[bytes]", said: Path) -> int:
             if state.strip() == "active":
                 return int(children[0])
         time.sleep(0.1)
-    raise AssertionError(f"systemd did not come up: {said.read_text(errors='replace')}")
+    raise AssertionError(f"systemd did not come up: {log_file.read_text(errors='replace')}")
 
 
 def _remove(group: Path) -> None:

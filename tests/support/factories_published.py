@@ -1,4 +1,4 @@
-"""Small published lakes for tests of what reads them: real Delta tables, written by delta-rs, and the manifest rows that publish them."""
+"""Small published lakes for tests of the reader: real Delta tables of delta-rs, and their manifest rows."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ SALES = pa.schema(
 
 
 class PublishedLake:
-    """A lake that grows a version and a manifest row at a time."""
+    """A lake whose versions and manifest rows the test adds one by one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -54,9 +54,7 @@ class PublishedLake:
         mode: Literal["append", "overwrite"] = "append",
     ) -> int:
         data = pa.Table.from_pylist(rows, schema=schema)
-        write_deltalake(self.folder(table), data, mode="overwrite") if mode == "overwrite" else write_deltalake(
-            self.folder(table), data, mode="append"
-        )
+        write_deltalake(self.folder(table), data, mode=mode)
         return int(DeltaTable(self.folder(table)).version())
 
     def publish(
@@ -78,8 +76,6 @@ class PublishedLake:
             "kind": kind,
             "source": source,
             "batch_date": dt.date(2026, 3, self._seq % 28 + 1),
-        }
-        row |= {
             "published_at": dt.datetime(2026, 3, 1, tzinfo=dt.UTC),
             "fingerprint": fingerprint,
             "table_versions": list(versions.items()),
@@ -89,5 +85,5 @@ class PublishedLake:
 
 
 def sale(day: int, revenue: str = "1.50", **more: Any) -> dict[str, Any]:
-    """One row of daily sales."""
+    """Returns one row of daily sales."""
     return {"order_date": dt.date(2026, 3, day), "revenue": Decimal(revenue), "orders": 1, **more}

@@ -1,4 +1,4 @@
-"""A small source in a folder of its own, `kiosk`, sound or with one thing wrong in it."""
+"""The small source `kiosk` in its own folder, correct or with one mistake."""
 
 from pathlib import Path
 
@@ -19,8 +19,8 @@ takings = Feed(
 )
 
 KIOSK = Source(name="kiosk", feeds=(stalls, takings), settings=(Setting(name="most", default=50, meaning="pieces at most"),))
-'''
-GOLD = '''"""What comes of it."""
+'''  # noqa: E501 - tests name the lines of this text
+GOLD = '''"""The gold tables of kiosk."""
 
 from typing import TYPE_CHECKING
 
@@ -38,7 +38,7 @@ def by_stall(sums: "DataFrame") -> "DataFrame":
 
 
 def kiosk(root: Path, feeds: str = FEEDS, gold: str = GOLD, **more: str) -> Path:
-    """Writes the folder of the source `kiosk`; `more` are further modules by their names."""
+    """Writes the folder of the source `kiosk` and returns it; `more` are further modules by name."""
     folder = root / "kiosk"
     folder.mkdir(parents=True)
     for name, text in {"feeds": feeds, "gold": gold, **more}.items():
@@ -47,6 +47,6 @@ def kiosk(root: Path, feeds: str = FEEDS, gold: str = GOLD, **more: str) -> Path
 
 
 def changed(text: str, old: str, new: str) -> str:
-    """The text with one thing another."""
-    assert text.count(old) == 1, f"{old!r} stands there {text.count(old)} times"
+    """Returns the text with one replacement."""
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times"
     return text.replace(old, new)

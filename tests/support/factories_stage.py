@@ -1,4 +1,4 @@
-"""Small deliveries for the tests of staging: a feed, files of it, and what staging makes of them."""
+"""Small deliveries for the tests of staging: a feed, its files, and their staged rows."""
 
 import contextlib
 import unicodedata
@@ -24,7 +24,7 @@ SALES = Feed(
 
 
 def text_feed(*columns: str) -> Feed:
-    """A feed whose columns are all text, and whose key may be any."""
+    """Returns a feed of text columns; the first column is the key."""
     columns_sql = ", ".join(f"{c} STRING" for c in columns)
     key = columns[:1]
     return Feed(name="texts", files="*.csv", columns=columns_sql, key=key, stored_as=Append(), keys_as_delivered=True)
@@ -38,7 +38,7 @@ def deliver(
     block_bytes: int = 8 << 20,
     ending: str = ".csv",
 ) -> Staged:
-    """Stages files of these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …; texts are written in the feed's encoding."""
+    """Stages files with these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …; text gets the encoding of the feed."""
     files = []
     for number, content in enumerate(contents, 1):
         path = folder / f"claimed-{number}"
@@ -48,22 +48,22 @@ def deliver(
 
 
 def order_file(name: str, feed: Feed, path: Path) -> OrderFile:
-    """A claimed file as the daemon hands it on: hashed by what it holds, where that can be told."""
+    """Returns a claimed file as the daemon sends it, with the hash of its content if the content can be read."""
     with path.open("rb") as file, contextlib.suppress(UnpackError):
-        found = digest(file, name)
-        return OrderFile(name=name, feed=feed.name, path=str(path), sha256=found.sha256, bytes=found.bytes)
+        content = digest(file, name)
+        return OrderFile(name=name, feed=feed.name, path=str(path), sha256=content.sha256, bytes=content.bytes)
     return OrderFile(name=name, feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size)
 
 
 def rows_of(staged: Staged) -> list[dict[str, Any]]:
-    """The staged rows, `_extra` as a dictionary."""
+    """Returns the staged rows, with `_extra` as a dictionary."""
     rows: list[dict[str, Any]] = pq.read_table(staged.path).to_pylist()
     assert len(rows) == staged.rows
     return [{**r, "_extra": r["_extra"] if r["_extra"] is None else dict(r["_extra"])} for r in rows]
 
 
 def drawing(staged: Staged, *columns: str) -> str:
-    """Draws the staged rows as a table; null is drawn as nothing, line ends and quotes as Python writes them."""
+    """Returns a drawing of the staged rows; null is an empty cell, line ends and quotes are escaped."""
     cells = [
         ["" if row[c] is None else str(row[c]).encode("unicode_escape").decode() for c in columns]
         for row in rows_of(staged)
@@ -76,13 +76,13 @@ def drawing(staged: Staged, *columns: str) -> str:
 
 
 def drawn(text: str) -> str:
-    """A drawing as a test writes it, without its indentation."""
+    """Returns a drawing of a test without its indentation."""
     lines = [line.strip() for line in text.strip().splitlines()]
     return "\n".join(line.rstrip() for line in lines)
 
 
 def is_data(row: Sequence[str], columns: Sequence[str]) -> bool:
-    """Whether a record is neither the header again nor nothing but dashes and the like."""
+    """Returns whether a record is neither a repeated header nor a line of dashes."""
     blanks = '\t\n\f\r"\ufeff\x1a,'
     signs = {sign for sign in "".join(row) if sign not in blanks and unicodedata.category(sign)[0] != "Z"}
     dashes = {*"-=_+*~#|", *map(chr, range(0x2010, 0x2016)), *map(chr, range(0x2500, 0x2580))}

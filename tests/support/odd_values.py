@@ -1,7 +1,6 @@
-"""Every function that declarations and stages use, over values at which engines are known to differ.
+"""Every function of declarations and stages, over values for which engines are known to differ.
 
-`python odd_values.py FOLDER` computes them on Sail, since two engines do not fit into one process, and leaves a Parquet
-file for each table.
+`python odd_values.py FOLDER` computes them on Sail, in a process of its own, and writes a Parquet file per table.
 """
 
 import datetime as dt
@@ -29,93 +28,27 @@ from pipeline.transform.point_in_time import NEVER
 
 ENDS = ("", "\n", "\r\n", "\r", "\u0085", "\u2028", "\u2029", "\x0b", " ", "\x00")
 DAYS = [
-    "0001-01-01",
-    "0099-12-31",
-    "0999-12-31",
-    "1000-01-01",
-    "1582-10-04",
-    "1582-10-05",
-    "1582-10-15",
-    "1600-02-29",
-    "1676-12-31",
-    "1677-09-20",
-    "1677-09-21",
-    "1677-09-22",
-    "1899-12-31",
-    "1900-01-01",
-    "1900-02-28",
-    "1969-12-31",
-    "1970-01-01",
-    "1972-02-29",
-    "2000-02-29",
-    "2026-03-01",
-    "2026-08-31",
-    "2262-04-10",
-    "2262-04-11",
-    "2262-04-12",
-    "2999-12-31",
-    "9998-12-31",
-    "9999-12-30",
-    "9999-12-31",
-]
+    "0001-01-01", "0099-12-31", "0999-12-31", "1000-01-01", "1582-10-04", "1582-10-05", "1582-10-15", "1600-02-29",
+    "1676-12-31", "1677-09-20", "1677-09-21", "1677-09-22", "1899-12-31", "1900-01-01", "1900-02-28", "1969-12-31",
+    "1970-01-01", "1972-02-29", "2000-02-29", "2026-03-01", "2026-08-31", "2262-04-10", "2262-04-11", "2262-04-12",
+    "2999-12-31", "9998-12-31", "9999-12-30", "9999-12-31",
+]  # fmt: skip
 CLOCK = ("00:00:00", "00:00:00.000001", "07:59:59.999999", "12:00:00", "23:59:59.999", "23:59:59.999999")
 BLANKS = ("", " ", "  x  ", "\tx\t", "\u00a0x\u00a0", "\u3000x", "\u200bx", "\ufeffx", "x\n", "\nx")
 LETTERS = [*"mſßİıŉﬁΣςǰΩéａ😀\\'\"", " f ", "Male ", "e\u0301", "x" * 300, "a@b.c", "a@b.c\n", "a\n@\nb.c", "_%"]
 CODES = ["NASty", "NASNAS1", "AW-0-1", "AB-CD-12345", "AB", "AB-CDé-1", "😀😀-😀😀-123"]
 DIGITS = [
-    "20260301",
-    "20260230",
-    "20261301",
-    "00010101",
-    "10000101",
-    "19000229",
-    "29991231",
-    "99991231",
-    "2026030",
-    "202603011",
-    "２０２６０３０１",
-    "n1234.500",
-    "n1.5",
-    "n.5",
-    "n1234567890123456.1",
-    "n1.2345",
-    "1",
-    "0",
-    "01",
-    "123456789012345678",
-    "1234567890123456789",
-    "-1",
-    "+1",
-    "١",
-    "20x15x8",
-    "0.5x0.25x0.125",
-    "999999.999x999999.999x999999.999",
-    "0x0x0",
-    "1x2",
-    "1x2x3x4",
-    "1X2X3",
-    "1.x2x3",
-    "1.2345x1x1",
-]
+    "20260301", "20260230", "20261301", "00010101", "10000101", "19000229", "29991231", "99991231", "2026030",
+    "202603011", "２０２６０３０１", "n1234.500", "n1.5", "n.5", "n1234567890123456.1", "n1.2345", "1", "0", "01",
+    "123456789012345678", "1234567890123456789", "-1", "+1", "١", "20x15x8", "0.5x0.25x0.125",
+    "999999.999x999999.999x999999.999", "0x0x0", "1x2", "1x2x3x4", "1X2X3", "1.x2x3", "1.2345x1x1",
+]  # fmt: skip
 ENDED = [text + end for text in ("20x15x8", "20260301", "n1.500", "7", "NAS1") for end in ENDS]
 STRINGS = [*BLANKS, *LETTERS, *CODES, *DIGITS, *ENDED, "\nNAS1", " 1x2x3", "1 "]
 MONEY = [
-    "0.00",
-    "0.01",
-    "-0.01",
-    "0.05",
-    "0.10",
-    "1.00",
-    "2.50",
-    "-2.50",
-    "9.99",
-    "33.33",
-    "1234.56",
-    "107374.18",
-    "-107374.18",
-    "9999999999.99",
-    "-9999999999.99",
-]
+    "0.00", "0.01", "-0.01", "0.05", "0.10", "1.00", "2.50", "-2.50", "9.99", "33.33", "1234.56", "107374.18",
+    "-107374.18", "9999999999.99", "-9999999999.99",
+]  # fmt: skip
 WHOLE = (0, 1, -1, 3, 7, 10, 365, 2**31 - 1, -(2**31))
 LARGE = (0, -1, 1, 999, 1772445600, 1772445600000, 253402300799999, 253402300800000, 2**53 + 1, 2**63 - 1, -(2**63))
 
@@ -124,7 +57,7 @@ def _column(kind: str, values: Sequence[Any]) -> Any:
     return pa.array([*values, None], arrow_type(kind))
 
 
-def _crossed(kinds: Mapping[str, str], *values: Sequence[Any]) -> pa.Table:
+def _cross(kinds: Mapping[str, str], *values: Sequence[Any]) -> pa.Table:
     rows: list[tuple[Any, ...]] = [()]
     for some in values:
         rows = [(*row, value) for row in rows for value in (*some, None)]
@@ -134,15 +67,16 @@ def _crossed(kinds: Mapping[str, str], *values: Sequence[Any]) -> pa.Table:
 
 DATES = [dt.date.fromisoformat(text) for text in DAYS]
 TIMES = [dt.datetime.fromisoformat(f"{text}T{time}+00:00") for text in DAYS for time in CLOCK]
-ONES, OTHERS = ("", "a", "a ", "é", "e\u0301", "\ufeffa", "😀", "\uffff"), ("", "a", "ab", "E", "é", "😀")
+ONES = ("", "a", "a ", "é", "e\u0301", "\ufeffa", "😀", "\uffff")
+OTHERS = ("", "a", "ab", "E", "é", "😀")
 TABLES: Mapping[str, pa.Table] = {
     "strings": pa.table({"s": _column("STRING", STRINGS)}),
-    "pairs": _crossed({"s": "STRING", "r": "STRING"}, ONES, OTHERS),
-    "dates": _crossed({"d": "DATE", "e": "DATE"}, DATES, DATES),
+    "pairs": _cross({"s": "STRING", "r": "STRING"}, ONES, OTHERS),
+    "dates": _cross({"d": "DATE", "e": "DATE"}, DATES, DATES),
     "times": pa.table({"t": _column("TIMESTAMP", TIMES)}),
-    "amounts": _crossed({"m": "DECIMAL(12,2)", "i": "INT"}, [Decimal(text) for text in MONEY], WHOLE),
+    "amounts": _cross({"m": "DECIMAL(12,2)", "i": "INT"}, [Decimal(text) for text in MONEY], WHOLE),
     "large": pa.table({"timestamp": _column("BIGINT", LARGE)}),
-    "truths": _crossed({"o": "BOOLEAN", "p": "BOOLEAN"}, [True, False], [True, False]),
+    "truths": _cross({"o": "BOOLEAN", "p": "BOOLEAN"}, [True, False], [True, False]),
 }
 
 
@@ -150,13 +84,13 @@ def _lines(sql: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in sql.splitlines() if line.strip())
 
 
-def _of_s(sql: str, column: str) -> str:
+def _with_s(sql: str, column: str) -> str:
     return sql.replace(column, "s")
 
 
 _VOLUME = next(d.sql for d in products.derived if d.name == "volume_cm3")
 _MONTH = next(d.sql for d in SALES.derived if d.name == "month")
-_GIVEN = [d.sql for p in ENRICHED_EVENTS.joins if isinstance(p, PointInTimeJoin) for d in p.select]
+_SELECTED = [d.sql for p in ENRICHED_EVENTS.joins if isinstance(p, PointInTimeJoin) for d in p.select]
 FUNCTIONS: Mapping[str, Sequence[str]] = {
     "strings": (
         *_lines("""
@@ -187,8 +121,8 @@ FUNCTIONS: Mapping[str, Sequence[str]] = {
         text_key_sql(["s"]),
         day("s"),
         spelt_out("s", {"M": "Male", "F": "Female", "S": "Single"}),
-        _of_s(_VOLUME, "dimensions_cm"),
-        *(_of_s(sql, "value") for sql in (NUMBER, PRICE, *_GIVEN)),
+        _with_s(_VOLUME, "dimensions_cm"),
+        *(_with_s(sql, "value") for sql in (NUMBER, PRICE, *_SELECTED)),
     ),
     "pairs": (
         *_lines("""
@@ -333,24 +267,24 @@ AGGREGATES: Mapping[str, Sequence[str]] = {
 }
 
 
-def computed(session: Session, folder: Path) -> dict[str, pa.Table]:
-    """Computes every function on the engine, by table; columns are named by their SQL."""
-    found = {}
+def compute(session: Session, folder: Path) -> dict[str, pa.Table]:
+    """Returns the values of every function on the engine, by table; the columns are named by their SQL."""
+    results = {}
     for name, table in TABLES.items():
         path = folder / f"odd_{name}_{session.engine}.parquet"
         pq.write_table(table.append_column("n", pa.array(range(len(table)), pa.int64())), path)
         rows = session.spark.read.parquet(str(path))
         numbered = [f"{sql} AS f{at}" for at, sql in enumerate(FUNCTIONS[name])]
         functions = rows.selectExpr("n", *numbered).orderBy("n").toArrow().drop_columns("n")
-        found[name] = functions.rename_columns(list(FUNCTIONS[name]))
+        results[name] = functions.rename_columns(list(FUNCTIONS[name]))
         if sums := AGGREGATES.get(name):
             numbered = [f"{sql} AS f{at}" for at, sql in enumerate(sums)]
-            found[f"all {name}"] = rows.selectExpr(*numbered).toArrow().rename_columns(list(sums))
-    return found
+            results[f"all {name}"] = rows.selectExpr(*numbered).toArrow().rename_columns(list(sums))
+    return results
 
 
 def values(column: Any) -> list[Any]:
-    """The values of a column; of dates and times their numbers, since Python knows none beyond the year 9999."""
+    """Returns the values of a column. Dates and times are numbers, because Python has none after the year 9999."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us", column.type.tz)).cast(pa.int64())
     elif pa.types.is_date(column.type):
@@ -361,6 +295,6 @@ def values(column: Any) -> list[Any]:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     engine = open_session(Settings(lake_path=str(target / "lake"), engine="sail", log_path=str(target / "sail.log")))
-    for of, result in computed(engine, target).items():
+    for of, result in compute(engine, target).items():
         pq.write_table(result, target / f"{of}.parquet")
     engine.stop()

@@ -1,4 +1,4 @@
-"""Packs contents as senders do: gzip, Zstandard, zip."""
+"""Packs content as senders do: gzip, Zstandard, zip."""
 
 import gzip
 import io
@@ -11,7 +11,7 @@ ENDINGS = ("", ".gz", ".zst", ".zip")
 
 
 def packed(content: bytes, ending: str) -> bytes:
-    """The content as a file of this ending holds it."""
+    """Returns the bytes of a file with this ending and content."""
     match ending:
         case ".gz":
             return gzip.compress(content)
@@ -24,7 +24,7 @@ def packed(content: bytes, ending: str) -> bytes:
 
 
 def zipped(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
-    """A zip archive of these members; a name that ends in a slash is a folder."""
+    """Returns a zip archive of these members; a name with a final slash is a folder."""
     written = io.BytesIO()
     with zipfile.ZipFile(written, "w", method) as archive:
         for name, content in members.items():

@@ -1,4 +1,4 @@
-"""The gold tables of crm_erp computed anew from the silver of its feeds, in plain Python: what gold kept by difference must equal."""
+"""The reference for the gold tables of crm_erp: plain Python that computes them whole from the silver of the feeds."""
 
 import datetime as dt
 from collections import defaultdict
@@ -10,26 +10,22 @@ Rows = list[dict[str, Any]]
 
 
 def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
-    """Every gold table that others rely on, without its surrogate keys, which are hashes."""
-    customers, products = _customers(silver, as_of), _products(silver)
-    input_columns = [_fact(line, customers, products) for line in silver["crm_sales"]]
+    """Returns the rows of every public gold table, without surrogate keys, which are hashes."""
+    customers = _customers(silver, as_of)
+    products = _products(silver)
+    lines = [_fact(line, customers, products) for line in silver["crm_sales"]]
     current = {p["product_number"]: p for p in products if p["is_current"]}
-    sold = [
-        _sold(number, lines, current.get(number, {})) for number, lines in _by(input_columns, "product_number").items()
-    ]
+    sold = [_sold(number, some, current.get(number, {})) for number, some in _by(lines, "product_number").items()]
     whole = sum(p["profit"] for p in sold)
     return {
         "dim_customer": list(customers.values()),
         "dim_product": products,
-        "fact_sales": input_columns,
+        "fact_sales": lines,
         "cost_history": products,
-        "revenue_by_month": [{"month": key, **_sums(lines)} for key, lines in _by(input_columns, "month").items()],
-        "revenue_by_country": [
-            {"country": key, **_sums(lines)} for key, lines in _by(input_columns, "country").items()
-        ],
+        "revenue_by_month": [{"month": key, **_sums(some)} for key, some in _by(lines, "month").items()],
+        "revenue_by_country": [{"country": key, **_sums(some)} for key, some in _by(lines, "country").items()],
         "revenue_by_age_group": [
-            {"age_group": a, "gender": g, **_sums(lines)}
-            for (a, g), lines in _by(input_columns, "age_group", "gender").items()
+            {"age_group": a, "gender": g, **_sums(some)} for (a, g), some in _by(lines, "age_group", "gender").items()
         ],
         "product_profit": [{**p, "rank": 1 + sum(q["profit"] > p["profit"] for q in sold)} for p in sold],
         "maintenance_burden": [
@@ -93,10 +89,9 @@ def _products(silver: Mapping[str, Rows]) -> Rows:
 
 
 def _fact(line: Mapping[str, Any], customers: Mapping[int, Mapping[str, Any]], products: Rows) -> dict[str, Any]:
-    day, versions = (
-        line["order_date"],
-        sorted((p for p in products if p["product_number"] == line["product_number"]), key=lambda p: p["start_date"]),
-    )
+    day = line["order_date"]
+    versions = [p for p in products if p["product_number"] == line["product_number"]]
+    versions.sort(key=lambda p: p["start_date"])
     valid = [p for p in versions if day and p["start_date"] <= day]
     version = valid[-1] if valid else versions[0] if versions else None
     cost = version["cost"] if version else None
@@ -116,10 +111,10 @@ def _fact(line: Mapping[str, Any], customers: Mapping[int, Mapping[str, Any]], p
 
 def _sold(number: str, lines: Rows, now: Mapping[str, Any]) -> dict[str, Any]:
     sums = _sums(lines)
-    told = {name: now.get(name) for name in ("product_name", "category", "maintenance")}
+    attributes = {name: now.get(name) for name in ("product_name", "category", "maintenance")}
     return {
         "product_number": number,
-        **told,
+        **attributes,
         "revenue": sums["revenue"],
         "profit": sums["profit"],
         "quantity": sum(r["quantity"] for r in lines),

@@ -1,83 +1,24 @@
-"""Retail's enriched and gold tables computed anew from silver, in plain Python; and random histories of a small shop."""
+"""The reference for retail's gold tables: plain Python that computes them whole from silver."""
 
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_UP, Decimal
-from itertools import groupby
-from random import Random
 from typing import Any
+
+from reference_enriched_orders import DAY, Rows, enriched_orders
 
 from pipeline.model import GoldTable
 from pipeline.sources.retail.feeds import RETAIL
 
-Rows = list[dict[str, Any]]
-DAY = dt.timedelta(days=1)
-MARGIN = Decimal("0.30")
-
-
-# ---- enriched orders
-
-
-def enriched_orders(silver: Mapping[str, Rows]) -> Rows:
-    """Each current order with the world of its day, as far as the columns here show it."""
-    return [_enriched(order, silver) for order in silver["orders"] if order["is_current"]]
-
-
-def _enriched(order: dict[str, Any], silver: Mapping[str, Rows]) -> dict[str, Any]:
-    at = dt.datetime.combine(order["order_date"] + DAY, dt.time(), dt.UTC) - dt.timedelta(microseconds=1)
-    customer = _valid([c for c in silver["customers"] if c["customer_id"] == order["customer_id"]], at)
-    product = _valid([p for p in silver["products"] if p["product_id"] == order["product_id"]], at)
-    stock = sorted(
-        (i for i in silver["inventory"] if i["product_id"] == order["product_id"]), key=lambda i: str(i["warehouse_id"])
-    )
-    stocks = [s for _, versions in groupby(stock, key=lambda i: i["warehouse_id"]) if (s := _valid(list(versions), at))]
-    shipments = sorted(
-        (s for s in silver["shipping"] if s["order_id"] == order["order_id"] and s["is_current"]),
-        key=lambda s: (s["effective_from"], s["shipping_id"]),
-    )
-    newest = shipments[-1] if shipments else {}
-    tier = customer.get("customer_tier")
-    return {
-        **{
-            name: order[name]
-            for name in ("order_id", "customer_id", "product_id", "order_date", "order_amount", "order_status")
-        },
-        "customer_tier": tier,
-        "_customer_from": customer.get("effective_from"),
-        "price": product.get("price"),
-        "category": product.get("category"),
-        "_product_from": product.get("effective_from"),
-        "inventory_stock_quantity": sum(s["stock_quantity"] for s in stocks) if stocks else None,
-        "warehouse_count": len(stocks) or None,
-        "shipping_id": newest.get("shipping_id"),
-        "delivery_performance": newest.get("delivery_performance"),
-        "shipment_count": len(shipments) or None,
-        "order_profit_margin": order["order_amount"] * MARGIN,
-        "estimated_clv": order["order_amount"] * {"premium": 10, "gold": 7, "silver": 5}.get(str(tier), 3),
-        "season": ("Winter", "Winter", *["Spring"] * 3, *["Summer"] * 3, *["Fall"] * 3, "Winter")[
-            order["order_date"].month - 1
-        ],
-    }
-
-
-def _valid(versions: Rows, at: dt.datetime) -> dict[str, Any]:
-    in_order = sorted(versions, key=lambda v: v["effective_from"])
-    if in_order and at < in_order[0]["effective_from"]:
-        return in_order[0]
-    return next(
-        (v for v in in_order if v["effective_from"] <= at and (v["effective_to"] is None or at < v["effective_to"])), {}
-    )
-
-
-# ---- gold
-
 
 def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
-    """Every gold table but the one of batches, from silver alone. Keys of versions are told by what they stand for."""
+    """Returns the rows of every gold table except the one per batch. A version key is the start of its version."""
     orders = enriched_orders(silver)
-    customers, products = _customers(orders, silver, as_of), _products(orders, silver, as_of)
-    days, shipments = _by(orders, "order_date"), [s for s in silver["shipping"] if s["is_current"]]
+    customers = _customers(orders, silver, as_of)
+    products = _products(orders, silver, as_of)
+    days = _by(orders, "order_date")
+    shipments = [s for s in silver["shipping"] if s["is_current"]]
     return {
         "customer_analytics": customers,
         "product_analytics": products,
@@ -125,8 +66,10 @@ def gold(silver: Mapping[str, Rows], as_of: dt.date) -> dict[str, Rows]:
 
 
 def key_figures(orders: Rows) -> dict[str, Any]:
-    """The cumulative figures of one batch."""
-    revenue, count, customers = sum(_amounts(orders)), len(orders), _distinct(orders, "customer_id")
+    """Returns the cumulative figures of one batch."""
+    revenue = sum(_amounts(orders))
+    count = len(orders)
+    customers = _distinct(orders, "customer_id")
     profit = sum(o["order_profit_margin"] for o in orders)
     return {
         "total_orders": count,
@@ -143,6 +86,7 @@ def key_figures(orders: Rows) -> dict[str, Any]:
 
 
 def ratio(total: Decimal | int, of: Decimal | int) -> Decimal | None:
+    """Returns the ratio with four decimal places; None for a divisor of 0."""
     return (Decimal(total) / Decimal(of)).quantize(Decimal("0.0001"), ROUND_HALF_UP) if of else None
 
 
@@ -150,7 +94,9 @@ def _customers(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows
     current = {c["customer_id"]: c for c in silver["customers"] if c["is_current"]}
     found = []
     for customer, rows in _by(orders, "customer_id").items():
-        spent, count, last = sum(_amounts(rows)), len(rows), max(r["order_date"] for r in rows)
+        spent = sum(_amounts(rows))
+        count = len(rows)
+        last = max(r["order_date"] for r in rows)
         age = (as_of - last).days
         found.append(
             {
@@ -188,8 +134,11 @@ def _products(orders: Rows, silver: Mapping[str, Rows], as_of: dt.date) -> Rows:
     current = {p["product_id"]: p for p in silver["products"] if p["is_current"]}
     found = []
     for product, rows in _by(orders, "product_id").items():
-        revenue, count, last = sum(_amounts(rows)), len(rows), max(r["order_date"] for r in rows)
-        age, now = (as_of - last).days, current.get(product, {})
+        revenue = sum(_amounts(rows))
+        count = len(rows)
+        last = max(r["order_date"] for r in rows)
+        age = (as_of - last).days
+        now = current.get(product, {})
         stars = (
             (5000, 20, "Star"),
             (2000, 10, "High Performer"),
@@ -308,98 +257,10 @@ def _by(rows: Rows, *columns: str) -> dict[Any, Rows]:
 
 
 def table(name: str) -> GoldTable:
-    """The declaration of a gold table."""
+    """Returns the declaration of a gold table."""
     return next(t for t in RETAIL.gold if t.name == name)
 
 
 def public(name: str) -> list[str]:
-    """The columns of a gold table that others rely on."""
+    """Returns the public columns of a gold table."""
     return [c.name for c in table(name).schema if not c.name.startswith("_")]
-
-
-# ---- a shop's year
-
-
-def history(chance: Random) -> list[dict[str, Any]]:
-    """Five batches of a small shop, one of them late, one without orders, two with whole deliveries; stages change in between."""
-    seen: list[str] = []
-    dates = ["2026-01-10", "2026-02-20", "2026-01-25", "2026-05-01", "2026-12-01"]
-    whole: list[list[str]] = [[], ["shipping"], [], ["inventory", "orders"], []]
-    orders = (9, 9, 6, 7, 0)
-    batches = []
-    for date, count, snapshot in zip(dates, orders, whole, strict=True):
-        day = dt.date.fromisoformat(date)
-        feeds = {
-            "orders": [_order(chance, day, seen) for _ in range(count)],
-            "customers": [_customer(chance, day) for _ in range(4)],
-            "products": [_product(chance, day) for _ in range(3)],
-            "inventory": [_stock(chance, day) for _ in range(3)],
-            "shipping": [_shipment(chance, day, seen) for _ in range(5)] if seen else [],
-        }
-        batches.append({"day": date, "snapshot": snapshot, **{name: rows for name, rows in feeds.items() if rows}})
-    return batches
-
-
-def _moment(chance: Random, day: dt.date, days: int = 60) -> str:
-    at = dt.datetime.combine(day, dt.time()) - dt.timedelta(minutes=chance.randrange(0, days * 24 * 60, 60))
-    return at.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _order(chance: Random, day: dt.date, seen: list[str]) -> dict[str, str | None]:
-    order = chance.choice(seen) if seen and chance.random() < 0.4 else f"o{len(seen):02}"
-    if order not in seen:
-        seen.append(order)
-    return {
-        "order_id": order,
-        "customer_id": chance.choice(["c1", "c2", "c3", "c4", "nobody"]),
-        "product_id": chance.choice(["p1", "p2", "p3", "nothing"]),
-        "order_date": (day - dt.timedelta(days=chance.randrange(50))).isoformat(),
-        "order_amount": f"{chance.choice((0.01, 19.99, 120, 333.33, 700))}",
-        "order_status": chance.choice(["new", "paid"]),
-        "created_timestamp": _moment(chance, day),
-    }
-
-
-def _customer(chance: Random, day: dt.date) -> dict[str, str | None]:
-    tier = chance.choice(["premium", "gold", "silver", "basic"])
-    at = _moment(chance, day, 90)
-    return {
-        "customer_id": chance.choice(["c1", "c2", "c3", "c4", "c5"]),
-        "customer_tier": tier,
-        "last_login": at,
-        "created_timestamp": at,
-    }
-
-
-def _product(chance: Random, day: dt.date) -> dict[str, str | None]:
-    return {
-        "product_id": chance.choice(["p1", "p2", "p3", "p4"]),
-        "category": chance.choice(["light", "seat"]),
-        "price": chance.choice(["19.99", "120.00", "700.00"]),
-        "discontinued": chance.choice(["true", "false"]),
-        "created_timestamp": _moment(chance, day, 90),
-    }
-
-
-def _stock(chance: Random, day: dt.date) -> dict[str, str | None]:
-    return {
-        "warehouse_id": chance.choice(["W1", "W2"]),
-        "product_id": chance.choice(["p1", "p2", "p3"]),
-        "stock_quantity": str(chance.randrange(4)),
-        "created_timestamp": _moment(chance, day, 90),
-    }
-
-
-def _shipment(chance: Random, day: dt.date, seen: list[str]) -> dict[str, str | None]:
-    at = _moment(chance, day, 20)
-    sent = dt.date.fromisoformat(at[:10])
-    delivered = chance.choice([None, (sent + dt.timedelta(days=chance.randrange(1, 6))).isoformat()])
-    return {
-        "shipping_id": chance.choice(["s1", "s2"]),
-        "order_id": chance.choice(seen),
-        "carrier": chance.choice(["Post", "Rail"]),
-        "shipping_cost": chance.choice(["5.00", "12.50"]),
-        "estimated_delivery": (sent + dt.timedelta(days=3)).isoformat(),
-        "actual_delivery": delivered,
-        "created_timestamp": at,
-    }

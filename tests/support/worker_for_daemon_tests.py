@@ -1,4 +1,4 @@
-"""A worker that speaks the daemon's protocol without an engine. What it does with a batch is written in its files' first lines.
+"""A worker with the daemon's protocol and without an engine. The first line of a batch's first file is its command.
 
     ok                  publishes (the default)
     reject WHY          rejects
@@ -6,12 +6,12 @@
     break WHY           fails, not retryable
     die                 kills itself
     die-once            kills itself in the first attempt
-    hang                says nothing any more
-    slow SECONDS        reports progress for so long, then publishes
-    babble              sends what is no message
+    hang                sends nothing more
+    slow SECONDS        reports progress for this time, then publishes
+    babble              sends a line that is no message
 
-Its lake is one file of JSON lines, a manifest: publishing appends a line. LAKE/refuse makes it refuse to start, LAKE/crash makes
-it end at once.
+Its lake is a manifest of JSON lines: publishing appends a line. With the file LAKE/refuse it refuses to start, with
+LAKE/crash it ends at once.
 """
 
 import datetime as dt
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from pipeline import contract
 from pipeline.contract import FileCounts, Outcome, Progress, Ready, Refused, Result, RuleResult, Settings, WorkOrder
-from pipeline.contract.packed_files import opened
+from pipeline.contract.packed_files import open_unpacked
 
 
 class Worker:
@@ -105,7 +105,7 @@ class Worker:
     def first_line(self, order: WorkOrder) -> str:
         if not order.files:
             return "ok"
-        with opened(Path(order.files[0].path), order.files[0].name) as content:
+        with open_unpacked(Path(order.files[0].path), order.files[0].name) as content:
             return content.readline().decode().rstrip("\n")
 
     def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:

@@ -63,7 +63,7 @@ def trials(config: Config) -> Diagnostics:
 
 
 def _spark(settings: Settings, environ: Mapping[str, str]) -> Diagnostics:
-    master = contract.masked(settings.master)
+    master = contract.mask_secrets(settings.master)
     yield ok("engine", f"spark, master {master}, {settings.driver_memory} for the driver")
     java = yield from _java(environ)
     jars = yield from _jars(settings.jars_path)
@@ -103,7 +103,7 @@ def _jars(jars_path: str) -> Generator[Diagnostic, None, tuple[Path, ...]]:
 def _server(remote: str) -> Diagnostics:
     # Parameters follow the first semicolon. One of them may be a token, so they are never shown.
     server = remote.partition(";")[0]
-    shown = contract.masked(server)
+    shown = contract.mask_secrets(server)
     address = urllib.parse.urlsplit(server)
     try:
         with socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=2):

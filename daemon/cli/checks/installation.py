@@ -25,7 +25,7 @@ def python() -> Diagnostics:
 
 def sources(config: Config) -> Diagnostics:
     """Checks whether the declarations of each source can be loaded."""
-    every = contract.catalogue(config.settings.source_paths, config.settings.exclude)
+    every = contract.catalog(config.settings.source_paths, config.settings.exclude)
     usable = [s for s in every if not s.broken]
     if usable:
         yield ok("sources", ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable))

@@ -48,18 +48,18 @@ def _unpublished_versions(published: "PublishedVersions") -> Diagnostics:
         attempts = plural(len(journals), "unfinished attempt")
         yield note("tables", f"{attempts}: undone when the daemon starts its next worker")
         return
-    for table, newest in reader.newer(published).items():
+    for table, newest in reader.newer_versions(published).items():
         problem = f"{table} has version {newest}, published is {published.versions[table]}: another program's commit"
         effect = "batches of its source fail until you adopt it or undo it: docs/how-to/commits-of-others.md"
         yield bad("tables", f"{problem}; {effect}")
 
 
 def _outdated(config: Config) -> Diagnostics:
-    from pipeline.reader import definitions
+    from pipeline.reader import outdated
 
-    for source, outdated in definitions.outdated(config.settings).items():
-        if outdated is None:
+    for source, tables in outdated.outdated_by_source(config.settings).items():
+        if tables is None:
             yield note("tables", f"{source} is published, and no source of this name is declared any more")
             continue
-        for sentence in definitions.sentences(outdated):
+        for sentence in outdated.sentences(tables):
             yield note("tables", sentence)

@@ -24,9 +24,9 @@ def sources(words: tuple[str, ...], samples: tuple[str, ...], into: str, *, as_j
         raise click.UsageError("one NAME to show, or: lakegate sources new NAME --from FILE…")
     else:
         from daemon.cli import show_sources
-        from pipeline.reader.describe import described
+        from pipeline.reader.describe import describe_sources
 
-        every = described(read_config().settings)
+        every = describe_sources(read_config().settings)
         if words:
             show_sources.print_source(every, words[0], as_json=as_json)
         else:

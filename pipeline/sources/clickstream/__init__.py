@@ -1,1 +1,1 @@
-"""The source `clickstream`: what visitors of a shop did, seen with what each item was at that very millisecond."""
+"""The source `clickstream`: events of shop visitors, joined to the state of each item at that millisecond."""

@@ -1,8 +1,8 @@
-"""Each event with what its item was at that millisecond, and where in the category tree. Declarations only."""
+"""Each event with the state of its item at that millisecond, and its category. Declarations only."""
 
 from pipeline.model import Derived, Enriched, Hierarchy, HierarchyJoin, PointInTimeJoin, Rule
 
-# Values of properties are text of whatever kind: only what has the form is cast, everything else is unknown.
+# Property values are free text. Only a value of the expected form is cast; any other value counts as unknown.
 NUMBER = r"value RLIKE '^[0-9]{1,18}\\z'"
 PRICE = r"value RLIKE '^n[0-9]{1,15}([.][0-9]{1,3})?\\z'"
 
@@ -11,39 +11,40 @@ CATEGORIES = Hierarchy(
     upstream="category_tree",
     id="categoryid",
     parent="parentid",
-    description="Each category with the top of its branch.",
+    description="Each category with the root of its branch.",
 )
 
 
-def property_of_the_item(prefix: str, which: str, give: Derived) -> PointInTimeJoin:
-    """Declares the join of one property: its value at the event's instant, and none before the first."""
+def item_property(prefix: str, property_sql: str, column: Derived) -> PointInTimeJoin:
+    """Returns the join of one property: its value at the event's instant; none before the first value."""
     return PointInTimeJoin(
         feed="item_properties",
         on=("itemid",),
         prefix=prefix,
         before_first="none",
-        where=f"property = {which}",
-        select=(give,),
+        where=f"property = {property_sql}",
+        select=(column,),
     )
 
 
 ENRICHED_EVENTS = Enriched(
     name="enriched_events",
     upstream="events",
-    description="An event with its item's category, availability and price as they were at its millisecond, and the category's place in the tree.",
+    description="An event with the category, availability and price of its item at that millisecond, "
+    "and the parent and root of the category.",
     as_of="event_time",
     joins=(
-        property_of_the_item(
+        item_property(
             "category_",
             "'categoryid'",
             Derived("category_id", "BIGINT", f"CASE WHEN {NUMBER} THEN CAST(value AS BIGINT) END"),
         ),
-        property_of_the_item(
+        item_property(
             "available_",
             "'available'",
             Derived("available", "BOOLEAN", "CASE value WHEN '1' THEN true WHEN '0' THEN false END"),
         ),
-        property_of_the_item(
+        item_property(
             "price_",
             "$price_property",
             Derived("price", "DECIMAL(18,3)", f"CASE WHEN {PRICE} THEN CAST(substring(value, 2) AS DECIMAL(18,3)) END"),
@@ -56,7 +57,7 @@ ENRICHED_EVENTS = Enriched(
             f"{name}_is_of_its_instant",
             f"_{name}_from <= event_time AND event_time < _{name}_to",
             where=f"_{name}_from IS NOT NULL",
-            description="the version that an event sees began by its time and had not ended",
+            description="the joined version is valid at the event's time",
         )
         for name in ("category", "available", "price")
     ),

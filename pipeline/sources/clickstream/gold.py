@@ -1,10 +1,10 @@
-"""The gold tables of clickstream: each one decorated function, with its grain, its columns, its sums and its checks."""
+"""The gold tables of clickstream: one decorated function each, with grain, columns, sums and checks."""
 
 from typing import TYPE_CHECKING
 
 from pipeline.model import Rule, aggregate, recompute, select_rows
 
-if TYPE_CHECKING:  # the declarations are read where no engine is
+if TYPE_CHECKING:  # declarations are also loaded without an engine
     from pyspark.sql import DataFrame
 
 PRICE = "DECIMAL(18,3)"
@@ -14,7 +14,7 @@ MOST_VIEWED = 100
 
 
 def rate(part: str, of: str) -> str:
-    """Writes SQL for a ratio to four places; null where there is nothing to divide by."""
+    """Returns SQL for a ratio with four decimal places; null for a divisor of 0."""
     return f"CAST(CAST({part} AS DECIMAL(24,6)) / nullif(CAST({of} AS DECIMAL(20,2)), 0) AS {RATE})"
 
 
@@ -22,11 +22,14 @@ def rate(part: str, of: str) -> str:
     upstream="enriched_events",
     where="event = 'transaction'",
     grain=("event_time", "transactionid", "visitorid", "itemid"),
-    columns=f"""transactionid BIGINT, event_time TIMESTAMP, event_date DATE, visitorid BIGINT, itemid BIGINT, category_id BIGINT, price {PRICE}""",
+    columns=(
+        "transactionid BIGINT, event_time TIMESTAMP, event_date DATE, visitorid BIGINT, itemid BIGINT, "
+        f"category_id BIGINT, price {PRICE}"
+    ),
     checks=(Rule("price_is_not_negative", "price IS NULL OR price >= 0"),),
 )
 def fact_sales(events: "DataFrame") -> "DataFrame":
-    """A row for each item of a transaction, with the category and price of that millisecond."""
+    """A row per item of a transaction, with the category and price at that millisecond."""
     return events
 
 
@@ -38,7 +41,7 @@ def fact_sales(events: "DataFrame") -> "DataFrame":
     checks=(Rule("transactions_are_not_more_than_items", "transactions <= items_sold"),),
 )
 def daily_sales_by_category(sales: "DataFrame") -> "DataFrame":
-    """Transactions, items and revenue by day and by the category that an item had when it was sold."""
+    """Transactions, items and revenue by day and by the category of the item at the time of the sale."""
     sold = sales.where("category_id IS NOT NULL").selectExpr(
         "event_date", "category_id", "transactionid", "1 AS items", "coalesce(price, 0) AS price"
     )
@@ -55,7 +58,7 @@ def daily_sales_by_category(sales: "DataFrame") -> "DataFrame":
 
 
 def whether(event: str) -> str:
-    """Writes SQL for 1 where one event at least is of this kind, else 0."""
+    """Returns SQL for 1 if at least one event is of this kind, else 0."""
     return f"max(CASE WHEN event = '{event}' THEN 1 ELSE 0 END)"
 
 
@@ -64,8 +67,9 @@ def whether(event: str) -> str:
     grain=("itemid",),
     per=("visitorid",),
     columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
-        _views BIGINT""",
-    # Nearly every event is a pair of item and visitor of its own: to keep count of the pairs would cost more than to look at the touched ones.
+        _views BIGINT""",  # noqa: E501
+    # Nearly every event is a new pair of item and visitor. To store a count per pair would cost more than to read the
+    # events of the changed pairs again.
     sum={
         "unique_views": whether("view"),
         "unique_addtocarts": whether("addtocart"),
@@ -75,7 +79,7 @@ def whether(event: str) -> str:
     checks=(Rule("visitors_are_not_more_than_views", "unique_views <= _views"),),
 )
 def funnel(sums: "DataFrame") -> "DataFrame":
-    """How many visitors viewed an item, put it into the cart and bought it, and the rates from step to step."""
+    """The number of visitors who viewed an item, put it into the cart and bought it, and the rates between steps."""
     rates = {
         "view_to_cart_rate": rate("unique_addtocarts", "unique_views"),
         "cart_to_purchase_rate": rate("unique_purchases", "unique_addtocarts"),
@@ -91,7 +95,7 @@ def funnel(sums: "DataFrame") -> "DataFrame":
     checks=(Rule("rank_is_within_the_list", f"rank BETWEEN 1 AND {MOST_VIEWED}"),),
 )
 def top_viewed_items(items: "DataFrame") -> "DataFrame":
-    """The items that were viewed most, the lower number first where views are equal."""
+    """The most viewed items. Of items with equal views the lower id comes first."""
     viewed = items.where("_views > 0").selectExpr("itemid", "_views AS views", "unique_views AS unique_visitors")
     first = viewed.orderBy("views", "itemid", ascending=[False, True]).limit(MOST_VIEWED)
     return first.selectExpr("*", "row_number() OVER (ORDER BY views DESC, itemid) AS rank")
@@ -104,7 +108,7 @@ def top_viewed_items(items: "DataFrame") -> "DataFrame":
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP",
 )
 def visitor_purchases(sales: "DataFrame") -> "DataFrame":
-    """What each visitor bought: in how many transactions, for how much, and when last."""
+    """The purchases of each visitor: number of transactions, total spend, time of the last one."""
     bought = sales.selectExpr("visitorid", "transactionid", "coalesce(price, 0) AS price", "event_time")
     by_transaction = bought.groupBy("visitorid", "transactionid").agg({"price": "sum", "event_time": "max"})
     by_visitor = by_transaction.groupBy("visitorid").agg(
@@ -125,9 +129,10 @@ def visitor_purchases(sales: "DataFrame") -> "DataFrame":
     columns=f"visitorid BIGINT, purchases BIGINT, spend {MONEY}, last_purchase_at TIMESTAMP, segment STRING",
 )
 def visitor_segments(visitors: "DataFrame") -> "DataFrame":
-    """Visitors with a purchase by how they rank in spend; who spent the same shares a rank."""
+    """Visitors with a purchase, in segments by their rank in spend. Equal spend gives an equal rank."""
     ranked = visitors.selectExpr("*", "rank() OVER (ORDER BY spend DESC) AS rank")
     return ranked.selectExpr(
         "*",
-        "CASE WHEN rank <= 500 THEN 'Top 500 Spenders' WHEN rank <= 5000 THEN 'Top 5000 Spenders' ELSE 'Other' END AS segment",
+        "CASE WHEN rank <= 500 THEN 'Top 500 Spenders' WHEN rank <= 5000 THEN 'Top 5000 Spenders'"
+        " ELSE 'Other' END AS segment",
     )

@@ -1,4 +1,4 @@
-"""How events may come: as a stream, each settled file without a trigger. Declarations only."""
+"""The stream of events: each settled file is taken without a trigger. Declarations only."""
 
 from pipeline.model import Setting, Stream
 

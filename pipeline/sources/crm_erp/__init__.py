@@ -1,1 +1,1 @@
-"""The source `crm_erp`: customers, products and sales of a CRM, with what an ERP knows of the same customers and products."""
+"""The source `crm_erp`: customers, products and sales of a CRM, completed with the data of an ERP."""

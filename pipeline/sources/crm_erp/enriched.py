@@ -1,4 +1,4 @@
-"""Customers and products as both systems know them, and each sale with the version of its product. Declarations only."""
+"""Customers and products with the data of both systems, and each sale with its product version. Declarations only."""
 
 from pipeline.model import Derived, Enriched, LatestJoin, PointInTimeJoin
 
@@ -6,7 +6,7 @@ CUSTOMERS = Enriched(
     name="customers",
     upstream="crm_customers",
     prefix="crm_",
-    description="A customer of the CRM with what the ERP knows of them now.",
+    description="A customer of the CRM with the current data of the ERP.",
     joins=(
         LatestJoin(feed="erp_customers", on=("customer_number",), prefix="erp_", columns=("birth_date", "gender")),
         LatestJoin(feed="erp_locations", on=("customer_number",), prefix="erp_", columns=("country",)),
@@ -36,8 +36,8 @@ PRODUCTS = Enriched(
 SALES = Enriched(
     name="sales",
     upstream="crm_sales",
-    description="A line of an order with the version of its product that was valid on its day, or else the product's first.",
-    # A sale without a date is older than anything: like one from before the first version, it takes that.
+    description="A line of an order with the product version that was valid on its day, else with the first version.",
+    # A sale without a date gets the oldest timestamp, so that it joins the first version of its product.
     as_of="coalesce(CAST(order_date AS TIMESTAMP), TIMESTAMP '0001-01-01 00:00:00')",
     joins=(
         PointInTimeJoin(
@@ -49,7 +49,8 @@ SALES = Enriched(
         Derived(
             "product_match",
             "STRING",
-            "CASE WHEN _product_from <= CAST(order_date AS TIMESTAMP) THEN 'by_date' WHEN _product_from IS NOT NULL THEN 'earliest_version' END",
+            "CASE WHEN _product_from <= CAST(order_date AS TIMESTAMP) THEN 'by_date'"
+            " WHEN _product_from IS NOT NULL THEN 'earliest_version' END",
         ),
         Derived("profit", "DECIMAL(20,2)", "sales_amount - sls_quantity * cost"),
         # `trunc` fails before 1677 and after 2262 on one engine.

@@ -1,17 +1,20 @@
-"""What the CRM and the ERP deliver: six files, each whole every time, and how their values are put right. Declarations only."""
+"""The feeds of the CRM and the ERP: six files, each a snapshot, and the repair of their values. Declarations only.
+
+The text of `columns` is hashed into the fingerprint with its line breaks, so its long lines stay as they are.
+"""
 
 from pipeline.model import HIGH, LOW, MEDIUM, REJECT, REPAIR, Derived, Feed, Reference, Rule, Scd2, Snapshot, Source
 from pipeline.sources.crm_erp.enriched import CUSTOMERS, PRODUCTS, SALES
 
 
 def day(digits: str) -> str:
-    """Writes SQL for the date that eight digits name; null where they name none."""
+    """Returns SQL for the date of eight digits, yyyymmdd; null for digits that are no date."""
     parts = ", ".join(f"substring({digits}, {start}, {length})" for start, length in ((1, 4), (5, 2), (7, 2)))
     return rf"CASE WHEN {digits} RLIKE '^[12][0-9]{{7}}\\z' THEN try_cast(concat_ws('-', {parts}) AS DATE) END"
 
 
 def spelt_out(code: str, names: dict[str, str]) -> str:
-    """Writes SQL for the name of a code, whatever its case and the spaces around it; n/a for any other."""
+    """Returns SQL for the name of a code, without regard to case and outer spaces; n/a for an unknown code."""
     cases = " ".join(f"WHEN '{short}' THEN '{name}'" for short, name in names.items())
     return f"CASE upper(trim({code})) {cases} ELSE 'n/a' END"
 
@@ -21,10 +24,10 @@ SEXES = {"M": "Male", "MALE": "Male", "F": "Female", "FEMALE": "Female"}
 crm_customers = Feed(
     name="crm_customers",
     files="cust_info*.csv",
-    description="Customers as the CRM has them; one that was entered twice counts as it was entered last.",
+    description="Customers of the CRM. Of a customer who was entered twice, the last entry counts.",
     columns="""
         cst_id INT NOT NULL, cst_key STRING NOT NULL, cst_firstname STRING, cst_lastname STRING, cst_marital_status STRING, cst_gndr STRING,
-        cst_create_date DATE""",
+        cst_create_date DATE""",  # noqa: E501
     key=("cst_id",),
     stored_as=Scd2(tie_breaker=("cst_create_date",)),
     snapshot=True,
@@ -63,7 +66,7 @@ crm_customers = Feed(
             "gender <> 'n/a'",
             severity=LOW,
             action=REPAIR,
-            description="M or F; for anything else the ERP is asked",
+            description="M or F; for any other value the ERP decides",
         ),
     ),
     references=(
@@ -75,10 +78,10 @@ crm_customers = Feed(
 crm_products = Feed(
     name="crm_products",
     files="prd_info*.csv",
-    description="The versions of each product by their start dates; the end dates of the file overlap and go backwards, and decide nothing.",
+    description="The versions of each product by start date. The end dates in the file overlap and are not used.",
     columns="""
         prd_id INT NOT NULL, prd_key STRING NOT NULL, prd_nm STRING, prd_cost DECIMAL(12,2), prd_line STRING, prd_start_dt DATE NOT NULL,
-        prd_end_dt DATE""",
+        prd_end_dt DATE""",  # noqa: E501
     key=("product_number",),
     stored_as=Snapshot(valid_from="prd_start_dt"),
     snapshot=True,
@@ -120,7 +123,7 @@ crm_sales = Feed(
     description="Lines of orders.",
     columns="""
         sls_ord_num STRING NOT NULL, sls_prd_key STRING NOT NULL, sls_cust_id INT, sls_order_dt STRING, sls_ship_dt STRING, sls_due_dt STRING,
-        sls_sales DECIMAL(12,2), sls_quantity INT NOT NULL, sls_price DECIMAL(12,2)""",
+        sls_sales DECIMAL(12,2), sls_quantity INT NOT NULL, sls_price DECIMAL(12,2)""",  # noqa: E501
     key=("sls_ord_num", "product_number"),
     stored_as=Snapshot(),
     snapshot=True,
@@ -130,13 +133,15 @@ crm_sales = Feed(
         Derived("order_date", "DATE", day("sls_order_dt")),
         Derived("shipping_date", "DATE", day("sls_ship_dt")),
         Derived("due_date", "DATE", day("sls_due_dt")),
-        # Price before amount: what is right of the one tells what is wrong with the other.
+        # The price is cleaned before the amount, because the amount is checked against the cleaned price.
         Derived(
             "price",
             "DECIMAL(18,4)",
-            "coalesce(abs(nullif(sls_price, 0)), CAST(abs(sls_sales) AS DECIMAL(18,6)) / nullif(CAST(sls_quantity AS DECIMAL(10,0)), 0))",
+            "coalesce(abs(nullif(sls_price, 0)), CAST(abs(sls_sales) AS DECIMAL(18,6)) / nullif(CAST(sls_quantity AS"
+            " DECIMAL(10,0)), 0))",
         ),
-        # An amount that gave its price stands as it is: three for 25.00 cost 25.00, although a third of it has no end.
+        # An amount that gave the price stays: three pieces for 25.00 cost 25.00, although three times the rounded price
+        # is another amount.
         Derived(
             "sales_amount",
             "DECIMAL(18,2)",
@@ -186,7 +191,7 @@ crm_sales = Feed(
 erp_customers = Feed(
     name="erp_customers",
     files="CUST_AZ12*.csv",
-    description="Birth date and gender of customers, whose numbers carry an older system's prefix here and there.",
+    description="Birth date and gender of customers. Some customer numbers have the prefix of an older system.",
     columns="CID STRING NOT NULL, BDATE DATE, GEN STRING",
     key=("customer_number",),
     stored_as=Scd2(),
@@ -209,7 +214,7 @@ erp_customers = Feed(
             "gender <> 'n/a'",
             severity=LOW,
             action=REPAIR,
-            description="Male or Female, spelt out or not; anything else is n/a",
+            description="Male, Female, M or F; anything else is n/a",
         ),
     ),
     references=(Reference("erp_customer_is_in_the_crm", "crm_customers", ("customer_number",), severity=MEDIUM),),
@@ -218,7 +223,7 @@ erp_customers = Feed(
 erp_locations = Feed(
     name="erp_locations",
     files="LOC_A101*.csv",
-    description="The country of customers, whose numbers are written with a dash here.",
+    description="The country of customers. The customer numbers have a dash in this file.",
     columns="CID STRING NOT NULL, CNTRY STRING",
     key=("customer_number",),
     stored_as=Scd2(),
@@ -228,8 +233,8 @@ erp_locations = Feed(
         Derived(
             "country",
             "STRING",
-            "CASE WHEN upper(trim(CNTRY)) IN ('US', 'USA') THEN 'United States' WHEN upper(trim(CNTRY)) = 'DE' THEN 'Germany'"
-            " ELSE coalesce(nullif(trim(CNTRY), ''), 'n/a') END",
+            "CASE WHEN upper(trim(CNTRY)) IN ('US', 'USA') THEN 'United States'"
+            " WHEN upper(trim(CNTRY)) = 'DE' THEN 'Germany' ELSE coalesce(nullif(trim(CNTRY), ''), 'n/a') END",
         ),
     ),
     rules=(
@@ -248,7 +253,7 @@ erp_locations = Feed(
 erp_categories = Feed(
     name="erp_categories",
     files="PX_CAT_G1V2*.csv",
-    description="What the first five characters of a product's key stand for.",
+    description="The product categories. The first five characters of a product's key are a category id.",
     columns="ID STRING NOT NULL, CAT STRING NOT NULL, SUBCAT STRING NOT NULL, MAINTENANCE STRING NOT NULL",
     key=("category_id",),
     stored_as=Scd2(),

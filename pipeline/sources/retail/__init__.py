@@ -1,1 +1,1 @@
-"""The source `retail`: a shop's orders, customers, products, stock and shipments."""
+"""The source `retail`: orders, customers, products, stock and shipments of a shop."""

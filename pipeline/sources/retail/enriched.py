@@ -1,11 +1,11 @@
-"""Each retail order in the world of its day. Declarations only."""
+"""Each retail order with its customer, product, stock and shipment. Declarations only."""
 
 from pipeline.model import HIGH, LOW, MEDIUM, Derived, Enriched, LatestJoin, PointInTimeJoin, Rule
 
 ENRICHED_ORDERS = Enriched(
     name="enriched_orders",
     upstream="orders",
-    description="An order with its customer, product and stock as they were at the end of its day, and its newest shipment.",
+    description="An order with its customer, product and stock at the end of its day, and its newest shipment.",
     as_of="CAST(date_add(order_date, 1) AS TIMESTAMP) - INTERVAL '1' MICROSECOND",
     joins=(
         PointInTimeJoin(feed="customers", on=("customer_id",), prefix="customer_"),
@@ -21,7 +21,8 @@ ENRICHED_ORDERS = Enriched(
                 Derived(
                     "inventory_stock_status",
                     "STRING",
-                    "CASE WHEN sum(available_quantity) = 0 THEN 'Out of Stock' WHEN sum(available_quantity) <= sum(reorder_level) THEN 'Reorder Required'"
+                    "CASE WHEN sum(available_quantity) = 0 THEN 'Out of Stock'"
+                    " WHEN sum(available_quantity) <= sum(reorder_level) THEN 'Reorder Required'"
                     " WHEN sum(available_quantity) <= 2 * sum(reorder_level) THEN 'Low Stock' ELSE 'In Stock' END",
                 ),
                 Derived("warehouse_count", "BIGINT", "count(*)"),
@@ -40,21 +41,24 @@ ENRICHED_ORDERS = Enriched(
         Derived(
             "estimated_clv",
             "DECIMAL(20,2)",
-            "order_amount * CASE customer_tier WHEN 'premium' THEN 10 WHEN 'gold' THEN 7 WHEN 'silver' THEN 5 ELSE 3 END",
+            "order_amount * CASE customer_tier WHEN 'premium' THEN 10 WHEN 'gold' THEN 7 WHEN 'silver' THEN 5"
+            " ELSE 3 END",
         ),
         Derived(
             "season",
             "STRING",
-            "CASE WHEN month(order_date) IN (12, 1, 2) THEN 'Winter' WHEN month(order_date) IN (3, 4, 5) THEN 'Spring'"
-            " WHEN month(order_date) IN (6, 7, 8) THEN 'Summer' ELSE 'Fall' END",
+            "CASE WHEN month(order_date) IN (12, 1, 2) THEN 'Winter'"
+            " WHEN month(order_date) IN (3, 4, 5) THEN 'Spring' WHEN month(order_date) IN (6, 7, 8) THEN 'Summer'"
+            " ELSE 'Fall' END",
         ),
         Derived("day_of_week", "INT", "dayofweek(order_date)"),
         Derived("is_weekend", "BOOLEAN", "dayofweek(order_date) IN (1, 7)"),
         Derived(
             "time_of_day",
             "STRING",
-            "CASE WHEN hour(created_timestamp) < 6 THEN 'Early Morning' WHEN hour(created_timestamp) < 12 THEN 'Morning'"
-            " WHEN hour(created_timestamp) < 18 THEN 'Afternoon' ELSE 'Evening' END",
+            "CASE WHEN hour(created_timestamp) < 6 THEN 'Early Morning'"
+            " WHEN hour(created_timestamp) < 12 THEN 'Morning' WHEN hour(created_timestamp) < 18 THEN 'Afternoon'"
+            " ELSE 'Evening' END",
         ),
     ),
     rules=(

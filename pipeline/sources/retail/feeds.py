@@ -1,16 +1,20 @@
-"""What retail delivers: five feeds, their rules, their history. Declarations only."""
+"""The feeds of retail: five feeds with their rules and history. Declarations only.
+
+The text of `columns` is hashed into the fingerprint with its line breaks, so its long lines stay as they are.
+"""
 
 from pipeline.model import HIGH, LOW, MEDIUM, REJECT, Derived, Feed, Reference, Rule, Scd2, Setting, Source
 from pipeline.sources.retail.enriched import ENRICHED_ORDERS
 
-DAY = "to_date(effective_from)"  # derived columns are as of the row's own day, so that they too are a pure function of the event
+# Derived columns are computed as of the row's own day. So they depend on the event alone, like the other columns.
+DAY = "to_date(effective_from)"
 LENGTH = "[0-9]{1,6}([.][0-9]{1,3})?"
 VOLUME = " * ".join(f"try_cast(split_part(dimensions_cm, 'x', {n}) AS DECIMAL(9,3))" for n in (1, 2, 3))
 
 orders = Feed(
     name="orders",
     files="orders_*.csv",
-    description="Orders as the shop system sees them; an order comes again whenever it moves on.",
+    description="Orders of the shop system. An order is sent again with each new status.",
     columns="""
         order_id STRING NOT NULL, customer_id STRING NOT NULL, product_id STRING NOT NULL, order_date DATE NOT NULL,
         order_amount DECIMAL(12,2) NOT NULL, currency STRING NOT NULL, payment_method STRING NOT NULL,
@@ -24,7 +28,7 @@ orders = Feed(
             "currency = $currency",
             severity=HIGH,
             action=REJECT,
-            description="sums over currencies mean nothing",
+            description="amounts in different currencies cannot be added",
         ),
         Rule("order_amount_is_reasonable", "order_amount BETWEEN 1 AND 10000", severity=HIGH),
         Rule(
@@ -44,12 +48,12 @@ orders = Feed(
 customers = Feed(
     name="customers",
     files="customers_*.csv",
-    description="Customers with their tier and address; a login alone opens no version.",
+    description="Customers with tier and address. A new login alone starts no version.",
     columns="""
         customer_id STRING NOT NULL, first_name STRING NOT NULL, last_name STRING NOT NULL, email STRING NOT NULL, phone STRING NOT NULL,
         date_of_birth DATE NOT NULL, registration_date DATE NOT NULL, address STRING NOT NULL, city STRING NOT NULL, state STRING NOT NULL,
         zip_code STRING NOT NULL, country STRING NOT NULL, customer_tier STRING NOT NULL, last_login TIMESTAMP NOT NULL,
-        created_timestamp TIMESTAMP NOT NULL""",
+        created_timestamp TIMESTAMP NOT NULL""",  # noqa: E501
     key=("customer_id",),
     stored_as=Scd2(sequence_by="created_timestamp", track_history_except=("last_login",)),
     rules=(
@@ -68,17 +72,20 @@ customers = Feed(
             "age",
             "INT",
             f"year({DAY}) - year(date_of_birth)"
-            f" - CASE WHEN 100 * month({DAY}) + day({DAY}) < 100 * month(date_of_birth) + day(date_of_birth) THEN 1 ELSE 0 END",
+            f" - CASE WHEN 100 * month({DAY}) + day({DAY}) < 100 * month(date_of_birth) + day(date_of_birth) THEN 1"
+            " ELSE 0 END",
         ),
         Derived(
             "age_segment",
             "STRING",
-            "CASE WHEN age < 25 THEN 'Gen Z' WHEN age < 40 THEN 'Millennial' WHEN age < 55 THEN 'Gen X' ELSE 'Boomer+' END",
+            "CASE WHEN age < 25 THEN 'Gen Z' WHEN age < 40 THEN 'Millennial' WHEN age < 55 THEN 'Gen X'"
+            " ELSE 'Boomer+' END",
         ),
         Derived(
             "registration_stage",
             "STRING",
-            f"CASE WHEN datediff({DAY}, registration_date) < 30 THEN 'New' WHEN datediff({DAY}, registration_date) < 365 THEN 'Active' ELSE 'Established' END",
+            f"CASE WHEN datediff({DAY}, registration_date) < 30 THEN 'New'"
+            f" WHEN datediff({DAY}, registration_date) < 365 THEN 'Active' ELSE 'Established' END",
         ),
     ),
 )
@@ -86,12 +93,12 @@ customers = Feed(
 products = Feed(
     name="products",
     files="products_*.csv",
-    description="The catalogue: prices, sizes, what is no longer sold.",
+    description="The product catalog: prices, sizes, discontinued products.",
     columns="""
         product_id STRING NOT NULL, product_name STRING NOT NULL, category STRING NOT NULL, subcategory STRING NOT NULL, brand STRING NOT NULL,
         price DECIMAL(12,2) NOT NULL, currency STRING NOT NULL, stock_quantity INT NOT NULL, weight_kg DECIMAL(10,3) NOT NULL,
         dimensions_cm STRING NOT NULL, color STRING NOT NULL, material STRING NOT NULL, description STRING NOT NULL, launch_date DATE NOT NULL,
-        discontinued BOOLEAN NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
+        discontinued BOOLEAN NOT NULL, created_timestamp TIMESTAMP NOT NULL""",  # noqa: E501
     key=("product_id",),
     stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
@@ -107,7 +114,8 @@ products = Feed(
         Derived(
             "price_segment",
             "STRING",
-            "CASE WHEN price < 50 THEN 'Budget' WHEN price < 150 THEN 'Mid-range' WHEN price < 300 THEN 'Premium' ELSE 'Luxury' END",
+            "CASE WHEN price < 50 THEN 'Budget' WHEN price < 150 THEN 'Mid-range' WHEN price < 300 THEN 'Premium'"
+            " ELSE 'Luxury' END",
         ),
         Derived(
             "stock_status",
@@ -118,13 +126,15 @@ products = Feed(
         Derived(
             "launch_stage",
             "STRING",
-            f"CASE WHEN datediff({DAY}, launch_date) < 30 THEN 'New' WHEN datediff({DAY}, launch_date) < 365 THEN 'Growth'"
-            " WHEN discontinued THEN 'Discontinued' ELSE 'Mature' END",
+            f"CASE WHEN datediff({DAY}, launch_date) < 30 THEN 'New'"
+            f" WHEN datediff({DAY}, launch_date) < 365 THEN 'Growth' WHEN discontinued THEN 'Discontinued'"
+            " ELSE 'Mature' END",
         ),
         Derived(
             "volume_cm3",
             "DECIMAL(18,3)",
-            # `\z` is the very end; `$` stands before a line end, too, on one engine. A volume too large is null.
+            # `\z` is the end of the text; on one engine `$` also matches before a final line break.
+            # A volume that is too large becomes null.
             rf"CASE WHEN dimensions_cm RLIKE '^{LENGTH}x{LENGTH}x{LENGTH}\\z'"
             f" THEN try_cast({VOLUME} AS DECIMAL(18,3)) END",
         ),
@@ -143,7 +153,7 @@ inventory = Feed(
     columns="""
         inventory_id STRING NOT NULL, product_id STRING NOT NULL, warehouse_id STRING NOT NULL, warehouse_name STRING NOT NULL, location STRING NOT NULL,
         stock_quantity INT NOT NULL, reserved_quantity INT NOT NULL, available_quantity INT NOT NULL, reorder_level INT NOT NULL,
-        last_restocked DATE NOT NULL, last_audit DATE NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
+        last_restocked DATE NOT NULL, last_audit DATE NOT NULL, created_timestamp TIMESTAMP NOT NULL""",  # noqa: E501
     key=("warehouse_id", "product_id"),
     stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
@@ -164,13 +174,15 @@ inventory = Feed(
         Derived(
             "stock_status",
             "STRING",
-            "CASE WHEN available_quantity = 0 THEN 'Out of Stock' WHEN available_quantity <= reorder_level THEN 'Reorder Required'"
+            "CASE WHEN available_quantity = 0 THEN 'Out of Stock'"
+            " WHEN available_quantity <= reorder_level THEN 'Reorder Required'"
             " WHEN available_quantity <= 2 * CAST(reorder_level AS BIGINT) THEN 'Low Stock' ELSE 'In Stock' END",
         ),
         Derived(
             "audit_status",
             "STRING",
-            f"CASE WHEN datediff({DAY}, last_audit) > 90 THEN 'Overdue' WHEN datediff({DAY}, last_audit) > 60 THEN 'Due Soon' ELSE 'Current' END",
+            f"CASE WHEN datediff({DAY}, last_audit) > 90 THEN 'Overdue'"
+            f" WHEN datediff({DAY}, last_audit) > 60 THEN 'Due Soon' ELSE 'Current' END",
         ),
     ),
 )
@@ -178,12 +190,12 @@ inventory = Feed(
 shipping = Feed(
     name="shipping",
     files="shipping_*.csv",
-    description="Shipments of orders; shipment ids are used again for other orders.",
+    description="Shipments of orders. A shipment id can be reused for another order.",
     columns="""
         shipping_id STRING NOT NULL, order_id STRING NOT NULL, tracking_number STRING NOT NULL, carrier STRING NOT NULL, service_type STRING NOT NULL,
         origin_warehouse STRING NOT NULL, destination_address STRING NOT NULL, shipping_cost DECIMAL(12,2) NOT NULL, currency STRING NOT NULL,
         estimated_delivery DATE NOT NULL, actual_delivery DATE, shipping_status STRING NOT NULL, package_weight DECIMAL(10,3) NOT NULL,
-        package_dimensions STRING NOT NULL, insurance_value DECIMAL(12,2) NOT NULL, created_timestamp TIMESTAMP NOT NULL""",
+        package_dimensions STRING NOT NULL, insurance_value DECIMAL(12,2) NOT NULL, created_timestamp TIMESTAMP NOT NULL""",  # noqa: E501
     key=("order_id", "shipping_id"),
     stored_as=Scd2(sequence_by="created_timestamp"),
     rules=(
@@ -199,13 +211,15 @@ shipping = Feed(
         Derived(
             "delivery_performance",
             "STRING",
-            "CASE WHEN actual_delivery IS NULL THEN 'Pending' WHEN actual_delivery <= estimated_delivery THEN 'On Time'"
+            "CASE WHEN actual_delivery IS NULL THEN 'Pending'"
+            " WHEN actual_delivery <= estimated_delivery THEN 'On Time'"
             " WHEN datediff(actual_delivery, estimated_delivery) = 1 THEN 'Slightly Delayed' ELSE 'Delayed' END",
         ),
         Derived(
             "cost_category",
             "STRING",
-            "CASE WHEN shipping_cost < 10 THEN 'Low Cost' WHEN shipping_cost < 20 THEN 'Medium Cost' ELSE 'High Cost' END",
+            "CASE WHEN shipping_cost < 10 THEN 'Low Cost' WHEN shipping_cost < 20 THEN 'Medium Cost'"
+            " ELSE 'High Cost' END",
         ),
         Derived("cost_per_kg", "DECIMAL(18,4)", "CAST(shipping_cost AS DECIMAL(18,4)) / nullif(package_weight, 0)"),
     ),

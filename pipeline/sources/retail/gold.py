@@ -1,25 +1,29 @@
-"""The gold tables of retail: each one decorated function, with its grain, its columns, its sums and its checks."""
+"""The gold tables of retail: one decorated function each, with grain, columns, sums and checks.
+
+The text of `columns` is hashed into the fingerprint with its line breaks, so its long lines stay as they are.
+"""
 
 from typing import TYPE_CHECKING
 
 from pipeline.model import Rule, aggregate, recompute, select_rows
 
-if TYPE_CHECKING:  # the declarations are read where no engine is
+if TYPE_CHECKING:  # declarations are also loaded without an engine
     from pyspark.sql import DataFrame
 
 MONEY = "DECIMAL(30,6)"
 MEAN = "DECIMAL(30,4)"
 CUSTOMER = """first_name STRING, last_name STRING, email STRING, phone STRING, date_of_birth DATE, registration_date DATE, address STRING, city STRING,
-    state STRING, zip_code STRING, country STRING, customer_tier STRING, age INT, age_segment STRING, registration_stage STRING"""
+    state STRING, zip_code STRING, country STRING, customer_tier STRING, age INT, age_segment STRING, registration_stage STRING"""  # noqa: E501
 PRODUCT = """product_name STRING, category STRING, subcategory STRING, brand STRING, price DECIMAL(12,2), currency STRING, stock_quantity INT,
     weight_kg DECIMAL(10,3), dimensions_cm STRING, color STRING, material STRING, description STRING, launch_date DATE, discontinued BOOLEAN,
-    price_segment STRING, stock_status STRING, launch_stage STRING, volume_cm3 DECIMAL(18,3), density_kg_per_cm3 DECIMAL(18,9)"""
+    price_segment STRING, stock_status STRING, launch_stage STRING, volume_cm3 DECIMAL(18,3), density_kg_per_cm3 DECIMAL(18,9)"""  # noqa: E501
 
 
 def ratio(total: str, of: str) -> str:
-    """Writes SQL for a mean or ratio to four places; null where there is nothing to divide by.
+    """Returns SQL for a mean or ratio with four decimal places; null for a divisor of 0.
 
-    Engines divide to ten places and more and round to four: both then give the same figure.
+    Every engine computes at least ten places of a quotient of these types. The cast rounds it to four, so all engines
+    return the same number.
     """
     return f"CAST(CAST({total} AS DECIMAL(30,6)) / nullif(CAST({of} AS DECIMAL(24,2)), 0) AS {MEAN})"
 
@@ -30,7 +34,7 @@ def ratio(total: str, of: str) -> str:
     row_per_batch=True,
     columns=f"""batch_id STRING, report_date DATE, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT,
         unique_products BIGINT, total_profit {MONEY}, profit_margin_percentage {MEAN}, avg_estimated_clv {MEAN}, revenue_per_customer {MEAN},
-        orders_per_customer {MEAN}, _estimated_clv {MONEY}""",
+        orders_per_customer {MEAN}, _estimated_clv {MONEY}""",  # noqa: E501
     sum={
         "total_orders": "1",
         "total_revenue": "order_amount",
@@ -44,7 +48,7 @@ def ratio(total: str, of: str) -> str:
     ),
 )
 def analytics_summary(sums: "DataFrame") -> "DataFrame":
-    """The key figures over all orders, cumulative at each batch."""
+    """The key figures of all orders up to each batch."""
     return sums.selectExpr(
         "*",
         "batch_date AS report_date",
@@ -62,7 +66,7 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
     dimension="customers",
     columns=f"""customer_id STRING, total_orders BIGINT, total_spent {MONEY}, avg_order_value {MEAN}, first_order_date DATE, last_order_date DATE,
         unique_products BIGINT, unique_categories BIGINT, total_profit {MONEY}, avg_estimated_clv {MEAN}, customer_segment STRING,
-        lifecycle_stage STRING, {CUSTOMER}, _estimated_clv {MONEY}""",
+        lifecycle_stage STRING, {CUSTOMER}, _estimated_clv {MONEY}""",  # noqa: E501
     sum={
         "total_orders": "1",
         "total_spent": "order_amount",
@@ -73,8 +77,11 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
     min={"first_order_date": "order_date"},
     max={"last_order_date": "order_date"},
     as_of_columns={
-        "lifecycle_stage": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'At Risk'"
-        " WHEN datediff($as_of, last_order_date) <= 180 THEN 'Inactive' ELSE 'Lost' END"
+        "lifecycle_stage": (
+            "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active'"
+            " WHEN datediff($as_of, last_order_date) <= 90 THEN 'At Risk'"
+            " WHEN datediff($as_of, last_order_date) <= 180 THEN 'Inactive' ELSE 'Lost' END"
+        )
     },
     checks=(
         Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"),
@@ -82,12 +89,13 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
     ),
 )
 def customer_analytics(sums: "DataFrame") -> "DataFrame":
-    """What each customer ordered and spent, who they are now, and how long ago they were last seen."""
+    """The orders and spend of each customer, the customer's current data, and the lifecycle stage."""
     return sums.selectExpr(
         "*",
         f"{ratio('total_spent', 'total_orders')} AS avg_order_value",
         f"{ratio('_estimated_clv', 'total_orders')} AS avg_estimated_clv",
-        "CASE WHEN total_spent >= 1000 AND total_orders >= 5 THEN 'VIP' WHEN total_spent >= 500 AND total_orders >= 3 THEN 'High Value'"
+        "CASE WHEN total_spent >= 1000 AND total_orders >= 5 THEN 'VIP'"
+        " WHEN total_spent >= 500 AND total_orders >= 3 THEN 'High Value'"
         " WHEN total_spent >= 200 AND total_orders >= 2 THEN 'Medium Value' ELSE 'Low Value' END AS customer_segment",
     )
 
@@ -97,24 +105,29 @@ def customer_analytics(sums: "DataFrame") -> "DataFrame":
     grain=("product_id",),
     dimension="products",
     columns=f"""product_id STRING, total_orders BIGINT, total_revenue {MONEY}, avg_order_value {MEAN}, unique_customers BIGINT, total_profit {MONEY},
-        first_order_date DATE, last_order_date DATE, performance_category STRING, product_lifecycle STRING, {PRODUCT}""",
+        first_order_date DATE, last_order_date DATE, performance_category STRING, product_lifecycle STRING, {PRODUCT}""",  # noqa: E501
     sum={"total_orders": "1", "total_revenue": "order_amount", "total_profit": "order_profit_margin"},
     count_distinct={"unique_customers": "customer_id"},
     min={"first_order_date": "order_date"},
     max={"last_order_date": "order_date"},
     as_of_columns={
-        "product_lifecycle": "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active' WHEN datediff($as_of, last_order_date) <= 90 THEN 'Declining'"
-        " WHEN discontinued THEN 'Discontinued' ELSE 'Stagnant' END"
+        "product_lifecycle": (
+            "CASE WHEN datediff($as_of, last_order_date) <= 30 THEN 'Active'"
+            " WHEN datediff($as_of, last_order_date) <= 90 THEN 'Declining' WHEN discontinued THEN 'Discontinued'"
+            " ELSE 'Stagnant' END"
+        )
     },
     checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),),
 )
 def product_analytics(sums: "DataFrame") -> "DataFrame":
-    """What each product sold, what it is now, and how it performs."""
+    """The sales of each product, the product's current data, and its performance category."""
     return sums.selectExpr(
         "*",
         f"{ratio('total_revenue', 'total_orders')} AS avg_order_value",
-        "CASE WHEN total_revenue >= 5000 AND total_orders >= 20 THEN 'Star' WHEN total_revenue >= 2000 AND total_orders >= 10 THEN 'High Performer'"
-        " WHEN total_revenue >= 500 AND total_orders >= 5 THEN 'Medium Performer' ELSE 'Low Performer' END AS performance_category",
+        "CASE WHEN total_revenue >= 5000 AND total_orders >= 20 THEN 'Star'"
+        " WHEN total_revenue >= 2000 AND total_orders >= 10 THEN 'High Performer'"
+        " WHEN total_revenue >= 500 AND total_orders >= 5 THEN 'Medium Performer'"
+        " ELSE 'Low Performer' END AS performance_category",
     )
 
 
@@ -149,7 +162,7 @@ def seasonal_analysis(sums: "DataFrame") -> "DataFrame":
     count_distinct={"products_ordered": "product_id"},
 )
 def category_analysis(sums: "DataFrame") -> "DataFrame":
-    """Orders and revenue by product category, as the product was on the order's day."""
+    """Orders and revenue by the category of the product on the order's day."""
     return sums.selectExpr("*", f"{ratio('revenue', 'orders')} AS avg_order_value")
 
 
@@ -169,12 +182,15 @@ def daily_sales(sums: "DataFrame") -> "DataFrame":
     upstream="inventory",
     key=("warehouse_id", "product_id"),
     grain=("warehouse_id", "product_id", "movement_date"),
-    columns="warehouse_id STRING, product_id STRING, movement_date DATE, opening_stock BIGINT, closing_stock BIGINT, movement BIGINT",
+    columns=(
+        "warehouse_id STRING, product_id STRING, movement_date DATE, opening_stock BIGINT, closing_stock BIGINT,"
+        " movement BIGINT"
+    ),
     checks=(Rule("stock_adds_up", "opening_stock + movement = closing_stock"),),
 )
 def inventory_movements(versions: "DataFrame") -> "DataFrame":
-    """How the stock of a product in a warehouse moved on each day that changed it; a first stock is a movement from nothing."""
-    # A delete leaves no version behind it: the end of a stretch that no other follows is a stock of nothing.
+    """The daily change of a product's stock in a warehouse. The first stock is a movement from 0."""
+    # A delete closes a version and starts none. So the end of a version counts as a stock of 0 until the next start.
     starts = versions.selectExpr(
         "*", "effective_from AS at", "CAST(stock_quantity AS BIGINT) AS closing_stock", "1 AS rank"
     )
@@ -200,7 +216,7 @@ def inventory_movements(versions: "DataFrame") -> "DataFrame":
     grain=("carrier", "delivery_performance"),
     where="is_current",
     columns=f"""carrier STRING, delivery_performance STRING, shipments BIGINT, avg_delivery_days {MEAN}, shipping_cost {MONEY},
-        _delivered BIGINT, _delivery_days BIGINT""",
+        _delivered BIGINT, _delivery_days BIGINT""",  # noqa: E501
     sum={
         "shipments": "1",
         "shipping_cost": "shipping_cost",
@@ -209,27 +225,33 @@ def inventory_movements(versions: "DataFrame") -> "DataFrame":
     },
 )
 def delivery_performance(sums: "DataFrame") -> "DataFrame":
-    """Current shipments by carrier and by how they kept their estimate."""
+    """Current shipments by carrier and delivery performance."""
     return sums.selectExpr("*", f"{ratio('_delivery_days', '_delivered')} AS avg_delivery_days")
 
 
 @select_rows(
     upstream="customers",
     grain=("customer_key",),
-    columns=f"customer_key BIGINT, customer_id STRING, {CUSTOMER}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
+    columns=(
+        f"customer_key BIGINT, customer_id STRING, {CUSTOMER}, effective_from TIMESTAMP, effective_to TIMESTAMP,"
+        " is_current BOOLEAN"
+    ),
 )
 def dim_customer(versions: "DataFrame") -> "DataFrame":
-    """A row for each version of a customer; its key is a hash of id and start, the same after every rebuild."""
+    """A row per version of a customer. The key is a hash of id and start, so it is the same after every rebuild."""
     return versions.selectExpr("*", "xxhash64(customer_id, unix_micros(effective_from)) AS customer_key")
 
 
 @select_rows(
     upstream="products",
     grain=("product_key",),
-    columns=f"product_key BIGINT, product_id STRING, {PRODUCT}, effective_from TIMESTAMP, effective_to TIMESTAMP, is_current BOOLEAN",
+    columns=(
+        f"product_key BIGINT, product_id STRING, {PRODUCT}, effective_from TIMESTAMP, effective_to TIMESTAMP,"
+        " is_current BOOLEAN"
+    ),
 )
 def dim_product(versions: "DataFrame") -> "DataFrame":
-    """A row for each version of a product; its key is a hash of id and start, the same after every rebuild."""
+    """A row per version of a product. The key is a hash of id and start, so it is the same after every rebuild."""
     return versions.selectExpr("*", "xxhash64(product_id, unix_micros(effective_from)) AS product_key")
 
 
@@ -239,7 +261,7 @@ def dim_product(versions: "DataFrame") -> "DataFrame":
     columns="date_key INT, date DATE, year INT, quarter INT, month INT, day INT, day_of_week INT, is_weekend BOOLEAN",
 )
 def dim_date(days: "DataFrame") -> "DataFrame":
-    """A row for each day with an order; its key is yyyymmdd."""
+    """A row per day with an order. The key is the number yyyymmdd."""
     return days.selectExpr(
         f"{date_key('order_date')} AS date_key",
         "order_date AS date",
@@ -256,13 +278,14 @@ def dim_date(days: "DataFrame") -> "DataFrame":
     upstream="enriched_orders",
     grain=("order_id",),
     columns=f"""order_id STRING, customer_key BIGINT, product_key BIGINT, date_key INT, customer_id STRING, product_id STRING, order_date DATE,
-        order_amount DECIMAL(12,2), profit {MONEY}, estimated_clv DECIMAL(20,2), order_status STRING, payment_method STRING""",
+        order_amount DECIMAL(12,2), profit {MONEY}, estimated_clv DECIMAL(20,2), order_status STRING, payment_method STRING""",  # noqa: E501
 )
 def fact_orders(orders: "DataFrame") -> "DataFrame":
-    """A row for each order, pointing to the versions of customer and product that it was enriched with; null where there is none."""
+    """A row per order, with the keys of its customer version and its product version, or null."""
     return orders.selectExpr(
         "*",
-        "CASE WHEN _customer_from IS NOT NULL THEN xxhash64(customer_id, unix_micros(_customer_from)) END AS customer_key",
+        "CASE WHEN _customer_from IS NOT NULL THEN xxhash64(customer_id, unix_micros(_customer_from))"
+        " END AS customer_key",
         "CASE WHEN _product_from IS NOT NULL THEN xxhash64(product_id, unix_micros(_product_from)) END AS product_key",
         f"{date_key('order_date')} AS date_key",
         "order_profit_margin AS profit",
@@ -270,5 +293,5 @@ def fact_orders(orders: "DataFrame") -> "DataFrame":
 
 
 def date_key(column: str) -> str:
-    """Writes SQL for a date as the number yyyymmdd."""
+    """Returns SQL for a date as the number yyyymmdd."""
     return f"CAST(10000 * year({column}) + 100 * month({column}) + day({column}) AS INT)"

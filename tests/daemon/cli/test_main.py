@@ -18,7 +18,8 @@ from factories_published import PublishedLake, sale
 
 from daemon.batch import State
 from daemon.cli.main import EXIT_CODES, lakegate, main
-from pipeline.reader import definitions
+from pipeline.model.definition_history import changed_tables
+from pipeline.model.fingerprints import fingerprint
 from pipeline.sources import registry
 
 ROOT = Path(__file__).parents[3]
@@ -400,7 +401,7 @@ def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
 def test_status_and_check_name_a_table_that_holds_an_older_definition(
     run: Command, site: Site, lake: PublishedLake
 ) -> None:
-    now = json.loads(definitions.fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
+    now = json.loads(fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps(now))
     assert json.loads(run("status", "--json").out)["outdated"] == []
     lake.publish("retail", {DAILY: 1}, fingerprint=json.dumps({**now, DAILY: "an older one"}))
@@ -417,7 +418,7 @@ def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
     site: Site,
     lake: PublishedLake,
 ) -> None:
-    now = json.loads(definitions.fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
+    now = json.loads(fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
     follows = {table: [[digest, "b1"]] for table, digest in now.items()}
     monthly = next(t for t in now if ".gold." in t and t != DAILY)
     mixed = {**follows, DAILY: [["an older one", "b1"], [now[DAILY], "b7"]], monthly: [["", ""], [now[monthly], "b8"]]}
@@ -433,9 +434,9 @@ def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
 
 def test_a_changed_setting_changes_the_definitions_that_use_it() -> None:
     retail = registry.source("retail")
-    before = definitions.fingerprint(retail, {"profit_margin": 0.3, "currency": "USD"})
-    after = definitions.fingerprint(retail, {"profit_margin": 0.4, "currency": "USD"})
-    assert definitions.changed(before, after) == ("retail.silver.enriched_orders",)
+    before = fingerprint(retail, {"profit_margin": 0.3, "currency": "USD"})
+    after = fingerprint(retail, {"profit_margin": 0.4, "currency": "USD"})
+    assert changed_tables(before, after) == ("retail.silver.enriched_orders",)
 
 
 def test_status_names_the_daemon_and_the_worker_by_their_locks(run: Command, site: Site) -> None:

@@ -99,7 +99,7 @@ def test_check_names_what_can_be_used_and_what_is_wrong_with_the_rest(tmp_path: 
 
 
 def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
-    every = [s.name for s in contract.catalogue()]
+    every = [s.name for s in contract.catalog()]
     assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nexclude = {every}\n"))] == [BAD]
 
 
@@ -194,7 +194,7 @@ def test_sources_as_json_holds_everything_that_is_declared(tmp_path: Path, capsy
     where = site(tmp_path)
     every = json.loads(run(capsys, where, "sources", "--json")[1])
     one = json.loads(run(capsys, where, "sources", "kiosk", "--json")[1])
-    assert [s["name"] for s in every] == [s.name for s in contract.catalogue(where.config.settings.source_paths)]
+    assert [s["name"] for s in every] == [s.name for s in contract.catalog(where.config.settings.source_paths)]
     assert one == every[-1]
     assert (one["folder"], one["broken"], one["settings"]) == (
         str(tmp_path / "own" / "kiosk"),

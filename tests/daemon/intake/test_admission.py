@@ -18,15 +18,15 @@ from daemon.cli import show_batches
 from daemon.files.safe_files import StoppingError
 from daemon.intake import register, unclaimed
 from daemon.ledger.ledger import Ledger
-from pipeline.contract import CatalogueFeed, CatalogueSource
+from pipeline.contract import CatalogFeed, CatalogSource
 
 TODAY = dt.datetime.now(dt.UTC).date()
 SOON = TODAY + dt.timedelta(days=2)
 UNDECODABLE = os.fsdecode(b"orders_2026_03_02_\xff.csv")
 STREAMED = (
-    CatalogueSource(
+    CatalogSource(
         name="clickstream",
-        feeds=(CatalogueFeed(name="events", files="events_*.csv", is_streamed=True),),
+        feeds=(CatalogFeed(name="events", files="events_*.csv", is_streamed=True),),
         stream="stream",
     ),
 )
@@ -236,7 +236,7 @@ def test_several_files_of_one_feed_and_date_under_one_touch_are_named(zone: Zone
 # ---- names that differ in spelling alone
 
 NFC, NFD = "caf\u00e9", "cafe\u0301"
-ACCENTED = (CatalogueSource(name="shop", feeds=(CatalogueFeed(name="sales", files=f"{NFC}_*.csv"),)),)
+ACCENTED = (CatalogSource(name="shop", feeds=(CatalogFeed(name="sales", files=f"{NFC}_*.csv"),)),)
 
 
 @pytest.mark.parametrize(

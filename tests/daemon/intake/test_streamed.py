@@ -7,14 +7,14 @@ from factories_daemon import Zone
 
 from daemon.config.config import ConfigError
 from daemon.config.load import load_config
-from pipeline.contract import CatalogueFeed, CatalogueSource
+from pipeline.contract import CatalogFeed, CatalogSource
 
 STREAMED = (
-    CatalogueSource(
+    CatalogSource(
         name="clickstream",
         feeds=(
-            CatalogueFeed(name="events", files="events_*.csv", is_streamed=True),
-            CatalogueFeed(name="item_properties", files="item_properties_*.csv"),
+            CatalogFeed(name="events", files="events_*.csv", is_streamed=True),
+            CatalogFeed(name="item_properties", files="item_properties_*.csv"),
         ),
         stream="stream",
     ),

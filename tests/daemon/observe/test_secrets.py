@@ -19,7 +19,16 @@ from daemon.config.load import load_config
 from daemon.finish.on_published import LONGEST_SECONDS
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
-from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder, hidden, is_secret_name, masked, secrets_of
+from pipeline.contract import (
+    OrderFile,
+    Outcome,
+    Settings,
+    WorkOrder,
+    hide_secrets,
+    is_secret_name,
+    mask_secrets,
+    secrets_of,
+)
 from pipeline.lake.lake import Lake
 from pipeline.model import Feed, Scd1, Source
 from pipeline.run import run
@@ -296,10 +305,10 @@ def test_a_secret_is_known_by_its_name(name: str, is_secret: bool) -> None:
 def test_the_secrets_of_an_address_are_taken_out_of_any_text(address: str, shown: str) -> None:
     secrets = secrets_of(Settings(lake_path="lake"), [address])
     for text in (f"it is {shown}, they say", f"it is {address}, they say", json.dumps({"it": shown}), repr(shown)):
-        assert shown not in hidden(text, secrets)
-    assert hidden("lakegate sent mail to host, true, 12345678", secrets) == "lakegate sent mail to host, true, 12345678"
+        assert shown not in hide_secrets(text, secrets)
+    assert hide_secrets("lakegate sent mail to host, true, 12345678", secrets) == "lakegate sent mail to host, true, 12345678"
 
 
 def test_what_only_looks_like_a_secret_is_masked_where_nothing_is_known() -> None:
-    shown = masked("see sc://me:pw@host:1/;token=abc;user_id=x and a=b")
+    shown = mask_secrets("see sc://me:pw@host:1/;token=abc;user_id=x and a=b")
     assert shown == "see sc://***@host:1/;token=***;user_id=x and a=b"

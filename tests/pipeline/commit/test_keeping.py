@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import CLUB, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_source_club import CLUB
 
 from pipeline.contract import Outcome, Quality
 from pipeline.engine.session import Session

@@ -40,7 +40,7 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
         Correction(name="members_day.csv", revision=1, of=first.batch_id),
         Correction(name="prices_day.csv", revision=1, of=first.batch_id),
     )
-    assert [(p.values["file"], p.values["revision"]) for p in site.said if p.event == "file.corrected"] == [
+    assert [(p.values["file"], p.values["revision"]) for p in site.progress if p.event == "file.corrected"] == [
         ("members_day.csv", 1),
         ("prices_day.csv", 1),
     ]

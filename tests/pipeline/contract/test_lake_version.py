@@ -1,4 +1,4 @@
-"""A lake says by which layout it was written, and an older Lakegate leaves it alone."""
+"""The layout version of a lake: writers write it, and an older Lakegate leaves a newer lake alone."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pipeline.contract.lake_version import NewerLake
 from pipeline.lake.lock import Lock, held
 
 
-def test_who_writes_to_a_lake_marks_it(tmp_path: Path) -> None:
+def test_the_lock_writes_the_version(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     with held(lake):
         assert (lake / "_version").read_text() == f"{lake_version.VERSION}\n"
@@ -19,16 +19,16 @@ def test_who_writes_to_a_lake_marks_it(tmp_path: Path) -> None:
     assert sorted(p.name for p in lake.iterdir()) == [".lock", "_version"]
 
 
-def test_a_lake_of_before_there_were_marks_is_fine_and_is_marked(tmp_path: Path) -> None:
+def test_a_lake_without_a_version_is_accepted_and_gets_one(tmp_path: Path) -> None:
     (tmp_path / "ops" / "batches").mkdir(parents=True)
     lake_version.check(tmp_path)
-    assert not (tmp_path / "_version").exists()  # who only looks writes nothing
+    assert not (tmp_path / "_version").exists()  # a check writes nothing
     with held(tmp_path):
         pass
     assert (tmp_path / "_version").exists()
 
 
-def test_a_mark_is_raised_by_the_next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_lakegate_raises_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with held(tmp_path):
         pass
     monkeypatch.setattr(lake_version, "VERSION", lake_version.VERSION + 1)
@@ -40,21 +40,21 @@ NO_VERSION = "holds no version"
 
 
 @pytest.mark.parametrize(
-    ("mark", "says"),
+    ("version", "expected"),
     [("99\n", "written by a newer Lakegate"), ("", NO_VERSION), ("v2\n", NO_VERSION)],
 )
-def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, mark: str, says: str) -> None:
-    (tmp_path / "_version").write_text(mark)
+def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, version: str, expected: str) -> None:
+    (tmp_path / "_version").write_text(version)
     lock = Lock(tmp_path)
-    doors = (
+    actions = (
         lock.take,
         lambda: reader.published(tmp_path),
         lambda: reader.fingerprints(tmp_path),
         lambda: adopt(Settings(lake_path=str(tmp_path)), "retail.silver.orders"),
     )
-    for door in doors:
-        with pytest.raises(NewerLake, match=says):
-            door()
-    assert (tmp_path / "_version").read_text() == mark
+    for action in actions:
+        with pytest.raises(NewerLake, match=expected):
+            action()
+    assert (tmp_path / "_version").read_text() == version
     (tmp_path / "_version").unlink()
-    Lock(tmp_path).take()  # it was given back
+    Lock(tmp_path).take()  # no failed attempt still holds the lock

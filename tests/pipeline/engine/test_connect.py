@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyspark
 import pytest
-from factories_pipeline import Worker, example
+from factories_worker import Worker, example
 
 from pipeline.contract import Outcome, Settings
 from pipeline.engine.jars import find_jars

@@ -16,8 +16,10 @@ import odd_values
 import pyarrow.parquet as pq
 import pytest
 from drawing import parsed
-from factories_pipeline import SHOP, Site, Worker, on_spark
-from reference_retail import history
+from factories_pipeline import Site, on_spark
+from factories_shop_rows import SHOP
+from factories_worker import Worker
+from random_shop import random_batches
 
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
@@ -81,7 +83,7 @@ def pair_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
 def test_engines_agree_on_every_function_that_declarations_and_stages_use(session: Session, tmp_path: Path) -> None:
     subprocess.run([sys.executable, odd_values.__file__, str(tmp_path)], check=True, timeout=300)
     differ = []
-    for name, table in odd_values.computed(session, tmp_path).items():
+    for name, table in odd_values.compute(session, tmp_path).items():
         of_sail = pq.read_table(tmp_path / f"{name}.parquet")
         given = odd_values.TABLES[name].to_pylist() if name in odd_values.TABLES else [{}]
         for sql in table.column_names:
@@ -167,7 +169,7 @@ def test_no_number_at_its_limit_fails_a_batch(session: Session, tmp_path: Path) 
 @on_spark
 def test_engines_give_equal_tables_and_go_on_with_each_others(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
-    batches = history(Random(7))[:3]
+    batches = random_batches(Random(7))[:3]
     bad = """
         order_id | order_date | order_amount | currency
         o90      | 2026-01-02 | -1           | USD

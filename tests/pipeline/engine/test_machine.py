@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from factories_pipeline import Worker, example
+from factories_worker import Worker, example
 
 from pipeline.contract import Outcome, Settings
 from pipeline.engine import time_zone

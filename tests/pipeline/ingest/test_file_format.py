@@ -61,7 +61,7 @@ def refusal(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8
         ({"date_format": "d.M.yyyy"}, "'d.M.yyyy': d is not one of"),
         ({"date_format": "dd MMM yyyy"}, "MMM is not one of"),
         ({"date_format": "MM/yyyy"}, "'MM/yyyy': dd missing"),
-        ({"date_format": "dd.MM.yyyy dd"}, "dd stands there twice"),
+        ({"date_format": "dd.MM.yyyy dd"}, "dd occurs twice"),
         ({"date_format": "yyyy-MM-dd HH"}, "holds a time"),
         ({"date_format": "yyyy-MM-dd'T"}, "a quote that opens must close"),
         ({"timestamp_format": "HH:mm"}, "yyyy and MM and dd missing"),

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.engine.session import Session
-from pipeline.ingest.invisible_characters import UNSEEN, described, odd_keys, shown
+from pipeline.ingest.invisible_characters import UNSEEN, odd_keys, shown
 from pipeline.model import Append, Csv, Derived, Feed, Scd1, Scd2, Snapshot, Source
 
 NFD = unicodedata.normalize("NFD", "Café")
@@ -37,7 +37,7 @@ def named(*values: str | None, blanks_around: bool = True) -> list[str | None]:
 )  # fmt: skip
 def test_an_odd_key_is_named_by_its_sign(key: str, sign: str) -> None:
     assert named("plain", key, None, "Größe") == [None, sign, None, None]
-    assert described(sign)
+    assert describe_sign(sign)
 
 
 @pytest.mark.parametrize(

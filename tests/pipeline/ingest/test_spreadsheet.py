@@ -11,7 +11,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from factories_pipeline import SHOP, Site
+from factories_pipeline import Site
+from factories_shop_rows import SHOP
 
 from pipeline.contract import OrderFile, Outcome, WorkOrder
 from pipeline.engine.session import Session

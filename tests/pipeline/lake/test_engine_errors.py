@@ -98,7 +98,7 @@ def test_a_row_of_which_sql_cannot_be_computed_is_rejected_alone(trade: Site, ro
     [found] = [f for f in result.findings if f.rule == reason]
     assert (found.severity, found.action, found.broken) == ("HIGH", "REJECT", 1)
     assert found.description.startswith("its SQL can be computed of the row: ")
-    [said] = [p for p in trade.said if p.event == "value.rejected"]
+    [said] = [p for p in trade.progress if p.event == "value.rejected"]
     about = {"rule": reason, "file": "orders_001.csv", "record": 2, "rows": 1}
     assert {name: said.values[name] for name in about} == about
 
@@ -127,7 +127,7 @@ def test_many_rows_of_one_value_are_one_search_and_others_have_reasons_of_their_
     """)
     assert (result.rows_read, result.rows_rejected) == (304, 8)
     must_add_up(result)
-    assert [p.values["rows"] for p in trade.said if p.event == "value.rejected"] == [4, 1, 1, 1]
+    assert [p.values["rows"] for p in trade.progress if p.event == "value.rejected"] == [4, 1, 1, 1]
 
 
 @on_sail

@@ -1,4 +1,4 @@
-"""The words in which sources are declared, each drawn on `library`: what they give, and what news touches and what it does not."""
+"""The declarations of the source `library`: the rows of its tables, and the tables that a change writes or leaves."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from factories_pipeline import Site, on_sail
 from pipeline.contract import Result
 from pipeline.engine.session import Session
 from pipeline.model import Enriched, Feed, LatestJoin, Scd1, Scd2, Snapshot
-from pipeline.sources.checks import flaws
+from pipeline.sources.checks import check_declarations
 
 FIRST: dict[str, Any] = {
     "readers": """
@@ -52,8 +52,8 @@ def library(session: Session, tmp_path: Path) -> Site:
     return Site(tmp_path, session, LIBRARY)
 
 
-def moved(before: Result, after: Result) -> set[str]:
-    """The silver and gold tables that a batch wrote to."""
+def changed_tables(before: Result, after: Result) -> set[str]:
+    """Returns the silver and gold tables that a batch wrote to."""
     versions = before.table_versions
     return {
         t.removeprefix("library.")
@@ -62,7 +62,7 @@ def moved(before: Result, after: Result) -> set[str]:
     }
 
 
-def test_a_library_is_told_in_its_tables(library: Site) -> None:
+def test_silver_and_gold_hold_the_declared_columns(library: Site) -> None:
     library.deliver("2026-03-01", **FIRST)
     assert library.draw("silver.people", "reader", "own_name", "home_name", "name", "home_town", "town") == drawn("""
         reader | own_name | home_name | name   | home_town | town
@@ -100,7 +100,7 @@ def test_a_library_is_told_in_its_tables(library: Site) -> None:
     """)
 
 
-def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> None:
+def test_a_new_batch_date_changes_only_rows_with_another_age_group(library: Site) -> None:
     library.deliver("2026-03-01", **FIRST)
     birthday = library.deliver("2026-03-02", genres="genre | floor\n sea | 9")
     assert library.draw("gold.dim_reader", "reader", "age_group") == drawn(
@@ -113,7 +113,7 @@ def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> 
         Leeds | adult     | 2
         York  | adult     | 6
     """)
-    # An older batch turns no clock back, and a row that comes with news is of its right age, too.
+    # An older batch does not make any row younger, and its own new rows get the right age group.
     library.deliver(
         "2026-02-01",
         homes="reader | town\n r3 | Hull",
@@ -130,7 +130,7 @@ def test_rows_grow_older_without_news_and_no_other_is_written(library: Site) -> 
 
 
 @on_sail
-def test_news_in_columns_that_nobody_joins_restate_nothing(library: Site) -> None:
+def test_a_change_in_columns_without_a_join_recomputes_nothing(library: Site) -> None:
     first = library.deliver("2026-03-01", **FIRST)
     notes = library.deliver(
         "2026-03-01",
@@ -138,9 +138,9 @@ def test_news_in_columns_that_nobody_joins_restate_nothing(library: Site) -> Non
         genres="genre | floor | note\n air | 3 | calm",
         books=str(FIRST["books"]).replace("Kites", "Birds"),
     )
-    assert moved(first, notes) == {"silver.genres", "silver.books", "silver.editions", "gold.dim_edition"}
+    assert changed_tables(first, notes) == {"silver.genres", "silver.books", "silver.editions", "gold.dim_edition"}
     floors = library.deliver("2026-03-01", revision=2, genres="genre | floor | note\n air | 4 | calm")
-    assert moved(notes, floors) == {"silver.genres", "silver.editions", "gold.dim_edition"}
+    assert changed_tables(notes, floors) == {"silver.genres", "silver.editions", "gold.dim_edition"}
     assert library.draw("gold.dim_edition", "isbn", "title", "floor", "is_current") == drawn("""
         isbn | title | floor | is_current
         b1   | Birds | 4     | false
@@ -150,9 +150,9 @@ def test_news_in_columns_that_nobody_joins_restate_nothing(library: Site) -> Non
     assert library.written("silver.editions", floors) == 2
 
 
-def test_gold_that_follows_gold_is_what_it_would_be_anew(library: Site, session: Session, tmp_path: Path) -> None:
+def test_gold_on_gold_equals_gold_of_an_empty_lake(library: Site, session: Session, tmp_path: Path) -> None:
     library.deliver("2026-03-01", **FIRST)
-    # r9's loan moves to nobody, r1 moves house, r2 brings b2 back, and b1 gets dearer in between.
+    # The loan of r9 loses its reader, r1 moves to another town, r1 takes over a loan of r2, and b1 costs more.
     library.deliver(
         "2026-03-05",
         loans="loan | reader | isbn | lent_on\n l4 | | b1 | 2026-02-15\n l3 | r1 | b2 | 2026-02-15",
@@ -175,19 +175,19 @@ def test_gold_that_follows_gold_is_what_it_would_be_anew(library: Site, session:
         r1     | 3    | 3     | 0.1765
         r2     | 7    | 1     | 0.4118
     """)
-    anew = Site(tmp_path / "anew", session, LIBRARY)
+    fresh = Site(tmp_path / "anew", session, LIBRARY)
     for feed in LIBRARY.feeds:
         rows = [
             {k: None if v is None else str(v) for k, v in r.items() if k in feed.names}
             for r in library.rows(f"silver.{feed.name}")
         ]
-        anew.deliver("2026-03-05", **{feed.name: rows})
+        fresh.deliver("2026-03-05", **{feed.name: rows})
     for table in LIBRARY.gold:
         columns = [c.name for c in table.schema]
-        assert anew.draw(f"gold.{table.name}", *columns) == library.draw(f"gold.{table.name}", *columns), table.name
+        assert fresh.draw(f"gold.{table.name}", *columns) == library.draw(f"gold.{table.name}", *columns), table.name
 
 
-# ---- what cannot be declared
+# ---- declarations that raise an error
 
 
 def test_the_first_day_of_a_feed_is_a_date() -> None:
@@ -202,21 +202,21 @@ def test_the_first_day_of_a_feed_is_a_date() -> None:
         )
 
 
-def test_a_replacement_that_is_not_whole_cannot_be_declared() -> None:
-    with pytest.raises(ValueError, match="snapshot=True"):
-        Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
+def test_every_delivery_of_a_feed_stored_as_snapshot_is_a_snapshot() -> None:
+    feed = Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=Snapshot())
+    assert feed.snapshot
 
 
 @pytest.mark.parametrize(
     "keep", [Snapshot(valid_from="since"), Scd2(sequence_by="since"), Scd2(tie_breaker=("since",))], ids=str
 )
-def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
+def test_a_column_of_time_or_order_must_be_a_column_of_the_feed(keep: Any) -> None:
     with pytest.raises(ValueError, match="since is none of its columns"):
         Feed(name="menu", files="menu_*.csv", columns="dish STRING", key=("dish",), stored_as=keep, snapshot=True)
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "expected"),
     [
         (Enriched(name="wrong", upstream="loans", versions=True, joins=()), "loans has no versions to show"),
         (
@@ -234,6 +234,9 @@ def test_a_column_that_the_feed_lacks_cannot_say_when(keep: Any) -> None:
     ],
     ids=["no versions", "no such column", "no newest"],
 )
-def test_an_enriched_table_that_cannot_be_is_told_before_a_batch_meets_it(table: Enriched, says: str) -> None:
-    assert not list(flaws(LIBRARY))
-    assert any(says in sentence for _, sentence in flaws(replace(LIBRARY, enriched=(*LIBRARY.enriched, table))))
+def test_a_wrong_enriched_table_is_reported_before_any_batch(table: Enriched, expected: str) -> None:
+    assert not list(check_declarations(LIBRARY))
+    assert any(
+        expected in sentence
+        for _, sentence in check_declarations(replace(LIBRARY, enriched=(*LIBRARY.enriched, table)))
+    )

@@ -1,4 +1,4 @@
-"""What readers see: the published versions and nothing else, with the right types, quickly, and without harm."""
+"""The reader: it shows exactly the published versions, with the right types, quickly, and writes nothing."""
 
 import datetime as dt
 import subprocess
@@ -37,7 +37,7 @@ def test_the_newest_row_of_each_source_names_the_versions(lake: PublishedLake) -
     assert reader.published(lake.path).versions == {DAILY: 2, "crm.gold.customers": 0, "ops.batches": 3}
 
 
-def test_what_is_not_published_is_not_seen(lake: PublishedLake) -> None:
+def test_unpublished_rows_are_not_read(lake: PublishedLake) -> None:
     lake.write(DAILY, [sale(3)])
     assert rows(lake, f"SELECT count(*), sum(revenue) FROM {DAILY}") == [(2, Decimal("3.75"))]
 
@@ -56,16 +56,14 @@ def test_an_older_batch_shows_the_tables_as_it_published_them(lake: PublishedLak
 def test_ops_tables_follow_the_newest_row_of_any_source(lake: PublishedLake) -> None:
     log = pa.schema([("batch_id", pa.string())])
     lake.create("ops.processing_log", log)
-    first, second = (
-        lake.write("ops.processing_log", [{"batch_id": "b1"}], log),
-        lake.write("ops.processing_log", [{"batch_id": "b4"}], log),
-    )
+    first = lake.write("ops.processing_log", [{"batch_id": "b1"}], log)
+    second = lake.write("ops.processing_log", [{"batch_id": "b4"}], log)
     lake.publish("retail", {DAILY: 2, "ops.processing_log": first})
     lake.publish("crm", {"crm.gold.customers": 0, "ops.processing_log": second})
     assert reader.published(lake.path).versions["ops.processing_log"] == second
 
 
-def test_a_table_that_the_manifest_names_and_nobody_finds_is_left_out(lake: PublishedLake) -> None:
+def test_a_table_in_the_manifest_without_a_folder_is_left_out(lake: PublishedLake) -> None:
     lake.publish("retail", {DAILY: 2, "retail.gold.gone": 4})
     assert "retail.gold.gone" not in reader.published(lake.path).versions
 
@@ -137,12 +135,12 @@ def test_a_lake_may_lie_in_a_folder_with_an_awkward_name(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("query", ["SHOW ALL TABLES", "SELECT table_name FROM information_schema.tables"])
-def test_the_catalogue_shows_every_published_table(lake: PublishedLake, query: str) -> None:
+def test_the_sql_catalog_lists_every_published_table(lake: PublishedLake, query: str) -> None:
     assert {"daily_sales", "customers", "batches"} <= {str(cell) for row in rows(lake, query) for cell in row}
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "expected"),
     [
         ("FROM retail.gold.daily_sale", "did you mean retail.gold.daily_sales?"),
         ("FROM retial.gold.daily_sales", "no table retial.gold.daily_sales; did you mean retail.gold.daily_sales?"),
@@ -151,14 +149,14 @@ def test_the_catalogue_shows_every_published_table(lake: PublishedLake, query: s
         ("FROM zzz", "no table zzz; `lakegate tables` lists them"),
     ],
 )
-def test_an_unknown_table_is_told_with_its_neighbours(lake: PublishedLake, query: str, says: str) -> None:
+def test_the_error_for_an_unknown_table_names_similar_tables(lake: PublishedLake, query: str, expected: str) -> None:
     with pytest.raises(reader.UnknownTableError) as caught:
         rows(lake, query)
-    assert says in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("query", "says"),
+    ("query", "expected"),
     [
         ("", "no statement"),
         ("SELEC 1", "syntax error"),
@@ -170,8 +168,8 @@ def test_an_unknown_table_is_told_with_its_neighbours(lake: PublishedLake, query
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled"),
     ],
 )
-def test_what_cannot_or_must_not_run_is_refused_in_one_line(lake: PublishedLake, query: str, says: str) -> None:
-    with pytest.raises(reader.QueryError, match=says) as caught:
+def test_invalid_and_forbidden_sql_is_refused_in_one_line(lake: PublishedLake, query: str, expected: str) -> None:
+    with pytest.raises(reader.QueryError, match=expected) as caught:
         rows(lake, query)
     assert "\n" not in str(caught.value)
 
@@ -192,13 +190,13 @@ def test_tables_are_described_from_the_log_alone(lake: PublishedLake) -> None:
     assert (empty.rows, empty.bytes, empty.written_at) == (0, 0, None)
 
 
-def test_commits_that_are_not_published_are_noticed(lake: PublishedLake) -> None:
-    assert reader.newer(reader.published(lake.path)) == {}
+def test_newer_versions_are_the_unpublished_commits(lake: PublishedLake) -> None:
+    assert reader.newer_versions(reader.published(lake.path)) == {}
     DeltaTable(lake.folder(DAILY)).delete("orders = 1")
-    assert reader.newer(reader.published(lake.path)) == {DAILY: 3}
+    assert reader.newer_versions(reader.published(lake.path)) == {DAILY: 3}
 
 
-def test_the_newest_fingerprint_of_each_source_is_told(lake: PublishedLake) -> None:
+def test_fingerprints_are_those_of_the_newest_batches(lake: PublishedLake) -> None:
     lake.publish("retail", {DAILY: 2}, fingerprint="old")
     lake.publish("retail", {DAILY: 2}, fingerprint="new")
     lake.publish("retail", {DAILY: 2}, kind="undone")
@@ -212,7 +210,7 @@ def test_the_newest_versions_are_found_among_many_small_files(tmp_path: Path) ->
     lake.create("crm.gold.customers")
     version = lake.write(DAILY, [sale(1)])
     lake.publish("retail", {DAILY: 0})
-    moment = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+    published_at = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
     for seq in range(2, 82):
         source, versions = (
             ("crm", [("crm.gold.customers", 0)]) if seq % 5 else ("retail", [(DAILY, version if seq == 80 else 0)])
@@ -222,7 +220,7 @@ def test_the_newest_versions_are_found_among_many_small_files(tmp_path: Path) ->
             "batch_seq": seq,
             "kind": "batch",
             "source": source,
-            "published_at": moment,
+            "published_at": published_at,
             "table_versions": versions,
         }
         lake.write("ops.batches", [row], MANIFEST)

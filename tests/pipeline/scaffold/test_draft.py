@@ -1,4 +1,4 @@
-"""Drafts of sources: what is proposed from samples, that it loads as it stands, and that nothing is overwritten."""
+"""Drafts of sources: the proposals from samples; a draft loads without changes and overwrites nothing."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ R-2,S2,1,4.50,2026-03-02 09:20:00,wet
 """
 
 
-def drafted(folder: Path, **files: str) -> Source:
-    """The source `kiosk`, drafted from these files and loaded; `takings_20260302` is the file of that name."""
+def draft_and_load(folder: Path, **files: str) -> Source:
+    """Returns the source `kiosk`, drafted from files with these names and contents."""
     paths = [folder / f"{name}.csv" for name in files]
     for path, text in zip(paths, files.values(), strict=True):
         path.write_text(text)
@@ -27,11 +27,11 @@ def drafted(folder: Path, **files: str) -> Source:
 
 
 def only_feed(folder: Path, **files: str) -> Feed:
-    (feed,) = drafted(folder, **files).feeds
+    (feed,) = draft_and_load(folder, **files).feeds
     return feed
 
 
-def refused(folder: Path, text: str, name: str = "kiosk", file: str = "takings_2026_03_02.csv") -> str:
+def refusal(folder: Path, text: str, name: str = "kiosk", file: str = "takings_2026_03_02.csv") -> str:
     (folder / file).write_text(text)
     with pytest.raises(SampleError) as caught:
         draft(name, [folder / file], folder, None)
@@ -39,7 +39,7 @@ def refused(folder: Path, text: str, name: str = "kiosk", file: str = "takings_2
     return str(caught.value).replace(f"{folder}/", "")
 
 
-def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> None:
+def test_a_draft_loads_without_changes_and_marks_every_proposal(tmp_path: Path) -> None:
     feed = only_feed(tmp_path, takings_2026_03_02=TAKINGS)
     assert (feed.name, feed.files, feed.key, feed.stored_as) == (
         "takings",
@@ -66,8 +66,8 @@ def test_a_draft_loads_as_it_stands_and_marks_every_guess(tmp_path: Path) -> Non
     assert "        \"note STRING, \"  # proposed: text, as 'wet'; empty in 1 of 2" in lines
 
 
-def test_samples_are_parted_into_feeds_by_their_names(tmp_path: Path) -> None:
-    source = drafted(
+def test_samples_are_grouped_into_feeds_by_their_names(tmp_path: Path) -> None:
+    source = draft_and_load(
         tmp_path,
         takings_20260302=TAKINGS,
         takings_20260303=TAKINGS.replace("R-", "Q-"),
@@ -78,7 +78,7 @@ def test_samples_are_parted_into_feeds_by_their_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".zip"])
-def test_a_packed_sample_is_drafted_as_what_it_holds(tmp_path: Path, ending: str) -> None:
+def test_the_draft_of_a_packed_sample_is_that_of_its_content(tmp_path: Path, ending: str) -> None:
     sample = tmp_path / f"takings_2026_03_02.csv{ending}"
     sample.write_bytes(packed(TAKINGS.encode(), ending))
     (feed,) = load(draft("kiosk", [sample], tmp_path, None).folder).feeds
@@ -98,7 +98,10 @@ def test_a_column_that_a_sample_lacks_is_optional(tmp_path: Path) -> None:
         ("day,shop,n\n2026-01-01,1,5\n2026-01-01,2,5\n2026-01-02,1,5", ("day", "shop")),
         ("a,b\n1,x\n1,x\n2,x", ("a",)),
         (
-            "order_id,state,changed_at\n1,new,2026-01-01 10:00:00\n1,sent,2026-01-01 11:00:00\n2,new,2026-01-01 10:00:00",
+            (
+                "order_id,state,changed_at\n1,new,2026-01-01 10:00:00\n1,sent,2026-01-01 11:00:00\n"
+                "2,new,2026-01-01 10:00:00"
+            ),
             ("order_id",),
         ),
     ],
@@ -107,10 +110,10 @@ def test_a_column_that_a_sample_lacks_is_optional(tmp_path: Path) -> None:
         "rather an id than a name",
         "two together",
         "repeats say nothing",
-        "an event time tells the versions of a key apart",
+        "an event time separates the versions of a key",
     ],
 )
-def test_the_key_is_the_smallest_set_of_columns_that_tells_rows_apart(
+def test_the_key_is_the_smallest_set_of_columns_that_identifies_a_row(
     tmp_path: Path, rows: str, key: tuple[str, ...]
 ) -> None:
     assert only_feed(tmp_path, things_2026=rows + "\n").key == key
@@ -120,7 +123,7 @@ def test_a_file_that_has_the_columns_of_versions_is_no_history(tmp_path: Path) -
     assert only_feed(tmp_path, things_2026="id,effective_from\n1,2026-01-01 10:00:00\n").stored_as == Scd1()
 
 
-def test_without_a_key_every_distinct_row_is_kept(tmp_path: Path) -> None:
+def test_without_a_key_every_distinct_row_is_stored(tmp_path: Path) -> None:
     assert only_feed(tmp_path, things_2026="price,flag\n1.5,true\n1.5,false\n2.5,true\n").stored_as == Append()
 
 
@@ -167,7 +170,7 @@ def test_names_of_files_become_globs_and_feeds(name: str, pattern: str, feed: st
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "expected"),
     [
         ("", "takings_2026_03_02.csv: the file is empty, not even a header"),
         ("a;b\n1;2\n", "takings_2026_03_02.csv: looks like a spreadsheet's export, semicolons instead of commas"),
@@ -181,29 +184,29 @@ def test_names_of_files_become_globs_and_feeds(name: str, pattern: str, feed: st
         ),
     ],
 )
-def test_a_sample_that_is_of_no_use_is_told_in_one_sentence(tmp_path: Path, text: str, says: str) -> None:
-    assert refused(tmp_path, text).startswith(says)
+def test_a_useless_sample_is_refused_in_one_sentence(tmp_path: Path, text: str, expected: str) -> None:
+    assert refusal(tmp_path, text).startswith(expected)
 
 
-def test_names_and_files_that_are_taken_are_told_before_anything_is_written(tmp_path: Path) -> None:
-    assert refused(tmp_path, TAKINGS, name="retail") == "there is a source retail already; choose another name"
-    assert refused(tmp_path, TAKINGS, name="lake").startswith("lake cannot be the name of a source")
-    assert refused(tmp_path, TAKINGS, name="My-Shop").startswith("My-Shop cannot be the name of a source")
+def test_names_and_globs_of_other_sources_are_refused_before_any_write(tmp_path: Path) -> None:
+    assert refusal(tmp_path, TAKINGS, name="retail") == "there is a source retail already; choose another name"
+    assert refusal(tmp_path, TAKINGS, name="lake").startswith("lake cannot be the name of a source")
+    assert refusal(tmp_path, TAKINGS, name="My-Shop").startswith("My-Shop cannot be the name of a source")
     (tmp_path / "takings_2026_03_02.csv").unlink()
-    assert "meets orders_*.csv, the files of retail's feed orders" in refused(
+    assert "meets orders_*.csv, the files of retail's feed orders" in refusal(
         tmp_path, TAKINGS, file="orders_2026_03_02.csv"
     )
 
 
 def test_a_folder_that_is_there_is_never_touched(tmp_path: Path) -> None:
-    drafted(tmp_path, takings_2026_03_02=TAKINGS)
+    draft_and_load(tmp_path, takings_2026_03_02=TAKINGS)
     before = (tmp_path / "kiosk" / "feeds.py").stat().st_mtime_ns
     with pytest.raises(SampleError, match="kiosk is there already; nothing was touched"):
         draft("kiosk", [tmp_path / "takings_2026_03_02.csv"], tmp_path, None)
     assert (tmp_path / "kiosk" / "feeds.py").stat().st_mtime_ns == before
 
 
-def test_what_cannot_be_declared_or_read_is_noted(tmp_path: Path) -> None:
+def test_columns_and_records_that_are_left_out_are_noted(tmp_path: Path) -> None:
     path = tmp_path / "things_2026.csv"
     path.write_text("id,Unit Price\n1,5\n2,5\n3,5,6\n")
     notes = draft("kiosk", [path], tmp_path, None).notes
@@ -214,7 +217,7 @@ def test_what_cannot_be_declared_or_read_is_noted(tmp_path: Path) -> None:
     assert load(tmp_path / "kiosk").feeds[0].names == ("id",)
 
 
-def test_the_dirty_example_is_proposed_much_as_it_is_declared(tmp_path: Path) -> None:
+def test_the_draft_of_the_example_is_similar_to_its_declaration(tmp_path: Path) -> None:
     from pipeline.contract import Settings
     from pipeline.sources.retail.feeds import RETAIL
 

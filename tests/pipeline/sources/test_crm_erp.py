@@ -1,4 +1,4 @@
-"""Two systems' files, whole and full of dirt: what is put right and counted, what is joined, and what a second delivery changes."""
+"""Snapshots of two systems with many errors: repaired values, counts, joins, and the changes of a second delivery."""
 
 import datetime as dt
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from deltalake import DeltaTable
-from drawing import draw, drawn
+from drawing import columns, draw, drawn
 from factories_pipeline import Site, on_sail
 from reference_crm_erp import gold
 
@@ -16,7 +16,7 @@ from pipeline.contract import Quality, Result
 from pipeline.engine.session import Session
 from pipeline.sources.crm_erp.feeds import CRM_ERP
 
-# As such systems write them: lines end in CRLF, the last one in nothing; names have spaces around them.
+# As such systems write them: lines end with CRLF except the last one, and names have outer spaces.
 CUSTOMERS = """cst_id,cst_key,cst_firstname,cst_lastname,cst_marital_status,cst_gndr,cst_create_date
 1,AW1, Ann,Lee ,M,F,2025-01-01
 1,AW1,Anna,Lee,S,F,2025-02-01
@@ -67,7 +67,7 @@ FIRST: dict[str, Any] = {
         "erp_categories": CATEGORIES,
     }.items()
 }
-# A day later: Bob has moved, Cid is gone, the lamp's newest version costs more. Ann has turned thirty, which nobody tells.
+# A day later: Bob has moved, Cid is gone, the newest version of the lamp costs more. Ann is thirty without any event.
 SECOND = {
     **FIRST,
     "raw_crm_customers": "\n".join(line for line in CUSTOMERS.splitlines() if not line.startswith("3,")),
@@ -78,14 +78,14 @@ ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 
 
 @pytest.fixture(scope="module")
-def delivered(session: Session, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Result, Result]:
-    """The two deliveries in one lake."""
+def deliveries(session: Session, tmp_path_factory: pytest.TempPathFactory) -> tuple[Site, Result, Result]:
+    """Returns a site with two deliveries, and their results."""
     site = Site(tmp_path_factory.mktemp("crm_erp"), session, CRM_ERP)
     return site, site.deliver("2026-03-01", **FIRST), site.deliver("2026-03-02", **SECOND)
 
 
-def test_values_are_put_right_beside_what_was_delivered(delivered: tuple[Site, Result, Result]) -> None:
-    site, first, _ = delivered
+def test_cleaned_values_are_stored_beside_the_delivered_ones(deliveries: tuple[Site, Result, Result]) -> None:
+    site, first, _ = deliveries
     names = ("cst_id", "customer_number", "first_name", "last_name", "marital_status", "gender", "cst_create_date")
     assert site.draw("silver.crm_customers", *names, result=first) == drawn("""
         cst_id | customer_number | first_name | last_name | marital_status | gender | cst_create_date
@@ -102,18 +102,7 @@ def test_values_are_put_right_beside_what_was_delivered(delivered: tuple[Site, R
         LAMP-1         | BI_RB       | 12   | Road         | 2025-01-01     |              | true
         PEDAL          | CO_PE       | 0    | Mountain     | 2024-01-01     |              | true
     """)
-    names = (
-        "sls_ord_num",
-        "product_number",
-        "order_date",
-        "shipping_date",
-        "sls_sales",
-        "sales_amount",
-        "sls_quantity",
-        "sls_price",
-        "price",
-    )
-    assert site.draw("silver.crm_sales", *names, result=first) == drawn("""
+    sales = """
         sls_ord_num | product_number | order_date | shipping_date | sls_sales | sales_amount | sls_quantity | sls_price | price
         S1          | HELM           | 2024-06-15 | 2024-06-20    | 24        | 24           | 3            | 8         | 8
         S1          | LAMP-1         | 2024-06-15 | 2024-06-20    | 20        | 20           | 1            | 20        | 20
@@ -125,8 +114,10 @@ def test_values_are_put_right_beside_what_was_delivered(delivered: tuple[Site, R
         S6          | PEDAL          | 2025-06-01 |               |           | 14           | 2            | 7         | 7
         S7          | GHOST          | 2025-06-01 | 2025-06-06    | 9         | 9            | 1            | 9         | 9
         S8          | HELM           | 2025-06-05 | 2025-06-01    | 25        | 25           | 3            |           | 8.3333
-    """)
-    assert site.draw("silver.erp_customers", "customer_number", "BDATE", "birth_date", "gender", result=first) == drawn("""
+    """  # noqa: E501 - a drawn table
+    assert site.draw("silver.crm_sales", *columns(sales), result=first) == drawn(sales)
+    names = ("customer_number", "BDATE", "birth_date", "gender")
+    assert site.draw("silver.erp_customers", *names, result=first) == drawn("""
         customer_number | BDATE      | birth_date | gender
         AW1             | 1996-03-02 | 1996-03-02 | Female
         AW2             | 1970-01-01 | 1970-01-01 | Male
@@ -141,8 +132,8 @@ def test_values_are_put_right_beside_what_was_delivered(delivered: tuple[Site, R
     """)
 
 
-def test_every_repair_and_every_lack_is_counted(delivered: tuple[Site, Result, Result]) -> None:
-    site, first, _ = delivered
+def test_every_repair_and_every_missing_reference_is_counted(deliveries: tuple[Site, Result, Result]) -> None:
+    site, first, _ = deliveries
     found = {f.rule: f for f in first.findings}
     assert {rule: (str(f.action), f.checked, f.broken) for rule, f in found.items()} == {
         "cst_id_is_given": ("REJECT", 6, 1),
@@ -186,10 +177,10 @@ def test_every_repair_and_every_lack_is_counted(delivered: tuple[Site, Result, R
     }
 
 
-def test_a_sale_takes_the_version_of_its_day_or_else_the_first_and_says_which(
-    delivered: tuple[Site, Result, Result],
+def test_a_sale_joins_the_version_of_its_day_or_the_first_one(
+    deliveries: tuple[Site, Result, Result],
 ) -> None:
-    site, first, _ = delivered
+    site, first, _ = deliveries
     assert site.draw(
         "gold.fact_sales", "order_number", "sales_amount", "quantity", "cost", "profit", "product_match", result=first
     ) == drawn("""
@@ -207,8 +198,8 @@ def test_a_sale_takes_the_version_of_its_day_or_else_the_first_and_says_which(
     """)
 
 
-def test_the_second_delivery_changes_what_it_says_and_doubles_nothing(delivered: tuple[Site, Result, Result]) -> None:
-    site, first, second = delivered
+def test_the_second_delivery_changes_only_its_changes(deliveries: tuple[Site, Result, Result]) -> None:
+    site, first, second = deliveries
     names = ("customer_id", "first_name", "country", "gender", "birth_date", "age_group")
     assert site.draw("gold.dim_customer", *names, result=first) == drawn("""
         customer_id | first_name | country       | gender | birth_date | age_group
@@ -230,7 +221,7 @@ def test_the_second_delivery_changes_what_it_says_and_doubles_nothing(delivered:
         50-59     | Male   | 60      | 2      | 1
         n/a       | n/a    | 14      | 1      | 1
     """)
-    # One sale has another cost, two have lost their customer; the others are not written again.
+    # One sale has another cost and two have lost their customer. The other sales are not written again.
     assert site.written("gold.fact_sales", second) == 3
     assert site.written("gold.dim_product", second) == 1
     for table, column in (("dim_customer", "customer_key"), ("dim_product", "product_key")):
@@ -239,39 +230,37 @@ def test_the_second_delivery_changes_what_it_says_and_doubles_nothing(delivered:
 
 
 @pytest.mark.parametrize("nth", [0, 1], ids=["first", "second"])
-def test_gold_is_what_silver_says(delivered: tuple[Site, Result, Result], nth: int) -> None:
-    site, result = delivered[0], delivered[1 + nth]
-    _agrees(site, result, dt.date(2026, 3, 1 + nth))
+def test_gold_equals_the_reference_of_silver(deliveries: tuple[Site, Result, Result], nth: int) -> None:
+    site, result = deliveries[0], deliveries[1 + nth]
+    _assert_gold_equals_reference(site, result, dt.date(2026, 3, 1 + nth))
 
 
-def _agrees(site: Site, result: Result, as_of: dt.date) -> None:
+def _assert_gold_equals_reference(site: Site, result: Result, as_of: dt.date) -> None:
     expected = gold({f.name: site.rows(f"silver.{f.name}", result) for f in CRM_ERP.feeds}, as_of)
     for table in (t for t in CRM_ERP.gold if t.name in expected):
-        columns = [c.name for c in table.schema if not c.name.endswith("_key") and not c.name.startswith("_")]
-        assert site.draw(f"gold.{table.name}", *columns, result=result) == draw(expected[table.name], *columns), (
-            table.name
-        )
+        names = [c.name for c in table.schema if not c.name.endswith("_key") and not c.name.startswith("_")]
+        assert site.draw(f"gold.{table.name}", *names, result=result) == draw(expected[table.name], *names), table.name
 
 
 @on_sail
-def test_tables_are_the_same_whichever_delivery_arrives_first(
-    delivered: tuple[Site, Result, Result], session: Session, tmp_path: Path
+def test_tables_do_not_depend_on_the_order_of_deliveries(
+    deliveries: tuple[Site, Result, Result], session: Session, tmp_path: Path
 ) -> None:
     site = Site(tmp_path, session, CRM_ERP, quality=ANY_SHRINK)
     site.deliver("2026-03-02", **SECOND)
     late = site.deliver("2026-03-01", **FIRST)
     for table in (*(f.name for f in CRM_ERP.feeds), *(e.name for e in CRM_ERP.enriched)):
-        columns = site.rows(f"silver.{table}")[0].keys()
-        assert site.draw(f"silver.{table}", *columns) == delivered[0].draw(f"silver.{table}", *columns), table
-    _agrees(site, late, dt.date(2026, 3, 2))
+        names = site.rows(f"silver.{table}")[0].keys()
+        assert site.draw(f"silver.{table}", *names) == deliveries[0].draw(f"silver.{table}", *names), table
+    _assert_gold_equals_reference(site, late, dt.date(2026, 3, 2))
 
 
 @on_sail
-def test_one_systems_file_alone_moves_what_it_concerns(session: Session, tmp_path: Path) -> None:
+def test_one_file_alone_changes_only_the_tables_that_depend_on_it(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, CRM_ERP)
     first = site.deliver("2026-03-01", **FIRST)
     then = site.deliver("2026-03-01", revision=1, raw_erp_categories=CATEGORIES.replace("Accessories", "Extras"))
-    _agrees(site, then, dt.date(2026, 3, 1))
+    _assert_gold_equals_reference(site, then, dt.date(2026, 3, 1))
     moved = {
         t.removeprefix("crm_erp.gold.")
         for t, v in then.table_versions.items()
@@ -280,19 +269,21 @@ def test_one_systems_file_alone_moves_what_it_concerns(session: Session, tmp_pat
     assert moved == {"dim_product", "product_sales", "product_profit", "maintenance_burden"}
 
 
-def test_the_star_joins_for_any_reader(delivered: tuple[Site, Result, Result]) -> None:
-    site, _, second = delivered
-    input_columns = DeltaTable(
+def test_the_star_schema_joins_in_any_reader(deliveries: tuple[Site, Result, Result]) -> None:
+    site, _, second = deliveries
+    fact_sales = DeltaTable(
         site.lake.location("crm_erp.gold.fact_sales"), version=second.table_versions["crm_erp.gold.fact_sales"]
     ).to_pyarrow_table()
-    assert sum(filter(None, input_columns["profit"].to_pylist())) == 88
-    answer = reader.sql(
+    assert sum(filter(None, fact_sales["profit"].to_pylist())) == 88
+    result = reader.sql(
         reader.published(site.lake.path),
         """SELECT p.category, sum(f.sales_amount) AS revenue, count(c.customer_key) AS known
-        FROM crm_erp.gold.fact_sales f LEFT JOIN crm_erp.gold.dim_product p USING (product_key) LEFT JOIN crm_erp.gold.dim_customer c USING (customer_key)
+        FROM crm_erp.gold.fact_sales f
+        LEFT JOIN crm_erp.gold.dim_product p USING (product_key)
+        LEFT JOIN crm_erp.gold.dim_customer c USING (customer_key)
         GROUP BY ALL""",
     )
-    assert draw(list(answer.records()), "category", "revenue", "known") == drawn("""
+    assert draw(list(result.records()), "category", "revenue", "known") == drawn("""
         category    | revenue | known
                     | 23      | 1
         Accessories | 105     | 2

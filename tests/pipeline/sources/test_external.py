@@ -1,5 +1,6 @@
-"""Sources in folders outside of the package: how they are found, what is told of a broken one, and that the others go on."""
+"""Sources in folders outside of the package: loading them, the errors of broken ones, and the other sources beside."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -8,21 +9,22 @@ from factories_source import FEEDS, GOLD, changed, kiosk
 
 from pipeline import contract
 from pipeline.model import Source
-from pipeline.reader import definitions
+from pipeline.model.definition_history import changed_tables
+from pipeline.model.fingerprints import fingerprint
 from pipeline.sources import registry
-from pipeline.sources.checks import TAKEN, flaws, meeting
+from pipeline.sources.checks import RESERVED_NAMES, check_declarations
 from pipeline.sources.external import SourceLoadError, load
 
 
-def told(folder: Path) -> str:
-    """The sentence about a broken folder, with paths from its parent on."""
+def load_error(folder: Path) -> str:
+    """Returns the error of a broken folder, with paths relative to its parent."""
     with pytest.raises(SourceLoadError) as caught:
         load(folder)
-    assert not [m for m in sys.modules if m.startswith("lakegate_source_kiosk")], "what is broken leaves nothing behind"
+    assert not [m for m in sys.modules if m.startswith("lakegate_source_kiosk")], "a broken source leaves no module"
     return str(caught.value).replace(f"{folder.parent}/", "")
 
 
-# ---- how they are found
+# ---- loading
 
 
 def test_a_folder_is_a_source_with_its_feeds_settings_and_gold(tmp_path: Path) -> None:
@@ -33,14 +35,14 @@ def test_a_folder_is_a_source_with_its_feeds_settings_and_gold(tmp_path: Path) -
         ["most"],
     )
     assert [g.name for g in source.gold] == ["by_stall"]
-    assert set(definitions._definitions(source)) == {
+    assert set(json.loads(fingerprint(source, {}))) == {
         "kiosk.silver.stalls",
         "kiosk.silver.takings",
         "kiosk.gold.by_stall",
-    }  # noqa: SLF001
+    }
 
 
-def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(tmp_path: Path) -> None:
+def test_modules_of_a_folder_import_each_other_and_gold_may_be_in_another_module(tmp_path: Path) -> None:
     feeds = changed(FEEDS, "from pipeline", "from .words import MOST\nfrom pipeline")
     feeds = changed(
         changed(feeds, "default=50", "default=MOST"),
@@ -54,11 +56,11 @@ def test_its_modules_import_each_other_with_a_dot_and_its_gold_may_be_elsewhere(
 def test_a_folder_that_is_edited_keeps_the_definitions_that_were_loaded(tmp_path: Path) -> None:
     folder = kiosk(tmp_path)
     source = load(folder)
-    before = definitions.fingerprint(source, {})
+    before = fingerprint(source, {})
     (folder / "gold.py").write_text("# being edited\n")
-    assert definitions.fingerprint(source, {}) == before
+    assert fingerprint(source, {}) == before
     (folder / "gold.py").write_text(changed(GOLD, "return sums", "return sums.where('true')"))
-    assert definitions.changed(before, definitions.fingerprint(load(folder), {})) == ("kiosk.gold.by_stall",)
+    assert changed_tables(before, fingerprint(load(folder), {})) == ("kiosk.gold.by_stall",)
 
 
 def test_a_folder_without_gold_has_none(tmp_path: Path) -> None:
@@ -72,23 +74,23 @@ def test_two_folders_of_one_name_do_not_take_each_others_modules(tmp_path: Path)
     assert [load(f).settings[0].default for f in (first, second, first)] == [50, 9, 50]
 
 
-def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
-    found = registry.found((str(kiosk(tmp_path)),))
+def test_own_sources_come_after_the_shipped_ones(tmp_path: Path) -> None:
+    found = registry.load_sources((str(kiosk(tmp_path)),))
     assert [s.name for s in found.sources] == [*(s.name for s in registry.SOURCES), "kiosk"]
     assert registry.source("kiosk", (str(tmp_path / "kiosk"),)).name == "kiosk"
-    told = contract.catalogue((str(tmp_path / "kiosk"),))[-1]
-    assert ([f.files for f in told.feeds], [s.name for s in told.settings], told.broken) == (
+    entry = contract.catalog((str(tmp_path / "kiosk"),))[-1]
+    assert ([f.files for f in entry.feeds], [s.name for s in entry.settings], entry.broken) == (
         ["stalls_*.csv", "takings_*.csv"],
         ["most"],
         "",
     )
 
 
-# ---- what is told of a broken one
+# ---- errors of broken folders
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "expected"),
     [
         ("stored_as=Scd1())", "stored_as=Scd1()", "kiosk/feeds.py:5: '(' was never closed"),
         ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
@@ -154,22 +156,22 @@ def test_own_sources_stand_behind_those_that_ship(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, new: str, says: str) -> None:
-    found = registry.found((str(kiosk(tmp_path, changed(FEEDS, old, new))),))
+def test_the_error_of_a_broken_folder_names_file_and_line(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    found = registry.load_sources((str(kiosk(tmp_path, changed(FEEDS, old, new))),))
     assert [s.name for s in found.sources] == [s.name for s in registry.SOURCES]
     [(name, sentence)] = found.broken
     assert name == "kiosk"
-    assert says in sentence.replace(f"{tmp_path}/", "")
+    assert expected in sentence.replace(f"{tmp_path}/", "")
     assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new", "expected"),
     [
         (
             'upstream="takings"',
             'upstream="taking"',
-            "kiosk/gold.py:12: gold table by_stall: it follows 'taking', which is no feed or table of kiosk",
+            "kiosk/gold.py:12: gold table by_stall: its upstream 'taking' is no feed or table of kiosk",
         ),
         ('grain=("stall",)', 'grain=("booth",)', "kiosk/gold.py:12: gold table by_stall: booth is none of its columns"),
         ('sum={"receipts"', 'sum={"receipt"', "kiosk/gold.py:12: gold table by_stall: receipt is none of its columns"),
@@ -209,38 +211,42 @@ def test_a_broken_folder_is_told_with_file_and_line(tmp_path: Path, old: str, ne
         ('sum={"receipts": "1"}', "sum=Nothing", "kiosk/gold.py:11: NameError: name 'Nothing' is not defined"),
     ],
 )
-def test_broken_gold_is_told_before_any_batch_needs_it(tmp_path: Path, old: str, new: str, says: str) -> None:
-    assert says in told(kiosk(tmp_path, gold=changed(GOLD, old, new)))
+def test_broken_gold_is_reported_before_any_batch(tmp_path: Path, old: str, new: str, expected: str) -> None:
+    assert expected in load_error(kiosk(tmp_path, gold=changed(GOLD, old, new)))
 
 
-def test_a_feed_without_versions_cannot_be_joined_as_of_an_instant(tmp_path: Path) -> None:
-    joined = 'enriched=(Enriched(name="sold", upstream="takings", joins=(PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_"),)),), settings='
+def test_a_feed_without_versions_cannot_be_joined_at_a_point_in_time(tmp_path: Path) -> None:
+    join = 'PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_")'
+    joined = f'enriched=(Enriched(name="sold", upstream="takings", joins=({join},)),), settings='
     feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
-    assert "enriched table sold: stalls has no versions that AsOf could choose from; join it with Newest" in told(
+    assert "enriched table sold: stalls has no versions for a PointInTimeJoin; join it with LatestJoin" in load_error(
         kiosk(tmp_path, feeds)
     )
 
 
-def test_a_folder_that_is_not_there_empty_or_called_as_no_source_can_be(tmp_path: Path) -> None:
+def test_a_missing_an_empty_and_a_wrongly_named_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert told(tmp_path / "gone") == "gone: there is no such folder"
-    assert told(tmp_path / "empty") == "empty: there is no feeds.py in it"
-    assert told(tmp_path / "My-Shop") == "My-Shop: a source's folder has the source's name: small letters, digits and _"
+    assert load_error(tmp_path / "gone") == "gone: there is no such folder"
+    assert load_error(tmp_path / "empty") == "empty: there is no feeds.py in it"
+    assert (
+        load_error(tmp_path / "My-Shop")
+        == "My-Shop: a source's folder has the source's name: small letters, digits and _"
+    )
 
 
 def test_a_folder_declares_one_source(tmp_path: Path) -> None:
     folder = kiosk(tmp_path, f'{FEEDS}\nOTHER = Source(name="other", feeds=(stalls,))\n')
-    assert told(folder) == "kiosk/feeds.py:1: it declares 2 sources; declare one: NAME = Source(…)"
+    assert load_error(folder) == "kiosk/feeds.py:1: it declares 2 sources; declare one: NAME = Source(…)"
 
 
-def test_of_two_sources_of_one_name_the_first_is_taken(tmp_path: Path) -> None:
+def test_of_two_sources_with_one_name_the_first_is_used(tmp_path: Path) -> None:
     first, second = kiosk(tmp_path / "a"), kiosk(tmp_path / "b")
-    found = registry.found((str(first), str(second)))
+    found = registry.load_sources((str(first), str(second)))
     assert [name for name, _ in found.broken] == ["kiosk"]
     assert found.broken[0][1] == f"{second}: there is another source of the name kiosk"
 
 
-def test_a_source_that_cannot_be_used_says_why_to_the_batch_that_needs_it(tmp_path: Path) -> None:
+def test_the_error_for_an_unusable_source_has_the_reason(tmp_path: Path) -> None:
     folder = kiosk(tmp_path, changed(FEEDS, "KIOSK = Source(", "KIOSK = dict("))
     with pytest.raises(registry.NoSuchSource, match=r"there is no source kiosk: .*feeds\.py:1: it declares no Source"):
         registry.source("kiosk", (str(folder),))
@@ -248,50 +254,23 @@ def test_a_source_that_cannot_be_used_says_why_to_the_batch_that_needs_it(tmp_pa
         registry.source("kiosk")
 
 
-def test_a_source_that_ships_can_be_left_out_and_its_files_taken_over(tmp_path: Path) -> None:
+def test_a_shipped_source_can_be_left_out_and_its_globs_used(tmp_path: Path) -> None:
     folder = kiosk(tmp_path, changed(FEEDS, "takings_*.csv", "orders_*.csv"))
-    assert registry.found((str(folder),)).broken
-    found = registry.found((str(folder),), ("retail",))
+    assert registry.load_sources((str(folder),)).broken
+    found = registry.load_sources((str(folder),), ("retail",))
     assert "retail" not in {s.name for s in found.sources}
     assert (found.sources[-1].name, found.broken) == ("kiosk", ())
 
 
-# ---- what holds of every declaration
+# ---- all shipped declarations
 
 
 @pytest.mark.parametrize("source", registry.all_sources(), ids=lambda s: s.name)
-def test_the_parts_of_every_source_that_ships_fit_together(source: Source) -> None:
-    assert list(flaws(source)) == []
+def test_every_shipped_source_passes_the_checks(source: Source) -> None:
+    assert list(check_declarations(source)) == []
 
 
-def test_no_file_matches_the_feeds_of_two_sources_that_ship() -> None:
-    globs = [(s.name, f.files) for s in registry.all_sources() for f in s.feeds]
-    assert not [(a, b) for a in globs for b in globs if a[0] < b[0] and meeting(a[1], b[1])]
+def test_reserved_names_are_the_sections_of_the_configuration() -> None:
+    from daemon.config.options import OWN
 
-
-@pytest.mark.parametrize(
-    ("a", "b", "meets"),
-    [
-        ("orders_*.csv", "orders_*.csv", True),
-        ("orders_*.csv", "order*.csv", True),
-        ("orders_*.csv", "customers_*.csv", False),
-        ("*_people.csv", "people*.csv", True),
-        ("*.csv", "*.txt", False),
-        ("a?.csv", "a[0-9].csv", True),
-        ("a[a-c].csv", "a[d-f].csv", False),
-        ("a[!0-9].csv", "a[0-9].csv", False),
-        ("a[!0-9].csv", "ax.csv", True),
-        ("a.csv", "A.csv", False),
-        ("a[.csv", "a[*", True),
-        ("*", "", True),
-        ("", "a", False),
-    ],
-)
-def test_two_globs_meet_when_one_name_can_match_both(a: str, b: str, *, meets: bool) -> None:
-    assert meeting(a, b) is meeting(b, a) is meets
-
-
-def test_names_that_no_source_can_have_are_the_sections_of_the_configuration() -> None:
-    from daemon.config.options import OPTIONS
-
-    assert set(TAKEN) == {*OPTIONS, "ops"}
+    assert set(RESERVED_NAMES) == {*OWN, "ops"}

@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import SHOP, TILL, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_shop_rows import SHOP
 from factories_source import FEEDS, changed, kiosk
-from reference_retail import enriched_orders, gold, history, key_figures, public
+from factories_source_club import TILL
+from random_shop import random_batches
+from reference_enriched_orders import enriched_orders
+from reference_retail import gold, key_figures, public
 
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
@@ -222,9 +226,9 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
     )
 
 
-@pytest.mark.parametrize("declare", [model.rows, model.keys])
+@pytest.mark.parametrize("declare", [model.select_rows, model.recompute])
 def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="gold table visits: `per` is for totals"):
+    with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
 
         @declare(upstream="takings", grain=("stall",), columns="stall STRING", per=("item",))
         def visits(takings: object) -> object:
@@ -334,7 +338,7 @@ def test_gold_kept_by_difference_is_what_silver_says_after_every_batch(
 def _agrees(site: Site, seed: int) -> None:
     figures: list[dict[str, Any]] = []
     as_of = dt.date.min
-    for batch in history(Random(seed)):
+    for batch in random_batches(Random(seed)):
         result = site.deliver(**batch)
         as_of = max(as_of, dt.date.fromisoformat(batch["day"]))
         silver = {feed.name: site.rows(f"silver.{feed.name}", result) for feed in RETAIL.feeds}

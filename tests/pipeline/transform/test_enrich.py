@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import CLUB, SHOP, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_shop_rows import SHOP
+from factories_source_club import CLUB
 
 from pipeline.contract import Quality, Result
 from pipeline.engine.session import Session

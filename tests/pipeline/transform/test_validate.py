@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from drawing import draw, drawn
-from factories_pipeline import DESK, Site, on_sail
+from factories_pipeline import Site, on_sail
+from factories_source_club import DESK
 
 from pipeline.contract import Outcome, Quality, Result
 from pipeline.engine.session import Session
@@ -78,7 +79,7 @@ def test_a_row_that_breaks_a_rejecting_rule_goes_to_quarantine_and_one_that_is_w
         event_time_is_not_in_the_future | HIGH     | REJECT | 5 | 1 | at most 24 hours after the end of the batch date
         event_time_is_not_before_min_event_time | HIGH | REJECT | 4 | 0 | not before 1971-01-01
         minutes_are_not_negative        | HIGH     | REJECT | 7 | 3 |
-        minutes_are_within_the_limit    | HIGH     | WARN   | 4 | 1 | what [desk] limit says
+        minutes_are_within_the_limit    | HIGH     | WARN   | 4 | 1 | the setting [desk] limit
         a_call_is_short                 | MEDIUM   | WARN   | 2 | 1 |
         note_is_short                   | LOW      | WARN   | 4 | 2 |
         ticket_has_agent                | HIGH     | WARN   | 4 | 1 | agents knows agent
@@ -339,7 +340,7 @@ def test_a_new_column_is_kept_aside_and_reported_and_an_optional_one_may_be_abse
         t1        |         | colour=red, size=
         t2        |         | colour=, size=L
     """)
-    (said,) = [p.values for p in desk.said if p.event == "stage.finished" and p.stage == "stage"]
+    (said,) = [p.values for p in desk.progress if p.event == "stage.finished" and p.stage == "stage"]
     assert said["extra_columns"] == {"tickets": ["colour", "size"]}
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from drawing import draw
-from factories_pipeline import Site, Worker, on_sail, on_spark
+from factories_pipeline import Site, on_sail, on_spark
+from factories_worker import Worker
 
 from pipeline.contract import Outcome, Result, WorkOrder
 from pipeline.engine.session import Session
@@ -40,7 +41,7 @@ def streaming(folder: Path, session: Session) -> Site:
 
 
 def streamed(site: Site, order: WorkOrder) -> Result:
-    return take(order, site.settings, site.lake, site.said.append, source_of=lambda _: CLICKSTREAM)
+    return take(order, site.settings, site.lake, site.progress.append, source_of=lambda _: CLICKSTREAM)
 
 
 def published(result: Result) -> Result:

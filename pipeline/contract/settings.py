@@ -1,0 +1,55 @@
+"""The settings that the pipeline takes from config.toml, and the secrets among them."""
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.contract.secrets import all_spellings, named_secrets, secrets_of_address
+
+STREAMING_ENGINE = "spark"  # only this engine passes the batches of a streaming query to this process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """The limits that reject a whole batch, where None is off, and the range of event times.
+
+    `max_future_hours` counts from the end of the batch date. An event before the day `min_event_time` is rejected.
+    """
+
+    min_score: float | None = None
+    max_rejected_share: float | None = None
+    fail_on_high: bool = False
+    max_snapshot_shrink: float = 0.5
+    max_future_hours: float = 24.0
+    min_event_time: dt.date = dt.date(1971, 1, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The part of config.toml that the pipeline needs. Paths are absolute."""
+
+    lake_path: str
+    keep_days: int = 30
+    engine: str = "spark"  # spark | sail | connect
+    master: str = "local[*]"
+    driver_memory: str = "2g"
+    remote: str = ""
+    jars_path: str = ""
+    conf: Mapping[str, str] = field(default_factory=dict)
+    log_path: str = ""  # the file for the output of Spark itself
+    quality: Quality = field(default_factory=Quality)
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # [retail] … as in config.toml
+    source_paths: tuple[str, ...] = ()  # folders of sources outside of the package
+    exclude: tuple[str, ...] = ()  # shipped sources that this lake leaves out
+
+
+def secrets_of(
+    settings: Settings,
+    addresses: Iterable[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """Returns every secret in the settings, in further service addresses and in an environment, for `hide_secrets`."""
+    sources = {f"{name}.{key}": str(v) for name, keys in settings.sources.items() for key, v in keys.items()}
+    named = named_secrets({**sources, **settings.conf, "remote": settings.remote, **(environ or {})})
+    return all_spellings([*named, *(secret for address in addresses for secret in secrets_of_address(address))])

@@ -1,0 +1,136 @@
+"""The definitions that the rows of each table follow, from batch to batch, and the tables that are outdated by them.
+
+Definitions are compared by the hashes in a fingerprint. The manifest stores the history of a source as JSON.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.model.gold import GoldKind
+from pipeline.model.source import Source
+
+CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
+NEXT = "new, and it starts with the rows of the next batch"
+STARTED = "it starts with batch {since}, rows from before are not in it"
+MIXED = "since batch {since} new rows follow another definition than older ones"
+
+
+@dataclass(frozen=True)
+class _Followed:
+    """A definition that rows of a table follow, and the first batch with it.
+
+    `digest` is empty for the time before the table started, whose rows it lacks. `since` is empty if the batch is
+    unknown and, behind another definition, if no row follows the definition yet.
+    """
+
+    digest: str
+    since: str = ""
+
+
+_History = tuple[_Followed, ...]  # of one table, the oldest definition first
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableWrites:
+    """The tables that a batch wrote, those that it computed whole, and whether a table held rows before the batch."""
+
+    batch_id: str
+    tables: Collection[str]
+    whole: Collection[str]
+    had_rows: Callable[[str], bool]
+
+
+def next_history(stored: str, source: Source, now: str, writes: TableWrites) -> str:
+    """Returns the history of a source after a batch, as JSON.
+
+    `stored` is the history before the batch, empty for a first batch. `now` is the fingerprint of the batch.
+    """
+    before = _read(stored)
+    upstreams = _upstream_tables(source)
+    after = dict(before)  # a table that is no longer declared may be declared again, and its rows are still there
+    for table, digest in json.loads(now).items():
+        current = _Followed(digest, writes.batch_id)
+        upstream = upstreams.get(table)
+        if table in before:
+            after[table] = _next(before[table], current, table, upstream, writes)
+        else:
+            is_late = stored and upstream and table not in writes.whole and writes.had_rows(upstream)
+            after[table] = (_Followed(""), current) if is_late else (current,)
+    return json.dumps({table: [[f.digest, f.since] for f in some] for table, some in after.items()}, sort_keys=True)
+
+
+def _next(before: _History, current: _Followed, table: str, upstream: str | None, writes: TableWrites) -> _History:
+    if len(before) > 1 and not before[-1].since:
+        before = before[:-1]  # this definition was declared for a while, and no row was written in that time
+    if table in writes.whole:
+        return before[-1:] if before[-1].digest == current.digest else (current,)
+    if before[-1].digest == current.digest:
+        return before
+    if not writes.had_rows(table) and not (upstream and writes.had_rows(upstream)):
+        return (current,)
+    if table in writes.tables:
+        return (*(f for f in before if f.digest != current.digest), current)
+    return (*before, _Followed(current.digest))
+
+
+def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
+    """Returns table -> reason for the tables with rows of a definition other than `now`, or without some rows."""
+    if not stored:
+        return {}
+    before = _read(stored)
+    upstreams = _upstream_tables(source)
+    outdated = {}
+    for table, digest in json.loads(now).items():
+        if table not in before:
+            if upstreams.get(table) in before:
+                outdated[table] = NEXT
+        elif before[table][-1].digest != digest or (len(before[table]) > 1 and not before[table][-1].since):
+            outdated[table] = CHANGED
+        elif len(before[table]) > 1:
+            outdated[table] = _mixed(before[table])
+    return dict(sorted(outdated.items()))
+
+
+def _mixed(history: _History) -> str:
+    is_late = not history[0].digest
+    reasons = [STARTED.format(since=history[1].since)] if is_late else []
+    reasons += [MIXED.format(since=history[-1].since)] if len(history) > 1 + is_late else []
+    return "; ".join(reasons)
+
+
+def newly_outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
+    """Returns the outdated tables whose definition no earlier batch had."""
+    new = changed_tables(stored, now)
+    return {table: reason for table, reason in outdated_tables(stored, source, now).items() if table in new}
+
+
+def changed_tables(stored: str, now: str) -> tuple[str, ...]:
+    """Returns the tables with a changed or new definition; none if nothing was stored."""
+    last = {table: history[-1].digest for table, history in _read(stored).items()}
+    return tuple(sorted(table for table, digest in json.loads(now).items() if last and last.get(table) != digest))
+
+
+def sentences(outdated: Mapping[str, str], limit: int = 5) -> list[str]:
+    """Returns one sentence per reason; it names at most `limit` tables."""
+    found = []
+    for reason in dict.fromkeys(outdated.values()):
+        names = [t for t in outdated if outdated[t] == reason]
+        more = f" and {len(names) - limit} more" if len(names) > limit else ""
+        found.append(f"{', '.join(names[:limit])}{more}: {reason}")
+    return found
+
+
+def _read(stored: str) -> dict[str, _History]:
+    # Older manifests store a single hash per table.
+    texts: Mapping[str, str | Sequence[Sequence[str]]] = json.loads(stored or "{}")
+    entries = {table: [[entry]] if isinstance(entry, str) else entry for table, entry in texts.items()}
+    return {table: tuple(_Followed(*one) for one in entry) for table, entry in entries.items()}
+
+
+def _upstream_tables(source: Source) -> dict[str, str]:
+    """Returns gold table -> upstream table, without the gold tables that every batch computes whole."""
+    gold = {g.name for g in source.gold}
+    incremental = [g for g in source.gold if g.kind is not GoldKind.RECOMPUTE or g.key]
+    layers = {g.name: "gold" if g.upstream in gold else "silver" for g in incremental}
+    return {f"{source.name}.gold.{g.name}": f"{source.name}.{layers[g.name]}.{g.upstream}" for g in incremental}
