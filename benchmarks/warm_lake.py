@@ -16,7 +16,8 @@ from retail_data import Delivery
 from pipeline import run
 from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
 from pipeline.engine.session import Session, open_session
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.sources import registry
 
 ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute

@@ -7,18 +7,19 @@ from dataclasses import replace
 
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
-from pipeline.commit.revisions import with_revisions
-from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, hidden, identity, secrets_of
+from pipeline.contract import Outcome, Progress, Result, Settings, WorkOrder, identity, secrets_of
+from pipeline.contract.error_text import one_line
 from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
 from pipeline.reader import definitions
 from pipeline.sources import registry
 from pipeline.stages import batch_record
+from pipeline.stages.revisions import with_revisions
 from pipeline.stages.stages import Batch, begun, enrich, judge_as_a_whole, load, merge, summarise, validate
 
 Report = Callable[[Progress], None]
-LONGEST_SENTENCE = 380
+LONGEST_REASON = 380  # characters
 MEND_VALUE = "no table was changed; correct the file, or widen or guard the declared column, and land a new trigger"
 MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
@@ -78,7 +79,7 @@ def run(
     except ExternalCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
-        reason, trace = _sentence(error, secrets), traceback.format_exc()
+        reason, trace = one_line(error, secrets, LONGEST_REASON), traceback.format_exc()
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
@@ -103,7 +104,7 @@ def _attempt(batch: Batch, secrets: Sequence[str]) -> Result:
     except Exception as error:
         if not batch.order.final:
             raise
-        failed = batch_record.verdict(batch, "failed", _sentence(error, secrets))
+        failed = batch_record.verdict(batch, "failed", one_line(error, secrets, LONGEST_REASON))
         return replace(failed, error=traceback.format_exc())
 
 
@@ -115,9 +116,3 @@ def _notice_changes(
     changed = definitions.newly_changed(newest.fingerprint, source, now) if newest else {}
     if changed:
         report(definitions.change_event(order.batch_id, changed))
-
-
-def _sentence(error: Exception, secrets: Sequence[str]) -> str:
-    """Makes one line of an error: engines write pages. Half a secret would be none that is known."""
-    text = " ".join(hidden(str(error), secrets).split("\n\n")[0].split())
-    return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

@@ -290,7 +290,7 @@ def _mend(table: str, verb: str, effect: str, *, dry_run: bool, yes: bool) -> No
     config = _config()
     _known_table(config, table)
     if _may(effect, dry_run=dry_run, yes=yes):
-        print(getattr(importlib.import_module("pipeline.commit.attempt"), verb)(config.settings, table))
+        print(getattr(importlib.import_module("pipeline.commit.external_commits"), verb)(config.settings, table))
 
 
 def _known_table(config: "Config", table: str) -> None:

@@ -21,10 +21,11 @@ from pipeline.errors import DataError
 from pipeline.ingest.claimed_files import claimed
 from pipeline.ingest.csv_header import Header, bind
 from pipeline.ingest.csv_records import AGAIN, BLOCK_BYTES, Records, read_records
-from pipeline.ingest.csv_values import arrow_type, trimmed, typed
+from pipeline.ingest.csv_values import trimmed, typed
 from pipeline.ingest.invisible_characters import odd_keys
 from pipeline.ingest.non_data_records import no_data
 from pipeline.model import Feed
+from pipeline.schema import arrow_type
 
 ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
 

@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
-from pipeline.commit.manifest import OPS, Entry, PublishedFile
+from pipeline.commit.manifest import ManifestRow, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
-from pipeline.lake.lake import arrow_schema
+from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Source
 from pipeline.reader import definitions
+from pipeline.schema import arrow_schema
 from pipeline.stages.stages import Batch, Task, computed_whole, timed, whole, written
 from pipeline.transform.aggregate import gold_columns
 from pipeline.transform.judging import BOOKKEEPING
@@ -28,7 +29,7 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
     return found | {f"{source.name}.gold.{g.name}": gold_columns(g) for g in source.gold}
 
 
-def duplicate(order: WorkOrder, published: Entry) -> Result:
+def duplicate(order: WorkOrder, published: ManifestRow) -> Result:
     """Answers a batch whose content is published already; where it is this very batch, with what its publishing left on record."""
     return Result(
         batch_id=order.batch_id,
@@ -72,7 +73,7 @@ def verdict(batch: Batch, kind: str, reason: str) -> Result:
     return _result(batch, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED, entry)
 
 
-def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
+def _entry(batch: Batch, kind: str, reason: str = "") -> ManifestRow:
     order, counts = batch.order, {f.name: f for f in _files(batch)}
     nothing = FileCounts(name="", feed="", rows_read=0, rows_accepted=0, rows_rejected=0)
     files = []
@@ -89,7 +90,7 @@ def _entry(batch: Batch, kind: str, reason: str = "") -> Entry:
                 rows_rejected=count.rows_rejected,
             )
         )
-    return Entry(
+    return ManifestRow(
         batch_id=order.batch_id,
         kind=kind,
         source=order.source,
@@ -116,7 +117,9 @@ def _fingerprint(batch: Batch) -> str:
         batch_id=batch.order.batch_id,
         tables=written(batch),
         whole=computed_whole(batch),
-        held=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+        held=lambda table: (
+            attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
+        ),
     )
     now = definitions.fingerprint(batch.source, batch.values)
     return definitions.after(newest.fingerprint if newest else "", batch.source, now, done)
@@ -180,7 +183,7 @@ def _task_row(batch: Batch, t: Task) -> Mapping[str, object]:
     }
 
 
-def _result(batch: Batch, kind: Outcome, written: Entry) -> Result:
+def _result(batch: Batch, kind: Outcome, written: ManifestRow) -> Result:
     return Result(
         batch_id=written.batch_id,
         outcome=kind,

@@ -15,14 +15,16 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipeline.commit.attempt import Attempt
-from pipeline.commit.manifest import OPS, REJECTED_KEYS, Manifest
-from pipeline.commit.revisions import superseded
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import Correction, Progress, Quality, RuleResult, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import Staged, stage
-from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.lake.engine_errors import error_context
+from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Enriched, Feed, GoldKind, GoldTable, Hierarchy, Snapshot, Source
+from pipeline.stages.revisions import superseded_files
 from pipeline.transform.aggregate import PAIR_COUNTS, Gold, Moment, Pairs, pairs, restate, with_change
 from pipeline.transform.enrich import Restated, World, restate_rows
 from pipeline.transform.hierarchy import grow
@@ -103,7 +105,7 @@ def _load_feed(batch: Batch, feed: Feed) -> Staged:
         )
 
     with _task(batch, f"load_{feed.name}") as counts:
-        staged = stage(feed, files, batch.lake.work / "staged" / feed.name, batch.order.rows, report=alive)
+        staged = stage(feed, files, batch.lake.scratch.folder / "staged" / feed.name, batch.order.rows, report=alive)
         counts.update(total=staged.rows, valid=staged.rows, files=len(files))
     return staged
 
@@ -163,7 +165,7 @@ class Underway:
             change = self.restated[table].result().change
         else:
             change = self.merged[table].result() if table in self.merged else self.world.result().changes.get(table)
-        return change if change is not None and change.rows.is_news else None
+        return change if change is not None and change.rows.must_process else None
 
     def world_of(self, table: GoldTable) -> World:
         """Waits for what a gold table reads, and gives the world with that in it."""
@@ -235,13 +237,13 @@ def _merged(batch: Batch, judged: Judged) -> Change:
     is_first = attempt.version(bronze) == 0
     deliveries = [
         Delivery(batch_id=i, batch_date=d, revision=r)
-        for i, d, r in batch.manifest.whole_deliveries(batch.source.name, feed.name)
+        for i, d, r in batch.manifest.snapshot_deliveries(batch.source.name, feed.name)
     ]
     if whole(batch, feed):
         deliveries.append(
             Delivery(batch_id=batch.order.batch_id, batch_date=batch.order.batch_date, revision=batch.order.revision)
         )
-    replaced = superseded(batch.order, feed, batch.manifest) if isinstance(feed.stored_as, Append) else None
+    replaced = superseded_files(batch.order, feed, batch.manifest) if isinstance(feed.stored_as, Append) else None
     with ThreadPoolExecutor(1) as aside:
         past = Past(
             bronze=aside.submit(_append_to_bronze, batch, bronze, judged),
@@ -311,7 +313,7 @@ def _count_pairs(work: Underway, of: str) -> Pairs | None:
     batch, change = work.batch, work.followed(of)
     if change is None:
         return None
-    with work.hand(), within(f"what gold counts of {of}"):
+    with work.hand(), error_context(f"what gold counts of {of}"):
         return pairs(
             [t for t in batch.source.gold if t.upstream == of],
             batch.source,
@@ -340,7 +342,7 @@ def _named(batch: Batch, table: str, feed: str, own: Mapping[str, str] | None = 
     `own` tells, where they differ, what columns of the row are called in the feed.
     """
     try:
-        with within():
+        with error_context():
             yield
     except InvalidValue as error:
         place = _record_of(batch, feed, error.row, own) if error.row else ""
@@ -436,7 +438,7 @@ def _source_rows(batch: Batch, table: GoldTable, world: World | None, change: Ch
     """Gives all rows of the table that a gold table follows: as this batch leaves it, or with `per` as the batch found it."""
     if table.per:
         name = f"{batch.source.name}.{'gold' if any(g.name == table.upstream for g in batch.source.gold) else 'silver'}.{table.upstream}"
-        before = replace(_stored(batch, name), version=batch.attempt.began[name])
+        before = replace(_stored(batch, name), version=batch.attempt.start_versions[name])
         # What a table that is new to the lake never counted does not count back either.
         own = f"{batch.source.name}.gold.{table.name}"
         return before.read() if before.version and not batch.lake.is_empty(own, batch.attempt.version(own)) else None
@@ -484,7 +486,7 @@ def computed_whole(batch: Batch) -> set[str]:
     source, order = batch.source, batch.order
 
     def is_newest(feed: Feed) -> bool:
-        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        deliveries = batch.manifest.snapshot_deliveries(source.name, feed.name)
         return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
 
     replaced = [f for f in source.feeds if isinstance(f.stored_as, Snapshot) and f.name in batch.judged]
@@ -496,7 +498,7 @@ def computed_whole(batch: Batch) -> set[str]:
 
 def written(batch: Batch) -> set[str]:
     """Returns the tables that this batch has written to."""
-    return {t for t, version in batch.attempt.versions.items() if version != batch.attempt.began[t]}
+    return {t for t, version in batch.attempt.versions.items() if version != batch.attempt.start_versions[t]}
 
 
 def _stored(batch: Batch, name: str) -> TableVersion:

@@ -11,8 +11,9 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.lake.engine_errors import sentence
-from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.lake.engine_errors import engine_message
+from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, GoldKind, GoldTable, Source, columns_of, literal, render_sql
 from pipeline.transform.failing_rows import Part, column_of, located
 from pipeline.transform.merge import Change, difference
@@ -85,13 +86,13 @@ def pairs(
         .where("n <> 0")
     )
     label = f"pairs/{change.table}"
-    kept = lake.materialize(
+    kept = lake.scratch.materialize(
         deltas.selectExpr(f"{literal(source.name)} AS source", "pair", "group_key", "member", "CAST(n AS BIGINT) AS n"),
         f"{label}/deltas",
     )
     extremes = [pair_name(t, column) for t in tables for column in (*t.min, *t.max)]
     effects = _effects(kept, _state(stored, source, [pair_name(t, c) for t, c, _ in wanted]), extremes)
-    return Pairs(deltas=kept, effects=lake.materialize(effects, f"{label}/effects"))
+    return Pairs(deltas=kept, effects=lake.scratch.materialize(effects, f"{label}/effects"))
 
 
 def pair_name(table: GoldTable, column: str) -> str:
@@ -181,9 +182,9 @@ class Gold:
 
     @property
     def has_news(self) -> bool:
-        if self.table.row_per_batch or (self.change is not None and self.change.rows.is_news):
+        if self.table.row_per_batch or (self.change is not None and self.change.rows.must_process):
             return True
-        renamed = self.dimension_change is not None and self.dimension_change.rows.is_news
+        renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
         return bool(self.stored.version and (renamed or self.as_of_columns))
 
 
@@ -206,7 +207,7 @@ def _changed(gold: Gold) -> MaterializedRows:
         for c in table.checks
     ]
     cases = f"concat_ws(',', {', '.join(checks)})" if checks else "''"
-    return gold.lake.materialize(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
+    return gold.lake.scratch.materialize(changed.selectExpr("*", f"{cases} AS _failed"), f"changes/{gold.stored.name}")
 
 
 def _located(gold: Gold, error: InvalidValue) -> InvalidValue:
@@ -226,7 +227,7 @@ def _located(gold: Gold, error: InvalidValue) -> InvalidValue:
         parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
         queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
     error = column_of(error, queries, gold.lake)
-    suspects = gold.lake.materialize(rows, f"suspects/{table.name}")
+    suspects = gold.lake.scratch.materialize(rows, f"suspects/{table.name}")
     return located(error, [p for p in parts if error.column in ("", p.name)], suspects, gold.lake)
 
 
@@ -247,7 +248,7 @@ def _made(table: GoldTable, rows: DataFrame) -> DataFrame:
     try:
         return table.build(rows)
     except (TypeError, ValueError, AttributeError, LookupError, NameError) as error:
-        raise DeclarationError(f"its function raises {type(error).__name__}: {sentence(error)}") from error
+        raise DeclarationError(f"its function raises {type(error).__name__}: {engine_message(error)}") from error
 
 
 def _check(gold: Gold, rows: MaterializedRows) -> None:

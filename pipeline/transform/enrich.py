@@ -10,7 +10,9 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
-from pipeline.lake.lake import Lake, MaterializedRows, MinMax, TableVersion
+from pipeline.lake.file_pruning import MinMax
+from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import (
     NOW,
     Column,
@@ -73,7 +75,7 @@ class World:
     def change(self, join: Join) -> Change | None:
         """Tells what the batch changed in a partner's table, if it changed anything."""
         change = self.changes.get(join.hierarchy if isinstance(join, HierarchyJoin) else join.feed)
-        return change if change is not None and change.rows.is_news else None
+        return change if change is not None and change.rows.must_process else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ def restate_rows(
     names = [c.name for c in columns]
     # Of a table that holds nothing yet every row is news.
     touched = (
-        lake.materialize(_touched(table, feed, world, stored, lake), f"touched/{table.name}")
+        lake.scratch.materialize(_touched(table, feed, world, stored, lake), f"touched/{table.name}")
         if stored.version
         else None
     )
@@ -124,12 +126,12 @@ def restate_rows(
     try:
         # One pass of joins serves rules and table where there are rules; else what changes is told in the same query.
         verdicts = rows.select(*names, "_own", "_warned", "_unchecked")
-        seen = None if own is None else lake.materialize(verdicts, f"enriched/{table.name}")
+        seen = None if own is None else lake.scratch.materialize(verdicts, f"enriched/{table.name}")
         now = rows if seen is None else seen.read([*names, "_own"]).where("_own = 0")
         was = None if touched is None else _of_the_touched(stored, key, feed, touched).selectExpr("*", "'' AS _failed")
-        change = lake.materialize(difference(was, now.select(*names), columns), f"changes/{name}")
+        change = lake.scratch.materialize(difference(was, now.select(*names), columns), f"changes/{name}")
     except InvalidValue as error:
-        raise located(error, _parts(table), lake.materialize(joined, f"joined/{table.name}"), lake) from error
+        raise located(error, _parts(table), lake.scratch.materialize(joined, f"joined/{table.name}"), lake) from error
     check_rows(name, key, change)
     return Restated(change=Change(table=name, key=tuple(key), rows=change), findings=_findings(feed, table.rules, seen))
 
@@ -249,7 +251,7 @@ def _touched(table: Enriched, feed: Feed, world: World, stored: TableVersion, la
         changed, within = reduce(DataFrame.unionByName, some), None
         if _lies_by_time(feed) and table.as_of == feed.event_time:
             # Of an end that no instant reaches Python knows no time.
-            kept = lake.materialize(
+            kept = lake.scratch.materialize(
                 changed.selectExpr("*", f"least(_until, {NOW}) AS _last"), f"stretches/{table.name}"
             )
             changed, within = kept.df, {table.as_of: (kept.min_max("_since")[0], kept.min_max("_last")[1])}
@@ -388,7 +390,7 @@ def _busy_keys(table: Enriched, world: World, lake: Lake) -> dict[PointInTimeJoi
             F.expr("count(*) AS _many"), F.expr("min(_start) AS _low"), F.expr("max(_start) AS _high")
         )
         many = counted.where(f"_many >= {MANY_VERSIONS} AND _partner IS NOT NULL")
-        kept = lake.materialize(
+        kept = lake.scratch.materialize(
             many.selectExpr("_partner", *named, "_many", "_low", "(_high - _low) div _many + 1 AS _wide"),
             f"busy/{feed}",
         )

@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.contract import RuleResult
-from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, WARN, Hierarchy, Rule, Source, columns_of
+from pipeline.schema import arrow_schema
 
 PARENT_IS_LISTED = Rule(
     "parent_is_listed",
@@ -44,9 +46,9 @@ def grow(hierarchy: Hierarchy, source: Source, nodes: pa.Table, before: pa.Table
         for rows, sign in ((was - now, -1), (now - was, 1))
         for row in rows
     ]
-    path = lake.work / f"tree_{hierarchy.name}.parquet"
+    path = lake.scratch.folder / f"tree_{hierarchy.name}.parquet"
     pq.write_table(pa.Table.from_pylist(signed, schema=schema), path)
-    return Grown(rows=lake.open_parquet(path), findings=_findings(hierarchy, parents, found))
+    return Grown(rows=lake.scratch.open_parquet(path), findings=_findings(hierarchy, parents, found))
 
 
 def roots(parents: Mapping[Any, Any]) -> dict[Any, Any]:

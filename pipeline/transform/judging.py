@@ -14,7 +14,8 @@ from pyspark.sql import DataFrame
 from pipeline.contract import Progress, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import Staged
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
 from pipeline.transform.derived_columns import derive, in_turn, words
 from pipeline.transform.failing_rows import Part, are_among, error_of, failing, first_part
@@ -208,9 +209,9 @@ def without_unfit_rows(
         report(_event(judging, one))
     if not unfit:
         raise error
-    path = lake.work / "staged" / judging.feed.name / "fit.parquet"
+    path = lake.scratch.folder / "staged" / judging.feed.name / "fit.parquet"
     pq.write_table(search.rows.filter(pa.array(~search.struck)), path, compression="snappy")
-    kept = lake.materialize(judging.verdicts(lake.open_parquet(path).df), f"judged/{judging.feed.name}")
+    kept = lake.scratch.materialize(judging.verdicts(lake.scratch.open_parquet(path).df), f"judged/{judging.feed.name}")
     return _with_rejects(kept, search), tuple(unfit)
 
 
@@ -307,4 +308,4 @@ def _with_rejects(kept: MaterializedRows, search: _Search) -> MaterializedRows:
     with pq.ParquetWriter(path, kept.schema, compression="snappy") as writer:
         for rows in (*kept.batches(kept.schema), *pa.table(columns, schema=kept.schema).to_batches()):
             writer.write_batch(rows)
-    return search.lake.open_parquet(path)
+    return search.lake.scratch.open_parquet(path)

@@ -13,13 +13,15 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql.window import WindowSpec
 
-from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.commit.revisions import Superseded
 from pipeline.contract import WorkOrder
 from pipeline.errors import DataError
-from pipeline.lake.lake import Lake, MaterializedRows, MinMax, TableVersion
+from pipeline.lake.file_pruning import MinMax
+from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Column, Feed, Scd2, Snapshot, columns_of, literal
 from pipeline.transform.derived_columns import derive
+from pipeline.transform.superseded_files import SupersededFiles
 from pipeline.transform.ties import tie_breaker
 from pipeline.transform.validate import Judged, as_one_text
 
@@ -54,7 +56,7 @@ class Past:
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
     deliveries: tuple[Delivery, ...] = ()
     rejected_keys: pa.Table = field(default_factory=OPS[REJECTED_KEYS].empty_table)
-    superseded: Superseded | None = None  # of an Append
+    superseded: SupersededFiles | None = None  # of an Append
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +183,7 @@ def _merge_history(judged: Judged, order: WorkOrder, past: Past, lake: Lake, max
         _first_versions(judged, news, order, past) if past.is_first else _next_versions(feed, news, order, past, lake)
     )
     change = Change(
-        table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}")
+        table=past.silver.name, key=feed.primary_key, rows=lake.scratch.materialize(rows, f"changes/{past.silver.name}")
     )
     if not past.is_first and _this(order, past):
         _refuse_contradiction(feed, order, past, change)
@@ -215,7 +217,7 @@ def _next_versions(
     of them is folded on top of it; only the others are rebuilt from bronze.
     """
     key = list(feed.key)
-    known = lake.materialize(_known(feed, news, past, order), f"known/{feed.name}")
+    known = lake.scratch.materialize(_known(feed, news, past, order), f"known/{feed.name}")
     marks = known.arrow(["_plain", "_slow"])
     plain = marks.filter(marks["_plain"])
     parts, others = list[DataFrame](), None
@@ -403,7 +405,7 @@ def _hidden(past: Past, batch_id: str | None = None) -> DataFrame | None:
     if not rows.num_rows:
         return None
     named = {"_key": rows["key"]} | ({"_of": rows["batch_id"]} if batch_id is None else {})
-    return past.silver.lake.given(pa.table(named)).distinct()
+    return past.silver.lake.dataframe(pa.table(named)).distinct()
 
 
 def _where_it_speaks(feed: Feed, grid: DataFrame, past: Past, held: str) -> DataFrame:
@@ -520,7 +522,7 @@ def _append(judged: Judged, past: Past, lake: Lake) -> Change:
     return Change(
         table=past.silver.name,
         key=feed.primary_key,
-        rows=lake.materialize(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"),
+        rows=lake.scratch.materialize(_silver(feed, rows, "_sign"), f"changes/{past.silver.name}"),
     )
 
 
@@ -528,7 +530,7 @@ def _row_hash(feed: Feed) -> str:
     return f"substr(sha2({as_one_text(feed.names)}, 256), 1, 32)"  # 128 bits tell any number of rows apart
 
 
-def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: Superseded) -> DataFrame:
+def _corrected(feed: Feed, news: DataFrame, past: Past, superseded: SupersededFiles) -> DataFrame:
     """Gives what changes where a stated revision replaces files: the set of rows of all files but those, for the rows concerned."""
     columns = [*feed.names, "_batch_date", "_revision"]
     log = (
@@ -549,7 +551,7 @@ def _files(past: Past, files: Iterable[tuple[str, str]]) -> DataFrame:
         "_of_batch": pa.array([batch for batch, _ in ids], pa.string()),
         "_of_file": pa.array([name for _, name in ids], pa.string()),
     }
-    return past.silver.lake.given(pa.table(named))
+    return past.silver.lake.dataframe(pa.table(named))
 
 
 def _of_the_time(judged: Judged, past: Past) -> DataFrame:
@@ -636,5 +638,5 @@ def _listed(feed: Feed, rows: DataFrame) -> DataFrame:
 def _change(feed: Feed, past: Past, lake: Lake, before: DataFrame | None, after: DataFrame) -> Change:
     rows = difference(before, _silver(feed, after), feed.silver)
     return Change(
-        table=past.silver.name, key=feed.primary_key, rows=lake.materialize(rows, f"changes/{past.silver.name}")
+        table=past.silver.name, key=feed.primary_key, rows=lake.scratch.materialize(rows, f"changes/{past.silver.name}")
     )

@@ -11,14 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
-from pipeline.commit.manifest import OPS, REJECTED_KEYS
 from pipeline.contract import FileCounts, Quality, RuleResult, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.invisible_characters import BLANK, described, shown
 from pipeline.ingest.non_data_records import DESCRIPTIONS
 from pipeline.ingest.stage import Staged
-from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import Lake, MaterializedRows, TableVersion
+from pipeline.lake.engine_errors import error_context
+from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import (
     HIGH,
     MEDIUM,
@@ -83,7 +84,7 @@ class Judged:
         if self.rows_accepted == self.rows.rows:
             return self.rows
         if self.rows_accepted > IN_MEMORY:
-            return lake.materialize(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
+            return lake.scratch.materialize(self.rows.df.where("_reasons IS NULL"), f"accepted/{self.feed.name}")
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
 
     @cached_property
@@ -172,10 +173,12 @@ def judge(
         deleted=render_sql(feed.delete_condition, values),
     )
     unfit: tuple[Unfit, ...] = ()
-    with within(f"{order.source}.silver.{feed.name}"):
+    with error_context(f"{order.source}.silver.{feed.name}"):
         try:
-            with within():
-                rows = lake.materialize(judging.verdicts(lake.open_parquet(staged.path).df), f"judged/{feed.name}")
+            with error_context():
+                rows = lake.scratch.materialize(
+                    judging.verdicts(lake.scratch.open_parquet(staged.path).df), f"judged/{feed.name}"
+                )
         except (InvalidValue, DeclarationError) as error:
             rows, unfit = without_unfit_rows(judging, staged, lake, error, report)
     rows, ties = settled(feed, rows, lake)
@@ -286,7 +289,7 @@ def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tup
         )
         key = f"CASE WHEN {unread} THEN NULL ELSE {as_one_text(keys)} END AS key"
         rows = (
-            lake.materialize(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow()
+            lake.scratch.materialize(hidden.selectExpr(key, "_raw"), f"rejected/{j.feed.name}").arrow()
             if j.rows_accepted < j.rows.rows
             else None
         )
@@ -374,7 +377,9 @@ def _reference_count(judged: Judged, reference: Reference, table: TableVersion) 
 
 def counted(judged: Sequence[Judged], counts: Sequence[DataFrame], lake: Lake) -> tuple[RuleResult, ...]:
     """Runs the lazy counts of references in one job, and returns the findings of every reference and of all ties."""
-    rows = lake.materialize(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
+    rows = (
+        lake.scratch.materialize(reduce(DataFrame.unionByName, counts), "counts").arrow().to_pylist() if counts else []
+    )
     known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
     references = [
         finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in judged for r in j.feed.references
@@ -389,7 +394,7 @@ def _tie_findings(judged: Judged, lake: Lake) -> Iterator[RuleResult]:
             [
                 ties.differing,
                 *(
-                    lake.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names)
+                    lake.scratch.materialize(rows, f"ties/{feed.name}").arrow(ties.differing.schema.names)
                     for rows in judged.others
                 ),
             ]

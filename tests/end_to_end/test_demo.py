@@ -181,7 +181,7 @@ def test_the_readmes_python_runs_as_it_stands(demo: Demo, block: str) -> None:
 
 def test_the_readmes_spark_runs_as_it_stands(demo: Demo) -> None:
     (block,) = (b for b in blocks("python") if "spark.read" in b)
-    session = 'from pipeline import contract, spark as engines\nspark = engines.open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
+    session = 'from pipeline import contract\nfrom pipeline.engine import session as engines\nspark = engines.open_session(contract.Settings(lake_path="lake", engine="sail")).spark\n'
     assert "Lanterns" in run(sys.executable, "-c", session + block, cwd=demo.site).stdout
 
 

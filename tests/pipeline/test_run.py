@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake
 from drawing import drawn
 from factories_pipeline import CLUB, DESK, SHOP, TILL, Site, Worker, on_sail
 
-from pipeline.commit.attempt import adopt, restore
+from pipeline.commit.external_commits import adopt, restore
 from pipeline.contract import Outcome, Progress
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Rule, Scd1, Source
@@ -52,7 +52,7 @@ def must_be_as_published(site: Site, before: dict[str, list[str]]) -> None:
     assert everything(site) == before
     for table, version in site.manifest.versions("till").items():
         if table != "ops.batches":
-            assert site.lake.is_at(table, version), f"{table} has more than is published"
+            assert site.lake.is_newest(table, version), f"{table} has more than is published"
     assert not list((site.lake.path / "_journal").glob("*.json"))
 
 
@@ -189,7 +189,7 @@ def test_a_commit_made_while_the_batch_runs_is_seen_and_stays(site: Site) -> Non
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
     assert result.reason.startswith("till.gold.takings has version 2 (WRITE")
     assert everything(site) == before
-    assert site.lake.is_at("till.gold.takings", 2)
+    assert site.lake.is_newest("till.gold.takings", 2)
 
     restore(site.settings, "till.gold.takings")
     site.deliver("2026-03-02", prices=MORE)

@@ -29,13 +29,15 @@ from factories_lake import (
     write,
 )
 
-from pipeline.commit.attempt import Attempt, adopt, restore
+from pipeline.commit.attempt import Attempt
+from pipeline.commit.external_commits import adopt, restore
 from pipeline.commit.journal import recover
-from pipeline.commit.manifest import OPS, Manifest
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import Progress, Settings, WorkOrder
 from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake
-from pipeline.lake.lock import LakeLocked, held
+from pipeline.lake.lock import LakeLocked, lake_lock
+from pipeline.lake.ops_tables import OPS
 from pipeline.model import columns_of
 
 
@@ -69,7 +71,7 @@ def totals(path: Path) -> int:
 
 def test_one_row_publishes_a_batch_and_names_the_version_of_every_table_of_the_source_and_of_ops(path: Path) -> None:
     first = publish(path, "b1")
-    row = Manifest(Lake(path)).row("b1")
+    row = Manifest(Lake(path)).published_row("b1")
     assert row is not None
     assert row == first
     assert row.batch_seq == 1
@@ -85,7 +87,7 @@ def test_a_second_batch_builds_on_the_first(path: Path) -> None:
     second = publish(path, "b2")
     assert (second.batch_seq, second.table_versions[GOLD]) == (2, 2)
     assert totals(path) == 20
-    old = Manifest(Lake(path)).row("b1")
+    old = Manifest(Lake(path)).published_row("b1")
     assert old is not None
     assert Lake(path).arrow(GOLD, old.table_versions[GOLD]).to_pylist() == [{"name": "all", "amount": 10}]
 
@@ -183,7 +185,7 @@ def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path)
             before = state(path)
             died = dies_after(step, publish, path, batch_id)
             recover(Lake(path))
-            published = Manifest(Lake(path)).row(batch_id) is not None
+            published = Manifest(Lake(path)).published_row(batch_id) is not None
             assert published or state(path) == before, step
             assert not any((path / "_journal").glob("*")), step
             if not published:
@@ -253,7 +255,7 @@ def test_a_batch_killed_from_outside_at_any_moment_is_published_once_in_the_end(
         before = state(path)
         deaths += killed_after(0.01 * turn, publish, path, "b2")
         recover(Lake(path))
-        published = Manifest(Lake(path)).row("b2") is not None
+        published = Manifest(Lake(path)).published_row("b2") is not None
         assert published or state(path) == before, turn
         if not published:
             publish(path, "b2", attempt=2)
@@ -481,12 +483,12 @@ def test_the_manifest_answers_what_is_published(path: Path) -> None:
         "b2",
         None,
     ]
-    assert manifest.row("b3") is None
-    assert manifest.whole_deliveries("shop", "orders") == [
+    assert manifest.published_row("b3") is None
+    assert manifest.snapshot_deliveries("shop", "orders") == [
         ("b1", dt.date(2026, 3, 2), 0),
         ("b2", dt.date(2026, 3, 2), 1),
     ]
-    assert manifest.whole_deliveries("shop", "customers") == []
+    assert manifest.snapshot_deliveries("shop", "customers") == []
     assert (manifest.newest_batch_date("shop"), manifest.newest_batch_date("other")) == (dt.date(2026, 3, 2), None)
     newest = manifest.newest("shop", kind="batch")
     assert newest is not None
@@ -519,7 +521,7 @@ def test_a_link_in_the_place_of_the_lakes_lock_is_not_written_through(path: Path
     victim.write_text("all that is known")
     path.mkdir(exist_ok=True)
     (path / ".lock").symlink_to(victim)
-    with pytest.raises(OSError, match=r"\.lock"), held(path):
+    with pytest.raises(OSError, match=r"\.lock"), lake_lock(path):
         pass
     assert victim.read_text() == "all that is known"
 
@@ -528,14 +530,14 @@ def test_locks_are_held_by_whoever_inherits_them(path: Path) -> None:
     from pipeline.lake.lock import Lock
 
     lock = Lock(path)
-    lock.take()
+    lock.acquire()
     os.set_inheritable(lock.fd, True)  # noqa: FBT003
     child = os.posix_spawn("/bin/sleep", ["sleep", "30"], os.environ)
     lock.close()
     other = Lock(path)
     with pytest.raises(LakeLocked, match=rf"process {os.getpid()} or a program that it started"):
-        other.take(0.1)
+        other.acquire(0.1)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    other.take()
+    other.acquire()
     other.close()

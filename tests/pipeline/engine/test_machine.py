@@ -92,4 +92,4 @@ def test_a_library_of_which_the_place_is_not_found_is_told_with_the_cure(tmp_pat
     with pytest.raises(
         time_zone.TimeZoneNotFound, match=r"has no time zone.*ln -s /usr/share/zoneinfo/Etc/UTC /etc/localtime"
     ):
-        time_zone.say_utc(library)
+        time_zone.set_utc(library)

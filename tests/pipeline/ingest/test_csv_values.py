@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ingest.csv_values import arrow_type, typed
+from pipeline.ingest.csv_values import typed
+from pipeline.schema import arrow_type
 
 UTC = dt.UTC
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lake.data_files import LONGEST_TEXT, MergeSource, data_file, places, write
+from pipeline.lake.data_files import LONGEST_TEXT, describe_file, write_files
+from pipeline.lake.merge import MergeSource, key_numbers
 
 UTC_MICROS = pa.timestamp("us", "UTC")
 AT = dt.datetime(2026, 3, 2, 10, 30, 0, 7, tzinfo=dt.UTC)
@@ -27,7 +28,7 @@ def numbers(count: int) -> list[pa.RecordBatch]:
     ("count", "files"), [(0, 0), (1, 1), (999, 1), (1499, 1), (1500, 2), (10_000, 10), (10_400, 10), (10_600, 11)]
 )
 def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: Path, count: int, files: int) -> None:
-    written = write(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
+    written = write_files(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
     found = [pq.read_table(tmp_path / f.name)["n"].to_pylist() for f in written]
     assert [n for some in found for n in some] == list(range(count))
     assert len(found) == files
@@ -37,7 +38,7 @@ def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: 
 
 def told(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
     pq.write_table(rows, path / "some.parquet", **options)
-    input_columns: dict[str, Any] = json.loads(data_file(path / "some.parquet").statistics)
+    input_columns: dict[str, Any] = json.loads(describe_file(path / "some.parquet").statistics)
     return input_columns
 
 
@@ -104,7 +105,9 @@ def table(rows: list[tuple[Any, ...]]) -> pa.Table:
 
 @given(st.lists(KEYS), st.lists(KEYS, unique=True))
 def test_each_row_finds_its_key_nulls_included(rows: list[tuple[Any, ...]], keys: list[tuple[Any, ...]]) -> None:
-    assert places(table(rows), table(keys)).to_pylist() == [keys.index(row) if row in keys else None for row in rows]
+    assert key_numbers(table(rows), table(keys)).to_pylist() == [
+        keys.index(row) if row in keys else None for row in rows
+    ]
 
 
 def test_news_replace_remove_and_are_left_over(tmp_path: Path) -> None:
@@ -112,8 +115,8 @@ def test_news_replace_remove_and_are_left_over(tmp_path: Path) -> None:
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)
     news = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
-    found = news.found_in(tmp_path / "some.parquet")
-    after = [(r["text"], r["n"], r["late"]) for r in news.applied_to(tmp_path / "some.parquet", found).to_pylist()]
+    found = news.match(tmp_path / "some.parquet")
+    after = [(r["text"], r["n"], r["late"]) for r in news.apply(tmp_path / "some.parquet", found).to_pylist()]
     assert (news.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])
-    assert news.not_in([found])["text"].to_pylist() == ["c"]
-    assert news.not_in([])["text"].to_pylist() == ["b", "c"]
+    assert news.not_matched([found])["text"].to_pylist() == ["c"]
+    assert news.not_matched([])["text"].to_pylist() == ["b", "c"]

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.session import Session
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import columns_of
 
 ORDERS = "retail.silver.orders"
@@ -33,14 +34,14 @@ EMPTY = dict.fromkeys(ROW)
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     made = Lake(tmp_path / "lake")
-    made.open_work("b1")
+    made.scratch.open("b1")
     return made
 
 
 @pytest.fixture
 def engine_lake(tmp_path: Path, session: Session) -> Lake:
     made = Lake(tmp_path / "länder & mehr" / "lake", session)
-    made.open_work("b1")
+    made.scratch.open("b1")
     return made
 
 
@@ -50,9 +51,9 @@ def rows_of(lake: Lake, table: str = ORDERS, version: int | None = None) -> list
 
 
 def kept(lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change") -> MaterializedRows:
-    path = lake.work / f"{name}.parquet"
+    path = lake.scratch.folder / f"{name}.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return lake.open_parquet(path)
+    return lake.scratch.open_parquet(path)
 
 
 def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> MaterializedRows:
@@ -210,7 +211,7 @@ def test_maps_lists_and_structs_come_back_as_they_were(engine_lake: Lake) -> Non
     df = engine_lake.session.spark.sql(  # type: ignore[union-attr]
         "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files union all select null, null, null"
     )
-    engine_lake.append("ops.things", engine_lake.materialize(df, "things"), "t")
+    engine_lake.append("ops.things", engine_lake.scratch.materialize(df, "things"), "t")
     want = [
         {"_extra": None, "reasons": None, "files": None},
         {"_extra": {"a": "b"}, "reasons": ["x", "y"], "files": [{"name": "f", "bytes": 5}]},
@@ -229,8 +230,8 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     table = pa.table(
         {"order_id": ids, "items": pa.array(range(count), pa.int32()), "_sign": pa.array([1] * count, pa.int32())}
     )
-    pq.write_table(table, lake.work / "many.parquet")
-    lake.change(ORDERS, ["order_id"], lake.open_parquet(lake.work / "many.parquet"), "t")
+    pq.write_table(table, lake.scratch.folder / "many.parquet")
+    lake.change(ORDERS, ["order_id"], lake.scratch.open_parquet(lake.scratch.folder / "many.parquet"), "t")
     found = lake.arrow(ORDERS, columns=["order_id"])["order_id"].to_pylist()
     assert found == sorted(ids)
 
@@ -238,9 +239,9 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
 @on_spark
 def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create(ORDERS, COLUMNS)
-    rows = lake.materialize(
+    rows = lake.scratch.materialize(
         session.spark.sql(
             "select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"
         ),
@@ -257,14 +258,14 @@ def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecon
     session: Session, tmp_path: Path
 ) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
     row = "select timestamp'2026-03-02 10:30:00.000999' seen"
-    lake.append("a.t", lake.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
+    lake.append("a.t", lake.scratch.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
     lake.change(
         "a.t",
         ["seen"],
-        lake.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"),
+        lake.scratch.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"),
         "t",
     )
     assert rows_of(lake, "a.t") == [{"seen": AT.replace(microsecond=999), "n": 2}]
@@ -333,7 +334,7 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
     """The law of `change`: keys of every type, nulls and odd characters included."""
     key = [c.name for c in columns_of(key_columns)]
     lake = Lake(Path(tempfile.mkdtemp(dir=tmp_path)))
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create("a.t", [*columns_of(key_columns), *columns_of("value INT")])
     schema = lake.schema("a.t").append(pa.field("_sign", pa.int32()))
     state: dict[Any, int] = {}
@@ -374,7 +375,7 @@ def test_every_commit_carries_its_tag_and_a_restore_says_which_version_it_brough
     ]
     assert [c.version for c in lake.commits(ORDERS, 3)] == [4]
     assert lake.commits(ORDERS, 4) == []
-    assert [lake.is_at(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
+    assert [lake.is_newest(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
 
 
 def test_a_restored_table_has_the_rows_and_columns_of_the_older_version(lake: Lake) -> None:
@@ -395,25 +396,25 @@ def test_kept_rows_are_counted_read_by_the_engine_and_read_without_it(engine_lak
     spark = engine_lake.session.spark  # type: ignore[union-attr]
     columns = "'a' k, timestamp'2026-03-02 10:30:00' seen, cast(1.5 as decimal(9,2)) amount, date'2026-03-02' day"
     df = spark.sql(f"select {columns} union all select null, null, null, null")
-    rows = engine_lake.materialize(df, "some/name")
+    rows = engine_lake.scratch.materialize(df, "some/name")
     assert rows.rows == 2
     assert {"k": "a", "seen": AT, "amount": Decimal("1.50"), "day": DAY} in rows.arrow().to_pylist()
     assert rows.arrow(["amount", "k"]).column_names == ["amount", "k"]
     assert rows.df.where("seen = timestamp'2026-03-02 10:30:00' and amount = 1.5").count() == 1
-    again = engine_lake.open_parquet(rows.path)
+    again = engine_lake.scratch.open_parquet(rows.path)
     assert (again.rows, again.df.columns, again.schema) == (2, ["k", "seen", "amount", "day"], rows.schema)
 
 
 def test_no_rows_can_be_kept_too(engine_lake: Lake) -> None:
     df = engine_lake.session.spark.sql("select 1 a, map('x', 'y') m where false")  # type: ignore[union-attr]
-    rows = engine_lake.materialize(df, "none")
+    rows = engine_lake.scratch.materialize(df, "none")
     assert (rows.rows, rows.df.count(), rows.df.columns, rows.arrow().column_names) == (0, 0, ["a", "m"], ["a", "m"])
 
 
 def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
-    rows = engine_lake.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
+    rows = engine_lake.scratch.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
-    engine_lake.clear_work()
+    engine_lake.scratch.clear()
     assert not (engine_lake.path / "_work").exists()
 
 
@@ -444,13 +445,13 @@ def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(l
 
 
 def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
-    path = lake.work / "untold.parquet"
+    path = lake.scratch.folder / "untold.parquet"
     pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
-    assert lake.open_parquet(path).min_max("n") == (2, 5)
+    assert lake.scratch.open_parquet(path).min_max("n") == (2, 5)
 
 
 def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
-    rows = engine_lake.materialize(
+    rows = engine_lake.scratch.materialize(
         engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long"
     )  # type: ignore[union-attr]
     low, high = rows.min_max("text")

@@ -60,8 +60,8 @@ class LosingSession:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def counted(self, df: Any) -> tuple[Any, Callable[[], int] | None]:
-        counted, written = self.real.counted(df)
+    def count_written(self, df: Any) -> tuple[Any, Callable[[], int] | None]:
+        counted, written = self.real.count_written(df)
         return Losing(counted, self.lost_files), written
 
 
@@ -76,16 +76,16 @@ class LosingSession:
 )
 def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, says: str) -> None:
     lake = Lake(tmp_path, LosingSession(session, lost))
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {says}; see that the engine writes"):
-        lake.materialize(session.spark.range(0, rows, 1, 2), "some")
+        lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some")
 
 
 @pytest.mark.parametrize("rows", [0, 3])
 def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, rows: int) -> None:
     lake = Lake(tmp_path, session)
-    lake.open_work("b1")
-    assert lake.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
+    lake.scratch.open("b1")
+    assert lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
 
 
 @on_spark
@@ -94,10 +94,10 @@ def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, r
 )
 def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, says: str) -> None:
     lake = Lake(tmp_path, session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create(TABLE, columns_of("id BIGINT"))
-    pq.write_table(pa.table({"id": range(10)}), lake.work / "rows.parquet")
-    rows = lake.open_parquet(lake.work / "rows.parquet")
+    pq.write_table(pa.table({"id": range(10)}), lake.scratch.folder / "rows.parquet")
+    rows = lake.scratch.open_parquet(lake.scratch.folder / "rows.parquet")
     vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
     with pytest.raises(LostWrite, match=says) if says else contextlib.nullcontext():
         assert lake.append(TABLE, rows, "t") == 1
@@ -107,13 +107,13 @@ def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Sessi
 def test_a_batch_with_a_lost_write_publishes_nothing_and_may_be_tried_again(tmp_path: Path, session: Session) -> None:
     site = Site(tmp_path, session)
     order = site.order("2026-03-02", prices="item | price\na | 1\nb | 2")
-    site.lake.session = LosingSession(session)
+    site.lake.scratch.session = LosingSession(session)
     result = site.run(order)
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert "LostWrite" in result.reason
     assert "2 rows were written, and no file lies there" in result.reason
     assert site.manifest.newest(kind="batch") is None
-    site.lake.session = session
+    site.lake.scratch.session = session
     assert site.run(order).outcome == Outcome.PUBLISHED
 
 
@@ -126,20 +126,20 @@ mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$1"
 DRIVER = """
 import sys
 from pathlib import Path
-from pipeline import spark
+from pipeline.engine.session import open_session
 from pipeline.contract import Settings
-from pipeline.lake import Lake
+from pipeline.lake.lake import Lake
 
 master, root = sys.argv[1:]
 conf = {"spark.driver.host": "127.0.0.1", "spark.executor.memory": "512m", "spark.sql.shuffle.partitions": "1"}
 settings = Settings(
     lake_path=root, master=master, driver_memory="512m", log_path=f"{root}/../spark.log", conf=conf
 )
-session = spark.open_session(settings)
+session = open_session(settings)
 lake = Lake(Path(root), session)
-lake.open_work("b1")
+lake.scratch.open("b1")
 try:
-    lake.keep(session.spark.range(0, 10, 1, 2), "some")
+    lake.scratch.materialize(session.spark.range(0, 10, 1, 2), "some")
 except Exception as error:
     print(type(error).__name__, error)
 session.stop()

@@ -60,7 +60,7 @@ def as_it_is(rows: "DataFrame") -> "DataFrame":
 
 
 def table(kind: GoldKind, name: str, **declared: Any) -> GoldTable:
-    return GoldTable(**{"name": name, "kind": kind, "of": "taxed", "build": as_it_is, **declared})
+    return GoldTable(**{"name": name, "kind": kind, "upstream": "taxed", "build": as_it_is, **declared})
 
 
 BY_LAND = table(
@@ -103,13 +103,13 @@ MISTAKES = {
         "sales, rule is_positive",
         "lant",
     ),
-    "prepared": (
-        shop(sales={"prepared": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}),
+    "cleaned": (
+        shop(sales={"cleaned": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}),
         "sales, cleaned column net",
         "amoutn",
     ),
     "delete_when": (
-        shop(sales={"keep": Scd2(sequence_by="sold_at", delete_when="opp = 'D'")}),
+        shop(sales={"stored_as": Scd2(sequence_by="sold_at", delete_when="opp = 'D'")}),
         "sales, delete_when",
         "opp",
     ),
