@@ -1,4 +1,4 @@
-"""Exactly once over many tables: an attempt starts from the published versions and ends in one manifest row, or is undone."""
+"""Exactly once on many tables: an attempt starts from published versions, and ends in one manifest row or is undone."""
 
 import hashlib
 import secrets
@@ -196,8 +196,8 @@ class Attempt:
         counts = (row.rows_read, row.rows_accepted, row.rows_rejected)
         if counts != (bronze + quarantined, bronze, quarantined):
             raise RuntimeError(
-                f"rows read, accepted, rejected: {counts}, but {bronze} went to bronze and {quarantined} to quarantine; "
-                "nothing is published"
+                f"rows read, accepted, rejected: {counts}, but {bronze} went to bronze and {quarantined} to "
+                "quarantine; nothing is published"
             )
 
     def _report(self, event: str, **values: object) -> None:

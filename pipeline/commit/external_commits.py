@@ -1,4 +1,4 @@
-"""Commits of other programs: found before an attempt begins, then adopted or undone by the operator, never by Lakegate."""
+"""Commits of other programs: found before an attempt begins, then adopted or undone by the operator alone."""
 
 import contextlib
 import datetime as dt

@@ -40,7 +40,7 @@ class Journal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RollbackResult:
+class _RollbackResult:
     """The versions of the tables after a rollback, the restored tables, and those with commits of other programs.
 
     A table of `external` keeps its published version here, because the newer one holds the other program's rows.
@@ -63,7 +63,7 @@ def recover(lake: Lake, manifest: Manifest | None = None, report: Report = ignor
 
 
 def close(lake: Lake, manifest: Manifest, journal: Journal, reason: str, report: Report) -> bool:
-    """Ends an attempt that has a journal. Returns whether its batch had no manifest row yet, so its writes were undone."""
+    """Ends an attempt that has a journal. Returns whether the attempt had no manifest row yet, so it was undone."""
     is_finished = manifest.newest_seq(journal.batch_id) > journal.after_seq
     if not is_finished:
         result = roll_back(lake, journal, report)
@@ -77,7 +77,7 @@ def close(lake: Lake, manifest: Manifest, journal: Journal, reason: str, report:
     return not is_finished
 
 
-def _record_rollback(manifest: Manifest, journal: Journal, result: RollbackResult, reason: str) -> None:
+def _record_rollback(manifest: Manifest, journal: Journal, result: _RollbackResult, reason: str) -> None:
     row = ManifestRow(
         batch_id=journal.batch_id,
         kind="undone",
@@ -89,7 +89,7 @@ def _record_rollback(manifest: Manifest, journal: Journal, result: RollbackResul
     manifest.write(row, manifest.versions(journal.source) | result.versions)
 
 
-def roll_back(lake: Lake, journal: Journal, report: Report = ignore_progress) -> RollbackResult:
+def roll_back(lake: Lake, journal: Journal, report: Report = ignore_progress) -> _RollbackResult:
     """Restores the journal's tables to their noted content, except below a commit of another program."""
     versions = dict[str, int]()
     restored = list[str]()
@@ -112,7 +112,7 @@ def roll_back(lake: Lake, journal: Journal, report: Report = ignore_progress) ->
             external.append(table)
         if ours:
             restored.append(table)
-    return RollbackResult(versions=versions, restored=tuple(restored), external=tuple(external))
+    return _RollbackResult(versions=versions, restored=tuple(restored), external=tuple(external))
 
 
 def check_batch_id(batch_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The manifest `ops.batches`: which batches are published, with the version of every table. Appending a row publishes."""
+"""The manifest `ops.batches`: the published batches, with the version of every table. Appending a row publishes."""
 
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
@@ -135,7 +135,7 @@ class Manifest:
         return bool(pc.any(pc.equal(rows["batch_date"], pa.scalar(batch_date))).as_py())
 
     def snapshot_deliveries(self, source: str, feed: str) -> list[tuple[str, dt.date, int]]:
-        """Returns batch id, batch date and revision of each published batch with a snapshot of the feed, oldest first."""
+        """Returns batch id, batch date and revision of each published batch with a snapshot of a feed, oldest first."""
         rows = self._where(source=source, kind="batch").sort_by("batch_seq").to_pylist()
         return [(r["batch_id"], r["batch_date"], r["revision"]) for r in rows if feed in (r["whole_feeds"] or ())]
 

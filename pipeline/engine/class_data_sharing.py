@@ -1,6 +1,6 @@
 """Saves the class data of a session, so that later sessions start in half the time: Java reads and checks no classes.
 
-`python -m pipeline.engine.class_data_sharing [JARS_FOLDER]` does this once for an installation. Java uses class data only
+`python -m pipeline.engine.class_data_sharing [JARS_FOLDER]` does this once for an installation. Class data works only
 with the Java and the jars that made it. Sessions on other ones start without it.
 """
 

@@ -1,7 +1,7 @@
 """Fetches Delta's jars, which its wheel lacks, once into a folder of the installation. Sessions then need no network.
 
-`python -m pipeline.engine.jars [FOLDER]` fetches them. On a machine without a network, `[spark] jars_path` names a folder
-with the jars.
+`python -m pipeline.engine.jars [FOLDER]` fetches them. On a machine without a network, `[spark] jars_path` names a
+folder with the jars.
 """
 
 import hashlib
@@ -63,7 +63,10 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
 
 
 def fetch(folder: Path = FOLDER) -> None:
-    """Puts the five jars into the folder, all or none, each checked by its SHA-256. Raises JarsNotFound, JavaNotFound."""
+    """Puts the five jars into the folder, all or none, each checked by its SHA-256.
+
+    Raises JarsNotFound and JavaNotFound.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".jars-") as scratch:
         _resolve(Path(scratch), find_java(os.environ))

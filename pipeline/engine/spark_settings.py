@@ -70,8 +70,8 @@ _READS_CLASSES = re.compile("FlightRecord|agent")
 _SETS_THE_HEAP = re.compile("-Xm[sx]|HeapSize")  # Java refuses a heap that starts larger than it may become
 _FEW_CORES = 2  # on so few cores the threads of a concurrent collector take time from the work
 # These shape the JVM or its class path, so the JVM must start with them. All others reach Spark through the session:
-# every user of the machine can read a command line, and `conf` may hold the key of an object store. Joins that broadcast
-# a whole number take the page size from the JVM's start.
+# every user of the machine can read a command line, and `conf` may hold the key of an object store. Joins that
+# broadcast a whole number take the page size from the JVM's start.
 NEEDED_AT_LAUNCH = (
     "spark.driver.",
     "spark.jars",
@@ -116,7 +116,7 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved_classes: 
 
 
 def server_conf(conf: Mapping[str, str]) -> dict[str, str]:
-    """Returns those settings of the user that a session on a running server takes; the others are for the engine spark."""
+    """Returns those settings of the user that a session on a running server takes."""
     return {key: value for key, value in conf.items() if key.startswith(("spark.sql.", "spark.databricks."))}
 
 

@@ -1,7 +1,7 @@
 """Makes Sail use UTC where the machine has no time zone. For each session Sail reads the machine's zone, and not TZ.
 
-Sail reads the link /etc/localtime, then the file /etc/timezone. Small images lack both. Then the second path is replaced
-in Sail's memory by the path of a file of this process, which holds UTC: the zone to which every session is set anyway.
+Sail reads the link /etc/localtime, then the file /etc/timezone. Small images lack both. Then the second path is
+replaced in Sail's memory by the path of a file of this process, which holds UTC: every session is set to UTC anyway.
 """
 
 import mmap
@@ -17,7 +17,7 @@ class TimeZoneNotFound(Exception):
 
 
 def is_known() -> bool:
-    """Returns whether Sail finds a time zone: a link into the time zone files, whether these exist or not, or a name."""
+    """Returns whether Sail finds a time zone: a link into the time zone files, existing or not, or a name."""
     try:
         linked = "zoneinfo/" in str(LOCALTIME.readlink())
     except OSError:  # the link is missing, or a copy of the file stands in its place

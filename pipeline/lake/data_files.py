@@ -43,7 +43,7 @@ def write_files(folder: Path, rows: Iterable[pa.RecordBatch], schema: pa.Schema,
 
 
 def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iterator[pa.Table]:
-    """Splits a stream into tables of about `size` bytes. The last table has at least half of that, if it is not the only one."""
+    """Splits a stream into tables of about `size` bytes. The last of several tables has at least half of that."""
     ready = list[pa.RecordBatch]()
     waiting = list[pa.RecordBatch]()
     waiting_bytes = 0
@@ -71,7 +71,7 @@ def _write_file(folder: Path, rows: pa.Table) -> DataFile:
 
 
 def describe_file(path: Path) -> DataFile:
-    """Returns a Parquet file with its statistics: rows, nulls, and the lowest and highest values that JSON can order."""
+    """Returns a Parquet file with its statistics: rows, nulls, and lowest and highest values that JSON can hold."""
     metadata = pq.read_metadata(path)
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     nulls = dict[str, int]()

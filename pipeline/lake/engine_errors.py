@@ -18,8 +18,8 @@ from pyspark.sql import DataFrame
 from pipeline.errors import DeclarationError, InvalidValue
 
 LONGEST = 240
-# Classes of SQLSTATE: 22 data exception, 21 several rows where one is expected, P0 an error that SQL itself raises. Class
-# 42 means a wrong statement, but Spark also gives it to a text that does not fit a number's format.
+# Classes of SQLSTATE: 22 data exception, 21 several rows where one is expected, P0 an error that SQL itself raises.
+# Class 42 means a wrong statement, but Spark also gives it to a text that does not fit a number's format.
 VALUE_STATES = ("22", "21", "P0", "42")
 NOT_FOUND = "42K03"  # a missing path or table: no declaration is wrong, so a retry may help
 # Sail's errors have neither a condition nor an SQLSTATE. Its errors of files and memory have other classes than these.

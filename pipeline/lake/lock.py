@@ -1,4 +1,4 @@
-"""The lake's lock: its holder alone may write. The lock lives with its open file, so a JVM that inherits it keeps it."""
+"""The lake's lock: its holder alone may write. The lock lives with its open file, which a JVM may inherit and keep."""
 
 import contextlib
 import errno

@@ -55,7 +55,7 @@ class MergeSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MergePlan:
+class _MergePlan:
     """The files that a merge replaces, with the matches of each, and the rows that are new to the table."""
 
     folder: Path
@@ -81,7 +81,7 @@ class MergePlan:
         }
 
 
-def plan_merge(delta: DeltaTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> MergePlan:
+def plan_merge(delta: DeltaTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> _MergePlan:
     """Finds the files of a table that signed rows change, and the rows that are new.
 
     `rows` has the table's columns and `_sign`: -1 for an old row, +1 for a new one.
@@ -98,10 +98,10 @@ def plan_merge(delta: DeltaTable, folder: Path, key: Sequence[str], rows: Materi
         found = list(pool.map(lambda file: source.match(folder / unquote(file[0])), candidates))
     matched = [(f, matches) for f, matches in zip(candidates, found, strict=True) if matches.null_count < len(matches)]
     inserts = source.not_matched(matches for _, matches in matched)
-    return MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
+    return _MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
 
 
-def write_merge(plan: MergePlan, file_bytes: int) -> list[DataFile]:
+def write_merge(plan: _MergePlan, file_bytes: int) -> list[DataFile]:
     """Writes the new data files of a plan and returns them: one or more for each replaced file."""
     last = max(len(plan.matched) - 1, 0)
 

@@ -1,4 +1,4 @@
-"""The scratch folder of the running attempt: results that are computed once and read several times, as Parquet files."""
+"""The scratch folder of the running attempt: Parquet files with rows that are computed once and read several times."""
 
 import itertools
 import re
@@ -155,7 +155,8 @@ class Scratch:
             return rows
         if written is not None:  # Spark writes a file also for no rows
             raise LostWrite(folder, f"{written()} rows were written, and no file lies there")
-        # Sail writes no file for no rows. The schema is read only here: before the write it would plan each query twice.
+        # Sail writes no file for no rows. Only now the schema is read: before the write, every query would be planned
+        # twice.
         return self._rows(folder, arrow_from_spark(df))
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:

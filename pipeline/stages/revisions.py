@@ -134,8 +134,8 @@ def _replaced(deliveries: Iterable[_Delivery], feed: Feed) -> set[FileId]:
         earlier = [] if any(names.values()) else [f for f in lower if f.batch_seq < own[0].batch_seq]
         if not same_name and len({f.batch_id for f in earlier}) > 1:
             raise DataError(
-                f"{own[0].name} has revision {own[0].stated}, and {len(earlier)} files of {feed.name} came for {date} in "
-                "several deliveries, none of them of that name; give the corrected file the name of the one that it "
+                f"{own[0].name} has revision {own[0].stated}, and {len(earlier)} files of {feed.name} came for {date} "
+                "in several deliveries, none of them of that name; give the corrected file the name of the one that it "
                 "replaces, and land a new trigger"
             )
         replaced |= {f.file_id for f in same_name or earlier}

@@ -18,7 +18,7 @@ from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Correction, Progress, Quality, RuleResult, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.ingest.stage import Staged, stage
+from pipeline.ingest.stage import StagedFeed, stage
 from pipeline.lake.engine_errors import error_context
 from pipeline.lake.lake import Lake, TableVersion
 from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
@@ -70,7 +70,7 @@ class Batch:
     task_values: dict[str, str] = field(default_factory=dict)
 
 
-def load(batch: Batch) -> list[Staged]:
+def load(batch: Batch) -> list[StagedFeed]:
     """Reads the claimed files into typed Parquet, one for each feed. Raises DataError for a file that cannot be taken whole."""
     order = batch.order
     for name in order.snapshot:
@@ -91,7 +91,7 @@ def load(batch: Batch) -> list[Staged]:
     return staged
 
 
-def _load_feed(batch: Batch, feed: Feed) -> Staged:
+def _load_feed(batch: Batch, feed: Feed) -> StagedFeed:
     files = [f for f in batch.order.files if f.feed == feed.name]
 
     def alive(rows: int) -> None:
@@ -110,12 +110,12 @@ def _load_feed(batch: Batch, feed: Feed) -> Staged:
     return staged
 
 
-def validate(batch: Batch, staged: Iterable[Staged]) -> None:
+def validate(batch: Batch, staged: Iterable[StagedFeed]) -> None:
     """Judges every row by the rules of its feed."""
     with timed(batch, "validate") as seen, _task(batch, "validation") as counts:
         values = {**batch.values, "batch_date": batch.order.batch_date}
 
-        def check(one: Staged) -> Judged:
+        def check(one: StagedFeed) -> Judged:
             feed = batch.source.feed(one.feed).with_settings(batch.values)
             return judge(one, feed, batch.order, batch.lake, quality=batch.quality, values=values, report=batch.report)
 

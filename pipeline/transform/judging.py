@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import Progress, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.ingest.stage import Staged
+from pipeline.ingest.stage import StagedFeed
 from pipeline.lake.lake import Lake
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import REJECT, Derived, Feed, Rule, columns_of, literal
@@ -189,7 +189,7 @@ class Unfit:
 
 def without_unfit_rows(
     judging: Judging,
-    staged: Staged,
+    staged: StagedFeed,
     lake: Lake,
     error: InvalidValue | DeclarationError,
     report: Report,

@@ -13,9 +13,9 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import FileCounts, Quality, RuleResult, WorkOrder
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.ingest.invisible_characters import BLANK, described, shown
+from pipeline.ingest.invisible_characters import BLANK, describe_character, escape_invisible
 from pipeline.ingest.non_data_records import DESCRIPTIONS
-from pipeline.ingest.stage import Staged
+from pipeline.ingest.stage import StagedFeed
 from pipeline.lake.engine_errors import error_context
 from pipeline.lake.lake import Lake, TableVersion
 from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
@@ -147,7 +147,7 @@ def _blanks_around_keys(feed: Feed) -> list[Rule]:
 
 
 def judge(
-    staged: Staged,
+    staged: StagedFeed,
     feed: Feed,
     order: WorkOrder,
     lake: Lake,
@@ -231,7 +231,7 @@ def _of_staging(reason: str) -> str:
         case "type":
             return "the value is of the column's type"
         case "key":
-            return described(about.partition(":")[2])
+            return describe_character(about.partition(":")[2])
     return DESCRIPTIONS[reason]
 
 
@@ -256,7 +256,7 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
     for found, text in zip(names.to_pylist()[:SEARCHED], raw.to_pylist()[:SEARCHED], strict=True):
         for name in found.split(","):
             if (not wanted or name in wanted) and len(examples.setdefault(name, [])) < EXAMPLES:
-                examples[name].append(shown(text[:500]))
+                examples[name].append(escape_invisible(text[:500]))
     return examples
 
 
@@ -295,7 +295,9 @@ def rejected_keys(judged: Iterable[Judged], order: WorkOrder, lake: Lake) -> tup
         )
         many = rows.num_rows if rows is not None else 0
         examples = (
-            tuple(shown(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist()) if rows is not None else ()
+            tuple(escape_invisible(text[:500]) for text in rows["_raw"].slice(0, EXAMPLES).to_pylist())
+            if rows is not None
+            else ()
         )
         findings.append(finding(j.feed.name, LISTED, j.rows.rows, many, examples))
         if rows is not None and many:
@@ -321,7 +323,7 @@ def as_one_text(names: Sequence[str]) -> str:
     return f"concat({', '.join(values)})"
 
 
-def _file_counts(feed: Feed, rows: MaterializedRows, staged: Staged) -> tuple[FileCounts, ...]:
+def _file_counts(feed: Feed, rows: MaterializedRows, staged: StagedFeed) -> tuple[FileCounts, ...]:
     rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
     return tuple(
         FileCounts(
@@ -400,9 +402,9 @@ def _tie_findings(judged: Judged, lake: Lake) -> Iterator[RuleResult]:
             ]
         )
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
-        examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
+        examples = tuple(escape_invisible(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
-    repeated = tuple(shown(text[:500]) for text in ties.repeated)
+    repeated = tuple(escape_invisible(text[:500]) for text in ties.repeated)
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 

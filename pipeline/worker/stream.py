@@ -1,7 +1,7 @@
 """Runs batches of a streamed feed through a streaming query, whose checkpoint in the lake notes the finished ones.
 
-The daemon alone decides which files form a batch. So the query streams lists of claimed paths, one list for each attempt,
-and runs the usual stages for a list. Manifest and ledger stay the truth: without the checkpoint no row is lost or doubled.
+The daemon decides which files form a batch. So the query streams lists of claimed paths, one for each attempt, and runs
+the usual stages for a list. Manifest and ledger stay the truth: a lost checkpoint loses no row and doubles none.
 """
 
 import json

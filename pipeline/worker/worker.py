@@ -1,4 +1,4 @@
-"""The worker: a process with a warm session that runs one work order at a time. It ends with its daemon, its JVM with it."""
+"""The worker: a process with a warm session that runs one work order at a time. It and its JVM end with the daemon."""
 
 import argparse
 import contextlib

@@ -21,11 +21,12 @@ def flat(parts: Iterator[Records]) -> tuple[list[Record], int]:
     for part in parts:
         blank += part.blank_lines
         columns = [
-            part.column(at, part.sound & (part.width > at)).to_pylist() for at in range(max(part.width, default=0))
+            part.column(at, part.well_formed & (part.width > at)).to_pylist()
+            for at in range(max(part.width, default=0))
         ]
         for row, raw in enumerate(part.raw.to_pylist()):
             fields = [columns[at][row] or "" for at in range(part.width[row])]
-            found.append((raw, fields if part.sound[row] else None))
+            found.append((raw, fields if part.well_formed[row] else None))
     return found, blank
 
 

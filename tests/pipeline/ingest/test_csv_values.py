@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.ingest.csv_values import typed
+from pipeline.ingest.csv_values import parse_values
 from pipeline.schema import arrow_type
 
 UTC = dt.UTC
@@ -19,7 +19,7 @@ UTC = dt.UTC
 def read(kind: str, *texts: str | None) -> list[Any]:
     """Reads the texts amid others, so that no test passes because it is alone in its column."""
     column = pa.array(["before", *texts, None, "after"], pa.string()).slice(1)
-    values = typed(column, kind)
+    values = parse_values(column, kind)
     assert values.type == arrow_type(kind)
     values.validate(full=True)
     return values.to_pylist()[: len(texts)]  # type: ignore[no-any-return]
@@ -97,7 +97,7 @@ def test_a_value_outside_the_grammar_is_none(kind: str, text: str) -> None:
 @pytest.mark.parametrize("kind", ["STRING", "INT", "BIGINT", "DECIMAL(9,3)", "BOOLEAN", "DATE", "TIMESTAMP"])
 def test_null_stays_null_and_an_empty_column_is_an_empty_column(kind: str) -> None:
     assert read(kind, None, None) == [None, None]
-    assert typed(pa.array([], pa.string()), kind).to_pylist() == []
+    assert parse_values(pa.array([], pa.string()), kind).to_pylist() == []
 
 
 # A zone may lead out of the years 0001 to 9999: a test of its own above.

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from packing import ENDINGS, packed
 
 from pipeline.errors import DataError
-from pipeline.ingest.csv_values import typed
+from pipeline.ingest.csv_values import parse_values
 from pipeline.model import Append, Csv, Feed
 
 UTC = dt.UTC
@@ -34,7 +34,7 @@ AGAIN = "set encoding, or correct the file and land a new trigger"
 
 
 def read(kind: str, csv: Csv, *texts: str) -> list[Any]:
-    return typed(pa.array([*texts, None], pa.string()), kind, csv).to_pylist()[:-1]  # type: ignore[no-any-return]
+    return parse_values(pa.array([*texts, None], pa.string()), kind, csv).to_pylist()[:-1]  # type: ignore[no-any-return]
 
 
 def refusal(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8 << 20) -> str:

@@ -318,8 +318,9 @@ KEYS = {
     "n BIGINT": st.integers(-(2**63), 2**63 - 1),
     "day DATE": st.dates(dt.date(1600, 1, 1), dt.date(9999, 12, 31)) | st.none(),
     "text STRING, seen TIMESTAMP": st.tuples(
-        st.sampled_from("ab"), st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))
-    ),  # noqa: DTZ001
+        st.sampled_from("ab"),
+        st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC)),  # noqa: DTZ001
+    ),
     "amount DECIMAL(20,4)": st.decimals(-1000, 1000, places=4),
     "is_open BOOLEAN, n INT": st.tuples(st.booleans() | st.none(), st.integers(0, 2)),
 }
