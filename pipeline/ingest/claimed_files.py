@@ -31,10 +31,10 @@ def open_claimed(file: OrderFile) -> Iterator[BinaryIO]:
             raise  # the rest cannot be read for a hash, and no row of the file reaches a table
         except DataError as error:
             if hashing.digest_of_all() != file.sha256:
-                raise _changed(file) from error
+                raise _change_error(file) from error
             raise
         if hashing.digest_of_all() != file.sha256:
-            raise _changed(file)
+            raise _change_error(file)
 
 
 class _HashingReader(io.RawIOBase):
@@ -56,5 +56,5 @@ class _HashingReader(io.RawIOBase):
         return self._sha256.hexdigest()
 
 
-def _changed(file: OrderFile) -> ClaimChanged:
+def _change_error(file: OrderFile) -> ClaimChanged:
     return ClaimChanged(f"{file.name}: what was read is not what was claimed; the attempt is void")

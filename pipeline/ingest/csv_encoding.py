@@ -24,7 +24,7 @@ def read_utf_8(file: BinaryIO, name: str, block_bytes: int, encoding: str) -> It
         raise DataError(f"{name}: the file is marked as UTF-8, not {encoding}; set encoding, or {ADVICE}")
     _check_width(start, name, encoding)
     blocks = _read_blocks(start.removeprefix(_BOM), file, block_bytes)
-    yield from blocks if is_utf_8 else _decoded(blocks, name, encoding)
+    yield from blocks if is_utf_8 else _decode(blocks, name, encoding)
 
 
 def _read_blocks(start: bytes, file: BinaryIO, block_bytes: int) -> Iterator[bytes]:
@@ -63,7 +63,7 @@ def _is_utf_8(start: bytes) -> bool:
     return True
 
 
-def _decoded(blocks: Iterator[bytes], name: str, encoding: str) -> Iterator[bytes]:
+def _decode(blocks: Iterator[bytes], name: str, encoding: str) -> Iterator[bytes]:
     decoder = codecs.getincrementaldecoder(encoding)()
     detector = _Utf8Detector(encoding)
     at_start = True

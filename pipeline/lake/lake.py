@@ -127,7 +127,7 @@ class Lake:
         session = self._session()
         delta = self._open(table, version)
         ranges = within or {}
-        if session.engine == "connect":  # a remote server may not reach this machine's paths: it resolves the version
+        if session.engine == "connect":  # the server reads the version by its own Delta
             df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
             for name, (low, high) in ranges.items():
                 df = df.where("false" if low is None else f"{name} BETWEEN {literal(low)} AND {literal(high)}")

@@ -128,7 +128,7 @@ def key_numbers(rows: pa.Table, keys: pa.Table) -> pa.Array:
     for name in keys.column_names:
         values = pc.unique(keys[name])
         row_column, key_column = (
-            pc.index_in(_combined(table[name]), value_set=values).cast(pa.int64()) for table in (rows, keys)
+            pc.index_in(_as_array(table[name]), value_set=values).cast(pa.int64()) for table in (rows, keys)
         )
         if row_codes is not None:
             # Both columns become one number. The numbers are counted anew, so that they stay small.
@@ -144,7 +144,7 @@ def key_numbers(rows: pa.Table, keys: pa.Table) -> pa.Array:
     return pc.index_in(row_codes, value_set=key_codes, skip_nulls=True)
 
 
-def _combined(column: pa.ChunkedArray) -> pa.Array:
+def _as_array(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 

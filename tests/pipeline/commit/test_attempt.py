@@ -1,4 +1,4 @@
-"""A batch is the atom: published once or not at all, whatever dies when. Real Delta tables, real kills, no engine."""
+"""A batch is published once or not at all, also where a process is killed. Real Delta tables and kills, no engine."""
 # ruff: noqa: PT012 - what raises is the end of an attempt, and its body belongs to it
 
 import datetime as dt
@@ -93,12 +93,12 @@ def test_a_second_batch_builds_on_the_first(path: Path) -> None:
 
 
 def test_each_commit_is_reported_as_it_is_made(path: Path) -> None:
-    said: list[Progress] = []
-    publish(path, "b1", report=said.append)
-    committed = [(p.values["table"], p.values["version"]) for p in said if p.event == "table.committed"]
+    events: list[Progress] = []
+    publish(path, "b1", report=events.append)
+    committed = [(p.values["table"], p.values["version"]) for p in events if p.event == "table.committed"]
     assert committed == [(BRONZE, 1), (SILVER, 1), (PAIRS, 1), (GOLD, 1)]
-    assert said[-1].event == "manifest.written"
-    assert {p.batch_id for p in said} == {"b1"}
+    assert events[-1].event == "manifest.written"
+    assert {p.batch_id for p in events} == {"b1"}
 
 
 def test_a_claim_that_changed_voids_the_attempt(path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_batch_id_cannot_lead_out_of_the_lake(path: Path, batch_id: str) -> No
 
 
 def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path) -> None:
-    """SIGKILL after every step of a first and of a later batch; then a worker's start; then the batch again, unless it is published."""
+    """Kills a first and a later batch after each step, starts a worker, and runs an unpublished batch again."""
     new, grown = tmp_path / "new" / "lake", tmp_path / "grown" / "lake"
     new.mkdir(parents=True)
     publish(grown, "b1")
@@ -215,7 +215,7 @@ def test_a_verdict_killed_at_any_step_leaves_no_trace_or_stands(tmp_path: Path) 
 
 
 def test_an_undo_killed_at_any_step_is_completed_by_the_next(tmp_path: Path) -> None:
-    """The attempt dies fully written; the undo at a worker's start dies at each of its steps, twice; the third succeeds."""
+    """An attempt dies with all rows written. The rollback dies at each of its steps, twice; the third one succeeds."""
     publish(tmp_path / "grown" / "lake", "b1")
     for step in range(1, 100):
         path = copy_of(tmp_path / "grown" / "lake", tmp_path / str(step))
@@ -264,9 +264,9 @@ def test_a_batch_killed_from_outside_at_any_moment_is_published_once_in_the_end(
 
 
 def test_a_published_batch_whose_journal_still_stands_is_not_undone(path: Path) -> None:
-    said: list[str] = []
-    publish(path, "b1", report=lambda p: said.append(p.event))
-    assert dies_after(1 + len([e for e in said if e != "table.created"]) - 1, publish, path, "b2")
+    events: list[str] = []
+    publish(path, "b1", report=lambda p: events.append(p.event))
+    assert dies_after(1 + len([e for e in events if e != "table.created"]) - 1, publish, path, "b2")
     assert [p.name for p in (path / "_journal").glob("*.json")] == ["b2.json"]
     assert recover(Lake(path)) == ()
     assert totals(path) == 20
@@ -287,7 +287,7 @@ def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Pat
         recover(Lake(path))
 
 
-# ---- somebody else's commits
+# ---- commits of other programs
 
 
 def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_do(path: Path) -> None:
@@ -309,8 +309,8 @@ def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_d
 def test_adopt_publishes_somebody_elses_commit(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
-    said = adopt(Settings(lake_path=str(path)), SILVER)
-    assert f"version {version} (DELETE) is published now" in said
+    answer = adopt(Settings(lake_path=str(path)), SILVER)
+    assert f"version {version} (DELETE) is published now" in answer
     assert SILVER not in state(path)
     publish(path, "b2")
     assert [r["order_id"] for r in state(path)[SILVER]] == ["b2"]
@@ -393,7 +393,7 @@ def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_somebody_el
     version = delete_everything(path, SILVER)
     lake, batch = Lake(path), order(path, "b2")
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables={}) as attempt:
-        row = attempt.verdict(entry(batch, "failed", reason="somebody else's commit"), log_row(batch))
+        row = attempt.verdict(entry(batch, "failed", reason="another program's commit"), log_row(batch))
     assert row.table_versions[SILVER] == 1
     assert lake.version(SILVER) == version
 
@@ -474,8 +474,8 @@ def test_the_manifest_answers_what_is_published(path: Path) -> None:
         batch = order(path, batch_id)
         with Attempt(lake=lake, manifest=manifest, order=batch, tables=TABLES) as attempt:
             write(attempt)
-            told = {"whole_feeds": ("orders",), "task_values": {"total_orders": "1"}, "score": 99.5}
-            attempt.publish(entry(batch, identity=f"content of {batch_id}", revision=revision, **told))
+            values = {"whole_feeds": ("orders",), "task_values": {"total_orders": "1"}, "score": 99.5}
+            attempt.publish(entry(batch, identity=f"content of {batch_id}", revision=revision, **values))
     reject(path, "b3")
     assert manifest.newest_seq() == 3
     assert [getattr(manifest.find_identity(f"content of {b}"), "batch_id", None) for b in ("b1", "b2", "b3")] == [

@@ -1,4 +1,4 @@
-"""A Spark Connect server of pyspark's own, in another process: a worker starts against it, and its tables are those of Sail."""
+"""A Spark Connect server in another process: a worker starts against it, and its tables equal those of Sail."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Two engines, one lake: what one computes the other computes alike, and what one wrote the other reads and goes on with."""
+"""Two engines, one lake: both compute the same rows, and each reads and continues the tables of the other."""
 
 import datetime as dt
 import shutil

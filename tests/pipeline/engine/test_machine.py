@@ -12,7 +12,7 @@ from pipeline.engine import time_zone
 from pipeline.reader import published, sql
 
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-# A copy of /etc without what says the zone takes its place, and nothing that of the time zone files.
+# A copy of /etc without the zone takes the place of /etc, and an empty folder that of the time zone files.
 MACHINE = """
 mount --make-rprivate /
 mkdir "$1/etc" "$1/nothing" && cp -a /etc/. "$1/etc" 2>/dev/null

@@ -129,7 +129,8 @@ def test_a_quote_that_never_closes_is_refused_with_the_line_where_it_opens(
     text: str, line: int, block_bytes: int
 ) -> None:
     assert refusal(text, block_bytes) == (
-        f"sales_1.csv: the quote that opens in line {line} never closes, or closes where none may; correct the file and land a new trigger"
+        f"sales_1.csv: the quote that opens in line {line} never closes, or closes where none may; "
+        "correct the file and land a new trigger"
     )
 
 

@@ -1,4 +1,4 @@
-"""Keys that look alike are rejected: signs that nobody sees, blanks around them, other normal forms."""
+"""Keys that look alike are rejected: invisible characters, blanks around them, other normal forms."""
 
 import unicodedata
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Files of tables: in order and of one size, told truly to Delta's log, and rows found by keys of every kind."""
+"""Data files: rows in order, files of one size, statistics for Delta's log, and rows found by keys of every kind."""
 
 import datetime as dt
 import json
@@ -36,10 +36,10 @@ def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: 
     assert [f.size for f in written] == [(tmp_path / f.name).stat().st_size for f in written]
 
 
-def told(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
+def statistics(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
     pq.write_table(rows, path / "some.parquet", **options)
-    input_columns: dict[str, Any] = json.loads(describe_file(path / "some.parquet").statistics)
-    return input_columns
+    found: dict[str, Any] = json.loads(describe_file(path / "some.parquet").statistics)
+    return found
 
 
 def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
@@ -52,16 +52,16 @@ def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
             "nothing": pa.nulls(3, pa.int64()),
         }
     )
-    input_columns = told(tmp_path, rows, row_group_size=1)
-    assert input_columns["numRecords"] == 3
-    assert input_columns["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
-    assert input_columns["minValues"] == {
+    found = statistics(tmp_path, rows, row_group_size=1)
+    assert found["numRecords"] == 3
+    assert found["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
+    assert found["minValues"] == {
         "text": "b",
         "number": -1,
         "day": "0001-01-01",
         "at": "2025-03-02T10:30:00.000007Z",
     }
-    assert input_columns["maxValues"] == {
+    assert found["maxValues"] == {
         "text": "ä",
         "number": 3,
         "day": "2026-03-02",
@@ -79,13 +79,13 @@ def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
             "extra": pa.array([[("a", "b")], None], pa.map_(pa.string(), pa.string())),
         }
     )
-    input_columns = told(tmp_path, rows)
-    assert (input_columns["minValues"], input_columns["maxValues"]) == ({}, {})
-    assert input_columns["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
+    found = statistics(tmp_path, rows)
+    assert (found["minValues"], found["maxValues"]) == ({}, {})
+    assert found["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
 
 
 def test_a_file_without_statistics_tells_its_rows_alone(tmp_path: Path) -> None:
-    assert told(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
+    assert statistics(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
         "numRecords": 1,
         "minValues": {},
         "maxValues": {},

@@ -88,7 +88,8 @@ def test_the_engine_reads_each_version_with_its_types_and_an_empty_one_too(engin
     # compared inside the engine: a driver shows timestamps without their zone
     assert (
         df.where(
-            "order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and seen = timestamp'2026-03-02 10:30:00' and is_open"
+            "order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and is_open "
+            "and seen = timestamp'2026-03-02 10:30:00'"
         ).count()
         == 1
     )
@@ -209,7 +210,8 @@ def test_maps_lists_and_structs_come_back_as_they_were(engine_lake: Lake) -> Non
     )
     engine_lake.create("ops.things", schema)
     df = engine_lake.session.spark.sql(  # type: ignore[union-attr]
-        "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files union all select null, null, null"
+        "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files "
+        "union all select null, null, null"
     )
     engine_lake.append("ops.things", engine_lake.scratch.materialize(df, "things"), "t")
     want = [

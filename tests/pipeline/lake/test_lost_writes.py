@@ -1,4 +1,4 @@
-"""A write of which not all lies there is an error that names folder and counts, and publishes nothing."""
+"""A write that loses rows is an error that names folder and counts, and it publishes nothing."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ TABLE = "shop.silver.sales"
 
 @dataclass(frozen=True)
 class Losing:
-    """A DataFrame, or its writer, of which some part files are gone once they are written."""
+    """A DataFrame, or its writer, that loses some part files after it has written them."""
 
     real: Any
     lost_files: int
@@ -52,7 +52,7 @@ class Losing:
 
 @dataclass(frozen=True)
 class LosingSession:
-    """The engine, but that it loses files of what it writes."""
+    """An engine that loses some of the files that it writes."""
 
     real: Session
     lost_files: int = 1
@@ -67,17 +67,17 @@ class LosingSession:
 
 @on_spark
 @pytest.mark.parametrize(
-    ("rows", "lost", "says"),
+    ("rows", "lost", "message"),
     [
         (10, 1, "10 rows were written, 5 lie there"),
         (10, 2, "10 rows were written, and no file lies there"),
         (0, 1, "0 rows were written, and no file lies there"),
     ],
 )
-def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, says: str) -> None:
+def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, message: str) -> None:
     lake = Lake(tmp_path, LosingSession(session, lost))
     lake.scratch.open("b1")
-    with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {says}; see that the engine writes"):
+    with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {message}; see that the engine writes"):
         lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some")
 
 
@@ -90,16 +90,16 @@ def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, r
 
 @on_spark
 @pytest.mark.parametrize(
-    ("lost", "says"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
+    ("lost", "message"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
 )
-def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, says: str) -> None:
+def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, message: str) -> None:
     lake = Lake(tmp_path, session, engine_rows=1)
     lake.scratch.open("b1")
     lake.create(TABLE, columns_of("id BIGINT"))
     pq.write_table(pa.table({"id": range(10)}), lake.scratch.folder / "rows.parquet")
     rows = lake.scratch.open_parquet(lake.scratch.folder / "rows.parquet")
     vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
-    with pytest.raises(LostWrite, match=says) if says else contextlib.nullcontext():
+    with pytest.raises(LostWrite, match=message) if message else contextlib.nullcontext():
         assert lake.append(TABLE, rows, "t") == 1
 
 
@@ -189,10 +189,10 @@ def master(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.spark
 @pytest.mark.skipif(os.geteuid() != 0, reason="an overlay is mounted")
-def test_a_cluster_whose_writes_do_not_arrive_is_told(tmp_path: Path, master: str) -> None:
+def test_a_cluster_whose_writes_do_not_arrive_is_an_error(tmp_path: Path, master: str) -> None:
     command = [sys.executable, "-c", DRIVER, master, str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert said.startswith(
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert output.startswith(
         f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there"
     )

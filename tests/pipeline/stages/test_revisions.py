@@ -47,7 +47,7 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
     row = site.manifest.published_row(again.batch_id)
     assert row is not None
     assert (row.revision, row.file_revisions) == (0, {"members_day.csv": 1, "prices_day.csv": 1})
-    assert found(again) == {}  # the sender has said which is right
+    assert found(again) == {}  # the sender has stated which file is right
 
     third = site.deliver_named(DAY, "day", members=member("m"))
     assert third.corrections == (Correction(name="members_day.csv", revision=2, of=again.batch_id),)
