@@ -1,4 +1,4 @@
-"""Files as suppliers write them: a feed declares delimiters, decimals, encodings, dates and zones; a mismatch is named."""
+"""Files as suppliers write them: a feed declares delimiters, decimals, encodings, dates and zones. A mismatch fails."""
 
 import csv
 import datetime as dt

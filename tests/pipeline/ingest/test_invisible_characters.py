@@ -176,7 +176,7 @@ def test_one_guest_stays_one_and_the_finding_shows_what_cannot_be_seen(session: 
         key:guest:U+200B            | HIGH     | REJECT | 2 | 1 | a key holds no zero width space (U+200B)
         key:guest:not_NFC           | HIGH     | REJECT | 2 | 1 | a key is in the Unicode normal form NFC
         key:room:U+FEFF             | HIGH     | REJECT | 1 | 1 | a key holds no zero width no-break space (U+FEFF)
-        listed_key_is_accepted      | MEDIUM   | WARN   | 2 | 1 | the key of a rejected row of a whole delivery stays as it was
+        listed_key_is_accepted | MEDIUM | WARN | 2 | 1 | the key of a rejected row of a whole delivery stays as it was
         record_is_no_header         | HIGH     | REJECT | 2 | 1 | a record holds values, not the names of columns again
         record_is_no_separator_line | HIGH     | REJECT | 2 | 1 | a record holds values, not only dashes and the like
     """)
