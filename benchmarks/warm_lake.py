@@ -17,17 +17,17 @@ from pipeline import run
 from pipeline.contract import OrderFile, Outcome, Progress, Settings, WorkOrder
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.sources import registry
 
-ACTIONS = ("toArrow", "collect", "count")  # besides `Lake.keep`, what makes an engine compute
+ACTIONS = ("toArrow", "collect", "count")  # besides `Scratch.materialize`, what makes an engine compute
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
     """One computation or one write of a batch. Some go side by side: their seconds add up to more than the batch's."""
 
-    what: str  # keep, append, change
+    what: str  # materialize, append, change
     name: str
     seconds: float
 
@@ -51,24 +51,33 @@ class Taken:
         return self.seconds - sum(self.stages.values())
 
 
+class MeasuredScratch(Scratch):
+    """A scratch folder that notes its computations."""
+
+    def __init__(self, lake: "MeasuredLake", session: Session) -> None:
+        super().__init__(lake.path / "_work", session, plans_all=False)
+        self._lake = lake
+
+    def materialize(self, df: Any, label: str) -> MaterializedRows:
+        with self._lake.noted("materialize", label):
+            return super().materialize(df, label)
+
+
 class MeasuredLake(Lake):
     """A lake that notes its computations and writes."""
 
     def __init__(self, path: Path, session: Session) -> None:
         super().__init__(path, session)
+        self.scratch = MeasuredScratch(self, session)
         self.spent: list[Spent] = []
         self._here = threading.local()
 
-    def keep(self, df: Any, name: str) -> MaterializedRows:
-        with self._noted("keep", name):
-            return super().materialize(df, name)
-
     def append(self, table: str, rows: Any, tag: str, **options: Any) -> int:
-        with self._noted("append", table):
+        with self.noted("append", table):
             return super().append(table, rows, tag, **options)
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
-        with self._noted("change", table):
+        with self.noted("change", table):
             return super().change(table, key, rows, tag)
 
     def commits_so_far(self) -> int:
@@ -76,7 +85,7 @@ class MeasuredLake(Lake):
         return sum(1 for _ in self.path.glob("**/_delta_log/*.json"))
 
     @contextmanager
-    def _noted(self, what: str, name: str) -> Iterator[None]:
+    def noted(self, what: str, name: str) -> Iterator[None]:
         outermost = not getattr(self._here, "is_noting", False)  # a change without old rows is an append within
         self._here.is_noting, began = True, time.monotonic()
         try:
@@ -109,7 +118,7 @@ class WarmLake:
             seconds=seconds,
             work_seconds=worked,
             stages=dict(result.seconds),
-            queries=sum(s.what == "keep" for s in self._lake.spent) + len(actions),
+            queries=sum(s.what == "materialize" for s in self._lake.spent) + len(actions),
             jobs=None if jobs is None else (_jobs(self._session) or 0) - jobs,
             commits=self._lake.commits_so_far() - commits,
             memory_mb=memory_mb(os.getpid()),
