@@ -61,16 +61,7 @@ class Attempt:
         self.versions = {name: published.get(name, 0) for name in schemas}
         self.columns = {name: tuple(schema.names) for name, schema in schemas.items()}
         self.lake.scratch.open(journal.check_batch_id(self.order.batch_id))
-        self._journal = Journal(
-            batch_id=self.order.batch_id,
-            source=self.order.source,
-            # The number of an attempt may come again after a restart of the daemon. The token makes the tag unique.
-            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
-            after_seq=self.manifest.newest_seq(),
-            versions=dict(self.versions),
-            batch_date=self.order.batch_date.isoformat(),
-            revision=self.order.revision,
-        )
+        self._journal = self._new_journal()
         journal.write(self.lake, self._journal)
         self._report("journal.written", tables=len(self.versions))
         try:
@@ -90,6 +81,18 @@ class Attempt:
             journal.close(self.lake, self.manifest, self._journal, reason, self.report)
             self._journal = None
         self.lake.scratch.clear()
+
+    def _new_journal(self) -> Journal:
+        return Journal(
+            batch_id=self.order.batch_id,
+            source=self.order.source,
+            # The number of an attempt may come again after a restart of the daemon. The token makes the tag unique.
+            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
+            after_seq=self.manifest.newest_seq(),
+            versions=dict(self.versions),
+            batch_date=self.order.batch_date.isoformat(),
+            revision=self.order.revision,
+        )
 
     # ---- writing
 

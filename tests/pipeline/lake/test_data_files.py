@@ -42,7 +42,7 @@ def statistics(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
     return found
 
 
-def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
+def test_statistics_hold_rows_nulls_and_lowest_and_highest_values(tmp_path: Path) -> None:
     rows = pa.table(
         {
             "text": ["b", None, "ä"],
@@ -84,7 +84,7 @@ def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
     assert found["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
 
 
-def test_a_file_without_statistics_tells_its_rows_alone(tmp_path: Path) -> None:
+def test_a_file_without_statistics_has_its_row_count_alone(tmp_path: Path) -> None:
     assert statistics(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
         "numRecords": 1,
         "minValues": {},
@@ -110,7 +110,7 @@ def test_each_row_finds_its_key_nulls_included(rows: list[tuple[Any, ...]], keys
     ]
 
 
-def test_news_replace_remove_and_are_left_over(tmp_path: Path) -> None:
+def test_a_merge_updates_deletes_and_leaves_rows_to_insert(tmp_path: Path) -> None:
     pq.write_table(table([("a", 1, None), ("b", 1, None), ("b", None, None)]), tmp_path / "some.parquet")
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)

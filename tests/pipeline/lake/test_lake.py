@@ -50,14 +50,16 @@ def rows_of(lake: Lake, table: str = ORDERS, version: int | None = None) -> list
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row.values()])
 
 
-def kept(lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change") -> MaterializedRows:
+def materialized(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change"
+) -> MaterializedRows:
     path = lake.scratch.folder / f"{name}.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
     return lake.scratch.open_parquet(path)
 
 
 def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> MaterializedRows:
-    return kept(lake, rows, lake.schema(table).append(pa.field("_sign", pa.int32())))
+    return materialized(lake, rows, lake.schema(table).append(pa.field("_sign", pa.int32())))
 
 
 # ---- creating and reading
@@ -127,7 +129,7 @@ def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: L
 
 
 @pytest.mark.parametrize("column", ["amount", "is_open", "order_id"])
-def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column_or_ends_of_another_type(
+def test_all_files_are_read_where_the_log_has_no_statistics_of_a_column_or_of_another_type(
     engine_lake: Lake, column: str
 ) -> None:
     engine_lake.create(ORDERS, COLUMNS)
@@ -197,7 +199,7 @@ def test_a_value_that_does_not_fit_the_tables_type_is_an_error_and_no_commit(lak
 
 def test_no_rows_make_no_commit(lake: Lake) -> None:
     lake.create(ORDERS, COLUMNS)
-    empty = kept(lake, [], lake.schema(ORDERS))
+    empty = materialized(lake, [], lake.schema(ORDERS))
     assert lake.append(ORDERS, empty, "t") == 0
     assert lake.append(ORDERS, lake.schema(ORDERS).empty_table(), "t") == 0
     assert lake.change(ORDERS, ["order_id"], signed(lake, ORDERS), "t") == 0
@@ -256,9 +258,7 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
 
 
 @on_spark
-def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(
-    session: Session, tmp_path: Path
-) -> None:
+def test_a_row_is_found_in_a_file_whose_statistics_spark_cut_to_milliseconds(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.scratch.open("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
@@ -349,7 +349,7 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
         }
         rows = [{**_key(key, k), "value": state[k], "_sign": -1} for k in touched if k in state]
         rows += [{**_key(key, k), "value": v, "_sign": 1} for k, v in touched.items() if v is not None]
-        lake.change("a.t", key, kept(lake, rows, schema, f"turn{turn}"), "t")
+        lake.change("a.t", key, materialized(lake, rows, schema, f"turn{turn}"), "t")
         state = {k: v for k, v in (state | touched).items() if v is not None}
         found = {tuple(r[c] for c in key): r["value"] for r in lake.arrow("a.t").to_pylist()}
         assert found == {k if isinstance(k, tuple) else (k,): v for k, v in state.items()}
@@ -392,10 +392,10 @@ def test_a_restored_table_has_the_rows_and_columns_of_the_older_version(lake: La
     assert rows_of(lake) == []
 
 
-# ---- kept rows
+# ---- materialized rows
 
 
-def test_kept_rows_are_counted_read_by_the_engine_and_read_without_it(engine_lake: Lake) -> None:
+def test_materialized_rows_are_counted_and_read_with_and_without_the_engine(engine_lake: Lake) -> None:
     spark = engine_lake.session.spark  # type: ignore[union-attr]
     columns = "'a' k, timestamp'2026-03-02 10:30:00' seen, cast(1.5 as decimal(9,2)) amount, date'2026-03-02' day"
     df = spark.sql(f"select {columns} union all select null, null, null, null")
@@ -408,20 +408,20 @@ def test_kept_rows_are_counted_read_by_the_engine_and_read_without_it(engine_lak
     assert (again.rows, again.df.columns, again.schema) == (2, ["k", "seen", "amount", "day"], rows.schema)
 
 
-def test_no_rows_can_be_kept_too(engine_lake: Lake) -> None:
+def test_no_rows_can_be_materialized(engine_lake: Lake) -> None:
     df = engine_lake.session.spark.sql("select 1 a, map('x', 'y') m where false")  # type: ignore[union-attr]
     rows = engine_lake.scratch.materialize(df, "none")
     assert (rows.rows, rows.df.count(), rows.df.columns, rows.arrow().column_names) == (0, 0, ["a", "m"], ["a", "m"])
 
 
-def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
+def test_materialized_rows_go_with_their_scratch_folder(engine_lake: Lake) -> None:
     rows = engine_lake.scratch.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
     engine_lake.scratch.clear()
     assert not (engine_lake.path / "_work").exists()
 
 
-def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(lake: Lake) -> None:
+def test_the_lowest_and_highest_values_are_found_behind_nested_columns_and_among_nulls(lake: Lake) -> None:
     schema = pa.schema(
         [
             ("extra", pa.map_(pa.string(), pa.string())),
@@ -430,7 +430,7 @@ def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(l
             ("nothing", pa.int64()),
         ]
     )
-    some = kept(
+    some = materialized(
         lake,
         [
             {"extra": [("a", "b")], "n": 3, "at": AT},
@@ -444,16 +444,16 @@ def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(l
         (AT, AT + dt.timedelta(microseconds=1)),
         (None, None),
     )
-    assert kept(lake, [], schema, "none").min_max("n") == (None, None)
+    assert materialized(lake, [], schema, "none").min_max("n") == (None, None)
 
 
-def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
-    path = lake.scratch.folder / "untold.parquet"
+def test_the_lowest_and_highest_values_are_read_where_there_are_no_statistics(lake: Lake) -> None:
+    path = lake.scratch.folder / "without_statistics.parquet"
     pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
     assert lake.scratch.open_parquet(path).min_max("n") == (2, 5)
 
 
-def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
+def test_the_lowest_and_highest_of_texts_too_long_for_statistics_are_found(engine_lake: Lake) -> None:
     rows = engine_lake.scratch.materialize(
         engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long"
     )  # type: ignore[union-attr]

@@ -74,7 +74,7 @@ class LosingSession:
         (0, 1, "0 rows were written, and no file lies there"),
     ],
 )
-def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, message: str) -> None:
+def test_materialized_rows_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, message: str) -> None:
     lake = Lake(tmp_path, LosingSession(session, lost))
     lake.scratch.open("b1")
     with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {message}; see that the engine writes"):
@@ -82,7 +82,7 @@ def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: 
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, rows: int) -> None:
+def test_a_write_without_loss_is_materialized(tmp_path: Path, session: Session, rows: int) -> None:
     lake = Lake(tmp_path, session)
     lake.scratch.open("b1")
     assert lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
