@@ -17,7 +17,8 @@ from stage_clock import StageClock
 from pipeline import run
 from pipeline.contract import OrderFile, Outcome, Settings, WorkOrder
 from pipeline.engine.session import Session, open_session
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.sources import registry
 
 ACTIONS = ("toArrow", "collect", "count")  # the calls beside `Lake.materialize` that make an engine compute
@@ -45,6 +46,18 @@ class BatchCost:
     commits: int
     memory_mb: float  # of this process after the batch
     steps: Sequence[Step]
+
+
+class MeasuredScratch(Scratch):
+    """A scratch folder that notes its computations."""
+
+    def __init__(self, lake: "MeasuredLake", session: Session) -> None:
+        super().__init__(lake.path / "_work", session, plans_all=False)
+        self._lake = lake
+
+    def materialize(self, df: Any, label: str) -> MaterializedRows:
+        with self._lake.noted("materialize", label):
+            return super().materialize(df, label)
 
 
 class MeasuredLake(Lake):

@@ -1,1 +1,1 @@
-"""The pipeline decides WHAT: it takes one batch from claimed files to published tables. It never imports the daemon."""
+"""The pipeline: takes one batch at a time from claimed files to published tables. It never imports the daemon."""

@@ -7,18 +7,17 @@ from dataclasses import replace
 
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
-from pipeline.commit.revisions import with_revisions
 from pipeline.contract import (
     Outcome,
     Progress,
     Result,
     Settings,
     WorkOrder,
-    hide_secrets,
     identity,
     secrets_of,
     setting_values,
 )
+from pipeline.contract.error_text import one_line
 from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
@@ -29,11 +28,12 @@ from pipeline.sources import registry
 from pipeline.stages import batch_record
 from pipeline.stages.context import BatchContext
 from pipeline.stages.plan import plan
+from pipeline.stages.revisions import with_revisions
 from pipeline.stages.row_stages import stage_files, validate
 from pipeline.stages.task_log import run_plan
 
 Report = Callable[[Progress], None]
-LONGEST_SENTENCE = 380
+LONGEST_REASON = 380  # characters
 MEND_VALUE = "no table was changed; correct the file, or widen or guard the declared column, and land a new trigger"
 MEND_DECLARATION = "correct the declaration, start the daemon anew, then retry the batch"
 
@@ -93,7 +93,7 @@ def run(
     except ExternalCommit as error:  # in the tables of the record themselves
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001 - the daemon needs an answer to every order
-        reason, trace = _sentence(error, secrets), traceback.format_exc()
+        reason, trace = one_line(error, secrets, LONGEST_REASON), traceback.format_exc()
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)
 
 
@@ -114,7 +114,7 @@ def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
     except Exception as error:
         if not batch.order.final:
             raise
-        failed = batch_record.verdict(batch, "failed", _sentence(error, secrets))
+        failed = batch_record.verdict(batch, "failed", one_line(error, secrets, LONGEST_REASON))
         return replace(failed, error=traceback.format_exc())
 
 
@@ -126,10 +126,3 @@ def _notice_changes(
     changed = newly_outdated_tables(newest.fingerprint, source, now) if newest else {}
     if changed:
         report(change_event(order.batch_id, changed))
-
-
-def _sentence(error: Exception, secrets: Sequence[str]) -> str:
-    """Returns an error as one line: engines write pages."""
-    # Secrets are hidden before the text is cut: half a secret would not be found.
-    text = " ".join(hide_secrets(str(error), secrets).split("\n\n")[0].split())
-    return f"{type(error).__name__}: {text}"[:LONGEST_SENTENCE]

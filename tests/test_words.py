@@ -18,7 +18,8 @@ NOT_IN_NAMES = re.compile(
 )
 # Sentences that are hard for readers who are not native speakers nearly always hold one of these.
 NOT_IN_PROSE = re.compile(
-    r"\b(?:tells?|told|whoever|whatever|whichever|somebody|nobody|someone|anybody|thereof|whence|hence|lest|whither)\b", re.IGNORECASE
+    r"\b(?:tells?|told|whoever|whatever|whichever|somebody|nobody|someone|anybody|thereof|whence|hence|lest|whither)\b",
+    re.IGNORECASE,
 )
 # Sources are declared in words of their own domain.
 SOURCES = PROJECT / "pipeline" / "sources"

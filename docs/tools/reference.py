@@ -24,8 +24,8 @@ from daemon.cli.main import lakegate
 from daemon.config.options import sections
 from daemon.observe.events import EVENTS
 from pipeline import model
-from pipeline.commit.manifest import OPS
 from pipeline.contract import Settings
+from pipeline.lake.ops_tables import OPS
 from pipeline.reader.describe import describe_sources
 from pipeline.sources.registry import SOURCES
 from pipeline.stages.batch_record import tables as tables_of

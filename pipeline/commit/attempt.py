@@ -1,4 +1,4 @@
-"""Exactly once over many tables: an attempt starts from the published state and ends in one manifest row, or is undone."""
+"""Exactly once on many tables: an attempt starts from published versions, and ends in one manifest row or is undone."""
 
 import hashlib
 import secrets
@@ -12,16 +12,17 @@ from typing import Self
 import pyarrow as pa
 
 from pipeline.commit import journal
-from pipeline.commit.external_commits import adopt, foreign_sentence, refuse_foreign, restore
-from pipeline.commit.journal import TAG, Journal, Report, recover, silent
-from pipeline.commit.manifest import BATCHES, OPS, Entry, Manifest
+from pipeline.commit.external_commits import external_commit_message, refuse_external_commits
+from pipeline.commit.journal import TAG, Journal, Report, ignore_progress, recover
+from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.contract.packed_files import UnpackError, open_unpacked
 from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
-from pipeline.lake.lake import Lake, MaterializedRows, arrow_schema
+from pipeline.lake.lake import Lake
+from pipeline.lake.ops_tables import BATCHES, OPS
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column
-
-__all__ = ["Attempt", "Entry", "Manifest", "adopt", "recover", "restore"]
+from pipeline.schema import arrow_schema
 
 Tables = Mapping[str, Sequence[Column] | pa.Schema]
 
@@ -30,173 +31,184 @@ Tables = Mapping[str, Sequence[Column] | pa.Schema]
 class Attempt:
     """One try at a batch. `with Attempt(...) as attempt:` ends in `publish`, in `verdict`, or with everything undone.
 
-    `tables` are all tables of the source with their columns; those that are missing are created. Without any, the attempt
-    can still write a verdict. Raises ForeignCommit when a table holds a commit that no batch published.
+    `tables` are all tables of the source with their columns; those that are missing are created. Without any table the
+    attempt can still write a verdict. Raises ExternalCommit where a table holds a commit that no batch published.
     """
 
     lake: Lake
     manifest: Manifest
     order: WorkOrder
     tables: Tables
-    report: Report = silent
+    report: Report = ignore_progress
     versions: dict[str, int] = field(default_factory=dict)
-    appended: Counter[str] = field(default_factory=Counter)
+    appended: Counter[str] = field(default_factory=Counter)  # rows, by table
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as declared, by table
-    began: dict[str, int] = field(default_factory=dict)  # the versions before the first row was written
+    start_versions: dict[str, int] = field(default_factory=dict)  # before the first row was written
     _journal: Journal | None = None
 
     def __enter__(self) -> Self:
         recover(self.lake, self.manifest, self.report)
         published = self.manifest.versions(self.order.source)
-        wanted: dict[str, pa.Schema] = {
+        schemas: dict[str, pa.Schema] = {
             n: c if isinstance(c, pa.Schema) else arrow_schema(c) for n, c in self.tables.items()
         }
-        wanted |= {n: s for n, s in OPS.items() if n != BATCHES}
-        refuse_foreign(self.lake, {n: published.get(n) for n in wanted})
-        for name, schema in wanted.items():
+        schemas |= {n: s for n, s in OPS.items() if n != BATCHES}  # the manifest creates and writes its own table
+        refuse_external_commits(self.lake, {n: published.get(n) for n in schemas})
+        for name, schema in schemas.items():
             if not self.lake.exists(name):
                 self.lake.create(name, schema)
-                self._say("table.created", table=name)
-        self.versions = {name: published.get(name, 0) for name in wanted}
-        self.columns = {name: tuple(schema.names) for name, schema in wanted.items()}
-        self.lake.open_work(journal.checked(self.order.batch_id))
-        self._journal = Journal(
-            batch_id=self.order.batch_id,
-            source=self.order.source,
-            # An attempt's number may come again after a restart of the daemon; its tag never does.
-            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
-            after_seq=self.manifest.newest_seq(),
-            versions=dict(self.versions),
-            batch_date=self.order.batch_date.isoformat(),
-            revision=self.order.revision,
-        )
+                self._report("table.created", table=name)
+        self.versions = {name: published.get(name, 0) for name in schemas}
+        self.columns = {name: tuple(schema.names) for name, schema in schemas.items()}
+        self.lake.scratch.open(journal.check_batch_id(self.order.batch_id))
+        self._journal = self._new_journal()
         journal.write(self.lake, self._journal)
-        self._say("journal.written", tables=len(self.versions))
+        self._report("journal.written", tables=len(self.versions))
         try:
-            self._complete_columns(wanted)
-        except BaseException as error:
+            self._add_missing_columns(schemas)
+        except BaseException as error:  # Python calls `__exit__` only where `__enter__` has returned
             self.__exit__(type(error), error, None)
             raise
-        self.began = dict(self.versions)
+        self.start_versions = dict(self.versions)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._journal is not None:
-            reason = f"attempt {self.order.attempt} ended without a result" + (
-                f": {type(error).__name__}: {error}" if error else ""
-            )
+            cause = f": {type(error).__name__}: {error}" if error else ""
+            reason = f"attempt {self.order.attempt} ended without a result{cause}"
             journal.close(self.lake, self.manifest, self._journal, reason, self.report)
             self._journal = None
-        self.lake.clear_work()
+        self.lake.scratch.clear()
+
+    def _new_journal(self) -> Journal:
+        return Journal(
+            batch_id=self.order.batch_id,
+            source=self.order.source,
+            # The number of an attempt may come again after a restart of the daemon. The token makes the tag unique.
+            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
+            after_seq=self.manifest.newest_seq(),
+            versions=dict(self.versions),
+            batch_date=self.order.batch_date.isoformat(),
+            revision=self.order.revision,
+        )
 
     # ---- writing
 
     def version(self, table: str) -> int:
-        """Tells the attempt's own version of a table: the published one, or that of its last write."""
+        """Returns the attempt's own version of a table: the published one, or the one of its last write."""
         return self.versions[table]
 
     def append(self, table: str, rows: MaterializedRows | pa.Table) -> int:
-        """Appends rows and tells the table's new version. Raises ForeignCommit when somebody else has written to it."""
-        version = self._written(table, lambda tag: self.lake.append(table, rows, tag))
+        """Appends rows and returns the table's new version. Raises ExternalCommit where another program has written."""
+        version = self._write(table, lambda tag: self.lake.append(table, rows, tag))
         self.appended[table] += rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         return version
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows) -> int:
-        """Applies signed rows (see `Lake.change`) and tells the table's new version. Raises ForeignCommit."""
-        return self._written(table, lambda tag: self.lake.change(table, key, rows, tag))
+        """Merges signed rows (see `Lake.change`) and returns the table's new version. Raises ExternalCommit."""
+        return self._write(table, lambda tag: self.lake.change(table, key, rows, tag))
 
-    def _written(self, table: str, write: Callable[[str], int]) -> int:
+    def _write(self, table: str, commit: Callable[[str], int]) -> int:
+        """Calls `commit` with the attempt's tag and notes the version that it returns."""
         before = self.versions[table]
-        self._must_be_at(table, before)
+        self._check_version(table, before)
         assert self._journal is not None, "the attempt is over"
         try:
-            version = write(self._journal.tag)
+            version = commit(self._journal.tag)
         except Exception:
-            self._must_be_at(
-                table, before
-            )  # a lost race shows as some error of the writer; the cause is the better sentence
+            # Where another program commits first, the writer fails with one of many errors. Its cause is clearer.
+            self._check_version(table, before)
             raise
         if version == before:
             return version
         if version != before + 1:
-            self._must_be_at(table, before, but_our_own=True)
+            self._check_commits(table, before)
         self.versions[table] = version
-        self._say("table.committed", table=table, version=version)
+        self._report("table.committed", table=table, version=version)
         return version
 
-    def _must_be_at(self, table: str, version: int, *, but_our_own: bool = False) -> None:
-        if not but_our_own and self.lake.is_at(table, version):
-            return
-        tag = self._journal.tag if self._journal else None
-        foreign = [c for c in self.lake.commits(table, version) if c.tag != tag]
-        if foreign:
-            raise ExternalCommit(foreign_sentence(table, foreign))
+    def _check_version(self, table: str, version: int) -> None:
+        """Raises ExternalCommit where another program has committed after a version."""
+        if not self.lake.is_newest(table, version):
+            self._check_commits(table, version)
 
-    def _complete_columns(self, wanted: Mapping[str, pa.Schema]) -> None:
-        for name, schema in wanted.items():
-            there = self.lake.schema(name, self.versions[name])
-            changed = [f.name for f in schema if f.name in there.names and there.field(f.name).type != f.type]
+    def _check_commits(self, table: str, after: int) -> None:
+        tag = self._journal.tag if self._journal else None
+        external = [c for c in self.lake.commits(table, after) if c.tag != tag]
+        if external:
+            raise ExternalCommit(external_commit_message(table, external))
+
+    def _add_missing_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
+        for name, schema in schemas.items():
+            stored = self.lake.schema(name, self.versions[name])
+            changed = [f.name for f in schema if f.name in stored.names and stored.field(f.name).type != f.type]
             if changed:
                 raise DeclarationError(
                     f"{name}: {', '.join(changed)} is declared with another type than the table has; declare the type "
                     "that it has, or give the column another name; then start the daemon anew and retry the batch"
                 )
-            missing = [f for f in schema if f.name not in there.names]
+            missing = pa.schema([f for f in schema if f.name not in stored.names])
             if missing:
-                self._written(name, lambda tag, n=name, m=missing: self.lake.add_columns(n, pa.schema(m), tag))  # type: ignore[misc]
+                self._add_columns(name, missing)
+
+    def _add_columns(self, table: str, columns: pa.Schema) -> None:
+        self._write(table, lambda tag: self.lake.add_columns(table, columns, tag))
 
     # ---- ending
 
-    def publish(self, entry: Entry) -> Entry:
-        """Publishes the batch: one row that names every table's version. Tells the row as written.
+    def publish(self, row: ManifestRow) -> ManifestRow:
+        """Publishes the batch by one manifest row that names every table's version, and returns the row as written.
 
-        Raises ClaimChanged, ForeignCommit, and RuntimeError when rows are not accounted for.
+        Raises ClaimChanged, ExternalCommit, and RuntimeError where the row's counts do not add up to the written rows.
         """
-        self._account(entry)
+        self._check_counts(row)
         for table, version in self.versions.items():
-            self._must_be_at(table, version)
+            self._check_version(table, version)
         _check_claim(self.order.files)
-        return self._record(entry, "manifest.written")
+        return self._write_manifest(row)
 
-    def verdict(self, entry: Entry, rows: Mapping[str, pa.Table | MaterializedRows]) -> Entry:
-        """Puts a rejected or failed batch on record: its tables undone, `rows` in tables of `ops`, one row of the manifest."""
+    def verdict(self, row: ManifestRow, ops_rows: Mapping[str, pa.Table | MaterializedRows]) -> ManifestRow:
+        """Undoes the tables of a rejected or failed batch, then writes its rows of `ops` and its manifest row."""
         assert self._journal is not None, "the attempt is over"
-        self.versions |= journal.undo(self.lake, self._journal, self.report).versions
-        for table, news in rows.items():
-            self.append(table, news)
-        return self._record(entry, "manifest.written")
+        self.versions |= journal.roll_back(self.lake, self._journal, self.report).versions
+        for table, rows in ops_rows.items():
+            self.append(table, rows)
+        return self._write_manifest(row)
 
-    def _record(self, entry: Entry, event: str) -> Entry:
+    def _write_manifest(self, row: ManifestRow) -> ManifestRow:
         assert self._journal is not None, "the attempt is over"
-        self.lake.sync()  # a row that survives a loss of power must not name files that did not
-        written = self.manifest.write(entry, self.manifest.versions(self.order.source) | self.versions)
+        self.lake.sync()  # after a loss of power the manifest row must not name files that are lost
+        written = self.manifest.write(row, self.manifest.versions(self.order.source) | self.versions)
         self.lake.sync()
-        self._say(event, batch_seq=written.batch_seq)
+        self._report("manifest.written", batch_seq=written.batch_seq)
         journal.remove(self.lake, self._journal)
         self._journal = None
         return written
 
-    def _account(self, entry: Entry) -> None:
-        for file in entry.files:
+    def _check_counts(self, row: ManifestRow) -> None:
+        for file in row.files:
             if file.rows_read != file.rows_accepted + file.rows_rejected:
                 raise RuntimeError(
-                    f"{file.name}: {file.rows_read} rows read, {file.rows_accepted} accepted, {file.rows_rejected} rejected"
+                    f"{file.name}: {file.rows_read} rows read, {file.rows_accepted} accepted, "
+                    f"{file.rows_rejected} rejected"
                 )
         bronze = sum(n for table, n in self.appended.items() if table.startswith(f"{self.order.source}.bronze."))
         quarantined = self.appended["ops.quarantine"]
-        told = (entry.rows_read, entry.rows_accepted, entry.rows_rejected)
-        if told != (bronze + quarantined, bronze, quarantined):
+        counts = (row.rows_read, row.rows_accepted, row.rows_rejected)
+        if counts != (bronze + quarantined, bronze, quarantined):
             raise RuntimeError(
-                f"rows read, accepted, rejected: {told}, but {bronze} went to bronze and {quarantined} to quarantine; nothing is published"
+                f"rows read, accepted, rejected: {counts}, but {bronze} went to bronze and {quarantined} to "
+                "quarantine; nothing is published"
             )
 
-    def _say(self, event: str, **values: object) -> None:
+    def _report(self, event: str, **values: object) -> None:
         self.report(Progress(batch_id=self.order.batch_id, event=event, values=values))
 
 
 def _check_claim(files: Iterable[OrderFile]) -> None:
+    """Raises ClaimChanged where a claimed file no longer has the content that the order names."""
     for file in files:
         try:
             with open_unpacked(Path(file.path), file.name) as content:
@@ -206,6 +218,6 @@ def _check_claim(files: Iterable[OrderFile]) -> None:
                 f"{file.name}: the claimed copy cannot be read any more ({error.strerror}); the attempt is void"
             ) from error
         except UnpackError:
-            found = ""  # it was whole when it was claimed
+            found = ""  # the archive was sound when it was claimed, so its content has changed
         if found != file.sha256:
             raise ClaimChanged(f"{file.name}: the claimed copy is not what was claimed any more; the attempt is void")

@@ -1,7 +1,7 @@
-"""Saves what Java loads for a session (its "class data"), so that every later session starts in half the time.
+"""Saves the class data of a session, so that later sessions start in half the time: Java reads and checks no classes.
 
-`python -m pipeline.engine.class_data_sharing [JARS_FOLDER]` does it, once for an installation. Java takes class data only where Java and all jars are
-those that it was made with; sessions on others start without.
+`python -m pipeline.engine.class_data_sharing [JARS_FOLDER]` does this once for an installation. Class data works only
+with the Java and the jars that made it. Sessions on other ones start without it.
 """
 
 import os
@@ -22,37 +22,39 @@ from pipeline.engine.session import open_session
 
 
 def save(jars_path: str = "") -> Path:
-    """Makes the file in the place of all former ones and gives its path.
+    """Writes the class data file, removes all earlier ones, and returns its path.
 
-    A session is opened and tried out with a few rows, and Java saves what that loaded. Raises NoJava, NoJars, PySparkException when no
-    session opens, and SubprocessError when Java does not save.
+    A session computes a few rows, and Java saves the classes that this loaded. Raises JavaNotFound, JarsNotFound,
+    PySparkException where no session opens, and SubprocessError where Java does not save.
     """
-    java, delta_jars = find_java(os.environ), find_jars(jars_path)
+    java = find_java(os.environ)
+    delta_jars = find_jars(jars_path)
     data = class_data(java, delta_jars)
     data.parent.mkdir(parents=True, exist_ok=True)
-    data.unlink(missing_ok=True)  # else the session below would start from it
+    data.unlink(missing_ok=True)  # the session below must load its classes itself
     with tempfile.TemporaryDirectory(dir=data.parent, prefix=".classdata-") as scratch:
-        seen, made = Path(scratch) / "seen", Path(scratch) / "made.jsa"
-        class_path = _try_out(seen, Path(scratch), jars_path)
-        # The heap holds no class data, and the machine has other work.
+        loaded = Path(scratch) / "loaded"
+        archive = Path(scratch) / "classes.jsa"
+        class_path = _list_classes(loaded, Path(scratch), jars_path)
+        # A small heap is enough, because class data lies outside of it.
         command = [
             str(java.executable),
             "-Xmx1g",
             "-Xshare:dump",
-            f"-XX:SharedClassListFile={seen}",
-            f"-XX:SharedArchiveFile={made}",
+            f"-XX:SharedClassListFile={loaded}",
+            f"-XX:SharedArchiveFile={archive}",
             "-cp",
             class_path,
         ]
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-        for former in data.parent.glob("*.jsa"):
-            former.unlink()
-        return made.replace(data)
+        for earlier in data.parent.glob("*.jsa"):
+            earlier.unlink()
+        return archive.replace(data)
 
 
-def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
-    """Opens a session whose Java lists in `seen` what it loads, does with it what a batch does, and tells its class path."""
-    listing = {"spark.driver.extraJavaOptions": f"-XX:DumpLoadedClassList={seen}"}
+def _list_classes(loaded: Path, scratch: Path, jars_path: str) -> str:
+    """Writes the classes that a small batch loads into the file `loaded`, and returns the class path of the session."""
+    listing = {"spark.driver.extraJavaOptions": f"-XX:DumpLoadedClassList={loaded}"}
     session = open_session(
         Settings(
             lake_path=str(scratch / "lake"),
@@ -63,7 +65,7 @@ def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
         )
     )
     try:
-        _use(session.spark, scratch / "rows")
+        _compute(session.spark, scratch / "rows")
         row = session.spark.sql("SELECT reflect('java.lang.System', 'getProperty', 'java.class.path')").first()
         assert row is not None
         return str(row[0])
@@ -71,7 +73,8 @@ def _try_out(seen: Path, scratch: Path, jars_path: str) -> str:
         session.stop()
 
 
-def _use(spark: SparkSession, folder: Path) -> None:
+def _compute(spark: SparkSession, folder: Path) -> None:
+    """Runs queries of the kinds that a batch runs: casts, Parquet, joins, aggregates, windows, sorts, Arrow."""
     rows = pa.table(
         {"key": [1, 2, 2], "at": ["2026-03-02 10:00:00", "2026-03-02T10:00:00", None], "amount": ["1.50", "2", ""]}
     )
@@ -96,17 +99,17 @@ def _use(spark: SparkSession, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Saves the class data for the installation's own jars of Delta, or those of the folder that is named."""
+    """Saves the class data for the installation's own jars of Delta, or for those of a given folder."""
     try:
-        made = save(arguments[0] if arguments else "")
+        saved = save(arguments[0] if arguments else "")
     except (JavaNotFound, JarsNotFound, OSError, PySparkException, subprocess.SubprocessError) as e:
-        said = (getattr(e, "stdout", None) or str(e)).strip().splitlines()
+        lines = (getattr(e, "stdout", None) or str(e)).strip().splitlines()
         print(
-            f"Java could not save its class data ({said[-1]}); sessions start all the same, in twice the time",
+            f"Java could not save its class data ({lines[-1]}); sessions start all the same, in twice the time",
             file=sys.stderr,
         )
         return 1
-    print(f"Java's class data: {made.stat().st_size // 2**20} MB in {made.parent}")
+    print(f"Java's class data: {saved.stat().st_size // 2**20} MB in {saved.parent}")
     return 0
 
 

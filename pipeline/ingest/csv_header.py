@@ -1,4 +1,4 @@
-"""The header of a delivered file: binds its columns by name to the feed's, or says in one sentence why it cannot."""
+"""The header of a delivered file: binds its columns by name to those of the feed, or raises a sentence on the fault."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import DataError
-from pipeline.ingest.csv_records import AGAIN, Records
+from pipeline.ingest.csv_encoding import ADVICE
+from pipeline.ingest.csv_records import Records
 from pipeline.model import Feed, normalise_header
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -15,42 +16,42 @@ _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """Where each column stands in the file; an absent optional column has no place."""
+    """The position of each column in the file; an absent optional column has none."""
 
     width: int
-    places: dict[str, int]  # declared columns
-    extras: dict[str, int]  # columns that the feed does not declare
-    names: tuple[str, ...]  # of all, as `bound_names` gives them
-    first_names: tuple[str, ...]  # what the header of the first column may read, without case
+    positions: dict[str, int]  # of declared columns
+    extras: dict[str, int]  # positions of columns that the feed does not declare
+    names: tuple[str, ...]  # of all columns, as `bind_names` returns them
+    first_names: tuple[str, ...]  # texts that the header of the first column may have, in any case
 
 
 def bind(feed: Feed, record: Records, name: str) -> Header:
-    """Binds the header record of the file `name`; names match after trimming and without case.
+    """Binds the header record of the file `name` to the feed's columns. Names match after trimming and in any case.
 
-    Raises DataError for a missing or doubled column, and for another delimiter than the feed's.
+    Raises DataError for a missing or repeated column, and for another delimiter than the feed's.
     """
     known = _columns_by_header(feed)
     found = [(record.column(at, np.ones(1, np.bool_))[0].as_py() or "").strip() for at in range(record.width[0])]
     bound = [known.get(normalise_header(header)) for header in found]
     missing = [c for c in feed.names if c not in bound and c not in feed.optional]
-    if missing or not record.sound[0]:
+    if missing or not record.well_formed[0]:
         if other := _other_delimiter(feed, record.raw[0].as_py()):
-            raise DataError(f"{name}: {other}; set delimiter, or {AGAIN}")
-        raise DataError(f"{name}: {_complaint(feed, record, found, bound, missing)}; {AGAIN}")
-    doubled = _doubled(found, bound)
-    if doubled:
-        raise DataError(f"{name}: {doubled}; {AGAIN}")
+            raise DataError(f"{name}: {other}; set delimiter, or {ADVICE}")
+        raise DataError(f"{name}: {_fault(feed, record, found, bound, missing)}; {ADVICE}")
+    repeated = _repeated(found, bound)
+    if repeated:
+        raise DataError(f"{name}: {repeated}; {ADVICE}")
     return Header(
         width=len(found),
-        places={column: at for at, column in enumerate(bound) if column},
+        positions={column: at for at, column in enumerate(bound) if column},
         extras={header: at for at, header in enumerate(found) if not bound[at]},
-        names=bound_names(feed, found),
+        names=bind_names(feed, found),
         first_names=(found[0], *dict(feed.headers).get(bound[0] or "", ())),
     )
 
 
-def bound_names(feed: Feed, headers: Iterable[str]) -> tuple[str, ...]:
-    """Names the columns of a header: declared ones by their own name, others by what the header reads, without case."""
+def bind_names(feed: Feed, headers: Iterable[str]) -> tuple[str, ...]:
+    """Returns the names of a header's columns: the declared name, or else the header's text in lower case."""
     known = _columns_by_header(feed)
     return tuple(known.get(normalise_header(header), normalise_header(header)) for header in headers)
 
@@ -59,47 +60,48 @@ def _columns_by_header(feed: Feed) -> dict[str, str]:
     return {normalise_header(header): column for column, headers in feed.headers for header in headers}
 
 
-def _doubled(found: Sequence[str], bound: Sequence[str | None]) -> str:
-    spelt: dict[str, list[str]] = {}
+def _repeated(found: Sequence[str], bound: Sequence[str | None]) -> str:
+    """Returns a sentence on columns that stand in the header more than once, else an empty text."""
+    headers_of: dict[str, list[str]] = {}
     for header, column in zip(found, bound, strict=True):
-        spelt.setdefault(column or normalise_header(header), []).append(header)
-    doubled = {column: headers for column, headers in spelt.items() if len(headers) > 1}
-    apart = [headers for headers in doubled.values() if len(set(headers)) > 1]
-    told = f", as {' and '.join(_shown(h) for h in dict.fromkeys(apart[0]))}" if apart else ""
-    return f"{_columns(list(doubled))} more than once in the header{told}" if doubled else ""
+        headers_of.setdefault(column or normalise_header(header), []).append(header)
+    repeated = {column: headers for column, headers in headers_of.items() if len(headers) > 1}
+    if not repeated:
+        return ""
+    # Two spellings of one column are hard to see in a file, so the sentence shows the first such pair.
+    differing = [headers for headers in repeated.values() if len(set(headers)) > 1]
+    spellings = f", as {' and '.join(_printable(h) for h in dict.fromkeys(differing[0]))}" if differing else ""
+    return f"{_columns(list(repeated))} more than once in the header{spellings}"
 
 
-def _complaint(
+def _fault(
     feed: Feed, record: Records, found: Sequence[str], bound: Sequence[str | None], missing: Sequence[str]
 ) -> str:
-    if not record.sound[0]:
+    if not record.well_formed[0]:
         return "the header holds a quote or a carriage return where none may stand"
     if not any(bound):
         return f"the header is missing: its first line names none of the columns {_list(feed.names)}"
     undeclared = [header for header, column in zip(found, bound, strict=True) if header and not column]
-    successors = _successors(missing, undeclared)
-    hint = (
-        f"; {', '.join(f'{_shown(new)} {why}' for new, why in successors)}: aliases can name it" if successors else ""
-    )
+    renamed = ", ".join(f"{_printable(new)} {reason}" for new, reason in _likely_renamed(missing, undeclared))
+    hint = f"; {renamed}: aliases can name it" if renamed else ""
     return f"{_columns(missing)} missing ({len(feed.names)} expected, {len(found)} found{hint})"
 
 
 def _other_delimiter(feed: Feed, raw: str) -> str:
+    """Returns the words for another delimiter, where splitting by it finds columns of the feed, else an empty text."""
     known = {normalise_header(header) for _, headers in feed.headers for header in headers}
     for sign, word in _DELIMITERS.items():
-        if (
-            sign != feed.csv.delimiter
-            and sign in raw
-            and {normalise_header(n.strip('" \r')) for n in raw.split(sign)} & known
-        ):
+        if sign == feed.csv.delimiter or sign not in raw:
+            continue
+        if {normalise_header(n.strip('" \r')) for n in raw.split(sign)} & known:
             declared = _DELIMITERS.get(feed.csv.delimiter, repr(feed.csv.delimiter))
             export = ": looks like a spreadsheet's export" if sign in ";\t" else ""
             return f"{word} instead of {declared}{export}"
     return ""
 
 
-def _successors(missing: Sequence[str], undeclared: Sequence[str]) -> list[tuple[str, str]]:
-    # (new name, why it may be the missing column), as far as anything speaks for it.
+def _likely_renamed(missing: Sequence[str], undeclared: Sequence[str]) -> list[tuple[str, str]]:
+    """Returns headers that may be a missing column under a new name, each with the reason for that guess."""
     as_found = {normalise_header(header): header for header in undeclared}
     near = {
         c: as_found[likely[0]]
@@ -116,11 +118,11 @@ def _columns(names: Sequence[str]) -> str:
 
 
 def _list(names: Sequence[str]) -> str:
-    some = ", ".join(_shown(n) for n in names[:5])
+    some = ", ".join(_printable(n) for n in names[:5])
     return some if len(names) <= 5 else f"{some} and {len(names) - 5} more"
 
 
-def _shown(name: str) -> str:
+def _printable(name: str) -> str:
     if not name:
         return "without a name"
     return (name if name.isprintable() else ascii(name)[1:-1])[:60]

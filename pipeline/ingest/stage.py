@@ -1,6 +1,7 @@
-"""Stages a feed of a batch: claimed CSV files become one typed Parquet file. Needs no engine, so values are the same on each.
+"""Stages a feed of a batch: claimed CSV files become one typed Parquet file, without an engine.
 
-Every record that is not a blank line is a row of it, with its raw text and, where it does not fit, the reasons.
+So values are the same on every engine. Every record that is not a blank line becomes a row, with its raw text and the
+reasons why it does not fit, if there are any.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,25 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract import OrderFile
 from pipeline.errors import DataError
-from pipeline.ingest.claimed_files import claimed
+from pipeline.ingest.arrays import Booleans
+from pipeline.ingest.claimed_files import open_claimed
+from pipeline.ingest.csv_encoding import ADVICE
 from pipeline.ingest.csv_header import Header, bind
-from pipeline.ingest.csv_records import AGAIN, BLOCK_BYTES, Records, read_records
-from pipeline.ingest.csv_values import arrow_type, trimmed, typed
-from pipeline.ingest.invisible_characters import odd_keys
-from pipeline.ingest.non_data_records import no_data
+from pipeline.ingest.csv_records import BLOCK_BYTES, Records, read_records
+from pipeline.ingest.csv_values import parse_values, trim
+from pipeline.ingest.invisible_characters import find_invisible
+from pipeline.ingest.non_data_records import non_data_reasons
 from pipeline.model import Feed
+from pipeline.schema import arrow_type
 
-ILL_FORMED = "record_is_well_formed"  # the reason of a row with too few or too many fields, or with a stray quote
+ILL_FORMED = "record_is_well_formed"  # the rule that a row with a wrong number of fields or a stray quote breaks
 
 _EXTRA = pa.map_(pa.string(), pa.string())
-_ABOUT_THE_RECORD = (
+_RECORD_FIELDS = (
     pa.field("_reasons", pa.string()),
     pa.field("_source_file", pa.string()),
     pa.field("_record", pa.int64()),
@@ -41,7 +44,7 @@ _ABOUT_THE_RECORD = (
 
 @dataclass(frozen=True, kw_only=True)
 class StagedFile:
-    """One file of the feed: the sender's name, and the records read from it."""
+    """One file of a feed, by the sender's name, with the counts of its records."""
 
     name: str
     rows: int
@@ -50,8 +53,8 @@ class StagedFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Staged:
-    """One feed of the batch, staged as the Parquet file `path`."""
+class StagedFeed:
+    """One feed of a batch, staged as the Parquet file `path`."""
 
     feed: str
     path: str
@@ -62,8 +65,11 @@ class Staged:
 
 
 def staged_schema(feed: Feed) -> Any:
-    """Returns the Arrow schema of a staged feed: its columns, then `_reasons _source_file _record _revision _raw _extra`."""
-    return pa.schema([*(pa.field(c.name, arrow_type(c.type)) for c in feed.schema), *_ABOUT_THE_RECORD])
+    """Returns the Arrow schema of a staged feed.
+
+    Behind its own columns stand `_reasons _source_file _record _revision _raw _extra`.
+    """
+    return pa.schema([*(pa.field(c.name, arrow_type(c.type)) for c in feed.schema), *_RECORD_FIELDS])
 
 
 def stage(
@@ -74,29 +80,29 @@ def stage(
     *,
     block_bytes: int = BLOCK_BYTES,
     report: Callable[[int], None] = lambda rows: None,  # noqa: ARG005 - the name is what a caller reads
-) -> Staged:
-    """Stages the feed's files, in their order, into `folder`.
+) -> StagedFeed:
+    """Stages the feed's files, in their order, as one Parquet file in `folder`.
 
-    `declared_rows` are the numbers of records that the sender promised, by file name. `report` is told the rows of a file
-    so far, as a sign of life. Raises DataError where a file as a whole cannot be taken.
+    `declared_rows` are the numbers of records that the trigger promises, by file name. `report` receives the number of
+    rows that a file has so far, as a sign of life. Raises DataError where a whole file has to be refused.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{feed.name}.parquet"
-    # Read within the minute and thrown away: stronger compression costs more than it saves. Raw text and record numbers hardly
-    # repeat: nor does a dictionary of them pay.
+    # The file lives for a minute, so stronger compression costs more than it saves. Dictionaries pay for columns whose
+    # values repeat, and raw texts and record numbers hardly repeat.
     repeating = [*feed.names, "_source_file", "_reasons"]
     with (
         pq.ParquetWriter(path, staged_schema(feed), compression="snappy", use_dictionary=repeating) as writer,
-        _behind(writer.write_batch) as write,
+        _write_in_background(writer.write_batch) as write,
     ):
         staged = [_stage_file(feed, file, write, block_bytes, report) for file in files]
     for file in staged:
         promised = declared_rows.get(file.name, file.rows)
         if promised != file.rows:
             raise DataError(
-                f"{file.name}: the trigger promises {promised} records, the file holds {file.rows}; {AGAIN}"
+                f"{file.name}: the trigger promises {promised} records, the file holds {file.rows}; {ADVICE}"
             )
-    return Staged(
+    return StagedFeed(
         feed=feed.name,
         path=str(path),
         rows=sum(f.rows for f in staged),
@@ -107,18 +113,18 @@ def stage(
 
 
 @contextmanager
-def _behind(write: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
-    """Writes one piece in a thread of its own while the next is being read."""
-    with ThreadPoolExecutor(1) as aside:
+def _write_in_background(write: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Writes one block in a thread while the next is being read. At most one block waits, which bounds the memory."""
+    with ThreadPoolExecutor(1) as pool:
         last: Future[None] | None = None
 
-        def put(piece: Any) -> None:
+        def submit(block: Any) -> None:
             nonlocal last
             if last is not None:
                 last.result()
-            last = aside.submit(write, piece)
+            last = pool.submit(write, block)
 
-        yield put
+        yield submit
         if last is not None:
             last.result()
 
@@ -128,7 +134,7 @@ def _stage_file(
 ) -> StagedFile:
     header: Header | None = None
     so_far = StagedFile(name=file.name, rows=0)
-    with claimed(file) as content:
+    with open_claimed(file) as content:
         for records in read_records(content, file.name, block_bytes, feed.csv):
             so_far = replace(so_far, blank_lines=so_far.blank_lines + records.blank_lines)
             rows = records
@@ -141,56 +147,62 @@ def _stage_file(
                 so_far = replace(so_far, rows=so_far.rows + len(rows))
                 report(so_far.rows)
     if header is None:
-        raise DataError(f"{file.name}: the file is empty, not even a header; {AGAIN}")
+        raise DataError(f"{file.name}: the file is empty, not even a header; {ADVICE}")
     return so_far
 
 
 def _rows(feed: Feed, header: Header, records: Records, file: OrderFile, rows_before: int) -> Any:
-    empty = no_data(feed, header, records.raw)
-    good = records.sound & (records.width == header.width) & empty.is_null().to_numpy(zero_copy_only=False)
-    columns, reasons = [], [pc.coalesce(empty, pc.if_else(pa.array(good), None, ILL_FORMED))]
+    """Returns the rows of a block in the schema of the staged feed, with all reasons why a row does not fit."""
+    non_data = non_data_reasons(feed, header, records.raw)
+    is_data = non_data.is_null().to_numpy(zero_copy_only=False)
+    good = records.well_formed & (records.width == header.width) & is_data
+    columns = list[Any]()
+    reasons = [pc.coalesce(non_data, pc.if_else(pa.array(good), None, ILL_FORMED))]
     for column in feed.schema:
-        if column.name not in header.places:
+        if column.name not in header.positions:
             columns.append(pa.nulls(len(records), arrow_type(column.type)))
             continue
-        text = _texts(feed, records, header.places[column.name], good)
-        values = typed(text, column.type, feed.csv)
+        text = _texts(feed, records, header.positions[column.name], good)
+        values = parse_values(text, column.type, feed.csv)
         columns.append(values)
         if values.null_count > text.null_count:
             outside = pc.and_(pc.is_valid(text), pc.is_null(values))
             reasons.append(pc.if_else(outside, f"type:{column.name}", None))
         if column.name in feed.key_texts:
-            signs = odd_keys(text, blanks_around=column.name in feed.key)
-            reasons.append(pc.binary_join_element_wise(f"key:{column.name}", signs, ":"))  # null where the sign is
-    about = [
-        _joined(reasons),
+            found = find_invisible(text, blanks_around=column.name in feed.key)
+            reasons.append(pc.binary_join_element_wise(f"key:{column.name}", found, ":"))  # null where none is found
+    record_fields = [
+        _join_reasons(reasons),
         pa.array([file.name]).take(pa.array(np.zeros(len(records), np.int64))),
         pa.array(np.arange(rows_before + 1, rows_before + len(records) + 1)),
         pa.array(np.full(len(records), file.revision, np.int32)),
         records.raw,
         _extras(feed, header, records, good),
     ]
-    return pa.RecordBatch.from_arrays([*columns, *about], schema=staged_schema(feed))
+    return pa.RecordBatch.from_arrays([*columns, *record_fields], schema=staged_schema(feed))
 
 
-def _joined(reasons: Sequence[Any]) -> Any:
+def _join_reasons(reasons: Sequence[Any]) -> Any:
+    """Returns, per row, its reasons joined by commas; null where it has none."""
     if len(reasons) == 1:
         return reasons[0]
-    # Only rows with a reason are joined: where all are null, Arrow's join would drop the row.
-    spoiled = np.logical_or.reduce([r.is_valid().to_numpy(zero_copy_only=False) for r in reasons])
-    joined = pc.binary_join_element_wise(*(r.filter(pa.array(spoiled)) for r in reasons), ",", null_handling="skip")
-    return joined.take(pa.array(np.cumsum(spoiled) - 1, mask=~spoiled))
+    # Only rows with a reason are joined: Arrow's join drops a row in which all texts are null.
+    has_reason = np.logical_or.reduce([r.is_valid().to_numpy(zero_copy_only=False) for r in reasons])
+    joined = pc.binary_join_element_wise(*(r.filter(pa.array(has_reason)) for r in reasons), ",", null_handling="skip")
+    return joined.take(pa.array(np.cumsum(has_reason) - 1, mask=~has_reason))
 
 
-def _texts(feed: Feed, records: Records, at: int, good: npt.NDArray[np.bool_]) -> Any:
+def _texts(feed: Feed, records: Records, at: int, good: Booleans) -> Any:
     text = records.column(at, good)
-    return trimmed(text) if feed.csv.trim else text
+    return trim(text) if feed.csv.trim else text
 
 
-def _extras(feed: Feed, header: Header, records: Records, good: npt.NDArray[np.bool_]) -> Any:
+def _extras(feed: Feed, header: Header, records: Records, good: Booleans) -> Any:
+    """Returns, per row, a map from undeclared columns to their texts; null for a record that is not `good`."""
     if not header.extras:
         return pa.nulls(len(records), _EXTRA)
-    rows, columns = int(good.sum()), len(header.extras)
+    rows = int(good.sum())
+    columns = len(header.extras)
     texts = pa.concat_arrays([_texts(feed, records, at, good).filter(pa.array(good)) for at in header.extras.values()])
     row_by_row = pa.array(np.arange(rows * columns).reshape(columns, rows).T.ravel())
     names = pa.array(list(header.extras)).take(pa.array(np.tile(np.arange(columns), rows)))

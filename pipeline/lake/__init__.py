@@ -1,1 +1,1 @@
-"""Reads and writes Delta tables and their data files; knows no batch."""
+"""Reads and writes Delta tables and their data files. Knows no batch."""

@@ -1,4 +1,4 @@
-"""Judges the errors of engines: is it a value, a declaration, or the world; each in one short sentence."""
+"""Classifies the errors of engines: a wrong value, a wrong declaration, or a failure of the world around them."""
 
 import re
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ from pyspark.sql import DataFrame
 from pipeline.errors import DeclarationError, InvalidValue
 
 LONGEST = 240
-# Classes of SQLSTATE: data exception, more than one row where one was asked for, an error that SQL itself raises.
-# Class 42, a wrong statement, is also what Spark says of a text that does not fit a number's format.
+# Classes of SQLSTATE: 22 data exception, 21 several rows where one is expected, P0 an error that SQL itself raises.
+# Class 42 means a wrong statement, but Spark also gives it to a text that does not fit a number's format.
 VALUE_STATES = ("22", "21", "P0", "42")
-NOT_FOUND = "42K03"  # a path or table that is not there: the world's fault
-# Sail gives neither condition nor SQLSTATE: errors of files and memory have other classes than these.
+NOT_FOUND = "42K03"  # a missing path or table: no declaration is wrong, so a retry may help
+# Sail's errors have neither a condition nor an SQLSTATE. Its errors of files and memory have other classes than these.
 SQL_ERRORS = (
     AnalysisException,
     ArithmeticException,
@@ -36,8 +36,8 @@ _HEAD = re.compile(r"^(?:(?:(?:Cast|Compute|Execution|External|Invalid argument)
 _NO_COLUMN = re.compile(r"attribute ObjectName\(\[(.+?)\]\) is missing from the schema.*")
 
 
-def sentence(error: Exception) -> str:
-    """Returns what an engine says, without its colours, hints for its own settings, and stack."""
+def engine_message(error: Exception) -> str:
+    """Returns an engine's message as one short sentence, without its colours, its stack and hints for its settings."""
     text = _HEAD.sub("", _TAIL.split(_COLOURS.sub("", str(error)).strip())[0])
     if missing := _NO_COLUMN.fullmatch(text):
         text = "there is no column " + ".".join(re.findall(r'"([^"]*)"', missing[1]))
@@ -45,10 +45,10 @@ def sentence(error: Exception) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
-def judged(error: Exception, df: DataFrame | None = None) -> Exception:
-    """Returns an engine's error as UnfitValue or WrongDeclaration where it is one, else the error itself.
+def classify(error: Exception, df: DataFrame | None = None) -> Exception:
+    """Returns an engine's error as InvalidValue or DeclarationError where it is one of them, else the error itself.
 
-    `df` is the query that was run, None where none was: then the engine has but looked at its text.
+    `df` is the query that was run. None means that no query ran: the engine has only analysed its text.
     """
     if not isinstance(error, PySparkException):
         return error
@@ -57,14 +57,16 @@ def judged(error: Exception, df: DataFrame | None = None) -> Exception:
         if state == NOT_FOUND or (error.getCondition() or "").startswith("DELTA_"):
             return error
         if isinstance(error, AnalysisException | ParseException):
-            return DeclarationError(sentence(error))
-        return InvalidValue(sentence(error)) if state.startswith(VALUE_STATES) else error
+            return DeclarationError(engine_message(error))
+        return InvalidValue(engine_message(error)) if state.startswith(VALUE_STATES) else error
     if not isinstance(error, SQL_ERRORS):
         return error
-    return InvalidValue(sentence(error)) if df is not None and _is_sound(df) else DeclarationError(sentence(error))
+    message = engine_message(error)
+    return InvalidValue(message) if df is not None and _can_be_analysed(df) else DeclarationError(message)
 
 
-def _is_sound(df: DataFrame) -> bool:
+def _can_be_analysed(df: DataFrame) -> bool:
+    # Sail gives one class of error for both: a query whose schema it finds has failed on a value.
     try:
         return bool(df.schema)
     except SQL_ERRORS:
@@ -72,12 +74,12 @@ def _is_sound(df: DataFrame) -> bool:
 
 
 @contextmanager
-def within(name: str = "", df: DataFrame | None = None) -> Iterator[None]:
-    """Raises an engine's error as what it is (see `judged`), with the name of a table or column before its sentence."""
+def error_context(name: str = "", df: DataFrame | None = None) -> Iterator[None]:
+    """Raises an engine's error as `classify` returns it, with the name of a table or column before its message."""
     try:
         yield
     except Exception as error:
-        known = judged(error, df)
+        known = classify(error, df)
         if not isinstance(known, InvalidValue | DeclarationError) or (known is error and not name):
             raise
         raise type(known)(f"{name}: {known}" if name else str(known)) from error

@@ -1,4 +1,4 @@
-"""The lake's lock: who holds it may write. It lives with its open file, so a JVM that inherits that keeps it while it lives."""
+"""The lake's lock: its holder alone may write. The lock lives with its open file, which a JVM may inherit and keep."""
 
 import contextlib
 import errno
@@ -12,25 +12,25 @@ from pipeline.contract import lake_version
 
 
 class LakeLocked(Exception):
-    """Another process is writing to the lake; the message names the lake and the process, `what` does no more."""
+    """Another process is writing to the lake. The message adds advice to `reason`, which names lake and process."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}; try again when that has ended")
-        self.what = what
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{reason}; try again when that has ended")
+        self.reason = reason
 
 
 class Lock:
-    """An open lock file. `take` and `give` lock and unlock it for this process and all that inherited its descriptor."""
+    """An open lock file. `acquire` and `release` act for this process and for all that inherited its descriptor."""
 
     def __init__(self, lake: Path) -> None:
         lake.mkdir(parents=True, exist_ok=True)
         self._lake = lake
-        # It is written to below: never through a link to another file, and a pipe holds nobody up.
+        # The file is written to below. It is never opened through a link to another file, and a pipe blocks nothing.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         self.fd = os.open(lake / ".lock", flags, 0o644)
 
-    def take(self, wait_seconds: float = 0.0) -> None:
-        """Takes the lock, waiting for another holder to end. Raises LakeBusy when it does not, and NewerLake."""
+    def acquire(self, wait_seconds: float = 0.0) -> None:
+        """Locks the lake, and waits so long for another holder. Raises LakeLocked, and NewerLake."""
         until = time.monotonic() + wait_seconds
         while True:
             try:
@@ -45,12 +45,12 @@ class Lock:
         try:
             lake_version.write(self._lake)
         except BaseException:
-            self.give()
+            self.release()
             raise
         os.ftruncate(self.fd, 0)
         os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Lets others write."""
         fcntl.flock(self.fd, fcntl.LOCK_UN)
 
@@ -58,17 +58,17 @@ class Lock:
         os.close(self.fd)
 
     def _holder(self) -> str:
-        # Only a help for the reader: the lock itself is the kernel's.
+        # The process id only helps the reader of the message: the kernel keeps the lock itself.
         pid = os.pread(self.fd, 20, 0).decode(errors="replace").strip()
         return f"process {pid} or a program that it started" if pid else "another process"
 
 
 @contextlib.contextmanager
-def held(lake: Path, wait_seconds: float = 0.0) -> Iterator[Lock]:
-    """Holds the lake's lock for a while. Raises LakeBusy."""
+def lake_lock(lake: Path, wait_seconds: float = 0.0) -> Iterator[Lock]:
+    """Holds the lake's lock within a `with` block. Raises LakeLocked, and NewerLake."""
     lock = Lock(lake)
     try:
-        lock.take(wait_seconds)
+        lock.acquire(wait_seconds)
         yield lock
     finally:
         lock.close()

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from pipeline.contract.packed_files import open_unpacked, plain_name
 from pipeline.errors import DataError
 from pipeline.ingest.csv_records import Records, read_records
-from pipeline.ingest.csv_values import typed
+from pipeline.ingest.csv_values import parse_values
 
 _MAX_BLOCKS = 8  # about 64 MB: a longer sample would not change the proposal
 _MIN_FITTING = 0.9  # a type that fits nearly all values is proposed; the other values are errors that it will reject
@@ -99,7 +99,7 @@ def read_sample(path: Path) -> Sample:
         )
     first, blocks[0] = blocks[0].split_first()
     names = _header(first, path.name)
-    well_formed = [b.sound & (b.width == len(names)) for b in blocks]
+    well_formed = [b.well_formed & (b.width == len(names)) for b in blocks]
     columns = {
         n: pa.chunked_array([b.column(at, g).filter(pa.array(g)) for b, g in zip(blocks, well_formed, strict=True)])
         for at, n in enumerate(names)
@@ -150,7 +150,9 @@ def type_of(text: Any) -> Proposal:
     coded = given.filter(pc.match_substring_regex(given, r"\A0[0-9]+\z"))
     if len(coded):
         return Proposal(value="STRING", why=f"numbers that begin with 0 are codes, as {_quote(coded[0].as_py())}")
-    values = {kind: typed(given, kind) for kind in ("BOOLEAN", "INT", "BIGINT", *_decimal(given), "DATE", "TIMESTAMP")}
+    values = {
+        kind: parse_values(given, kind) for kind in ("BOOLEAN", "INT", "BIGINT", *_decimal(given), "DATE", "TIMESTAMP")
+    }
     kind = min(values, key=lambda k: values[k].null_count)
     misfits = given.filter(pc.is_null(values[kind]))
     if len(misfits) > (1 - _MIN_FITTING) * len(given):
@@ -165,7 +167,7 @@ def type_of(text: Any) -> Proposal:
 
 def _header(record: Records, name: str) -> list[str]:
     names = [record.column(at, np.ones(1, np.bool_))[0].as_py() or "" for at in range(record.width[0])]
-    if not record.sound[0]:
+    if not record.well_formed[0]:
         raise SampleError(f"{name}: the header holds a quote or a carriage return where none may stand")
     for sign, word in ((";", "semicolons"), ("\t", "tabs")):
         if len(names) == 1 and sign in names[0]:

@@ -5,11 +5,12 @@ from dataclasses import asdict, replace
 
 import pyarrow as pa
 
-from pipeline.commit.manifest import OPS, Entry, PublishedFile
+from pipeline.commit.manifest import ManifestRow, PublishedFile
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
-from pipeline.lake.lake import arrow_schema
+from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
 from pipeline.model.fingerprints import fingerprint
+from pipeline.schema import arrow_schema
 from pipeline.stages.context import BatchContext, timed_stage
 from pipeline.transform.aggregate import gold_columns
 from pipeline.transform.quality import high, score, status
@@ -32,7 +33,7 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
 # ---- the ends of a batch
 
 
-def duplicate(order: WorkOrder, published: Entry) -> Result:
+def duplicate(order: WorkOrder, published: ManifestRow) -> Result:
     """Returns the result of a batch whose content is published already, with the record of that publishing."""
     of, result = published.batch_id, _result_of(published, Outcome.DUPLICATE)
     return replace(result, batch_id=order.batch_id, duplicate_of=of, reason=f"duplicate of {of}")
@@ -53,7 +54,7 @@ def verdict(batch: BatchContext, kind: str, reason: str) -> Result:
     return _with_batch(_result_of(record, Outcome.REJECTED if kind == "rejected" else Outcome.FAILED), batch)
 
 
-def _result_of(record: Entry, outcome: Outcome) -> Result:
+def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
     names = ("name", "feed", "rows_read", "rows_accepted", "rows_rejected")
     return Result(
         batch_id=record.batch_id,
@@ -86,14 +87,14 @@ def _with_batch(result: Result, batch: BatchContext) -> Result:
 # ---- the row of the manifest
 
 
-def _record(batch: BatchContext, kind: str, reason: str = "") -> Entry:
+def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
     order, counts = batch.order, {f.name: f for f in batch.files}
     files = [
         PublishedFile(sha256=f.sha256, bytes=f.bytes, **asdict(counts.get(f.name) or _no_rows(f.name, f.feed)))
         for f in order.files
     ]
     rows = _row_counts(files)
-    return Entry(
+    return ManifestRow(
         batch_id=order.batch_id,
         kind=kind,
         source=order.source,
@@ -128,7 +129,9 @@ def _fingerprint(batch: BatchContext) -> str:
         batch_id=batch.order.batch_id,
         tables=batch.written_tables(),
         whole=_recomputed_tables(batch),
-        had_rows=lambda table: attempt.began.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.began[table]),
+        had_rows=lambda table: (
+            attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
+        ),
     )
     now = fingerprint(batch.source, batch.values)
     return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
@@ -139,7 +142,7 @@ def _recomputed_tables(batch: BatchContext) -> set[str]:
     source, order = batch.source, batch.order
 
     def is_newest(feed: Feed) -> bool:
-        deliveries = batch.manifest.whole_deliveries(source.name, feed.name)
+        deliveries = batch.manifest.snapshot_deliveries(source.name, feed.name)
         return all((date, revision) <= (order.batch_date, order.revision) for _, date, revision in deliveries)
 
     replaced = (f for f in source.feeds if isinstance(f.stored_as, Snapshot) and f.name in batch.validated)

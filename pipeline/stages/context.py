@@ -60,7 +60,7 @@ class BatchContext:
 
     def table_before(self, name: str) -> TableVersion:
         """Returns a table at the version that the batch found."""
-        return replace(self.table(name), version=self.attempt.began[name])
+        return replace(self.table(name), version=self.attempt.start_versions[name])
 
     def is_whole(self, feed: Feed) -> bool:
         """Returns whether this batch contains every row that exists of the feed."""
@@ -73,7 +73,7 @@ class BatchContext:
 
     def written_tables(self) -> set[str]:
         """Returns the tables that this batch has written to."""
-        return {t for t, version in self.attempt.versions.items() if version != self.attempt.began[t]}
+        return {t for t, version in self.attempt.versions.items() if version != self.attempt.start_versions[t]}
 
     @property
     def files(self) -> list[FileCounts]:

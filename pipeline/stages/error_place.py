@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.errors import DeclarationError, InvalidValue
-from pipeline.lake.engine_errors import within
+from pipeline.lake.engine_errors import error_context
 from pipeline.stages.context import BatchContext
 
 
@@ -19,7 +19,7 @@ def errors_of(batch: BatchContext, table: str, feed: str, names: Mapping[str, st
     `names` maps columns of the row to the feed's, where these differ.
     """
     try:
-        with within():
+        with error_context():
             yield
     except InvalidValue as error:
         place = _place_of(batch, feed, error.row, names) if error.row else ""

@@ -6,12 +6,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
-from pipeline.commit.manifest import OPS, REJECTED_KEYS
-from pipeline.commit.revisions import superseded
-from pipeline.lake.lake import MaterializedRows
+from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
+from pipeline.stages.revisions import superseded
 from pipeline.stages.task_graph import Results
 from pipeline.transform.change import TableChange
 from pipeline.transform.history_paths import (
@@ -41,7 +41,7 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
     """Returns the tables that a feed is merged into. Raises DataError where a revision may replace several files."""
     order, source, manifest = batch.order, batch.source.name, batch.manifest
     bronze, silver = batch.name("bronze", feed.name), batch.name("silver", feed.name)
-    deliveries = manifest.whole_deliveries(source, feed.name)
+    deliveries = manifest.snapshot_deliveries(source, feed.name)
     snapshots = [DeliveredSnapshot(batch_id=i, batch_date=d, revision=r) for i, d, r in deliveries]
     if batch.is_whole(feed):
         snapshots.append(
@@ -51,7 +51,7 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
         order=order,
         bronze=batch.table(bronze),
         silver=batch.table_before(silver),
-        is_first=batch.attempt.began[bronze] == 0,
+        is_first=batch.attempt.start_versions[bronze] == 0,
         is_first_of_date=not manifest.has_date(source, order.batch_date),
         snapshots=tuple(snapshots),
         rejected_keys=_rejected_keys(batch, feed) if snapshots else OPS[REJECTED_KEYS].empty_table(),
@@ -91,7 +91,7 @@ def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> 
         if validated.rows_accepted == validated.rows.rows:
             rows: MaterializedRows | pa.Table = validated.rows
         elif validated.rows_accepted > IN_MEMORY:
-            rows = batch.lake.materialize(
+            rows = batch.lake.scratch.materialize(
                 validated.rows.df.where("_reasons IS NULL"), f"accepted/{validated.feed.name}"
             )
         else:
@@ -105,14 +105,14 @@ def match_versions(batch: BatchContext, validated: ValidatedFeed, target: MergeT
     feed = validated.feed
     with errors_of(batch, target.silver.name, feed.name):
         current = current_versions(feed, incoming_events(validated), _with_bronze(batch, target))
-        return batch.lake.materialize(current, f"current/{feed.name}")
+        return batch.lake.scratch.materialize(current, f"current/{feed.name}")
 
 
 def merge_feed(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results) -> TableChange:
     """Computes the change of the feed's silver table."""
     feed, silver, target = validated.feed, target.silver.name, _with_bronze(batch, target)
     with errors_of(batch, silver, feed.name):
-        rows = batch.lake.materialize(_merged(validated, target, results), f"changes/{silver}")
+        rows = batch.lake.scratch.materialize(_merged(validated, target, results), f"changes/{silver}")
         change = TableChange(table=silver, key=feed.primary_key, rows=rows)
         if _replaces_keys(feed, target):
             refuse_contradiction(feed, target, change)
@@ -174,4 +174,4 @@ def count_ties(
             if REBUILD not in paths:  # all events are newer than those of other batches
                 return None
             tied = tied_with_events(feed, current.df, paths, incoming_events(validated), target)
-        return batch.lake.materialize(tied, f"ties/{feed.name}")
+        return batch.lake.scratch.materialize(tied, f"ties/{feed.name}")

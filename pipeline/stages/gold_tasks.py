@@ -10,8 +10,8 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import RuleResult
 from pipeline.errors import DataError, InvalidValue
-from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import MaterializedRows
+from pipeline.lake.engine_errors import error_context
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, GoldKind, GoldTable
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
@@ -62,8 +62,8 @@ def count_distinct(batch: BatchContext, followed: str, results: Results) -> Dist
     change = _change_of(batch, followed, results)
     if change is None:
         return None
-    tables, keep = [t for t in batch.source.gold if t.upstream == followed], batch.lake.materialize
-    with within(f"what gold counts of {followed}"):
+    tables, keep = [t for t in batch.source.gold if t.upstream == followed], batch.lake.scratch.materialize
+    with error_context(f"what gold counts of {followed}"):
         deltas = keep(value_counts(tables, batch.source, change), f"pairs/{change.table}/deltas")
         effects = effects_on_groups(tables, batch.source, deltas.df, batch.table(PAIR_COUNTS))
         return DistinctCounts(deltas=deltas, effects=keep(effects, f"pairs/{change.table}/effects"))
@@ -76,7 +76,7 @@ def full_name(batch: BatchContext, table: str) -> str:
 
 def _change_of(batch: BatchContext, table: str, results: Results) -> TableChange | None:
     change = changes_in(results).get(full_name(batch, table))
-    return change if change is not None and change.rows.is_news else None
+    return change if change is not None and change.rows.must_process else None
 
 
 def aggregate_table(
@@ -94,7 +94,7 @@ def aggregate_table(
         if not given.may_change:
             return None
         try:
-            rows = batch.lake.materialize(aggregate(given), f"changes/{name}")
+            rows = batch.lake.scratch.materialize(aggregate(given), f"changes/{name}")
         except InvalidValue as error:
             raise _located(batch, given, error) from error
         _check(given, rows)
@@ -196,7 +196,7 @@ def _located(batch: BatchContext, given: AggregateInput, error: InvalidValue) ->
         parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
         queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
     error = column_of(error, queries, batch.lake)
-    suspects = batch.lake.materialize(rows, f"suspects/{table.name}")
+    suspects = batch.lake.scratch.materialize(rows, f"suspects/{table.name}")
     return located(error, [p for p in parts if error.column in ("", p.name)], suspects, batch.lake)
 
 

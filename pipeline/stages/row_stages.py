@@ -7,10 +7,10 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.commit.manifest import OPS, REJECTED_KEYS
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.ingest.stage import Staged, stage
-from pipeline.lake.engine_errors import within
+from pipeline.ingest.stage import StagedFeed, stage
+from pipeline.lake.engine_errors import error_context
+from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
 from pipeline.model import Feed
 from pipeline.stages.context import BatchContext, recorded_task, timed_stage
 from pipeline.transform.findings import feed_findings, listed_keys_finding
@@ -25,7 +25,7 @@ _NO_KEYS = OPS[REJECTED_KEYS].empty_table()
 THREADS = 4  # more threads than cores: one waits for the disk while another computes
 
 
-def stage_files(batch: BatchContext) -> list[Staged]:
+def stage_files(batch: BatchContext) -> list[StagedFeed]:
     """Reads the claimed files into typed Parquet, one file per feed. Raises DataError for an unreadable file."""
     order = batch.order
     for name in order.snapshot:
@@ -46,19 +46,19 @@ def _load_task(feed: Feed) -> str:
     return f"load_{feed.name}"
 
 
-def _stage_feed(batch: BatchContext, feed: Feed) -> Staged:
+def _stage_feed(batch: BatchContext, feed: Feed) -> StagedFeed:
     files = [f for f in batch.order.files if f.feed == feed.name]
 
     def report(rows: int) -> None:
         batch.report_event("file.read", "stage", feed=feed.name, rows=rows)
 
     with recorded_task(batch, _load_task(feed), "stage") as counts:
-        staged = stage(feed, files, batch.lake.work / "staged" / feed.name, batch.order.rows, report=report)
+        staged = stage(feed, files, batch.lake.scratch.folder / "staged" / feed.name, batch.order.rows, report=report)
         counts.update(total_records=staged.rows, valid_records=staged.rows, archived_files=len(files))
     return staged
 
 
-def validate(batch: BatchContext, staged: Iterable[Staged]) -> None:
+def validate(batch: BatchContext, staged: Iterable[StagedFeed]) -> None:
     """Checks every row by the rules of its feed."""
     with timed_stage(batch, "validate") as values, recorded_task(batch, "validation", "validate") as counts:
         for validated in run_parallel(lambda one: _validate_feed(batch, one), staged):
@@ -71,7 +71,7 @@ def validate(batch: BatchContext, staged: Iterable[Staged]) -> None:
         values.update(rows_in=read, accepted=accepted, rejected=rejected)
 
 
-def _validate_feed(batch: BatchContext, staged: Staged) -> ValidatedFeed:
+def _validate_feed(batch: BatchContext, staged: StagedFeed) -> ValidatedFeed:
     """Checks the staged rows of a feed. Rows of which some SQL cannot be computed are found and rejected.
 
     Raises WrongDeclaration for SQL that can be computed of no row, DataError where such rows are too many.
@@ -79,10 +79,12 @@ def _validate_feed(batch: BatchContext, staged: Staged) -> ValidatedFeed:
     feed, lake = batch.source.feed(staged.feed).with_settings(batch.values), batch.lake
     values = {**batch.values, "batch_date": batch.order.batch_date}
     query, unfit = rule_query(feed, batch.order, batch.quality, values), tuple[Unfit, ...]()
-    with within(batch.name("silver", feed.name)):
+    with error_context(batch.name("silver", feed.name)):
         try:
-            with within():
-                rows = lake.materialize(query.verdicts(lake.open_parquet(staged.path).df), f"validated/{feed.name}")
+            with error_context():
+                rows = lake.scratch.materialize(
+                    query.verdicts(lake.scratch.open_parquet(staged.path).df), f"validated/{feed.name}"
+                )
         except (InvalidValue, DeclarationError) as error:
             rows, unfit = without_unfit_rows(query, staged, lake, error, batch.report)
     rows, ties = settled(feed, rows, lake)
@@ -94,7 +96,7 @@ def _rejected_keys(batch: BatchContext, validated: ValidatedFeed) -> pa.Table:
     """Returns the rows of `ops.rejected_keys` for a feed delivered whole, and adds the result of their rule."""
     feed, rows = validated.feed, None
     if validated.rows_accepted < validated.rows.rows:
-        rows = batch.lake.materialize(rejected_keys(validated), f"rejected/{feed.name}").arrow()
+        rows = batch.lake.scratch.materialize(rejected_keys(validated), f"rejected/{feed.name}").arrow()
     batch.findings.append(listed_keys_finding(validated, rows))
     if rows is None:
         return _NO_KEYS

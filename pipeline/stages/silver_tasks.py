@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
-from pipeline.lake.lake import MinMax
+from pipeline.lake.file_pruning import MinMax
 from pipeline.model import Enriched, Hierarchy, PointInTimeJoin
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
@@ -47,9 +47,11 @@ def hierarchy(batch: BatchContext, hierarchy: Hierarchy, _: Results) -> TableCha
     is_current = pc.field("is_current") if feed.has_versions else None
     nodes = batch.lake.arrow(of.name, of.version, [hierarchy.id, hierarchy.parent], filter=is_current)
     signed, findings = build_hierarchy(hierarchy, batch.source, nodes, batch.lake.arrow(table.name, table.version))
-    path = batch.lake.work / f"hierarchy_{hierarchy.name}.parquet"
+    path = batch.lake.scratch.folder / f"hierarchy_{hierarchy.name}.parquet"
     pq.write_table(signed, path)
-    return TableChange(table=table.name, key=(hierarchy.id,), rows=batch.lake.open_parquet(path), findings=findings)
+    return TableChange(
+        table=table.name, key=(hierarchy.id,), rows=batch.lake.scratch.open_parquet(path), findings=findings
+    )
 
 
 def silver_tables(batch: BatchContext, names: tuple[str, ...], results: Results) -> SilverTables:
@@ -76,7 +78,7 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
 
 
 def _enriched(batch: BatchContext, table: Enriched, silver: SilverTables) -> TableChange:
-    keep, source, stored = batch.lake.materialize, batch.source, batch.table(batch.name("silver", table.name))
+    keep, source, stored = batch.lake.scratch.materialize, batch.source, batch.table(batch.name("silver", table.name))
     key, own = source.enriched_key(table), batch_rows(table, silver, batch.validated.get(table.upstream))
     # Every row of the feed is new to a table that holds nothing yet.
     affected = None
@@ -118,7 +120,7 @@ def _intervals(
     feed, found = batch.source.feed(table.upstream), dict[tuple[str, ...], tuple[DataFrame, MinMax | None]]()
     for on, changed in changed_intervals(table, silver).items():
         if is_sorted_by_time(feed) and table.as_of == feed.event_time:
-            rows = batch.lake.materialize(changed, f"intervals/{table.name}")
+            rows = batch.lake.scratch.materialize(changed, f"intervals/{table.name}")
             found[on] = rows.df, (rows.min_max("_since")[0], rows.min_max("_last")[1])
         else:
             found[on] = changed, None
@@ -128,7 +130,7 @@ def _intervals(
 def _skewed(batch: BatchContext, table: Enriched, silver: SilverTables) -> dict[PointInTimeJoin, DataFrame]:
     found = dict[PointInTimeJoin, DataFrame]()
     for joins, query in skewed_keys(table, silver):
-        rows = batch.lake.materialize(query, f"skewed/{joins[0].feed}")
+        rows = batch.lake.scratch.materialize(query, f"skewed/{joins[0].feed}")
         for n in rows.arrow(["_partner"])["_partner"].unique().to_pylist():
             found[joins[n]] = rows.df.where(f"_partner = {n}").drop("_partner")
     return found
@@ -142,7 +144,9 @@ def count_references(batch: BatchContext, results: Results) -> tuple[RuleResult,
     validated = list(batch.validated.values())
     tables = {f.name: batch.table(batch.name("silver", f.name)) for f in batch.source.feeds}
     queries = reference_counts(validated, tables)
-    counts = batch.lake.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow() if queries else None
+    counts = (
+        batch.lake.scratch.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow() if queries else None
+    )
     ties = (
         f for j in validated for f in tie_findings(j, results.get(f"count ties {batch.name('silver', j.feed.name)}"))
     )

@@ -7,7 +7,8 @@ from functools import reduce
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.lake.lake import MinMax, TableVersion
+from pipeline.lake.file_pruning import MinMax
+from pipeline.lake.lake import TableVersion
 from pipeline.model import NOW, Enriched, Feed, HierarchyJoin, LatestJoin, PointInTimeJoin
 from pipeline.transform.change import TableChange
 from pipeline.transform.point_in_time import ALWAYS, NEVER

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.errors import DeclarationError
-from pipeline.lake.engine_errors import sentence
+from pipeline.lake.engine_errors import engine_message
 from pipeline.lake.lake import TableVersion
 from pipeline.model import Column, GoldKind, GoldTable, columns_of, literal, render_sql
 from pipeline.transform.change import TableChange, difference
@@ -71,9 +71,9 @@ class AggregateInput:
     @property
     def may_change(self) -> bool:
         """Whether the table has to be computed."""
-        if self.table.row_per_batch or (self.change is not None and self.change.rows.is_news):
+        if self.table.row_per_batch or (self.change is not None and self.change.rows.must_process):
             return True
-        is_renamed = self.dimension_change is not None and self.dimension_change.rows.is_news
+        is_renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
         return bool(self.stored.version and (is_renamed or self.grows_older))
 
 
@@ -122,7 +122,7 @@ def build(table: GoldTable, rows: DataFrame) -> DataFrame:
     try:
         return table.build(rows)
     except (TypeError, ValueError, AttributeError, LookupError, NameError) as error:
-        raise DeclarationError(f"its function raises {type(error).__name__}: {sentence(error)}") from error
+        raise DeclarationError(f"its function raises {type(error).__name__}: {engine_message(error)}") from error
 
 
 def typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.lake.lake import MaterializedRows, TableVersion
+from pipeline.lake.lake import TableVersion
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, Source, render_sql
 from pipeline.transform.affected_rows import is_sorted_by_time
 from pipeline.transform.change import difference

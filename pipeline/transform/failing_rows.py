@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from pipeline.errors import InvalidValue
-from pipeline.lake.engine_errors import within
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.engine_errors import error_context
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.transform.derived_columns import Part
 
 
@@ -42,15 +43,15 @@ def _places(rows: pa.Table) -> list[tuple[str, int]]:
 
 
 def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> MaterializedRows:
-    path = lake.work / f"trial-{threading.get_ident()}.parquet"
+    path = lake.scratch.folder / f"trial-{threading.get_ident()}.parquet"
     pq.write_table(rows, path)
-    return lake.materialize(query(lake.open_parquet(path).df), "trial")
+    return lake.scratch.materialize(query(lake.scratch.open_parquet(path).df), "trial")
 
 
 def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, InvalidValue] | None:
     """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
     for part in parts:
-        with within(part.name):
+        with error_context(part.name):
             error = error_of(part.query, rows, lake)
         if error is not None:
             return part, error
@@ -103,7 +104,7 @@ def column_of(error: InvalidValue, queries: Mapping[str, Callable[[], DataFrame]
     """Returns the error with the first column whose query fails."""
     for name, query in queries.items():
         try:
-            lake.materialize(query(), "trial")
+            lake.scratch.materialize(query(), "trial")
         except InvalidValue as says:
             return InvalidValue(str(says), name)
     return error

@@ -11,9 +11,9 @@ import pyarrow.dataset as ds
 
 from pipeline.contract import RuleResult
 from pipeline.errors import DataError
-from pipeline.ingest.invisible_characters import describe_sign, shown
+from pipeline.ingest.invisible_characters import describe_character, escape_invisible
 from pipeline.ingest.non_data_records import DESCRIPTIONS
-from pipeline.lake.lake import MaterializedRows
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule
 from pipeline.transform.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES
 from pipeline.transform.validate import ValidatedFeed, rejects
@@ -74,7 +74,7 @@ def _of_staging(reason: str) -> str:
         case "type":
             return "the value is of the column's type"
         case "key":
-            return describe_sign(about.partition(":")[2])
+            return describe_character(about.partition(":")[2])
     return DESCRIPTIONS[reason]
 
 
@@ -99,7 +99,7 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
     for found, text in zip(names.to_pylist()[:SEARCHED], raw.to_pylist()[:SEARCHED], strict=True):
         for name in found.split(","):
             if (not wanted or name in wanted) and len(examples.setdefault(name, [])) < EXAMPLES:
-                examples[name].append(shown(text[:500]))
+                examples[name].append(escape_invisible(text[:500]))
     return examples
 
 
@@ -112,7 +112,7 @@ def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> 
     """Returns the result of `listed_key_is_accepted`; `rejected` are the rows of `rejected_keys`, if there are any."""
     if rejected is None:
         return finding(validated.feed.name, LISTED, validated.rows.rows, 0)
-    examples = tuple(shown(text[:500]) for text in rejected["_raw"].slice(0, EXAMPLES).to_pylist())
+    examples = tuple(escape_invisible(text[:500]) for text in rejected["_raw"].slice(0, EXAMPLES).to_pylist())
     return finding(validated.feed.name, LISTED, validated.rows.rows, rejected.num_rows, examples)
 
 
@@ -133,9 +133,9 @@ def tie_findings(validated: ValidatedFeed, others: MaterializedRows | None) -> I
         if others is not None:
             differing = pa.concat_tables([differing, others.arrow(differing.schema.names)])
         rows = differing.group_by(["_source_file", "_record"]).aggregate([("_raw", "min")])
-        examples = tuple(shown(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
+        examples = tuple(escape_invisible(text[:500]) for text in rows["_raw_min"].slice(0, EXAMPLES).to_pylist())
         yield replace(finding(feed.name, AGREE, checked, rows.num_rows, examples), advice=ADVICE[AGREE.name])
-    repeated = tuple(shown(text[:500]) for text in ties.repeated)
+    repeated = tuple(escape_invisible(text[:500]) for text in ties.repeated)
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.contract import RuleResult
-from pipeline.lake.lake import arrow_schema
 from pipeline.model import HIGH, MEDIUM, WARN, Hierarchy, Rule, Source, columns_of
+from pipeline.schema import arrow_schema
 
 PARENT_IS_LISTED = Rule(
     "parent_is_listed",

@@ -10,7 +10,7 @@ from functools import reduce
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.lake.lake import MinMax
+from pipeline.lake.file_pruning import MinMax
 from pipeline.model import Feed, literal
 from pipeline.transform.change import difference
 from pipeline.transform.derived_columns import derive

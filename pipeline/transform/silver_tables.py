@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
-from pipeline.lake.lake import MinMax, TableVersion
+from pipeline.lake.file_pruning import MinMax
+from pipeline.lake.lake import TableVersion
 from pipeline.model import Enriched, HierarchyJoin, Join, Source
 from pipeline.transform.change import TableChange
 
@@ -40,7 +41,7 @@ class SilverTables:
     def change_of(self, join: Join) -> TableChange | None:
         """Returns what the batch changed in a partner's table; None where it changed nothing."""
         change = self.changes.get(table_of(join))
-        return change if change is not None and change.rows.is_news else None
+        return change if change is not None and change.rows.must_process else None
 
 
 def table_of(join: Join) -> str:

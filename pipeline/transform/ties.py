@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import HIGH, Append, Feed, Rule, Scd1, Scd2
 
 AGREE = Rule(
@@ -81,7 +82,9 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
     ties = _ties(found)
     overruled = found.filter(pc.greater(found["_place"], 1))
     return (
-        _marked(rows, overruled, lake.work / "settled" / f"{feed.name}.parquet") if overruled.num_rows else rows
+        _marked(rows, overruled, lake.scratch.folder / "settled" / f"{feed.name}.parquet")
+        if overruled.num_rows
+        else rows
     ), ties
 
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import Progress
 from pipeline.errors import DataError, DeclarationError, InvalidValue
-from pipeline.ingest.stage import Staged
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.ingest.stage import StagedFeed
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.failing_rows import are_among, error_of, failing, first_part
@@ -25,7 +26,7 @@ MOST_UNFIT = 20
 
 def without_unfit_rows(
     query: RuleQuery,
-    staged: Staged,
+    staged: StagedFeed,
     lake: Lake,
     error: InvalidValue | DeclarationError,
     report: Callable[[Progress], None],
@@ -45,9 +46,9 @@ def without_unfit_rows(
         report(_event(query, one))
     if not unfit:
         raise error
-    path = lake.work / "staged" / query.feed.name / "fit.parquet"
+    path = lake.scratch.folder / "staged" / query.feed.name / "fit.parquet"
     pq.write_table(search.rows.filter(pa.array(~search.struck)), path, compression="snappy")
-    kept = lake.materialize(query.verdicts(lake.open_parquet(path).df), f"validated/{query.feed.name}")
+    kept = lake.scratch.materialize(query.verdicts(lake.scratch.open_parquet(path).df), f"validated/{query.feed.name}")
     return _with_rejects(kept, search), tuple(unfit)
 
 
@@ -144,4 +145,4 @@ def _with_rejects(kept: MaterializedRows, search: _Search) -> MaterializedRows:
     with pq.ParquetWriter(path, kept.schema, compression="snappy") as writer:
         for rows in (*kept.batches(kept.schema), *pa.table(columns, schema=kept.schema).to_batches()):
             writer.write_batch(rows)
-    return search.lake.open_parquet(path)
+    return search.lake.scratch.open_parquet(path)

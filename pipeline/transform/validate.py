@@ -11,8 +11,9 @@ import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
 
 from pipeline.contract import FileCounts, RuleResult, WorkOrder
-from pipeline.ingest.stage import Staged
-from pipeline.lake.lake import MaterializedRows, TableVersion
+from pipeline.ingest.stage import StagedFeed
+from pipeline.lake.lake import TableVersion
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.ties import Ties
@@ -68,7 +69,7 @@ def rejects(rows: MaterializedRows, columns: Sequence[str]) -> pa.Table:
     )
 
 
-def file_counts(feed: Feed, rows: MaterializedRows, staged: Staged) -> tuple[FileCounts, ...]:
+def file_counts(feed: Feed, rows: MaterializedRows, staged: StagedFeed) -> tuple[FileCounts, ...]:
     """Returns the rows read, accepted and rejected of each file."""
     rejected = Counter(rejects(rows, ["_source_file"])["_source_file"].to_pylist())
     return tuple(

@@ -1,10 +1,11 @@
-"""Takes batches of a streamed feed through a streaming query, whose checkpoint in the lake says what it has been through.
+"""Runs batches of a streamed feed through a streaming query, whose checkpoint in the lake notes the finished ones.
 
-What the query streams are lists of claimed paths, one list an attempt, for it is the daemon that decides what is a batch. It
-hands each list on to the same stages. Manifest and ledger stay the truth: without the checkpoint nothing is lost or doubled.
+The daemon decides which files form a batch. So the query streams lists of claimed paths, one for each attempt, and runs
+the usual stages for a list. Manifest and ledger stay the truth: a lost checkpoint loses no row and doubles none.
 """
 
 import json
+import os
 import secrets
 import traceback
 from collections import defaultdict
@@ -14,42 +15,46 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
-from pipeline.contract import STREAMING_ENGINE, Outcome, Result, Settings, WorkOrder
+from pipeline.contract import STREAMING_ENGINE, Outcome, Result, Settings, WorkOrder, secrets_of
+from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
 from pipeline.run import Report, run, sources_of
 
 FOLDER = "_stream"
-LIST = "list STRING, path STRING"
+LIST_COLUMNS = "list STRING, path STRING"
+LONGEST_REASON = 300  # characters
 
 
 def take(
     order: WorkOrder, settings: Settings, lake: Lake, report: Report, source_of: Callable[[str], Source] | None = None
 ) -> Result:
-    """Takes a batch as `run` does; one that holds files of a feed whose stream is on goes through the query. Never raises."""
+    """Runs a batch as `run` does, and one with files of a feed whose stream is on through the query. Never raises."""
 
-    def straight() -> Result:
+    def run_stages() -> Result:
         return run(order, settings, lake, report, source_of)
 
     try:
         source = (source_of or sources_of(settings))(order.source)
     except LookupError:
-        return straight()  # it tells which there are
+        return run_stages()  # fails with a message that names the known sources
     stream = source.stream
-    is_on = stream is not None and settings.sources.get(source.name, {}).get(
-        stream.setting.name, stream.setting.default
-    )
-    if stream is None or not is_on or not any(f.feed == stream.feed for f in order.files):
-        return straight()
+    if stream is None or not any(f.feed == stream.feed for f in order.files):
+        return run_stages()
+    if not settings.sources.get(source.name, {}).get(stream.setting.name, stream.setting.default):
+        return run_stages()  # the setting that turns the stream on is off
     if settings.engine != STREAMING_ENGINE:
-        reason = f"{source.name} streams, which needs the engine {STREAMING_ENGINE}, and this is {settings.engine}; no table was touched"
+        reason = (
+            f"{source.name} streams, which needs the engine {STREAMING_ENGINE}, and this is {settings.engine}; "
+            "no table was touched"
+        )
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=reason)
+    folder = lake.path / FOLDER / source.name / stream.feed
     try:
-        return StreamingRun(
-            order=order, lake=lake, folder=lake.path / FOLDER / source.name / stream.feed, work=straight
-        ).run()
-    except Exception as error:  # noqa: BLE001 - whatever it was, the daemon needs an answer
-        reason = f"the stream of {source.name}: {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return StreamingRun(order=order, lake=lake, folder=folder, run_stages=run_stages).run()
+    except Exception as error:  # noqa: BLE001 - the daemon needs an answer to every order
+        message = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_REASON)
+        reason = f"the stream of {source.name}: {message}"
         return Result(
             batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=traceback.format_exc()
         )
@@ -62,21 +67,21 @@ class StreamingRun:
     order: WorkOrder
     lake: Lake
     folder: Path
-    work: Callable[[], Result]
+    run_stages: Callable[[], Result]
     results: list[Result] = field(default_factory=list)
-    named: set[str] = field(default_factory=set)  # the lists that it was handed last
+    newest_lists: set[str] = field(default_factory=set)  # the names of the lists in the query's last micro-batch
 
     def run(self) -> Result:
-        """Streams what there is until nothing is left, and tells what became of the batch once the checkpoint has it."""
+        """Streams until no list is left. Returns the result of the batch once the checkpoint has noted its list."""
         lists = self.write_list()
         stream = (
-            self._session.readStream.schema(LIST)
-            .option("maxFileAge", "36500d")  # older lists than so would silently be passed over
-            .option("ignoreMissingFiles", "true")  # a list that is gone is no loss: each attempt writes its own
+            self._session.readStream.schema(LIST_COLUMNS)
+            .option("maxFileAge", "36500d")  # Spark would silently skip lists that are older than its default
+            .option("ignoreMissingFiles", "true")  # a lost list does no harm: each attempt writes its own
             .json(str(lists))
         )
         query = (
-            stream.writeStream.foreachBatch(self._hand_over)
+            stream.writeStream.foreachBatch(self._run_micro_batch)
             .option("checkpointLocation", str(self.folder / "checkpoint"))
             .trigger(availableNow=True)
         )
@@ -85,9 +90,9 @@ class StreamingRun:
             raise RuntimeError(
                 f"no list of the stream named exactly the files of batch {self.order.batch_id}; nothing was taken"
             )
-        for seen in lists.iterdir():
-            if seen.stem not in self.named:  # Spark looks for the last lists once more when it goes on
-                seen.unlink()
+        for file in lists.iterdir():
+            if file.stem not in self.newest_lists:  # Spark reads the newest lists again when the query goes on
+                file.unlink()
         return self.results[0]
 
     @property
@@ -95,21 +100,23 @@ class StreamingRun:
         assert self.lake.session is not None, "a lake without a session cannot stream"
         return self.lake.session.spark
 
-    def _hand_over(self, lists: DataFrame, _number: int) -> None:
-        named = defaultdict[str, set[str]](set)
+    def _run_micro_batch(self, lists: DataFrame, _number: int) -> None:
+        paths_of = defaultdict[str, set[str]](set)
         for row in lists.collect():
-            named[row["list"]].add(row["path"])
-        self.named = set(named)
-        # A killed attempt's list comes again. It is this batch's, and then it is done now; or another's, whose own order is still to come.
-        if not self.results and any(paths == {f.path for f in self.order.files} for paths in named.values()):
-            self.results.append(self.work())
+            paths_of[row["list"]].add(row["path"])
+        self.newest_lists = set(paths_of)
+        # The list of a killed attempt comes again. A list with this batch's files runs now, once. The list of another
+        # batch is skipped: the daemon will order that batch again.
+        own_paths = {f.path for f in self.order.files}
+        if not self.results and any(paths == own_paths for paths in paths_of.values()):
+            self.results.append(self.run_stages())
 
     def write_list(self) -> Path:
-        """Lists the files of this attempt where the query looks for them."""
+        """Writes the list of this attempt's files into the folder that the query reads, and returns the folder."""
         lists = self.folder / "lists"
         lists.mkdir(parents=True, exist_ok=True)
         name = f"{self.order.batch_id}-{secrets.token_hex(4)}"
-        draft = lists / f".{name}.draft"  # whole or not at all: the query reads what has its final name
+        draft = lists / f".{name}.draft"  # the query reads only final names, so it never sees half a list
         draft.write_text("".join(json.dumps({"list": name, "path": f.path}) + "\n" for f in self.order.files))
         draft.rename(lists / f"{name}.json")
         return lists

@@ -1,4 +1,4 @@
-"""The worker: a warm session that takes one work order at a time. It ends with its daemon, and its JVM ends with it."""
+"""The worker: a process with a warm session that runs one work order at a time. It and its JVM end with the daemon."""
 
 import argparse
 import contextlib
@@ -22,6 +22,7 @@ from pipeline.commit.journal import recover
 from pipeline.commit.maintenance import Maintenance
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
+from pipeline.contract.error_text import one_line
 from pipeline.contract.lake_version import NewerLake
 from pipeline.engine.jars import JarsNotFound
 from pipeline.engine.java import JavaNotFound
@@ -30,34 +31,36 @@ from pipeline.engine.time_zone import TimeZoneNotFound
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
 
-# A survivor of a killed daemon notices within a moment; its JVM may take some seconds to end. Who waits longer says so.
+# The worker of a killed daemon notices that at once, and its JVM may take some seconds to end. A worker that waits
+# longer for the lock reports the holder.
 LOCK_SECONDS = 10.0
-# Sail keeps some megabytes of every query for as long as its process lives, tried: 90 MB a batch. Its successor starts in a second.
+# Sail keeps some megabytes of every query as long as its process lives: tests showed 90 MB a batch. So the worker ends
+# at this size. The next one starts in a second.
 RETIRE_BYTES = 2 << 30
-# No order for so long: time for housekeeping.
-IDLE_SECONDS = 2.0
-# A worker that cannot start for one of these will not by itself.
-FINAL = (JavaNotFound, JarsNotFound, TimeZoneNotFound, NewerLake, ValueError)
+IDLE_SECONDS = 2.0  # after so long without an order, due housekeeping runs
+# A worker that cannot start because of one of these errors fails again until a person acts.
+FINAL_ERRORS = (JavaNotFound, JarsNotFound, TimeZoneNotFound, NewerLake, ValueError)
 
 
 class DaemonConnection:
-    """The connection to the daemon. When the daemon is gone, so is this process, whatever it is doing."""
+    """The connection to the daemon. This process ends with the daemon, also in the middle of a batch."""
 
     def __init__(self, descriptor: int) -> None:
         self._socket = socket.socket(fileno=descriptor)
-        self._sending = threading.Lock()
+        self._send_lock = threading.Lock()
         self._messages: SimpleQueue[Any] = SimpleQueue()
         threading.Thread(target=self._listen, name="daemon-listener", daemon=True).start()
 
     def send(self, message: Any) -> None:
-        with self._sending:
+        """Sends a message. Ends this process where the daemon is gone."""
+        with self._send_lock:
             try:
                 self._socket.sendall((contract.to_json(message) + "\n").encode())
             except OSError:
                 exit_now()
 
     def receive(self, timeout_seconds: float | None = None) -> Any:
-        """Waits for the daemon's next message; None when it takes too long."""
+        """Returns the daemon's next message; None where none comes in time."""
         try:
             return self._messages.get(timeout=timeout_seconds)
         except Empty:
@@ -71,27 +74,32 @@ class DaemonConnection:
 
 
 class Worker:
-    """Takes the lake's lock for each order, and only then writes."""
+    """Runs the daemon's orders, each under the lake's lock: a worker without the lock never writes."""
 
-    def __init__(self, line: DaemonConnection, lock_seconds: float = LOCK_SECONDS) -> None:
-        self._line = line
+    def __init__(self, daemon: DaemonConnection, lock_seconds: float = LOCK_SECONDS) -> None:
+        self._daemon = daemon
         self._lock_seconds = lock_seconds
-        self._is_busy = self._is_ending = False
+        self._is_busy = False
+        self._is_ending = False
 
     def work(self) -> int:
-        """Serves until the daemon is gone, the session is lost, or it is told to end. Tells the exit code."""
-        began, settings = time.monotonic(), self._line.receive()
+        """Runs orders until SIGTERM, the daemon's end, or the loss of the session. Returns the exit code."""
+        started = time.monotonic()
+        settings = self._daemon.receive()
         if not isinstance(settings, Settings):
             raise TypeError(f"the first message must be Settings, not {type(settings).__name__}")
-        signal.signal(signal.SIGTERM, self._end_after_this)
+        signal.signal(signal.SIGTERM, self._end_after_order)
         try:
             session, lake, lock, undone = self._open(settings)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to tell it to somebody
-            print(contract.hide_secrets(traceback.format_exc(), contract.secrets_of(settings)), file=sys.stderr)
-            self._line.send(Refused(reason=_sentence(error), retryable=not isinstance(error, FINAL)))
+        except Exception as error:  # noqa: BLE001 - the daemon logs the reason, and an operator reads it there
+            secrets = contract.secrets_of(settings)
+            print(contract.hide_secrets(traceback.format_exc(), secrets), file=sys.stderr)
+            is_final = isinstance(error, FINAL_ERRORS)
+            # The message of a final error is written for the operator and needs no class name.
+            self._daemon.send(Refused(reason=one_line(error, secrets, with_type=not is_final), retryable=not is_final))
             return 1
-        seconds = round(time.monotonic() - began, 2)
-        self._line.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
+        seconds = round(time.monotonic() - started, 2)
+        self._daemon.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
         self._report_outdated(settings, lake)
         try:
             return self._serve(settings, session, lake, lock)
@@ -99,7 +107,7 @@ class Worker:
             session.stop()
 
     def _report_outdated(self, settings: Settings, lake: Lake) -> None:
-        """Names the tables that hold rows of older definitions, once in a worker's life."""
+        """Reports the tables that hold rows of older definitions, once in a worker's life."""
         from pipeline.reader.outdated import change_event, outdated_by_source
 
         try:
@@ -107,8 +115,8 @@ class Worker:
             stored = {s: newest.fingerprint for s in manifest.sources() if (newest := manifest.newest(s, "batch"))}
             for tables in outdated_by_source(settings, stored).values():
                 if tables:
-                    self._line.send(change_event("", tables))
-        except Exception:  # noqa: BLE001 - no reason to end; the next batch says what is wrong with the lake
+                    self._daemon.send(change_event("", tables))
+        except Exception:  # noqa: BLE001 - the worker can still work; a fault of the lake fails the next batch
             traceback.print_exc()
 
     def _open(self, settings: Settings) -> tuple[Session, Lake, Lock, tuple[str, ...]]:
@@ -116,61 +124,61 @@ class Worker:
         lake = Lake(path, keep_days=settings.keep_days)
         lock = Lock(path)
         with self._locked(lock):
-            undone = recover(lake, report=self._line.send)
+            undone = recover(lake, report=self._daemon.send)
             session = open_session(settings, inherit_fds=(lock.fd,))
-        _leave_ctrl_c_to_the_daemon()  # once more: Sail's server, now answering, has installed a handler with which it ends
+        _ignore_ctrl_c()  # again, because Sail's server has just installed a handler that ends this process
         return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
 
     def _serve(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
-        upkeep = Maintenance(lake, settings.keep_days)
+        maintenance = Maintenance(lake, settings.keep_days)
         while not self._is_ending:
-            order = self._line.receive(IDLE_SECONDS if upkeep.is_due else None)
+            order = self._daemon.receive(IDLE_SECONDS if maintenance.is_due else None)
             if order is None:
-                with contextlib.suppress(LakeLocked), self._locked(lock, patient=False):
-                    upkeep.run()
+                with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
+                    maintenance.run()
                 continue
             if isinstance(order, Trial):
-                self._try(order, settings, lake)
+                self._try_source(order, settings, lake)
                 continue
-            result = self._take(order, settings, lake, lock)
-            self._line.send(replace(result, retiring=session.engine == "sail" and _resident_bytes() > RETIRE_BYTES))
-            upkeep.note(result)
+            result = self._run_order(order, settings, lake, lock)
+            self._daemon.send(replace(result, retiring=session.engine == "sail" and _resident_bytes() > RETIRE_BYTES))
+            maintenance.count(result)
             if result.outcome == Outcome.FAILED and not _answers(session):
                 print("the session is lost; a new worker has to be started", file=sys.stderr)
                 return 1
         return 0
 
-    def _try(self, order: Trial, settings: Settings, lake: Lake) -> None:
+    def _try_source(self, order: Trial, settings: Settings, lake: Lake) -> None:
         from pipeline.worker.trial import trial
 
-        self._line.send(trial(order.source, settings, lake, self._line.send))
+        self._daemon.send(trial(order.source, settings, lake, self._daemon.send))
 
-    def _take(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
+    def _run_order(self, order: WorkOrder, settings: Settings, lake: Lake, lock: Lock) -> Result:
         from pipeline.worker.stream import take
 
         with self._locked(lock):
             self._is_busy = True
             try:
-                return take(order, settings, lake, self._line.send)
+                return take(order, settings, lake, self._daemon.send)
             finally:
                 self._is_busy = False
 
     @contextlib.contextmanager
-    def _locked(self, lock: Lock, *, patient: bool = True) -> Iterator[None]:
+    def _locked(self, lock: Lock, *, waits: bool = True) -> Iterator[None]:
         while True:
             try:
-                lock.take(self._lock_seconds if patient else 0.0)
+                lock.acquire(self._lock_seconds if waits else 0.0)
                 break
             except LakeLocked as error:
-                if not patient:
+                if not waits:
                     raise
-                self._line.send(Waiting(reason=error.what))  # it is the daemon that may lose patience
+                self._daemon.send(Waiting(reason=error.reason))  # the daemon decides how long a batch may wait
         try:
             yield
         finally:
-            lock.give()  # between orders `lakegate adopt` and `restore` have their turn
+            lock.release()  # between orders `lakegate adopt` and `restore` can take the lock
 
-    def _end_after_this(self, _signal: int, _frame: FrameType | None) -> None:
+    def _end_after_order(self, _signal: int, _frame: FrameType | None) -> None:
         self._is_ending = True
         if not self._is_busy:
             exit_now()
@@ -180,11 +188,11 @@ def _resident_bytes() -> int:
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
-        return 0  # not told here: then the unit's MemoryMax decides
+        return 0  # unknown on this machine: then the unit's MemoryMax decides
 
 
 def exit_now() -> None:
-    """Ends this process and every process that it started, now. What was being written is undone when a worker starts."""
+    """Ends this process and every process that it started, at once. The next worker undoes an unfinished attempt."""
     for pid in _descendants(os.getpid()):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -205,25 +213,20 @@ def main(arguments: Sequence[str]) -> int:
     )
     options = parser.parse_args(arguments)
     faulthandler.enable()
-    _leave_ctrl_c_to_the_daemon()
+    _ignore_ctrl_c()
     return Worker(DaemonConnection(options.fd), options.lock_seconds).work()
 
 
-def _leave_ctrl_c_to_the_daemon() -> None:
-    # It goes to the whole group of a terminal, and only the daemon decides what it means.
+def _ignore_ctrl_c() -> None:
+    # A terminal sends Ctrl-C to the whole process group. The daemon alone decides when its worker ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _answers(session: Session) -> bool:
     try:
         return bool(session.spark.sql("SELECT 1").collect())
-    except Exception:  # noqa: BLE001 - a JVM that is gone shows as many kinds of error
+    except Exception:  # noqa: BLE001 - a lost JVM shows as one of many kinds of error
         return False
-
-
-def _sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, FINAL) else f"{type(error).__name__}: {text}"
 
 
 def _descendants(pid: int) -> list[int]:

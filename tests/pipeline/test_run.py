@@ -16,7 +16,7 @@ from factories_shop_rows import SHOP
 from factories_source_club import CLUB, DESK, TILL
 from factories_worker import Worker
 
-from pipeline.commit.attempt import adopt, restore
+from pipeline.commit.external_commits import adopt, restore
 from pipeline.contract import Outcome, Progress
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Rule, Scd1, Source
@@ -56,7 +56,7 @@ def must_be_as_published(site: Site, before: dict[str, list[str]]) -> None:
     assert everything(site) == before
     for table, version in site.manifest.versions("till").items():
         if table != "ops.batches":
-            assert site.lake.is_at(table, version), f"{table} has more than is published"
+            assert site.lake.is_newest(table, version), f"{table} has more than is published"
     assert not list((site.lake.path / "_journal").glob("*.json"))
 
 
@@ -247,7 +247,7 @@ def test_a_commit_made_while_the_batch_runs_is_seen_and_stays(site: Site) -> Non
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
     assert result.reason.startswith("till.gold.takings has version 2 (WRITE")
     assert everything(site) == before
-    assert site.lake.is_at("till.gold.takings", 2)
+    assert site.lake.is_newest("till.gold.takings", 2)
 
     restore(site.settings, "till.gold.takings")
     site.deliver("2026-03-02", prices=MORE)

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.journal import recover
-from pipeline.commit.manifest import Entry, Manifest, PublishedFile
+from pipeline.commit.manifest import Manifest, ManifestRow, PublishedFile
 from pipeline.contract import OrderFile, Progress, WorkOrder
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, columns_of
 
 BRONZE = "shop.bronze.orders"
@@ -56,13 +57,13 @@ def order(lake: Path, batch_id: str, attempt: int = 1, source: str = "shop") -> 
     return WorkOrder(batch_id=batch_id, source=source, batch_date=DAY, files=(file,), attempt=attempt)
 
 
-def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> Entry:
-    """Returns the manifest row of such a batch."""
+def entry(batch: WorkOrder, kind: str = "batch", **values: Any) -> ManifestRow:
+    """The manifest row of such a batch."""
     counts = {"rows_read": 1, "rows_accepted": 1, "rows_rejected": 0}
     files = tuple(
         PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **counts) for f in batch.files
     )
-    return Entry(
+    return ManifestRow(
         **{
             "batch_id": batch.batch_id,
             "kind": kind,
@@ -97,10 +98,10 @@ def write(attempt: Attempt) -> None:
 
 
 def materialize(lake: Lake, rows: list[dict[str, Any]], schema: pa.Schema) -> MaterializedRows:
-    """Writes rows as Parquet into the work folder."""
-    path = lake.work / "rows.parquet"
+    """Rows as Parquet in the work folder."""
+    path = lake.scratch.folder / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
-    return lake.open_parquet(path)
+    return lake.scratch.open_parquet(path)
 
 
 def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
@@ -114,19 +115,21 @@ def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
     return {"ops.processing_log": pa.table(row)}
 
 
-def publish(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
-    """Writes and publishes a batch."""
-    lake = Lake(path)
-    batch = order(path, batch_id, attempt)
+def publish(
+    path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
+) -> ManifestRow:
+    """Takes a batch to its end."""
+    lake, batch = Lake(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.publish(entry(batch))
 
 
-def reject(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> Entry:
-    """Writes a batch and rejects it."""
-    lake = Lake(path)
-    batch = order(path, batch_id, attempt)
+def reject(
+    path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
+) -> ManifestRow:
+    """Writes a batch and then finds that it must be rejected."""
+    lake, batch = Lake(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.verdict(entry(batch, "rejected", reason="too little"), log_row(batch))
@@ -157,7 +160,7 @@ def state(path: Path) -> dict[str, Any]:
     lake = Lake(path)
     manifest = Manifest(lake)
     versions = manifest.versions("shop")
-    assert all(lake.is_at(table, version) for table, version in versions.items()), (
+    assert all(lake.is_newest(table, version) for table, version in versions.items()), (
         "a table is not at its published version"
     )
     rows = {table: lake.arrow(table, version).to_pylist() for table, version in versions.items()}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 FEEDS = '''"""What the stalls deliver."""
 
-from pipeline.model import HIGH, REJECT, Feed, Scd2, Reference, Rule, Setting, Source, Scd1
+from pipeline.model import Feed, HIGH, REJECT, Reference, Rule, Scd1, Scd2, Setting, Source
 
 stalls = Feed(name="stalls", files="stalls_*.csv", columns="stall STRING NOT NULL, place STRING", key=("stall",), stored_as=Scd1())
 

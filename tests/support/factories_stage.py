@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import OrderFile
 from pipeline.contract.packed_files import UnpackError, digest
-from pipeline.ingest.stage import Staged, stage
+from pipeline.ingest.stage import StagedFeed, stage
 from pipeline.model import Append, Feed
 
 SALES = Feed(
@@ -37,7 +37,7 @@ def deliver(
     rows: dict[str, int] | None = None,
     block_bytes: int = 8 << 20,
     ending: str = ".csv",
-) -> Staged:
+) -> StagedFeed:
     """Stages files with these contents, named `<feed>_1.csv`, `<feed>_2.csv`, …; text gets the encoding of the feed."""
     files = []
     for number, content in enumerate(contents, 1):
@@ -55,14 +55,14 @@ def order_file(name: str, feed: Feed, path: Path) -> OrderFile:
     return OrderFile(name=name, feed=feed.name, path=str(path), sha256="", bytes=path.stat().st_size)
 
 
-def rows_of(staged: Staged) -> list[dict[str, Any]]:
+def rows_of(staged: StagedFeed) -> list[dict[str, Any]]:
     """Returns the staged rows, with `_extra` as a dictionary."""
     rows: list[dict[str, Any]] = pq.read_table(staged.path).to_pylist()
     assert len(rows) == staged.rows
     return [{**r, "_extra": r["_extra"] if r["_extra"] is None else dict(r["_extra"])} for r in rows]
 
 
-def drawing(staged: Staged, *columns: str) -> str:
+def drawing(staged: StagedFeed, *columns: str) -> str:
     """Returns a drawing of the staged rows; null is an empty cell, line ends and quotes are escaped."""
     cells = [
         ["" if row[c] is None else str(row[c]).encode("unicode_escape").decode() for c in columns]

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from pipeline.contract import Settings
 from pipeline.engine.session import Session, open_session
-from pipeline.ingest.csv_values import arrow_type
 from pipeline.model import NOW, PointInTimeJoin
+from pipeline.schema import arrow_type
 from pipeline.sources.clickstream.enriched import ENRICHED_EVENTS, NUMBER, PRICE
 from pipeline.sources.clickstream.feeds import TIME
 from pipeline.sources.crm_erp.enriched import SALES

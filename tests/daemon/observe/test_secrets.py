@@ -306,7 +306,10 @@ def test_the_secrets_of_an_address_are_taken_out_of_any_text(address: str, shown
     secrets = secrets_of(Settings(lake_path="lake"), [address])
     for text in (f"it is {shown}, they say", f"it is {address}, they say", json.dumps({"it": shown}), repr(shown)):
         assert shown not in hide_secrets(text, secrets)
-    assert hide_secrets("lakegate sent mail to host, true, 12345678", secrets) == "lakegate sent mail to host, true, 12345678"
+    assert (
+        hide_secrets("lakegate sent mail to host, true, 12345678", secrets)
+        == "lakegate sent mail to host, true, 12345678"
+    )
 
 
 def test_what_only_looks_like_a_secret_is_masked_where_nothing_is_known() -> None:

@@ -1,4 +1,4 @@
-"""A batch is the atom: published once or not at all, whatever dies when. Real Delta tables, real kills, no engine."""
+"""A batch is published once or not at all, also where a process is killed. Real Delta tables and kills, no engine."""
 # ruff: noqa: PT012 - what raises is the end of an attempt, and its body belongs to it
 
 import datetime as dt
@@ -30,13 +30,15 @@ from factories_lake import (
     write,
 )
 
-from pipeline.commit.attempt import Attempt, adopt, restore
+from pipeline.commit.attempt import Attempt
+from pipeline.commit.external_commits import adopt, restore
 from pipeline.commit.journal import recover
-from pipeline.commit.manifest import OPS, Manifest
+from pipeline.commit.manifest import Manifest
 from pipeline.contract import Progress, Settings, WorkOrder
 from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake
-from pipeline.lake.lock import LakeLocked, held
+from pipeline.lake.lock import LakeLocked, lake_lock
+from pipeline.lake.ops_tables import OPS
 from pipeline.model import columns_of
 
 
@@ -70,7 +72,7 @@ def totals(path: Path) -> int:
 
 def test_one_row_publishes_a_batch_and_names_the_version_of_every_table_of_the_source_and_of_ops(path: Path) -> None:
     first = publish(path, "b1")
-    row = Manifest(Lake(path)).row("b1")
+    row = Manifest(Lake(path)).published_row("b1")
     assert row is not None
     assert row == first
     assert row.batch_seq == 1
@@ -86,18 +88,18 @@ def test_a_second_batch_builds_on_the_first(path: Path) -> None:
     second = publish(path, "b2")
     assert (second.batch_seq, second.table_versions[GOLD]) == (2, 2)
     assert totals(path) == 20
-    old = Manifest(Lake(path)).row("b1")
+    old = Manifest(Lake(path)).published_row("b1")
     assert old is not None
     assert Lake(path).arrow(GOLD, old.table_versions[GOLD]).to_pylist() == [{"name": "all", "amount": 10}]
 
 
 def test_each_commit_is_reported_as_it_is_made(path: Path) -> None:
-    said: list[Progress] = []
-    publish(path, "b1", report=said.append)
-    committed = [(p.values["table"], p.values["version"]) for p in said if p.event == "table.committed"]
+    events: list[Progress] = []
+    publish(path, "b1", report=events.append)
+    committed = [(p.values["table"], p.values["version"]) for p in events if p.event == "table.committed"]
     assert committed == [(BRONZE, 1), (SILVER, 1), (PAIRS, 1), (GOLD, 1)]
-    assert said[-1].event == "manifest.written"
-    assert {p.batch_id for p in said} == {"b1"}
+    assert events[-1].event == "manifest.written"
+    assert {p.batch_id for p in events} == {"b1"}
 
 
 def test_a_claim_that_changed_voids_the_attempt(path: Path) -> None:
@@ -175,7 +177,7 @@ def test_a_batch_id_cannot_lead_out_of_the_lake(path: Path, batch_id: str) -> No
 
 @pytest.mark.long
 def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path) -> None:
-    """SIGKILL after every step of a first and of a later batch; then a worker's start; then the batch again, unless it is published."""
+    """Kills a first and a later batch after each step, starts a worker, and runs an unpublished batch again."""
     new, grown = tmp_path / "new" / "lake", tmp_path / "grown" / "lake"
     new.mkdir(parents=True)
     publish(grown, "b1")
@@ -185,7 +187,7 @@ def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path)
             before = state(path)
             died = dies_after(step, publish, path, batch_id)
             recover(Lake(path))
-            published = Manifest(Lake(path)).row(batch_id) is not None
+            published = Manifest(Lake(path)).published_row(batch_id) is not None
             assert published or state(path) == before, step
             assert not any((path / "_journal").glob("*")), step
             if not published:
@@ -217,7 +219,7 @@ def test_a_verdict_killed_at_any_step_leaves_no_trace_or_stands(tmp_path: Path) 
 
 @pytest.mark.long
 def test_an_undo_killed_at_any_step_is_completed_by_the_next(tmp_path: Path) -> None:
-    """The attempt dies fully written; the undo at a worker's start dies at each of its steps, twice; the third succeeds."""
+    """An attempt dies with all rows written. The rollback dies at each of its steps, twice; the third one succeeds."""
     publish(tmp_path / "grown" / "lake", "b1")
     for step in range(1, 100):
         path = copy_of(tmp_path / "grown" / "lake", tmp_path / str(step))
@@ -260,7 +262,7 @@ def test_a_batch_killed_from_outside_at_any_moment_is_published_once_in_the_end(
         before = state(path)
         deaths += killed_after(0.24 * turn / turns, publish, path, "b2")
         recover(Lake(path))
-        published = Manifest(Lake(path)).row("b2") is not None
+        published = Manifest(Lake(path)).published_row("b2") is not None
         assert published or state(path) == before, turn
         if not published:
             publish(path, "b2", attempt=2)
@@ -269,9 +271,9 @@ def test_a_batch_killed_from_outside_at_any_moment_is_published_once_in_the_end(
 
 
 def test_a_published_batch_whose_journal_still_stands_is_not_undone(path: Path) -> None:
-    said: list[str] = []
-    publish(path, "b1", report=lambda p: said.append(p.event))
-    assert dies_after(1 + len([e for e in said if e != "table.created"]) - 1, publish, path, "b2")
+    events: list[str] = []
+    publish(path, "b1", report=lambda p: events.append(p.event))
+    assert dies_after(1 + len([e for e in events if e != "table.created"]) - 1, publish, path, "b2")
     assert [p.name for p in (path / "_journal").glob("*.json")] == ["b2.json"]
     assert recover(Lake(path)) == ()
     assert totals(path) == 20
@@ -292,7 +294,7 @@ def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Pat
         recover(Lake(path))
 
 
-# ---- somebody else's commits
+# ---- commits of other programs
 
 
 def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_do(path: Path) -> None:
@@ -314,8 +316,8 @@ def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_d
 def test_adopt_publishes_somebody_elses_commit(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
-    said = adopt(Settings(lake_path=str(path)), SILVER)
-    assert f"version {version} (DELETE) is published now" in said
+    answer = adopt(Settings(lake_path=str(path)), SILVER)
+    assert f"version {version} (DELETE) is published now" in answer
     assert SILVER not in state(path)
     publish(path, "b2")
     assert [r["order_id"] for r in state(path)[SILVER]] == ["b2"]
@@ -398,7 +400,7 @@ def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_somebody_el
     version = delete_everything(path, SILVER)
     lake, batch = Lake(path), order(path, "b2")
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables={}) as attempt:
-        row = attempt.verdict(entry(batch, "failed", reason="somebody else's commit"), log_row(batch))
+        row = attempt.verdict(entry(batch, "failed", reason="another program's commit"), log_row(batch))
     assert row.table_versions[SILVER] == 1
     assert lake.version(SILVER) == version
 
@@ -479,8 +481,8 @@ def test_the_manifest_answers_what_is_published(path: Path) -> None:
         batch = order(path, batch_id)
         with Attempt(lake=lake, manifest=manifest, order=batch, tables=TABLES) as attempt:
             write(attempt)
-            told = {"whole_feeds": ("orders",), "task_values": {"total_orders": "1"}, "score": 99.5}
-            attempt.publish(entry(batch, identity=f"content of {batch_id}", revision=revision, **told))
+            values = {"whole_feeds": ("orders",), "task_values": {"total_orders": "1"}, "score": 99.5}
+            attempt.publish(entry(batch, identity=f"content of {batch_id}", revision=revision, **values))
     reject(path, "b3")
     assert manifest.newest_seq() == 3
     assert [getattr(manifest.find_identity(f"content of {b}"), "batch_id", None) for b in ("b1", "b2", "b3")] == [
@@ -488,12 +490,12 @@ def test_the_manifest_answers_what_is_published(path: Path) -> None:
         "b2",
         None,
     ]
-    assert manifest.row("b3") is None
-    assert manifest.whole_deliveries("shop", "orders") == [
+    assert manifest.published_row("b3") is None
+    assert manifest.snapshot_deliveries("shop", "orders") == [
         ("b1", dt.date(2026, 3, 2), 0),
         ("b2", dt.date(2026, 3, 2), 1),
     ]
-    assert manifest.whole_deliveries("shop", "customers") == []
+    assert manifest.snapshot_deliveries("shop", "customers") == []
     assert (manifest.newest_batch_date("shop"), manifest.newest_batch_date("other")) == (dt.date(2026, 3, 2), None)
     newest = manifest.newest("shop", kind="batch")
     assert newest is not None
@@ -526,7 +528,7 @@ def test_a_link_in_the_place_of_the_lakes_lock_is_not_written_through(path: Path
     victim.write_text("all that is known")
     path.mkdir(exist_ok=True)
     (path / ".lock").symlink_to(victim)
-    with pytest.raises(OSError, match=r"\.lock"), held(path):
+    with pytest.raises(OSError, match=r"\.lock"), lake_lock(path):
         pass
     assert victim.read_text() == "all that is known"
 
@@ -535,14 +537,14 @@ def test_locks_are_held_by_whoever_inherits_them(path: Path) -> None:
     from pipeline.lake.lock import Lock
 
     lock = Lock(path)
-    lock.take()
+    lock.acquire()
     os.set_inheritable(lock.fd, True)  # noqa: FBT003
     child = os.posix_spawn("/bin/sleep", ["sleep", "30"], os.environ)
     lock.close()
     other = Lock(path)
     with pytest.raises(LakeLocked, match=rf"process {os.getpid()} or a program that it started"):
-        other.take(0.1)
+        other.acquire(0.1)
     os.kill(child, 9)
     os.waitpid(child, 0)
-    other.take()
+    other.acquire()
     other.close()

@@ -1,4 +1,4 @@
-"""The ways of keeping rows that are no history: upsert, append, replace. Each is drawn, and each in two orders of arrival."""
+"""Feeds that keep no history: upsert, append, snapshot. Each rule is drawn, and tried in two orders of arrival."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -186,7 +186,7 @@ def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revi
     )
     site.deliver("2026-03-01", revision=1, menu=differs)
     assert site.draw("silver.menu", "dish", "price") == drawn(differs)
-    # An outdated one changes nothing, whatever it says.
+    # An outdated snapshot changes nothing.
     site.deliver("2026-03-01", menu="dish | price\n roast | 9")
     assert site.draw("silver.menu", "dish", "price") == drawn(differs)
 
@@ -203,7 +203,10 @@ def test_a_replacement_that_lacks_too_much_is_rejected(session: Session, tmp_pat
     refused = site.attempt("2026-03-02", **{feed: "\n".join([header, row.format("a")])})
     assert (refused.outcome, refused.reason) == (
         Outcome.REJECTED,
-        f"{feed}: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; deliver it complete, or raise the limit",
+        (
+            f"{feed}: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; "
+            "deliver it complete, or raise the limit"
+        ),
     )
     site.deliver("2026-03-02", **{feed: "\n".join([header, row.format("a"), row.format("b"), row.format("new")])})
     assert len(site.rows(f"silver.{feed}")) == 3
@@ -232,5 +235,8 @@ def test_rows_of_one_key_that_differ_within_a_whole_delivery_are_counted(session
     assert site.broken(result)["events_of_one_instant_agree"] == (5, 2)
     assert site.draw("silver.menu", "dish", "price") == drawn("dish | price\n pie | 6\n soup | 4\n tea | 1")
 
-    listed = "tariff | fee | valid_from\n adult | 1 | 2025-01-01\n adult | 2 | 2026-01-01\n adult | 3 | 2026-01-01\n child | 1 | 2025-01-01"
+    listed = (
+        "tariff | fee | valid_from\n adult | 1 | 2025-01-01\n adult | 2 | 2026-01-01\n adult | 3 | 2026-01-01\n"
+        " child | 1 | 2025-01-01"
+    )
     assert site.broken(site.deliver("2026-03-02", tariffs=listed))["events_of_one_instant_agree"] == (4, 2)

@@ -11,6 +11,7 @@ from factories_lake import BRONZE, GOLD, SILVER, dies_after, publish, recover_la
 from pipeline.commit.maintenance import EVERY_BATCHES, SMALL_FILES, Maintenance, maintain
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Result
+from pipeline.lake.compaction import compact
 from pipeline.lake.lake import Lake
 
 pytestmark = pytest.mark.long
@@ -102,7 +103,7 @@ def test_vacuum_keeps_every_version_of_the_days_to_keep(path: Path) -> None:
     lake = Lake(path)
     manifest = Manifest(lake)
     maintain(lake, manifest, keep_days=7)
-    old = manifest.row("b0")
+    old = manifest.published_row("b0")
     assert old is not None
     assert lake.arrow(GOLD, old.table_versions[GOLD]).to_pylist() == [{"name": "all", "amount": 10}]
     configuration = DeltaTable(str(lake.location(GOLD))).metadata().configuration
@@ -135,19 +136,19 @@ def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(small_files: 
             versions=versions,
         ),
     )
-    lake.compact(BRONZE, "lakegate maintenance", SMALL_FILES)
+    compact(lake, BRONZE, "lakegate maintenance", SMALL_FILES)
     recover_lake(path, "-")
     assert state(path) == before
     publish(path, "next")
 
 
-def test_upkeep_is_due_after_some_batches_that_wrote(path: Path) -> None:
+def test_maintenance_is_due_after_some_batches_that_wrote(path: Path) -> None:
     publish(path, "b1")
-    upkeep = Maintenance(Lake(path), keep_days=30)
+    maintenance = Maintenance(Lake(path), keep_days=30)
     for _ in range(EVERY_BATCHES):
-        assert not upkeep.is_due
-        upkeep.note(Result(batch_id="b", outcome=Outcome.DUPLICATE))
-        upkeep.note(Result(batch_id="b", outcome=Outcome.PUBLISHED))
-    assert upkeep.is_due
-    upkeep.run()
-    assert not upkeep.is_due
+        assert not maintenance.is_due
+        maintenance.count(Result(batch_id="b", outcome=Outcome.DUPLICATE))
+        maintenance.count(Result(batch_id="b", outcome=Outcome.PUBLISHED))
+    assert maintenance.is_due
+    maintenance.run()
+    assert not maintenance.is_due

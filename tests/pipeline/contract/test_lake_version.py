@@ -8,12 +8,12 @@ from pipeline import reader
 from pipeline.commit.external_commits import adopt
 from pipeline.contract import Settings, lake_version
 from pipeline.contract.lake_version import NewerLake
-from pipeline.lake.lock import Lock, held
+from pipeline.lake.lock import Lock, lake_lock
 
 
 def test_the_lock_writes_the_version(tmp_path: Path) -> None:
     lake = tmp_path / "lake"
-    with held(lake):
+    with lake_lock(lake):
         assert (lake / "_version").read_text() == f"{lake_version.VERSION}\n"
     lake_version.check(lake)
     assert sorted(p.name for p in lake.iterdir()) == [".lock", "_version"]
@@ -23,16 +23,16 @@ def test_a_lake_without_a_version_is_accepted_and_gets_one(tmp_path: Path) -> No
     (tmp_path / "ops" / "batches").mkdir(parents=True)
     lake_version.check(tmp_path)
     assert not (tmp_path / "_version").exists()  # a check writes nothing
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         pass
     assert (tmp_path / "_version").exists()
 
 
 def test_a_newer_lakegate_raises_the_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         pass
     monkeypatch.setattr(lake_version, "VERSION", lake_version.VERSION + 1)
-    with held(tmp_path):
+    with lake_lock(tmp_path):
         assert int((tmp_path / "_version").read_text()) == lake_version.VERSION
 
 

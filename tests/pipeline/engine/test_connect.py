@@ -1,4 +1,4 @@
-"""A Spark Connect server of pyspark's own, in another process: a worker starts against it, and its tables are those of Sail."""
+"""A Spark Connect server in another process: a worker starts against it, and its tables equal those of Sail."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from factories_worker import Worker, example
 from pipeline.contract import Outcome, Settings
 from pipeline.engine.jars import find_jars
 from pipeline.engine.java import find_java
-from pipeline.engine.session import UNCOMPILED
+from pipeline.engine.spark_settings import UNCOMPILED
 from pipeline.lake.lake import Lake
 
 # The server's own settings are for large data: with them so small a batch takes two minutes.
@@ -105,7 +105,7 @@ def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str,
     # In a process of its own, as a worker has it: this one may have a session already, which pyspark would return.
     opens = (
         "from pipeline.contract import Settings\n"
-        "from pipeline.spark import open_session\n"
+        "from pipeline.engine.session import open_session\n"
         f"open_session(Settings(lake_path='/nowhere', engine='connect', remote={remote!r}, conf={ {key: value}!r}))\n"
     )
     opened = subprocess.run([sys.executable, "-c", opens], capture_output=True, text=True, timeout=60, check=False)

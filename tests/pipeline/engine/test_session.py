@@ -1,4 +1,4 @@
-"""The session that `pipeline.engine.session` opens, each in a process of its own: an engine marks the process that it runs in."""
+"""Sessions of `pipeline.engine.session`, each in a process of its own, because an engine changes its process."""
 
 import fcntl
 import json
@@ -17,34 +17,44 @@ import pytest
 from pipeline.contract import Settings
 from pipeline.engine.jars import find_jars
 from pipeline.engine.java import class_data, find_java
-from pipeline.engine.session import spark_conf
+from pipeline.engine.spark_settings import spark_conf
 
 SESSION = """
 import fcntl, json, os, sys
 from pathlib import Path
-from pipeline import spark
+from pipeline.engine.session import open_session
 from pipeline.contract import Settings
 
 engine, root = sys.argv[1:]
 lock = os.open(f"{root}/lock", os.O_CREAT | os.O_RDWR)
 fcntl.flock(lock, fcntl.LOCK_EX)
-settings = Settings(lake_path=f"{root}/lake", engine=engine, log_path=f"{root}/spark.log", master="local[2]", conf={"spark.sql.shuffle.partitions": "3"})
-session = spark.open_session(settings, inherit_fds=(lock,))
+conf = {"spark.sql.shuffle.partitions": "3"}
+settings = Settings(
+    lake_path=f"{root}/lake", engine=engine, log_path=f"{root}/spark.log", master="local[2]", conf=conf
+)
+session = open_session(settings, inherit_fds=(lock,))
 table = f"{root}/lake/table"
 session.spark.sql("SELECT id, TIMESTAMP '2026-03-02 10:00:00' AS at FROM range(5)").write.format("delta").save(table)
 conf = session.spark.conf
-rows = {"small": session.spark.sql("SELECT 5L AS id"), "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(2000000)")}
+rows = {
+    "small": session.spark.sql("SELECT 5L AS id"),
+    "large": session.spark.sql("SELECT rand(1) AS some, id FROM range(2000000)"),
+}
 for name, df in rows.items():
     df.write.parquet(f"{root}/{name}")
-small, large = (session.for_bytes(size).read.parquet(f"{root}/{name}") for name, size in (("small", 1000), ("large", 20_000_000)))
+small = session.spark_for(1000).read.parquet(f"{root}/small")
+large = session.spark_for(20_000_000).read.parquet(f"{root}/large")
 queries = {"small": small, "large": large, "small and large": small.join(large, "id")}
+keys = ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")
+chosen = {name: session.choose_compilation(df) for name, df in queries.items()}
+plan_of = lambda df: df._jdf.queryExecution().executedPlan().toString()
 print(json.dumps({
     "engine": session.engine,
     "count": session.spark.read.format("delta").load(table).count(),
     "at": session.spark.read.format("delta").load(table).selectExpr("CAST(first(at) AS STRING) AS at").first()["at"],
-    "conf": {k: conf.get(k) for k in ("spark.sql.session.timeZone", "spark.sql.ansi.enabled", "spark.sql.shuffle.partitions")},
-    "rows": {name: session.suited(df).count() for name, df in queries.items()},
-    "plans": {name: session.suited(df)._jdf.queryExecution().executedPlan().toString() for name, df in queries.items()} if engine == "spark" else {},
+    "conf": {key: conf.get(key) for key in keys},
+    "rows": {name: df.count() for name, df in chosen.items()},
+    "plans": {name: plan_of(df) for name, df in chosen.items()} if engine == "spark" else {},
     "page": session.spark._jvm.System.getProperty("spark.buffer.pageSize") if engine == "spark" else None,
     "jvm": getattr(getattr(session.spark, "_sc", None), "_gateway").proc.pid if engine == "spark" else 0,
     "idle_seconds": int(os.environ.get("SAIL_SPARK__SESSION_TIMEOUT_SECS", 0)),

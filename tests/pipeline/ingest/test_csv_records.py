@@ -21,11 +21,12 @@ def flat(parts: Iterator[Records]) -> tuple[list[Record], int]:
     for part in parts:
         blank += part.blank_lines
         columns = [
-            part.column(at, part.sound & (part.width > at)).to_pylist() for at in range(max(part.width, default=0))
+            part.column(at, part.well_formed & (part.width > at)).to_pylist()
+            for at in range(max(part.width, default=0))
         ]
         for row, raw in enumerate(part.raw.to_pylist()):
             fields = [columns[at][row] or "" for at in range(part.width[row])]
-            found.append((raw, fields if part.sound[row] else None))
+            found.append((raw, fields if part.well_formed[row] else None))
     return found, blank
 
 
@@ -128,7 +129,8 @@ def test_a_quote_that_never_closes_is_refused_with_the_line_where_it_opens(
     text: str, line: int, block_bytes: int
 ) -> None:
     assert refusal(text, block_bytes) == (
-        f"sales_1.csv: the quote that opens in line {line} never closes, or closes where none may; correct the file and land a new trigger"
+        f"sales_1.csv: the quote that opens in line {line} never closes, or closes where none may; "
+        "correct the file and land a new trigger"
     )
 
 

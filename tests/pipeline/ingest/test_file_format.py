@@ -1,4 +1,4 @@
-"""Files as suppliers write them: delimiters, decimals, encodings, dates, zones and blanks are declared, and a mismatch is named."""
+"""Files as suppliers write them: a feed declares delimiters, decimals, encodings, dates and zones. A mismatch fails."""
 
 import csv
 import datetime as dt
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from packing import ENDINGS, packed
 
 from pipeline.errors import DataError
-from pipeline.ingest.csv_values import typed
+from pipeline.ingest.csv_values import parse_values
 from pipeline.model import Append, Csv, Feed
 
 UTC = dt.UTC
@@ -34,7 +34,7 @@ AGAIN = "set encoding, or correct the file and land a new trigger"
 
 
 def read(kind: str, csv: Csv, *texts: str) -> list[Any]:
-    return typed(pa.array([*texts, None], pa.string()), kind, csv).to_pylist()[:-1]  # type: ignore[no-any-return]
+    return parse_values(pa.array([*texts, None], pa.string()), kind, csv).to_pylist()[:-1]  # type: ignore[no-any-return]
 
 
 def refusal(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8 << 20) -> str:
@@ -47,7 +47,7 @@ def refusal(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8
 
 
 @pytest.mark.parametrize(
-    ("declared", "says"),
+    ("declared", "message"),
     [
         ({"delimiter": ""}, "delimiter '' is not one ASCII sign"),
         ({"delimiter": "||"}, "delimiter '||' is not one ASCII sign"),
@@ -71,24 +71,26 @@ def refusal(folder: Path, feed: Feed, content: str | bytes, block_bytes: int = 8
         ({"time_zone": "../etc"}, "time_zone '../etc' is no time zone"),
     ],
 )
-def test_a_dialect_that_cannot_be_meant_is_refused_where_it_is_declared(declared: dict[str, str], says: str) -> None:
+def test_a_dialect_that_cannot_be_meant_is_refused_where_it_is_declared(declared: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=r"delimiter|decimal|encoding|yyyy|MM|dd|time") as refused:
         Csv(**declared)  # type: ignore[arg-type]
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("aliases", "says"),
+    ("aliases", "message"),
     [
         ({"betrag": "amount"}, "feed sales: aliases are for betrag, which is none of its columns"),
         ({"amount": ("Total", "note ")}, "a header note could be either of two columns"),
         ({"amount": "total", "note": "TOTAL"}, "a header total could be either of two columns"),
     ],
 )
-def test_aliases_name_columns_and_no_name_stands_for_two(aliases: dict[str, str | tuple[str, ...]], says: str) -> None:
+def test_aliases_name_columns_and_no_name_stands_for_two(
+    aliases: dict[str, str | tuple[str, ...]], message: str
+) -> None:
     with pytest.raises(ValueError, match=r"aliases|header") as refused:
         replace(SALES, aliases=aliases)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
 
 
 # ---- headers
@@ -191,7 +193,7 @@ def test_a_timestamp_has_exactly_its_pattern(pattern: str, text: str, value: Any
             "Europe/Berlin",
             "2026-10-25 02:30:00+01:00",
             dt.datetime(2026, 10, 25, 1, 30, tzinfo=UTC),
-        ),  # who says the zone is believed
+        ),  # a zone in the text wins
         ("Europe/Berlin", "2026-03-29 02:30:00Z", dt.datetime(2026, 3, 29, 2, 30, tzinfo=UTC)),
         ("Australia/Lord_Howe", "2026-10-04 02:29:59", None),  # half an hour is skipped
         ("Australia/Lord_Howe", "2026-10-04 02:30:00", dt.datetime(2026, 10, 3, 15, 30, tzinfo=UTC)),
@@ -218,13 +220,10 @@ NEAR_CHANGES = st.builds(
     lambda day, seconds: day + dt.timedelta(seconds=seconds),
     st.sampled_from(
         [
-            dt.datetime(2026, 3, 29),
-            dt.datetime(2026, 10, 25),
-            dt.datetime(2026, 3, 8),
-            dt.datetime(2026, 11, 1),
-            dt.datetime(1937, 7, 1),
+            dt.datetime.fromisoformat(day)
+            for day in ("2026-03-29", "2026-10-25", "2026-03-08", "2026-11-01", "1937-07-01")
         ]
-    ),  # noqa: DTZ001
+    ),
     st.integers(-7200, 5 * 3600),
 )
 LOCAL_TIMES = NEAR_CHANGES | st.datetimes(dt.datetime(1850, 1, 1), dt.datetime(2200, 1, 1))  # noqa: DTZ001 - local times are bare
@@ -286,7 +285,7 @@ def test_a_file_is_read_in_its_encoding_wherever_a_block_ends(tmp_path: Path, en
 
 
 @pytest.mark.parametrize(
-    ("encoding", "content", "says"),
+    ("encoding", "content", "message"),
     [
         ("cp1252", b"a,b\n1,\xfc\n2,\x81\n", "line 3 is not cp1252 (byte 0x81); "),
         ("ascii", b"a,b\n1,2\nZ\xfcrich,2\n", "line 3 is not ascii (byte 0xfc); "),
@@ -308,9 +307,9 @@ def test_a_file_is_read_in_its_encoding_wherever_a_block_ends(tmp_path: Path, en
 )
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 20])
 def test_bytes_of_another_encoding_are_named_with_their_line(
-    tmp_path: Path, encoding: str, content: bytes, says: str, block_bytes: int
+    tmp_path: Path, encoding: str, content: bytes, message: str, block_bytes: int
 ) -> None:
-    assert refusal(tmp_path, in_encoding(encoding), content, block_bytes) == f"texts_1.csv: {says}{AGAIN}"
+    assert refusal(tmp_path, in_encoding(encoding), content, block_bytes) == f"texts_1.csv: {message}{AGAIN}"
 
 
 WIDE = ["utf-16-le", "utf-16-be"]
@@ -329,8 +328,8 @@ def test_utf_16_without_a_mark_is_called_by_its_name(
 ) -> None:
     feed = replace(text_feed("a", "b"), csv=Csv(encoding=declared))
     what, to_do = f"the file is UTF-16 without a byte order mark, not {declared}", f"set encoding to {encoding}"
-    said = refusal(tmp_path, feed, content.encode(encoding), block_bytes)
-    assert said == f"texts_1.csv: {what}; {to_do}, or correct the file and land a new trigger"
+    message = refusal(tmp_path, feed, content.encode(encoding), block_bytes)
+    assert message == f"texts_1.csv: {what}; {to_do}, or correct the file and land a new trigger"
 
 
 def test_utf_16_whose_names_are_not_latin_is_known_by_its_delimiters(tmp_path: Path) -> None:

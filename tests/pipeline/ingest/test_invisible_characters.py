@@ -1,4 +1,4 @@
-"""Keys that look alike are rejected: signs that nobody sees, blanks around them, other normal forms."""
+"""Keys that look alike are rejected: invisible characters, blanks around them, other normal forms."""
 
 import unicodedata
 from dataclasses import replace
@@ -13,14 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.engine.session import Session
-from pipeline.ingest.invisible_characters import UNSEEN, odd_keys, shown
+from pipeline.ingest.invisible_characters import INVISIBLE, describe_character, escape_invisible, find_invisible
 from pipeline.model import Append, Csv, Derived, Feed, Scd1, Scd2, Snapshot, Source
 
 NFD = unicodedata.normalize("NFD", "Café")
 
 
 def named(*values: str | None, blanks_around: bool = True) -> list[str | None]:
-    return list(odd_keys(pa.array(values, pa.string()), blanks_around=blanks_around).to_pylist())
+    return list(find_invisible(pa.array(values, pa.string()), blanks_around=blanks_around).to_pylist())
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def named(*values: str | None, blanks_around: bool = True) -> list[str | None]:
 )  # fmt: skip
 def test_an_odd_key_is_named_by_its_sign(key: str, sign: str) -> None:
     assert named("plain", key, None, "Größe") == [None, sign, None, None]
-    assert describe_sign(sign)
+    assert describe_character(sign)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_blanks_around_are_odd_only_where_they_count() -> None:
 @given(st.lists(st.text(max_size=5) | st.sampled_from(["\u200b", NFD, " a", "a "]) | st.none(), max_size=8))
 @example([" ", "~", "\x7f", "\x1f", "a b"])
 def test_every_key_is_judged_by_itself_as_one_sign_after_the_other_is(keys: list[str | None]) -> None:
-    unseen = {chr(code) for first, _, last in _ranges(UNSEEN) for code in range(ord(first), ord(last) + 1)}
+    unseen = {chr(code) for first, _, last in _ranges(INVISIBLE) for code in range(ord(first), ord(last) + 1)}
     for key, sign in zip(keys, named(*keys), strict=True):
         nfc = unicodedata.normalize("NFC", key or "")
         assert (sign is None) == (key is None or (not set(key) & unseen and key.strip(" \u3000") == key == nfc))
@@ -70,16 +70,16 @@ def _ranges(signs: str) -> list[tuple[str, str, str]]:
 
 
 def test_format_and_control_signs_are_all_known_but_for_those_that_are_seen() -> None:
-    unseen = {chr(code) for first, _, last in _ranges(UNSEEN) for code in range(ord(first), ord(last) + 1)}
+    unseen = {chr(code) for first, _, last in _ranges(INVISIBLE) for code in range(ord(first), ord(last) + 1)}
     seen = {0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD, *range(0x600, 0x606), *range(0x13430, 0x13440)}
     every = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zs", "Zl", "Zp")}
     assert every - {chr(code) for code in seen} - {" ", "\u3000"} <= unseen
 
 
 def test_a_text_is_shown_with_what_nobody_sees() -> None:
-    assert shown("C2\u200b,C3\u00a0,Größe, x") == r"C2\u200b,C3\xa0,Größe, x"
-    assert shown(NFD) == r"Cafe\u0301"
-    assert shown("a\r\nb") == r"a\r\nb"
+    assert escape_invisible("C2\u200b,C3\u00a0,Größe, x") == r"C2\u200b,C3\xa0,Größe, x"
+    assert escape_invisible(NFD) == r"Cafe\u0301"
+    assert escape_invisible("a\r\nb") == r"a\r\nb"
 
 
 # ---- staging
@@ -176,7 +176,7 @@ def test_one_guest_stays_one_and_the_finding_shows_what_cannot_be_seen(session: 
         key:guest:U+200B            | HIGH     | REJECT | 2 | 1 | a key holds no zero width space (U+200B)
         key:guest:not_NFC           | HIGH     | REJECT | 2 | 1 | a key is in the Unicode normal form NFC
         key:room:U+FEFF             | HIGH     | REJECT | 1 | 1 | a key holds no zero width no-break space (U+FEFF)
-        listed_key_is_accepted      | MEDIUM   | WARN   | 2 | 1 | the key of a rejected row of a whole delivery stays as it was
+        listed_key_is_accepted | MEDIUM | WARN | 2 | 1 | the key of a rejected row of a whole delivery stays as it was
         record_is_no_header         | HIGH     | REJECT | 2 | 1 | a record holds values, not the names of columns again
         record_is_no_separator_line | HIGH     | REJECT | 2 | 1 | a record holds values, not only dashes and the like
     """)

@@ -1,4 +1,4 @@
-"""Staging a feed: columns bind by name, every record is a row with its reasons, and a file that cannot be taken says why."""
+"""Staging a feed: columns bind by name, every record is a row with its reasons, and a refused file has a message."""
 
 import csv
 import datetime as dt
@@ -34,7 +34,8 @@ def test_a_file_becomes_typed_rows_that_remember_their_text(tmp_path: Path) -> N
     staged = deliver(tmp_path, SALES, f'{HEADER}\nA1,2.50,"hello, you",2026-03-02 10:00:00+01:00\nA2,-3,,\n')
     assert rows_of(staged) == [
         {
-            "id": "A1", "amount": Decimal("2.50"), "note": "hello, you", "sold_at": dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC),
+            "id": "A1", "amount": Decimal("2.50"), "note": "hello, you",
+            "sold_at": dt.datetime(2026, 3, 2, 9, tzinfo=dt.UTC),
             "_reasons": None, "_source_file": "sales_1.csv", "_record": 1, "_revision": 0,
                 "_raw": 'A1,2.50,"hello, you",2026-03-02 10:00:00+01:00', "_extra": None,
         },
@@ -50,7 +51,9 @@ def test_a_file_becomes_typed_rows_that_remember_their_text(tmp_path: Path) -> N
 
 def test_each_row_that_does_not_fit_is_kept_with_its_reasons(tmp_path: Path) -> None:
     lines = [
-        HEADER, "A1,2.555,x,", "A2, 2.5 ,x,2026-02-30 10:00:00", "A3", "A4,1,x,,surplus", "", 'A5,1,5" disk,', 'A6,"1",a "b",', 'A7,"1","a"b,',
+        HEADER, "A1,2.555,x,", "A2, 2.5 ,x,2026-02-30 10:00:00", "A3", "A4,1,x,,surplus", "",
+        'A5,1,5" disk,', 'A6,"1",a "b",',
+        'A7,"1","a"b,',
         "A8,1,a\rb,", ",,,", "A9,99999.00,,", "A10,7,fine,",
     ]  # fmt: skip
     staged = deliver(tmp_path, SALES, "\n".join(lines) + "\n")
@@ -154,11 +157,17 @@ def test_an_empty_field_of_any_type_is_null_quoted_or_not(tmp_path: Path) -> Non
         ),
         (
             "ids,Amounts,note\n",
-            "sales_1.csv: columns id, amount are missing (4 expected, 3 found; ids looks like id, Amounts looks like amount: aliases can name it)",
+            (
+                "sales_1.csv: columns id, amount are missing (4 expected, 3 found; ids looks like id, "
+                "Amounts looks like amount: aliases can name it)"
+            ),
         ),
         (
             "id,betrag,note\n",
-            "sales_1.csv: column amount is missing (4 expected, 3 found; betrag is new in its stead: aliases can name it)",
+            (
+                "sales_1.csv: column amount is missing (4 expected, 3 found; "
+                "betrag is new in its stead: aliases can name it)"
+            ),
         ),
         ("id,betrag,note,kasse\n", "sales_1.csv: column amount is missing (4 expected, 4 found)"),
         ("id,x\ty\n", "sales_1.csv: columns amount, note are missing (4 expected, 2 found)"),

@@ -1,4 +1,4 @@
-"""Files of tables: in order and of one size, told truly to Delta's log, and rows found by keys of every kind."""
+"""Data files: rows in order, files of one size, statistics for Delta's log, and rows found by keys of every kind."""
 
 import datetime as dt
 import json
@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lake.data_files import LONGEST_TEXT, MergeSource, data_file, places, write
+from pipeline.lake.data_files import LONGEST_TEXT, describe_file, write_files
+from pipeline.lake.merge import MergeSource, key_numbers
 
 UTC_MICROS = pa.timestamp("us", "UTC")
 AT = dt.datetime(2026, 3, 2, 10, 30, 0, 7, tzinfo=dt.UTC)
@@ -27,7 +28,7 @@ def numbers(count: int) -> list[pa.RecordBatch]:
     ("count", "files"), [(0, 0), (1, 1), (999, 1), (1499, 1), (1500, 2), (10_000, 10), (10_400, 10), (10_600, 11)]
 )
 def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: Path, count: int, files: int) -> None:
-    written = write(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
+    written = write_files(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
     found = [pq.read_table(tmp_path / f.name)["n"].to_pylist() for f in written]
     assert [n for some in found for n in some] == list(range(count))
     assert len(found) == files
@@ -35,13 +36,13 @@ def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: 
     assert [f.size for f in written] == [(tmp_path / f.name).stat().st_size for f in written]
 
 
-def told(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
+def statistics(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
     pq.write_table(rows, path / "some.parquet", **options)
-    input_columns: dict[str, Any] = json.loads(data_file(path / "some.parquet").statistics)
-    return input_columns
+    found: dict[str, Any] = json.loads(describe_file(path / "some.parquet").statistics)
+    return found
 
 
-def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
+def test_statistics_hold_rows_nulls_and_lowest_and_highest_values(tmp_path: Path) -> None:
     rows = pa.table(
         {
             "text": ["b", None, "ä"],
@@ -51,16 +52,16 @@ def test_the_log_is_told_rows_nulls_and_ends(tmp_path: Path) -> None:
             "nothing": pa.nulls(3, pa.int64()),
         }
     )
-    input_columns = told(tmp_path, rows, row_group_size=1)
-    assert input_columns["numRecords"] == 3
-    assert input_columns["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
-    assert input_columns["minValues"] == {
+    found = statistics(tmp_path, rows, row_group_size=1)
+    assert found["numRecords"] == 3
+    assert found["nullCount"] == {"text": 1, "number": 1, "day": 1, "at": 1, "nothing": 3}
+    assert found["minValues"] == {
         "text": "b",
         "number": -1,
         "day": "0001-01-01",
         "at": "2025-03-02T10:30:00.000007Z",
     }
-    assert input_columns["maxValues"] == {
+    assert found["maxValues"] == {
         "text": "ä",
         "number": 3,
         "day": "2026-03-02",
@@ -78,13 +79,13 @@ def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
             "extra": pa.array([[("a", "b")], None], pa.map_(pa.string(), pa.string())),
         }
     )
-    input_columns = told(tmp_path, rows)
-    assert (input_columns["minValues"], input_columns["maxValues"]) == ({}, {})
-    assert input_columns["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
+    found = statistics(tmp_path, rows)
+    assert (found["minValues"], found["maxValues"]) == ({}, {})
+    assert found["nullCount"] == {"long": 0, "money": 0, "is_open": 0}
 
 
-def test_a_file_without_statistics_tells_its_rows_alone(tmp_path: Path) -> None:
-    assert told(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
+def test_a_file_without_statistics_has_its_row_count_alone(tmp_path: Path) -> None:
+    assert statistics(tmp_path, pa.table({"n": [1]}), write_statistics=False) == {
         "numRecords": 1,
         "minValues": {},
         "maxValues": {},
@@ -104,16 +105,18 @@ def table(rows: list[tuple[Any, ...]]) -> pa.Table:
 
 @given(st.lists(KEYS), st.lists(KEYS, unique=True))
 def test_each_row_finds_its_key_nulls_included(rows: list[tuple[Any, ...]], keys: list[tuple[Any, ...]]) -> None:
-    assert places(table(rows), table(keys)).to_pylist() == [keys.index(row) if row in keys else None for row in rows]
+    assert key_numbers(table(rows), table(keys)).to_pylist() == [
+        keys.index(row) if row in keys else None for row in rows
+    ]
 
 
-def test_news_replace_remove_and_are_left_over(tmp_path: Path) -> None:
+def test_a_merge_updates_deletes_and_leaves_rows_to_insert(tmp_path: Path) -> None:
     pq.write_table(table([("a", 1, None), ("b", 1, None), ("b", None, None)]), tmp_path / "some.parquet")
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)
     news = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
-    found = news.found_in(tmp_path / "some.parquet")
-    after = [(r["text"], r["n"], r["late"]) for r in news.applied_to(tmp_path / "some.parquet", found).to_pylist()]
+    found = news.match(tmp_path / "some.parquet")
+    after = [(r["text"], r["n"], r["late"]) for r in news.apply(tmp_path / "some.parquet", found).to_pylist()]
     assert (news.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])
-    assert news.not_in([found])["text"].to_pylist() == ["c"]
-    assert news.not_in([])["text"].to_pylist() == ["b", "c"]
+    assert news.not_matched([found])["text"].to_pylist() == ["c"]
+    assert news.not_matched([])["text"].to_pylist() == ["b", "c"]

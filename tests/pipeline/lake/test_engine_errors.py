@@ -98,9 +98,9 @@ def test_a_row_of_which_sql_cannot_be_computed_is_rejected_alone(trade: Site, ro
     [found] = [f for f in result.findings if f.rule == reason]
     assert (found.severity, found.action, found.broken) == ("HIGH", "REJECT", 1)
     assert found.description.startswith("its SQL can be computed of the row: ")
-    [said] = [p for p in trade.progress if p.event == "value.rejected"]
+    [event] = [p for p in trade.said if p.event == "value.rejected"]
     about = {"rule": reason, "file": "orders_001.csv", "record": 2, "rows": 1}
-    assert {name: said.values[name] for name in about} == about
+    assert {name: event.values[name] for name in about} == about
 
 
 @on_sail
@@ -152,7 +152,7 @@ def test_a_delete_of_which_no_derived_column_could_be_computed_deletes(session: 
 
 @on_sail
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "message"),
     [
         pytest.param(Derived("ordered_on", "DATE", "date(orderd)"), "there is no column orderd", id="a column"),
         pytest.param(Rule("small", "amount < $least"), "Placeholder '$least'", id="a setting"),
@@ -164,7 +164,7 @@ def test_a_delete_of_which_no_derived_column_could_be_computed_deletes(session: 
 def test_a_wrong_declaration_fails_the_batch_at_once_and_names_table_and_column(
     place: tuple[Session, Path],
     wrong: Rule | Derived,
-    says: str,
+    message: str,
 ) -> None:
     session, folder = place
     feeds = [replace(ORDERS, rules=(wrong,))] if isinstance(wrong, Rule) else []
@@ -172,13 +172,13 @@ def test_a_wrong_declaration_fails_the_batch_at_once_and_names_table_and_column(
         feeds = [replace(ORDERS, cleaned=(wrong,), derived=()), replace(ORDERS, cleaned=(), derived=(wrong,))]
     for number, feed in enumerate(feeds):
         site = Site(folder / str(number), session, replace(TRADE, feeds=(feed,)))
-        must_fail_at_once(site, f"trade.silver.orders: {wrong.name}: {says}")
+        must_fail_at_once(site, f"trade.silver.orders: {wrong.name}: {message}")
 
 
-def must_fail_at_once(site: Site, says: str) -> None:
+def must_fail_at_once(site: Site, message: str) -> None:
     result = site.attempt("2026-03-02", orders=orders(GOOD))
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False), result.reason
-    assert result.reason.startswith(says), result.reason
+    assert result.reason.startswith(message), result.reason
     assert result.reason.endswith("; correct the declaration, start the daemon anew, then retry the batch")
     newest = site.manifest.newest("trade")
     assert newest is not None
@@ -241,9 +241,9 @@ def shop(site_of: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, *gold: 
     return Site(folder, session, source)
 
 
-def must_be_rejected(site: Site, result: Result, says: str) -> None:
+def must_be_rejected(site: Site, result: Result, message: str) -> None:
     assert result.outcome == Outcome.REJECTED, result
-    assert result.reason.startswith(says), result.reason
+    assert result.reason.startswith(message), result.reason
     assert result.reason.endswith(f"; {MEND_VALUE}")
     assert "\x1b" not in result.reason
     newest = site.manifest.newest("trade")
@@ -252,7 +252,7 @@ def must_be_rejected(site: Site, result: Result, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "row", "says"),
+    ("table", "row", "message"),
     [
         pytest.param(by_op, "c | 1/2/2016 | 10.00 | 5", f"by_op: share {OF_THE_SECOND}", id="a sum's row"),
         pytest.param(by_op, "c | 1/2/2016 | 99999.00 | 2", "by_op: total cannot be computed: ", id="a sum too wide"),
@@ -262,12 +262,12 @@ def must_be_rejected(site: Site, result: Result, says: str) -> None:
     ],
 )
 def test_a_gold_table_that_cannot_be_computed_rejects_the_batch_with_the_place(
-    place: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, table: GoldTable, row: str, says: str
+    place: tuple[Session, Path], monkeypatch: pytest.MonkeyPatch, table: GoldTable, row: str, message: str
 ) -> None:
     site = shop(place, monkeypatch, table)
     site.deliver("2026-03-02", orders=orders(GOOD))
     result = site.attempt("2026-03-03", orders=orders("b | 1/2/2016 | 11.00 | 3", row))
-    must_be_rejected(site, result, f"trade.gold.{says}")
+    must_be_rejected(site, result, f"trade.gold.{message}")
     assert (result.rows_read, result.rows_accepted) == (2, 2)
 
 

@@ -18,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.engine.session import Session
-from pipeline.lake.lake import Lake, MaterializedRows
+from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import columns_of
 
 ORDERS = "retail.silver.orders"
@@ -34,14 +35,14 @@ EMPTY = dict.fromkeys(ROW)
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
     made = Lake(tmp_path / "lake")
-    made.open_work("b1")
+    made.scratch.open("b1")
     return made
 
 
 @pytest.fixture
 def engine_lake(tmp_path: Path, session: Session) -> Lake:
     made = Lake(tmp_path / "länder & mehr" / "lake", session)
-    made.open_work("b1")
+    made.scratch.open("b1")
     return made
 
 
@@ -50,14 +51,16 @@ def rows_of(lake: Lake, table: str = ORDERS, version: int | None = None) -> list
     return sorted(rows, key=lambda row: [(v is not None, str(v)) for v in row.values()])
 
 
-def kept(lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change") -> MaterializedRows:
-    path = lake.work / f"{name}.parquet"
+def materialized(
+    lake: Lake, rows: Sequence[Mapping[str, Any]], schema: pa.Schema, name: str = "change"
+) -> MaterializedRows:
+    path = lake.scratch.folder / f"{name}.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return lake.open_parquet(path)
+    return lake.scratch.open_parquet(path)
 
 
 def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> MaterializedRows:
-    return kept(lake, rows, lake.schema(table).append(pa.field("_sign", pa.int32())))
+    return materialized(lake, rows, lake.schema(table).append(pa.field("_sign", pa.int32())))
 
 
 # ---- creating and reading
@@ -88,7 +91,8 @@ def test_the_engine_reads_each_version_with_its_types_and_an_empty_one_too(engin
     # compared inside the engine: a driver shows timestamps without their zone
     assert (
         df.where(
-            "order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and seen = timestamp'2026-03-02 10:30:00' and is_open"
+            "order_id = 'O1' and Day = date'2026-03-02' and amount = 1.25 and is_open "
+            "and seen = timestamp'2026-03-02 10:30:00'"
         ).count()
         == 1
     )
@@ -126,7 +130,7 @@ def test_files_that_lie_outside_of_what_is_asked_for_are_not_read(engine_lake: L
 
 
 @pytest.mark.parametrize("column", ["amount", "is_open", "order_id"])
-def test_all_files_are_read_where_the_log_tells_no_ends_of_a_column_or_ends_of_another_type(
+def test_all_files_are_read_where_the_log_has_no_statistics_of_a_column_or_of_another_type(
     engine_lake: Lake, column: str
 ) -> None:
     engine_lake.create(ORDERS, COLUMNS)
@@ -196,7 +200,7 @@ def test_a_value_that_does_not_fit_the_tables_type_is_an_error_and_no_commit(lak
 
 def test_no_rows_make_no_commit(lake: Lake) -> None:
     lake.create(ORDERS, COLUMNS)
-    empty = kept(lake, [], lake.schema(ORDERS))
+    empty = materialized(lake, [], lake.schema(ORDERS))
     assert lake.append(ORDERS, empty, "t") == 0
     assert lake.append(ORDERS, lake.schema(ORDERS).empty_table(), "t") == 0
     assert lake.change(ORDERS, ["order_id"], signed(lake, ORDERS), "t") == 0
@@ -209,9 +213,10 @@ def test_maps_lists_and_structs_come_back_as_they_were(engine_lake: Lake) -> Non
     )
     engine_lake.create("ops.things", schema)
     df = engine_lake.session.spark.sql(  # type: ignore[union-attr]
-        "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files union all select null, null, null"
+        "select map('a', 'b') _extra, array('x', 'y') reasons, array(named_struct('name', 'f', 'bytes', 5L)) files "
+        "union all select null, null, null"
     )
-    engine_lake.append("ops.things", engine_lake.materialize(df, "things"), "t")
+    engine_lake.append("ops.things", engine_lake.scratch.materialize(df, "things"), "t")
     want = [
         {"_extra": None, "reasons": None, "files": None},
         {"_extra": {"a": "b"}, "reasons": ["x", "y"], "files": [{"name": "f", "bytes": 5}]},
@@ -230,8 +235,8 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     table = pa.table(
         {"order_id": ids, "items": pa.array(range(count), pa.int32()), "_sign": pa.array([1] * count, pa.int32())}
     )
-    pq.write_table(table, lake.work / "many.parquet")
-    lake.change(ORDERS, ["order_id"], lake.open_parquet(lake.work / "many.parquet"), "t")
+    pq.write_table(table, lake.scratch.folder / "many.parquet")
+    lake.change(ORDERS, ["order_id"], lake.scratch.open_parquet(lake.scratch.folder / "many.parquet"), "t")
     found = lake.arrow(ORDERS, columns=["order_id"])["order_id"].to_pylist()
     assert found == sorted(ids)
 
@@ -239,9 +244,9 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
 @on_spark
 def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create(ORDERS, COLUMNS)
-    rows = lake.materialize(
+    rows = lake.scratch.materialize(
         session.spark.sql(
             "select 'O1' order_id, timestamp'2026-03-02 10:30:00' seen, cast(2 as int) items, 'x' surplus"
         ),
@@ -254,18 +259,16 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
 
 
 @on_spark
-def test_a_row_is_found_in_a_file_of_which_spark_told_the_time_to_the_millisecond_only(
-    session: Session, tmp_path: Path
-) -> None:
+def test_a_row_is_found_in_a_file_whose_statistics_spark_cut_to_milliseconds(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
     row = "select timestamp'2026-03-02 10:30:00.000999' seen"
-    lake.append("a.t", lake.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
+    lake.append("a.t", lake.scratch.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
     lake.change(
         "a.t",
         ["seen"],
-        lake.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"),
+        lake.scratch.materialize(session.spark.sql(f"{row}, 1 n, -1 _sign union all {row}, 2 n, 1 _sign"), "then"),
         "t",
     )
     assert rows_of(lake, "a.t") == [{"seen": AT.replace(microsecond=999), "n": 2}]
@@ -318,8 +321,9 @@ KEYS = {
     "n BIGINT": st.integers(-(2**63), 2**63 - 1),
     "day DATE": st.dates(dt.date(1600, 1, 1), dt.date(9999, 12, 31)) | st.none(),
     "text STRING, seen TIMESTAMP": st.tuples(
-        st.sampled_from("ab"), st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC))
-    ),  # noqa: DTZ001
+        st.sampled_from("ab"),
+        st.datetimes(dt.datetime(1900, 1, 1), dt.datetime(2100, 1, 1), timezones=st.just(dt.UTC)),  # noqa: DTZ001
+    ),
     "amount DECIMAL(20,4)": st.decimals(-1000, 1000, places=4),
     "is_open BOOLEAN, n INT": st.tuples(st.booleans() | st.none(), st.integers(0, 2)),
 }
@@ -336,7 +340,7 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
     """The law of `change`: keys of every type, nulls and odd characters included."""
     key = [c.name for c in columns_of(key_columns)]
     lake = Lake(Path(tempfile.mkdtemp(dir=tmp_path)))
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create("a.t", [*columns_of(key_columns), *columns_of("value INT")])
     schema = lake.schema("a.t").append(pa.field("_sign", pa.int32()))
     state: dict[Any, int] = {}
@@ -348,7 +352,7 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
         }
         rows = [{**_key(key, k), "value": state[k], "_sign": -1} for k in touched if k in state]
         rows += [{**_key(key, k), "value": v, "_sign": 1} for k, v in touched.items() if v is not None]
-        lake.change("a.t", key, kept(lake, rows, schema, f"turn{turn}"), "t")
+        lake.change("a.t", key, materialized(lake, rows, schema, f"turn{turn}"), "t")
         state = {k: v for k, v in (state | touched).items() if v is not None}
         found = {tuple(r[c] for c in key): r["value"] for r in lake.arrow("a.t").to_pylist()}
         assert found == {k if isinstance(k, tuple) else (k,): v for k, v in state.items()}
@@ -377,7 +381,7 @@ def test_every_commit_carries_its_tag_and_a_restore_says_which_version_it_brough
     ]
     assert [c.version for c in lake.commits(ORDERS, 3)] == [4]
     assert lake.commits(ORDERS, 4) == []
-    assert [lake.is_at(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
+    assert [lake.is_newest(ORDERS, v) for v in (3, 4, 5)] == [False, True, False]
 
 
 def test_a_restored_table_has_the_rows_and_columns_of_the_older_version(lake: Lake) -> None:
@@ -391,36 +395,36 @@ def test_a_restored_table_has_the_rows_and_columns_of_the_older_version(lake: La
     assert rows_of(lake) == []
 
 
-# ---- kept rows
+# ---- materialized rows
 
 
-def test_kept_rows_are_counted_read_by_the_engine_and_read_without_it(engine_lake: Lake) -> None:
+def test_materialized_rows_are_counted_and_read_with_and_without_the_engine(engine_lake: Lake) -> None:
     spark = engine_lake.session.spark  # type: ignore[union-attr]
     columns = "'a' k, timestamp'2026-03-02 10:30:00' seen, cast(1.5 as decimal(9,2)) amount, date'2026-03-02' day"
     df = spark.sql(f"select {columns} union all select null, null, null, null")
-    rows = engine_lake.materialize(df, "some/name")
+    rows = engine_lake.scratch.materialize(df, "some/name")
     assert rows.rows == 2
     assert {"k": "a", "seen": AT, "amount": Decimal("1.50"), "day": DAY} in rows.arrow().to_pylist()
     assert rows.arrow(["amount", "k"]).column_names == ["amount", "k"]
     assert rows.df.where("seen = timestamp'2026-03-02 10:30:00' and amount = 1.5").count() == 1
-    again = engine_lake.open_parquet(rows.path)
+    again = engine_lake.scratch.open_parquet(rows.path)
     assert (again.rows, again.df.columns, again.schema) == (2, ["k", "seen", "amount", "day"], rows.schema)
 
 
-def test_no_rows_can_be_kept_too(engine_lake: Lake) -> None:
+def test_no_rows_can_be_materialized(engine_lake: Lake) -> None:
     df = engine_lake.session.spark.sql("select 1 a, map('x', 'y') m where false")  # type: ignore[union-attr]
-    rows = engine_lake.materialize(df, "none")
+    rows = engine_lake.scratch.materialize(df, "none")
     assert (rows.rows, rows.df.count(), rows.df.columns, rows.arrow().column_names) == (0, 0, ["a", "m"], ["a", "m"])
 
 
-def test_kept_rows_go_with_their_work_folder(engine_lake: Lake) -> None:
-    rows = engine_lake.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
+def test_materialized_rows_go_with_their_scratch_folder(engine_lake: Lake) -> None:
+    rows = engine_lake.scratch.materialize(engine_lake.session.spark.sql("select 1 a"), "rows")  # type: ignore[union-attr]
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
-    engine_lake.clear_work()
+    engine_lake.scratch.clear()
     assert not (engine_lake.path / "_work").exists()
 
 
-def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(lake: Lake) -> None:
+def test_the_lowest_and_highest_values_are_found_behind_nested_columns_and_among_nulls(lake: Lake) -> None:
     schema = pa.schema(
         [
             ("extra", pa.map_(pa.string(), pa.string())),
@@ -429,7 +433,7 @@ def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(l
             ("nothing", pa.int64()),
         ]
     )
-    some = kept(
+    some = materialized(
         lake,
         [
             {"extra": [("a", "b")], "n": 3, "at": AT},
@@ -443,17 +447,17 @@ def test_the_ends_of_a_column_are_told_also_behind_nested_ones_and_among_nulls(l
         (AT, AT + dt.timedelta(microseconds=1)),
         (None, None),
     )
-    assert kept(lake, [], schema, "none").min_max("n") == (None, None)
+    assert materialized(lake, [], schema, "none").min_max("n") == (None, None)
 
 
-def test_the_ends_are_read_where_no_statistics_tell_them(lake: Lake) -> None:
-    path = lake.work / "untold.parquet"
+def test_the_lowest_and_highest_values_are_read_where_there_are_no_statistics(lake: Lake) -> None:
+    path = lake.scratch.folder / "without_statistics.parquet"
     pq.write_table(pa.table({"n": [5, None, 2]}), path, write_statistics=False)
-    assert lake.open_parquet(path).min_max("n") == (2, 5)
+    assert lake.scratch.open_parquet(path).min_max("n") == (2, 5)
 
 
-def test_the_ends_of_texts_too_long_for_statistics_are_told_too(engine_lake: Lake) -> None:
-    rows = engine_lake.materialize(
+def test_the_lowest_and_highest_of_texts_too_long_for_statistics_are_found(engine_lake: Lake) -> None:
+    rows = engine_lake.scratch.materialize(
         engine_lake.session.spark.sql("SELECT explode(array('', repeat('x', 5000))) AS text"), "long"
     )  # type: ignore[union-attr]
     low, high = rows.min_max("text")

@@ -1,4 +1,4 @@
-"""A write of which not all lies there is an error that names folder and counts, and publishes nothing."""
+"""A write that loses rows is an error that names folder and counts, and it publishes nothing."""
 
 import contextlib
 import os
@@ -29,7 +29,7 @@ TABLE = "shop.silver.sales"
 
 @dataclass(frozen=True)
 class Losing:
-    """A DataFrame, or its writer, of which some part files are gone once they are written."""
+    """A DataFrame, or its writer, that loses some part files after it has written them."""
 
     real: Any
     lost_files: int
@@ -52,7 +52,7 @@ class Losing:
 
 @dataclass(frozen=True)
 class LosingSession:
-    """The engine, but that it loses files of what it writes."""
+    """An engine that loses some of the files that it writes."""
 
     real: Session
     lost_files: int = 1
@@ -60,46 +60,46 @@ class LosingSession:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
 
-    def counted(self, df: Any) -> tuple[Any, Callable[[], int] | None]:
-        counted, written = self.real.counted(df)
+    def count_written(self, df: Any) -> tuple[Any, Callable[[], int] | None]:
+        counted, written = self.real.count_written(df)
         return Losing(counted, self.lost_files), written
 
 
 @on_spark
 @pytest.mark.parametrize(
-    ("rows", "lost", "says"),
+    ("rows", "lost", "message"),
     [
         (10, 1, "10 rows were written, 5 lie there"),
         (10, 2, "10 rows were written, and no file lies there"),
         (0, 1, "0 rows were written, and no file lies there"),
     ],
 )
-def test_rows_that_are_kept_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, says: str) -> None:
+def test_materialized_rows_are_counted(tmp_path: Path, session: Session, rows: int, lost: int, message: str) -> None:
     lake = Lake(tmp_path, LosingSession(session, lost))
-    lake.open_work("b1")
-    with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {says}; see that the engine writes"):
-        lake.materialize(session.spark.range(0, rows, 1, 2), "some")
+    lake.scratch.open("b1")
+    with pytest.raises(LostWrite, match=rf"{tmp_path}/_work/b1/0001_some: {message}; see that the engine writes"):
+        lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some")
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_rows_of_which_none_is_lost_are_kept(tmp_path: Path, session: Session, rows: int) -> None:
+def test_a_write_without_loss_is_materialized(tmp_path: Path, session: Session, rows: int) -> None:
     lake = Lake(tmp_path, session)
-    lake.open_work("b1")
-    assert lake.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
+    lake.scratch.open("b1")
+    assert lake.scratch.materialize(session.spark.range(0, rows, 1, 2), "some").rows == rows
 
 
 @on_spark
 @pytest.mark.parametrize(
-    ("lost", "says"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
+    ("lost", "message"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
 )
-def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, says: str) -> None:
+def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, message: str) -> None:
     lake = Lake(tmp_path, session, engine_rows=1)
-    lake.open_work("b1")
+    lake.scratch.open("b1")
     lake.create(TABLE, columns_of("id BIGINT"))
-    pq.write_table(pa.table({"id": range(10)}), lake.work / "rows.parquet")
-    rows = lake.open_parquet(lake.work / "rows.parquet")
+    pq.write_table(pa.table({"id": range(10)}), lake.scratch.folder / "rows.parquet")
+    rows = lake.scratch.open_parquet(lake.scratch.folder / "rows.parquet")
     vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
-    with pytest.raises(LostWrite, match=says) if says else contextlib.nullcontext():
+    with pytest.raises(LostWrite, match=message) if message else contextlib.nullcontext():
         assert lake.append(TABLE, rows, "t") == 1
 
 
@@ -107,13 +107,13 @@ def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Sessi
 def test_a_batch_with_a_lost_write_publishes_nothing_and_may_be_tried_again(tmp_path: Path, session: Session) -> None:
     site = Site(tmp_path, session)
     order = site.order("2026-03-02", prices="item | price\na | 1\nb | 2")
-    site.lake.session = LosingSession(session)
+    site.lake.scratch.session = LosingSession(session)
     result = site.run(order)
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert "LostWrite" in result.reason
     assert "2 rows were written, and no file lies there" in result.reason
     assert site.manifest.newest(kind="batch") is None
-    site.lake.session = session
+    site.lake.scratch.session = session
     assert site.run(order).outcome == Outcome.PUBLISHED
 
 
@@ -126,20 +126,20 @@ mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$1"
 DRIVER = """
 import sys
 from pathlib import Path
-from pipeline import spark
+from pipeline.engine.session import open_session
 from pipeline.contract import Settings
-from pipeline.lake import Lake
+from pipeline.lake.lake import Lake
 
 master, root = sys.argv[1:]
 conf = {"spark.driver.host": "127.0.0.1", "spark.executor.memory": "512m", "spark.sql.shuffle.partitions": "1"}
 settings = Settings(
     lake_path=root, master=master, driver_memory="512m", log_path=f"{root}/../spark.log", conf=conf
 )
-session = spark.open_session(settings)
+session = open_session(settings)
 lake = Lake(Path(root), session)
-lake.open_work("b1")
+lake.scratch.open("b1")
 try:
-    lake.keep(session.spark.range(0, 10, 1, 2), "some")
+    lake.scratch.materialize(session.spark.range(0, 10, 1, 2), "some")
 except Exception as error:
     print(type(error).__name__, error)
 session.stop()
@@ -189,10 +189,10 @@ def master(tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.spark
 @pytest.mark.skipif(os.geteuid() != 0, reason="an overlay is mounted")
-def test_a_cluster_whose_writes_do_not_arrive_is_told(tmp_path: Path, master: str) -> None:
+def test_a_cluster_whose_writes_do_not_arrive_is_an_error(tmp_path: Path, master: str) -> None:
     command = [sys.executable, "-c", DRIVER, master, str(tmp_path / "site")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert said.startswith(
+    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+    assert output.startswith(
         f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there"
     )

@@ -238,7 +238,7 @@ def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) 
 # ---- tables whose declaration is unusual, or was another
 
 GOLD = """
-from pipeline.model import recompute, aggregate
+from pipeline.model import aggregate, recompute
 
 @aggregate(upstream="takings", grain=("stall",), columns="stall STRING, receipts BIGINT", sum={"receipts": "1"})
 def by_stall(sums):

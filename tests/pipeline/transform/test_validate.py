@@ -248,7 +248,7 @@ def test_the_score_weighs_what_broke_against_what_was_checked(desk: Site) -> Non
     # agents' four of 1 row: 26 checked, 1 broken.
     # MEDIUM: calls, 2 checked, 1 broken; agent_has_tickets, 1 checked. LOW: notes, 2 checked, 1 broken.
     assert result.score == pytest.approx(100 * (1 - (10 * 1 + 3 * 1 + 1) / (10 * 26 + 3 * 3 + 1 * 2)), rel=1e-12)
-    assert desk.manifest.row(result.batch_id).score == result.score  # type: ignore[union-attr]
+    assert desk.manifest.published_row(result.batch_id).score == result.score  # type: ignore[union-attr]
 
 
 BAD = "ticket_id | minutes | note\n t1 | -1 | fine\n t2 | 61 | fine\n t3 | 1 | too long\n t4 | 1 | fine"
@@ -295,7 +295,7 @@ def _all_rows(site: Site) -> dict[str, list[str]]:
 def _must_stand_on_record_alone(site: Site, result: Result, before: dict[str, list[str]]) -> None:
     assert _all_rows(site) == before
     for table, version in site.versions().items():
-        assert site.lake.is_at(table, version), f"{table} has more than is published"
+        assert site.lake.is_newest(table, version), f"{table} has more than is published"
     row = site.manifest.newest("desk")
     assert row is not None
     assert (row.batch_id, row.kind, row.reason) == (result.batch_id, "rejected", result.reason)

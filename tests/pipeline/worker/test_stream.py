@@ -141,12 +141,12 @@ def test_paths_that_are_not_the_orders_are_not_taken(session: Session, tmp_path:
             return query(site, stranger, lambda: site.run(stranger)).write_list()
 
     with pytest.raises(RuntimeError, match="nothing was taken"):
-        Astray(order=order, lake=site.lake, folder=folder(site), work=lambda: site.run(order)).run()
+        Astray(order=order, lake=site.lake, folder=folder(site), run_stages=lambda: site.run(order)).run()
     assert site.manifest.newest() is None
 
 
 def query(site: Site, order: WorkOrder, work: Callable[[], Result]) -> StreamingRun:
-    return StreamingRun(order=order, lake=site.lake, folder=folder(site), work=work)
+    return StreamingRun(order=order, lake=site.lake, folder=folder(site), run_stages=work)
 
 
 def folder(site: Site) -> Path:

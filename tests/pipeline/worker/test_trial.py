@@ -1,4 +1,4 @@
-"""Declarations tried out on empty tables: what no batch could get past is told with its place before the first file comes."""
+"""Declarations tried on empty tables: each mistake is reported with its place before the first file comes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -103,7 +103,7 @@ MISTAKES = {
         "sales, rule is_positive",
         "lant",
     ),
-    "prepared": (
+    "cleaned": (
         shop(sales={"cleaned": (Derived("net", "DECIMAL(10,2)", "amoutn * 2"),)}),
         "sales, cleaned column net",
         "amoutn",
@@ -174,7 +174,7 @@ def test_a_source_whose_declarations_are_right_goes_through_without_a_row(
 
 
 @pytest.mark.parametrize("kind", MISTAKES)
-def test_a_mistake_is_told_with_its_place_and_the_name_that_is_not_known(
+def test_a_mistake_is_reported_with_its_place_and_the_name_that_is_not_known(
     tmp_path: Path,
     session: Session,
     kind: str,

@@ -161,7 +161,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
         ("b1", "batch"),
     ]
     rows = lake.arrow("retail.bronze.customers", Manifest(lake).versions("retail")["retail.bronze.customers"])
-    published = Manifest(lake).row("b1")
+    published = Manifest(lake).published_row("b1")
     assert published is not None
     assert rows.num_rows == published.rows_accepted > 0
     assert len({(r["_source_file"], r["_record"]) for r in rows.to_pylist()}) == rows.num_rows

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from pipeline.commit.manifest import Entry, Manifest
+from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import (
     Correction,
     OrderFile,
@@ -38,7 +38,7 @@ def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tupl
     A file that comes again for its date under the same name with other content gets the next revision. A feed that is
     delivered whole has the stated one: only the sender knows which of two whole deliveries of a date is right.
     """
-    earlier = [e for e in manifest.of_date(order.source, order.batch_date) if _came_before(e, order)]
+    earlier = [e for e in manifest.batches_of_date(order.source, order.batch_date) if _came_before(e, order)]
     whole = {f.name for f in source.feeds if f.snapshot} | set(order.snapshot)
     files, corrections = list[OrderFile](), list[Correction]()
     names = [f.name for f in order.files]
@@ -51,13 +51,13 @@ def with_revisions(order: WorkOrder, source: Source, manifest: Manifest) -> tupl
     return replace(order, files=tuple(files)), tuple(corrections)
 
 
-def _came_before(entry: Entry, order: WorkOrder) -> bool:
+def _came_before(entry: ManifestRow, order: WorkOrder) -> bool:
     # A batch that was published after this one had been received came later, although it was faster.
     received = dt.datetime.fromisoformat(order.received_at) if order.received_at else None
     return received is None or entry.published_at is None or entry.published_at < received
 
 
-def _revision(file: OrderFile, stated: int, earlier: Sequence[Entry]) -> tuple[int, str]:
+def _revision(file: OrderFile, stated: int, earlier: Sequence[ManifestRow]) -> tuple[int, str]:
     """Returns the revision of a file and, where the manifest knows one, the newest batch that brought it before."""
     known = [
         (e, f) for e in earlier for f in e.files if f.feed == file.feed and plain_name(f.name) == plain_name(file.name)
@@ -70,7 +70,7 @@ def _revision(file: OrderFile, stated: int, earlier: Sequence[Entry]) -> tuple[i
     return max(found, file.revision), known[-1][0].batch_id if known else ""
 
 
-def _stated(entry: Entry, name: str) -> int:
+def _stated(entry: ManifestRow, name: str) -> int:
     return stated_revision(name, entry.revision, (f.name for f in entry.files))
 
 
@@ -80,7 +80,7 @@ def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded |
     A revision replaces the file of its name, whichever comes first. A revision that the trigger states for files of
     other names replaces the one delivery of that date that was published before. Raises DataError where there were several.
     """
-    before = _delivered(manifest.of_date(order.source, order.batch_date), feed)
+    before = _delivered(manifest.batches_of_date(order.source, order.batch_date), feed)
     names = [f.name for f in order.files]
     own = [
         _Delivered(
@@ -97,13 +97,13 @@ def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded |
     moved = of_this_date ^ _replaced(before, feed)
     if not moved:
         return None
-    other_dates = (e for e in manifest.of_corrected_dates(order.source) if e.batch_date != order.batch_date)
+    other_dates = (e for e in manifest.batches_of_corrected_dates(order.source) if e.batch_date != order.batch_date)
     return Superseded(
         every=frozenset(of_this_date | _replaced(_delivered(other_dates, feed), feed)), moved=frozenset(moved)
     )
 
 
-def _delivered(entries: Iterable[Entry], feed: Feed) -> list[_Delivered]:
+def _delivered(entries: Iterable[ManifestRow], feed: Feed) -> list[_Delivered]:
     return [
         _Delivered(
             batch_id=e.batch_id, batch_seq=e.batch_seq, batch_date=e.batch_date, name=f.name, stated=_stated(e, f.name)

@@ -44,10 +44,10 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
         ("members_day.csv", 1),
         ("prices_day.csv", 1),
     ]
-    row = site.manifest.row(again.batch_id)
+    row = site.manifest.published_row(again.batch_id)
     assert row is not None
     assert (row.revision, row.file_revisions) == (0, {"members_day.csv": 1, "prices_day.csv": 1})
-    assert found(again) == {}  # the sender has said which is right
+    assert found(again) == {}  # the sender has stated which file is right
 
     third = site.deliver_named(DAY, "day", members=member("m"))
     assert third.corrections == (Correction(name="members_day.csv", revision=2, of=again.batch_id),)
@@ -64,7 +64,7 @@ def test_other_names_other_dates_and_equal_content_are_no_corrections(session: S
         (DAY, "day", "z", PRICE.format(1)),
     ):
         result = site.deliver_named(day, name, members=member(tier), **({"prices": news} if news else {}))
-        assert (result.corrections, dict(site.manifest.row(result.batch_id).file_revisions)) == ((), {})  # type: ignore[union-attr]
+        assert (result.corrections, dict(site.manifest.published_row(result.batch_id).file_revisions)) == ((), {})  # type: ignore[union-attr]
     assert site.draw("silver.members", "tier", "_batch_date") == drawn("tier | _batch_date\n b | 2026-03-03")
 
 

@@ -1,0 +1,42 @@
+"""Finds the data files of a table that may hold rows of a range, by the statistics in Delta's log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+MinMax = tuple[Any, Any]  # the lowest and the highest of some values; (None, None) where there is no value
+LoggedFile = tuple[str, int]  # the path of a data file as the log writes it (percent-encoded), and its bytes
+
+# The log holds no statistics of other types, or inexact ones.
+_ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
+# Spark's Delta writer, which other programs use too, cuts the times of its statistics to whole milliseconds.
+_MILLISECOND = pa.scalar(1000, pa.duration("us"))
+
+
+def min_max(values: pa.ChunkedArray) -> MinMax:
+    """Returns the lowest and the highest value of a column."""
+    found = pc.min_max(values)
+    return found["min"].as_py(), found["max"].as_py()
+
+
+def files_within(delta: DeltaTable, within: Mapping[str, MinMax]) -> list[LoggedFile]:
+    """Returns the files that may hold a row whose columns lie within these ranges. Without a range, returns all."""
+    files = pa.table(delta.get_add_actions(flatten=True))
+    for name, ends in within.items():
+        low, high = f"min.{name}", f"max.{name}"
+        if low not in files.column_names or files[low].type not in _ORDERED:
+            continue
+        if None in ends:
+            return []  # a range without ends holds no value
+        column_type = files[low].type
+        try:
+            first, last = (pa.scalar(end, column_type) for end in ends)
+        except pa.ArrowException:
+            continue  # a time that is stored as text: texts have another order than times
+        highest = pc.add(files[high], _MILLISECOND) if pa.types.is_timestamp(column_type) else files[high]
+        outside = pc.or_(pc.less(highest, first), pc.greater(files[low], last))
+        files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: the log has no statistics
+    return list(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))

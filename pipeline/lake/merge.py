@@ -1,0 +1,160 @@
+"""Merges signed rows into data files: finds the files that hold a key of the change, and writes those files anew."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from pipeline.lake.data_files import WRITERS, DataFile, cast_to_schema, write_files
+from pipeline.lake.delta_schema import arrow_from_delta, select_columns
+from pipeline.lake.file_pruning import LoggedFile, files_within, min_max
+from pipeline.lake.scratch import MaterializedRows
+
+
+class MergeSource:
+    """The source of a merge: rows to update or insert by key. A key of `keys` without a row is deleted.
+
+    `keys` holds the keys of the rows, too.
+    """
+
+    def __init__(self, keys: pa.Table, rows: pa.Table) -> None:
+        self._keys = keys.group_by(keys.column_names, use_threads=False).aggregate([])
+        self._rows = rows
+        self._row_numbers = key_numbers(rows.select(keys.column_names), self._keys)
+
+    @property
+    def row_count(self) -> int:
+        return int(self._rows.num_rows)
+
+    @property
+    def is_distinct(self) -> bool:
+        """Returns whether each key has at most one row."""
+        return bool(len(self._row_numbers.unique()) == self.row_count)
+
+    def match(self, path: Path) -> pa.Array:
+        """Returns, for each row of a file, the number of its key; null where the row has none of the keys."""
+        return key_numbers(_read(path, self._keys.schema), self._keys)
+
+    def apply(self, path: Path, matches: pa.Array) -> pa.Table:
+        """Returns the rows that a file holds after the merge."""
+        unmatched = _read(path, self._rows.schema).filter(pc.is_null(matches))
+        return pa.concat_tables([unmatched, self._rows.filter(self._is_in(matches))])
+
+    def not_matched(self, matches: Iterable[pa.Array]) -> pa.Table:
+        """Returns the rows whose keys no file holds: the rows to insert."""
+        return self._rows.filter(pc.invert(self._is_in(pa.chunked_array(matches, pa.int32()).combine_chunks())))
+
+    def _is_in(self, matches: pa.Array) -> pa.Array:
+        return pc.is_in(self._row_numbers, value_set=pc.drop_null(matches))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _MergePlan:
+    """The files that a merge replaces, with the matches of each, and the rows that are new to the table."""
+
+    folder: Path
+    schema: pa.Schema
+    source: MergeSource
+    matched: Sequence[tuple[LoggedFile, pa.Array]]
+    inserts: pa.Table
+
+    @property
+    def replaced(self) -> list[LoggedFile]:
+        """Returns the files that the merge removes."""
+        return [file for file, _ in self.matched]
+
+    @property
+    def metrics(self) -> dict[str, int]:
+        """Returns the row counts that the commit shows, under the names that Delta gives them."""
+        updated = self.source.row_count - self.inserts.num_rows
+        matched_rows = sum(len(matches) - matches.null_count for _, matches in self.matched)
+        return {
+            "num_target_rows_inserted": self.inserts.num_rows,
+            "num_target_rows_updated": updated,
+            "num_target_rows_deleted": matched_rows - updated,
+        }
+
+
+def plan_merge(delta: DeltaTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> _MergePlan:
+    """Finds the files of a table that signed rows change, and the rows that are new.
+
+    `rows` has the table's columns and `_sign`: -1 for an old row, +1 for a new one.
+    """
+    schema = arrow_from_delta(delta.schema())
+    signs = rows.arrow([*key, "_sign"])
+    is_new = pc.greater(signs["_sign"], 0).combine_chunks()
+    keys = cast_to_schema(signs, select_columns(schema, key))
+    source = MergeSource(keys, pa.Table.from_batches(_filter(rows.batches(schema), is_new), schema))
+    # Only old rows lie in the table, so their keys alone bound the search. A null key has no place in statistics.
+    old = keys.filter(pc.invert(is_new))
+    candidates = files_within(delta, {c: min_max(old[c]) for c in key if not old[c].null_count})
+    with ThreadPoolExecutor(WRITERS) as pool:
+        found = list(pool.map(lambda file: source.match(folder / unquote(file[0])), candidates))
+    matched = [(f, matches) for f, matches in zip(candidates, found, strict=True) if matches.null_count < len(matches)]
+    inserts = source.not_matched(matches for _, matches in matched)
+    return _MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
+
+
+def write_merge(plan: _MergePlan, file_bytes: int) -> list[DataFile]:
+    """Writes the new data files of a plan and returns them: one or more for each replaced file."""
+    last = max(len(plan.matched) - 1, 0)
+
+    def write(number: int) -> list[DataFile]:
+        # The slice is empty where the plan replaces no file: then only the new rows are written.
+        parts = [
+            plan.source.apply(plan.folder / unquote(path), matches)
+            for (path, _), matches in plan.matched[number : number + 1]
+        ]
+        if number == last:  # new rows join a file that is written anyway: small tables stay one file
+            parts.append(plan.inserts)
+        return write_files(plan.folder, pa.concat_tables(parts).to_batches(), plan.schema, file_bytes)
+
+    with ThreadPoolExecutor(WRITERS) as pool:
+        return [file for files in pool.map(write, range(last + 1)) for file in files]
+
+
+def key_numbers(rows: pa.Table, keys: pa.Table) -> pa.Array:
+    """Returns, for each row, the position of its key in `keys`; null where `keys` does not hold the row's key.
+
+    The rows of `keys` are distinct. Two nulls are equal here. Arrow's own joins would not find a null.
+    """
+    row_codes = key_codes = None
+    for name in keys.column_names:
+        values = pc.unique(keys[name])
+        row_column, key_column = (
+            pc.index_in(_as_array(table[name]), value_set=values).cast(pa.int64()) for table in (rows, keys)
+        )
+        if row_codes is not None:
+            # Both columns become one number. The numbers are counted anew, so that they stay small.
+            pairs = ((row_codes, row_column), (key_codes, key_column))
+            row_column, key_column = (pc.add(pc.multiply(codes, len(values)), column) for codes, column in pairs)
+            values = pc.unique(key_column)
+            row_column, key_column = (
+                pc.index_in(column, value_set=values, skip_nulls=True).cast(pa.int64())
+                for column in (row_column, key_column)
+            )
+        row_codes = row_column
+        key_codes = key_column
+    return pc.index_in(row_codes, value_set=key_codes, skip_nulls=True)
+
+
+def _as_array(column: pa.ChunkedArray) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _read(path: Path, schema: pa.Schema) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        return cast_to_schema(file.read([n for n in schema.names if n in file.schema_arrow.names]), schema)
+
+
+def _filter(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.RecordBatch]:
+    at = 0
+    for batch in batches:
+        yield batch.filter(mask.slice(at, batch.num_rows))
+        at += batch.num_rows
