@@ -16,7 +16,10 @@ import odd_values
 import pyarrow.parquet as pq
 import pytest
 from drawing import parsed
-from factories_pipeline import SHOP, Site, Worker, on_spark
+from factories_pipeline import Site, on_spark
+from factories_shop_rows import SHOP
+from factories_worker import Worker
+from random_shop import random_batches
 
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Quality, Result, Settings, WorkOrder
