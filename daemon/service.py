@@ -286,7 +286,7 @@ def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
         return BUSY
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
-    # 78 keeps systemd from another start, so a person must be told by an alert
+    # 78 keeps systemd from another start, so an alert must reach a person
     alerts = Alerts(config.alerts.urls, log)
     alerts.send("Lakegate: the daemon cannot start", str(refusal))
     alerts.finish(config.dispatch.stop_seconds)

@@ -82,7 +82,7 @@ def check_safe(seen: os.stat_result, *, may_be_linked: bool = False) -> None:
     if not stat.S_ISREG(seen.st_mode):
         raise UnsafeError("is not a regular file")
     if seen.st_nlink > 1 and not may_be_linked:
-        raise UnsafeError(f"has {seen.st_nlink} hard links, so that somebody else could change it later")
+        raise UnsafeError(f"has {seen.st_nlink} hard links, so another user could change it later")
 
 
 def is_being_written(descriptor: int) -> bool | None:

@@ -117,7 +117,7 @@ class BatchCompleter:
             kind = "a symbolic link" if newest.kind == LINK else "not a regular file"
             raise _RejectedError(f"{escape(name)} is {kind}; deliver the file itself")
         if newest.links > 1:
-            what = f"{escape(name)} has {newest.links} hard links, so that somebody else could change it later"
+            what = f"{escape(name)} has {newest.links} hard links, so another user could change it later"
             raise _RejectedError(f"{what}; deliver a copy and land a new trigger")
         return newest
 

@@ -67,5 +67,5 @@ def _no_feed(name: str, catalogue: Sequence[CatalogSource]) -> str:
     patterns = join_names((f.files for s in catalogue for f in s.feeds), most=6)
     packed = "; a packed file has its ending behind that" if plain_name(name) != name else ""
     broken = [s.name for s in catalogue if s.broken]
-    left_out = f"; what {join_names(broken)} would take is not known, `lakegate check` tells why" if broken else ""
+    left_out = f"; what {join_names(broken)} would take is not known, `lakegate check` says why" if broken else ""
     return f"; feeds take {patterns}{packed}{left_out}"

@@ -1,1 +1,1 @@
-"""Writes the log, sends alerts and tells systemd the state."""
+"""Writes the log, sends alerts and notifies systemd."""

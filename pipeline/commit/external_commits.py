@@ -66,7 +66,7 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
         if unfinished:
             raise ExternalCommit(
                 f"{table}: version {unfinished.version} is an unfinished write of a batch ({unfinished.tag}), under "
-                f"somebody else's; only `lakegate restore {table}` can help"
+                f"another program's commit; only `lakegate restore {table}` can help"
             )
         newest = commits[-1]
         reason = f"adopted version {newest.version} ({newest.operation}) of {table}"

@@ -163,7 +163,7 @@ def may_tie(feed: Feed, target: MergeTarget) -> bool:
 def count_ties(
     batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results
 ) -> MaterializedRows | None:
-    """Finds the records of the batch that only content tells from a row of another batch."""
+    """Finds the records of the batch that differ in content alone from a row of another batch."""
     feed, target = validated.feed, _with_bronze(batch, target)
     with errors_of(batch, target.silver.name, feed.name):
         if isinstance(feed.stored_as, Scd1):

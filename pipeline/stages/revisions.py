@@ -77,7 +77,7 @@ def _stated(entry: ManifestRow, name: str) -> int:
 def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded | None:
     """Returns the files of a feed that a stated revision replaces; None where they are the same as without this batch.
 
-    A revision replaces the file of its name, whichever comes first. A revision that the trigger states for files of
+    A revision replaces the file of its name, in any order of arrival. A revision that the trigger states for files of
     other names replaces the one delivery of that date that was published before. Raises DataError where there were several.
     """
     before = _delivered(manifest.batches_of_date(order.source, order.batch_date), feed)

@@ -54,7 +54,7 @@ def feed_findings(
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
     named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
-    sentences = {one.reason: one.says for one in reversed(tuple(unfit))}  # of several values the first one's
+    sentences = {one.reason: one.sentence for one in reversed(tuple(unfit))}  # of several values the first one's
     misfits = list[Rule]()
     for name in sorted(set(reasons) - named_rules):
         text = f"its SQL can be computed of the row: {sentences[name]}" if name in sentences else _of_staging(name)

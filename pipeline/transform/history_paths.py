@@ -191,7 +191,7 @@ def events_of(
 def tied_with_events(
     feed: Feed, current: DataFrame, paths: Collection[str], incoming: DataFrame, target: MergeTarget
 ) -> DataFrame:
-    """Returns the batch's records that only content tells from a row of another batch of its date and revision."""
+    """Returns the batch's records that differ in content alone from a row of another batch of the same date and revision."""
     incoming = _not_appended(feed, current, paths, incoming)
     day, same = target.order.batch_date, dict.fromkeys((*feed.key, "_event_at", "_revision", *tie_breaker(feed)))
     others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(target.order.batch_id)})"
@@ -202,7 +202,7 @@ def tied_with_events(
     stored = events.selectExpr(*columns).groupBy(*(f"_of_{c}" for c in same)).agg(*ends)
     own = incoming.where("NOT _deleted").selectExpr(*same, *RECORD, f"{content_hash(feed)} AS _content")
     joined = own.join(stored, F.expr(" AND ".join(f"{c} <=> _of_{c}" for c in same)))
-    # Where a delete is among them it decides, whatever the other rows contain.
+    # Where a delete is among them it decides, and the content of the other rows does not matter.
     return joined.where("NOT _ends AND (_low <> _content OR _high <> _content)").select(*RECORD)
 
 

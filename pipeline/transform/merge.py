@@ -33,7 +33,7 @@ def merge_scd1(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
 
 
 def tied_with_stored(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
-    """Returns the batch's records that only content tells from the stored row of their key, date and revision."""
+    """Returns the batch's records that differ in content alone from the stored row of their key, date and revision."""
     feed = validated.feed
     incoming = validated.standing([*feed.input_names, "_batch_date", "_revision", *RECORD])
     same = (*feed.key, "_batch_date", "_revision")
@@ -128,8 +128,8 @@ def merge_replace(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     before = target.silver.read() if compares_with_stored(target) else None
     incoming = validated.standing(feed.input_names)
     if _is_outdated(target):
-        incoming = _as_last_listed(feed, target) if _says_nothing_of_some(target) else incoming.where("false")
-    elif _says_nothing_of_some(target) and before is not None:
+        incoming = _as_last_listed(feed, target) if _lacks_readable_keys(target) else incoming.where("false")
+    elif _lacks_readable_keys(target) and before is not None:
         rest = before.select(*feed.input_names).join(incoming.select(*feed.key).distinct(), list(feed.key), "left_anti")
         incoming = incoming.unionByName(_unlisted(feed, rest, target, newest.batch_id))
     return _change(feed, before, _listed(feed, incoming))
@@ -137,19 +137,19 @@ def merge_replace(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
 
 def compares_with_stored(target: MergeTarget) -> bool:
     """Returns whether a whole delivery takes the place of stored rows: an older one, as a rule, changes nothing."""
-    return not target.is_first and (not _is_outdated(target) or _says_nothing_of_some(target))
+    return not target.is_first and (not _is_outdated(target) or _lacks_readable_keys(target))
 
 
 def reads_all_deliveries(target: MergeTarget) -> bool:
     """Returns whether the table is computed from all whole deliveries in bronze."""
-    return _is_outdated(target) and _says_nothing_of_some(target)
+    return _is_outdated(target) and _lacks_readable_keys(target)
 
 
 def _is_outdated(target: MergeTarget) -> bool:
     return target.newest_snapshot.batch_id != target.order.batch_id
 
 
-def _says_nothing_of_some(target: MergeTarget) -> bool:
+def _lacks_readable_keys(target: MergeTarget) -> bool:
     newest = target.newest_snapshot.batch_id
     return newest in target.rejected_keys["batch_id"].to_pylist() and len(target.snapshots) > 1
 

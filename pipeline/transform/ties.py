@@ -33,7 +33,7 @@ _LINE = "`Derived('line', 'BIGINT', '_record')` makes one"
 ADVICE = {
     AGREE.name: "in one file the later record stands, between files the higher text; send the right rows again under a "
     "file's name, or with `revision` in the trigger",
-    COME_ONCE.name: f"where each of them counts, add a column that tells them apart, such as a line number; {_LINE}",
+    COME_ONCE.name: f"where each of them counts, add a column that distinguishes them, such as a line number; {_LINE}",
 }
 EXAMPLES = 3
 _WHERE = pa.schema([("_source_file", pa.string()), ("_record", pa.int64()), ("_raw", pa.string())])

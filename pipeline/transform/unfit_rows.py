@@ -56,7 +56,7 @@ def _too_many(feed: Feed, first: Unfit) -> DataError:
     column = first.reason.removeprefix(UNFIT)
     return DataError(
         f"{first.source_file}: record {first.record} is the first of many of which {column} cannot be computed "
-        f"({first.says}); correct the file, or guard the SQL of feed {feed.name}, and land a new trigger"
+        f"({first.sentence}); correct the file, or guard the SQL of feed {feed.name}, and land a new trigger"
     )
 
 
@@ -67,7 +67,7 @@ def _event(query: RuleQuery, one: Unfit) -> Progress:
         "rows": one.rows,
         "file": one.source_file,
         "record": one.record,
-        "reason": one.says,
+        "reason": one.sentence,
     }
     return Progress(batch_id=query.order.batch_id, event="value.rejected", stage="validate", values=values)
 
@@ -109,7 +109,7 @@ class _Search:
             self.reasons[alike] = reason
             self.struck |= alike
             file, record = (row[name][0].as_py() for name in ("_source_file", "_record"))
-            yield Unfit(reason=reason, rows=int(alike.sum()), source_file=file, record=record, says=str(error))
+            yield Unfit(reason=reason, rows=int(alike.sum()), source_file=file, record=record, sentence=str(error))
 
     def _alike(self, row: pa.Table, part: Part) -> npt.NDArray[np.bool_]:
         alike = ~self.struck

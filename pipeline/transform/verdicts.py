@@ -30,13 +30,13 @@ _GUARD = f"CASE WHEN {_COMPUTED} THEN "
 
 @dataclass(frozen=True, kw_only=True)
 class Unfit:
-    """A value of which SQL cannot be computed: the number of its rows, the first of them, and the engine's sentence."""
+    """A value that SQL cannot be computed for: the number of its rows, the place of the first one, the engine's sentence."""
 
     reason: str
     rows: int
     source_file: str
     record: int
-    says: str
+    sentence: str
 
 
 def named(cases: Sequence[str]) -> str:
