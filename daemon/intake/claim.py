@@ -110,7 +110,7 @@ class Claim:
         return ClaimResult(unsafe=unsafe, spoiled=spoiled, later=later)
 
     def take_triggers(self, batch: Batch) -> bool:
-        """Moves the trigger files of the batch into the claim; their type does not matter. Returns whether all have moved."""
+        """Moves the trigger files of the batch into the claim, of any type. Returns whether all have moved."""
         moving = [f for f in batch.all_files if f.kind == "trigger" and f.state == FileState.MOVING]
         if not moving:
             return True

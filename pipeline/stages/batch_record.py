@@ -12,7 +12,7 @@ from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_
 from pipeline.model.fingerprints import fingerprint
 from pipeline.schema import arrow_schema
 from pipeline.stages.context import BatchContext, timed_stage
-from pipeline.transform.aggregate import gold_columns
+from pipeline.transform.aggregate_input import gold_columns
 from pipeline.transform.quality import high, score, status
 from pipeline.transform.validate import quarantine
 from pipeline.transform.verdicts import BOOKKEEPING

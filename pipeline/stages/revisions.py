@@ -78,7 +78,8 @@ def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded |
     """Returns the files of a feed that a stated revision replaces; None where they are the same as without this batch.
 
     A revision replaces the file of its name, in any order of arrival. A revision that the trigger states for files of
-    other names replaces the one delivery of that date that was published before. Raises DataError where there were several.
+    other names replaces the one delivery of that date that was published before.
+    Raises DataError where there were several.
     """
     before = _delivered(manifest.batches_of_date(order.source, order.batch_date), feed)
     names = [f.name for f in order.files]
@@ -127,7 +128,8 @@ def _replaced(delivered: Iterable[_Delivered], feed: Feed) -> set[FileId]:
         if not named and len({f.batch_id for f in others}) > 1:
             raise DataError(
                 f"{mine[0].name} has revision {mine[0].stated}, and {len(others)} files of {feed.name} came for {date} "
-                "in several deliveries, none of them of that name; give the corrected file the name of the one that it replaces, and land a new trigger"
+                "in several deliveries, none of them of that name; give the corrected file the name of the one that it "
+                "replaces, and land a new trigger"
             )
         gone |= {f.file_id for f in named or others}
     return gone

@@ -3,9 +3,7 @@
 Each kind of table has one function that returns its change: rows with `_sign`.
 """
 
-import datetime as dt
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import reduce
 
 from pyspark.sql import Column as SparkColumn
@@ -14,80 +12,18 @@ from pyspark.sql import functions as F
 
 from pipeline.errors import DeclarationError
 from pipeline.lake.engine_errors import engine_message
-from pipeline.lake.lake import TableVersion
-from pipeline.model import Column, GoldKind, GoldTable, columns_of, literal, render_sql
+from pipeline.model import Column, GoldKind, GoldTable, literal
+from pipeline.transform.aggregate_input import AggregateInput, gold_columns
 from pipeline.transform.change import TableChange, difference
 from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.distinct_counts import grain_of, group_key_sql, pair_name
 from pipeline.transform.verdicts import named
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchPosition:
-    """A batch's id and date, its place among all batches, and the newest batch date before it and with it."""
-
-    batch_id: str
-    batch_seq: int
-    batch_date: dt.date
-    as_of: dt.date
-    as_of_before: dt.date | None
-
-    @property
-    def values(self) -> dict[str, object]:
-        names = ("batch_id", "batch_seq", "batch_date", "as_of")
-        return {name: getattr(self, name) for name in names}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AggregateInput:
-    """One gold table with all that it is computed from."""
-
-    table: GoldTable
-    stored: TableVersion
-    change: TableChange | None  # of the table that it follows
-    effects: DataFrame | None  # on its distinct counts and extremes
-    dimension: DataFrame | None  # of the current rows that give attributes: the grain, and the columns that are taken
-    dimension_change: TableChange | None
-    source_rows: DataFrame | None  # of KEYS the followed table with this batch in it, of TOTALS with `per` before it
-    position: BatchPosition
-    values: Mapping[str, object]
-
-    def sql(self, text: str, **more: object) -> str:
-        """Fills the source's settings and the batch's values into SQL text."""
-        return render_sql(text, {**self.values, **self.position.values, **more})
-
-    @property
-    def counted_rows(self) -> DataFrame:
-        """The changed rows that count for the table."""
-        assert self.change is not None
-        return self.change.rows.df.where(self.sql(self.table.where or "true"))
-
-    @property
-    def grows_older(self) -> bool:
-        """Whether rows may change only because the newest batch date has moved on."""
-        before = self.position.as_of_before
-        return bool(self.table.as_of_columns) and before is not None and before < self.position.as_of
-
-    @property
-    def may_change(self) -> bool:
-        """Whether the table has to be computed."""
-        if self.table.row_per_batch or (self.change is not None and self.change.rows.must_process):
-            return True
-        is_renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
-        return bool(self.stored.version and (is_renamed or self.grows_older))
-
-
-def gold_columns(table: GoldTable) -> tuple[Column, ...]:
-    """Returns the stored columns: the declared ones and, of totals, `_rows` (the number of rows in the group)."""
-    extra = "_rows BIGINT, _batch_seq BIGINT" if table.row_per_batch else "_rows BIGINT"
-    return (*table.schema, *columns_of(extra)) if table.kind is GoldKind.AGGREGATE else table.schema
-
-
 def aggregate(given: AggregateInput) -> DataFrame:
     """Returns the change of a gold table, with the names of the checks that a row breaks in `_failed`."""
-    change = {GoldKind.AGGREGATE: _totals, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}[given.table.kind](
-        given
-    )
+    kinds = {GoldKind.AGGREGATE: _totals, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}
+    change = kinds[given.table.kind](given)
     good = ((c.name, f"coalesce({given.sql(c.condition)}, false)") for c in given.table.checks)
     checks = [f"CASE WHEN _sign > 0 AND NOT {holds} THEN '{name}' END" for name, holds in good]
     return change.selectExpr("*", f"{named(checks)} AS _failed")

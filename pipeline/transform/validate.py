@@ -107,7 +107,8 @@ def _unread_key(feed: Feed) -> str:
 def reference_counts(validated: Iterable[ValidatedFeed], tables: Mapping[str, TableVersion]) -> list[DataFrame]:
     """Returns one query per reference, which counts the accepted rows whose values neither batch nor lake has.
 
-    `tables` are the silver tables of the feeds, with this batch. A query returns one row: `feed, rule, checked, broken`.
+    `tables` are the silver tables of the feeds, with this batch.
+    A query returns one row: `feed, rule, checked, broken`.
     """
     return [_reference_count(j, r, tables[r.feed]) for j in validated if j.rows_accepted for r in j.feed.references]
 

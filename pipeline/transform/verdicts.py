@@ -30,7 +30,7 @@ _GUARD = f"CASE WHEN {_COMPUTED} THEN "
 
 @dataclass(frozen=True, kw_only=True)
 class Unfit:
-    """A value that SQL cannot be computed for: the number of its rows, the place of the first one, the engine's sentence."""
+    """A value for which SQL cannot be computed: its rows, the place of the first one, the engine's sentence."""
 
     reason: str
     rows: int
