@@ -1,1 +1,1 @@
-"""The daemon decides WHEN: it watches, remembers and dispatches. It imports no part of the pipeline but the contract."""
+"""The daemon decides WHEN: it watches, remembers and dispatches. Of the pipeline it imports the contract."""

@@ -17,17 +17,8 @@ from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
 from pipeline.stages.silver_tasks import own_names
 from pipeline.stages.task_graph import Results
-from pipeline.transform.aggregate import (
-    AggregateInput,
-    BatchPosition,
-    aggregate,
-    all_parts,
-    build,
-    gold_columns,
-    rows_of_touched_keys,
-    sum_expressions,
-    typed,
-)
+from pipeline.transform.aggregate import aggregate, all_parts, build, rows_of_touched_keys, sum_expressions, typed
+from pipeline.transform.aggregate_input import AggregateInput, BatchPosition, gold_columns
 from pipeline.transform.change import TableChange, changes_in, with_change
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts

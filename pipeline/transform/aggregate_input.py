@@ -1,4 +1,4 @@
-"""One gold table with all that it is computed from: its declaration, its stored rows, the changes, the batch's place."""
+"""One gold table with all that it is computed from: declaration, stored rows, changes, the batch's place."""
 
 import datetime as dt
 from collections.abc import Mapping

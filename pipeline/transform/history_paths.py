@@ -191,7 +191,7 @@ def events_of(
 def tied_with_events(
     feed: Feed, current: DataFrame, paths: Collection[str], incoming: DataFrame, target: MergeTarget
 ) -> DataFrame:
-    """Returns the batch's records that only differ in content from a row of another batch of their date and revision."""
+    """Returns the batch's records that differ only in content from a row of another batch of their date, revision."""
     incoming = _not_appended(feed, current, paths, incoming)
     day, same = target.order.batch_date, dict.fromkeys((*feed.key, "_event_at", "_revision", *tie_breaker(feed)))
     others = f"_batch_date = {literal(day)} AND NOT (_batch_id <=> {literal(target.order.batch_id)})"
