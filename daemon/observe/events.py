@@ -110,6 +110,9 @@ EVENTS: Mapping[str, Event] = {
     "table.committed": _event(DEBUG, "A table has a new version, not published yet.", f"{_WORK} table version"),
     "table.created": _event(INFO, "A table was created.", f"{_WORK} table"),
     "table.restored": _event(INFO, "A table went back to its published version.", f"{_WORK} table version"),
+    "task.finished": _event(
+        INFO, "A task of the plan ended; its seconds are its own.", f"{_WORK} task table status rows seconds"
+    ),
     "trigger.blocked": _event(DEBUG, "A trigger file could not be moved yet.", "batch_id trigger error"),
     "trigger.left": _event(ERROR, "A trigger is ignored after an unforeseen error.", "trigger reason"),
     "trigger.seen": _event(INFO, "A trigger file is in the trigger folder.", "trigger"),

@@ -11,7 +11,7 @@ from daemon.observe.events import EVENTS, LEVELS
 PROJECT = Path(__file__).parents[3]
 NAME = re.compile(r"[a-z_]+\.[a-z_]+")
 # The calls that log an event. Those of a level name it; all others log with the level of the registry.
-WITHOUT_LEVEL = {"write", "move", "_move", "_notify", "Progress", "_say", "say", "_record"}
+WITHOUT_LEVEL = {"write", "move", "_move", "_notify", "Progress", "_report", "report_event", "_record"}
 
 
 def logged() -> dict[str, set[str]]:
