@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.contract import Outcome, Quality
 from pipeline.engine.session import Session
-from pipeline.transform import merge
+from pipeline.transform import history_paths
 
 FIRST = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 KEYS = tuple(f"m{n:02}" for n in range(12))
@@ -212,7 +212,7 @@ def test_any_order_any_batching_and_any_repetition_give_the_same_history(
 def test_the_same_holds_where_keys_of_one_event_are_passed_by(
     session: Session, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(merge, "MANY", 1)
+    monkeypatch.setattr(history_paths, "MANY", 1)
 
     def holds(deliveries: list[Delivery], chance: Random) -> None:
         _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), deliveries, chance)
