@@ -49,14 +49,14 @@ class BatchCost:
 
 
 class MeasuredScratch(Scratch):
-    """A scratch folder that notes its computations."""
+    """A scratch folder that records its computations as steps."""
 
     def __init__(self, lake: "MeasuredLake", session: Session) -> None:
         super().__init__(lake.path / "_work", session, plans_all=False)
         self._lake = lake
 
     def materialize(self, df: Any, label: str) -> MaterializedRows:
-        with self._lake.noted("materialize", label):
+        with self._lake.record("materialize", label):
             return super().materialize(df, label)
 
 
@@ -65,19 +65,16 @@ class MeasuredLake(Lake):
 
     def __init__(self, path: Path, session: Session) -> None:
         super().__init__(path, session)
+        self.scratch = MeasuredScratch(self, session)
         self.steps: list[Step] = []
         self._thread = threading.local()
 
-    def materialize(self, df: Any, name: str) -> MaterializedRows:
-        with self._record("materialize", name):
-            return super().materialize(df, name)
-
     def append(self, table: str, rows: Any, tag: str, **options: Any) -> int:
-        with self._record("append", table):
+        with self.record("append", table):
             return super().append(table, rows, tag, **options)
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
-        with self._record("change", table):
+        with self.record("change", table):
             return super().change(table, key, rows, tag)
 
     def commits_so_far(self) -> int:
@@ -85,7 +82,8 @@ class MeasuredLake(Lake):
         return sum(1 for _ in self.path.glob("**/_delta_log/*.json"))
 
     @contextmanager
-    def _record(self, kind: str, name: str) -> Iterator[None]:
+    def record(self, kind: str, name: str) -> Iterator[None]:
+        """Records the computation or write inside the `with` block as a step."""
         # `change` without old rows calls `append`: only the outermost step counts.
         is_outermost = not getattr(self._thread, "is_recording", False)
         self._thread.is_recording = True

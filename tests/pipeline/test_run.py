@@ -145,7 +145,7 @@ def test_a_batch_writes_layer_by_layer_and_its_manifest_row_last(site: Site) -> 
 
 def test_every_task_and_every_stage_is_on_record_with_its_own_start_and_end(site: Site) -> None:
     site.deliver("2026-03-01", prices=PRICES)
-    site.said.clear()
+    site.progress.clear()
     result = site.deliver("2026-03-02", prices=MORE, visits="member_id | room\n m1 | hall")
 
     log = {r["task"]: r for r in site.rows("ops.processing_log") if r["batch_id"] == result.batch_id}
@@ -184,13 +184,13 @@ def test_every_task_and_every_stage_is_on_record_with_its_own_start_and_end(site
     assert log["write till.silver.prices"]["total_records"] == 3
     assert all(r["status"] == "SUCCESS" for r in log.values())
 
-    said = {p.values["task"]: p.values for p in site.said if p.event == "task.finished"}
+    said = {p.values["task"]: p.values for p in site.progress if p.event == "task.finished"}
     assert said.keys() == log.keys() - of.keys()
     assert (said["write till.gold.takings"]["table"], said["write till.gold.takings"]["rows"]) == (
         "till.gold.takings",
         3,
     )
-    seconds = {p.stage: p.values["seconds"] for p in site.said if p.event == "stage.finished"}
+    seconds = {p.stage: p.values["seconds"] for p in site.progress if p.event == "stage.finished"}
     for stage, task in (("merge", "merge"), ("enrich", "enrichment"), ("summarise", "summary")):
         assert seconds[stage] == pytest.approx(
             (log[task]["finished_at"] - log[task]["started_at"]).total_seconds(), abs=0.002

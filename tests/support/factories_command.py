@@ -50,13 +50,18 @@ class Site:
         is_claimed = state != State.WAITING
         files = [self._file(n, name, is_claimed=is_claimed) for n, name in enumerate(FILES, start=1)]
         ledger.receive(batch_id, trigger="trigger_4.json", files=files, source="retail", batch_date=date)
-        if is_claimed:
-            ledger.move(batch_id, State.READY, "batch.ready")
         if is_claimed and state != State.READY:
+            ledger.move(batch_id, State.READY, "batch.ready")
             ledger.move(batch_id, State.RUNNING, "batch.started", attempts=1)
         if state in (State.PUBLISHED, State.ARCHIVED):
             columns.setdefault("published_at", "2026-03-05T08:00:09.000Z")
-        batch = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
+        if state == State.ARCHIVED:
+            ledger.move(batch_id, State.PUBLISHED, "batch.published")
+        if is_claimed:
+            batch = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
+        else:
+            ledger.update(batch_id, reason=reason, **columns)
+            batch = ledger.batch(batch_id)
         ledger.close()
         return batch
 

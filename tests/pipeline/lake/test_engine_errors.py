@@ -98,7 +98,7 @@ def test_a_row_of_which_sql_cannot_be_computed_is_rejected_alone(trade: Site, ro
     [found] = [f for f in result.findings if f.rule == reason]
     assert (found.severity, found.action, found.broken) == ("HIGH", "REJECT", 1)
     assert found.description.startswith("its SQL can be computed of the row: ")
-    [event] = [p for p in trade.said if p.event == "value.rejected"]
+    [event] = [p for p in trade.progress if p.event == "value.rejected"]
     about = {"rule": reason, "file": "orders_001.csv", "record": 2, "rows": 1}
     assert {name: event.values[name] for name in about} == about
 

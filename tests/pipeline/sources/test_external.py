@@ -271,6 +271,6 @@ def test_every_shipped_source_passes_the_checks(source: Source) -> None:
 
 
 def test_reserved_names_are_the_sections_of_the_configuration() -> None:
-    from daemon.config.options import OWN
+    from daemon.config.options import OPTIONS
 
-    assert set(RESERVED_NAMES) == {*OWN, "ops"}
+    assert set(RESERVED_NAMES) == {*OPTIONS, "ops"}

@@ -92,7 +92,11 @@ def test_a_table_is_computed_after_all_that_it_reads(batch: BatchContext) -> Non
     gold = {t.name for t in source.gold}
     for one in source.gold:
         needs = all_needs(tasks, f"aggregate {source.name}.gold.{one.name}")
-        computed = f"aggregate {source.name}.gold.{one.of}" if one.of in gold else f"{source.name}.silver.{one.of}"
+        computed = (
+            f"aggregate {source.name}.gold.{one.upstream}"
+            if one.upstream in gold
+            else f"{source.name}.silver.{one.upstream}"
+        )
         assert any(need.endswith(computed) for need in needs)
         assert not one.dimension or f"write {source.name}.silver.{one.dimension}" in needs
         assert not one.members or any(need.startswith("count distinct ") for need in needs)
