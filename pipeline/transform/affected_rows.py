@@ -24,7 +24,7 @@ def is_sorted_by_time(feed: Feed) -> bool:
 
 
 def changed_intervals(table: Enriched, silver: SilverTables) -> dict[tuple[str, ...], DataFrame]:
-    """Returns, per joined columns, their values with the intervals in which a partner's history has changed.
+    """Returns, per joined columns, their values with the intervals in which a joined table's history has changed.
 
     An interval starts at `_since` and ends before `_until`; `_last` is the same end, but not after the year 9999, which
     Python cannot represent. Partners that share the joined columns share a DataFrame: the rows are read once for all.

@@ -74,7 +74,7 @@ def affected_and_batch_rows(
 
 
 def lookup_keys(join: Join, rows: DataFrame, affected: MaterializedRows, batch: DataFrame | None) -> DataFrame:
-    """Returns the values of the joined columns that a partner is looked up for."""
+    """Returns the values of the joined columns by which rows are looked up."""
     on = list(joined_columns(join))
     if not set(on) <= set(affected.schema.names):
         return rows.select(*on).distinct()
@@ -91,7 +91,7 @@ def joined(
     batch: DataFrame | None,
     skewed: Mapping[PointInTimeJoin, DataFrame],
 ) -> DataFrame:
-    """Returns the rows with the columns of every partner. With `affected` only versions of their keys are read."""
+    """Returns the rows with the columns of every join. With `affected` only versions of their keys are read."""
     for join in table.joins:
         given = silver.source.join_columns(table, join)
         keys = None if affected is None else lookup_keys(join, rows, affected, batch)
@@ -109,7 +109,7 @@ def _join(
     given: Sequence[tuple[str, str, str]],
     keys: DataFrame | None,
 ) -> DataFrame:
-    """Joins at most one row of a partner to each row. The columns of both have different names: none is ambiguous."""
+    """Joins at most one row of the joined table to each row. The columns of both have different names: none is ambiguous."""
     on = joined_columns(join)
     if isinstance(join, HierarchyJoin):
         node = silver.source.hierarchy(join.hierarchy).id

@@ -25,7 +25,7 @@ def join_as_of(
     lookup_keys: DataFrame | None,
     skewed: DataFrame | None,
 ) -> DataFrame:
-    """Adds the columns that a partner gives. `lookup_keys` limits the versions, `skewed` are the skewed keys."""
+    """Adds the columns of a joined table. `lookup_keys` limits the versions, `skewed` are the skewed keys."""
     of = {c: f"_of_{c}" for c in join.on}
     same = " AND ".join(f"{c} = {name}" for c, name in of.items())
     versions = _versions(join, silver, lookup_keys)
@@ -50,7 +50,7 @@ def limited_to(rows: DataFrame, on: Sequence[str], lookup_keys: DataFrame | None
 
 
 def skewed_keys(table: Enriched, silver: SilverTables) -> list[tuple[list[PointInTimeJoin], DataFrame]]:
-    """Returns queries for skewed keys, each with its partners, whose positions are the query's column `_partner`.
+    """Returns queries for skewed keys, each with its joins, whose positions are the query's column `_partner`.
 
     Partners that share feed and joined columns share a query, so that the versions are read once for all of them.
     """

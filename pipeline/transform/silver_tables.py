@@ -39,16 +39,16 @@ class SilverTables:
         return self.current(table.upstream, columns, within=within)
 
     def change_of(self, join: Join) -> TableChange | None:
-        """Returns what the batch changed in a partner's table; None where it changed nothing."""
+        """Returns what the batch changed in a joined table's table; None where it changed nothing."""
         change = self.changes.get(table_of(join))
         return change if change is not None and change.rows.must_process else None
 
 
 def table_of(join: Join) -> str:
-    """Returns the name of the table that a partner is looked up in."""
+    """Returns the name of the table that a join reads."""
     return join.hierarchy if isinstance(join, HierarchyJoin) else join.feed
 
 
 def joined_columns(join: Join) -> tuple[str, ...]:
-    """Returns the columns of a row that a partner is joined by."""
+    """Returns the columns of a row by which the table is joined."""
     return (join.on,) if isinstance(join, HierarchyJoin) else join.on

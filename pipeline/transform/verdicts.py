@@ -61,7 +61,7 @@ def when_outside(rules: Iterable[Rule]) -> str:
 class RuleQuery:
     """The rules of a feed with all settings filled in; `deleted` is SQL that is true for a delete.
 
-    `keys` are rules about prepared keys that are on record only where a row breaks them.
+    `keys` are rules about cleaned keys that are on record only where a row breaks them.
     """
 
     feed: Feed
@@ -114,7 +114,7 @@ class RuleQuery:
         return self._with_reasons(df).where(_COMPUTED).select("_source_file", "_record")
 
     def _needed(self, sql: Sequence[str]) -> tuple[str, ...]:
-        """Returns the staged columns that expressions are computed of, through prepared and derived columns too."""
+        """Returns the staged columns that expressions are computed of, through cleaned and derived columns too."""
         made = {d.name.casefold(): d.sql for d in (*self.feed.cleaned, *self.feed.derived)}
         made |= {
             "effective_from": self.feed.valid_from_sql,
@@ -227,6 +227,6 @@ def row_rules(feed: Feed, quality: Quality) -> tuple[Rule, ...]:
 
 
 def _key_rules(feed: Feed) -> list[Rule]:
-    """Returns for prepared keys the rules that staging has for delivered ones: on record only where broken."""
+    """Returns for cleaned keys the rules that staging has for delivered ones: on record only where broken."""
     texts = [p.name for p in feed.cleaned if p.type == "STRING" and p.name in feed.key and not feed.keys_as_delivered]
     return [Rule(f"key:{c}:{BLANK}", f"{c} = trim({c})", action=REJECT, where=f"{c} IS NOT NULL") for c in texts]

@@ -304,7 +304,7 @@ def test_in_the_gap_after_a_delete_an_order_has_no_customer(
     """)
 
 
-# ---- a partner that is joined by columns which are not its key
+# ---- a table that is joined by columns which are not its key
 
 BASKETS = Source(
     name="shop",
