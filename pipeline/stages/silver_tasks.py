@@ -131,8 +131,8 @@ def _skewed(batch: BatchContext, table: Enriched, silver: SilverTables) -> dict[
     found = dict[PointInTimeJoin, DataFrame]()
     for joins, query in skewed_keys(table, silver):
         rows = batch.lake.scratch.materialize(query, f"skewed/{joins[0].feed}")
-        for n in rows.arrow(["_partner"])["_partner"].unique().to_pylist():
-            found[joins[n]] = rows.df.where(f"_partner = {n}").drop("_partner")
+        for n in rows.arrow(["_join"])["_join"].unique().to_pylist():
+            found[joins[n]] = rows.df.where(f"_join = {n}").drop("_join")
     return found
 
 

@@ -109,7 +109,7 @@ def _join(
     given: Sequence[tuple[str, str, str]],
     keys: DataFrame | None,
 ) -> DataFrame:
-    """Joins at most one row of the joined table to each row. The columns of both have different names: none is ambiguous."""
+    """Joins at most one row of the other table to each row. The columns of both have different names."""
     on = joined_columns(join)
     if isinstance(join, HierarchyJoin):
         node = silver.source.hierarchy(join.hierarchy).id

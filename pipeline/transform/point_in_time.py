@@ -50,7 +50,7 @@ def limited_to(rows: DataFrame, on: Sequence[str], lookup_keys: DataFrame | None
 
 
 def skewed_keys(table: Enriched, silver: SilverTables) -> list[tuple[list[PointInTimeJoin], DataFrame]]:
-    """Returns queries for skewed keys, each with its joins, whose positions are the query's column `_partner`.
+    """Returns queries for skewed keys, each with its joins, whose positions are the query's column `_join`.
 
     Partners that share feed and joined columns share a query, so that the versions are read once for all of them.
     """
@@ -69,11 +69,11 @@ def _skewed_keys(joins: Sequence[PointInTimeJoin], silver: SilverTables) -> Data
     numbers = ", ".join(f"CASE WHEN {p.where or 'true'} THEN {n} END" for n, p in enumerate(joins))
     named = [f"_skewed_{c}" for c in on]
     key = (f"{c} AS {name}" for c, name in zip(on, named, strict=True))
-    versions = silver.tables[feed].read().selectExpr(*key, start, f"explode(array({numbers})) AS _partner")
+    versions = silver.tables[feed].read().selectExpr(*key, start, f"explode(array({numbers})) AS _join")
     aggregates = (F.expr(sql) for sql in ("count(*) AS _versions", "min(_start) AS _low", "max(_start) AS _high"))
-    counted = versions.groupBy(*named, "_partner").agg(*aggregates)
-    many = counted.where(f"_versions >= {MANY_VERSIONS} AND _partner IS NOT NULL")
-    return many.selectExpr("_partner", *named, "_versions", "_low", "(_high - _low) div _versions + 1 AS _bin_width")
+    counted = versions.groupBy(*named, "_join").agg(*aggregates)
+    many = counted.where(f"_versions >= {MANY_VERSIONS} AND _join IS NOT NULL")
+    return many.selectExpr("_join", *named, "_versions", "_low", "(_high - _low) div _versions + 1 AS _bin_width")
 
 
 def _bin(instant: str) -> str:
