@@ -202,6 +202,10 @@ def _sql_type(kind: pa.DataType) -> str:
 # ---- the declaration language
 
 
+# The modules of `pipeline.model`, in the order in which a person who declares a source needs them.
+READING_ORDER = ("feed", "columns", "rules", "file_format", "enriched", "gold", "source", "date_patterns", "sql")
+
+
 def declarations() -> Iterator[str]:
     """Yields the page of the declaration language, from the classes and functions of `pipeline.model`."""
     yield from (
@@ -210,7 +214,8 @@ def declarations() -> Iterator[str]:
         "Import these names from `pipeline.model`. A field without a default is required.",
     )
     public = {name: thing for name, thing in vars(model).items() if not name.startswith("_") and _is_ours(thing)}
-    for name, thing in public.items():
+    in_order = sorted(public.items(), key=lambda item: READING_ORDER.index(item[1].__module__.rpartition(".")[2]))
+    for name, thing in in_order:
         if inspect.isclass(thing) and is_dataclass(thing):
             yield from ("", f"## {name}", "", inspect.cleandoc(thing.__doc__ or ""), "")
             comments = _comments(thing)
