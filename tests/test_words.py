@@ -1,4 +1,4 @@
-"""The words of the code: names and prose that a reader of the field understands at once, whatever his first language."""
+"""The words of the code: names and prose that every data engineer understands at once, in any first language."""
 
 import ast
 import io

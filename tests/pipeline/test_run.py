@@ -1,4 +1,4 @@
-"""One batch from work order to result: duplicates, other people's commits, failures and their undoing, changed definitions."""
+"""One batch from work order to result: duplicates, external commits, failures and their undo, changed definitions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -223,13 +223,14 @@ def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
     assert result.reason.startswith("till.silver.prices has version 2 (DELETE, ")
     assert result.reason.endswith(
-        ") that no batch published; `lakegate adopt till.silver.prices` publishes it, `lakegate restore till.silver.prices` undoes it; then retry the batch"
+        ") that no batch published; `lakegate adopt till.silver.prices` publishes it, "
+        "`lakegate restore till.silver.prices` undoes it; then retry the batch"
     )
     assert site.lake.version("till.silver.prices") == 2  # theirs is not undone
 
     then(site.settings, "till.silver.prices")
     site.deliver("2026-03-02", prices=MORE)
-    # Who adopts an emptied table has its rows gone from silver, while gold, which goes by difference, keeps what it was told.
+    # After `adopt` of an emptied table its rows are gone from silver. Gold is kept by difference and keeps them.
     assert site.draw("gold.takings", "note", "items", "total") == drawn(expected)
 
 

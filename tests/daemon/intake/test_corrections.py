@@ -130,5 +130,8 @@ def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
     assert told.index("events_of_one_instant_agree") < told.index("order_has_customer")
     assert "2 of 10 break orders.events_of_one_instant_agree (HIGH WARN): O1,99.00" in told
     assert "send the right rows again, or with `revision`" in told
-    again = f"{NAME}: came before with other content (batch 20260302T090000-000001), so taken for a correction, revision 1: its rows win"
+    again = (
+        f"{NAME}: came before with other content (batch 20260302T090000-000001), so taken for a correction, "
+        "revision 1: its rows win"
+    )
     assert again in told

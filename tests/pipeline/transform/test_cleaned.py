@@ -1,4 +1,4 @@
-"""Columns that a feed prepares before its rows are judged, repairs that are counted as rules, and who is newest within one instant."""
+"""Cleaned columns of a feed, repairs that count as rules, and the newest of several rows of one instant."""
 
 from collections.abc import Sequence
 from pathlib import Path

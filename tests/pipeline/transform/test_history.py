@@ -496,7 +496,11 @@ def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(
         site.deliver(
             "2026-03-01",
             revision=revision,
-            members=f"member_id | tier | op | changed_at\n m1 | a | {'DU'[revision]} | 2026-03-01 10:00:00\n m2 | a | {'UD'[revision]} | 2026-03-01 10:00:00",
+            members=f"""
+                member_id | tier | op               | changed_at
+                m1        | a    | {"DU"[revision]} | 2026-03-01 10:00:00
+                m2        | a    | {"UD"[revision]} | 2026-03-01 10:00:00
+            """,
         )
     assert site.draw("silver.members", "member_id", "effective_from", "is_current") == drawn("""
         member_id | effective_from   | is_current
@@ -547,7 +551,12 @@ def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(
 ) -> None:
     site = Site(tmp_path, session)
     if news:  # what is known of a key is newer: its versions are rebuilt from bronze
-        newer = "member_id | tier | op | changed_at\n m1 | z | U | 2026-03-05 10:00:00\n m2 | z | U | 2026-03-05 10:00:00\n m3 | z | U | 2026-03-05 10:00:00"
+        newer = """
+            member_id | tier | op | changed_at
+            m1        | z    | U  | 2026-03-05 10:00:00
+            m2        | z    | U  | 2026-03-05 10:00:00
+            m3        | z    | U  | 2026-03-05 10:00:00
+        """
         site.deliver("2026-03-06", members=newer)
     result = site.deliver(
         "2026-03-01",
@@ -601,7 +610,11 @@ def test_an_older_batch_does_not_speak_for_the_instant_at_which_the_open_version
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-02",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | U | 2026-03-01 11:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | U  | 2026-03-01 11:00:00
+        """,
     )
     site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
     assert site.draw("silver.members", *VERSION) == drawn("""
@@ -731,7 +744,11 @@ def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_ho
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | D  | 2026-03-01 12:00:00
+        """,
     )
     site.deliver(
         "2026-03-02",
@@ -750,7 +767,11 @@ def test_a_whole_delivery_says_nothing_new_of_a_key_that_is_open(session: Sessio
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | D  | 2026-03-01 12:00:00
+        """,
     )
     site.deliver(
         "2026-03-02",
@@ -782,7 +803,8 @@ def test_a_whole_delivery_that_lacks_too_much_is_rejected_and_says_so(session: S
     )
     assert result.outcome == Outcome.REJECTED
     assert result.reason == (
-        "rooms: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; deliver it complete, or raise the limit"
+        "rooms: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; "
+        "deliver it complete, or raise the limit"
     )
     assert site.draw("silver.rooms", "room_id", "is_current") == before
 
@@ -805,14 +827,22 @@ def test_news_after_the_open_version_never_look_at_bronze(session: Session, tmp_
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m2 | a | U | 2026-03-01 10:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m2        | a    | U  | 2026-03-01 10:00:00
+        """,
     )
     for file in (site.lake.location("club.bronze.members")).glob("*.parquet"):
         file.unlink()
 
     site.deliver(
         "2026-03-02",
-        members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-02 10:00:00\n m2 | a | D | 2026-03-02 10:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | b    | U  | 2026-03-02 10:00:00
+            m2        | a    | D  | 2026-03-02 10:00:00
+        """,
     )
     assert site.draw("silver.members", "member_id", "tier", "effective_from", "effective_to") == drawn("""
         member_id | tier | effective_from   | effective_to
@@ -919,7 +949,11 @@ def test_the_first_whole_delivery_opens_again_what_one_of_its_rows_deletes(sessi
     site.deliver(
         "2026-03-02",
         snapshot=["members"],
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-02 10:00:00\n m1 | a | D | 2026-03-02 11:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-02 10:00:00
+            m1        | a    | D  | 2026-03-02 11:00:00
+        """,
     )
     assert site.draw("silver.members", "tier", "effective_from", "effective_to") == drawn("""
         tier | effective_from   | effective_to
