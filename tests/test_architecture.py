@@ -1,4 +1,4 @@
-"""Who may import whom, and what stays in one folder: read from the source text, so that no test has to run the code."""
+"""The imports that a folder may have, and the names that stay in one folder, read from the source text alone."""
 
 import ast
 import subprocess

@@ -114,7 +114,7 @@ def test_a_broken_source_is_logged_at_the_start_and_the_others_go_on(tmp_path: P
     assert (event["level"], event["source"]) == ("error", "kiosk")
     assert event["reason"].endswith("kiosk/feeds.py:17: NameError: name 'Sauce' is not defined")
     assert [(o["source"], [f["name"] for f in o["files"]]) for o in zone.orders()] == [("retail", [order])]
-    assert "what kiosk would take is not known, `lakegate check` tells why" in zone.batch("b").reason
+    assert "what kiosk would take is not known, `lakegate check` says why" in zone.batch("b").reason
 
 
 def test_files_of_an_own_source_become_its_batches(tmp_path: Path) -> None:

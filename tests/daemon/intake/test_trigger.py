@@ -1,4 +1,4 @@
-"""What triggers and names say."""
+"""The batch requests that follow from triggers and file names."""
 
 import datetime as dt
 import json

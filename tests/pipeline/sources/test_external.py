@@ -94,7 +94,7 @@ def test_own_sources_come_after_the_shipped_ones(tmp_path: Path) -> None:
     [
         ("stored_as=Scd1())", "stored_as=Scd1()", "kiosk/feeds.py:5: '(' was never closed"),
         ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
-        ("import HIGH", "import NOTHING, HIGH", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
+        ("import Feed", "import NOTHING, Feed", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
         ('key=("stall",)', 'key=("stal",)', "kiosk/feeds.py:5: feed stalls: stal is none of its columns"),
         (
             "quantity INT",

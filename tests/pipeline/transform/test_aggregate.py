@@ -25,10 +25,10 @@ from pipeline.sources.retail.feeds import RETAIL
 
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 
-# ---- totals
+# ---- aggregates
 
 
-def test_totals_follow_rows_that_come_change_move_and_go(session: Session, tmp_path: Path) -> None:
+def test_aggregates_follow_rows_that_come_change_move_and_go(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, TILL)
     columns = ("note", "items", "total", "names", "first_name", "last_name")
     site.deliver(
@@ -193,7 +193,7 @@ SOLD = (
     'enriched=(Enriched(name="sold", upstream="takings", '
     'joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
 )
-SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, LatestJoin, HIGH")
+SOLD = changed(changed(FEEDS, "settings=", SOLD), "import Feed", "import Enriched, LatestJoin, Feed")
 FURTHER = """
 from pipeline.model import aggregate
 
@@ -259,7 +259,7 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
 
 
 @pytest.mark.parametrize("declare", [model.select_rows, model.recompute])
-def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
+def test_only_aggregates_take_per(declare: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
 
         @declare(upstream="takings", grain=("stall",), columns="stall STRING", per=("item",))
@@ -293,7 +293,7 @@ LOUD = changed(
     'key=("stall",), stored_as=Scd1()',
     'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)',
 )
-LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
+LOUD = changed(LOUD, "import Feed", "import Derived, Feed")
 
 
 def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: Session, tmp_path: Path) -> None:
@@ -424,9 +424,7 @@ def _by_what_keys_stand_for(site: Site, name: str, result: Result) -> list[dict[
 
 
 @on_sail
-def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_it(
-    session: Session, tmp_path: Path
-) -> None:
+def test_an_order_that_moves_leaves_no_trace_and_counts_once_with_every_join(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
     site.deliver(
         "2026-03-05",
@@ -549,7 +547,7 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
 
 
 @on_sail
-def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_news(
+def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_incoming_rows(
     session: Session, tmp_path: Path
 ) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
@@ -593,7 +591,7 @@ def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_ne
         day-181     | 2025-09-01      | Lost
         new         | 2026-03-02      | Active
     """)
-    # One is new and three have come of age; who stays what he was is not written again.
+    # One is new and three reached the next stage; a customer who stays in a stage is not written again.
     assert site.written("gold.customer_analytics", older) == 4
     assert site.draw("gold.product_analytics", "product_id", "product_lifecycle") == drawn("""
         product_id | product_lifecycle

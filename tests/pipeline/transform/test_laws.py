@@ -252,10 +252,10 @@ def _deliver_and_compare(site: Site, deliveries: Sequence[Delivery], chance: Ran
         expected = draw(versions(key, batches), *SHOWN)
         if found != expected:
             for d in batches:
-                news = [r.cells for r in d.rows if r.key == key]
+                rows = [r.cells for r in d.rows if r.key == key]
                 note(
                     f"batch date {d.date}, revision {d.revision}{', whole' if d.whole else ''}\n"
-                    + (draw(news, *news[0]) if news else "nothing")
+                    + (draw(rows, *rows[0]) if rows else "nothing")
                 )
         assert found == expected
 
@@ -304,7 +304,7 @@ mixed = st.builds(
 )
 
 
-def test_upserts_sets_and_replacements_do_not_depend_on_the_order_of_arrival_either(
+def test_scd1_append_and_snapshot_do_not_depend_on_the_order_of_arrival_either(
     session: Session, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def holds(batches: list[Mixed], chance: Random) -> None:
@@ -424,7 +424,7 @@ def test_every_record_that_is_read_is_accepted_or_rejected(
 @pytest.mark.parametrize("how", ["the same file", "the rows in another order"])
 def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytest.TempPathFactory, how: str) -> None:
     site = Site(tmp_path_factory.mktemp("law"), session)
-    news = """
+    rows = """
         member_id | tier | op | changed_at
         m1        | a    | U  | 2026-03-01 10:00:00
         m1        | b    | U  | 2026-03-01 11:00:00
@@ -435,7 +435,7 @@ def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytes
         "visits": "member_id | room\n m1 | hall\n m2 | pool",
         "menu": "dish | price\n soup | 3\n pie | 4",
     }
-    site.deliver("2026-03-01", members=news, **others)
+    site.deliver("2026-03-01", members=rows, **others)
     tables = ("members", "prices", "visits", "menu")
     before = {t: draw(site.rows(f"silver.{t}"), *(c.name for c in site.source.feed(t).silver)) for t in tables}
     versions = site.versions()
@@ -445,9 +445,9 @@ def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytes
         return "\n".join([header, *reversed(lines)])
 
     again = (
-        {"members": news, **others}
+        {"members": rows, **others}
         if how == "the same file"
-        else {t: backwards(text) for t, text in {"members": news, **others}.items()}
+        else {t: backwards(text) for t, text in {"members": rows, **others}.items()}
     )
     result = site.attempt("2026-03-01", **again)
     assert result.outcome == (Outcome.DUPLICATE if how == "the same file" else Outcome.PUBLISHED), result.reason

@@ -225,7 +225,7 @@ def test_a_reference_looks_into_batch_and_lake(desk: Site) -> None:
 
 
 @on_sail
-def test_rejected_rows_neither_ask_for_a_partner_nor_are_one(desk: Site) -> None:
+def test_rejected_rows_neither_need_a_referenced_row_nor_are_one(desk: Site) -> None:
     result = desk.deliver(
         DAY, agents="agent\n ann", tickets="ticket_id | agent | minutes\n t1 | ann | -1\n t2 | bob | -1"
     )
