@@ -218,7 +218,7 @@ def test_broken_gold_is_reported_before_any_batch(tmp_path: Path, old: str, new:
 def test_a_feed_without_versions_cannot_be_joined_at_a_point_in_time(tmp_path: Path) -> None:
     join = 'PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_")'
     joined = f'enriched=(Enriched(name="sold", upstream="takings", joins=({join},)),), settings='
-    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
+    feeds = changed(changed(FEEDS, "settings=", joined), "import Feed", "import PointInTimeJoin, Enriched, Feed")
     assert "enriched table sold: stalls has no versions for a PointInTimeJoin; join it with LatestJoin" in load_error(
         kiosk(tmp_path, feeds)
     )
@@ -271,6 +271,6 @@ def test_every_shipped_source_passes_the_checks(source: Source) -> None:
 
 
 def test_reserved_names_are_the_sections_of_the_configuration() -> None:
-    from daemon.config.options import OWN
+    from daemon.config.options import OPTIONS
 
-    assert set(RESERVED_NAMES) == {*OWN, "ops"}
+    assert set(RESERVED_NAMES) == {*OPTIONS, "ops"}

@@ -64,7 +64,9 @@ def test_other_names_other_dates_and_equal_content_are_no_corrections(session: S
         (DAY, "day", "z", PRICE.format(1)),
     ):
         result = site.deliver_named(day, name, members=member(tier), **({"prices": prices} if prices else {}))
-        assert (result.corrections, dict(site.manifest.published_row(result.batch_id).file_revisions)) == ((), {})  # type: ignore[union-attr]
+        row = site.manifest.published_row(result.batch_id)
+        assert row is not None
+        assert (result.corrections, dict(row.file_revisions)) == ((), {})
     assert site.draw("silver.members", "tier", "_batch_date") == drawn("tier | _batch_date\n b | 2026-03-03")
 
 
