@@ -6,17 +6,19 @@ import sys
 import pytest
 from hypothesis import settings
 
-# Nothing here runs long enough in one JVM for Java's second compiler to pay: without it the tests take a fifth less of the processor.
-# Java then keeps a fifth of the usual room for compiled code, and the JVM that all tests of an engine share fills it.
+# No test runs long enough in one JVM for Java's second compiler to pay: without it the tests take a fifth less
+# of the processor. Java then keeps a fifth of the usual memory for compiled code, and the JVM that all tests of an
+# engine share fills it.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m"
 if QUICK_JAVA not in os.environ.get("JAVA_TOOL_OPTIONS", ""):
     os.environ["JAVA_TOOL_OPTIONS"] = f"{os.environ.get('JAVA_TOOL_OPTIONS', '')} {QUICK_JAVA}".strip()
 
-# A test process may have talked to Sail before it starts a worker: gRPC would begin its threads anew in the fork, whose files are closed,
-# and one such start in ten ends by SIGABRT. A daemon of its own never loads gRPC.
+# A test process may have talked to Sail before it starts a worker: gRPC would start its threads again in the fork,
+# whose files are closed, and one such start in ten ends by SIGABRT. The daemon itself never loads gRPC.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
-# Hundreds of processes load our modules: Python compiles them once and keeps the result, whatever the environment says.
+# Hundreds of processes load our modules: Python compiles them once and keeps the result, also where the environment
+# forbids it.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
@@ -29,7 +31,7 @@ settings.load_profile("quick")
 
 @pytest.fixture(autouse=True)
 def no_engine_without_its_marker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keeps every engine from starting that the test's markers do not name, also in the processes that the test starts."""
+    """Keeps engines that the test's markers do not name from starting, also in the processes that the test starts."""
     if request.node.get_closest_marker("spark") is None:
         monkeypatch.setenv(
             "JAVA_TOOL_OPTIONS", "-XX:+ThisTestNeedsTheMarkerSpark"

@@ -1,4 +1,4 @@
-"""Who may import whom, and what stays in one folder: read from the source text, so that no test has to run the code."""
+"""The imports that a folder may have, and the names that stay in one folder, read from the source text alone."""
 
 import ast
 import subprocess
@@ -17,8 +17,9 @@ PROJECT = Path(__file__).parents[1]
 MODULES = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT / package).rglob("*.py"))
 SOURCES = {s.name for s in all_sources()}
 
-# Every folder of the two packages, and every file beside the folders, with what it may import of them. What a folder holds
-# is said by the docstring of its `__init__.py`. `docs/architecture.md` draws its picture from the imports that are there.
+# Every folder of the two packages, and every file beside the folders, with the folders and files that it may import.
+# The docstring of a folder's `__init__.py` describes the folder. The picture in
+# `docs/architecture.md` is drawn from the imports.
 MAY_IMPORT = {
     # the pipeline, from the declarations up to the story of one batch
     "pipeline.errors": "",
@@ -51,7 +52,8 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "finish dispatch intake landing ledger files config observe batch clock text pipeline.contract",
+    "daemon.components": "finish dispatch intake landing ledger files config observe batch clock text"
+    " pipeline.contract",
     "daemon.service": "components landing ledger files config observe batch clock wakeup text pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
     "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
@@ -166,7 +168,7 @@ def test_no_two_folders_need_each_other() -> None:
 def test_no_two_modules_need_each_other(package: str) -> None:
     def needs(path: Path) -> set[str]:
         found = {i.module for i in imports(path) if i.package == package and not i.for_types_only}
-        # The face of a folder names its files: it is no partner in a circle of theirs.
+        # The face of a folder names its files: it is no part of an import cycle among them.
         return found - {package, name_of(path).rpartition(".")[0]}
 
     assert list(

@@ -1,4 +1,4 @@
-"""What the README shows first is short and true; its links, commands and code are tested with those of all pages (tests/docs)."""
+"""The README is short and true. Its links, commands and code are tested with those of all pages (tests/docs)."""
 
 import tomllib
 

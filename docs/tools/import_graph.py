@@ -1,4 +1,4 @@
-"""Reads the import table of the code from its source text: which folder imports which, and the sentence of each folder."""
+"""Reads the import table of the code from its source text: the imports and the sentence of each folder."""
 
 import ast
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ class Part:
 
 @cache
 def parts() -> dict[str, Part]:
-    """Returns every part of both packages by its name, such as `pipeline/lake/lake` or `pipeline/run.py`, with its imports."""
+    """Returns the imports of every part of both packages by its name (`pipeline/lake/lake`, `pipeline/run.py`)."""
     modules = [path for package in PACKAGES for path in sorted((PROJECT / package).rglob("*.py"))]
     beside = {
         package: [p for p in (PROJECT / package).glob("*.py") if not p.name.startswith("__")] for package in PACKAGES

@@ -41,7 +41,7 @@ def read(mermaid: str) -> Chart:
 
 
 def svg(mermaid: str, title: str) -> str:
-    """Returns the chart as an SVG element, rows from top to bottom. Arrows with a label get a number and a line in a list."""
+    """Returns the chart as an SVG element, rows from top to bottom. Labels of arrows become numbers with a list."""
     chart = read(mermaid)
     layers = _layers(chart)
     rows, chains = _rows(chart, layers)

@@ -43,7 +43,10 @@ SQL_TYPES = {
     "date32[day]": "DATE",
 }
 INTERNAL_COLUMNS = (
-    "Columns that begin with `_` are internal: they may change from version to version. These columns of bronze tables stay:",
+    (
+        "Columns that begin with `_` are internal: they may change from version to version."
+        " These columns of bronze tables stay:"
+    ),
     "`_batch_id`, `_batch_date`, `_revision`, `_deleted`, `_source_file`, `_record`, `_raw` and `_extra`.",
 )
 ROWS_OF_OPS = {
@@ -52,7 +55,8 @@ ROWS_OF_OPS = {
     "ops.quarantine": "rejected row, with its reasons, its file and record, and its raw text.",
     "ops.processing_log": "batch, attempt and task, with times and counts.",
     "ops.rejected_keys": "rejected row of a whole delivery: its key, or null where the key cannot be read.",
-    "ops.pair_counts": "change of the number of times that a value occurs in a group. Distinct counts are sums over these rows.",
+    "ops.pair_counts": "change of the number of times that a value occurs in a group."
+    " Distinct counts are sums over these rows.",
 }
 
 
@@ -89,7 +93,10 @@ def commands() -> Iterator[str]:
     yield from (
         "# Commands",
         "",
-        "Every command also takes `--config PATH` and `--trace`. Exit codes: [operate](../how-to/operate.md#exit-codes).",
+        (
+            "Every command also takes `--config PATH` and `--trace`."
+            " Exit codes: [operate](../how-to/operate.md#exit-codes)."
+        ),
     )
     for name, command in sorted(lakegate.commands.items()):
         context = click.Context(command, info_name=f"lakegate {name}")

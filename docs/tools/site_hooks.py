@@ -1,4 +1,4 @@
-"""What MkDocs calls while it builds the site: pictures become SVG, and a page that needs another host fails the build."""
+"""Hooks of MkDocs: pictures become SVG, and a page that needs another host fails the build."""
 
 import re
 import sys

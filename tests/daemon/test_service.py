@@ -32,7 +32,7 @@ def is_up(zone: Zone) -> bool:
     return zone.config.log.path.exists() and bool(zone.log("worker.ready"))
 
 
-def test_a_second_daemon_is_refused_and_told_who_is_there(zone: Zone) -> None:
+def test_a_second_daemon_is_refused_and_learns_who_is_there(zone: Zone) -> None:
     process = zone.start()
     try:
         wait_until(lambda: is_up(zone))
@@ -289,7 +289,9 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_systemd_is_told_that_it_is_ready_alive_and_stopping(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_systemd_learns_that_the_daemon_is_ready_alive_and_stopping(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(zone.root / "notify"))
@@ -308,7 +310,7 @@ def test_systemd_is_told_that_it_is_ready_alive_and_stopping(zone: Zone, monkeyp
     assert (said[0], set(said[1:-1])) == ("READY=1", {"WATCHDOG=1"})
 
 
-def test_a_listener_that_does_not_read_holds_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listener_that_does_not_read_blocks_no_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
@@ -323,17 +325,17 @@ def test_a_listener_that_does_not_read_holds_nobody(tmp_path: Path, monkeypatch:
 def test_a_worker_that_does_not_die_stops_the_feeding_of_the_watchdog(
     zone: Zone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[str] = []
-    monkeypatch.setattr(service, "notify", told.append)
+    notified: list[str] = []
+    monkeypatch.setattr(service, "notify", notified.append)
     with zone.by_hand(HandClock().clock) as daemon:
         daemon._feed_watchdog()  # noqa: SLF001
         daemon.components.worker.is_stuck = True
         daemon._feed_watchdog()  # noqa: SLF001
         daemon.components.worker.is_stuck = False
-    assert told.count("WATCHDOG=1") == 1
+    assert notified.count("WATCHDOG=1") == 1
 
 
-def test_one_event_is_one_line_whatever_a_file_is_called(zone: Zone) -> None:
+def test_one_event_is_one_line_with_every_file_name(zone: Zone) -> None:
     names = [
         "a\n{}.done",
         "b\x1b[31m.done",

@@ -1,4 +1,4 @@
-"""What the pages say is there: links, headings, commands, options, keys, code. And pages that are made from the code are fresh."""
+"""The pages are true: their links, headings, commands, options, keys and code exist. Generated pages are fresh."""
 
 import json
 import re

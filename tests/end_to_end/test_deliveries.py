@@ -185,8 +185,8 @@ def test_sigterm_in_the_middle_of_a_batch_hands_it_back_and_the_next_run_publish
         time.sleep(0.05)
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(60) == 0
-    handed_back = zone.batches()[0]
-    assert handed_back["state"] in ("READY", "PUBLISHED", "ARCHIVED")
+    requeued = zone.batches()[0]
+    assert requeued["state"] in ("READY", "PUBLISHED", "ARCHIVED")
     zone.lakegate("run", "--once")
     assert [(b["state"], b["attempts"]) for b in zone.batches()] == [("ARCHIVED", 1)]
     assert len(zone.manifest()) == 1

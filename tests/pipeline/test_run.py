@@ -1,4 +1,4 @@
-"""One batch from work order to result: duplicates, other people's commits, failures and their undoing, changed definitions."""
+"""One batch from work order to result: duplicates, external commits, failures and their undo, changed definitions."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,11 +197,11 @@ def test_every_task_and_every_stage_is_on_record_with_its_own_start_and_end(site
         )
 
 
-# ---- other people's commits
+# ---- external commits
 
 
 def meddle(site: Site, table: str) -> None:
-    """Somebody else empties a table."""
+    """Empties a table, as another program may do."""
     DeltaTable(site.lake.location(table)).delete()
 
 
@@ -213,7 +213,7 @@ def meddle(site: Site, table: str) -> None:
         pytest.param(adopt, "note | items | total\n 1 | 1 | 1.5\n 2 | 2 | 3\n 3 | 1 | 3", id="adopted"),
     ],
 )
-def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides(
+def test_an_external_commit_fails_the_batches_of_its_source_until_adopt_or_restore(
     site: Site, then: Any, expected: str
 ) -> None:
     site.deliver("2026-03-01", prices=PRICES)
@@ -223,13 +223,14 @@ def test_a_foreign_commit_fails_the_batches_of_its_source_until_somebody_decides
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
     assert result.reason.startswith("till.silver.prices has version 2 (DELETE, ")
     assert result.reason.endswith(
-        ") that no batch published; `lakegate adopt till.silver.prices` publishes it, `lakegate restore till.silver.prices` undoes it; then retry the batch"
+        ") that no batch published; `lakegate adopt till.silver.prices` publishes it, "
+        "`lakegate restore till.silver.prices` undoes it; then retry the batch"
     )
     assert site.lake.version("till.silver.prices") == 2  # theirs is not undone
 
     then(site.settings, "till.silver.prices")
     site.deliver("2026-03-02", prices=MORE)
-    # Who adopts an emptied table has its rows gone from silver, while gold, which goes by difference, keeps what it was told.
+    # After `adopt` of an emptied table its rows are gone from silver. Gold is kept by difference and keeps them.
     assert site.draw("gold.takings", "note", "items", "total") == drawn(expected)
 
 
@@ -348,7 +349,7 @@ takings = replace(factories_source_club.takings, checks=())
 
 
 def changed(site: Site, source: Source, day: str) -> list[str]:
-    """What a batch under this source says has another definition than the newest one published."""
+    """Returns the tables that a batch under this source reports as changed since the newest published definition."""
     site.progress.clear()
     assert site.run(site.order(day, prices=f"item | price\n {day} | 1"), source=source).outcome == Outcome.PUBLISHED
     said = [p for p in site.progress if p.event == "definition.changed"]
@@ -369,7 +370,7 @@ def test_a_changed_definition_is_named_by_its_table_once(site: Site) -> None:
 
 
 def older(site: Site, source: Source | None = None) -> dict[str, str]:
-    """What the manifest says of tables that do not follow the definitions of now alone."""
+    """Returns the tables of the manifest with rows that follow an older definition."""
     newest, declared = site.manifest.newest(site.source.name, "batch"), source or site.source
     assert newest is not None
     return outdated_tables(newest.fingerprint, declared, fingerprint(declared, {}))
@@ -398,7 +399,7 @@ def test_a_change_under_which_no_row_was_written_can_be_taken_back(site: Site) -
     site.deliver("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
     kept = replace(TILL, feeds=(prices, replace(visits, stored_as=Scd1())))
     assert changed(site, kept, "2026-03-02") == ["till.silver.visits"]
-    assert changed(site, kept, "2026-03-03") == []  # told once, though no row follows it
+    assert changed(site, kept, "2026-03-03") == []  # reported once, though no row follows it
     assert older(site, kept) == {"till.silver.visits": CHANGED}
     assert changed(site, TILL, "2026-03-04") == ["till.silver.visits"]
     assert changed(site, TILL, "2026-03-05") == []
@@ -435,10 +436,10 @@ def test_tables_that_are_computed_whole_and_empty_ones_are_never_mixed(session: 
 
 def test_what_is_no_content_of_a_table_is_no_part_of_its_definition() -> None:
     prices, visits = TILL.feeds
-    told = replace(prices, description="Of the till.", csv=Csv(delimiter=";"), aliases={"price": "Preis"})
-    assert fingerprint(replace(TILL, feeds=(told, visits)), {}) == fingerprint(TILL, {})
+    described = replace(prices, description="Of the till.", csv=Csv(delimiter=";"), aliases={"price": "Preis"})
+    assert fingerprint(replace(TILL, feeds=(described, visits)), {}) == fingerprint(TILL, {})
     ruled = replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL"),))
-    also = replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL", description="Else nobody pays."),))
+    also = replace(prices, rules=(Rule("price_is_known", "price IS NOT NULL", description="Else a sale is free."),))
     assert fingerprint(replace(TILL, feeds=(ruled, visits)), {}) == fingerprint(replace(TILL, feeds=(also, visits)), {})
     assert fingerprint(replace(TILL, feeds=(ruled, visits)), {}) != fingerprint(TILL, {})
 

@@ -1,4 +1,4 @@
-"""How many cases a run draws: `make test` some, `make test-all` more."""
+"""The number of cases that a run draws: `make test` some, `make test-all` more."""
 
 from hypothesis import settings
 

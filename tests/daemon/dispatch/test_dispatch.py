@@ -1,4 +1,4 @@
-"""What the worker is given, and what follows from what it says, or does not say."""
+"""The orders that a worker gets, and the daemon's reaction to its answers, also where it does not answer."""
 
 import json
 import subprocess
@@ -68,7 +68,7 @@ def test_a_batch_in_back_off_holds_back_younger_ones_of_its_source_alone(tmp_pat
     ]
 
 
-def test_a_failed_batch_holds_back_nobody(zone: Zone) -> None:
+def test_a_failed_batch_holds_back_no_other(zone: Zone) -> None:
     zone.deliver("bad", "break a foreign commit\n", date="2026-03-01")
     zone.deliver("good", "ok\n", date="2026-03-02")
     assert zone.once() == 1
@@ -118,7 +118,7 @@ def test_one_death_is_forgiven(zone: Zone) -> None:
     assert (zone.batches()[0].attempts, zone.batches()[0].worker_crashes) == (2, 1)
 
 
-def test_a_worker_that_retires_makes_room_for_the_next_and_nobody_is_alarmed(zone: Zone) -> None:
+def test_a_worker_that_is_recycled_makes_room_for_the_next_without_an_alert(zone: Zone) -> None:
     zone.deliver("1", "retire\n", date="2026-03-01")
     zone.deliver("2", "ok\n", date="2026-03-02")
     assert zone.once() == 0
@@ -173,7 +173,7 @@ PATIENT = (sys.executable, "-m", "pipeline", "--lock-seconds", "0.1")
 
 @contextmanager
 def busy(lake: Path) -> Iterator[int]:
-    """Another process holds the lake's lock; tells its number."""
+    """Yields the id of another process that holds the lake's lock."""
     lake.mkdir(exist_ok=True)
     command = ["flock", lake / ".lock", "sh", "-c", "echo; read _"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -283,25 +283,25 @@ def test_what_was_published_when_the_daemon_died_is_recognised(zone: Zone) -> No
 
 def test_the_command_for_published_batches_gets_the_task_values_on_stdin(tmp_path: Path) -> None:
     script = tmp_path / "next.sh"
-    script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/told.jsonl\n")
+    script.write_text(f"#!/bin/sh\ncat >> {tmp_path}/task_values.jsonl\n")
     script.chmod(0o755)
     zone = Zone(
         tmp_path, dispatch={"on_published": [str(script)], "timeout_seconds": 20, "poison_after": 2, "stop_seconds": 2}
     )
     zone.deliver("1")
     assert zone.once() == 0
-    told = json.loads((tmp_path / "told.jsonl").read_text())
-    assert (told["batch_id"], told["total_orders"], told["validation_status"]) == (
+    values = json.loads((tmp_path / "task_values.jsonl").read_text())
+    assert (values["batch_id"], values["total_orders"], values["validation_status"]) == (
         zone.batches()[0].batch_id,
         "3",
         "PASS",
     )
     assert len(zone.log("on_published.finished")) == 1
     assert zone.once() == 0
-    assert len((tmp_path / "told.jsonl").read_text().splitlines()) == 1
+    assert len((tmp_path / "task_values.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_command_that_fails_is_told_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_command_that_fails_is_logged_and_changes_nothing(tmp_path: Path) -> None:
     zone = Zone(
         tmp_path,
         dispatch={
@@ -318,7 +318,7 @@ def test_a_command_that_fails_is_told_and_changes_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("command", [["true", "a\0b"], ["a\0b"], ["no such program"], [str(Path(__file__))]])
-def test_a_command_that_cannot_be_started_is_told_and_holds_nothing(tmp_path: Path, command: list[str]) -> None:
+def test_a_command_that_cannot_be_started_is_logged_and_holds_nothing(tmp_path: Path, command: list[str]) -> None:
     zone = Zone(tmp_path, dispatch={"on_published": command, "stop_seconds": 2})
     zone.deliver("1")
     zone.deliver("2", "ok\n2\n")

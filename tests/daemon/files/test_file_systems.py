@@ -1,4 +1,4 @@
-"""Which file system a path lies on, and which promises that file system keeps."""
+"""The file system of a path, and the promises that it keeps."""
 
 from pathlib import Path
 

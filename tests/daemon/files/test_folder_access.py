@@ -1,4 +1,4 @@
-"""What a hostile or careless user of the machine can do where producers may write: nothing, and people hear of it."""
+"""Users of the machine who may write where producers write: they change no batch, and the log names each attempt."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def daemon(zone: Zone, hand: HandClock) -> Iterator[Service]:
 
 def settle(daemon: Service, hand: HandClock) -> None:
     for _ in range(3):
-        daemon._tick_safely()  # noqa: SLF001 - as the loop does it: what goes wrong is told
+        daemon._tick_safely()  # noqa: SLF001 - as the loop does it: errors are logged
         hand.pass_(0.2)
 
 
@@ -110,7 +110,7 @@ def test_a_trigger_folder_of_another_user_is_refused(zone: Zone, daemon: Service
     settle(daemon, hand)
     assert (zone.batches(), len(troubles(zone))) == ([], 1)
     assert f"{zone.trigger} belongs to user {NOBODY}" in troubles(zone)[0]
-    os.chown(zone.landing, NOBODY, -1)  # whose landing folder it is may have triggers of his own
+    os.chown(zone.landing, NOBODY, -1)  # the owner of the landing folder may own triggers
     settle(daemon, hand)
     assert zone.batch("1").files
 
@@ -409,7 +409,7 @@ def test_a_file_that_only_got_another_name_is_archived_as_it_is(zone: Zone) -> N
     assert receipt(zone)["files"][0]["sha256"] == zone.batches()[0].files[0].sha256
 
 
-def test_a_changed_file_that_a_kill_left_set_aside_is_still_told(zone: Zone) -> None:
+def test_a_changed_file_that_a_kill_left_set_aside_is_still_logged(zone: Zone) -> None:
     claimed = published(zone)
     [batch] = zone.batches()
     aside = zone.root / "rejected" / batch.batch_id / f"{batch.files[0].claim_name}.changed"
@@ -443,7 +443,7 @@ def test_a_file_that_a_kill_left_archived_beside_another_of_its_name_is_found(zo
     assert zone.everything()[b"ok\n"] == 1
 
 
-def test_a_rejected_batch_tells_a_changed_file_from_a_claimed_one(zone: Zone, hand: HandClock) -> None:
+def test_a_rejected_batch_separates_a_changed_file_from_a_claimed_one(zone: Zone, hand: HandClock) -> None:
     zone.deliver("1", "break oops\n")
     zone.once()
     [batch] = zone.batches()
@@ -510,7 +510,7 @@ def findings(site: Site, subject: str) -> list[tuple[str, str]]:
     return [(f.verdict, f.sentence) for f in check(site.config, os.environ) if f.subject == subject]
 
 
-def test_check_tells_a_zone_that_every_user_may_write_to(tmp_path: Path) -> None:
+def test_check_reports_a_zone_that_every_user_may_write_to(tmp_path: Path) -> None:
     site = Site(tmp_path, '[spark]\nengine = "sail"\n')
     (tmp_path / "landing" / "trigger").mkdir(parents=True)
     assert [v for v, _ in findings(site, "landing")] == [OK]
@@ -521,7 +521,7 @@ def test_check_tells_a_zone_that_every_user_may_write_to(tmp_path: Path) -> None
     assert (verdict, "as [landing] allow_world_writable allows" in says) == (NOTE, True)
 
 
-def test_check_tells_a_link_where_the_daemon_follows_none_and_what_lies_in_the_landing_folder(tmp_path: Path) -> None:
+def test_check_reports_links_that_the_daemon_refuses_and_state_in_the_landing_folder(tmp_path: Path) -> None:
     site = Site(tmp_path, '[spark]\nengine = "sail"\n[ledger]\npath = "landing/state/ledger.sqlite"\n')
     (tmp_path / "landing").mkdir()
     (tmp_path / "outside").mkdir()
@@ -571,7 +571,7 @@ def test_a_move_that_a_kill_interrupted_is_durable_before_the_ledger_says_claime
     hand: HandClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The file stands in the claim already, and nobody knows whether its folder does on the disk."""
+    """The file is in the claim already, but its folder may not be written to the disk yet."""
     zone.put("orders_1.csv")
     zone.land("1", "orders_1.csv", "customers_1.csv")
     with zone.by_hand(hand.clock) as daemon:
@@ -592,7 +592,7 @@ def test_a_move_that_a_kill_interrupted_is_durable_before_the_ledger_says_claime
     assert {inode, zone.config.landing.claim_path.stat().st_ino} <= set(synced)
 
 
-def test_an_error_of_the_disk_is_told_and_nothing_counts_as_claimed(
+def test_an_error_of_the_disk_is_logged_and_nothing_counts_as_claimed(
     zone: Zone,
     daemon: Service,
     hand: HandClock,
@@ -659,8 +659,8 @@ def test_a_lock_file_that_is_not_the_daemons_own_ends_a_run_with_78(zone: Zone, 
     says = f"{lock} is {'a symbolic link' if kind == 'link' else 'not a plain file'}"
     assert (done.returncode, zone.log("daemon.start_failed")[0]["reason"].startswith(says)) == (78, True)
     if has_reader:
-        with os.fdopen(read) as told:
-            assert told.read().startswith(says)
+        with os.fdopen(read) as stderr:
+            assert stderr.read().startswith(says)
     assert victim.read_text() == "all that is known"
 
 

@@ -1,4 +1,4 @@
-"""Where files end."""
+"""The folders in which files end."""
 
 import json
 import shutil
@@ -142,12 +142,12 @@ def test_a_file_that_is_in_the_way_is_not_replaced(zone: Zone, tmp_path: Path) -
     [batch] = zone.batches()
     place = tmp_path / "rejected" / batch.batch_id
     place.mkdir(parents=True)
-    (place / "orders_1.csv").write_text("somebody else's")
+    (place / "orders_1.csv").write_text("another file's")
     with zone.by_hand(hand.clock) as daemon:
         daemon.ledger.abandon(batch.batch_id)
         daemon.tick()
     assert ((place / "orders_1.csv").read_text(), (place / "orders_1.csv.2").read_text()) == (
-        "somebody else's",
+        "another file's",
         "break oops\n",
     )
 

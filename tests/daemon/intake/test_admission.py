@@ -438,7 +438,7 @@ def test_an_unforeseen_error_about_one_data_file_sets_it_aside(
 
 def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
     with zone.by_hand((hand := HandClock()).clock) as daemon:
-        take, put_away = daemon.components.claim.take, daemon.components.archive._archive  # noqa: SLF001
+        take, archive = daemon.components.claim.take, daemon.components.archive._archive  # noqa: SLF001
 
         def failing(real: object) -> object:
             def call(batch: Batch, *rest: object) -> object:
@@ -449,7 +449,7 @@ def test_an_unforeseen_error_of_one_batch_holds_no_other(zone: Zone, monkeypatch
             return call
 
         monkeypatch.setattr(daemon.components.claim, "take", failing(take))
-        monkeypatch.setattr(daemon.components.archive, "_archive", failing(put_away))
+        monkeypatch.setattr(daemon.components.archive, "_archive", failing(archive))
         zone.deliver("poison", "odd\n")
         zone.deliver("good", "ok\n")
         for _ in range(4):
@@ -538,7 +538,7 @@ def test_a_mount_that_does_not_answer_holds_no_batch(tmp_path: Path, owner: int,
 
 
 def test_a_folder_whose_entries_cannot_be_looked_at_is_not_taken_for_empty(zone: Zone) -> None:
-    """Who may list a folder and not enter it sees names alone: none of its files is missing."""
+    """A daemon that may list a folder but not enter it sees only names: none of its files is missing."""
     zone.land("1", "orders_1.csv")
     zone.put("orders_1.csv")
     zone.landing.chmod(0o444)

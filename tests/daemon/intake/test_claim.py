@@ -1,4 +1,4 @@
-"""Which files are taken, when, and how safely."""
+"""The claim of files: which files, when, and how safely."""
 
 import datetime as dt
 import fcntl
@@ -76,7 +76,7 @@ def test_a_batch_waits_until_every_file_has_settled(zone: Zone, daemon: Service,
     assert zone.batches()[0].state != State.WAITING
 
 
-def test_a_file_that_somebody_holds_open_for_writing_is_not_taken(zone: Zone, daemon: Service, hand: HandClock) -> None:
+def test_a_file_that_is_open_for_writing_is_not_taken(zone: Zone, daemon: Service, hand: HandClock) -> None:
     zone.land("slow", "orders_1.csv")
     with zone.put("orders_1.csv", "half").open("a") as writer:
         settle(daemon, hand)
@@ -117,7 +117,7 @@ def test_missing_files_reject_the_batch_in_time_and_those_that_came_stay(
     assert zone.files("rejected") == [f"{gap.batch_id}/gap.json", f"{gap.batch_id}/reason.json"]
 
 
-def test_two_triggers_for_one_file_the_first_gets_it_and_the_second_is_told(
+def test_of_two_triggers_for_one_file_the_first_gets_it_and_the_second_is_refused(
     zone: Zone, daemon: Service, hand: HandClock
 ) -> None:
     zone.deliver("1")

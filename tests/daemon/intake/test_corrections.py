@@ -1,4 +1,4 @@
-"""A file that comes again for its date under its name with other content: the ledger numbers it, the worker is told."""
+"""A file that comes again for its date with other content: the ledger numbers it, and the worker gets the number."""
 
 from pathlib import Path
 
@@ -126,9 +126,12 @@ def test_the_story_shows_ties_first_and_says_what_to_do(zone: Zone) -> None:
     lines = story(batch, ledger, zone.config)
     ledger.close()
     assert len(lines) <= 12
-    told = "\n".join(lines)
-    assert told.index("events_of_one_instant_agree") < told.index("order_has_customer")
-    assert "2 of 10 break orders.events_of_one_instant_agree (HIGH WARN): O1,99.00" in told
-    assert "send the right rows again, or with `revision`" in told
-    again = f"{NAME}: came before with other content (batch 20260302T090000-000001), so taken for a correction, revision 1: its rows win"
-    assert again in told
+    text = "\n".join(lines)
+    assert text.index("events_of_one_instant_agree") < text.index("order_has_customer")
+    assert "2 of 10 break orders.events_of_one_instant_agree (HIGH WARN): O1,99.00" in text
+    assert "send the right rows again, or with `revision`" in text
+    again = (
+        f"{NAME}: came before with other content (batch 20260302T090000-000001), so taken for a correction, "
+        "revision 1: its rows win"
+    )
+    assert again in text

@@ -68,8 +68,12 @@ def test_a_packed_file_is_archived_as_it_came_with_both_hashes_in_its_receipt(zo
     assert zone.once() == 0
     [file] = document(zone, "receipt.json")["files"]
     assert {k: file[k] for k in ("name", "sha256", "bytes", "packed_sha256", "packed_bytes")} == {
-        "name": name, "sha256": IDENTITY, "bytes": len(HOLDS), "packed_sha256": hashlib.sha256(sent).hexdigest(), "packed_bytes": len(sent),
-    }  # fmt: skip
+        "name": name,
+        "sha256": IDENTITY,
+        "bytes": len(HOLDS),
+        "packed_sha256": hashlib.sha256(sent).hexdigest(),
+        "packed_bytes": len(sent),
+    }
     [order] = zone.orders()
     assert [(f["name"], f["feed"], f["sha256"], f["bytes"]) for f in order["files"]] == [
         (name, "orders", IDENTITY, len(HOLDS))

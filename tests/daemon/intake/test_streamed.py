@@ -57,8 +57,11 @@ def test_a_trigger_may_still_name_a_streamed_file(tmp_path: Path) -> None:
     assert [(b.trigger, str(b.state)) for b in zone.batches()] == [("day.json", "ARCHIVED")]
 
 
-def test_an_engine_that_cannot_stream_is_told_in_one_line(tmp_path: Path) -> None:
+def test_an_engine_that_cannot_stream_is_refused_in_one_line(tmp_path: Path) -> None:
     zone = Zone(tmp_path, clickstream={"stream": True})
-    told = r'\[clickstream\] stream = true needs the engine spark, and this is sail; set \[spark\] engine = "spark", or stream = false'
-    with pytest.raises(ConfigError, match=told):
+    sentence = (
+        r"\[clickstream\] stream = true needs the engine spark, and this is sail; "
+        r'set \[spark\] engine = "spark", or stream = false'
+    )
+    with pytest.raises(ConfigError, match=sentence):
         load_config(zone.root / "config.toml", {"LAKEGATE_SPARK__ENGINE": "sail"})

@@ -1,4 +1,4 @@
-"""What triggers and names say."""
+"""The batch requests that follow from triggers and file names."""
 
 import datetime as dt
 import json
@@ -141,7 +141,10 @@ def test_a_hostile_or_wrong_trigger_is_refused_with_one_sentence_that_names_what
         (["Orders_1.csv"], "matches no feed"),
         (
             ["orders_1.zip"],
-            "orders_1.zip matches no feed; feeds take orders_*.csv, customers_*.csv, people*.csv, *_people.csv; a packed file has its ending behind",
+            (
+                "orders_1.zip matches no feed; feeds take orders_*.csv, customers_*.csv, people*.csv, *_people.csv; "
+                "a packed file has its ending behind"
+            ),
         ),
         (["orders_1.csv.gz.gz"], "matches no feed"),
     ],

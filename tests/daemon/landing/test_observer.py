@@ -24,8 +24,8 @@ class Setting:
         self.trigger.mkdir(parents=True)
         (self.landing / ".claim").mkdir()
         self.hand, self.wake = HandClock(), threading.Event()
-        self.told: list[str] = []
-        log = Log(None, stderr=False, on_event=lambda e: self.told.append(e["event"]))
+        self.events: list[str] = []
+        log = Log(None, stderr=False, on_event=lambda e: self.events.append(e["event"]))
         clock = Clock(monotonic=lambda: self.hand.seconds)
         self.watch = FolderObserver(
             (self.landing, self.trigger), (self.landing / ".claim",), wake=self.wake, clock=clock, log=log
@@ -53,7 +53,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
     made.watch.stop()
 
 
-def test_whatever_arrives_wakes_and_what_is_our_own_does_not(setting: Setting) -> None:
+def test_every_arrival_wakes_and_the_daemons_own_files_do_not(setting: Setting) -> None:
     setting.watch.check()
     assert setting.woken_by((setting.trigger / "a.done").touch)
     assert setting.woken_by(
@@ -64,23 +64,23 @@ def test_whatever_arrives_wakes_and_what_is_our_own_does_not(setting: Setting) -
     assert not setting.woken_by(lambda: (setting.landing / ".lakegate-daemon.json").write_text("x"))
 
 
-def test_the_canary_is_seen_and_disturbs_nobody(setting: Setting) -> None:
+def test_the_canary_is_seen_and_wakes_nothing(setting: Setting) -> None:
     setting.watch.check()
     setting.wake.clear()
     assert setting.canary_comes()
     setting.watch.check()
     assert not setting.wake.is_set()
-    assert setting.told == ["observer.started"]
+    assert setting.events == ["observer.started"]
     setting.watch.stop()
     assert left(setting) == []
 
 
 def left(setting: Setting) -> list[str]:
-    """What lies in the landing folder and was not there before."""
+    """Returns the names that the test did not put into the landing folder."""
     return sorted(p.name for p in setting.landing.iterdir() if p.name not in ("trigger", ".claim"))
 
 
-def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Setting) -> None:
+def test_no_canary_is_left_in_a_folder_whether_it_was_seen_or_not(setting: Setting) -> None:
     setting.watch.check()
     assert setting.canary_comes()
     assert left(setting) == []
@@ -90,7 +90,7 @@ def test_no_canary_is_left_in_a_folder_whether_it_was_heard_or_not(setting: Sett
     setting.watch.check()
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.watch.check()
-    assert setting.told == ["observer.started", "observer.restarted"]
+    assert setting.events == ["observer.started", "observer.restarted"]
     assert left(setting) == []
 
 
@@ -100,7 +100,7 @@ def test_canaries_that_a_kill_left_are_removed_and_nothing_else(setting: Setting
     names = [f".lakegate-{n:016x}" for n in range(7)]
     for name in (*names[:2], ".lakegate-daemon", f"{names[0]}0", names[0].removeprefix("."), f".lakegate-{'A' * 16}"):
         (setting.landing / name).touch()
-    (setting.landing / names[2]).write_text("somebody's")
+    (setting.landing / names[2]).write_text("a user's")
     (setting.landing / names[3]).symlink_to(victim)
     (setting.landing / names[4]).mkdir()
     os.mkfifo(setting.landing / names[5])
@@ -157,13 +157,13 @@ def test_an_observer_that_went_deaf_is_rebuilt_and_says_so(setting: Setting) -> 
     setting.hand.pass_(CANARY_LATE_SECONDS + 1)
     setting.wake.clear()
     setting.watch.check()
-    assert setting.told == ["observer.started", "observer.restarted"]
-    assert setting.wake.is_set()  # what came while it was deaf
+    assert setting.events == ["observer.started", "observer.restarted"]
+    assert setting.wake.is_set()  # for the files that came while the observer saw nothing
     assert setting.woken_by((setting.trigger / "b.done").touch)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_where_even_a_new_observer_hears_nothing_the_folders_are_polled(
+def test_where_even_a_new_observer_sees_nothing_the_folders_are_polled(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:

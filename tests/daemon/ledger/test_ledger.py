@@ -32,13 +32,13 @@ def received(ledger: Ledger, *names: str, **columns: object) -> Batch:
     return ledger.receive(ledger.new_id(), trigger="t.json", files=files, source="retail", **columns)  # type: ignore[arg-type]
 
 
-def test_every_change_of_state_is_row_history_and_news(path: Path) -> None:
-    news = []
-    ledger = Ledger.open(path, HandClock().clock, lambda event, batch: news.append((event, batch.state)))
+def test_every_change_of_state_is_row_history_and_event(path: Path) -> None:
+    changes = []
+    ledger = Ledger.open(path, HandClock().clock, lambda event, batch: changes.append((event, batch.state)))
     batch = received(ledger)
     ledger.move(batch.batch_id, State.READY, "batch.ready", identity="abc")
     ledger.move(batch.batch_id, State.FAILED, "batch.failed", "it broke\nbadly")
-    assert news == [("batch.received", "WAITING"), ("batch.ready", "READY"), ("batch.failed", "FAILED")]
+    assert changes == [("batch.received", "WAITING"), ("batch.ready", "READY"), ("batch.failed", "FAILED")]
     assert [(h["event"], h["state"], h["reason"]) for h in ledger.history(batch.batch_id)] == [
         ("batch.received", "WAITING", ""),
         ("batch.ready", "READY", ""),

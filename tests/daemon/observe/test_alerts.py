@@ -68,29 +68,29 @@ def test_a_daemon_that_cannot_start_until_a_person_acts_sends_a_mail(tmp_path: P
     assert "was written by a newer Lakegate" in str(mail)
 
 
-def test_an_alert_that_fails_is_told_and_delays_nothing() -> None:
-    told: list[dict[str, Any]] = []
+def test_an_alert_that_fails_is_logged_and_delays_nothing() -> None:
+    events: list[dict[str, Any]] = []
     alerts = Alerts(
         ["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com", "no address"],
-        Log(None, stderr=False, on_event=told.append),
+        Log(None, stderr=False, on_event=events.append),
     )
     began = time.monotonic()
     alerts.send("title", "body")
     assert time.monotonic() - began < 0.1
     wait_until(alerts.is_idle)
-    assert {e["event"] for e in told} == {"alert.failed"}
+    assert {e["event"] for e in events} == {"alert.failed"}
 
 
-def test_an_alert_that_nobody_takes_before_the_daemon_ends_is_told() -> None:
-    told: list[dict[str, Any]] = []
+def test_an_alert_that_no_service_takes_before_the_daemon_ends_is_logged() -> None:
+    events: list[dict[str, Any]] = []
     with socket.create_server(("127.0.0.1", 0)) as mute:  # it accepts and never says a word
         alerts = Alerts(
             [f"mailto://127.0.0.1:{mute.getsockname()[1]}?from=a@example.com&to=b@example.com"],
-            Log(None, stderr=False, on_event=told.append),
+            Log(None, stderr=False, on_event=events.append),
         )
         alerts.send("Lakegate: FAILED retail", "body")
         alerts.finish(0.1)
-    assert [(e["event"], e["title"], e["reason"]) for e in told] == [
+    assert [(e["event"], e["title"], e["reason"]) for e in events] == [
         ("alert.failed", "Lakegate: FAILED retail", "the daemon ended before a service had taken it")
     ]
 

@@ -43,8 +43,8 @@ def test_a_stack_trace_goes_to_the_file_and_not_to_the_terminal(
         "attempt.error", reason="OSError: no room", trace="Traceback (most recent call last): ..."
     )
     assert lines(tmp_path / "a.jsonl")[0]["trace"] == "Traceback (most recent call last): ..."
-    told = capfd.readouterr().err
-    assert ("no room" in told, "Traceback" in told) == (True, False)
+    printed = capfd.readouterr().err
+    assert ("no room" in printed, "Traceback" in printed) == (True, False)
 
 
 def test_quiet_levels_are_left_out(tmp_path: Path) -> None:
@@ -101,18 +101,18 @@ def test_a_listener_that_is_gone_stops_nothing(tmp_path: Path, kind: str) -> Non
         os.close(read)
     tries: list[str] = []
 
-    def tell(event: dict[str, object]) -> None:
+    def print_event(event: dict[str, object]) -> None:
         tries.append(str(event["event"]))
         os.write(written, b"a line\n")
 
-    log = Log(tmp_path / "a.jsonl", stderr=False, on_event=tell)
+    log = Log(tmp_path / "a.jsonl", stderr=False, on_event=print_event)
     for _ in range(3):
         log.info("batch.ready")
     os.close(written)
     assert ([e["event"] for e in lines(tmp_path / "a.jsonl")], tries) == (["batch.ready"] * 3, ["batch.ready"])
 
 
-def test_whoever_listens_gets_each_event(tmp_path: Path) -> None:
+def test_every_listener_gets_each_event(tmp_path: Path) -> None:
     seen: list[dict[str, object]] = []
     Log(None, stderr=False, on_event=seen.append).info("batch.ready", batch_id="b")
     assert [(e["event"], e["batch_id"]) for e in seen] == [("batch.ready", "b")]

@@ -201,9 +201,9 @@ def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_
     zone = Zone(tmp_path)
     for start in range(380, 402, 3):
         said = f"print('x' * {start} + '{SECRET}', file=sys.stderr)"
-        [told] = run_trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
-        assert "; at last: xxx" in str(told)
-        assert HALF not in str(told)
+        [verdict] = run_trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
+        assert "; at last: xxx" in str(verdict)
+        assert HALF not in str(verdict)
 
 
 def test_what_a_worker_says_reaches_ledger_and_log_without_secrets(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_command_that_shows_its_environment_shows_no_secret_in_the_log(
     assert SECRET not in zone.config.log.path.read_text()
 
 
-def test_a_command_that_takes_too_long_is_told_without_its_arguments(
+def test_a_command_that_takes_too_long_is_logged_without_its_arguments(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -260,14 +260,14 @@ def test_an_exception_of_the_alert_library_shows_no_secret(
         raise RuntimeError(f"cannot reach {self[0].url(privacy=False)}, {ADDRESS}")
 
     monkeypatch.setattr(apprise.Apprise, "notify", notify)
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     secrets = secrets_of(Settings(lake_path="lake"), [ADDRESS])
-    log = Log(tmp_path / "log", stderr=True, on_event=told.append, secrets=secrets)
+    log = Log(tmp_path / "log", stderr=True, on_event=events.append, secrets=secrets)
     alerts = Alerts([ADDRESS], log)
     alerts.send("title", "body")
     wait_until(alerts.is_idle)
-    assert told[0]["reason"].startswith("RuntimeError: cannot reach mailto://")
-    assert SECRET not in told[0]["reason"] + (tmp_path / "log").read_text() + capfd.readouterr().err
+    assert events[0]["reason"].startswith("RuntimeError: cannot reach mailto://")
+    assert SECRET not in events[0]["reason"] + (tmp_path / "log").read_text() + capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Pat
 # ---- commits of other programs
 
 
-def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_do(path: Path) -> None:
+def test_an_external_commit_stops_the_source_with_table_version_and_what_to_do(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
     with pytest.raises(ExternalCommit) as refused:
@@ -313,7 +313,7 @@ def test_somebody_elses_commit_stops_the_source_with_table_version_and_what_to_d
     assert not any((path / "_journal").iterdir())
 
 
-def test_adopt_publishes_somebody_elses_commit(path: Path) -> None:
+def test_adopt_publishes_an_external_commit(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
     answer = adopt(Settings(lake_path=str(path)), SILVER)
@@ -324,7 +324,7 @@ def test_adopt_publishes_somebody_elses_commit(path: Path) -> None:
     assert [k for _, k in kinds(path)] == ["batch", "maintenance", "batch"]
 
 
-def test_restore_undoes_somebody_elses_commit(path: Path) -> None:
+def test_restore_undoes_an_external_commit(path: Path) -> None:
     publish(path, "b1")
     before = state(path)
     delete_everything(path, SILVER)
@@ -395,7 +395,7 @@ def test_a_commit_on_top_of_ours_is_kept_and_cannot_be_adopted_with_half_a_batch
     assert totals(path) == 20
 
 
-def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_somebody_elses_commit(path: Path) -> None:
+def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_an_external_commit(path: Path) -> None:
     publish(path, "b1")
     version = delete_everything(path, SILVER)
     lake, batch = Lake(path), order(path, "b2")
@@ -405,7 +405,7 @@ def test_a_verdict_can_be_recorded_while_a_table_of_the_source_holds_somebody_el
     assert lake.version(SILVER) == version
 
 
-def test_a_table_that_somebody_else_made_before_the_first_batch_is_not_taken(path: Path) -> None:
+def test_a_table_that_another_program_made_before_the_first_batch_is_not_taken(path: Path) -> None:
     write_deltalake(str(path / "shop" / "silver" / "orders"), pa.table({"order_id": ["theirs"]}))
     with pytest.raises(ExternalCommit, match=rf"{SILVER} holds rows, but no batch made it: move its folder"):
         publish(path, "b1")
@@ -533,7 +533,7 @@ def test_a_link_in_the_place_of_the_lakes_lock_is_not_written_through(path: Path
     assert victim.read_text() == "all that is known"
 
 
-def test_locks_are_held_by_whoever_inherits_them(path: Path) -> None:
+def test_locks_are_held_by_the_process_that_inherits_them(path: Path) -> None:
     from pipeline.lake.lock import Lock
 
     lock = Lock(path)

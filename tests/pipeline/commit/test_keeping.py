@@ -1,4 +1,4 @@
-"""Feeds that keep no history: upsert, append, snapshot. Each rule is drawn, and tried in two orders of arrival."""
+"""Feeds that keep no history: Scd1, Append, Snapshot. Each rule is drawn, and tested in two orders of arrival."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -94,7 +94,7 @@ def _delivered(site: Site, arrival: Iterable[str]) -> Site:
     return site
 
 
-def test_an_upsert_keeps_for_each_key_the_row_of_the_newest_batch_date_and_revision(kept: Site) -> None:
+def test_scd1_keeps_for_each_key_the_row_of_the_newest_batch_date_and_revision(kept: Site) -> None:
     # Tea comes twice in one file of its newest batch: the later record stands.
     assert kept.draw("silver.prices", "item", "price", "note") == drawn("""
         item | price | note
@@ -114,7 +114,7 @@ def test_an_append_keeps_the_set_of_distinct_rows(kept: Site) -> None:
     """)
 
 
-def test_a_replacement_is_the_newest_whole_delivery(kept: Site) -> None:
+def test_a_snapshot_is_the_newest_whole_delivery(kept: Site) -> None:
     assert kept.draw("silver.menu", "dish", "price") == drawn("""
         dish  | price
         roast | 9
@@ -122,7 +122,7 @@ def test_a_replacement_is_the_newest_whole_delivery(kept: Site) -> None:
     """)
 
 
-def test_a_replacement_that_lists_versions_follows_their_starts(kept: Site) -> None:
+def test_a_snapshot_that_lists_versions_follows_their_starts(kept: Site) -> None:
     assert kept.draw("silver.tariffs", "tariff", "fee", "effective_from", "effective_to", "is_current") == drawn("""
         tariff | fee | effective_from | effective_to | is_current
         adult  | 10  | 2025-01-01     | 2026-01-01   | false
@@ -143,7 +143,7 @@ def test_bronze_holds_every_accepted_row_with_where_it_came_from(kept: Site) -> 
 
 
 @on_sail
-def test_tables_are_equal_in_every_column_whatever_arrives_first(session: Session, tmp_path: Path) -> None:
+def test_tables_are_equal_in_every_column_for_every_order_of_arrival(session: Session, tmp_path: Path) -> None:
     first, second = (
         _delivered(Site(tmp_path / "a", session), BATCHES),
         _delivered(Site(tmp_path / "b", session), reversed(BATCHES)),
@@ -196,7 +196,7 @@ def test_two_whole_deliveries_of_one_date_agree_or_the_newer_says_so_by_its_revi
     ("feed", "given"),
     [("menu", "dish | price\n {} | 4"), ("tariffs", "tariff | fee | valid_from\n {} | 4 | 2025-01-01")],
 )
-def test_a_replacement_that_lacks_too_much_is_rejected(session: Session, tmp_path: Path, feed: str, given: str) -> None:
+def test_a_snapshot_that_lacks_too_much_is_rejected(session: Session, tmp_path: Path, feed: str, given: str) -> None:
     header, row = given.split("\n")
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=0.5))
     site.deliver("2026-03-01", **{feed: "\n".join([header, *(row.format(n) for n in "abcd")])})
@@ -213,7 +213,7 @@ def test_a_replacement_that_lacks_too_much_is_rejected(session: Session, tmp_pat
 
 
 @on_sail
-def test_a_replacement_writes_the_rows_that_it_changes_and_no_others(session: Session, tmp_path: Path) -> None:
+def test_a_snapshot_writes_the_rows_that_it_changes_and_no_others(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     site.deliver("2026-03-01", menu="dish | price\n soup | 4\n pie | 5\n tea | 1")
     then = site.deliver("2026-03-02", menu="dish | price\n soup | 4\n pie | 6\n tea | 1")

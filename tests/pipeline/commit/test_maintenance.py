@@ -110,7 +110,7 @@ def test_vacuum_keeps_every_version_of_the_days_to_keep(path: Path) -> None:
     assert configuration["delta.logRetentionDuration"] == "interval 8 days"
 
 
-def test_somebody_elses_commit_is_not_swept_up(small_files: Path) -> None:
+def test_an_external_commit_is_not_optimized_or_vacuumed(small_files: Path) -> None:
     path = small_files
     DeltaTable(str(Lake(path).location(SILVER))).delete("order_id = 'b1'")
     lake = Lake(path)

@@ -1,4 +1,4 @@
-"""What Java saves so that sessions start sooner: named after all that it was made of, and never needed."""
+"""The class archive that lets Java start sooner: its name follows from all its inputs, and no session depends on it."""
 
 import os
 import subprocess

@@ -101,7 +101,7 @@ def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_loca
     [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")],
     ids=["extensions", "warehouse"],
 )
-def test_a_setting_that_only_the_server_can_be_started_with_is_told(remote: str, key: str, value: str) -> None:
+def test_a_setting_that_only_the_server_can_be_started_with_is_reported(remote: str, key: str, value: str) -> None:
     # In a process of its own, as a worker has it: this one may have a session already, which pyspark would return.
     opens = (
         "from pipeline.contract import Settings\n"

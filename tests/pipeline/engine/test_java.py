@@ -1,4 +1,4 @@
-"""Which Java is taken, tried with folders that hold real executables."""
+"""The choice of a Java, tested with folders that hold real executables."""
 
 import os
 import subprocess

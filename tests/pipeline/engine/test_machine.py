@@ -1,4 +1,4 @@
-"""What a worker needs of its machine: no time zone, locale, display or home. Each machine is a namespace of mounts."""
+"""A worker needs no time zone, locale, display or home of its machine. Each machine is a namespace of mounts."""
 
 import datetime as dt
 import os
@@ -86,7 +86,7 @@ def test_a_time_zone_is_known_by_a_link_or_by_its_name(
     assert time_zone.is_known() is is_known
 
 
-def test_a_library_of_which_the_place_is_not_found_is_told_with_the_cure(tmp_path: Path) -> None:
+def test_a_library_that_is_not_found_is_reported_with_the_cure(tmp_path: Path) -> None:
     library = tmp_path / "library.so"
     library.write_bytes(b"nothing of that kind")
     with pytest.raises(

@@ -232,7 +232,7 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=12) | st.text('a",\n\r ', 
     st.booleans(),
     st.integers(1, 80),
 )
-def test_whatever_a_csv_writer_writes_comes_back(
+def test_all_that_a_csv_writer_writes_comes_back(
     rows: list[list[str]], line_end: str, quote_all: bool, block_bytes: int
 ) -> None:
     # With LF alone Python leaves a carriage return without quotes, which is no CSV.

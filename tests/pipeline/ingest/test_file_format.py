@@ -393,7 +393,7 @@ def is_taken_for_utf_8(text: str, encoding: str) -> bool:
 @settings(deadline=None)  # the machine may be busy
 @given(written(), st.sampled_from(ENDINGS), st.integers(1, 300))
 @example((Csv(encoding="cp1252"), [["Ã¼", "ü"]], "a,b\nÃ¼,ü\n"), ".gz", 7)
-def test_whatever_is_written_in_a_declared_dialect_comes_back_however_it_is_packed(
+def test_all_values_in_a_declared_dialect_come_back_from_every_packing(
     one: tuple[Csv, list[list[str]], str], ending: str, block_bytes: int
 ) -> None:
     dialect, rows, text = one

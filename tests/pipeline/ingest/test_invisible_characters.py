@@ -76,7 +76,7 @@ def test_format_and_control_signs_are_all_known_but_for_those_that_are_seen() ->
     assert every - {chr(code) for code in seen} - {" ", "\u3000"} <= unseen
 
 
-def test_a_text_is_shown_with_what_nobody_sees() -> None:
+def test_a_text_is_shown_with_its_invisible_characters() -> None:
     assert escape_invisible("C2\u200b,C3\u00a0,Größe, x") == r"C2\u200b,C3\xa0,Größe, x"
     assert escape_invisible(NFD) == r"Cafe\u0301"
     assert escape_invisible("a\r\nb") == r"a\r\nb"
@@ -103,7 +103,7 @@ def test_a_feed_may_take_keys_as_they_are_delivered_and_trimmed_blanks_are_none(
     assert [(r["id"], r["_reasons"]) for r in trimmed] == [("A1\u200b", "key:id:U+200B"), ("A2", None)]
 
 
-def test_what_prepared_keys_are_made_of_is_judged_too(tmp_path: Path) -> None:
+def test_the_columns_that_cleaned_keys_are_made_of_are_validated_too(tmp_path: Path) -> None:
     feed = Feed(
         name="sales",
         files="sales_*.csv",

@@ -85,7 +85,7 @@ def test_a_header_is_known_in_the_feeds_dialect_by_its_aliases_and_with_new_colu
     assert reasons(tmp_path, dashes, "CID-CNTRY\n-\nCID-CNTRY\n===-===\n") == [None, AGAIN, DASHES]
 
 
-def test_of_a_single_column_a_value_like_its_header_cannot_be_told_from_it(tmp_path: Path) -> None:
+def test_of_a_single_column_a_value_like_its_header_cannot_be_distinguished_from_it(tmp_path: Path) -> None:
     assert reasons(tmp_path, text_feed("colour"), "colour\nred\nColour\n-\n") == [None, AGAIN, DASHES]
 
 

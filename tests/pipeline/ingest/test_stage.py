@@ -224,7 +224,7 @@ def test_a_file_that_cannot_be_taken_as_a_whole_says_why(tmp_path: Path, content
     assert refusal(tmp_path, content) == sentence + (WHOLE.removeprefix(";") if sentence.endswith(", or") else WHOLE)
 
 
-def test_a_sentence_stays_readable_whatever_the_header_holds(tmp_path: Path) -> None:
+def test_a_sentence_stays_readable_with_every_header(tmp_path: Path) -> None:
     wide = text_feed(*(f"column_{n}" for n in range(50)))
     assert refusal(tmp_path, "column_0,x\n", wide).startswith(
         "texts_1.csv: columns column_1, column_2, column_3, column_4, column_5 and 44 more are missing"
@@ -243,13 +243,13 @@ def test_a_promised_number_of_records_is_held_against_the_file(tmp_path: Path) -
 
 
 def test_a_long_load_gives_signs_of_life(tmp_path: Path) -> None:
-    heard: list[int] = []
+    reports: list[int] = []
     (tmp_path / "claimed").write_text(f"{HEADER}\n" + "A1,1,,\n" * 1000)
     file = order_file("sales_1.csv", SALES, tmp_path / "claimed")
-    stage(SALES, [file], tmp_path / "work", {}, block_bytes=1000, report=heard.append)
-    assert heard == sorted(heard)
-    assert heard[-1] == 1000
-    assert len(heard) > 5
+    stage(SALES, [file], tmp_path / "work", {}, block_bytes=1000, report=reports.append)
+    assert reports == sorted(reports)
+    assert reports[-1] == 1000
+    assert len(reports) > 5
 
 
 FORGERIES = {
@@ -294,7 +294,7 @@ FIELD = st.text(st.characters(codec="utf-8"), max_size=10) | st.sampled_from(ODD
 
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.lists(FIELD, min_size=1, max_size=5), max_size=15), st.booleans(), st.integers(1, 200))
-def test_whatever_a_csv_writer_writes_is_accepted_or_rejected_and_nothing_is_lost(
+def test_all_that_a_csv_writer_writes_is_accepted_or_rejected_and_nothing_is_lost(
     rows: list[list[str]], bom: bool, block_bytes: int
 ) -> None:
     written = io.StringIO()

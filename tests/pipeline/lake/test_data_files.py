@@ -69,7 +69,7 @@ def test_statistics_hold_rows_nulls_and_lowest_and_highest_values(tmp_path: Path
     }
 
 
-def test_of_what_has_no_exact_end_in_json_none_is_told(tmp_path: Path) -> None:
+def test_a_column_without_exact_bounds_in_json_has_none(tmp_path: Path) -> None:
     rows = pa.table(
         {
             "long": ["a", "x" * (LONGEST_TEXT + 1)],
@@ -114,9 +114,9 @@ def test_a_merge_updates_deletes_and_leaves_rows_to_insert(tmp_path: Path) -> No
     pq.write_table(table([("a", 1, None), ("b", 1, None), ("b", None, None)]), tmp_path / "some.parquet")
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)
-    news = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
-    found = news.match(tmp_path / "some.parquet")
-    after = [(r["text"], r["n"], r["late"]) for r in news.apply(tmp_path / "some.parquet", found).to_pylist()]
-    assert (news.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])
-    assert news.not_matched([found])["text"].to_pylist() == ["c"]
-    assert news.not_matched([])["text"].to_pylist() == ["b", "c"]
+    source = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
+    found = source.match(tmp_path / "some.parquet")
+    after = [(r["text"], r["n"], r["late"]) for r in source.apply(tmp_path / "some.parquet", found).to_pylist()]
+    assert (source.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])
+    assert source.not_matched([found])["text"].to_pylist() == ["c"]
+    assert source.not_matched([])["text"].to_pylist() == ["b", "c"]

@@ -345,10 +345,10 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
     schema = lake.schema("a.t").append(pa.field("_sign", pa.int32()))
     state: dict[Any, int] = {}
     for turn in range(2):
-        news = data.draw(st.dictionaries(KEYS[key_columns], st.none() | st.integers(0, 9), max_size=6))
+        incoming = data.draw(st.dictionaries(KEYS[key_columns], st.none() | st.integers(0, 9), max_size=6))
         old = data.draw(st.sets(st.sampled_from(list(state)))) if state else set()
-        touched = {k: v for k, v in news.items() if v is not None or k in state} | {
-            k: None for k in old if k not in news
+        touched = {k: v for k, v in incoming.items() if v is not None or k in state} | {
+            k: None for k in old if k not in incoming
         }
         rows = [{**_key(key, k), "value": state[k], "_sign": -1} for k in touched if k in state]
         rows += [{**_key(key, k), "value": v, "_sign": 1} for k, v in touched.items() if v is not None]

@@ -5,10 +5,8 @@ from random import Random
 
 import pytest
 from drawing import draw
-from factories_clickstream import (
-    WITHOUT_GOLD,
-    draw_events,
-)
+from effort import tries
+from factories_clickstream import WITHOUT_GOLD, draw_events
 from factories_pipeline import Site
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -68,7 +66,7 @@ def test_any_order_and_any_batching_give_the_tables_of_the_reference(
 
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
-    examples = {"sail": 8, "spark": 2}[session.engine]
+    examples = {"sail": tries(quick=3, every=8), "spark": 2}[session.engine]
     given_as = (
         st.lists(events, min_size=4, max_size=30),
         st.lists(properties, min_size=4, max_size=30),

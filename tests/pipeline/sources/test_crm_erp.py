@@ -103,18 +103,18 @@ def test_cleaned_values_are_stored_beside_the_delivered_ones(deliveries: tuple[S
         PEDAL          | CO_PE       | 0    | Mountain     | 2024-01-01     |              | true
     """)
     sales = """
-        sls_ord_num | product_number | order_date | shipping_date | sls_sales | sales_amount | sls_quantity | sls_price | price
-        S1          | HELM           | 2024-06-15 | 2024-06-20    | 24        | 24           | 3            | 8         | 8
-        S1          | LAMP-1         | 2024-06-15 | 2024-06-20    | 20        | 20           | 1            | 20        | 20
-        S11         | HELM           |            | 2025-06-06    | 50        | 16           | 2            | 8         | 8
-        S2          | LAMP-1         | 2025-06-15 | 2025-06-20    | 40        | 40           | 2            | 20        | 20
-        S3          | LAMP-1         | 2023-01-01 | 2023-01-06    | 20        | 20           | 1            | 20        | 20
-        S4          | HELM           |            | 2025-06-06    | 10        | 10           | 2            |           | 5
-        S5          | HELM           | 2025-06-01 | 2025-06-06    | -30       | 30           | 3            | -10       | 10
-        S6          | PEDAL          | 2025-06-01 |               |           | 14           | 2            | 7         | 7
-        S7          | GHOST          | 2025-06-01 | 2025-06-06    | 9         | 9            | 1            | 9         | 9
-        S8          | HELM           | 2025-06-05 | 2025-06-01    | 25        | 25           | 3            |           | 8.3333
-    """  # noqa: E501 - a drawn table
+        sls_ord_num|product_number|order_date|shipping_date|sls_sales|sales_amount|sls_quantity|sls_price|price
+        S1         |HELM          |2024-06-15|2024-06-20   |24       |24          |3           |8        |8
+        S1         |LAMP-1        |2024-06-15|2024-06-20   |20       |20          |1           |20       |20
+        S11        |HELM          |          |2025-06-06   |50       |16          |2           |8        |8
+        S2         |LAMP-1        |2025-06-15|2025-06-20   |40       |40          |2           |20       |20
+        S3         |LAMP-1        |2023-01-01|2023-01-06   |20       |20          |1           |20       |20
+        S4         |HELM          |          |2025-06-06   |10       |10          |2           |         |5
+        S5         |HELM          |2025-06-01|2025-06-06   |-30      |30          |3           |-10      |10
+        S6         |PEDAL         |2025-06-01|             |         |14          |2           |7        |7
+        S7         |GHOST         |2025-06-01|2025-06-06   |9        |9           |1           |9        |9
+        S8         |HELM          |2025-06-05|2025-06-01   |25       |25          |3           |         |8.3333
+    """
     assert site.draw("silver.crm_sales", *columns(sales), result=first) == drawn(sales)
     names = ("customer_number", "BDATE", "birth_date", "gender")
     assert site.draw("silver.erp_customers", *names, result=first) == drawn("""

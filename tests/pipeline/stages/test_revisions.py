@@ -58,13 +58,15 @@ def test_a_file_sent_again_with_other_content_is_a_correction_and_wins(session: 
 def test_other_names_other_dates_and_equal_content_are_no_corrections(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     site.deliver_named(DAY, "day", members=member("z"))
-    for day, name, tier, news in (
+    for day, name, tier, prices in (
         (DAY, "other", "a", ""),
         ("2026-03-03", "day", "b", ""),
         (DAY, "day", "z", PRICE.format(1)),
     ):
-        result = site.deliver_named(day, name, members=member(tier), **({"prices": news} if news else {}))
-        assert (result.corrections, dict(site.manifest.published_row(result.batch_id).file_revisions)) == ((), {})  # type: ignore[union-attr]
+        result = site.deliver_named(day, name, members=member(tier), **({"prices": prices} if prices else {}))
+        row = site.manifest.published_row(result.batch_id)
+        assert row is not None
+        assert (result.corrections, dict(row.file_revisions)) == ((), {})
     assert site.draw("silver.members", "tier", "_batch_date") == drawn("tier | _batch_date\n b | 2026-03-03")
 
 
@@ -129,7 +131,7 @@ def test_a_whole_delivery_that_contradicts_one_of_its_date_still_needs_a_stated_
 
 
 @on_sail
-def test_two_prices_of_one_item_in_one_file_are_told_and_the_later_stands(session: Session, tmp_path: Path) -> None:
+def test_two_prices_of_one_item_in_one_file_are_reported_and_the_later_stands(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     result = site.deliver(
         DAY, prices="item | price | note\n tea | 1.90 | old\n tea | 1.80 | new\n bun | 2 |\n bun | 2 |\n bun | 2 |"
@@ -142,7 +144,7 @@ def test_two_prices_of_one_item_in_one_file_are_told_and_the_later_stands(sessio
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_between_files_of_one_date_content_decides_and_the_second_is_told(
+def test_between_files_of_one_date_content_decides_and_the_second_is_reported(
     session: Session, tmp_path: Path, arrival: Sequence[int]
 ) -> None:
     site = Site(tmp_path, session)
@@ -163,7 +165,7 @@ def test_between_files_of_one_date_content_decides_and_the_second_is_told(
 
 
 @on_sail
-def test_equal_lines_of_an_append_are_told_with_examples_and_those_of_two_batches_are_not(
+def test_equal_lines_of_an_append_are_reported_with_examples_and_those_of_two_batches_are_not(
     session: Session, tmp_path: Path
 ) -> None:
     site = Site(tmp_path, session)

@@ -25,10 +25,10 @@ from pipeline.sources.retail.feeds import RETAIL
 
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
 
-# ---- totals
+# ---- aggregates
 
 
-def test_totals_follow_rows_that_come_change_move_and_go(session: Session, tmp_path: Path) -> None:
+def test_aggregates_follow_rows_that_come_change_move_and_go(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, TILL)
     columns = ("note", "items", "total", "names", "first_name", "last_name")
     site.deliver(
@@ -64,9 +64,9 @@ def test_a_check_that_fails_rejects_the_batch(session: Session, tmp_path: Path) 
         "2026-03-02", prices="item | price | note\n milk | 40 | drink", visits="member_id | room\n m1 | hall"
     )
     assert (result.outcome, result.retryable) == (Outcome.REJECTED, False)
-    assert (
-        result.reason
-        == "till.gold.takings: 1 rows break its check the_total_is_below_a_hundred, the first where note = drink; no table was changed"
+    assert result.reason == (
+        "till.gold.takings: 1 rows break its check the_total_is_below_a_hundred, the first where note = drink; "
+        "no table was changed"
     )
     assert {table: site.rows(table.removeprefix("till.")) for table in site.versions()} == before
     newest = site.manifest.newest("till")
@@ -83,7 +83,8 @@ BUSY = """
 from pipeline.model import aggregate
 
 @aggregate(
-    upstream="takings", where="is_current", grain=("quantity",), per=("stall",), columns="quantity INT, receipts BIGINT, stalls BIGINT, busy_stalls BIGINT",
+    upstream="takings", where="is_current", grain=("quantity",), per=("stall",),
+    columns="quantity INT, receipts BIGINT, stalls BIGINT, busy_stalls BIGINT",
     sum={"receipts": "count(*)", "stalls": "max(1)", "busy_stalls": "CASE WHEN count(*) > 1 THEN 1 ELSE 0 END"},
 )
 def by_quantity(sums):
@@ -118,14 +119,22 @@ def test_sums_add_up_over_what_all_rows_of_each_give_together(session: Session, 
 
     more = site.deliver(
         "2026-03-02",
-        takings="receipt | stall | quantity | sold_at\n r5 | north | 1 | 2026-03-02 10:00:00\n r6 | | 1 | 2026-03-02 10:00:00",
+        takings="""
+            receipt | stall | quantity | sold_at
+            r5      | north | 1        | 2026-03-02 10:00:00
+            r6      |       | 1        | 2026-03-02 10:00:00
+        """,
     )
     assert site.draw("gold.by_quantity", *columns) == drawn(
         "quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 2 | 1 | 1 | 0"
     )
     assert site.written("gold.by_quantity", more) == 1
 
-    moved = "receipt | stall | quantity | sold_at\n r1 | south | 1 | 2026-03-03 10:00:00\n r4 | north | 3 | 2026-03-03 10:00:00"
+    moved = """
+        receipt | stall | quantity | sold_at
+        r1      | south | 1        | 2026-03-03 10:00:00
+        r4      | north | 3        | 2026-03-03 10:00:00
+    """
     site.deliver("2026-03-03", takings=moved)
     assert site.draw("gold.by_quantity", *columns) == drawn(
         "quantity | receipts | stalls | busy_stalls\n 1 | 5 | 3 | 2\n 3 | 1 | 1 | 0"
@@ -137,9 +146,13 @@ from pipeline.model import recompute
 
 @recompute(upstream="takings", key=("stall",), grain=("stall",), columns="stall STRING, pieces BIGINT")
 def by_stall(takings):
-    return takings.where("is_current").groupBy("stall").agg({"quantity": "sum"}).selectExpr("stall", "`sum(quantity)` AS pieces")
+    pieces = takings.where("is_current").groupBy("stall").agg({"quantity": "sum"})
+    return pieces.selectExpr("stall", "`sum(quantity)` AS pieces")
 
-@recompute(upstream="by_stall", key=("stall", "pieces"), grain=("stall", "pieces"), columns="stall STRING, pieces BIGINT, twice BIGINT")
+@recompute(
+    upstream="by_stall", key=("stall", "pieces"), grain=("stall", "pieces"),
+    columns="stall STRING, pieces BIGINT, twice BIGINT",
+)
 def twice(stalls):
     return stalls.selectExpr("stall", "pieces", "pieces * 2 AS twice")
 """
@@ -155,7 +168,8 @@ def test_rows_without_a_key_are_a_group_of_a_keys_table(session: Session, tmp_pa
     head = "receipt | stall | quantity | sold_at"
     site.deliver(
         "2026-03-01",
-        takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00\n r3 | east | | 2026-03-01 10:00:00",
+        takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00"
+        "\n r3 | east | | 2026-03-01 10:00:00",
     )
     assert site.draw("gold.twice", "stall", "pieces", "twice") == drawn(
         "stall | pieces | twice\n | 1 | 2\n east | | \n north | 2 | 4"
@@ -175,8 +189,11 @@ def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
         )
 
 
-SOLD = 'enriched=(Enriched(name="sold", upstream="takings", joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
-SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, LatestJoin, HIGH")
+SOLD = (
+    'enriched=(Enriched(name="sold", upstream="takings", '
+    'joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
+)
+SOLD = changed(changed(FEEDS, "settings=", SOLD), "import Feed", "import Enriched, LatestJoin, Feed")
 FURTHER = """
 from pipeline.model import aggregate
 
@@ -187,7 +204,10 @@ from pipeline.model import aggregate
 def by_place(sums):
     return sums
 
-@aggregate(upstream="by_place", grain=("stalls",), per=("place",), columns="stalls BIGINT, places BIGINT", sum={"places": "max(1)"})
+@aggregate(
+    upstream="by_place", grain=("stalls",), per=("place",), columns="stalls BIGINT, places BIGINT",
+    sum={"places": "max(1)"},
+)
 def by_stalls(sums):
     return sums
 """
@@ -195,11 +215,19 @@ def by_stalls(sums):
 
 def test_sums_add_up_over_rows_of_enriched_and_of_gold_tables_too(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, load(kiosk(tmp_path, feeds=SOLD, gold=FURTHER)))
-    takings = "receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00"
+    takings = """
+        receipt | stall | quantity | sold_at
+        r1      | north | 1        | 2026-03-01 10:00:00
+        r2      | south | 2        | 2026-03-01 10:00:00
+    """
     site.deliver("2026-03-01", stalls="stall | place\n north | gate\n south | gate\n west | hall", takings=takings)
     site.deliver(
         "2026-03-02",
-        takings="receipt | stall | quantity | sold_at\n r3 | west | 1 | 2026-03-02 10:00:00\n r4 | north | 3 | 2026-03-02 10:00:00",
+        takings="""
+            receipt | stall | quantity | sold_at
+            r3      | west  | 1        | 2026-03-02 10:00:00
+            r4      | north | 3        | 2026-03-02 10:00:00
+        """,
     )
     assert site.draw("gold.by_place", "place", "stalls", "pieces") == drawn(
         "place | stalls | pieces\n gate | 2 | 6\n hall | 1 | 1"
@@ -217,7 +245,11 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
     site = Site(tmp_path, session, load(kiosk(tmp_path / "before")))
     site.deliver(
         "2026-03-01",
-        takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 1 | 2026-03-01 10:00:00",
+        takings="""
+            receipt | stall | quantity | sold_at
+            r1      | north | 1        | 2026-03-01 10:00:00
+            r2      | north | 1        | 2026-03-01 10:00:00
+        """,
     )
     site.source = load(kiosk(tmp_path / "after", gold=BUSY))
     site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 1 | 2026-03-02 10:00:00")
@@ -227,7 +259,7 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
 
 
 @pytest.mark.parametrize("declare", [model.select_rows, model.recompute])
-def test_only_totals_add_up_over_each_of_something(declare: Callable[..., Any]) -> None:
+def test_only_aggregates_take_per(declare: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
 
         @declare(upstream="takings", grain=("stall",), columns="stall STRING", per=("item",))
@@ -253,14 +285,15 @@ BY_KEY = changed(BY_KEY, 'receipts BIGINT", sum={"receipts": "1"})', 'receipts B
 BY_KEY = changed(
     BY_KEY,
     "(sums):\n    return sums",
-    '(takings):\n    return takings.groupBy("stall").agg({"receipt": "count"}).withColumnRenamed("count(receipt)", "receipts")',
+    '(takings):\n    counts = takings.groupBy("stall").agg({"receipt": "count"})'
+    '\n    return counts.withColumnRenamed("count(receipt)", "receipts")',
 )
 LOUD = changed(
     FEEDS,
     'key=("stall",), stored_as=Scd1()',
     'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)',
 )
-LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
+LOUD = changed(LOUD, "import Feed", "import Derived, Feed")
 
 
 def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: Session, tmp_path: Path) -> None:
@@ -268,7 +301,11 @@ def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: 
     site.deliver(
         "2026-03-01",
         stalls="stall | place\n north | gate\n south | hall",
-        takings="receipt | stall | quantity | sold_at\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 1 | 2026-03-01 11:00:00",
+        takings="""
+            receipt | stall | quantity | sold_at
+            r1      | north | 1        | 2026-03-01 10:00:00
+            r2      | south | 1        | 2026-03-01 11:00:00
+        """,
     )
     site.source = load(kiosk(tmp_path / "after", gold=BY_KEY))
     site.deliver(
@@ -289,7 +326,8 @@ def test_a_table_may_take_its_attributes_from_the_enriched_table_that_it_follows
 from pipeline.model import aggregate
 
 @aggregate(
-    upstream="sold", grain=("receipt",), dimension="sold", columns="receipt STRING, pieces BIGINT, place STRING", sum={"pieces": "quantity"}
+    upstream="sold", grain=("receipt",), dimension="sold", columns="receipt STRING, pieces BIGINT, place STRING",
+    sum={"pieces": "quantity"},
 )
 def receipts(sums):
     return sums
@@ -311,7 +349,10 @@ def test_an_event_time_that_is_a_date_is_the_start_of_that_day_from_the_first_ba
     gold = """
 from pipeline.model import aggregate
 
-@aggregate(upstream="takings", grain=("stall",), columns="stall STRING, since TIMESTAMP", where="is_current", min={"since": "effective_from"})
+@aggregate(
+    upstream="takings", grain=("stall",), columns="stall STRING, since TIMESTAMP", where="is_current",
+    min={"since": "effective_from"},
+)
 def oldest(sums):
     return sums
 """
@@ -383,9 +424,7 @@ def _by_what_keys_stand_for(site: Site, name: str, result: Result) -> list[dict[
 
 
 @on_sail
-def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_it(
-    session: Session, tmp_path: Path
-) -> None:
+def test_an_order_that_moves_leaves_no_trace_and_counts_once_with_every_join(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
     site.deliver(
         "2026-03-05",
@@ -493,7 +532,11 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
 
     login = site.deliver(
         "2026-03-07",
-        customers="customer_id | customer_tier | last_login\n c1 | gold | 2026-03-07 09:00:00\n c2 | basic | 2026-03-07 09:00:00",
+        customers="""
+            customer_id | customer_tier | last_login
+            c1          | gold          | 2026-03-07 09:00:00
+            c2          | basic         | 2026-03-07 09:00:00
+        """,
     )
     changed = {table for table, version in login.table_versions.items() if moved.table_versions[table] != version}
     assert {table for table in changed if table.startswith("retail.")} == {
@@ -504,7 +547,7 @@ def test_an_order_that_moves_leaves_no_trace_and_counts_once_whatever_joins_to_i
 
 
 @on_sail
-def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_news(
+def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_incoming_rows(
     session: Session, tmp_path: Path
 ) -> None:
     site = Site(tmp_path, session, RETAIL, fill=SHOP)
@@ -548,7 +591,7 @@ def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_ne
         day-181     | 2025-09-01      | Lost
         new         | 2026-03-02      | Active
     """)
-    # One is new and three have come of age; who stays what he was is not written again.
+    # One is new and three reached the next stage; a customer who stays in a stage is not written again.
     assert site.written("gold.customer_analytics", older) == 4
     assert site.draw("gold.product_analytics", "product_id", "product_lifecycle") == drawn("""
         product_id | product_lifecycle
@@ -567,7 +610,8 @@ def test_stages_of_life_are_as_of_the_newest_batch_date_also_for_keys_without_ne
         """,
     )
     assert site.written("gold.customer_analytics", late) == 1
-    assert draw([r for r in site.rows("gold.customer_analytics") if r["customer_id"] == "day-181"], *stages) == drawn("""
+    rows = [r for r in site.rows("gold.customer_analytics") if r["customer_id"] == "day-181"]
+    assert draw(rows, *stages) == drawn("""
         customer_id | last_order_date | lifecycle_stage
         day-181     | 2026-01-31      | Active
     """)

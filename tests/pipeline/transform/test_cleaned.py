@@ -1,4 +1,4 @@
-"""Columns that a feed prepares before its rows are judged, repairs that are counted as rules, and who is newest within one instant."""
+"""Cleaned columns of a feed, repairs that count as rules, and the newest of several rows of one instant."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ GYM = Source(
                 ),
                 Rule("birth_is_not_in_the_future", "born <= $batch_date", action=REPAIR, where="born IS NOT NULL"),
                 Rule(
-                    "nobody_weighs_nothing",
+                    "weight_is_positive",
                     "kilograms > 0",
                     severity=HIGH,
                     action=REJECT,
@@ -58,7 +58,7 @@ def gym(session: Session, tmp_path: Path) -> Site:
     return Site(tmp_path, session, GYM)
 
 
-def test_prepared_columns_are_key_and_content_beside_what_was_delivered(gym: Site) -> None:
+def test_cleaned_columns_are_key_and_content_beside_the_delivered_columns(gym: Site) -> None:
     gym.deliver("2026-03-02", members=MONDAY)
     assert gym.draw("silver.members", "id", "number", "born", "born_on", "weight", "kilograms") == drawn("""
         id   | number | born       | born_on    | weight | kilograms
@@ -69,7 +69,7 @@ def test_prepared_columns_are_key_and_content_beside_what_was_delivered(gym: Sit
     assert gym.draw("ops.quarantine", "raw", "reasons") == drawn("""
         raw              | reasons
         M-,,50,          | number_is_given
-        M-4,1990-01-01,0, | nobody_weighs_nothing
+        M-4,1990-01-01,0, | weight_is_positive
     """)
     assert "number" not in gym.rows("bronze.members")[0]
 
@@ -93,7 +93,7 @@ def test_repairs_are_counted_with_the_rows_as_they_came_and_do_not_lower_the_sco
 
 
 @pytest.mark.parametrize("arrival", [(0, 1, 2), (2, 1, 0)], ids=["in order", "backwards"])
-def test_a_late_row_is_prepared_anew_from_bronze_as_of_its_own_batch_date(gym: Site, arrival: Sequence[int]) -> None:
+def test_a_late_row_is_cleaned_again_from_bronze_as_of_its_own_batch_date(gym: Site, arrival: Sequence[int]) -> None:
     born = "id | born | weight\n M-1 | 2026-03-04 | 70"
     # What is still to come on Monday has happened on Wednesday; Tuesday's row weighs more, and comes whenever it likes.
     days = [
@@ -114,7 +114,7 @@ def test_a_late_row_is_prepared_anew_from_bronze_as_of_its_own_batch_date(gym: S
 
 
 @on_sail
-def test_settings_fill_prepared_columns(session: Session, tmp_path: Path) -> None:
+def test_settings_fill_cleaned_columns(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, GYM, values={"stone": 7})
     site.deliver("2026-03-02", members="id | weight\n 1 | 10")
     assert site.draw("silver.members", "kilograms") == drawn("kilograms\n 70")
@@ -140,7 +140,7 @@ def test_of_rows_of_one_instant_the_newest_stands_and_only_then_the_later_record
     assert gym.broken(result)["events_of_one_instant_agree"] == (6, 2)
 
 
-def test_a_prepared_column_cannot_take_the_name_of_a_delivered_one() -> None:
+def test_a_cleaned_column_cannot_take_the_name_of_a_delivered_one() -> None:
     with pytest.raises(ValueError, match="takes the name of another column"):
         Feed(
             name="x",

@@ -1,4 +1,4 @@
-"""An order in the world of its day: which versions it sees, and which orders late news restate. Two batches tell it all."""
+"""Enriched orders: the versions that an order is joined to, and the orders that late rows recompute, in two batches."""
 
 import datetime as dt
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from pipeline.sources.retail.feeds import RETAIL
 WITHOUT_GOLD = replace(RETAIL, gold_module="")
 
 # Each customer and product has a story of its own; the orders are named after it.
-NEWS = {
+FIRST_ROWS = {
     "orders": """
         order_id | customer_id | product_id | order_date
         late-1   | late        | lamp       | 2026-03-02
@@ -60,10 +60,10 @@ NEWS = {
         desk       | 100.00 | 18             | 2026-03-01 08:00:00
         """,
     "inventory": """
-        warehouse_id | product_id | stock_quantity | reserved_quantity | available_quantity | reorder_level | created_timestamp
-        W1           | desk       | 10             | 2                 | 8                  | 3             | 2026-03-01 08:00:00
-        W2           | desk       | 8              | 5                 | 3                  | 3             | 2026-03-05 08:00:00
-        W1           | lamp       | 10             | 10                | 0                  | 1             | 2026-03-01 08:00:00
+        warehouse_id|product_id|stock_quantity|reserved_quantity|available_quantity|reorder_level|created_timestamp
+        W1          |desk      |10            |2                |8                 |3            |2026-03-01 08:00:00
+        W2          |desk      |8             |5                |3                 |3            |2026-03-05 08:00:00
+        W1          |lamp      |10            |10               |0                 |1            |2026-03-01 08:00:00
         """,
     "shipping": """
         shipping_id | order_id | carrier | created_timestamp
@@ -73,7 +73,7 @@ NEWS = {
         s2          | ship-2   | Rail    | 2026-03-02 10:00:00
         """,
 }
-LATE_NEWS = {
+LATE_ROWS = {
     "orders": """
         order_id | customer_id | product_id | order_date | order_amount | created_timestamp
         fix-1    | calm        | lamp       | 2026-03-02 | 80.00        | 2026-03-03 09:00:00
@@ -94,25 +94,25 @@ LATE_NEWS = {
         vase       | 120.00 | 2026-03-03 08:00:00
         """,
     "inventory": """
-        warehouse_id | product_id | stock_quantity | reserved_quantity | available_quantity | reorder_level | created_timestamp
-        W1           | desk       | 7              | 2                 | 5                  | 3             | 2026-03-03 08:00:00
+        warehouse_id|product_id|stock_quantity|reserved_quantity|available_quantity|reorder_level|created_timestamp
+        W1          |desk      |7             |2                |5                 |3            |2026-03-03 08:00:00
         """,
     "shipping": """
         shipping_id | order_id | carrier | shipping_status | created_timestamp
         s1          | ship-1   | Post    | delivered       | 2026-03-05 10:00:00
         """,
 }
-RESTATED = {"late-2", "brink-1", "young-1", "wait-1", "price-2", "desk-2", "ship-1", "fix-1", "both-1"}
+RECOMPUTED = {"late-2", "brink-1", "young-1", "wait-1", "price-2", "desk-2", "ship-1", "fix-1", "both-1"}
 
 
 @dataclass(frozen=True)
-class Told:
+class TwoBatches:
     site: Site
     first: Result
     then: Result
 
     def draw(self, which: str, *columns: str) -> str:
-        """Draws the orders of a story after the first batch and after the late news."""
+        """Draws the orders of a story after the first batch and after the late rows."""
         before = [
             {"after": "first", **r}
             for r in self.site.rows("silver.enriched_orders", self.first)
@@ -127,30 +127,32 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(session: Session, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def batches(session: Session, tmp_path_factory: pytest.TempPathFactory) -> TwoBatches:
     site = Site(tmp_path_factory.mktemp("enrich"), session, WITHOUT_GOLD, fill=SHOP)
-    return Told(site=site, first=site.deliver("2026-03-10", **NEWS), then=site.deliver("2026-03-11", **LATE_NEWS))
+    return TwoBatches(
+        site=site, first=site.deliver("2026-03-10", **FIRST_ROWS), then=site.deliver("2026-03-11", **LATE_ROWS)
+    )
 
 
-def test_late_news_restate_the_orders_that_they_concern_and_no_other(told: Told) -> None:
-    before = {r["order_id"]: r for r in told.site.rows("silver.enriched_orders", told.first)}
-    after = {r["order_id"]: r for r in told.site.rows("silver.enriched_orders", told.then)}
+def test_late_rows_recompute_the_orders_that_they_affect_and_no_other(batches: TwoBatches) -> None:
+    before = {r["order_id"]: r for r in batches.site.rows("silver.enriched_orders", batches.first)}
+    after = {r["order_id"]: r for r in batches.site.rows("silver.enriched_orders", batches.then)}
     assert before.keys() == after.keys()
-    assert {key for key, row in after.items() if row != before[key]} == RESTATED
+    assert {key for key, row in after.items() if row != before[key]} == RECOMPUTED
     # Not even written again: rows that come out as they were stay untouched.
-    assert told.site.written("silver.enriched_orders", told.then) == len(RESTATED)
+    assert batches.site.written("silver.enriched_orders", batches.then) == len(RECOMPUTED)
 
 
-def test_an_order_that_changes_together_with_its_customer_is_restated_once(told: Told) -> None:
-    assert told.draw("both", "customer_tier", "order_amount") == drawn("""
+def test_an_order_that_changes_together_with_its_customer_is_recomputed_once(batches: TwoBatches) -> None:
+    assert batches.draw("both", "customer_tier", "order_amount") == drawn("""
         order_id | after | customer_tier | order_amount
         both-1   | first | basic         | 100
         both-1   | then  | silver        | 80
     """)
 
 
-def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(told: Told) -> None:
-    assert told.draw("late", "order_date", "customer_tier", "estimated_clv") == drawn("""
+def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(batches: TwoBatches) -> None:
+    assert batches.draw("late", "order_date", "customer_tier", "estimated_clv") == drawn("""
         order_id | after | order_date | customer_tier | estimated_clv
         late-1   | first | 2026-03-02 | basic         | 300
         late-1   | then  | 2026-03-02 | basic         | 300
@@ -159,7 +161,7 @@ def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(told: T
         late-3   | first | 2026-03-06 | gold          | 700
         late-3   | then  | 2026-03-06 | gold          | 700
     """)
-    assert told.draw("price", "price") == drawn("""
+    assert batches.draw("price", "price") == drawn("""
         order_id | after | price
         price-1  | first | 100
         price-1  | then  | 100
@@ -168,17 +170,17 @@ def test_an_order_sees_the_versions_that_are_valid_at_the_end_of_its_day(told: T
     """)
 
 
-def test_the_last_microsecond_of_a_day_belongs_to_it_and_midnight_to_the_next(told: Told) -> None:
-    assert told.draw("edge", "customer_tier") == drawn(
+def test_the_last_microsecond_of_a_day_belongs_to_it_and_midnight_to_the_next(batches: TwoBatches) -> None:
+    assert batches.draw("edge", "customer_tier") == drawn(
         "order_id | after | customer_tier\n edge-1 | first | silver\n edge-1 | then | silver"
     )
-    assert told.draw("brink", "customer_tier") == drawn(
+    assert batches.draw("brink", "customer_tier") == drawn(
         "order_id | after | customer_tier\n brink-1 | first | basic\n brink-1 | then | silver"
     )
 
 
-def test_an_order_older_than_the_first_version_takes_the_first(told: Told) -> None:
-    assert told.draw("young", "order_date", "customer_tier", "_customer_from") == drawn("""
+def test_an_order_older_than_the_first_version_takes_the_first(batches: TwoBatches) -> None:
+    assert batches.draw("young", "order_date", "customer_tier", "_customer_from") == drawn("""
         order_id | after | order_date | customer_tier | _customer_from
         young-1  | first | 2026-03-02 | basic         | 2026-03-05 08:00
         young-1  | then  | 2026-03-02 | silver        | 2026-03-04 08:00
@@ -187,45 +189,51 @@ def test_an_order_older_than_the_first_version_takes_the_first(told: Told) -> No
     """)
 
 
-def test_an_unknown_partner_is_null_until_it_is_known(told: Told) -> None:
-    assert told.draw("wait", "customer_tier", "city") == drawn("""
+def test_an_unknown_join_is_null_until_its_row_is_known(batches: TwoBatches) -> None:
+    assert batches.draw("wait", "customer_tier", "city") == drawn("""
         order_id | after | customer_tier | city
         wait-1   | first |               |
         wait-1   | then  | gold          | Leeds
     """)
-    assert told.draw(
+    assert batches.draw(
         "none", "customer_tier", "category", "inventory_stock_quantity", "warehouse_count", "carrier", "estimated_clv"
     ) == drawn("""
-        order_id | after | customer_tier | category | inventory_stock_quantity | warehouse_count | carrier | estimated_clv
-        none-1   | first |               |          |                          |                 |         | 300
-        none-1   | then  |               |          |                          |                 |         | 300
+        order_id|after|customer_tier|category|inventory_stock_quantity|warehouse_count|carrier|estimated_clv
+        none-1  |first|             |        |                        |               |       |300
+        none-1  |then |             |        |                        |               |       |300
     """)
 
 
-def test_stock_is_the_sum_over_warehouses_each_by_its_version_of_the_day(told: Told) -> None:
-    columns = (
-        "inventory_stock_quantity",
-        "reserved_quantity",
-        "available_quantity",
-        "inventory_stock_status",
-        "warehouse_count",
-    )
-    assert told.draw("desk", *columns) == drawn("""
-        order_id | after | inventory_stock_quantity | reserved_quantity | available_quantity | inventory_stock_status | warehouse_count
-        desk-1   | first | 18                       | 7                 | 11                 | Low Stock              | 2
-        desk-1   | then  | 18                       | 7                 | 11                 | Low Stock              | 2
-        desk-2   | first | 18                       | 7                 | 11                 | Low Stock              | 2
-        desk-2   | then  | 15                       | 7                 | 8                  | Low Stock              | 2
+def test_stock_is_the_sum_over_warehouses_each_by_its_version_of_the_day(batches: TwoBatches) -> None:
+    quantities = ("inventory_stock_quantity", "reserved_quantity", "available_quantity")
+    assert batches.draw("desk", *quantities) == drawn("""
+        order_id | after | inventory_stock_quantity | reserved_quantity | available_quantity
+        desk-1   | first | 18                       | 7                 | 11
+        desk-1   | then  | 18                       | 7                 | 11
+        desk-2   | first | 18                       | 7                 | 11
+        desk-2   | then  | 15                       | 7                 | 8
     """)
-    assert told.draw("old", *columns) == drawn("""
-        order_id | after | inventory_stock_quantity | reserved_quantity | available_quantity | inventory_stock_status | warehouse_count
-        old-1    | first | 10                       | 10                | 0                  | Out of Stock           | 1
-        old-1    | then  | 10                       | 10                | 0                  | Out of Stock           | 1
+    assert batches.draw("desk", "inventory_stock_status", "warehouse_count") == drawn("""
+        order_id | after | inventory_stock_status | warehouse_count
+        desk-1   | first | Low Stock              | 2
+        desk-1   | then  | Low Stock              | 2
+        desk-2   | first | Low Stock              | 2
+        desk-2   | then  | Low Stock              | 2
+    """)
+    assert batches.draw("old", *quantities) == drawn("""
+        order_id | after | inventory_stock_quantity | reserved_quantity | available_quantity
+        old-1    | first | 10                       | 10                | 0
+        old-1    | then  | 10                       | 10                | 0
+    """)
+    assert batches.draw("old", "inventory_stock_status", "warehouse_count") == drawn("""
+        order_id | after | inventory_stock_status | warehouse_count
+        old-1    | first | Out of Stock           | 1
+        old-1    | then  | Out of Stock           | 1
     """)
 
 
-def test_of_several_shipments_the_newest_counts(told: Told) -> None:
-    assert told.draw("ship", "shipping_id", "carrier", "shipping_status", "shipment_count") == drawn("""
+def test_of_several_shipments_the_newest_counts(batches: TwoBatches) -> None:
+    assert batches.draw("ship", "shipping_id", "carrier", "shipping_status", "shipment_count") == drawn("""
         order_id | after | shipping_id | carrier | shipping_status | shipment_count
         ship-1   | first | s2          | Rail    | sent            | 2
         ship-1   | then  | s1          | Post    | delivered       | 2
@@ -234,16 +242,16 @@ def test_of_several_shipments_the_newest_counts(told: Told) -> None:
     """)
 
 
-def test_a_login_or_a_change_after_the_day_restates_nothing(told: Told) -> None:
-    assert told.draw("old", "customer_tier") == drawn(
+def test_a_login_or_a_change_after_the_day_recomputes_nothing(batches: TwoBatches) -> None:
+    assert batches.draw("old", "customer_tier") == drawn(
         "order_id | after | customer_tier\n old-1 | first | basic\n old-1 | then | basic"
     )
-    logins = [r["last_login"].isoformat() for r in told.site.rows("silver.customers") if r["customer_id"] == "old"]
-    assert logins == ["2026-03-09T07:00:00+00:00"]  # the news did arrive
+    logins = [r["last_login"].isoformat() for r in batches.site.rows("silver.customers") if r["customer_id"] == "old"]
+    assert logins == ["2026-03-09T07:00:00+00:00"]  # the late row did arrive
 
 
-def test_a_corrected_order_is_restated_with_all_that_follows_from_it(told: Told) -> None:
-    assert told.draw(
+def test_a_corrected_order_is_recomputed_with_all_that_follows_from_it(batches: TwoBatches) -> None:
+    assert batches.draw(
         "fix",
         "order_amount",
         "order_profit_margin",
@@ -253,26 +261,29 @@ def test_a_corrected_order_is_restated_with_all_that_follows_from_it(told: Told)
         "is_weekend",
         "time_of_day",
     ) == drawn("""
-        order_id | after | order_amount | order_profit_margin | estimated_clv | season | day_of_week | is_weekend | time_of_day
-        fix-1    | first | 100          | 30                  | 300           | Spring | 2           | false      | Morning
-        fix-1    | then  | 80           | 24                  | 240           | Spring | 2           | false      | Morning
+        order_id|after|order_amount|order_profit_margin|estimated_clv|season|day_of_week|is_weekend|time_of_day
+        fix-1   |first|100         |30                 |300          |Spring|2          |false     |Morning
+        fix-1   |then |80          |24                 |240          |Spring|2          |false     |Morning
     """)
 
 
-def test_rules_over_the_enriched_table_judge_the_batchs_own_rows(told: Told) -> None:
-    first, then = told.site.broken(told.first), told.site.broken(told.then)
-    # Of the second batch's three orders two cost another amount than the lamp; restated orders of old batches are not judged again.
+def test_rules_over_the_enriched_table_judge_the_batchs_own_rows(batches: TwoBatches) -> None:
+    first, then = batches.site.broken(batches.first), batches.site.broken(batches.then)
+    # Two of the second batch's three orders cost another amount than the lamp.
+    # Recomputed orders of older batches are not validated again.
     assert (first["order_amount_is_the_price"], then["order_amount_is_the_price"]) == ((17, 0), (3, 2))
     assert first["stock_agrees_with_product"] == (15, 0)
 
 
 @on_sail
-def test_enriched_orders_are_the_same_whatever_arrives_first(session: Session, tmp_path: Path, told: Told) -> None:
+def test_enriched_orders_are_the_same_for_every_order_of_arrival(
+    session: Session, tmp_path: Path, batches: TwoBatches
+) -> None:
     site = Site(tmp_path, session, WITHOUT_GOLD, fill=SHOP)
-    site.deliver("2026-03-11", **LATE_NEWS)
-    site.deliver("2026-03-10", **NEWS)
+    site.deliver("2026-03-11", **LATE_ROWS)
+    site.deliver("2026-03-10", **FIRST_ROWS)
     columns = [c.name for c in WITHOUT_GOLD.enriched_columns(WITHOUT_GOLD.enriched[0])]
-    assert site.draw("silver.enriched_orders", *columns) == told.site.draw("silver.enriched_orders", *columns)
+    assert site.draw("silver.enriched_orders", *columns) == batches.site.draw("silver.enriched_orders", *columns)
 
 
 ORDERS = "order_id | order_date\n o1 | 2026-03-01\n o2 | 2026-03-03\n o3 | 2026-03-05\n o4 | 2026-03-07"
@@ -304,7 +315,7 @@ def test_in_the_gap_after_a_delete_an_order_has_no_customer(
     """)
 
 
-# ---- a table that is joined by columns which are not its key
+# ---- a join by columns that are not the key of the joined feed
 
 BASKETS = Source(
     name="shop",
@@ -352,12 +363,12 @@ def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tm
     # A later batch: a new line, and one that moves; of a line that moved after the sale, the first version counts.
     site.deliver("2026-03-02", lines=f"{lines}\n l3 | b2 | 5 | 2026-03-01 09:00:00\n l2 | b3 | 2 | 2026-03-02 09:00:00")
     assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 3\n b2 | 5\n b3 |")
-    # Late news: the line lay in another basket at first, which takes it from the basket that had it.
+    # A late row: the line was in another basket at first, so the basket that had it loses it.
     site.deliver("2026-03-03", lines=f"{lines}\n l2 | b3 | 4 | 2026-03-01 10:30:00")
     assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 1\n b2 | 5\n b3 | 4")
 
 
-def test_orders_of_the_last_day_and_the_first_keep_their_partners(session: Session, tmp_path: Path) -> None:
+def test_orders_of_the_last_day_and_the_first_keep_their_joins(session: Session, tmp_path: Path) -> None:
     any_time = Quality(max_future_hours=1e8, min_event_time=dt.date(1, 1, 1))
     site = Site(tmp_path, session, RETAIL, fill=SHOP, quality=any_time)
     last, columns = "9999-12-31 23:59:59.999999", "customer_id | customer_tier | created_timestamp"

@@ -18,10 +18,10 @@ VERSION = ("member_id", "tier", "city", "effective_from", "effective_to", "is_cu
 
 @dataclass(frozen=True)
 class Case:
-    """News of one key and what becomes of them. Batch n has the n-th batch date; `at`, `from` and `to` are minutes."""
+    """Rows of one key and its versions. Batch n has the n-th batch date; `at`, `from` and `to` are minutes."""
 
     name: str
-    news: str
+    rows: str
     versions: str
 
 
@@ -368,22 +368,24 @@ CASES = (
 @pytest.fixture(
     scope="module", params=[(1, 2, 3), (3, 1, 2), (3, 2, 1)], ids=["in order", "the newest first", "backwards"]
 )
-def told(session: Session, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """All cases in one lake, a key each, the batches having arrived in some order."""
+def all_cases(session: Session, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """All cases in one lake, with one key each. The batches arrive in the order of the parameter."""
     site = Site(tmp_path_factory.mktemp("cases"), session)
-    news = [{"member_id": case.name, **row} for case in CASES for row in parsed(case.news)]
+    incoming = [{"member_id": case.name, **row} for case in CASES for row in parsed(case.rows)]
     for batch in request.param:
-        rows = [{**row, "changed_at": f"2026-03-01 00:{row['at']}:00"} for row in news if row["batch"] == str(batch)]
+        rows = [
+            {**row, "changed_at": f"2026-03-01 00:{row['at']}:00"} for row in incoming if row["batch"] == str(batch)
+        ]
         members = [{name: row.get(name) for name in ("member_id", "op", "tier", "city", "changed_at")} for row in rows]
         site.deliver(f"2026-03-0{batch}", members=members)
     return site
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_every_case_gives_its_versions_whatever_the_order_of_arrival(told: Site, case: Case) -> None:
+def test_every_case_gives_its_versions_for_every_order_of_arrival(all_cases: Site, case: Case) -> None:
     rows = [
         {**r, "from": _minutes(r["effective_from"]), "to": _minutes(r["effective_to"]), "current": r["is_current"]}
-        for r in told.rows("silver.members")
+        for r in all_cases.rows("silver.members")
         if r["member_id"] == case.name
     ]
     header = case.versions.splitlines()[1].split("|")
@@ -488,7 +490,7 @@ def test_of_one_instant_a_revision_stands_over_what_it_corrects(
 
 @on_sail
 @pytest.mark.parametrize("arrival", [(0, 1), (1, 0)], ids=["in order", "backwards"])
-def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(
+def test_of_one_instant_a_later_upsert_wins_over_an_earlier_delete(
     session: Session, tmp_path: Path, arrival: Sequence[int]
 ) -> None:
     site = Site(tmp_path, session)
@@ -496,7 +498,11 @@ def test_of_one_instant_a_later_upsert_stands_over_an_earlier_delete(
         site.deliver(
             "2026-03-01",
             revision=revision,
-            members=f"member_id | tier | op | changed_at\n m1 | a | {'DU'[revision]} | 2026-03-01 10:00:00\n m2 | a | {'UD'[revision]} | 2026-03-01 10:00:00",
+            members=f"""
+                member_id | tier | op               | changed_at
+                m1        | a    | {"DU"[revision]} | 2026-03-01 10:00:00
+                m2        | a    | {"UD"[revision]} | 2026-03-01 10:00:00
+            """,
         )
     assert site.draw("silver.members", "member_id", "effective_from", "is_current") == drawn("""
         member_id | effective_from   | is_current
@@ -541,13 +547,18 @@ def test_of_one_instant_content_decides_last_and_is_counted(session: Session, tm
 
 
 @on_sail
-@pytest.mark.parametrize("news", [False, True], ids=["at first", "as late news"])
+@pytest.mark.parametrize("is_late", [False, True], ids=["at first", "as late rows"])
 def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(
-    session: Session, tmp_path: Path, *, news: bool
+    session: Session, tmp_path: Path, *, is_late: bool
 ) -> None:
     site = Site(tmp_path, session)
-    if news:  # what is known of a key is newer: its versions are rebuilt from bronze
-        newer = "member_id | tier | op | changed_at\n m1 | z | U | 2026-03-05 10:00:00\n m2 | z | U | 2026-03-05 10:00:00\n m3 | z | U | 2026-03-05 10:00:00"
+    if is_late:  # newer rows of the key are known: its versions are rebuilt from bronze
+        newer = """
+            member_id | tier | op | changed_at
+            m1        | z    | U  | 2026-03-05 10:00:00
+            m2        | z    | U  | 2026-03-05 10:00:00
+            m3        | z    | U  | 2026-03-05 10:00:00
+        """
         site.deliver("2026-03-06", members=newer)
     result = site.deliver(
         "2026-03-01",
@@ -582,7 +593,7 @@ def test_of_one_instant_in_one_file_the_later_record_stands_and_is_counted(
 
 
 @on_sail
-def test_rows_of_two_batches_that_only_content_can_tell_apart_are_counted_with_the_second(
+def test_rows_of_two_batches_that_differ_only_in_content_are_counted_with_the_second(
     session: Session, tmp_path: Path
 ) -> None:
     site = Site(tmp_path, session)
@@ -601,7 +612,11 @@ def test_an_older_batch_does_not_speak_for_the_instant_at_which_the_open_version
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-02",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | U | 2026-03-01 11:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | U  | 2026-03-01 11:00:00
+        """,
     )
     site.deliver("2026-03-01", members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00")
     assert site.draw("silver.members", *VERSION) == drawn("""
@@ -647,7 +662,7 @@ WHOLE = {
         returns   | a    | U  | 2026-03-01 10:00:00
         """,
 }
-# Its news are of a key that no whole delivery ever listed, of one that left, and of one that the third listed.
+# Its rows have a key that no whole delivery ever listed, one that left, and one that the third listed.
 PART = """
         member_id | tier | op | changed_at
         unlisted  | a    | U  | 2026-03-01 09:00:00
@@ -675,7 +690,7 @@ WHOLE_VERSIONS = """
     ],
 )
 @on_sail
-def test_absence_from_a_whole_delivery_closes_a_key_whatever_arrives_when(
+def test_absence_from_a_whole_delivery_closes_a_key_for_every_order_of_arrival(
     session: Session, tmp_path: Path, arrival: Sequence[str]
 ) -> None:
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=1.0))
@@ -694,7 +709,7 @@ def test_a_late_whole_delivery_gives_a_version_to_a_key_that_had_none(
 ) -> None:
     site = Site(tmp_path, session, quality=Quality(max_snapshot_shrink=1.0, max_future_hours=100))
     other = "member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00"
-    # What it tells of m6 happens just when the fourth ends, which lacks the key: alone, the two leave nothing of it.
+    # The event of m6 happens just when the fourth ends, which lacks the key: these two alone leave no version of m6.
     members = {1: other, 2: f"{other}\n m6 | b | U | 2026-03-05 00:00:00", 4: other}
     for day in arrival:
         site.deliver(f"2026-03-0{day}", snapshot=["members"], members=members[day])
@@ -731,7 +746,11 @@ def test_a_key_that_a_delete_closed_is_open_again_when_a_later_whole_delivery_ho
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | D  | 2026-03-01 12:00:00
+        """,
     )
     site.deliver(
         "2026-03-02",
@@ -750,7 +769,11 @@ def test_a_whole_delivery_says_nothing_new_of_a_key_that_is_open(session: Sessio
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | a | D | 2026-03-01 12:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m1        | a    | D  | 2026-03-01 12:00:00
+        """,
     )
     site.deliver(
         "2026-03-02",
@@ -762,7 +785,7 @@ def test_a_whole_delivery_says_nothing_new_of_a_key_that_is_open(session: Sessio
         snapshot=["members"],
         members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-01 11:00:00",
     )
-    # Its row is news of 11:00; at the end of its day the key is there, as it should be.
+    # Its row is an event of 11:00; at the end of its day the key exists, as it should.
     assert site.draw("silver.members", *VERSION) == drawn("""
         member_id | tier | city | effective_from   | effective_to     | is_current
         m1        | a    |      | 2026-03-01 10:00 | 2026-03-01 11:00 | false
@@ -782,7 +805,8 @@ def test_a_whole_delivery_that_lacks_too_much_is_rejected_and_says_so(session: S
     )
     assert result.outcome == Outcome.REJECTED
     assert result.reason == (
-        "rooms: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; deliver it complete, or raise the limit"
+        "rooms: the whole delivery lacks 3 of 4 open keys, more than max_snapshot_shrink 0.5 allows; "
+        "deliver it complete, or raise the limit"
     )
     assert site.draw("silver.rooms", "room_id", "is_current") == before
 
@@ -801,18 +825,26 @@ def test_a_whole_delivery_that_lacks_too_much_is_rejected_and_says_so(session: S
 
 
 @on_sail
-def test_news_after_the_open_version_never_look_at_bronze(session: Session, tmp_path: Path) -> None:
+def test_rows_after_the_open_version_never_read_bronze(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session)
     site.deliver(
         "2026-03-01",
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m2 | a | U | 2026-03-01 10:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-01 10:00:00
+            m2        | a    | U  | 2026-03-01 10:00:00
+        """,
     )
     for file in (site.lake.location("club.bronze.members")).glob("*.parquet"):
         file.unlink()
 
     site.deliver(
         "2026-03-02",
-        members="member_id | tier | op | changed_at\n m1 | b | U | 2026-03-02 10:00:00\n m2 | a | D | 2026-03-02 10:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | b    | U  | 2026-03-02 10:00:00
+            m2        | a    | D  | 2026-03-02 10:00:00
+        """,
     )
     assert site.draw("silver.members", "member_id", "tier", "effective_from", "effective_to") == drawn("""
         member_id | tier | effective_from   | effective_to
@@ -890,7 +922,7 @@ def test_whole_deliveries_in_order_follow_from_open_versions_and_agree_with_a_re
         r5      | 1     | 2026-03-06     |
     """)
 
-    # What comes back, and news from before the last whole delivery, ask bronze.
+    # Keys that come back, and rows from before the last whole delivery, are rebuilt from bronze.
     for file in fast.lake.location("club.bronze.rooms").glob("*.away"):
         file.rename(file.with_suffix(".parquet"))
     late = "room_id | seats\n r1 | 5\n r2 | 6\n r3 | 8\n r4 | 2\n r5 | 1"
@@ -919,7 +951,11 @@ def test_the_first_whole_delivery_opens_again_what_one_of_its_rows_deletes(sessi
     site.deliver(
         "2026-03-02",
         snapshot=["members"],
-        members="member_id | tier | op | changed_at\n m1 | a | U | 2026-03-02 10:00:00\n m1 | a | D | 2026-03-02 11:00:00",
+        members="""
+            member_id | tier | op | changed_at
+            m1        | a    | U  | 2026-03-02 10:00:00
+            m1        | a    | D  | 2026-03-02 11:00:00
+        """,
     )
     assert site.draw("silver.members", "tier", "effective_from", "effective_to") == drawn("""
         tier | effective_from   | effective_to

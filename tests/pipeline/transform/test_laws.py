@@ -1,7 +1,7 @@
-"""The laws: whatever the order of arrival, the batching and the repetition, the tables are one fold of their events.
+"""The laws: for every order of arrival, batching and repetition, the tables are one fold of their events.
 
-The folds are written here from the definition alone, in plain Python. Every example is a lake with many keys, which do not
-know of each other: that is worth many small examples, so there is no shrinking, and a failure draws the events of its key.
+The folds are written here from the definition alone, in plain Python. Every example is a lake with many independent
+keys, which is worth many small examples. So there is no shrinking, and a failure draws the events of its key.
 """
 
 import datetime as dt
@@ -79,7 +79,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Event:
-    """What happens to a key at an instant: a row says upsert or delete, a whole delivery says delete or that the key exists."""
+    """An event of a key at an instant: a row says upsert or delete, a whole delivery says delete or exists."""
 
     at: dt.datetime
     day: int
@@ -177,7 +177,8 @@ def arrival(deliveries: Sequence[Delivery], chance: Random) -> list[Delivery]:
             sides = [chance.randrange(2) for _ in d.rows]
             halves = [tuple(r for r, side in zip(d.rows, sides, strict=True) if side == one) for one in (0, 1)]
             batches += [replace(d, rows=half + tuple(chance.sample(half, len(half) // 3))) for half in halves if half]
-    # Of two whole deliveries of a date that differ, be it in the order of their rows alone, only a revision says which is right.
+    # Two whole deliveries of one date may differ, if only in the order of their rows.
+    # Only a revision says which of them is right.
     batches += [
         d if d.whole else replace(d, rows=tuple(chance.sample(d.rows, len(d.rows)))) for d in chance.sample(batches, 1)
     ]
@@ -251,10 +252,10 @@ def _deliver_and_compare(site: Site, deliveries: Sequence[Delivery], chance: Ran
         expected = draw(versions(key, batches), *SHOWN)
         if found != expected:
             for d in batches:
-                news = [r.cells for r in d.rows if r.key == key]
+                rows = [r.cells for r in d.rows if r.key == key]
                 note(
                     f"batch date {d.date}, revision {d.revision}{', whole' if d.whole else ''}\n"
-                    + (draw(news, *news[0]) if news else "nothing")
+                    + (draw(rows, *rows[0]) if rows else "nothing")
                 )
         assert found == expected
 
@@ -303,7 +304,7 @@ mixed = st.builds(
 )
 
 
-def test_upserts_sets_and_replacements_do_not_depend_on_the_order_of_arrival_either(
+def test_scd1_append_and_snapshot_do_not_depend_on_the_order_of_arrival_either(
     session: Session, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     def holds(batches: list[Mixed], chance: Random) -> None:
@@ -423,13 +424,18 @@ def test_every_record_that_is_read_is_accepted_or_rejected(
 @pytest.mark.parametrize("how", ["the same file", "the rows in another order"])
 def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytest.TempPathFactory, how: str) -> None:
     site = Site(tmp_path_factory.mktemp("law"), session)
-    news = "member_id | tier | op | changed_at\n m1 | a | U | 2026-03-01 10:00:00\n m1 | b | U | 2026-03-01 11:00:00\n m2 | a | D | 2026-03-01 10:00:00\n"
+    rows = """
+        member_id | tier | op | changed_at
+        m1        | a    | U  | 2026-03-01 10:00:00
+        m1        | b    | U  | 2026-03-01 11:00:00
+        m2        | a    | D  | 2026-03-01 10:00:00
+    """
     others = {
         "prices": "item | price\n x | 1\n y | 2",
         "visits": "member_id | room\n m1 | hall\n m2 | pool",
         "menu": "dish | price\n soup | 3\n pie | 4",
     }
-    site.deliver("2026-03-01", members=news, **others)
+    site.deliver("2026-03-01", members=rows, **others)
     tables = ("members", "prices", "visits", "menu")
     before = {t: draw(site.rows(f"silver.{t}"), *(c.name for c in site.source.feed(t).silver)) for t in tables}
     versions = site.versions()
@@ -439,9 +445,9 @@ def test_a_batch_twice_changes_nothing(session: Session, tmp_path_factory: pytes
         return "\n".join([header, *reversed(lines)])
 
     again = (
-        {"members": news, **others}
+        {"members": rows, **others}
         if how == "the same file"
-        else {t: backwards(text) for t, text in {"members": news, **others}.items()}
+        else {t: backwards(text) for t, text in {"members": rows, **others}.items()}
     )
     result = site.attempt("2026-03-01", **again)
     assert result.outcome == (Outcome.DUPLICATE if how == "the same file" else Outcome.PUBLISHED), result.reason

@@ -1,4 +1,4 @@
-"""A whole delivery with a row that was rejected: the key of that row stays as it was, whatever arrives first."""
+"""A whole delivery with a row that was rejected: the key of that row stays as it was, for every order of arrival."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +105,7 @@ def shelf(session: Session, tmp_path: Path) -> Site:
 
 
 def kept(result: Result, feed: str) -> tuple[int, int, tuple[str, ...]]:
-    """How the rule fared that counts the keys of rejected rows."""
+    """Returns the counts of the rule that counts the keys of rejected rows."""
     return next(
         (f.checked, f.broken, f.examples)
         for f in result.findings
@@ -212,7 +212,7 @@ def test_a_correction_of_a_delivery_with_a_rejected_row_puts_its_key_right(shelf
 
 
 @on_sail
-def test_a_prepared_key_that_is_never_null_is_not_taken_for_the_key_of_an_unread_record(shelf: Site) -> None:
+def test_a_cleaned_key_that_is_never_null_is_not_taken_for_the_key_of_an_unread_record(shelf: Site) -> None:
     shelf.deliver("2026-03-01", raw_spelt=f"{HEAD}tea,1\nbun,2\n")
     shelf.deliver("2026-03-02", raw_spelt=f"{HEAD}tea,1\nbun,2,more\n")
     assert sorted(r["name"] for r in shelf.rows("silver.spelt") if r["is_current"]) == ["BUN", "TEA"]

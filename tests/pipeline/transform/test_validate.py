@@ -1,4 +1,4 @@
-"""What becomes of rows that break a rule, of columns that nobody declared, and of batches below the limits."""
+"""Rows that break a rule, columns that are not declared, and batches below the limits."""
 
 import datetime as dt
 from dataclasses import replace
@@ -67,24 +67,25 @@ def test_a_row_that_breaks_a_rejecting_rule_goes_to_quarantine_and_one_that_is_w
         (r["batch_id"], r["source"], r["feed"], r["source_file"], r["status"]) for r in desk.rows("ops.quarantine")
     }
     assert about == {("b001", "desk", "tickets", "tickets_002.csv", "open")}
-    # Accepted are four; each rejecting rule was also checked over what it turned away. A row that does not fit breaks nothing else.
+    # Four rows are accepted. Each rejecting rule is also checked over the rows that it rejects.
+    # A row with a value that does not fit its type breaks no other rule.
     results = [r for r in desk.rows("ops.validation_results") if r["feed"] == "tickets"]
     assert draw(results, "rule", "severity", "action", "checked", "broken", "description") == drawn("""
-        rule                            | severity | action | checked | broken | description
-        record_is_well_formed           | HIGH     | REJECT | 4 | 0 | as many fields as the header, quotes where they belong
-        type:minutes                    | HIGH     | REJECT | 5 | 1 | the value is of the column's type
-        ticket_id_is_given              | HIGH     | REJECT | 4 | 0 |
-        agent_is_given                  | HIGH     | REJECT | 6 | 2 |
-        opened_at_is_given              | HIGH     | REJECT | 4 | 0 |
-        event_time_is_not_in_the_future | HIGH     | REJECT | 5 | 1 | at most 24 hours after the end of the batch date
-        event_time_is_not_before_min_event_time | HIGH | REJECT | 4 | 0 | not before 1971-01-01
-        minutes_are_not_negative        | HIGH     | REJECT | 7 | 3 |
-        minutes_are_within_the_limit    | HIGH     | WARN   | 4 | 1 | the setting [desk] limit
-        a_call_is_short                 | MEDIUM   | WARN   | 2 | 1 |
-        note_is_short                   | LOW      | WARN   | 4 | 2 |
-        ticket_has_agent                | HIGH     | WARN   | 4 | 1 | agents knows agent
-        events_of_one_instant_agree     | HIGH     | WARN   | 4 | 0 | rows of one key, instant, batch date and revision are equal
-        rows_come_once                  | HIGH     | WARN   | 4 | 0 | no two rows of the batch are equal: they count as one
+        rule                           |severity|action|checked|broken|description
+        record_is_well_formed          |HIGH    |REJECT|4|0|as many fields as the header, quotes where they belong
+        type:minutes                   |HIGH    |REJECT|5|1|the value is of the column's type
+        ticket_id_is_given             |HIGH    |REJECT|4|0|
+        agent_is_given                 |HIGH    |REJECT|6|2|
+        opened_at_is_given             |HIGH    |REJECT|4|0|
+        event_time_is_not_in_the_future|HIGH    |REJECT|5|1|at most 24 hours after the end of the batch date
+        event_time_is_not_before_min_event_time|HIGH    |REJECT|4|0|not before 1971-01-01
+        minutes_are_not_negative       |HIGH    |REJECT|7|3|
+        minutes_are_within_the_limit   |HIGH    |WARN  |4|1|the setting [desk] limit
+        a_call_is_short                |MEDIUM  |WARN  |2|1|
+        note_is_short                  |LOW     |WARN  |4|2|
+        ticket_has_agent               |HIGH    |WARN  |4|1|agents knows agent
+        events_of_one_instant_agree    |HIGH    |WARN  |4|0|rows of one key, instant, batch date and revision are equal
+        rows_come_once                 |HIGH    |WARN  |4|0|no two rows of the batch are equal: they count as one
     """)
     assert (result.rows_read, result.rows_accepted, result.rows_rejected) == (11, 5, 6)
     assert result.validation_status == "FAIL"  # accepted rows break HIGH rules
@@ -111,8 +112,14 @@ def test_settings_fill_rules(session: Session, tmp_path: Path) -> None:
 
 @on_sail
 def test_records_with_too_few_or_too_many_fields_or_a_stray_quote_are_rejected_alone(desk: Site) -> None:
-    text = 'ticket_id,agent,minutes,note,opened_at\nt1,ann,1\nt2,ann,1,a,2026-03-01 10:00:00,more\nt3,a"n"n,1,a,2026-03-01 10:00:00\n'
-    desk.deliver(DAY, raw_tickets=text + "t4,ann,1,a,2026-03-01 10:00:00\n")
+    text = (
+        "ticket_id,agent,minutes,note,opened_at\n"
+        "t1,ann,1\n"
+        "t2,ann,1,a,2026-03-01 10:00:00,more\n"
+        't3,a"n"n,1,a,2026-03-01 10:00:00\n'
+        "t4,ann,1,a,2026-03-01 10:00:00\n"
+    )
+    desk.deliver(DAY, raw_tickets=text)
     assert desk.draw("silver.tickets", "ticket_id") == drawn("ticket_id\n t4")
     assert desk.draw("ops.quarantine", "record", "reasons") == drawn("""
         record | reasons
@@ -218,7 +225,7 @@ def test_a_reference_looks_into_batch_and_lake(desk: Site) -> None:
 
 
 @on_sail
-def test_rejected_rows_neither_ask_for_a_partner_nor_are_one(desk: Site) -> None:
+def test_rejected_rows_neither_need_a_referenced_row_nor_are_one(desk: Site) -> None:
     result = desk.deliver(
         DAY, agents="agent\n ann", tickets="ticket_id | agent | minutes\n t1 | ann | -1\n t2 | bob | -1"
     )
@@ -244,8 +251,8 @@ def test_the_score_weighs_what_broke_against_what_was_checked(desk: Site) -> Non
         agents="agent\n ann",
         tickets="ticket_id | minutes | channel | note\n t1 | 61 | phone | fine\n t2 | 1 | phone | too long",
     )
-    # HIGH: tickets' five given and formed rules, two of time, not negative, limit, agent, two of ties: 11 of 2 rows each;
-    # agents' four of 1 row: 26 checked, 1 broken.
+    # HIGH: tickets' five given and formed rules, two of time, not negative, limit, agent, two of ties: 11 of 2 rows
+    # each; agents' four of 1 row: 26 checked, 1 broken.
     # MEDIUM: calls, 2 checked, 1 broken; agent_has_tickets, 1 checked. LOW: notes, 2 checked, 1 broken.
     assert result.score == pytest.approx(100 * (1 - (10 * 1 + 3 * 1 + 1) / (10 * 26 + 3 * 3 + 1 * 2)), rel=1e-12)
     assert desk.manifest.published_row(result.batch_id).score == result.score  # type: ignore[union-attr]
@@ -333,7 +340,9 @@ def test_a_batch_at_a_limit_is_published(session: Session, tmp_path: Path, limit
 def test_a_new_column_is_kept_aside_and_reported_and_an_optional_one_may_be_absent(desk: Site) -> None:
     desk.deliver(
         DAY,
-        raw_tickets="note,ticket_id,colour,agent,minutes,opened_at,size\nfine,t1,red,ann,1,2026-03-01 10:00:00,\nfine,t2,,ann,1,2026-03-01 10:00:00,L\n",
+        raw_tickets="note,ticket_id,colour,agent,minutes,opened_at,size\n"
+        "fine,t1,red,ann,1,2026-03-01 10:00:00,\n"
+        "fine,t2,,ann,1,2026-03-01 10:00:00,L\n",
     )
     assert desk.draw("bronze.tickets", "ticket_id", "channel", "_extra") == drawn("""
         ticket_id | channel | _extra

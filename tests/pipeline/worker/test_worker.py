@@ -42,12 +42,12 @@ class Daemon:
     def send(self, message: Any) -> None:
         self._socket.sendall((contract.to_json(message) + "\n").encode())
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         line = self._stream.readline()
         return contract.from_json(line) if line else None
 
-    def hear_until(self, kind: type) -> Any:
-        while not isinstance(message := self.hear(), (kind, type(None))):
+    def receive_until(self, kind: type) -> Any:
+        while not isinstance(message := self.receive(), (kind, type(None))):
             pass
         return message
 
@@ -124,15 +124,15 @@ def test_a_worker_says_it_is_ready_takes_orders_and_ends_with_its_daemon(
 ) -> None:
     here = daemon()
     here.send(settings(tmp_path))
-    ready = here.hear()
+    ready = here.receive()
     assert isinstance(ready, Ready)
     assert (ready.pid, ready.engine, ready.undone) == (here.process.pid, "sail", ())
     here.send(order())
-    result = here.hear_until(Result)
+    result = here.receive_until(Result)
     assert (result.outcome, result.batch_seq) == (Outcome.PUBLISHED, 1), result.reason
     assert result.rows_read == result.rows_accepted + result.rows_rejected > 0
     here.send(order("b2"))
-    assert here.hear_until(Result).duplicate_of == "b1"
+    assert here.receive_until(Result).duplicate_of == "b1"
     here.hang_up()
     assert here.process.wait(SECONDS) == 0
 
@@ -145,16 +145,16 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
     first.send(settings(tmp_path))
     first.send(order())
     while True:
-        message = first.hear()
+        message = first.receive()
         assert isinstance(message, (Ready, Progress)), message
         if isinstance(message, Progress) and message.event == "table.committed":
             break
     first.process.kill()
     second = daemon()
     second.send(settings(tmp_path))
-    assert second.hear_until(Ready).undone == ("b1",)
+    assert second.receive_until(Ready).undone == ("b1",)
     second.send(order(attempt=2))
-    assert second.hear_until(Result).outcome == Outcome.PUBLISHED
+    assert second.receive_until(Result).outcome == Outcome.PUBLISHED
     lake = Lake(tmp_path / "lake")
     assert [(r["batch_id"], r["kind"]) for r in lake.arrow("ops.batches").sort_by("batch_seq").to_pylist()] == [
         ("b1", "undone"),
@@ -173,41 +173,41 @@ def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(
 ) -> None:
     here = daemon("--lock-seconds", "0.2")
     here.send(settings(tmp_path))
-    assert isinstance(here.hear(), Ready)
+    assert isinstance(here.receive(), Ready)
     with (tmp_path / "lake" / ".lock").open() as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         here.send(order())
         for _ in range(2):
-            assert here.hear() == Waiting(
+            assert here.receive() == Waiting(
                 reason=f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started"
             )
-    while not isinstance(message := here.hear(), Progress):
+    while not isinstance(message := here.receive(), Progress):
         assert not isinstance(message, Result)
     with (tmp_path / "lake" / ".lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert here.hear_until(Result).outcome == Outcome.PUBLISHED
+    assert here.receive_until(Result).outcome == Outcome.PUBLISHED
 
 
 @pytest.mark.sail
-def test_a_worker_told_to_end_finishes_its_batch_first_and_leaves_ctrl_c_to_the_daemon(
+def test_a_worker_that_must_end_finishes_its_batch_first_and_leaves_ctrl_c_to_the_daemon(
     tmp_path: Path, daemon: Callable[..., Daemon]
 ) -> None:
     here = daemon()
     here.send(settings(tmp_path))
     here.send(order())
-    here.hear_until(Progress)
+    here.receive_until(Progress)
     here.process.send_signal(signal.SIGTERM)
     here.process.send_signal(signal.SIGINT)
-    assert here.hear_until(Result).outcome == Outcome.PUBLISHED
-    assert here.hear() is None
+    assert here.receive_until(Result).outcome == Outcome.PUBLISHED
+    assert here.receive() is None
     assert here.process.wait(SECONDS) == 0
 
 
 @pytest.mark.sail
-def test_an_idle_worker_told_to_end_does(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
+def test_an_idle_worker_ends_at_the_first_signal(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
     here = daemon()
     here.send(settings(tmp_path))
-    assert isinstance(here.hear(), Ready)
+    assert isinstance(here.receive(), Ready)
     here.process.send_signal(signal.SIGTERM)
     assert here.process.wait(SECONDS) == 0
 
@@ -222,24 +222,24 @@ def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(
         here = daemon("--lock-seconds", "0.1")
         here.send(settings(tmp_path))
         for _ in range(3):
-            assert here.hear() == Waiting(reason=f"{tmp_path}/lake is being written by another process")
-    assert isinstance(here.hear_until(Ready), Ready)
+            assert here.receive() == Waiting(reason=f"{tmp_path}/lake is being written by another process")
+    assert isinstance(here.receive_until(Ready), Ready)
 
 
 @pytest.mark.sail
 @pytest.mark.parametrize("has_an_order", [False, True])
-def test_a_worker_that_waits_for_the_lake_ends_when_it_is_told_to(
+def test_a_worker_that_waits_for_the_lake_ends_at_the_first_signal(
     tmp_path: Path, daemon: Callable[..., Daemon], *, has_an_order: bool
 ) -> None:
     here = daemon("--lock-seconds", "0.1")
     here.send(settings(tmp_path))
-    assert not has_an_order or isinstance(here.hear(), Ready)
+    assert not has_an_order or isinstance(here.receive(), Ready)
     (tmp_path / "lake").mkdir(exist_ok=True)
     with (tmp_path / "lake" / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         if has_an_order:
             here.send(order())
-        assert isinstance(here.hear_until(Waiting), Waiting)
+        assert isinstance(here.receive_until(Waiting), Waiting)
         here.process.send_signal(signal.SIGTERM)
         assert here.process.wait(10) == 0
 
@@ -247,7 +247,7 @@ def test_a_worker_that_waits_for_the_lake_ends_when_it_is_told_to(
 def test_a_worker_refuses_what_no_retry_mends(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
     here = daemon()
     here.send(Settings(lake_path=str(tmp_path / "lake[1]"), engine="sail"))
-    refused = here.hear()
+    refused = here.receive()
     assert isinstance(refused, Refused)
     assert not refused.retryable
     assert "choose another [lake] path" in refused.reason
@@ -258,7 +258,7 @@ def test_a_worker_refuses_a_lake_of_a_newer_version_for_good(tmp_path: Path, dae
     (tmp_path / "lake" / "_version").write_text("99\n")
     here = daemon()
     here.send(settings(tmp_path))
-    refused = here.hear()
+    refused = here.receive()
     assert isinstance(refused, Refused)
     assert not refused.retryable
     assert refused.reason.startswith(f"the lake {tmp_path}/lake was written by a newer Lakegate (version 99")
@@ -276,7 +276,7 @@ def test_a_worker_takes_its_jvm_with_it_and_the_jvm_holds_the_lock_while_it_live
 ) -> None:
     here = daemon()
     here.send(settings(tmp_path, "spark"))
-    assert isinstance(here.hear(), Ready)
+    assert isinstance(here.receive(), Ready)
     (jvm,) = processes_of(here.process.pid)
     lock = (tmp_path / "lake" / ".lock").stat().st_ino
     held = [fd.stat().st_ino for fd in Path(f"/proc/{jvm}/fd").iterdir() if fd.exists()]
@@ -290,11 +290,11 @@ def test_a_worker_takes_its_jvm_with_it_and_the_jvm_holds_the_lock_while_it_live
 def test_a_worker_whose_jvm_died_fails_the_batch_and_ends(tmp_path: Path, daemon: Callable[..., Daemon]) -> None:
     here = daemon()
     here.send(settings(tmp_path, "spark"))
-    assert isinstance(here.hear(), Ready)
+    assert isinstance(here.receive(), Ready)
     (jvm,) = processes_of(here.process.pid)
     os.kill(jvm, signal.SIGKILL)
     here.send(order())
-    result = here.hear_until(Result)
+    result = here.receive_until(Result)
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
-    assert here.hear() is None
+    assert here.receive() is None
     assert here.process.wait(SECONDS) == 1
