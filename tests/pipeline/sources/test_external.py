@@ -94,7 +94,7 @@ def test_own_sources_come_after_the_shipped_ones(tmp_path: Path) -> None:
     [
         ("stored_as=Scd1())", "stored_as=Scd1()", "kiosk/feeds.py:5: '(' was never closed"),
         ("Setting, Source", "Setting, Sauce", "kiosk/feeds.py:3: cannot import name 'Sauce' from 'pipeline.model'"),
-        ("import Feed", "import NOTHING, Feed", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
+        ("import HIGH", "import NOTHING, HIGH", "kiosk/feeds.py:3: cannot import name 'NOTHING'"),
         ('key=("stall",)', 'key=("stal",)', "kiosk/feeds.py:5: feed stalls: stal is none of its columns"),
         (
             "quantity INT",
@@ -218,7 +218,7 @@ def test_broken_gold_is_reported_before_any_batch(tmp_path: Path, old: str, new:
 def test_a_feed_without_versions_cannot_be_joined_at_a_point_in_time(tmp_path: Path) -> None:
     join = 'PointInTimeJoin(feed="stalls", on=("stall",), prefix="s_")'
     joined = f'enriched=(Enriched(name="sold", upstream="takings", joins=({join},)),), settings='
-    feeds = changed(changed(FEEDS, "settings=", joined), "import Feed", "import PointInTimeJoin, Enriched, Feed")
+    feeds = changed(changed(FEEDS, "settings=", joined), "import HIGH", "import PointInTimeJoin, Enriched, HIGH")
     assert "enriched table sold: stalls has no versions for a PointInTimeJoin; join it with LatestJoin" in load_error(
         kiosk(tmp_path, feeds)
     )

@@ -193,7 +193,7 @@ SOLD = (
     'enriched=(Enriched(name="sold", upstream="takings", '
     'joins=(LatestJoin(feed="stalls", on=("stall",), prefix="stall_"),)),), settings='
 )
-SOLD = changed(changed(FEEDS, "settings=", SOLD), "import Feed", "import Enriched, LatestJoin, Feed")
+SOLD = changed(changed(FEEDS, "settings=", SOLD), "import HIGH", "import Enriched, LatestJoin, HIGH")
 FURTHER = """
 from pipeline.model import aggregate
 
@@ -293,7 +293,7 @@ LOUD = changed(
     'key=("stall",), stored_as=Scd1()',
     'key=("stall",), stored_as=Scd1(), derived=(Derived("loud", "STRING", "upper(place)"),)',
 )
-LOUD = changed(LOUD, "import Feed", "import Derived, Feed")
+LOUD = changed(LOUD, "import HIGH", "import Derived, HIGH")
 
 
 def test_tables_that_were_declared_otherwise_go_on_with_what_they_hold(session: Session, tmp_path: Path) -> None:
