@@ -81,9 +81,9 @@ def drawn(text: str) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def is_data(row: Sequence[str], columns: Sequence[str]) -> bool:
+def is_data(row: Sequence[str], columns: Sequence[str], delimiter: str = ",") -> bool:
     """Returns whether a record is neither a repeated header nor a line of dashes."""
-    blanks = '\t\n\f\r"\ufeff\x1a,'
+    blanks = {*'\t\n\f\r"\ufeff\x1a', delimiter}
     signs = {sign for sign in "".join(row) if sign not in blanks and unicodedata.category(sign)[0] != "Z"}
     dashes = {*"-=_+*~#|", *map(chr, range(0x2010, 0x2016)), *map(chr, range(0x2500, 0x2580))}
     is_dashes = bool(signs) and signs <= dashes

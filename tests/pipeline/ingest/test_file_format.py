@@ -373,7 +373,7 @@ def written(draw: st.DrawFn) -> tuple[Csv, list[list[str]], str]:
         draw(st.sampled_from(["utf-8", "cp1252", "utf-16", "cp437", "gb18030"])),
     )
     field = letters(encoding) | st.text(f'ab"\n {delimiter}', max_size=6)
-    row = st.lists(field, min_size=2, max_size=2).filter(lambda row: is_data(row, ["a", "b"]))
+    row = st.lists(field, min_size=2, max_size=2).filter(lambda row: is_data(row, ["a", "b"], delimiter))
     rows = draw(st.lists(row, max_size=10))
     quoting: Literal[0, 1] = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     text = io.StringIO()
