@@ -129,7 +129,7 @@ def test_check_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.sail
 def test_check_with_an_engine_shows_no_secret(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kiosk(tmp_path)  # the smallest source
-    sources = '[sources]\npaths = ["kiosk"]\nwithout = ["retail", "crm_erp", "clickstream"]'
+    sources = '[sources]\npaths = ["kiosk"]\nexclude = ["retail", "crm_erp", "clickstream"]'
     alerts = f'[alerts]\nurls = ["{ADDRESS}", "nonsense://{SECRET}"]'
     command = f'[dispatch]\non_published = ["no-such-program", "--token={SECRET}"]'
     (tmp_path / "config.toml").write_text(f'[spark]\nengine = "sail"\n{sources}\n{alerts}\n{command}\n')
