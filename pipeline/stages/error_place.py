@@ -14,7 +14,7 @@ from pipeline.stages.context import BatchContext
 
 @contextmanager
 def errors_of(batch: BatchContext, table: str, feed: str, names: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Raises UnfitValue and WrongDeclaration with the table, and with the place of the row of the feed.
+    """Raises InvalidValue and DeclarationError with the table, and with the place of the row of the feed.
 
     `names` maps columns of the row to the feed's, where these differ.
     """

@@ -75,7 +75,7 @@ def aggregate_table(
 ) -> TableChange | None:
     """Computes and checks the change of a gold table; None where nothing of it may change.
 
-    Raises DataError where a check of the table fails; UnfitValue names the column, and the row, at fault.
+    Raises DataError where a check of the table fails; InvalidValue names the column, and the row, at fault.
     """
     name = batch.name("gold", table.name)
     enriched = next((e for e in batch.source.enriched if e.name == table.upstream), None)

@@ -74,7 +74,7 @@ def validate(batch: BatchContext, staged: Iterable[StagedFeed]) -> None:
 def _validate_feed(batch: BatchContext, staged: StagedFeed) -> ValidatedFeed:
     """Checks the staged rows of a feed. Rows of which some SQL cannot be computed are found and rejected.
 
-    Raises WrongDeclaration for SQL that can be computed of no row, DataError where such rows are too many.
+    Raises DeclarationError for SQL that can be computed of no row, DataError where such rows are too many.
     """
     feed, lake = batch.source.feed(staged.feed).with_settings(batch.values), batch.lake
     values = {**batch.values, "batch_date": batch.order.batch_date}

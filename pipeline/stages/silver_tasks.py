@@ -70,7 +70,7 @@ def own_names(batch: BatchContext, table: Enriched) -> dict[str, str]:
 def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChange:
     """Computes the change of an enriched table, and the results of its rules over the batch's own rows.
 
-    Raises DataError where a row breaks a check of the table; UnfitValue names the column, and the row, at fault.
+    Raises DataError where a row breaks a check of the table; InvalidValue names the column, and the row, at fault.
     """
     name = batch.name("silver", table.name)
     with errors_of(batch, name, table.upstream, own_names(batch, table)):

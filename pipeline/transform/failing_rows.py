@@ -49,7 +49,7 @@ def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) ->
 
 
 def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, InvalidValue] | None:
-    """Returns the first part that cannot be computed of the rows. Raises WrongDeclaration for one that never can."""
+    """Returns the first part that cannot be computed of the rows. Raises DeclarationError for one that never can."""
     for part in parts:
         with error_context(part.name):
             error = error_of(part.query, rows, lake)

@@ -33,7 +33,7 @@ def without_unfit_rows(
 ) -> tuple[MaterializedRows, tuple[Unfit, ...]]:
     """Checks the staged rows again; those of whose values some SQL cannot be computed are rejected for that.
 
-    Raises WrongDeclaration with the name of the column or rule where it can be computed of no row, DataError where it
+    Raises DeclarationError with the name of the column or rule where it can be computed of no row, DataError where it
     cannot be computed of too many, and the error where no row alone is at fault.
     """
     search = _Search(query=query, rows=pq.read_table(staged.path), lake=lake)
@@ -86,7 +86,7 @@ class _Search:
         self.reasons = np.full(self.rows.num_rows, "", dtype=object)
 
     def check_declaration(self) -> None:
-        """Raises WrongDeclaration, with the first part's name, where the query cannot be computed of no rows either."""
+        """Raises DeclarationError, with the first part's name, where the query cannot be computed of no rows either."""
         nothing = self.rows.slice(0, 0)
         try:
             error: Exception | None = error_of(self.query.verdicts, nothing, self.lake)
