@@ -1,6 +1,7 @@
 """The words of the code: names and prose that every data engineer understands at once, in any first language."""
 
 import ast
+import builtins
 import io
 import re
 import tokenize
@@ -62,5 +63,21 @@ def test_pages_are_plain() -> None:
         for p in PAGES
         for n, line in enumerate(p.read_text().splitlines(), start=1)
         for match in NOT_IN_PROSE.finditer(line)
+    ]
+    assert found == []
+
+
+def test_the_errors_that_docstrings_name_exist() -> None:
+    trees = {path: ast.parse(path.read_text()) for path in CODE}
+    classes = {n.name for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    known = classes | set(dir(builtins)) | {"ArrowInvalid", "PySparkException", "SubprocessError"}  # of libraries
+    found = [
+        f"{path.relative_to(PROJECT)}:{node.name} {name}"
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        for sentence in re.findall(r"\bRaises (.*?)(?:\.(?:\s|$)|$)", ast.get_docstring(node) or "", re.DOTALL)
+        for name in re.findall(r"\b[A-Z][a-z]+[A-Z]\w*", sentence)
+        if name not in known
     ]
     assert found == []

@@ -44,7 +44,7 @@ class Dispatch:
         self._running = ""  # batch id
         self._messages: deque[Progress | Result | WorkerExited] = deque()  # received, and not yet in the ledger
         self._why_orphaned = "the daemon ended"
-        self._stage = ""
+        self._open_stages: list[str] = []  # of the running batch; stages overlap
         self._is_recycling = False
         self._missing: dict[str, list[str]] = {}  # by batch id: claimed files that were missing at the last look
 
@@ -148,7 +148,7 @@ class Dispatch:
             batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None
         )
         self._running = batch.batch_id
-        self._stage = ""
+        self._open_stages = []
         if not self._worker.send(self._order(batch)):
             self._messages.append(self._worker.replace("it took no work"))
             self._handle_messages()
@@ -198,8 +198,10 @@ class Dispatch:
             self._messages.popleft()
 
     def _handle_progress(self, message: Progress) -> None:
-        if message.event.startswith("stage."):
-            self._stage = message.stage
+        if message.event == "stage.started":
+            self._open_stages.append(message.stage)
+        elif message.event == "stage.finished" and message.stage in self._open_stages:
+            self._open_stages.remove(message.stage)
         source = self._ledger.batch(message.batch_id).source if self._ledger.has(message.batch_id) else ""
         about = {"batch_id": message.batch_id, "source": source, "stage": message.stage}
         self._log.write(message.event, **{**message.values, **about})
@@ -224,6 +226,6 @@ class Dispatch:
             return
         batch = self._ledger.batch(self._running)
         if batch.state == State.RUNNING:  # or the ledger has the crash, from a write that only seemed to fail
-            stage = f" in stage {self._stage}" if self._stage else ""
+            stage = f" in stage {', '.join(self._open_stages)}" if self._open_stages else ""
             self._recorder.record_crash(batch, f"the worker died{stage}: {exited.reason}")
         self._running = ""

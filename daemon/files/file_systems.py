@@ -1,5 +1,7 @@
 """Which file system a path lies on, and which promises that file system keeps: events, modes, memory of one machine."""
 
+import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,16 +66,17 @@ class _Mount(NamedTuple):
 def _mount_of(path: Path, mounts: Path) -> _Mount:
     found = _Mount("", frozenset())
     try:
-        lines = mounts.read_text(errors="replace").splitlines()
+        lines = os.fsdecode(mounts.read_bytes()).split("\n")
     except OSError:
         return found
     longest = -1
-    for line in lines:
+    for line in filter(None, lines):
         before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")
+        # The kernel escapes blanks and backslashes in octal, and writes all other bytes as they are.
+        point = re.sub(r"\\([0-7]{3})", lambda m: chr(int(m[1], 8)), before.split(" ")[4])
         # of two mounts on one point the later covers the earlier
         if path.is_relative_to(point) and len(point) >= longest:
             longest = len(point)
-            words = after.split()
+            words = after.split(" ")
             found = _Mount(words[0], frozenset(words[-1].split(",")))
     return found

@@ -130,5 +130,5 @@ def _check_unused(name: str, feeds: Sequence[ProposedFeed], existing: registry.L
                     raise SampleError(
                         f"{feed.files.value} ({feed.files.why}) meets {taken.files}, "
                         f"the files of {source.name}'s feed {taken.name}; rename the samples as their files shall be "
-                        f"called, or leave {source.name} out ([sources] without)"
+                        f"called, or leave {source.name} out ([sources] exclude)"
                     )

@@ -68,7 +68,7 @@ def _load_beside(folder: Path, others: Sequence[Source]) -> Source:
     """Returns the source of a folder. Raises SourceLoadError if its name or a file glob is that of another source."""
     if any(other.name == folder.name for other in others):
         is_shipped = any(s.name == folder.name for s in others if s in SOURCES)
-        hint = f"; `without = ['{folder.name}']` leaves out the one that ships" if is_shipped else ""
+        hint = f"; `exclude = ['{folder.name}']` leaves out the one that ships" if is_shipped else ""
         raise SourceLoadError(f"{folder}: there is another source of the name {folder.name}{hint}")
     loaded = load(folder)
     for feed in loaded.feeds:
@@ -78,6 +78,6 @@ def _load_beside(folder: Path, others: Sequence[Source]) -> Source:
                     raise SourceLoadError(
                         f"{line_of(folder, feed.files)}: {feed.files} meets {other_feed.files}, "
                         f"the files of {other.name}'s feed {other_feed.name}; a name may match one feed only. "
-                        f"Narrow it, or leave {other.name} out ([sources] without)"
+                        f"Narrow it, or leave {other.name} out ([sources] exclude)"
                     )
     return loaded

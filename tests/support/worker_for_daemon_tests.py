@@ -6,6 +6,7 @@
     break WHY           fails, not retryable
     die                 kills itself
     die-once            kills itself in the first attempt
+    die-after EVENT…    reports events such as started:merge, then kills itself
     hang                sends nothing more
     slow SECONDS        reports progress for this time, then publishes
     babble              sends a line that is no message
@@ -91,6 +92,10 @@ class Worker:
             self.say(
                 Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=" ".join(words[1:]), retryable=True)
             )
+        elif command == "die-after":
+            for event, _, stage in (word.partition(":") for word in words):
+                self.say(Progress(batch_id=order.batch_id, event=f"stage.{event}", stage=stage))
+            os.kill(os.getpid(), signal.SIGKILL)
         elif command == "die" or (command == "die-once" and order.attempt == 1):
             os.kill(os.getpid(), signal.SIGKILL)
         elif command == "hang":

@@ -30,7 +30,7 @@ def sources(config: Config) -> Diagnostics:
     if usable:
         yield ok("sources", ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable))
     else:
-        yield bad("sources", "no source is usable: [sources] excludes the shipped ones, and names no other")
+        yield bad("sources", "no source is usable: the configuration excludes the shipped ones, and names no other")
     for source in every:
         if source.broken:
             yield bad("sources", f"{source.name} is left out: {source.broken}")

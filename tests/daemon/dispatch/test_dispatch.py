@@ -129,6 +129,20 @@ def test_a_worker_that_is_recycled_makes_room_for_the_next_without_an_alert(zone
     assert zone.log("worker.died") == []
 
 
+@pytest.mark.parametrize(
+    ("events", "where"),
+    [
+        ("finished:stage started:merge started:enrich finished:merge", " in stage enrich"),
+        ("finished:stage started:merge started:enrich", " in stage merge, enrich"),
+        ("finished:stage", ""),
+    ],
+)
+def test_a_death_names_the_stages_that_had_not_finished(zone: Zone, events: str, where: str) -> None:
+    zone.deliver("1", f"die-after {events}\n")
+    assert zone.once() == 1
+    assert f"; at last the worker died{where}: " in zone.batches()[0].reason
+
+
 def test_silence_is_death_but_progress_is_life(tmp_path: Path) -> None:
     zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 1, "stop_seconds": 2})
     zone.deliver("long", "slow 2\n", date="2026-03-01")

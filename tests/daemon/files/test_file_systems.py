@@ -17,13 +17,16 @@ MOUNTS = """\
 34 22 0:50 / /mnt/ssh rw - fuse.sshfs me@host: rw
 35 34 8:19 / /mnt/ssh/local rw - xfs /dev/sdc1 rw
 36 22 8:20 / /mnt/windows rw - fuseblk /dev/sdd1 rw
+37 22 0:42 / /mnt/données rw - nfs4 host:/y rw
+38 22 0:43 / /mnt/back\\134slash rw - nfs4 host:/z rw
+39 22 0:44 / /mnt/\udce9 rw - nfs4 host:/a rw
 """
 
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> Path:
     path = tmp_path / "mountinfo"
-    path.write_text(MOUNTS)
+    path.write_text(MOUNTS, errors="surrogateescape")
     return path
 
 
@@ -38,6 +41,9 @@ def mounts(tmp_path: Path) -> Path:
         ("/mnt/ssh/x", "fuse.sshfs", True, False),
         ("/mnt/ssh/local/x", "xfs", False, True),
         ("/mnt/windows/x", "fuseblk", False, False),
+        ("/mnt/données/x", "nfs4", True, False),
+        ("/mnt/back\\slash/x", "nfs4", True, False),
+        ("/mnt/\udce9/x", "nfs4", True, False),
     ],
 )
 def test_a_path_lies_on_its_deepest_mount(mounts: Path, path: str, kind: str, is_shared: bool, is_seen: bool) -> None:

@@ -246,6 +246,13 @@ def test_of_two_sources_with_one_name_the_first_is_used(tmp_path: Path) -> None:
     assert found.broken[0][1] == f"{second}: there is another source of the name kiosk"
 
 
+def test_the_error_beside_a_shipped_source_names_the_key_that_excludes_it(tmp_path: Path) -> None:
+    meeting = kiosk(tmp_path, changed(FEEDS, "takings_*.csv", "orders_*.csv"))
+    errors = dict(registry.load_sources((str(tmp_path / "retail"), str(meeting))).broken)
+    assert "; `exclude = ['retail']` leaves out the one that ships" in errors["retail"]
+    assert errors["kiosk"].endswith("Narrow it, or leave retail out ([sources] exclude)")
+
+
 def test_the_error_for_an_unusable_source_has_the_reason(tmp_path: Path) -> None:
     folder = kiosk(tmp_path, changed(FEEDS, "KIOSK = Source(", "KIOSK = dict("))
     with pytest.raises(registry.NoSuchSource, match=r"there is no source kiosk: .*feeds\.py:1: it declares no Source"):
