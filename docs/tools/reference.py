@@ -240,7 +240,10 @@ def declarations() -> Iterator[str]:
                 *_table(("word", "meaning"), [(f"`{m.name}`", comments.get(m.name, "")) for m in thing]),
             )
         elif inspect.isfunction(thing) and "GoldTable" in str(inspect.signature(thing).return_annotation):
-            yield from ("", f"## @{name}", "", inspect.cleandoc(thing.__doc__ or ""))
+            arguments = (
+                "Its arguments are the fields of [GoldTable](#goldtable) but `name`, `kind`, `build` and `description`."
+            )
+            yield from ("", f"## @{name}", "", inspect.cleandoc(thing.__doc__ or ""), "", arguments)
 
 
 def _is_ours(thing: Any) -> bool:

@@ -20,12 +20,12 @@ class PointInTimeJoin:
     """
 
     feed: str
-    on: tuple[str, ...]
-    prefix: str
-    before_first: str = "first"
-    where: str = ""
+    on: tuple[str, ...]  # columns of the row and of the feed, with the same names
+    prefix: str  # for a joined column whose name another table of the join has, too; all others keep their names
+    before_first: str = "first"  # or "none"
+    where: str = ""  # SQL over the version
     select: tuple[Derived, ...] = ()
-    aggregates: tuple[Derived, ...] = ()
+    aggregates: tuple[Derived, ...] = ()  # instead of the columns of one version
     columns: tuple[str, ...] = ()  # only these columns of the feed; empty: all
 
 
@@ -37,10 +37,10 @@ class LatestJoin:
     """
 
     feed: str
-    on: tuple[str, ...]
-    prefix: str
-    order_by: tuple[str, ...] = ()
-    count: str = ""
+    on: tuple[str, ...]  # columns of the row and of the feed, with the same names
+    prefix: str  # for a joined column whose name another table of the join has, too; all others keep their names
+    order_by: tuple[str, ...] = ()  # the highest row by these columns is the last one
+    count: str = ""  # the new column with the number of matching rows; empty: none
     columns: tuple[str, ...] = ()  # only these columns of the feed; empty: all
 
 

@@ -7,9 +7,9 @@ from enum import StrEnum
 class Severity(StrEnum):
     """How much a broken rule counts in the score of a feed."""
 
-    HIGH = "HIGH"
-    MEDIUM = "MEDIUM"
-    LOW = "LOW"
+    HIGH = "HIGH"  # weight 10; an accepted row that breaks such a rule makes the status FAIL
+    MEDIUM = "MEDIUM"  # weight 3
+    LOW = "LOW"  # weight 1
 
     @property
     def weight(self) -> int:
