@@ -110,7 +110,14 @@ def _upgrade(db: sqlite3.Connection, version: int) -> None:
     """Brings a database of this version to VERSION in one transaction; version 0 is an empty one."""
     steps = [UPGRADES[older] for older in range(version, VERSION)] if version else [SCHEMA.read_text()]
     script = "".join([*steps, VIEWS.read_text()])
-    db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
+    try:
+        db.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
+    except sqlite3.OperationalError:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        # The daemon and a command such as `retry` may open an old ledger at once: then the other one has upgraded it.
+        if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:
+            raise
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from pipeline.transform.distinct_counts import PAIR_COUNTS
 from pipeline.transform.enrich import tables_read
 
 MERGE, ENRICH, SUMMARISE = "merge", "enrich", "summarise"
+BUILD = "build"  # the verb of tasks that compute a hierarchy
 
 
 def plan(batch: BatchContext) -> list[Task]:
@@ -50,7 +51,7 @@ def plan(batch: BatchContext) -> list[Task]:
     rules = list[str]()  # the tasks whose results have findings
     for hierarchy in (t for t in source.hierarchies if t.upstream in writes):
         name = batch.name("silver", hierarchy.name)
-        changes[hierarchy.name] = add(MERGE, "build", name, [writes[hierarchy.upstream]], silver.hierarchy, hierarchy)
+        changes[hierarchy.name] = add(MERGE, BUILD, name, [writes[hierarchy.upstream]], silver.hierarchy, hierarchy)
         writes[hierarchy.name] = add(MERGE, "write", name, [changes[hierarchy.name]], write_change, name)
         rules.append(changes[hierarchy.name])
 

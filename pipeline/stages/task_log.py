@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.stages.context import BatchContext, TaskRecord, status_of
 from pipeline.stages.gold_tasks import DistinctCounts, findings_of, task_values
-from pipeline.stages.plan import ENRICH, MERGE, SUMMARISE
+from pipeline.stages.plan import BUILD, ENRICH, MERGE, SUMMARISE
 from pipeline.stages.task_graph import Task, TaskRun, run_tasks
 from pipeline.transform.change import TableChange
 
@@ -126,7 +126,9 @@ def _rows(result: object) -> int:
 
 
 def _changed_rows(runs: Iterable[TaskRun]) -> int:
-    return sum(r.result.rows.rows for r in runs if isinstance(r.result, TableChange))
+    # A hierarchy has rows, but no versions, and its stage counts versions.
+    counted = (r.result for r in runs if not r.task.name.startswith(f"{BUILD} "))
+    return sum(result.rows.rows for result in counted if isinstance(result, TableChange))
 
 
 def _seconds(runs: Sequence[TaskRun]) -> float:

@@ -5,6 +5,8 @@ import re
 import resource
 import signal
 import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from daemon.batch import MEANINGS, TRANSITIONS, Batch, BatchFile, FileState, Sta
 from daemon.cli.output import COLOURS
 from daemon.ledger.ledger import Ledger, TransitionError
 from daemon.ledger.ledger_reader import NoSuchBatchError
-from daemon.ledger.ledger_schema import SCHEMA, LedgerError, LedgerOutOfReach
+from daemon.ledger.ledger_schema import SCHEMA, UPGRADES, VERSION, VIEWS, LedgerError, LedgerOutOfReach
 
 PROJECT = Path(__file__).parents[3]
 
@@ -127,6 +129,19 @@ def test_a_ledger_of_version_3_is_upgraded_with_its_waiting_duplicate(path: Path
     assert received(opened).batch_id != ""
     opened.close()
     assert Ledger.open(path).batch("b1") == first
+
+
+def test_of_two_processes_that_upgrade_a_ledger_the_second_finds_it_upgraded(path: Path) -> None:
+    ledger_of_version_3(path)
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.executescript(f"BEGIN IMMEDIATE; {UPGRADES[3]} {VIEWS.read_text()} PRAGMA user_version = {VERSION};")
+    with ThreadPoolExecutor(1) as pool:
+        counts = pool.submit(lambda: Ledger.open(path).counts())
+        time.sleep(0.5)  # the second one has read the old version and waits for the lock
+        db.execute("COMMIT")
+        assert counts.result() == {"ARCHIVED": 1, "DUPLICATE": 1, "READY": 1, "REJECTED": 1}
+    db.close()
 
 
 def definitions(path: Path) -> tuple[set[str], dict[str, set[str]]]:

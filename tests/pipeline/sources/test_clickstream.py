@@ -84,6 +84,13 @@ def test_a_hierarchy_has_the_root_of_each_node_and_counts_errors(delivered: Late
     assert "parent_is_listed" not in delivered.site.broken(delivered.late)
 
 
+def test_the_nodes_of_a_hierarchy_are_no_versions_that_changed(delivered: LateProperty) -> None:
+    progress = delivered.site.progress
+    merged = [p.values["rows"] for p in progress if str(p.values.get("task")).startswith("merge clickstream.silver.")]
+    stages = [p.values["versions_changed"] for p in progress if (p.event, p.stage) == ("stage.finished", "merge")]
+    assert sum(stages) == sum(merged) > 0
+
+
 def test_an_event_of_a_category_on_a_cycle_has_no_root(delivered: LateProperty) -> None:
     (event,) = [r for r in delivered.site.rows("silver.enriched_events") if r["itemid"] == 9]
     assert (event["category_id"], event["parent_category_id"], event["root_category_id"]) == (40, 41, None)
