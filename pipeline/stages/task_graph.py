@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 Results = Mapping[str, Any]  # by the name of the task
@@ -42,12 +41,14 @@ def run_tasks(
 ) -> dict[str, Any]:
     """Runs every task when its needs have ended, and returns all results.
 
-    Of the ready tasks the first in the list starts first.
-    After an error no other task starts. When the running ones have ended, the error that came first is raised.
+    Of the ready tasks the first in the list starts first. An error cancels the tasks that stand behind the failed one
+    in the list. The error of the first failed task of the list is raised when the others have ended: it is the error
+    that a run of one task after another would have raised.
     `on_start` and `on_end` are called by the calling thread. Raises ValueError for a plan that cannot be run.
     """
     check(tasks)
-    waiting, results, errors = list(tasks), dict[str, Any](), list[TaskRun]()
+    place = {task.name: number for number, task in enumerate(tasks)}
+    waiting, results, failed = list(tasks), dict[str, Any](), list[TaskRun]()
     running = set[Future[TaskRun]]()
     with ThreadPoolExecutor(threads) as pool:
         while running or waiting:
@@ -59,26 +60,25 @@ def run_tasks(
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for run in sorted((future.result() for future in ended), key=lambda r: r.finished_at):
                 on_end(run)
-                results[run.task.name] = run.result
-                if run.error is not None:
-                    errors.append(run)
-                    waiting.clear()
-    if errors:
-        raise errors[0].error or RuntimeError(errors[0].task.name)
+                if run.error is None:
+                    results[run.task.name] = run.result
+                else:
+                    failed.append(run)
+                    waiting = [t for t in waiting if place[t.name] < place[run.task.name]]
+    for run in sorted(failed, key=lambda r: place[r.task.name]):
+        raise run.error or RuntimeError(run.task.name)
     return results
 
 
 def check(tasks: Sequence[Task]) -> None:
-    """Raises ValueError for two tasks of one name, a need that is no task, and a cycle of needs."""
-    names = [t.name for t in tasks]
-    if doubled := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(f"two tasks are named {', '.join(doubled)}")
-    if unknown := [f"{t.name} needs {n}" for t in tasks for n in t.needs if n not in names]:
-        raise ValueError(f"{', '.join(unknown)}, which is no task")
-    try:
-        TopologicalSorter({t.name: t.needs for t in tasks}).prepare()
-    except CycleError as error:
-        raise ValueError(f"tasks need each other in a cycle: {' -> '.join(error.args[1])}") from None
+    """Raises ValueError for two tasks of one name, and for a need that is no task before its own in the list."""
+    known = set[str]()
+    for task in tasks:
+        if task.name in known:
+            raise ValueError(f"two tasks are named {task.name}")
+        if missing := [name for name in task.needs if name not in known]:
+            raise ValueError(f"{task.name} needs {', '.join(missing)}, which is no task before it")
+        known.add(task.name)
 
 
 def _run(task: Task, needed: Results) -> TaskRun:

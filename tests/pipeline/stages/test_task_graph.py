@@ -16,7 +16,7 @@ def task(name: str, *needs: str, run: Callable[[Results], Any] = lambda results:
 
 def test_a_task_starts_when_all_that_it_needs_has_ended() -> None:
     ended: list[TaskRun] = []
-    tasks = [task("gold", "left", "right"), task("left", "root"), task("right", "root"), task("root")]
+    tasks = [task("root"), task("left", "root"), task("right", "root"), task("gold", "left", "right")]
     run_tasks(tasks, 2, on_end=ended.append)
     times = {run.task.name: run for run in ended}
     assert times.keys() == {"root", "left", "right", "gold"}
@@ -83,7 +83,7 @@ def test_an_error_cancels_what_has_not_begun_and_waits_for_what_runs() -> None:
     assert {r.task.name: type(r.error) for r in ended} == {"fail": KeyError, "slow": type(None)}
 
 
-def test_of_several_errors_the_first_in_time_is_raised() -> None:
+def test_of_several_errors_that_of_the_first_task_in_the_list_is_raised() -> None:
     first = threading.Event()
 
     def early(_: Results) -> None:
@@ -96,9 +96,25 @@ def test_of_several_errors_the_first_in_time_is_raised() -> None:
         raise LookupError("late")
 
     ended: list[TaskRun] = []
-    with pytest.raises(ValueError, match="early"):
+    with pytest.raises(LookupError, match="late"):
         run_tasks([task("late", run=late), task("early", run=early)], 2, on_end=ended.append)
     assert [str(r.error) for r in ended] == ["early", "late"]
+
+
+def test_the_error_is_that_of_a_run_of_one_task_after_another() -> None:
+    def fail(_: Results) -> None:
+        raise LookupError("the second check")
+
+    def refuse(_: Results) -> None:
+        raise ValueError("the first check")
+
+    slow = task("slow", run=lambda _: time.sleep(0.05))
+    ended: list[TaskRun] = []
+    with pytest.raises(ValueError, match="the first check"):
+        run_tasks(
+            [slow, task("first", "slow", run=refuse), task("second", run=fail), task("after")], 2, on_end=ended.append
+        )
+    assert [r.task.name for r in ended] == ["second", "slow", "first"]
 
 
 def test_an_error_of_an_observer_ends_the_run_when_running_tasks_have_ended() -> None:
@@ -120,9 +136,9 @@ def test_an_error_of_an_observer_ends_the_run_when_running_tasks_have_ended() ->
 @pytest.mark.parametrize(
     ("tasks", "says"),
     [
-        ([task("a", "b"), task("b", "c"), task("c", "a")], "tasks need each other in a cycle: "),
-        ([task("a", "a")], "tasks need each other in a cycle: a -> a"),
-        ([task("a", "b")], "a needs b, which is no task"),
+        ([task("a", "c"), task("b", "a"), task("c", "b")], "a needs c, which is no task before it"),
+        ([task("a", "a")], "a needs a, which is no task before it"),
+        ([task("a", "b")], "a needs b, which is no task before it"),
         ([task("a"), task("a")], "two tasks are named a"),
     ],
     ids=["a cycle", "itself", "an unknown need", "one name twice"],
