@@ -208,7 +208,7 @@ def _broken_rules(batch: Batch, most: int) -> list[Line]:
     others = [_count_line(rule) for rule in by_weight if not rule.get("advice")]
     limit = max(1, min(most - len(lines), MOST_RULES))
     if len(others) > limit:
-        others = [*others[: limit - 1], f"{others[limit - 1]}, and {len(others) - limit} more rules"]
+        others = [*others[: limit - 1], f"{others[limit - 1]}, and {output.plural(len(others) - limit, 'more rule')}"]
     return [*lines, *(("rows", text) for text in others)]
 
 

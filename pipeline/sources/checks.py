@@ -119,9 +119,23 @@ def _check_feed(source: Source, feed: Feed) -> Iterator[Problem]:
 def _check_enriched(source: Source, table: Enriched) -> Iterator[Problem]:
     if table.versions and not source.feed(table.upstream).has_versions:
         yield table.upstream, f"enriched table {table.name}: {table.upstream} has no versions to show"
+    of_row = {name for _, name, _ in source.own_columns(table)}
+    of_earlier_joins: set[str] = set()
+    known_in_joins: set[str] = set()  # also by their names in the joined table
     for join in table.joins:
         if isinstance(join, PointInTimeJoin | LatestJoin):
             yield from _check_join(source, table, join)
+            for column in sorted(set(join.on) - of_row):
+                sentence = f"{column} is no column of {table.upstream}, by which {join.feed} is joined"
+                hint = "; a join cannot use a column of another join" if column in known_in_joins else ""
+                yield column, f"enriched table {table.name}: {sentence}{hint}"
+        elif join.on not in of_row | of_earlier_joins:
+            yield (
+                join.on,
+                f"enriched table {table.name}: {join.on} is no column of {table.upstream} or of an earlier join",
+            )
+        of_earlier_joins |= {name for _, name, _ in source.join_columns(table, join)}
+        known_in_joins |= {name for column in source.join_columns(table, join) for name in column[:2]}
     for column in _duplicates([c.name for c in source.enriched_columns(table)]):
         yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a join another prefix"
 

@@ -231,8 +231,27 @@ def test_a_column_of_time_or_order_must_be_a_column_of_the_feed(keep: Any) -> No
             Enriched(name="wrong", upstream="homes", joins=(LatestJoin(feed="loans", on=("reader",), prefix=""),)),
             "several rows of loans may share reader",
         ),
+        (
+            Enriched(
+                name="wrong",
+                upstream="loans",
+                joins=(
+                    LatestJoin(feed="books", on=("isbn",), prefix="book_", order_by=("valid_from",)),
+                    LatestJoin(feed="genres", on=("genre",), prefix="genre_"),
+                ),
+            ),
+            "genre is no column of loans, by which genres is joined; a join cannot use a column of another join",
+        ),
+        (
+            Enriched(
+                name="wrong",
+                upstream="readers",
+                joins=(LatestJoin(feed="genres", on=("genre",), prefix="genre_"),),
+            ),
+            "genre is no column of readers, by which genres is joined",
+        ),
     ],
-    ids=["no versions", "no such column", "no newest"],
+    ids=["no versions", "no such column", "no newest", "a column of another join", "a column of the joined feed"],
 )
 def test_a_wrong_enriched_table_is_reported_before_any_batch(table: Enriched, expected: str) -> None:
     assert not list(check_declarations(LIBRARY))
