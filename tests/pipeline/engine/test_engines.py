@@ -30,9 +30,9 @@ from pipeline.run import run
 from pipeline.sources.crm_erp.feeds import CRM_ERP
 from pipeline.sources.retail.feeds import RETAIL
 
+pytestmark = pytest.mark.sail  # beside the session's own engine, with which every test compares Sail
+
 ANY_SHRINK = Quality(max_snapshot_shrink=1.0)
-
-
 ANY_TIME = Quality(max_snapshot_shrink=1.0, max_future_hours=1e8, min_event_time=dt.date(1, 1, 1))
 
 
