@@ -10,7 +10,7 @@ from pipeline.stages.plan import BUILD, ENRICH, MERGE, SUMMARISE
 from pipeline.stages.task_graph import Task, TaskRun, run_tasks
 from pipeline.transform.change import TableChange
 
-THREADS = 8  # more threads than cores: most of them wait for the disk or for the engine
+THREADS = 5  # more threads than cores: one waits for the disk while another computes; with 8 they take turns in vain
 # Per stage, in this order: its task in `ops.processing_log`, and the log's field for the rows that it changed.
 STAGES = {
     MERGE: ("merge", "versions_changed"),
