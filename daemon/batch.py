@@ -58,32 +58,6 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
 OPEN = (State.WAITING, State.READY, State.RUNNING, State.PUBLISHED, State.DUPLICATE)
 
 
-def states_page() -> str:
-    """Returns the text of docs/states.md: the states, what they mean, and the diagram of their transitions."""
-    rows = "\n".join(f"| `{state}` | {meaning} |" for state, meaning in MEANINGS.items())
-    arrows = "\n".join(
-        f"    {state} --> {following}: {when}"
-        for state, others in TRANSITIONS.items()
-        for following, when in others.items()
-    )
-    ends = "\n".join(f"    {state} --> [*]" for state, others in TRANSITIONS.items() if not others)
-    return f"""# States of a batch
-
-This page is generated from `TRANSITIONS` in `daemon/batch.py`. The ledger refuses every change that is not in it.
-
-| state | meaning |
-| --- | --- |
-{rows}
-
-```mermaid
-stateDiagram-v2
-    [*] --> {State.WAITING}: a trigger is received
-{arrows}
-{ends}
-```
-"""
-
-
 class FileState(StrEnum):
     EXPECTED = "EXPECTED"  # named by a trigger, not claimed yet
     MOVING = "MOVING"  # about to move, or moved and not hashed yet

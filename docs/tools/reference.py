@@ -20,6 +20,7 @@ import click
 import import_graph
 import pyarrow as pa
 
+from daemon.batch import MEANINGS, TRANSITIONS, State
 from daemon.cli.main import lakegate
 from daemon.config.options import sections
 from daemon.observe.events import EVENTS
@@ -67,7 +68,7 @@ def pages() -> dict[Path, str]:
         DOCS / "reference" / f"{name}.md": "\n".join([NOTE, "", *page()]).rstrip() + "\n"
         for name, page in PAGES.items()
     }
-    return {**made, architecture: with_folders(architecture.read_text())}
+    return {**made, architecture: with_folders(architecture.read_text()), DOCS / "states.md": states_page()}
 
 
 def with_folders(text: str) -> str:
@@ -83,6 +84,35 @@ def with_folders(text: str) -> str:
         "\n".join([before + BEGIN, "", *picture, "", *_table(("part", "it holds", "it imports"), rows), "", END])
         + after
     )
+
+
+# ---- states of a batch
+
+
+def states_page() -> str:
+    """Returns the text of docs/states.md: the states, what they mean, and the diagram of their transitions."""
+    rows = "\n".join(f"| `{state}` | {meaning} |" for state, meaning in MEANINGS.items())
+    arrows = "\n".join(
+        f"    {state} --> {following}: {when}"
+        for state, others in TRANSITIONS.items()
+        for following, when in others.items()
+    )
+    ends = "\n".join(f"    {state} --> [*]" for state, others in TRANSITIONS.items() if not others)
+    return f"""# States of a batch
+
+This page is generated from `TRANSITIONS` in `daemon/batch.py`. The ledger refuses every change that is not in it.
+
+| state | meaning |
+| --- | --- |
+{rows}
+
+```mermaid
+stateDiagram-v2
+    [*] --> {State.WAITING}: a trigger is received
+{arrows}
+{ends}
+```
+"""
 
 
 # ---- commands
