@@ -134,8 +134,9 @@ def _check_enriched(source: Source, table: Enriched) -> Iterator[Problem]:
                 join.on,
                 f"enriched table {table.name}: {join.on} is no column of {table.upstream} or of an earlier join",
             )
-        of_earlier_joins |= {name for _, name, _ in source.join_columns(table, join)}
-        known_in_joins |= {name for column in source.join_columns(table, join) for name in column[:2]}
+        for original, name, _ in source.join_columns(table, join):
+            of_earlier_joins.add(name)
+            known_in_joins |= {original, name}
     for column in _duplicates([c.name for c in source.enriched_columns(table)]):
         yield column, f"enriched table {table.name}: two columns have the name {column!r}; give a join another prefix"
 

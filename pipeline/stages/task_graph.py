@@ -65,8 +65,9 @@ def run_tasks(
                 else:
                     failed.append(run)
                     waiting = [t for t in waiting if place[t.name] < place[run.task.name]]
-    for run in sorted(failed, key=lambda r: place[r.task.name]):
-        raise run.error or RuntimeError(run.task.name)
+    if failed:
+        first = min(failed, key=lambda run: place[run.task.name])
+        raise first.error or RuntimeError(first.task.name)
     return results
 
 
