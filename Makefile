@@ -80,7 +80,7 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # A lock without this machine in it: no paths, no hosts, markers instead of one Python's answers.
-RESOLVE = build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+RESOLVE = build/uv/bin/uv pip compile --quiet --universal --all-extras --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url --fork-strategy fewest pyproject.toml
 NOTE = \# Every package with its hashes, for Python 3.11 to 3.13. Made from pyproject.toml by `make lock`; install with
 
