@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "pipeline.model": "",
     "pipeline.schema": "model",
     "pipeline.sources": "model",
+    "pipeline.lineage": "model",
     "pipeline.contract": "sources model errors",
     "pipeline.reader": "contract sources model",
     "pipeline.engine": "contract",
