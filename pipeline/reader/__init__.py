@@ -3,6 +3,7 @@
 Nothing here writes to the lake. A query reads exactly the files of the published versions.
 """
 
+from pipeline.reader.charts import ChartKind, ChartPlan, charts
 from pipeline.reader.published_versions import (
     PublishedVersions,
     UnknownTableError,
@@ -12,22 +13,26 @@ from pipeline.reader.published_versions import (
     no_such_table,
     published,
 )
-from pipeline.reader.query import ColumnInfo, QueryError, QueryResult, plain, sql, table
+from pipeline.reader.query import ColumnInfo, QueryError, QueryResult, plain, session, sql, table
 from pipeline.reader.table_info import TableInfo, tables
 
 __all__ = [
+    "ChartKind",
+    "ChartPlan",
     "ColumnInfo",
     "PublishedVersions",
     "QueryError",
     "QueryResult",
     "TableInfo",
     "UnknownTableError",
+    "charts",
     "fingerprints",
     "location",
     "newer_versions",
     "no_such_table",
     "plain",
     "published",
+    "session",
     "sql",
     "table",
     "tables",

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -56,7 +57,7 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None) -> Query
                 raise QueryError("there is no statement in it")
             if wrong := next((s.query.strip() for s in statements if not _only_reads(connection, s)), None):
                 raise QueryError(f"only reading statements are allowed, not: {wrong[:80]}")
-            _create_views(connection, state, query)
+            _create_views(connection, state, _tables_of(state, query))
             for statement in statements:
                 connection.execute(statement)
             rows = connection.fetchall() if limit is None else connection.fetchmany(limit)
@@ -67,8 +68,17 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None) -> Query
             ) from None
         except duckdb.Error as error:
             raise _explain(state, query, str(error)) from None
-        columns = tuple(ColumnInfo(name=c[0], type=str(c[1])) for c in connection.description or ())
-        return QueryResult(columns=columns, rows=tuple(rows))
+        return _result(connection, rows)
+
+
+@contextmanager
+def session(state: PublishedVersions, tables: Collection[str]) -> Iterator[Callable[[str], QueryResult]]:
+    """Yields a function that runs SQL of this program over some tables, many times in one database."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        _create_views(connection, state, {t for t in tables if t in state.versions})
+        yield lambda query: _result(connection, connection.execute(query).fetchall())
 
 
 def table(state: PublishedVersions, name: str, limit: int) -> QueryResult:
@@ -110,22 +120,32 @@ def _only_reads(connection: "DuckDBPyConnection", statement: Any) -> bool:
     return bool(statement.type == StatementType.SELECT)
 
 
-def _create_views(connection: "DuckDBPyConnection", state: PublishedVersions, query: str) -> None:
+def _result(connection: "DuckDBPyConnection", rows: list[tuple[Any, ...]]) -> QueryResult:
+    columns = tuple(ColumnInfo(name=c[0], type=str(c[1])) for c in connection.description or ())
+    return QueryResult(columns=columns, rows=tuple(rows))
+
+
+def _tables_of(state: PublishedVersions, query: str) -> Collection[str]:
     # A view over hundreds of small files takes time even if it is not read. So only tables whose name occurs in the
     # query get a view, except when the query lists the catalog.
-    lists_catalog = re.search(r"(?i)\bshow\b|information_schema|duckdb_|\bdescribe\b\s*(;|$)", query)
+    if re.search(r"(?i)\bshow\b|information_schema|duckdb_|\bdescribe\b\s*(;|$)", query):
+        return state.versions
     words = {w.lower() for w in re.findall(r"\w+", query)}
+    return {name for name in state.versions if name.rpartition(".")[2].lower() in words}
+
+
+def _create_views(connection: "DuckDBPyConnection", state: PublishedVersions, tables: Collection[str]) -> None:
     created: set[str] = set()
     connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
     for name, version in state.versions.items():
-        *schema, last = name.split(".")
+        *schema, _ = name.split(".")
         if len(schema) == 2 and schema[0] not in created:
             connection.execute(f"ATTACH ':memory:' AS {quote(schema[0])}")
             created.add(schema[0])
         if ".".join(schema) not in created:
             connection.execute(f"CREATE SCHEMA {quote_parts('.'.join(schema))}")
             created.add(".".join(schema))
-        if lists_catalog or last.lower() in words:
+        if name in tables:
             body = scan_table(location(state.lake, name), version)
             if body:
                 connection.execute(f"CREATE VIEW {quote_parts(name)} AS {body}")

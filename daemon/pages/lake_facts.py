@@ -1,0 +1,153 @@
+"""Gathers the facts that the lake and the declarations hold. It loads DuckDB and the Delta library."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon.pages.facts import BrokenRule, Chart, LakeFacts, RejectedRow, SourceFacts, Task
+from daemon.text import one_line
+from pipeline import reader
+from pipeline.contract import Settings
+from pipeline.lineage import Lineage, lineage
+from pipeline.reader import ChartKind, ChartPlan, PublishedVersions, QueryResult
+from pipeline.reader.describe import describe_sources
+from pipeline.reader.outdated import outdated_by_source
+from pipeline.sources import registry
+
+SAMPLES = 10  # rejected rows of a batch
+POINTS = 400  # of a time line
+CARDS = 60  # batches of a card's line
+BARS = 50
+OPS = ("ops.batches", "ops.processing_log", "ops.validation_results", "ops.quarantine")
+
+Query = Callable[[str], QueryResult]
+
+
+def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) -> LakeFacts:
+    """Returns the facts about these batches and about all published tables. A lake that cannot be read has a reason."""
+    plans = reader.charts(settings)
+    try:
+        state = reader.published(Path(settings.lake_path))
+        with reader.session(state, [*OPS, *(p.table for some in plans.values() for p in some)]) as query:
+            charts = {name: _charts(state, query, some) for name, some in plans.items()}
+            return LakeFacts(
+                sources=_sources(settings, charts),
+                tables={t.name: t for t in reader.tables(state)},
+                tasks=_tasks(state, query, batches),
+                broken=_broken(state, query, batches),
+                rejected=_rejected(state, query, batches) if samples else {},
+                outdated=_outdated(settings),
+            )
+    except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; the ledger's facts are still shown
+        return LakeFacts(sources=_sources(settings, {}), problem=one_line(error, most=None))
+
+
+def _sources(settings: Settings, charts: Mapping[str, Sequence[Chart]]) -> dict[str, SourceFacts]:
+    loaded = {s.name: s for s in registry.load_sources(settings.source_paths, settings.exclude).sources}
+    found = {}
+    for record in describe_sources(settings):
+        name = record["name"]
+        found[name] = SourceFacts(
+            name=name,
+            declared=record,
+            lineage=lineage(loaded[name]) if name in loaded else Lineage(source=name, tables=(), edges=()),
+            charts=charts.get(name, ()),
+            problem=record["broken"],
+        )
+    return found
+
+
+def _outdated(settings: Settings) -> dict[str, str]:
+    return {table: why for tables in outdated_by_source(settings).values() for table, why in (tables or {}).items()}
+
+
+# ---- figures
+
+
+def _charts(state: PublishedVersions, query: Query, plans: Sequence[ChartPlan]) -> list[Chart]:
+    return [_chart(query, p) for p in plans if p.table in state.versions]
+
+
+def _chart(query: Query, plan: ChartPlan) -> Chart:
+    columns = ", ".join(f"t.{quoted(c)}" for c in plan.columns)
+    total = f"(SELECT count(*) FROM {_dotted(plan.table)}) AS _total"
+    result = query(f"SELECT {columns}, {total} FROM {_dotted(plan.table)} t {_order(plan)}")
+    return Chart(
+        table=plan.table,
+        kind=str(plan.kind),
+        description=plan.description,
+        labels=plan.labels,
+        time=plan.time,
+        measures=plan.measures,
+        columns=plan.columns,
+        types=[c.type for c in result.columns[:-1]],
+        rows=[row[:-1] for row in result.rows],
+        total=result.rows[0][-1] if result.rows else 0,
+    )
+
+
+def _order(plan: ChartPlan) -> str:
+    match plan.kind:
+        case ChartKind.CARDS:  # the newest batch first; its id is the grain of the table
+            key = quoted(plan.labels[0])
+            batches = "(SELECT batch_id, max(batch_seq) AS seq FROM ops.batches WHERE kind = 'batch' GROUP BY batch_id) b"
+            return f"JOIN {batches} ON b.batch_id = t.{key} ORDER BY b.seq DESC LIMIT {CARDS}"
+        case ChartKind.LINE:
+            labels = "".join(f", t.{quoted(c)}" for c in plan.labels)
+            return f"ORDER BY t.{quoted(plan.time)} DESC NULLS LAST{labels} LIMIT {POINTS}"
+        case _:
+            labels = "".join(f", t.{quoted(c)}" for c in plan.labels)
+            return f"ORDER BY t.{quoted(plan.measures[0])} DESC NULLS LAST{labels} LIMIT {BARS}"
+
+
+# ---- the tables of ops
+
+
+def _tasks(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[Task]]:
+    fields = "task, attempt, status, started_at, finished_at, total_records AS rows"
+    order = "ORDER BY attempt, started_at, finished_at"
+    return _by_batch(_rows(state, query, "ops.processing_log", fields, batches, order), lambda row: Task(**row))
+
+
+def _broken(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[BrokenRule]]:
+    fields = "feed, rule, severity, action, checked, broken, description"
+    order = "AND broken > 0 ORDER BY broken DESC, feed, rule"
+    return _by_batch(_rows(state, query, "ops.validation_results", fields, batches, order), lambda row: BrokenRule(**row))
+
+
+def _rejected(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[RejectedRow]]:
+    fields = "feed, source_file AS file, record, raw, reasons"
+    # One row of each kind first: a file with one mistake in every row must not hide another mistake.
+    order = f"QUALIFY row_number() OVER (PARTITION BY batch_id, reasons ORDER BY source_file, record) <= {SAMPLES} "
+    order += "ORDER BY row_number() OVER (PARTITION BY batch_id, reasons ORDER BY source_file, record), file, record"
+    return _by_batch(_rows(state, query, "ops.quarantine", fields, batches, order), lambda row: RejectedRow(**row), SAMPLES)
+
+
+def _rows(
+    state: PublishedVersions, query: Query, table: str, fields: str, batches: Sequence[str], order: str
+) -> list[dict[str, Any]]:
+    if table not in state.versions or not batches:
+        return []
+    ids = ", ".join(f"'{b.replace(chr(39), chr(39) * 2)}'" for b in batches)
+    return query(f"SELECT batch_id, {fields} FROM {table} WHERE batch_id IN ({ids}) {order}").records()
+
+
+def _by_batch(
+    rows: Sequence[dict[str, Any]], build: Callable[[dict[str, Any]], Any], most: int | None = None
+) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        some = found.setdefault(row.pop("batch_id"), [])
+        if most is None or len(some) < most:
+            some.append(build(row))
+    return found
+
+
+def quoted(name: str) -> str:
+    """Returns a name as a quoted SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _dotted(name: str) -> str:
+    return ".".join(map(quoted, name.split(".")))
+
