@@ -35,6 +35,20 @@ class LedgerReader:
         chosen = f"WHERE state IN ({marks(states)})" if states else ""
         return self._load(f"{chosen} ORDER BY batch_seq DESC", states)
 
+    def newest(self, most: int, source: str = "") -> list[Batch]:
+        """Returns the newest batches, of one source or of all, newest first."""
+        chosen, values = ("WHERE source = ?", (source, most)) if source else ("", (most,))
+        return self._load(f"{chosen} ORDER BY batch_seq DESC LIMIT ?", values)
+
+    def newest_of_date(self, source: str) -> Batch | None:
+        """Returns the published batch with the newest date of a source, or None."""
+        found = self._load(
+            "WHERE source = ? AND published_at IS NOT NULL AND duplicate_of = ''"
+            " ORDER BY batch_date DESC, batch_seq DESC LIMIT 1",
+            (source,),
+        )
+        return found[0] if found else None
+
     def batch(self, id_or_prefix: str) -> Batch:
         """Returns the batch whose id, or the part after its dash, begins so; `last` is the newest.
 

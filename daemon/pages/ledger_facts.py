@@ -1,0 +1,84 @@
+"""Gathers the facts that the ledger holds: the newest batches of all sources, and the state of the daemon."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from daemon.batch import Batch
+from daemon.ledger.ledger_reader import LedgerReader
+from daemon.pages.facts import LedgerFacts
+
+SQUARES = 20  # batches of a source at a glance
+LOG_BYTES = 4_000_000  # the end of the log, in which the lines of the newest batches are
+LOG_LINES = 40  # of a batch
+_COMMON = ("timestamp", "level", "event", "batch_id", "source", "stage", "reason")
+
+
+def gather(ledger: LedgerReader, most: int, sources: Sequence[str]) -> LedgerFacts:
+    """Returns the facts about the newest batches, at most `most`, and about the newest ones of each source."""
+    batches = ledger.newest(most)
+    names = list(dict.fromkeys((*sources, *sorted({b.source for b in batches if b.source}))))
+    by_source = {name: ledger.newest(SQUARES, name) for name in names}
+    counts = ledger.counts()
+    return LedgerFacts(
+        batches=batches,
+        total=sum(counts.values()),
+        counts=counts,
+        by_source=by_source,
+        shown={name: b for name in names if (b := ledger.newest_of_date(name))},
+        histories={b.batch_id: ledger.history(b.batch_id) for b in batches},
+        before=_versions_before(by_source, batches),
+    )
+
+
+def _versions_before(by_source: Mapping[str, Sequence[Batch]], batches: Sequence[Batch]) -> dict[str, dict[str, int]]:
+    """Returns, by batch, the versions that the batch published before it left, as far as the ledger's rows show them."""
+    published: dict[str, list[tuple[int, str, dict[str, int]]]] = {}
+    for batch in {b.batch_id: b for b in (*batches, *(b for some in by_source.values() for b in some))}.values():
+        if batch.result and batch.published_at and not batch.duplicate_of:
+            row = (batch.result.get("batch_seq", 0), batch.batch_id, dict(batch.result.get("table_versions", {})))
+            published.setdefault(batch.source, []).append(row)
+    found: dict[str, dict[str, int]] = {}
+    for rows in published.values():
+        rows.sort(key=lambda row: row[0])
+        for (_, _, before), (_, batch_id, _) in zip(rows, rows[1:], strict=False):
+            found[batch_id] = before
+    return found
+
+
+def log_lines(path: Path, batches: Sequence[str]) -> dict[str, list[str]]:
+    """Returns, by batch, the readable lines of the end of the log; none where there is no log."""
+    wanted = set(batches)
+    found: dict[str, list[str]] = {}
+    for line in _last_lines(path):
+        try:
+            event: Any = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("batch_id") in wanted and event.get("level") != "debug":
+            found.setdefault(str(event["batch_id"]), []).append(_readable(event))
+    return {batch_id: lines[-LOG_LINES:] for batch_id, lines in found.items()}
+
+
+def _last_lines(path: Path) -> list[bytes]:
+    try:
+        with path.open("rb") as file:
+            start = max(0, path.stat().st_size - LOG_BYTES)
+            file.seek(start)
+            lines = file.read(LOG_BYTES).splitlines()
+    except OSError:
+        return []
+    return lines[1:] if start else lines  # the first one is cut
+
+
+def _readable(event: Mapping[str, Any]) -> str:
+    others = (f"{k}={_text(v)}" for k, v in event.items() if k not in _COMMON and v not in (None, "", [], {}))
+    mark = {"warning": "!", "error": "!!"}.get(str(event.get("level")), "")
+    parts = (str(event.get("timestamp", ""))[11:23], mark, event.get("event"), event.get("stage"), event.get("reason"))
+    return " ".join(str(p) for p in (*parts, *others) if p)
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 100 else text[:99] + "…"
