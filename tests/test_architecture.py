@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "daemon.observe": "batch text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.ledger": "batch clock text",
+    "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
