@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from daemon.attention import Need
 from daemon.batch import Batch
+from daemon.config.config import Config
+from daemon.ledger.live_state import Activity
 from pipeline.lineage import Lineage
 from pipeline.reader import TableInfo
 
@@ -97,6 +100,7 @@ class LakeFacts:
     tables: Mapping[str, TableInfo] = field(default_factory=dict)
     tasks: Mapping[str, Sequence[Task]] = field(default_factory=dict)  # by batch id, as the values below
     broken: Mapping[str, Sequence[BrokenRule]] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # then by feed
     rejected: Mapping[str, Sequence[RejectedRow]] = field(default_factory=dict)  # some of them
     outdated: Mapping[str, str] = field(default_factory=dict)  # table -> the reason
     problem: str = ""  # the reason why the lake cannot be read
@@ -113,6 +117,9 @@ class LedgerFacts:
     shown: Mapping[str, Batch]  # source -> the published batch of the newest date
     histories: Mapping[str, Sequence[Mapping[str, str]]]
     before: Mapping[str, Mapping[str, int]]  # batch id -> the versions before it
+    needs: Sequence[Need]
+    activity: Activity | None
+    usual_seconds: Mapping[str, float]  # source -> from start to publication
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,11 +127,20 @@ class Facts:
     """All facts at one moment."""
 
     at: dt.datetime
-    site: str  # the folder of config.toml
+    config: Config
     ledger: LedgerFacts
     lake: LakeFacts
-    needs: Sequence[Any]
-    daemon_since: dt.datetime | None  # None: the daemon does not run
     daemon_runs: bool
-    samples: bool  # whether raw rows are shown
+    daemon_since: dt.datetime | None
+    samples: bool = True  # whether raw rows are shown
     logs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # batch id -> log lines
+
+    def batch(self, batch_id: str) -> Batch | None:
+        """Returns a batch that the pages show, or None."""
+        return next((b for b in self.ledger.batches if b.batch_id == batch_id), None)
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that the lake or the ledger knows: those with batches first."""
+        with_batches = [n for n, some in self.ledger.by_source.items() if some]
+        return list(dict.fromkeys((*with_batches, *self.lake.sources)))

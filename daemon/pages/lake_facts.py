@@ -9,6 +9,7 @@ from daemon.text import one_line
 from pipeline import reader
 from pipeline.contract import Settings
 from pipeline.lineage import Lineage, lineage
+from pipeline.model import Severity
 from pipeline.reader import ChartKind, ChartPlan, PublishedVersions, QueryResult
 from pipeline.reader.describe import describe_sources
 from pipeline.reader.outdated import outdated_by_source
@@ -35,6 +36,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
                 tables={t.name: t for t in reader.tables(state)},
                 tasks=_tasks(state, query, batches),
                 broken=_broken(state, query, batches),
+                scores=_scores(state, query, batches),
                 rejected=_rejected(state, query, batches) if samples else {},
                 outdated=_outdated(settings),
             )
@@ -113,6 +115,25 @@ def _broken(state: PublishedVersions, query: Query, batches: Sequence[str]) -> d
     fields = "feed, rule, severity, action, checked, broken, description"
     order = "AND broken > 0 ORDER BY broken DESC, feed, rule"
     return _by_batch(_rows(state, query, "ops.validation_results", fields, batches, order), lambda row: BrokenRule(**row))
+
+
+def _scores(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Returns, by batch and feed, the score of the feed: that of a batch, with the feed's rules alone."""
+    fields = "feed, severity, sum(checked) AS checked, sum(broken) AS broken"
+    order = "AND action <> 'REPAIR' GROUP BY ALL ORDER BY feed"
+    sums: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in _rows(state, query, "ops.validation_results", fields, batches, order):
+        weight = Severity(row["severity"]).weight
+        checked, broken = sums.get((row["batch_id"], row["feed"]), (0, 0))
+        sums[row["batch_id"], row["feed"]] = (
+            checked + weight * int(row["checked"]),
+            broken + weight * int(row["broken"]),
+        )
+    found: dict[str, dict[str, float]] = {}
+    for (batch_id, feed), (checked, broken) in sums.items():
+        if checked:
+            found.setdefault(batch_id, {})[feed] = 100 * (1 - broken / checked)
+    return found
 
 
 def _rejected(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[RejectedRow]]:

@@ -1,10 +1,12 @@
 """Gathers the facts that the ledger holds: the newest batches of all sources, and the state of the daemon."""
 
+import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from daemon.attention import needs
 from daemon.batch import Batch
 from daemon.ledger.ledger_reader import LedgerReader
 from daemon.pages.facts import LedgerFacts
@@ -15,7 +17,15 @@ LOG_LINES = 40  # of a batch
 _COMMON = ("timestamp", "level", "event", "batch_id", "source", "stage", "reason")
 
 
-def gather(ledger: LedgerReader, most: int, sources: Sequence[str]) -> LedgerFacts:
+def gather(
+    ledger: LedgerReader,
+    most: int,
+    sources: Sequence[str],
+    now: dt.datetime,
+    *,
+    missing_file_timeout_seconds: float,
+    daemon_since: dt.datetime | None,
+) -> LedgerFacts:
     """Returns the facts about the newest batches, at most `most`, and about the newest ones of each source."""
     batches = ledger.newest(most)
     names = list(dict.fromkeys((*sources, *sorted({b.source for b in batches if b.source}))))
@@ -29,6 +39,11 @@ def gather(ledger: LedgerReader, most: int, sources: Sequence[str]) -> LedgerFac
         shown={name: b for name in names if (b := ledger.newest_of_date(name))},
         histories={b.batch_id: ledger.history(b.batch_id) for b in batches},
         before=_versions_before(by_source, batches),
+        needs=needs(
+            ledger, now, missing_file_timeout_seconds=missing_file_timeout_seconds, daemon_since=daemon_since
+        ),
+        activity=ledger.activity(),
+        usual_seconds={name: s for name in names if (s := ledger.usual_seconds(name)) is not None},
     )
 
 
