@@ -49,6 +49,11 @@ def label(name: str) -> str:
     return name.replace("_", " ").strip()
 
 
+def ordered(charts: Sequence[Chart]) -> list[Chart]:
+    """Returns the cards first, then the time lines, then the bars."""
+    return sorted(charts, key=lambda c: ("cards", "line", "bars").index(c.kind))
+
+
 def cards(chart: Chart) -> list[Card]:
     """Returns the figures of the newest batch."""
     found = []
