@@ -55,8 +55,10 @@ class Expression:
         """Returns the text with each column replaced; `text_of` returns an empty text for a column that stays."""
         text = self.text
         for column in sorted(self.columns, key=lambda c: c.start, reverse=True):
+            before, after = text[: column.start], text[column.end :]
             if new := text_of(column):
-                text = f"{text[: column.start]}{new}{text[column.end :]}"
+                is_enclosed = new.replace("_", "").isalnum() or (before.endswith("(") and after.startswith(")"))
+                text = f"{before}{new if is_enclosed else f'({new})'}{after}"
         return text
 
 

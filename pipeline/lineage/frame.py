@@ -139,7 +139,4 @@ class Columns:
 
     def _earlier_sql(self, column: ReadColumn) -> str:
         name = self._find(column)
-        if name is None or name in self.shown_names:
-            return ""
-        sql = self.values[name].sql
-        return sql if not sql or sql.replace("_", "").isalnum() else f"({sql})"
+        return "" if name is None or name in self.shown_names else self.values[name].sql

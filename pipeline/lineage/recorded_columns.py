@@ -120,6 +120,11 @@ def column(name: Any) -> RecordedColumn:
     return RecordedColumn("*" if name == "*" else f"`{name}`")
 
 
+def quoted(name: str) -> str:
+    """Returns a name as SQL."""
+    return name if name.isidentifier() else f"`{name}`"
+
+
 def literal_or_column(value: Any) -> RecordedColumn:
     """Returns a column for a value beside another column: texts are texts here."""
     if isinstance(value, RecordedColumn):

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.lineage.expressions import parse
 from pipeline.lineage.frame import Columns, Link, Ref, RowLinks, Value, merge_links
 from pipeline.lineage.graph import Effect
-from pipeline.lineage.recorded_columns import CannotFollow, RecordedColumn, column, columns_of
+from pipeline.lineage.recorded_columns import CannotFollow, RecordedColumn, column, columns_of, quoted
 
 _SAME_ROWS = {"alias", "cache", "coalesce", "hint", "persist", "repartition", "repartitionByRange", "unpersist"}
 
@@ -219,9 +219,9 @@ class RecordedGroups:
         return self.agg(RecordedColumn("count(*)", alias="count"))
 
     def _named(self, function: str, name: str) -> RecordedColumn:
-        argument = "1" if name == "*" else name
-        sql = f"{function}({'*' if name == '*' else f'`{name}`'})"
-        return RecordedColumn(sql, alias=f"{function}({argument})")
+        if name == "*":
+            return RecordedColumn(f"{function}(*)", alias=f"{function}(1)")
+        return RecordedColumn(f"{function}({quoted(name)})", alias=f"{function}({name})")
 
     def __getattr__(self, function: str) -> Any:
         if function not in ("sum", "avg", "mean", "min", "max"):
