@@ -93,8 +93,8 @@ def parse(sql: str) -> Expression:
 
 
 def shown(text: str) -> str:
-    """Returns the text of an expression as it was written, with settings as `$name`."""
-    return re.sub(r"`(\$\w+)`", r"\1", text)
+    """Returns the text of an expression without the quotes that no name needs, with settings as `$name`."""
+    return re.sub(r"`(\$?\w+)`", r"\1", text)
 
 
 def words(parts: Iterable[Expression]) -> set[str]:

@@ -61,7 +61,29 @@ class RecordedColumn:
     def isin(self, *values: Any) -> "RecordedColumn":
         """Records a membership in some values."""
         listed = values[0] if len(values) == 1 and isinstance(values[0], list | tuple | set) else values
-        return call("in", [self, *listed])
+        parts = call("", listed)
+        return self.with_sql(f"({self.sql_text} IN {parts.sql_text})", parts)
+
+    def between(self, low: Any, high: Any) -> "RecordedColumn":
+        """Records a range."""
+        ends = [literal_or_column(low), literal_or_column(high)]
+        return self.with_sql(f"({self.sql_text} BETWEEN {ends[0].sql_text} AND {ends[1].sql_text})", *ends)
+
+    def when(self, condition: "RecordedColumn", value: Any) -> "RecordedColumn":
+        """Records one more case."""
+        part = literal_or_column(value)
+        start = self.sql_text.removesuffix(" END") or "CASE"
+        return self.with_sql(f"{start} WHEN {condition.sql_text} THEN {part.sql_text} END", condition, part)
+
+    def otherwise(self, value: Any) -> "RecordedColumn":
+        """Records the value of all other cases."""
+        part = literal_or_column(value)
+        return self.with_sql(f"{self.sql_text.removesuffix(' END')} ELSE {part.sql_text} END", part)
+
+    def _ordered(self) -> "RecordedColumn":
+        return self
+
+    desc = asc = desc_nulls_last = desc_nulls_first = asc_nulls_last = asc_nulls_first = _ordered
 
     def __getitem__(self, key: Any) -> "RecordedColumn":
         return call("element_at", [self, key])
@@ -103,6 +125,8 @@ for _method, _sign in {
 }.items():
     setattr(RecordedColumn, f"__{_method}__", _binary(_sign))
     setattr(RecordedColumn, f"__r{_method}__", _binary(_sign, swapped=True))
+for _method, _sign in {"like": "LIKE", "ilike": "ILIKE", "rlike": "RLIKE"}.items():
+    setattr(RecordedColumn, _method, _binary(_sign))
 for _method, _sign in {"invert": "NOT", "neg": "-"}.items():
     setattr(
         RecordedColumn,
@@ -118,11 +142,6 @@ def column(name: Any) -> RecordedColumn:
     if not isinstance(name, str):
         raise CannotFollow(f"{name!r} as a column")
     return RecordedColumn("*" if name == "*" else f"`{name}`")
-
-
-def quoted(name: str) -> str:
-    """Returns a name as SQL."""
-    return name if name.isidentifier() else f"`{name}`"
 
 
 def literal_or_column(value: Any) -> RecordedColumn:
@@ -188,6 +207,10 @@ class RecordedFunctions:
     def lit(self, value: Any) -> RecordedColumn:
         """Returns a constant."""
         return literal_or_column(value)
+
+    def when(self, condition: RecordedColumn, value: Any) -> RecordedColumn:
+        """Returns the first case of several."""
+        return RecordedColumn("").when(condition, value)
 
     def expr(self, sql: str) -> RecordedColumn:
         """Returns a column of SQL."""

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.lineage.expressions import parse
 from pipeline.lineage.frame import Columns, Link, Ref, RowLinks, Value, merge_links
 from pipeline.lineage.graph import Effect
-from pipeline.lineage.recorded_columns import CannotFollow, RecordedColumn, column, columns_of, quoted
+from pipeline.lineage.recorded_columns import CannotFollow, RecordedColumn, column, columns_of
 
 _SAME_ROWS = {"alias", "cache", "coalesce", "hint", "persist", "repartition", "repartitionByRange", "unpersist"}
 
@@ -174,7 +174,7 @@ class RecordedFrame:
                 kept = self.columns if part.is_star else [same or ""]
                 values |= {n: self.recorded.values[n] for n in kept}
                 continue
-            name = one.alias_name or part.text.strip("`")
+            name = one.alias_name or part.text.replace("`", "")
             # An alias of the same list can be used, too; a column of the rows goes before it.
             rows = self._with(self.recorded.with_values({n: v for n, v in values.items() if not self.value_of(n)}))
             values[name] = rows._value(one, aggregated=aggregated)  # noqa: SLF001
@@ -221,7 +221,7 @@ class RecordedGroups:
     def _named(self, function: str, name: str) -> RecordedColumn:
         if name == "*":
             return RecordedColumn(f"{function}(*)", alias=f"{function}(1)")
-        return RecordedColumn(f"{function}({quoted(name)})", alias=f"{function}({name})")
+        return RecordedColumn(f"{function}(`{name}`)", alias=f"{function}({name})")
 
     def __getattr__(self, function: str) -> Any:
         if function not in ("sum", "avg", "mean", "min", "max"):
