@@ -68,6 +68,20 @@ class LineageColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LineageRule:
+    """A rule or check of a table, with the columns of the table that it reads. A reference has the other feed."""
+
+    name: str
+    severity: str
+    action: str
+    condition: str
+    where: str
+    description: str
+    columns: tuple[str, ...]
+    feed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LineageTable:
     """A table, or the files of a feed, with its columns. `key` are the columns that identify a row."""
 
@@ -78,6 +92,7 @@ class LineageTable:
     key: tuple[str, ...]
     columns: tuple[LineageColumn, ...]
     files: str = ""  # of the layer FILES: the glob of the file names
+    rules: tuple[LineageRule, ...] = ()
 
     def column(self, name: str) -> LineageColumn:
         """Returns the column of this name. Raises StopIteration for an unknown name."""
@@ -89,7 +104,8 @@ class Edge:
     """A step from a column to a column of the next table.
 
     `from_column` is `ROWS` where rows are counted. `to_column` is `ROWS` where the column decides which rows the table
-    has. `is_certain` is false where an expression could not be followed: then every column that it may read has an edge.
+    has, or which rows are joined or aggregated. `is_certain` is false where an expression could not be followed: then
+    every column that it may read has an edge.
     """
 
     from_table: str

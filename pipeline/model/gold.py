@@ -51,6 +51,12 @@ class GoldTable:
     row_per_batch: bool = False  # one cumulative row per batch
     key: tuple[str, ...] = ()  # of `recompute`: the columns of the rows that are recomputed together; empty: the table
     description: str = ""
+    # The fields below are for readers. `repr=False` leaves them out of the fingerprint.
+    descriptions: Mapping[str, str] = field(default_factory=dict, repr=False)  # column -> one sentence
+    unit: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # column -> its unit: "days", or a setting: "$currency"
+    headline: tuple[str, ...] = field(default=(), repr=False)  # the columns to show first, the most important one first
 
     def __post_init__(self) -> None:
         if self.per and self.kind is not GoldKind.AGGREGATE:
@@ -67,6 +73,13 @@ class GoldTable:
     def schema(self) -> tuple[Column, ...]:
         """The columns of the table."""
         return columns_of(self.columns)
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The declared columns and, of aggregates, `_rows`: the number of rows in the group."""
+        if self.kind is not GoldKind.AGGREGATE:
+            return self.schema
+        return (*self.schema, *columns_of("_rows BIGINT, _batch_seq BIGINT" if self.row_per_batch else "_rows BIGINT"))
 
     @property
     def members(self) -> Mapping[str, str]:

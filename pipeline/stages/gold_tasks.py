@@ -18,7 +18,7 @@ from pipeline.stages.error_place import errors_of
 from pipeline.stages.silver_tasks import own_names
 from pipeline.stages.task_graph import Results
 from pipeline.transform.aggregate import aggregate, all_parts, build, rows_of_touched_keys, sum_expressions, typed
-from pipeline.transform.aggregate_input import AggregateInput, BatchPosition, gold_columns
+from pipeline.transform.aggregate_input import AggregateInput, BatchPosition
 from pipeline.transform.change import TableChange, changes_in, with_change
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
@@ -178,7 +178,7 @@ def _located(batch: BatchContext, given: AggregateInput, error: InvalidValue) ->
         return error
     if table.kind is GoldKind.AGGREGATE:
         rows = given.counted_rows
-        sums = () if table.per else tuple(c for c in gold_columns(table) if c.name in table.sum)
+        sums = () if table.per else tuple(c for c in table.stored_columns if c.name in table.sum)
         parts = [Part(name=c.name, query=partial(_added, given, c)) for c in sums]
         queries = {c: partial(_added_up, given, sql) for c, sql in sum_expressions(given).items()}
     else:
