@@ -57,9 +57,12 @@ MAY_IMPORT = {
     "daemon.components": "finish dispatch intake landing ledger files config observe batch clock text"
     " pipeline.contract",
     "daemon.service": "components landing ledger files config observe batch clock wakeup text pipeline.contract",
+    # The pages show the lake, too, so they read more of the pipeline than its contract.
+    "daemon.pages": "attention ledger files config batch clock text pipeline.contract pipeline.reader"
+    " pipeline.lineage pipeline.sources pipeline.model",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
-    " pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "pages service finish dispatch intake landing ledger files config batch clock wakeup text"
+    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.

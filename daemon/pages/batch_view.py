@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from daemon.batch import Batch, State
 from daemon.pages.facts import Facts, Task
-from daemon.pages.formats import moment
+from daemon.pages.formats import utc
 
 FINAL = (State.ARCHIVED, State.REJECTED, State.FAILED)
 LOAD = "load_"  # the task that turns the files of a feed into typed rows
+WRITES = ("write ", "append ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +37,18 @@ class TableWork:
     before: int | None  # version
     after: int | None
     failed: bool
-    upstreams: Sequence[str]
+    upstreams: Sequence[int]  # their places in the list of this batch
 
     @property
     def short(self) -> str:
         return self.name.partition(".")[2]
 
 
-def segments(batch: Batch, history: Sequence[Mapping[str, str]], now: dt.datetime) -> list[Segment]:
+def segments(history: Sequence[Mapping[str, str]], now: dt.datetime) -> list[Segment]:
     """Returns the parts of the time between the first sign of a batch and its end, oldest first."""
     found: list[tuple[str, str, float]] = []
     attempt = 0
-    times = [moment(h["changed_at"]) for h in history]
+    times = [utc(h["changed_at"]) for h in history]
     for number, change in enumerate(history):
         state = change["state"]
         is_last = number + 1 == len(history)
@@ -78,9 +79,9 @@ def _part(state: str, attempt: int, *, is_first_ready: bool) -> tuple[str, str]:
             return "archive", "archives the files"
 
 
-def seconds_of(batch: Batch, history: Sequence[Mapping[str, str]], now: dt.datetime) -> float | None:
+def seconds_of(history: Sequence[Mapping[str, str]], now: dt.datetime) -> float | None:
     """Returns the seconds of the attempts of a batch; None before the first one."""
-    runs = [s.seconds for s in segments(batch, history, now) if s.kind == "run"]
+    runs = [s.seconds for s in segments(history, now) if s.kind == "run"]
     return sum(runs) if runs else None
 
 
@@ -98,7 +99,8 @@ def work(batch: Batch, facts: Facts) -> list[TableWork]:
     whole = (max(t.finished_at for some in by_table.values() for t in some) - first).total_seconds() or 1.0
     upstreams = upstream_tables(facts, batch.source)
     found = []
-    for table in sorted(by_table, key=lambda name: _place(name, list(upstreams))):
+    tables = sorted(by_table, key=lambda name: _place(name, list(upstreams)))
+    for table in tables:
         some = by_table[table]
         start = min(t.started_at for t in some)
         length = (max(t.finished_at for t in some) - start).total_seconds()
@@ -107,17 +109,23 @@ def work(batch: Batch, facts: Facts) -> list[TableWork]:
             TableWork(
                 name=table,
                 layer=layer(table),
-                rows=max(t.rows for t in some),
+                rows=_rows(some),
                 seconds=sum(t.seconds for t in some),
                 start=(start - first).total_seconds() / whole,
                 share=length / whole,
                 before=facts.ledger.before.get(batch.batch_id, {}).get(table),
                 after=after,
                 failed=any(t.status == "FAILED" for t in some),
-                upstreams=[u for u in _nearest(table, upstreams, set(by_table)) if u in by_table],
+                upstreams=[tables.index(u) for u in _nearest(table, upstreams, set(by_table))],
             )
         )
     return found
+
+
+def _rows(tasks: Sequence[Task]) -> int:
+    """Returns the rows that were written to a table; the tasks before a write count other rows."""
+    written = [t.rows for t in tasks if t.task.startswith(WRITES)]
+    return max(written or [t.rows for t in tasks])
 
 
 def _table_of(task: Task, source: str) -> str:

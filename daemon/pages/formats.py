@@ -101,7 +101,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 86400} days"
 
 
-def moment(value: dt.datetime | str) -> dt.datetime:
+def utc(value: dt.datetime | str) -> dt.datetime:
     """Returns a time of the ledger or of a table in UTC."""
     read = dt.datetime.fromisoformat(value) if isinstance(value, str) else value
     return read.astimezone(dt.UTC) if read.tzinfo else read.replace(tzinfo=dt.UTC)
@@ -109,12 +109,12 @@ def moment(value: dt.datetime | str) -> dt.datetime:
 
 def time(value: dt.datetime | str | None) -> str:
     """Returns a time in UTC to the second; "–" for None."""
-    return f"{moment(value):%Y-%m-%d %H:%M:%S}" if value else "–"
+    return f"{utc(value):%Y-%m-%d %H:%M:%S}" if value else "–"
 
 
 def iso(value: dt.datetime | str) -> str:
     """Returns a time for the attribute of an element `time`."""
-    return f"{moment(value):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{utc(value):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def percent(share: float) -> str:

@@ -1,6 +1,7 @@
 """Gathers the facts that the lake and the declarations hold. It loads DuckDB and the Delta library."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,14 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
         state = reader.published(Path(settings.lake_path))
         with reader.session(state, [*OPS, *(p.table for some in plans.values() for p in some)]) as query:
             charts = {name: _charts(state, query, some) for name, some in plans.items()}
+            ops = _Ops(state=state, query=query, batches=batches)
             return LakeFacts(
                 sources=_sources(settings, charts),
                 tables={t.name: t for t in reader.tables(state)},
-                tasks=_tasks(state, query, batches),
-                broken=_broken(state, query, batches),
-                scores=_scores(state, query, batches),
-                rejected=_rejected(state, query, batches) if samples else {},
+                tasks=_tasks(ops),
+                broken=_broken(ops),
+                scores=_scores(ops),
+                rejected=_rejected(ops) if samples else {},
                 outdated=_outdated(settings),
             )
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; the ledger's facts are still shown
@@ -92,7 +94,9 @@ def _order(plan: ChartPlan) -> str:
     match plan.kind:
         case ChartKind.CARDS:  # the newest batch first; its id is the grain of the table
             key = quoted(plan.labels[0])
-            batches = "(SELECT batch_id, max(batch_seq) AS seq FROM ops.batches WHERE kind = 'batch' GROUP BY batch_id) b"
+            batches = (
+                "(SELECT batch_id, max(batch_seq) AS seq FROM ops.batches WHERE kind = 'batch' GROUP BY batch_id) b"
+            )
             return f"JOIN {batches} ON b.batch_id = t.{key} ORDER BY b.seq DESC LIMIT {CARDS}"
         case ChartKind.LINE:
             labels = "".join(f", t.{quoted(c)}" for c in plan.labels)
@@ -105,24 +109,41 @@ def _order(plan: ChartPlan) -> str:
 # ---- the tables of ops
 
 
-def _tasks(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[Task]]:
+@dataclass(frozen=True, kw_only=True)
+class _Ops:
+    """The rows of some batches in the tables of ops."""
+
+    state: PublishedVersions
+    query: Query
+    batches: Sequence[str]
+
+    def rows(self, table: str, fields: str, order: str) -> list[dict[str, Any]]:
+        """Returns these fields of the rows of the batches; none for a table that is not published."""
+        if table not in self.state.versions or not self.batches:
+            return []
+        ids = ", ".join("'" + b.replace("'", "''") + "'" for b in self.batches)
+        query = f"SELECT batch_id, {fields} FROM {table} WHERE batch_id IN ({ids}) {order}"
+        return self.query(query).records()
+
+
+def _tasks(ops: _Ops) -> dict[str, list[Task]]:
     fields = "task, attempt, status, started_at, finished_at, total_records AS rows"
     order = "ORDER BY attempt, started_at, finished_at"
-    return _by_batch(_rows(state, query, "ops.processing_log", fields, batches, order), lambda row: Task(**row))
+    return _by_batch(ops.rows("ops.processing_log", fields, order), lambda row: Task(**row))
 
 
-def _broken(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[BrokenRule]]:
+def _broken(ops: _Ops) -> dict[str, list[BrokenRule]]:
     fields = "feed, rule, severity, action, checked, broken, description"
     order = "AND broken > 0 ORDER BY broken DESC, feed, rule"
-    return _by_batch(_rows(state, query, "ops.validation_results", fields, batches, order), lambda row: BrokenRule(**row))
+    return _by_batch(ops.rows("ops.validation_results", fields, order), lambda row: BrokenRule(**row))
 
 
-def _scores(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, dict[str, float]]:
+def _scores(ops: _Ops) -> dict[str, dict[str, float]]:
     """Returns, by batch and feed, the score of the feed: that of a batch, with the feed's rules alone."""
     fields = "feed, severity, sum(checked) AS checked, sum(broken) AS broken"
     order = "AND action <> 'REPAIR' GROUP BY ALL ORDER BY feed"
     sums: dict[tuple[str, str], tuple[int, int]] = {}
-    for row in _rows(state, query, "ops.validation_results", fields, batches, order):
+    for row in ops.rows("ops.validation_results", fields, order):
         weight = Severity(row["severity"]).weight
         checked, broken = sums.get((row["batch_id"], row["feed"]), (0, 0))
         sums[row["batch_id"], row["feed"]] = (
@@ -136,21 +157,12 @@ def _scores(state: PublishedVersions, query: Query, batches: Sequence[str]) -> d
     return found
 
 
-def _rejected(state: PublishedVersions, query: Query, batches: Sequence[str]) -> dict[str, list[RejectedRow]]:
+def _rejected(ops: _Ops) -> dict[str, list[RejectedRow]]:
     fields = "feed, source_file AS file, record, raw, reasons"
     # One row of each kind first: a file with one mistake in every row must not hide another mistake.
     order = f"QUALIFY row_number() OVER (PARTITION BY batch_id, reasons ORDER BY source_file, record) <= {SAMPLES} "
     order += "ORDER BY row_number() OVER (PARTITION BY batch_id, reasons ORDER BY source_file, record), file, record"
-    return _by_batch(_rows(state, query, "ops.quarantine", fields, batches, order), lambda row: RejectedRow(**row), SAMPLES)
-
-
-def _rows(
-    state: PublishedVersions, query: Query, table: str, fields: str, batches: Sequence[str], order: str
-) -> list[dict[str, Any]]:
-    if table not in state.versions or not batches:
-        return []
-    ids = ", ".join(f"'{b.replace(chr(39), chr(39) * 2)}'" for b in batches)
-    return query(f"SELECT batch_id, {fields} FROM {table} WHERE batch_id IN ({ids}) {order}").records()
+    return _by_batch(ops.rows("ops.quarantine", fields, order), lambda row: RejectedRow(**row), SAMPLES)
 
 
 def _by_batch(
@@ -171,4 +183,3 @@ def quoted(name: str) -> str:
 
 def _dotted(name: str) -> str:
     return ".".join(map(quoted, name.split(".")))
-

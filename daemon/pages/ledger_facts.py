@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from daemon.pages.facts import LedgerFacts
 
 SQUARES = 20  # batches of a source at a glance
 LOG_BYTES = 4_000_000  # the end of the log, in which the lines of the newest batches are
-LOG_LINES = 40  # of a batch
+LOG_LINES = 12  # of a batch
+NOISE = ("task.", "table.", "journal.", "manifest.", "file.", "stage.started")  # the page shows the same in tables
 _COMMON = ("timestamp", "level", "event", "batch_id", "source", "stage", "reason")
 
 
@@ -39,16 +41,14 @@ def gather(
         shown={name: b for name in names if (b := ledger.newest_of_date(name))},
         histories={b.batch_id: ledger.history(b.batch_id) for b in batches},
         before=_versions_before(by_source, batches),
-        needs=needs(
-            ledger, now, missing_file_timeout_seconds=missing_file_timeout_seconds, daemon_since=daemon_since
-        ),
+        needs=needs(ledger, now, missing_file_timeout_seconds=missing_file_timeout_seconds, daemon_since=daemon_since),
         activity=ledger.activity(),
         usual_seconds={name: s for name in names if (s := ledger.usual_seconds(name)) is not None},
     )
 
 
 def _versions_before(by_source: Mapping[str, Sequence[Batch]], batches: Sequence[Batch]) -> dict[str, dict[str, int]]:
-    """Returns, by batch, the versions that the batch published before it left, as far as the ledger's rows show them."""
+    """Returns, by batch, the versions that the source's batch before it published, as far as these batches show."""
     published: dict[str, list[tuple[int, str, dict[str, int]]]] = {}
     for batch in {b.batch_id: b for b in (*batches, *(b for some in by_source.values() for b in some))}.values():
         if batch.result and batch.published_at and not batch.duplicate_of:
@@ -57,7 +57,7 @@ def _versions_before(by_source: Mapping[str, Sequence[Batch]], batches: Sequence
     found: dict[str, dict[str, int]] = {}
     for rows in published.values():
         rows.sort(key=lambda row: row[0])
-        for (_, _, before), (_, batch_id, _) in zip(rows, rows[1:], strict=False):
+        for (_, _, before), (_, batch_id, _) in pairwise(rows):
             found[batch_id] = before
     return found
 
@@ -71,9 +71,13 @@ def log_lines(path: Path, batches: Sequence[str]) -> dict[str, list[str]]:
             event: Any = json.loads(line)
         except ValueError:
             continue
-        if isinstance(event, dict) and event.get("batch_id") in wanted and event.get("level") != "debug":
+        if isinstance(event, dict) and event.get("batch_id") in wanted and _is_shown(event):
             found.setdefault(str(event["batch_id"]), []).append(_readable(event))
     return {batch_id: lines[-LOG_LINES:] for batch_id, lines in found.items()}
+
+
+def _is_shown(event: Mapping[str, Any]) -> bool:
+    return event.get("level") in ("warning", "error") or not str(event.get("event")).startswith(NOISE)
 
 
 def _last_lines(path: Path) -> list[bytes]:

@@ -1,6 +1,5 @@
 """Computes the pages of a source and of a table: feeds, tables, columns, and history by batch."""
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +75,9 @@ def table(facts: Facts, name: str) -> TableFacts:
     if name not in tables(facts, source):
         raise KeyError(name)
     known = facts.lake.sources.get(source)
-    declared = next((t for t in known.declared.get("tables", ()) if t["name"] == name), {}) if known else {}
+    declared: Mapping[str, Any] = (
+        next((t for t in known.declared.get("tables", ()) if t["name"] == name), {}) if known else {}
+    )
     graph = known.lineage if known else None
     there = next((t for t in graph.tables if t.name == name), None) if graph else None
     return TableFacts(

@@ -28,7 +28,7 @@
       width: Math.max(box.clientWidth, 240),
       height: 220,
       cursor: { y: false, points: { size: 8 } },
-      legend: { show: data.labels.length > 1, live: true },
+      legend: { show: data.labels.length > 1, live: false },
       scales: {
         x: { time: true, range: isFew || data.time.length < 2 ? (u, low, high) => [low - gap * 0.7, high + gap * 0.7] : undefined },
         y: { range: (u, low, high) => uPlot.rangeNum(Math.min(low ?? 0, 0), (high ?? 1) || 1, { min: { soft: 0, mode: 1 }, max: { pad: 0.1, soft: 1, mode: 2 } }) },

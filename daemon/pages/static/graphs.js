@@ -2,20 +2,32 @@
 "use strict";
 (() => {
   const HEIGHT = 44;
-  const short = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+  const FONTS = { title: "560 12.5px system-ui, sans-serif", sub: "11px system-ui, sans-serif" };
+  const pen = document.createElement("canvas").getContext("2d");
+  const widthOf = (text, font) => {
+    pen.font = FONTS[font];
+    return pen.measureText(text).width;
+  };
+  const short = (text, font, room) => {
+    let shown = text;
+    while (shown.length > 1 && widthOf(shown, font) > room) shown = `${shown.slice(0, -2)}…`;
+    return shown;
+  };
 
   // boxes: {id, layer, title, sub, link, tone, chosen}; edges: [from, to, strong]
   function draw(box, boxes, edges, onChoose) {
     const graph = new dagre.graphlib.Graph();
-    graph.setGraph({ rankdir: "LR", nodesep: 10, ranksep: 44, marginx: 8, marginy: 8 });
+    graph.setGraph({ rankdir: "LR", nodesep: 10, ranksep: 30, marginx: 8, marginy: 8 });
     graph.setDefaultEdgeLabel(() => ({}));
-    const widest = Math.max(...boxes.map((b) => Math.max(b.title.length * 7.1, (b.sub || "").length * 6) + 30), 90);
-    const width = Math.min(widest, 220);
+    const widest = Math.max(...boxes.map((b) => Math.max(widthOf(b.title, "title"), widthOf(b.sub || "", "sub")) + 34), 90);
+    const width = Math.min(widest, 240);
     for (const b of boxes) graph.setNode(b.id, { width, height: HEIGHT });
     for (const [from, to] of edges) graph.setEdge(from, to);
     dagre.layout(graph);
     const size = graph.graph();
-    const svg = lakegate.node("svg", { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width, height: size.height, "aria-hidden": "true" });
+    // A wide graph shrinks a little; beyond that its box scrolls.
+    const scale = Math.min(Math.max((box.clientWidth - 20) / size.width, 0.76), 1);
+    const svg = lakegate.node("svg", { viewBox: `0 0 ${size.width} ${size.height}`, width: size.width * scale, height: size.height * scale, "aria-hidden": "true" });
     for (const [from, to, strong] of edges) {
       const points = graph.edge(from, to).points;
       const [start, ...rest] = points;
@@ -31,9 +43,9 @@
       const shapes = [
         lakegate.node("rect", { class: "box", x, y, width, height: HEIGHT, rx: 7 }),
         lakegate.node("rect", { class: `side ${b.layer}`, x: x + 5, y: y + 7, width: 4, height: HEIGHT - 14, rx: 2 }),
-        lakegate.node("text", { class: "title", x: x + 17, y: y + (b.sub ? 19 : 27) }, short(b.title, Math.floor((width - 24) / 6.9))),
+        lakegate.node("text", { class: "title", x: x + 17, y: y + (b.sub ? 19 : 27) }, short(b.title, "title", width - 26)),
       ];
-      if (b.sub) shapes.push(lakegate.node("text", { class: "sub", x: x + 17, y: y + 34 }, short(b.sub, Math.floor((width - 24) / 5.6))));
+      if (b.sub) shapes.push(lakegate.node("text", { class: "sub", x: x + 17, y: y + 34 }, short(b.sub, "sub", width - 26)));
       shapes.push(lakegate.node("title", {}, `${b.title}${b.sub ? `: ${b.sub}` : ""}`));
       const group = b.link && !onChoose ? lakegate.node("a-shape", { href: b.link, tabindex: "-1" }) : lakegate.node("g");
       group.setAttribute("class", `node ${b.tone || ""}${b.chosen ? " chosen" : ""}`);
@@ -58,18 +70,27 @@
   lakegate.enhancers.push((root) => {
     for (const box of root.querySelectorAll("[data-work]")) {
       if (box.firstChild || !box.clientWidth) continue;
-      const rows = [...box.parentElement.querySelectorAll("tr[data-n]")];
-      const boxes = rows.map((row) => ({
-        id: row.dataset.n,
-        layer: row.dataset.l,
-        title: row.dataset.n.replace(/^files\./, "files "),
-        sub: `${row.children[1].textContent} rows · ${row.children[2].textContent}`,
-        link: row.querySelector("a")?.getAttribute("href") || undefined,
-        tone: "f" in row.dataset ? "bad" : "",
-      }));
-      const there = new Set(boxes.map((b) => b.id));
-      const edges = rows.flatMap((row) => (row.dataset.u || "").split(" ").filter((u) => there.has(u)).map((u) => [u, row.dataset.n, false]));
-      draw(box, boxes, edges);
+      const rows = [...box.parentElement.querySelectorAll(".work tbody tr")];
+      const boxes = rows.map((row, place) => {
+        const name = row.children[0].firstChild.textContent;
+        return {
+          id: String(place),
+          layer: name.split(".")[0],
+          title: name.replace(/^files\./, "files "),
+          sub: `${row.children[1].textContent} rows · ${row.children[2].textContent}`,
+          link: row.querySelector("a")?.getAttribute("href") || undefined,
+          tone: "f" in row.dataset ? "bad" : "",
+        };
+      });
+      const shown = boxes.filter((b) => ["files", "bronze", "silver", "gold"].includes(b.layer));
+      const there = new Set(shown.map((b) => b.id));
+      const edges = rows.flatMap((row, place) => (row.dataset.u || "").split(" ").filter((u) => there.has(u)).map((u) => [u, String(place), false]));
+      rows.forEach((row, place) => {
+        const [start, length] = row.dataset.g.split(" ").map(Number);
+        const bar = lakegate.node("rect", { class: boxes[place].layer, x: start, width: Math.max(length, 0.8), height: 8 });
+        row.children[3].replaceChildren(lakegate.node("svg", { class: "gantt", viewBox: "0 0 100 8", preserveAspectRatio: "none", "aria-hidden": "true" }, bar));
+      });
+      draw(box, shown, edges);
     }
   });
 
