@@ -70,6 +70,20 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: 
         print(line.replace(state, coloured(state, state), 1) if state else line)
 
 
+def align_decimals(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Returns the rows with as many decimal places in each column as its values need: 1117.200000 becomes 1117.2."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        places = max((_places(v) for v in column if isinstance(v, Decimal)), default=0)
+        columns.append([f"{v:.{places}f}" if isinstance(v, Decimal) else v for v in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _places(value: Decimal) -> int:
+    _, _, decimals = format(value, "f").partition(".")
+    return len(decimals.rstrip("0"))
+
+
 def escape_unprintable(text: str) -> str:
     """Returns the whole text, with the characters escaped that could break a line or a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
