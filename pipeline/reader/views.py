@@ -22,7 +22,8 @@ def create_views(connection: "DuckDBPyConnection", state: PublishedVersions, que
     """Creates the views that a query may read. `internal` shows every internal column."""
     words = {w.lower() for w in re.findall(r"\w+", query)}
     lists_catalog = _LISTS_CATALOG.search(query) is not None
-    connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
+    # DuckDB would draw its progress on stdout, in the middle of the data.
+    connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false; SET enable_progress_bar = false")
     schemas = dict.fromkeys(name.rpartition(".")[0] for name in state.versions)
     for catalog in dict.fromkeys(schema.split(".")[0] for schema in schemas if "." in schema):
         connection.execute(f"ATTACH ':memory:' AS {quote(catalog)}")

@@ -1,4 +1,4 @@
-"""The verbs for published tables: tables, sql, adopt, restore."""
+"""The verbs for published tables: tables, sql, export, adopt, restore."""
 
 import sys
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.reader import PublishedVersions
 
 
+FORMATS = ("csv", "parquet", "xlsx", "json", "duckdb")
 _batch_option = click.option("--batch", metavar="ID", help="Read the versions that this batch published.")
 _internal_option = click.option("--internal", is_flag=True, help="Show the columns that begin with `_`, too.")
 
@@ -59,6 +60,31 @@ def sql(query: str, batch: str | None, *, internal: bool, as_json: bool) -> None
     published = _published_versions(read_config(), batch)
     text = sys.stdin.read() if query == "-" else query
     show_tables.print_result(reader.sql(published, text, internal=internal), as_json=as_json)
+
+
+@verb("export")
+@click.argument("table", shell_complete=complete_table)
+@click.option("--to", "kind", type=click.Choice(FORMATS), required=True, help="The format.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The file [./TABLE.FORMAT].")
+@_batch_option
+@click.option("--raw", is_flag=True, help="csv: write texts as they are, also those that a spreadsheet would run.")
+@_internal_option
+def export(table: str, kind: str, out: Path | None, batch: str | None, *, raw: bool, internal: bool) -> None:
+    """Write a published table to a file.
+
+    The file is replaced at once when it is complete. In csv, a text that begins with = + - @, a tab or a carriage
+    return gets an apostrophe, so that no spreadsheet runs it as a formula.
+    """
+    from daemon.cli import show_tables
+    from daemon.cli.output import plural, print_message, size
+    from pipeline.reader.export import export
+
+    config = read_config()
+    published = _published_versions(config, batch)
+    name = show_tables.full_name(published, table)
+    file = out or Path(f"{name}.{kind}")
+    count = export(published, name, kind, file, order_by=_grain(config, name), internal=internal, raw=raw)
+    print_message(f"{name}: {plural(count, 'row')} are in {file} ({size(file.stat().st_size)})")
 
 
 def _published_versions(config: "Config", batch: str | None) -> "PublishedVersions":
