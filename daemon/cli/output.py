@@ -63,9 +63,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: 
     line_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for number, texts in enumerate(grid):
         padded = [_pad(t, w, right=c in numbers) for t, w, c in zip(texts, widths, columns, strict=True)]
-        line = "  ".join(padded).rstrip()
-        if line_width:
-            line = _cut(line, line_width)
+        line = cut("  ".join(padded).rstrip(), line_width)
         state = next((t for t in texts if t in COLOURS), "") if number else ""
         print(line.replace(state, coloured(state, state), 1) if state else line)
 
@@ -101,8 +99,9 @@ def _pad(text: str, width: int, *, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _cut(line: str, width: int) -> str:
-    if _width(line) <= width:
+def cut(line: str, width: int) -> str:
+    """Returns a line of at most `width` terminal columns, or the whole line where `width` is 0."""
+    if not width or _width(line) <= width:
         return line
     while _width(line) >= width:
         line = line[:-1]
