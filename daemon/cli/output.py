@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -52,10 +53,12 @@ def print_json(value: Any) -> None:
         print(as_json(value))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = (), below: Sequence[str] = ()
+) -> None:
     """Prints rows under a header; the columns in `numbers` are aligned to the right.
 
-    A terminal gets lines of its width, a pipe gets whole lines.
+    `below` has a text for each row, which is printed under it. A terminal gets lines of its width, a pipe whole lines.
     """
     # No table library: to load the smallest takes a fifth of the half second in which a reading verb answers.
     grid = [[escape_unprintable(c) for c in columns], *([_cell(v) for v in row] for row in rows)]
@@ -66,6 +69,25 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: 
         line = cut("  ".join(padded).rstrip(), line_width)
         state = next((t for t in texts if t in COLOURS), "") if number else ""
         print(line.replace(state, coloured(state, state), 1) if state else line)
+        if number and below:
+            print_indented(below[number - 1], line_width)
+
+
+def print_indented(text: str, line_width: int) -> None:
+    """Prints a text below its line: on a terminal at most two lines of its width, else the whole text in one line."""
+    if line_width:
+        space = "    "
+        wrapped = textwrap.wrap(
+            escape_unprintable(text),
+            line_width,
+            initial_indent=space,
+            subsequent_indent=space,
+            max_lines=2,
+            placeholder=" …",
+        )
+        print("".join(f"{line}\n" for line in wrapped), end="")
+    elif text:
+        print(f"    {escape_unprintable(text)}")
 
 
 def align_decimals(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
