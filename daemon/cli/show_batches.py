@@ -7,6 +7,7 @@ from typing import Any
 from daemon.batch import Batch, State
 from daemon.cli import output
 from daemon.config.config import Config
+from daemon.finish.archive_documents import next_step_of_rejected
 from daemon.ledger.ledger import Ledger
 from daemon.text import escape, join_names
 
@@ -185,14 +186,9 @@ def _relative(path: Path, config: Config) -> str:
 
 def next_step(batch: Batch) -> str:
     """Returns what a person can do about the batch, or when the daemon goes on; "" when there is no next step."""
-    count = len(batch.data_files)
     match batch.state:
-        case State.REJECTED if batch.waiting_for:
-            received = "the files that did come are still in the landing folder"
-            return f"{received}: deliver the missing ones, and a new trigger"
         case State.REJECTED:
-            files = "the file" if count == 1 else f"the {count} files" if count else "the files"
-            return f"correct what the cause names, deliver {files} and a new trigger"
+            return next_step_of_rejected(batch)
         case State.FAILED:
             retry = f"`lakegate retry {batch.batch_id}` tries again"
             abandon = f"`lakegate abandon {batch.batch_id}` moves its files to the rejected ones"

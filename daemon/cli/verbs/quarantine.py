@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.complete import complete_batch
+from daemon.cli.arguments import complete_batch
 from daemon.cli.verb import json_option, read_config, verb
 
 if TYPE_CHECKING:

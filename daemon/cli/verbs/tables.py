@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.complete import complete_table
-from daemon.cli.verb import confirm, dry_run_option, json_option, read_config, table_argument, verb, yes_option
+from daemon.cli.arguments import complete_table, table_argument
+from daemon.cli.verb import confirm, dry_run_option, json_option, read_config, verb, yes_option
 
 if TYPE_CHECKING:
     from daemon.config.config import Config
@@ -63,7 +63,7 @@ def sql(query: str, batch: str | None, *, internal: bool, as_json: bool) -> None
 
 
 @verb("export")
-@click.argument("table", shell_complete=complete_table)
+@table_argument
 @click.option("--to", "kind", type=click.Choice(FORMATS), required=True, help="The format.")
 @click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The file [./TABLE.FORMAT].")
 @_batch_option
@@ -113,7 +113,7 @@ def _grain(config: "Config", table: str) -> Sequence[str]:
 @dry_run_option
 @yes_option
 def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
-    """Publish a table as it is now, with the commits of other programs."""
+    """Publish a table as it is, with the commits of other programs."""
     config = read_config()
     _require_table(config, table)
     effect = f"{table} is published as it is now, with the commits of other programs"
@@ -128,7 +128,7 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 @dry_run_option
 @yes_option
 def restore(table: str, *, dry_run: bool, yes: bool) -> None:
-    """Undo the commits of other programs: set a table back to its published version."""
+    """Undo the commits of other programs to a table."""
     config = read_config()
     _require_table(config, table)
     effect = f"{table} goes back to its published version; the commits of other programs stay in its history"

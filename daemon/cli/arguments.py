@@ -1,4 +1,4 @@
-"""Completes words for shells: ids of batches, tables, sources. A shell that asks gets an answer, never an error."""
+"""Declares the arguments that name batches and tables, and completes these names and those of sources in shells."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -50,3 +50,6 @@ def _sources(config: "Config") -> Iterable[str]:
 complete_batch = _completer(_batches)
 complete_table = _completer(_tables)
 complete_source = _completer(_sources)
+
+batch_argument = click.argument("batch", metavar="ID", shell_complete=complete_batch)
+table_argument = click.argument("table", shell_complete=complete_table)
