@@ -15,6 +15,7 @@ from pipeline.reader.published_versions import (
 )
 from pipeline.reader.query import ColumnInfo, QueryError, QueryResult, plain, session, sql, table
 from pipeline.reader.table_info import TableInfo, tables
+from pipeline.reader.views import short_names
 
 __all__ = [
     "ChartKind",
@@ -33,6 +34,7 @@ __all__ = [
     "plain",
     "published",
     "session",
+    "short_names",
     "sql",
     "table",
     "tables",

@@ -105,7 +105,8 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
         rows_accepted=rows["rows_accepted"],
         rows_rejected=rows["rows_rejected"],
         score=score(batch.findings),
-        validation_status=status(batch.findings),
+        # A batch that was rejected before its rows were validated has not passed.
+        validation_status=status(batch.findings) if kind == "batch" or batch.findings else "",
         files=tuple(files),
         whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.validated and batch.is_whole(f)),
         task_values=_task_values(batch),

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.verb import batch_argument, confirm, dry_run_option, json_option, open_for_reading, verb, yes_option
+from daemon.cli.arguments import batch_argument, complete_batch
+from daemon.cli.verb import confirm, dry_run_option, json_option, open_for_reading, verb, yes_option
 
 if TYPE_CHECKING:
     from daemon.batch import Batch, State
@@ -32,12 +33,15 @@ class _StateType(click.ParamType["State"]):
 
 
 @verb("batches")
-@click.argument("batch", metavar="[ID]", required=False)
+@click.argument("batch", metavar="[ID]", required=False, shell_complete=complete_batch)
 @click.option("--limit", type=click.IntRange(min=1), help="Most batches to list [30; with --json all].")
 @click.option("--state", "states", multiple=True, type=_StateType(), help="Only batches in this state.")
 @json_option
 def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *, as_json: bool) -> None:
-    """List batches, newest first, or show the story of one (ID: `last`, or the start of an id)."""
+    """List batches, newest first, or show one: cause, effect, next step.
+
+    ID is `last`, the six letters at the end of an id, or the beginning of an id.
+    """
     from daemon.cli import output, show_batches
 
     config, ledger = open_for_reading()
@@ -74,7 +78,7 @@ def retry(batch: str, *, dry_run: bool, yes: bool) -> None:
 @dry_run_option
 @yes_option
 def abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
-    """Give up a failed batch: its files go to the folder of rejected batches."""
+    """Give up a failed batch; its files go to the rejected ones."""
     from daemon.ledger.ledger import Ledger
 
     effect = "is given up: the daemon (`lakegate run`) moves its files to the folder of rejected batches"

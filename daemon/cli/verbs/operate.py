@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--engine", type=click.Choice(["spark", "sail"]), help="The engine [spark].")
 def demo(folder: Path | None, engine: str | None) -> int:
-    """Run three days of an example shop in a new FOLDER (needs no configuration)."""
+    """Run three days of an example shop in a new FOLDER.
+
+    It needs no configuration.
+    """
     from daemon.cli import demo
 
     return demo.run(folder, engine=engine or "")
@@ -79,7 +82,7 @@ def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
 @click.option("--no-engine", is_flag=True, help="Start no engine and try no declaration; takes less than a second.")
 @json_option
 def check(*, no_engine: bool, as_json: bool) -> int:
-    """Check the configuration, this machine, the engine, and the declarations of the sources."""
+    """Check the configuration, the machine, the engine, the sources."""
     from daemon.cli import check, output
 
     diagnostics = check.check(read_config(), os.environ, with_engine=not no_engine)
@@ -93,7 +96,7 @@ def check(*, no_engine: bool, as_json: bool) -> int:
 @verb("status")
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show whether the daemon runs, and which batches and files wait."""
+    """Show what runs, and which batches and files wait."""
     from daemon.cli import output, status
 
     config, ledger = open_for_reading()
