@@ -39,6 +39,7 @@ VERBS: Mapping[str, Sequence[click.Command]] = {
         tables.sql,
         tables.export,
         pages.report,
+        pages.ui,
         sources.sources,
     ),
     "Mend": (batches.retry, batches.abandon, tables.adopt, tables.restore),

@@ -57,6 +57,23 @@ class AlertsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UiConfig:
+    listen: str
+    token: str
+    hosts: tuple[str, ...]
+
+    @property
+    def host(self) -> str:
+        """The host of `listen`, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port of `listen`."""
+        return int(self.listen.rpartition(":")[2])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The values of config.toml and of the environment. All paths are absolute; `path` is the path of config.toml."""
 
@@ -68,8 +85,9 @@ class Config:
     ledger_path: Path
     log: LogConfig
     alerts: AlertsConfig
+    ui: UiConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the secrets of the configuration and the environment, which no log, journal or terminal may show."""
-        return secrets_of(self.settings, self.alerts.urls, environ)
+        return (*secrets_of(self.settings, self.alerts.urls, environ), *filter(None, [self.ui.token]))

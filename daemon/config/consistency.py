@@ -1,14 +1,17 @@
 """Finds values of the configuration that are valid alone and contradict one another."""
 
+import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 
-from daemon.config.config import Config
+from daemon.config.config import Config, UiConfig
 from daemon.config.problems import did_you_mean
 from pipeline.contract import STREAMING_ENGINE, catalog, streaming
 
 # Characters that readers of Delta tables treat as a glob pattern or as an escape.
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
+
+SHORTEST_TOKEN = 16
 
 Contradiction = tuple[str, str, str]  # section, key, sentence
 
@@ -20,6 +23,8 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _lake_path(config)
     yield from _excluded_sources(config)
     yield from _folders(config)
+    if problem := ui_problem(config.ui):
+        yield "ui", "token", problem
 
 
 def _time_limits(config: Config) -> Iterator[Contradiction]:
@@ -87,3 +92,23 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         if file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
             yield section, "path", f"{problem}; give it a folder of its own"
+
+
+def ui_problem(ui: UiConfig) -> str:
+    """Returns a sentence when the pages would be open to the network without a usable password, else ""."""
+    if ui.token and len(ui.token) < SHORTEST_TOKEN:
+        return f"token has {len(ui.token)} characters, and a password of the pages needs {SHORTEST_TOKEN} or more"
+    if not ui.token and not is_loopback(ui.host):
+        advice = 'set [ui] token, or listen = "127.0.0.1:8765"'
+        return f"listen is {ui.listen}, which other machines can reach, and token is empty; {advice}"
+    return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host is this machine alone."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

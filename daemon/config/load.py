@@ -17,6 +17,7 @@ from daemon.config.config import (
     LandingConfig,
     LogConfig,
     RetryConfig,
+    UiConfig,
 )
 from daemon.config.consistency import contradictions
 from daemon.config.options import OPTIONS, ConfigOption, sections, unknown_sections
@@ -260,6 +261,7 @@ def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config
         ledger_path=_absolute(folder, values["ledger"]["path"]),
         log=LogConfig(path=log_path, level=values["log"]["level"]),
         alerts=AlertsConfig(**values["alerts"]),
+        ui=UiConfig(**values["ui"]),
         settings=_build_settings(folder, log_path, values),
     )
 

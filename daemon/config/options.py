@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from daemon.config.value_types import (
+    ADDRESS,
     BOOLEAN,
     COUNT,
     DAY,
@@ -181,6 +182,16 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             (),
             "Apprise addresses for alerts about rejected and failed batches: mailto://…, slack://…, json://…",
         ),
+    ),
+    "ui": (
+        _option("listen", ADDRESS, "127.0.0.1:8765", "host and port at which `lakegate ui` serves its pages"),
+        _secret(
+            "token",
+            TEXT,
+            "",
+            "password of the pages, at least 16 characters; needed for a listen that others can reach",
+        ),
+        _option("hosts", TEXTS, (), "further host names under which browsers reach the pages"),
     ),
     "sources": (
         _option(

@@ -104,6 +104,13 @@ def _parse_day(value: Any) -> dt.date:
         raise InvalidValueError from None
 
 
+def _parse_address(value: Any) -> str:
+    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
+        raise InvalidValueError
+    return str(value)
+
+
 SECONDS = ValueType(phrase="a number of seconds above 0", parse=_number_parser(above=0))
 COUNT = ValueType(phrase="a whole number above 0", parse=_integer_parser(at_least=1))
 DAYS = ValueType(phrase="a whole number of days, 0 or more", parse=_integer_parser(at_least=0))
@@ -112,6 +119,7 @@ HOURS = ValueType(phrase="a number of hours, 0 or more", parse=_number_parser(at
 SHARE = ValueType(phrase="a share from 0 to 1", parse=_number_parser(at_least=0, at_most=1))
 SCORE = ValueType(phrase="a score from 0 to 100", parse=_number_parser(at_least=0, at_most=100))
 PATH = ValueType(phrase="a path on this machine", parse=_text_parser(r"(?!\w+://)[^\0]+"), is_text=True)
+ADDRESS = ValueType(phrase='a host and a port such as "127.0.0.1:8765"', parse=_parse_address, is_text=True)
 TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)
 MEMORY = ValueType(
     phrase='an amount of memory such as "2g" or "900m"', parse=_text_parser(r"[1-9]\d*[kmgtKMGT]"), is_text=True

@@ -103,6 +103,7 @@ class LakeFacts:
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # then by feed
     rejected: Mapping[str, Sequence[RejectedRow]] = field(default_factory=dict)  # some of them
     outdated: Mapping[str, str] = field(default_factory=dict)  # table -> the reason
+    sequences: Mapping[str, int] = field(default_factory=dict)  # source -> number of its newest published batch
     problem: str = ""  # the reason why the lake cannot be read
 
 

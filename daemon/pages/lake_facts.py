@@ -41,6 +41,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
                 scores=_scores(ops),
                 rejected=_rejected(ops) if samples else {},
                 outdated=_outdated(settings),
+                sequences=_sequences(ops),
             )
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; the ledger's facts are still shown
         return LakeFacts(sources=_sources(settings, {}), problem=one_line(error, most=None))
@@ -136,6 +137,13 @@ def _broken(ops: _Ops) -> dict[str, list[BrokenRule]]:
     fields = "feed, rule, severity, action, checked, broken, description"
     order = "AND broken > 0 ORDER BY broken DESC, feed, rule"
     return _by_batch(ops.rows("ops.validation_results", fields, order), lambda row: BrokenRule(**row))
+
+
+def _sequences(ops: "_Ops") -> dict[str, int]:
+    if OPS[0] not in ops.state.versions:
+        return {}
+    rows = ops.query("SELECT source, max(batch_seq) FROM ops.batches GROUP BY source").rows
+    return {str(source): int(seq) for source, seq in rows}
 
 
 def _scores(ops: _Ops) -> dict[str, dict[str, float]]:

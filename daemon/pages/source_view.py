@@ -7,7 +7,7 @@ from typing import Any
 from daemon.batch import Batch
 from daemon.pages import outcome
 from daemon.pages.batch_view import layer
-from daemon.pages.facts import Chart, Facts
+from daemon.pages.facts import Chart, Facts, LakeFacts
 from pipeline.contract import is_secret_name
 from pipeline.lineage import LineageColumn
 from pipeline.reader import TableInfo
@@ -175,3 +175,9 @@ def compact(count_: int) -> str:
 def sum_of(facts: Facts, name: str) -> int:
     """Returns the sum of a count, such as `rows_read`, over the batches on the pages."""
     return sum(outcome.result(b)[name] or 0 for b in facts.ledger.batches)
+
+
+def grain(lake: LakeFacts, name: str) -> Sequence[str]:
+    """Returns the columns that identify a row of a table; none for a table that is not declared."""
+    known = lake.sources.get(name.partition(".")[0])
+    return next((t["grain"] for t in known.declared.get("tables", ()) if t["name"] == name), ()) if known else ()

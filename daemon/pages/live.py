@@ -1,0 +1,122 @@
+"""Keeps the facts of the live pages fresh: watches ledger, lake and daemon, and counts the changes."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from daemon.clock import Clock
+from daemon.config.config import Config
+from daemon.files.lock_holder import lock_holder
+from daemon.pages.facts import Facts, LakeFacts, LedgerFacts
+from daemon.pages.gather import NEWEST, read_ledger, with_lake
+from daemon.pages.lake_process import LakeProcess, read_facts
+
+POLL_SECONDS = 0.4
+HEARTBEAT_SECONDS = 15  # an event without a change, so that a browser notices a server that is gone
+LAKE_WAIT_SECONDS = 20  # for the first facts of a large lake
+
+
+@dataclass(frozen=True)
+class _Mark:
+    """The state of a part of the site by which a change is seen, without reading the part itself."""
+
+    ledger: tuple[int, ...]
+    lake: tuple[int, ...]
+    daemon: int | None
+
+
+class LiveSite:
+    """The facts of a site. `version` grows with each change of what the pages show."""
+
+    def __init__(self, config: Config, lake_process: LakeProcess) -> None:
+        self.config = config
+        self.version = 0
+        self.process = lake_process
+        self._started = int(time.time() * 1000)  # versions of two servers must differ
+        self._mark: _Mark | None = None
+        self._lake_mark: tuple[int, ...] | None = None
+        self._ledger: LedgerFacts | None = None
+        self.lake = LakeFacts(sources={})
+        self._lake_task: asyncio.Task[None] | None = None
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def tag(self) -> str:
+        """Returns a text that differs for each state of the pages, for the header `ETag`."""
+        return f"{self._started}-{self.version}"
+
+    async def facts(self) -> Facts:
+        """Returns the facts of this moment. The lake's may be older by the time that reading them takes."""
+        await self.refresh()
+        if self._lake_mark is None and self._lake_task:
+            await asyncio.wait([self._lake_task], timeout=LAKE_WAIT_SECONDS)
+        assert self._ledger is not None  # `refresh` has read it
+        return with_lake(self.config, self._ledger, self.lake)
+
+    async def sequences(self) -> Mapping[str, int]:
+        """Returns, by source, the number of the newest published batch, read after any change of the lake."""
+        await self.refresh()
+        if self._lake_task:
+            await asyncio.wait([self._lake_task], timeout=LAKE_WAIT_SECONDS)
+        return self.lake.sequences
+
+    async def refresh(self) -> None:
+        """Reads the ledger again where it has changed, and starts to read the lake where that has changed."""
+        async with self._lock:
+            mark = await asyncio.to_thread(self._read_mark)
+            if self._ledger is None or mark != self._mark:
+                self._ledger = await asyncio.to_thread(read_ledger, self.config, NEWEST, Clock().now())
+                self._mark = mark
+                self._count()
+            if mark.lake != self._lake_mark and (self._lake_task is None or self._lake_task.done()):
+                self._lake_task = asyncio.create_task(self._read_lake(mark.lake, self._ledger))
+
+    async def changes(self) -> AsyncIterator[str]:
+        """Yields the tag at once, at each change, and at times without a change."""
+        last, sent_at = "", 0.0
+        while True:
+            await self.refresh()
+            if self.tag != last or time.monotonic() - sent_at > HEARTBEAT_SECONDS:
+                last, sent_at = self.tag, time.monotonic()
+                yield last
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), POLL_SECONDS)
+            except TimeoutError:
+                continue
+
+    # ---- details
+
+    async def _read_lake(self, mark: tuple[int, ...], ledger: LedgerFacts) -> None:
+        ids = [b.batch_id for b in ledger.batches]
+        try:
+            self.lake = await self.process.run(read_facts, self.config.settings, ids)
+        except Exception as error:  # noqa: BLE001 - the pages show the reason; the next change of the lake tries again
+            self.lake = replace(self.lake, problem=f"{type(error).__name__}: {error}")
+        self._lake_mark = mark
+        self._count()
+
+    def _count(self) -> None:
+        self.version += 1
+        self._changed.set()
+
+    def _read_mark(self) -> _Mark:
+        ledger = self.config.ledger_path
+        manifest = Path(self.config.settings.lake_path) / "ops" / "batches" / "_delta_log"
+        daemon = lock_holder(self.config.landing.path)
+        return _Mark(
+            ledger=(*_stat(ledger), *_stat(ledger.with_name(f"{ledger.name}-wal"))),
+            lake=_stat(manifest),
+            daemon=daemon.pid if daemon else None,
+        )
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

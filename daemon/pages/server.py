@@ -1,0 +1,197 @@
+"""Serves the pages and the published tables over HTTP. It only reads."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from urllib.parse import unquote
+
+import uvicorn
+from markupsafe import Markup
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from daemon.config.config import Config
+from daemon.files.lock_holder import lock_holder
+from daemon.ledger.ledger_reader import LedgerReader
+from daemon.ledger.ledger_schema import LedgerError
+from daemon.pages import render, source_view
+from daemon.pages.access import Access
+from daemon.pages.lake_process import LakeProcess, remove, write_table
+from daemon.pages.links import Links, Page
+from daemon.pages.live import LiveSite
+
+SCRIPTS = (*render.SCRIPTS, "static/live.js")
+ASSETS = {*render.STYLES, *SCRIPTS}
+TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#4f5bd5" stroke-width="2">'
+    '<path d="M3 20V9a9 9 0 0 1 18 0v11M8 20v-9a4 4 0 0 1 8 0v9M3 15h5M16 15h5"/></svg>'
+)
+
+
+def run(config: Config) -> None:
+    """Serves until SIGTERM or Ctrl-C."""
+    options = uvicorn.Config(
+        create_app(config),
+        host=config.ui.host,
+        port=config.ui.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=2,  # the streams of open pages never end by themselves
+        lifespan="on",
+    )
+    uvicorn.Server(options).run()
+
+
+def create_app(config: Config) -> Starlette:
+    """Returns the application."""
+    process = LakeProcess()
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        app.state.site = LiveSite(config, process)
+        yield
+        process.close()
+
+    return Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/healthz", _health),
+            Route("/metrics", _metrics),
+            Route("/events", _events),
+            Route("/assets/icon.svg", _icon),
+            Route("/assets/{name:path}", _asset),
+            Route("/data/{name}", _data),
+            Route("/{kind}", _page),
+            Route("/{kind}/{key:path}", _page),
+        ],
+        middleware=[Middleware(Access, ui=config.ui)],
+        exception_handlers={HTTPException: _refused},
+        lifespan=lifespan,
+    )
+
+
+def _site(request: Request) -> LiveSite:
+    site = request.app.state.site
+    assert isinstance(site, LiveSite)
+    return site
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return PlainTextResponse(f"{error.detail}\n", error.status_code, headers=error.headers)
+
+
+async def _page(request: Request) -> Response:
+    page = Page(kind=request.path_params.get("kind", "overview"), key=request.path_params.get("key", ""))
+    if page.kind not in render.KINDS or (page.kind in ("overview", "batches")) == bool(page.key):
+        raise HTTPException(404, "There is no such page. The overview is at /.")
+    site = _site(request)
+    try:
+        facts = await site.facts()
+    except LedgerError as error:
+        raise HTTPException(503, str(error)) from None
+    etag = f'"{site.tag}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": etag})
+    links = Links()
+    try:
+        main = await asyncio.to_thread(render.render, page, facts, links)
+    except KeyError:
+        hint = ": the pages show the newest batches, `lakegate batches` lists all" if page.kind == "batch" else ""
+        raise HTTPException(404, f"There is no {page.kind} {page.key}{hint}.") from None
+    text = render.render_shell(
+        "live.html.jinja",
+        facts=facts,
+        page=page,
+        links=links,
+        title=render.title(page).capitalize(),
+        html=Markup(main),  # noqa: S704 - rendered by templates that escape
+        styles=render.STYLES,
+        scripts=SCRIPTS,
+        build=_build(),
+    )
+    return HTMLResponse(text, headers={"etag": etag, "cache-control": "no-cache"})
+
+
+async def _events(request: Request) -> Response:
+    async def stream() -> AsyncIterator[str]:
+        async for tag in _site(request).changes():
+            yield f"event: change\ndata: {tag}\n\n"
+
+    return StreamingResponse(stream(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+
+
+async def _data(request: Request) -> Response:
+    table, _, form = request.path_params["name"].rpartition(".")
+    if form not in FORMS:
+        raise HTTPException(404, f"A table comes as {', '.join(FORMS)}: /data/TABLE.csv.")
+    site = _site(request)
+    sequences = await site.sequences()
+    source = table.partition(".")[0]
+    newest = max(sequences.values(), default=0) if source == "ops" else sequences.get(source, 0)
+    etag = f'"{newest}"'
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers={"etag": etag})
+    grain = source_view.grain(site.lake, table)
+    try:
+        path = await site.process.run(write_table, site.config.settings, table, form, grain)
+    except LookupError as error:
+        raise HTTPException(404, str(error)) from None
+    headers = {"etag": etag, "cache-control": "no-cache"}
+    task = BackgroundTask(remove, path)
+    return FileResponse(path, headers=headers, media_type=FORMS[form], filename=path.name, background=task)
+
+
+async def _health(request: Request) -> Response:
+    """Answers 200 while the ledger can be read, also without a daemon: this is the health of the pages."""
+    config = _site(request).config
+    try:
+        await asyncio.to_thread(_read_anything, config)
+    except LedgerError as error:
+        return PlainTextResponse(f"{error}\n", 503)
+    runs = lock_holder(config.landing.path) is not None
+    return PlainTextResponse(f"ok\ndaemon {'runs' if runs else 'does not run'}\n")
+
+
+def _read_anything(config: Config) -> None:
+    reader = LedgerReader.reading(config.ledger_path)
+    try:
+        reader.has_open()
+    finally:
+        reader.close()
+
+
+async def _metrics(_request: Request) -> Response:
+    raise HTTPException(404, "This version has no metrics.")
+
+
+async def _icon(_request: Request) -> Response:
+    return Response(ICON, media_type=TYPES[".svg"], headers={"cache-control": "max-age=86400"})
+
+
+async def _asset(request: Request) -> Response:
+    name = unquote(request.path_params["name"])
+    if name not in ASSETS:
+        raise HTTPException(404, "There is no such file.")
+    headers = {"cache-control": "max-age=31536000, immutable"}
+    return Response(render.text_of(name), media_type=TYPES[Path(name).suffix], headers=headers)
+
+
+@cache
+def _build() -> str:
+    """Returns a text that changes with the styles and scripts, so that browsers may keep them for a year."""
+    digest = hashlib.sha256()
+    for name in sorted(ASSETS):
+        digest.update(render.text_of(name).encode())
+    return digest.hexdigest()[:12]
