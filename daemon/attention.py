@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from daemon.batch import Batch, State
 from daemon.clock import as_text, from_text
 from daemon.ledger.ledger_reader import LedgerReader
-from daemon.ledger.live_state import Trouble
+from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.text import join_names
 
-EXTERNAL_COMMIT = "external_commit"
 SHORT_WAIT = dt.timedelta(seconds=10)  # the files of one delivery come and settle within some seconds
 
 
@@ -46,7 +45,7 @@ def needs(
     """
     failed = reader.batches(State.FAILED)
     failed_ids = {b.batch_id for b in failed}
-    troubles = [t for t in reader.troubles() if t.batch_id not in failed_ids or t.kind != EXTERNAL_COMMIT]
+    troubles = [t for t in reader.troubles() if t.batch_id not in failed_ids or t.kind != TroubleKind.EXTERNAL_COMMIT]
     rejected = reader.open_rejections()[::-1]
     waiting = [b for b in reversed(reader.batches(State.WAITING)) if b.waiting_for and _waits_long(b, now)]
     timeout = dt.timedelta(seconds=missing_file_timeout_seconds)

@@ -1,6 +1,6 @@
 """The errors of the pipeline, by cause: the data (DataError), a declaration (DeclarationError), or the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 
@@ -25,7 +25,11 @@ class DeclarationError(Exception):
 
 
 class ExternalCommit(Exception):
-    """Another program committed to a table of the lake; batches of its source wait for `adopt` or `restore`."""
+    """Another program committed to tables of the lake; batches of its source wait for `adopt` or `restore`."""
+
+    def __init__(self, message: str, tables: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.tables = tuple(tables)
 
 
 class ClaimChanged(Exception):

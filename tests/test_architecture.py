@@ -47,16 +47,18 @@ MAY_IMPORT = {
     "daemon.config": "pipeline.contract",
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
-    "daemon.observe": "batch text pipeline.contract",
-    "daemon.landing": "config files observe clock text",
     "daemon.ledger": "batch clock text",
+    "daemon.observe": "ledger batch text pipeline.contract",
+    "daemon.troubles": "ledger clock text",
+    "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
-    "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
+    "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "finish dispatch intake landing ledger files config observe batch clock text"
+    "daemon.components": "troubles finish dispatch intake landing ledger files config observe batch clock text"
     " pipeline.contract",
-    "daemon.service": "components landing ledger files config observe batch clock wakeup text pipeline.contract",
+    "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
+    " pipeline.contract",
     # The pages show the lake, too, so they read more of the pipeline than its contract.
     "daemon.pages": "attention ledger files config batch clock text pipeline.contract pipeline.reader"
     " pipeline.lineage pipeline.sources pipeline.model",

@@ -22,23 +22,17 @@ class TransitionError(ValueError):
 
 
 OnChange = Callable[[str, Batch], None]  # event name, the batch after the change
-OnTrouble = Callable[[str, Trouble], None]  # trouble.opened or trouble.ended, the trouble after the change
 
 
 class Ledger(LedgerReader):
     """The ledger, opened by the daemon and by `retry` for writing (`open`), by all other verbs for reading."""
 
     def __init__(
-        self,
-        connection: sqlite3.Connection,
-        clock: Clock | None = None,
-        on_change: OnChange | None = None,
-        on_trouble: OnTrouble | None = None,
+        self, connection: sqlite3.Connection, clock: Clock | None = None, on_change: OnChange | None = None
     ) -> None:
         super().__init__(connection)
         self._clock = clock or Clock()
         self._on_change = on_change
-        self._on_trouble = on_trouble
 
     @classmethod
     def open(
@@ -46,12 +40,11 @@ class Ledger(LedgerReader):
         path: Path,
         clock: Clock | None = None,
         on_change: OnChange | None = None,
-        on_trouble: OnTrouble | None = None,
         *,
         wait_seconds: float = 10,
     ) -> Self:
         """Opens, creates or upgrades the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
-        return cls(open_for_writing(path, wait_seconds), clock, on_change, on_trouble)
+        return cls(open_for_writing(path, wait_seconds), clock, on_change)
 
     # ---- writing
 
@@ -164,8 +157,6 @@ class Ledger(LedgerReader):
             else:
                 self._insert("trouble", {"kind": kind, "subject": subject, "since": now, **values})
             [trouble] = self._open_troubles(kind, subject)
-        if not known and self._on_trouble:
-            self._on_trouble("trouble.opened", trouble)
         return trouble
 
     def end_trouble(self, kind: str, subject: str) -> Trouble | None:
@@ -175,10 +166,7 @@ class Ledger(LedgerReader):
         with self._transaction():
             now = self._clock.text()
             changed = "UPDATE trouble SET ended_at = ? WHERE kind = ? AND subject = ? AND ended_at IS NULL RETURNING *"
-            trouble = next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
-        if trouble and self._on_trouble:
-            self._on_trouble("trouble.ended", trouble)
-        return trouble
+            return next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
 
     def note_alert(self, trouble: Trouble, message_id: str) -> None:
         """Records the message id of the alert about the start of a trouble."""

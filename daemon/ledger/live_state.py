@@ -4,7 +4,19 @@ import datetime as dt
 import json
 import sqlite3
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any
+
+
+class TroubleKind(StrEnum):
+    """The kinds of trouble that Lakegate keeps on record."""
+
+    WORKER = "worker"  # it cannot start
+    WORKER_DIED = "worker_died"  # it died or was killed, and has ended no batch since
+    ENVIRONMENT = "environment"  # a disk, folder or file
+    EXTERNAL_COMMIT = "external_commit"  # another program committed to a table
+    ALERTS = "alerts"  # a service does not take them
+    SERVE = "serve"  # the folder for readers could not be brought up to date
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +24,7 @@ class Trouble:
     """A condition that keeps Lakegate from work until it ends. At most one of a kind and subject is open."""
 
     number: int
-    kind: str  # worker, worker_died, environment, external_commit, alerts, serve
+    kind: str  # one of TroubleKind
     subject: str  # the thing that is in trouble: a table, a folder, a server
     source: str
     batch_id: str

@@ -1,13 +1,13 @@
 """Builds the lineage of a source from its declarations."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from pipeline.lineage.feed_tables import feed_tables
-from pipeline.lineage.gold_tables import gold_table
 from pipeline.lineage.graph import Lineage, LineageTable
-from pipeline.lineage.silver_tables import enriched_table, hierarchy_table
-from pipeline.lineage.table_draft import TableDraft
 from pipeline.model import Source
+
+if TYPE_CHECKING:
+    from pipeline.lineage.table_draft import TableDraft
 
 
 def lineage(source: Source) -> Lineage:
@@ -21,7 +21,12 @@ def lineage(source: Source) -> Lineage:
     return Lineage(source=source.name, tables=tuple(tables), edges=edges)
 
 
-def _drafts(source: Source) -> Iterator[TableDraft]:
+def _drafts(source: Source) -> Iterator["TableDraft"]:
+    # Here, because they load sqlglot: a process that only shows a lineage stays ten megabytes smaller.
+    from pipeline.lineage.feed_tables import feed_tables
+    from pipeline.lineage.gold_tables import gold_table
+    from pipeline.lineage.silver_tables import enriched_table, hierarchy_table
+
     for feed in source.feeds:
         yield from feed_tables(source, feed)
     yield from (hierarchy_table(source, h) for h in source.hierarchies)
