@@ -1,4 +1,4 @@
-"""Reads the lake in a process of its own, which ends when it has been idle: DuckDB needs more memory than the server."""
+"""Reads the lake in a process of its own, which ends when it is idle: DuckDB needs more memory than the server."""
 
 import asyncio
 import contextlib
@@ -51,8 +51,10 @@ class LakeProcess:
                 raise
             self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self.close)
         result = pickle.loads(answer)  # noqa: S301 - it comes from our own child
-        if isinstance(result, Exception):
+        if isinstance(result, LookupError):
             raise result
+        if isinstance(result, Exception):
+            raise LakeProcessError(str(result))
         value: Value = result
         return value
 
@@ -124,8 +126,8 @@ def _answer(question: bytes) -> object:
         return FUNCTIONS[name](*args, **kwargs)
     except LookupError as error:
         return LookupError(str(error))
-    except Exception as error:  # noqa: BLE001 - the parent raises it
-        return LakeProcessError(f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - the parent raises it; it has the same builtin classes
+        return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Keeps the facts of the live pages fresh: watches ledger, lake and daemon, and counts the changes."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
+from daemon.ledger.ledger_schema import LedgerError
 from daemon.pages.facts import Facts, LakeFacts, LedgerFacts
 from daemon.pages.gather import NEWEST, read_ledger, with_lake
 from daemon.pages.lake_process import LakeProcess, read_facts
@@ -47,6 +49,11 @@ class LiveSite:
     def tag(self) -> str:
         """Returns a text that differs for each state of the pages, for the header `ETag`."""
         return f"{self._started}-{self.version}"
+
+    async def start(self) -> None:
+        """Reads all facts for the first time. A ledger that cannot be read is reported at the first page."""
+        with contextlib.suppress(LedgerError):
+            await self.refresh()
 
     async def facts(self) -> Facts:
         """Returns the facts of this moment. The lake's may be older by the time that reading them takes."""

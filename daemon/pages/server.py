@@ -24,7 +24,7 @@ from daemon.ledger.ledger_reader import LedgerReader
 from daemon.ledger.ledger_schema import LedgerError
 from daemon.pages import render, source_view
 from daemon.pages.access import Access
-from daemon.pages.lake_process import LakeProcess, remove, write_table
+from daemon.pages.lake_process import LakeProcess, LakeProcessError, remove, write_table
 from daemon.pages.links import Links, Page
 from daemon.pages.live import LiveSite
 
@@ -60,7 +60,9 @@ def create_app(config: Config) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.site = LiveSite(config, process)
+        start = asyncio.create_task(app.state.site.start())  # the first page need not wait for the lake
         yield
+        start.cancel()
         process.close()
 
     return Starlette(
@@ -148,6 +150,8 @@ async def _data(request: Request) -> Response:
         path = await site.process.run(write_table, site.config.settings, table, form, grain)
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
+    except LakeProcessError as error:
+        raise HTTPException(503, f"The table cannot be read now: {error}.") from None
     headers = {"etag": etag, "cache-control": "no-cache"}
     task = BackgroundTask(remove, path)
     return FileResponse(path, headers=headers, media_type=FORMS[form], filename=path.name, background=task)
