@@ -1,11 +1,12 @@
 """Reads the lake in a process of its own, which ends when it is idle: DuckDB needs more memory than the server."""
 
-import asyncio
 import contextlib
 import pickle
 import struct
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -25,31 +26,26 @@ class LakeProcessError(Exception):
 
 
 class LakeProcess:
-    """Runs one function at a time in another process, which starts when it is needed."""
+    """Runs one function at a time in another process, which starts when it is needed. Safe to use from threads."""
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
         self._idle_seconds = idle_seconds
-        self._child: asyncio.subprocess.Process | None = None
-        self._lock = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._timer: threading.Timer | None = None
 
-    async def run(
-        self, function: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs
-    ) -> Value:
-        """Returns the result of one of `FUNCTIONS`, or raises its exception. Raises LakeProcessError."""
-        async with self._lock:
-            if self._timer:
-                self._timer.cancel()
+    def run(self, function: Callable[Parameters, Value], *args: Parameters.args, **kwargs: Parameters.kwargs) -> Value:
+        """Returns the result of one of `FUNCTIONS`. Raises LakeProcessError, and LookupError from the function."""
+        with self._lock:
+            self._end_after(LONGEST_SECONDS, idle=False)
             try:
-                async with asyncio.timeout(LONGEST_SECONDS):
-                    answer = await self._ask(pickle.dumps((function.__name__, args, kwargs)))
-            except BaseException as error:
-                self.close()  # its next answer would belong to this question
-                if isinstance(error, OSError | EOFError | TimeoutError | asyncio.IncompleteReadError):
-                    sentence = f"the process that reads the lake ended ({type(error).__name__})"
-                    raise LakeProcessError(sentence) from None
-                raise
-            self._timer = asyncio.get_running_loop().call_later(self._idle_seconds, self.close)
+                answer = self._ask(pickle.dumps((function.__name__, args, kwargs)))
+            except (OSError, EOFError, struct.error) as error:
+                self._end()
+                raise LakeProcessError(f"the process that reads the lake ended ({type(error).__name__})") from None
+            finally:
+                self._end_after(self._idle_seconds, idle=True)
         result = pickle.loads(answer)  # noqa: S301 - it comes from our own child
         if isinstance(result, LookupError):
             raise result
@@ -58,22 +54,50 @@ class LakeProcess:
         value: Value = result
         return value
 
-    async def _ask(self, question: bytes) -> bytes:
-        if self._child is None or self._child.returncode is not None:
+    def close(self) -> None:
+        """Ends the process; a function that is at work raises LakeProcessError."""
+        self._is_closed = True
+        self._kill()
+        with self._lock:
+            self._end()
+
+    def _ask(self, question: bytes) -> bytes:
+        if self._is_closed:
+            raise EOFError
+        if self._child is None or self._child.poll() is not None:
+            self._end()
             command = (sys.executable, "-m", "daemon.pages.lake_process")
-            pipe = asyncio.subprocess.PIPE
-            self._child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
+            self._child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._child.stdin  # both are pipes
         assert self._child.stdout
         self._child.stdin.write(LENGTH.pack(len(question)) + question)
-        await self._child.stdin.drain()
-        (length,) = LENGTH.unpack(await self._child.stdout.readexactly(LENGTH.size))
-        return await self._child.stdout.readexactly(length)
+        self._child.stdin.flush()
+        (length,) = LENGTH.unpack(self._child.stdout.read(LENGTH.size))
+        return self._child.stdout.read(length)
 
-    def close(self) -> None:
-        """Ends the process."""
-        if self._child is not None and self._child.returncode is None:
+    def _end_after(self, seconds: float, *, idle: bool) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = threading.Timer(seconds, self._end_idle if idle else self._kill)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _kill(self) -> None:
+        # Without the lock, which the call holds that takes too long: it reads the end of the pipe then.
+        if self._child:
             self._child.kill()
+
+    def _end_idle(self) -> None:
+        if self._lock.acquire(blocking=False):  # a function at work sets the timer again
+            self._end()
+            self._lock.release()
+
+    def _end(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._child:
+            self._child.kill()
+            self._child.communicate()  # closes the pipes and takes the exit code
         self._child = None
 
 

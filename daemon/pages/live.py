@@ -55,6 +55,12 @@ class LiveSite:
         with contextlib.suppress(LedgerError):
             await self.refresh()
 
+    async def stop(self) -> None:
+        """Ends the process that reads the lake, and waits for the task that it served."""
+        await asyncio.to_thread(self.process.close)
+        if self._lake_task:
+            await self._lake_task
+
     async def facts(self) -> Facts:
         """Returns the facts of this moment. The lake's may be older by the time that reading them takes."""
         await self.refresh()
@@ -100,7 +106,7 @@ class LiveSite:
     async def _read_lake(self, mark: tuple[int, ...], ledger: LedgerFacts) -> None:
         ids = [b.batch_id for b in ledger.batches]
         try:
-            self.lake = await self.process.run(read_facts, self.config.settings, ids)
+            self.lake = await asyncio.to_thread(self.process.run, read_facts, self.config.settings, ids)
         except Exception as error:  # noqa: BLE001 - the pages show the reason; the next change of the lake tries again
             self.lake = replace(self.lake, problem=f"{type(error).__name__}: {error}")
         self._lake_mark = mark

@@ -15,6 +15,7 @@ from daemon.pages.links import Links, Page
 
 FOLDER = Path(__file__).parent
 STYLES = ("vendor/uPlot.min.css", "static/pages.css")
+EARLY = "static/early.js"  # runs before the page is drawn
 SCRIPTS = (
     "vendor/uPlot.iife.min.js",
     "vendor/dagre.min.js",

@@ -13,7 +13,7 @@ from daemon.pages import render
 from daemon.pages.facts import Facts
 from daemon.pages.links import Links
 
-_OPTIONAL = re.compile(r"</(?:td|th|tr|li|dt|dd|tbody|thead)>")
+_OPTIONAL = re.compile(r"</(?:td|th|tr|li|tbody|thead)>")
 _SPACE = re.compile(r"(?<=\n)\s+|(?<=>)\s*\n(?=<)")
 SCRIPTS = (*render.SCRIPTS, "static/report.js")
 
@@ -34,7 +34,7 @@ def html(facts: Facts) -> str:
     links = Links(pages={p.name for p in pages})
     sections = [(p.name, render.title(p), Markup(_narrow(render.render(p, facts, links)))) for p in pages]  # noqa: S704
     styles = [render.text_of(name) for name in render.STYLES]
-    scripts = [render.text_of(name) for name in SCRIPTS]
+    early, *scripts = [render.text_of(name) for name in (render.EARLY, *SCRIPTS)]
     return render.render_shell(
         "report.html.jinja",
         facts=facts,
@@ -42,7 +42,8 @@ def html(facts: Facts) -> str:
         sections=sections,
         styles=[Markup(s) for s in styles],  # noqa: S704 - files of this package
         scripts=[Markup(s) for s in scripts],  # noqa: S704 - files of this package
-        policy=_policy(styles, scripts),
+        early=Markup(early),  # noqa: S704 - a file of this package
+        policy=_policy(styles, [early, *scripts]),
         version=_version(),
     )
 

@@ -29,7 +29,7 @@ from daemon.pages.links import Links, Page
 from daemon.pages.live import LiveSite
 
 SCRIPTS = (*render.SCRIPTS, "static/live.js")
-ASSETS = {*render.STYLES, *SCRIPTS}
+ASSETS = {*render.STYLES, render.EARLY, *SCRIPTS}
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
 ICON = (
@@ -55,15 +55,14 @@ def run(config: Config) -> None:
 
 def create_app(config: Config) -> Starlette:
     """Returns the application."""
-    process = LakeProcess()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        app.state.site = LiveSite(config, process)
+        app.state.site = LiveSite(config, LakeProcess())
         start = asyncio.create_task(app.state.site.start())  # the first page need not wait for the lake
         yield
-        start.cancel()
-        process.close()
+        await start
+        await app.state.site.stop()
 
     return Starlette(
         routes=[
@@ -120,6 +119,7 @@ async def _page(request: Request) -> Response:
         title=render.title(page).capitalize(),
         html=Markup(main),  # noqa: S704 - rendered by templates that escape
         styles=render.STYLES,
+        early=render.EARLY,
         scripts=SCRIPTS,
         build=_build(),
     )
@@ -147,7 +147,7 @@ async def _data(request: Request) -> Response:
         return Response(status_code=304, headers={"etag": etag})
     grain = source_view.grain(site.lake, table)
     try:
-        path = await site.process.run(write_table, site.config.settings, table, form, grain)
+        path = await asyncio.to_thread(site.process.run, write_table, site.config.settings, table, form, grain)
     except LookupError as error:
         raise HTTPException(404, str(error)) from None
     except LakeProcessError as error:

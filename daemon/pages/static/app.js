@@ -13,8 +13,8 @@ const lakegate = {
     return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   },
   node(name, attributes = {}, ...children) {
-    const isShape = ["svg", "g", "rect", "text", "path", "a-shape", "title"].includes(name);
-    const made = isShape ? document.createElementNS("http://www.w3.org/2000/svg", name === "a-shape" ? "a" : name) : document.createElement(name);
+    const isShape = ["svg", "g", "rect", "text", "path", "title"].includes(name);
+    const made = isShape ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) if (value !== undefined) made.setAttribute(key, value);
     made.append(...children);
     return made;
@@ -102,6 +102,16 @@ lakegate.enhancers.push((root) => {
     const local = new Date(time.dateTime).toLocaleString();
     time.title = seconds >= 0 ? `${lakegate.age(seconds)}, ${local} in your zone` : `${local} in your zone`;
   }
+});
+
+// ---- parts that scroll: the arrow keys move them, so the keyboard must reach them
+
+lakegate.reachable = (part) => {
+  if (part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1) part.tabIndex = 0;
+  else part.removeAttribute("tabindex");
+};
+lakegate.enhancers.push((root) => {
+  for (const part of root.querySelectorAll(".scroll")) lakegate.reachable(part);
 });
 
 // ---- filter of a table: a row with its reason below stays together

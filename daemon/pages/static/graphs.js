@@ -47,13 +47,16 @@
       ];
       if (b.sub) shapes.push(lakegate.node("text", { class: "sub", x: x + 17, y: y + 34 }, short(b.sub, "sub", width - 26)));
       shapes.push(lakegate.node("title", {}, `${b.title}${b.sub ? `: ${b.sub}` : ""}`));
-      const group = b.link && !onChoose ? lakegate.node("a-shape", { href: b.link, tabindex: "-1" }) : lakegate.node("g");
+      // No link: the list beside the graph has one for each table, for keyboards and screen readers.
+      const group = lakegate.node("g");
       group.setAttribute("class", `node ${b.tone || ""}${b.chosen ? " chosen" : ""}`);
       group.append(...shapes);
       if (onChoose) group.addEventListener("click", () => onChoose(b.id));
+      else if (b.link) group.addEventListener("click", () => location.assign(b.link));
       svg.append(group);
     }
     box.replaceChildren(svg);
+    lakegate.reachable(box);
   }
 
   function curve(points) {

@@ -1,10 +1,8 @@
 // Shows one page of the report at a time, by the fragment of the address. Without a script all pages stand in a row.
 "use strict";
 (() => {
-  const root = document.documentElement;
   const pages = new Map([...document.querySelectorAll("article.page")].map((page) => [page.id, page]));
   const name = () => decodeURIComponent(location.hash.slice(1)) || "overview";
-  root.classList.add("one-page");
 
   function show(isFirst) {
     if (location.hash === "#main") return;

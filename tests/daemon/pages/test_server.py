@@ -1,0 +1,130 @@
+"""The server of the pages: it only reads, knows its names and its password, and serves tables for other programs."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import httpx
+import pytest
+from factories_pages import HOSTILE, HOSTILE_FILE, HOSTILE_ROW, PagesSite
+from serving import served
+
+from daemon.config.config import ConfigError
+from daemon.config.load import load_config
+
+TOKEN = "correct-horse-battery"
+PAGES = ("/", "/batches", *(f"/{kind}/retail" for kind in ("source", "quality", "figures", "lineage")))
+SALES = "/data/retail.gold.daily_sales"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> PagesSite:
+    made = PagesSite(tmp_path_factory.mktemp("site"))
+    made.publish(2)
+    made.publish(3, orders=5, file=HOSTILE_FILE, raw=HOSTILE_ROW, rejected=2)
+    return made
+
+
+@pytest.fixture(scope="module")
+def client(site: PagesSite) -> Iterator[httpx.Client]:
+    with served(site.config) as made:
+        yield made
+
+
+def test_every_page_is_served_without_inline_code(client: httpx.Client, site: PagesSite) -> None:
+    batch = site.ledger().batches()[0].batch_id
+    for path in (*PAGES, f"/batch/{batch}", "/table/retail.gold.daily_sales"):
+        answer = client.get(path)
+        assert answer.status_code == 200, path
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        assert "style=" not in answer.text
+        assert "<img" not in answer.text
+        assert answer.text.count("<script defer") == answer.text.count("<script") - answer.text.count(
+            "application/json"
+        )
+
+
+@pytest.mark.parametrize(
+    "path", ["/batch/none", "/source/none", "/table/retail.gold.none", "/nothing", "/batches/x", "/assets/x"]
+)
+def test_an_unknown_page_is_not_found(client: httpx.Client, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+def test_only_reading_requests_are_answered(client: httpx.Client, method: str) -> None:
+    assert client.request(method, "/").status_code == 405
+
+
+def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+    assert client.get("/", headers={"host": "127.0.0.1:8765"}).status_code == 200
+    assert client.get("/", headers={"host": "[::1]:8765"}).status_code == 200
+
+
+def test_the_password_is_needed_for_everything_but_the_health(site: PagesSite, tmp_path: Path) -> None:
+    other = PagesSite(tmp_path, f'[ui]\nlisten = "0.0.0.0:8765"\ntoken = "{TOKEN}"\nhosts = ["shop.example"]\n')
+    with served(other.config, "shop.example") as client:
+        refused = client.get("/")
+        assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic")
+        assert client.get("/", auth=("anyone", "wrong")).status_code == 401
+        assert client.get("/", auth=("anyone", TOKEN)).status_code == 200
+        assert client.get("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
+        assert client.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('listen = "0.0.0.0:8765"', "other machines can reach"),
+        ('listen = "0.0.0.0:8765"\ntoken = "short"', "needs 16 or more"),
+        ('listen = "8765"', "is not a host and a port"),
+    ],
+)
+def test_pages_for_the_network_need_a_password(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.toml").write_text(f"[ui]\n{text}\n")
+    with pytest.raises(ConfigError, match=said):
+        load_config(tmp_path / "config.toml", {})
+
+
+def test_an_unchanged_page_is_not_sent_again(client: httpx.Client) -> None:
+    first = client.get("/")
+    again = client.get("/", headers={"if-none-match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_tables_are_served_as_csv_json_and_parquet(client: httpx.Client, tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(client.get(f"{SALES}.csv").text)))
+    assert [(r["order_date"], r["orders"]) for r in rows] == [("2026-03-02", "3"), ("2026-03-03", "5")]
+    assert [r["orders"] for r in json.loads(client.get(f"{SALES}.json").text)] == [3, 5]
+    (tmp_path / "sales.parquet").write_bytes(client.get(f"{SALES}.parquet").content)
+    assert duckdb.sql(f"SELECT sum(orders) FROM '{tmp_path}/sales.parquet'").fetchall() == [(8,)]
+    assert client.get("/data/retail.gold.none.csv").status_code == 404
+    assert client.get("/data/..%2f..%2fconfig.toml").status_code == 404
+
+
+def test_no_spreadsheet_runs_a_formula_and_no_internal_column_is_shown(client: httpx.Client) -> None:
+    answer = client.get("/data/retail.gold.category_analysis.csv")
+    (row,) = csv.DictReader(io.StringIO(answer.text, newline=""))
+    assert row["category"] == f"'={HOSTILE}"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert ",_estimated_clv" not in client.get("/data/retail.gold.analytics_summary.csv").text
+
+
+def test_the_etag_of_a_table_is_the_number_of_its_batch(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    with served(site.config) as client:
+        assert client.get(f"{SALES}.csv").headers["etag"] == '"1"'
+        assert client.get(f"{SALES}.csv", headers={"if-none-match": '"1"'}).status_code == 304
+        site.publish(3)
+        changed = client.get(f"{SALES}.csv", headers={"if-none-match": '"1"'})
+        assert (changed.status_code, changed.headers["etag"], changed.text.count("\n")) == (200, '"2"', 3)
+
+
+def test_the_health_says_whether_the_daemon_runs(client: httpx.Client) -> None:
+    assert client.get("/healthz").text == "ok\ndaemon does not run\n"
