@@ -102,7 +102,8 @@ async def _page(request: Request) -> Response:
         facts = await site.facts()
     except LedgerError as error:
         raise HTTPException(503, str(error)) from None
-    etag = f'"{site.tag}"'
+    tag = site.tag
+    etag = f'"{tag}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})
     links = Links()
@@ -122,6 +123,7 @@ async def _page(request: Request) -> Response:
         early=render.EARLY,
         scripts=SCRIPTS,
         build=_build(),
+        tag=tag,
     )
     return HTMLResponse(text, headers={"etag": etag, "cache-control": "no-cache"})
 

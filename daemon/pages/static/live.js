@@ -3,7 +3,7 @@
 (() => {
   const banner = document.querySelector("[data-banner]");
   const SILENCE = 40000; // milliseconds without an event after which the server counts as gone
-  let tag = "";
+  let tag = document.body.dataset.tag; // of the facts that the page shows
   let last = Date.now();
   let busy = false;
   let again = false;
@@ -36,6 +36,7 @@
   // Only parts that differ are replaced, so that open lists, drawn graphs and the place on the page stay.
   function replace(text) {
     const next = new DOMParser().parseFromString(text, "text/html");
+    tag = next.body.dataset.tag;
     const daemon = document.querySelector("[data-daemon]");
     const nextDaemon = next.querySelector("[data-daemon]");
     if (daemon.outerHTML !== nextDaemon.outerHTML) daemon.replaceWith(nextDaemon);
@@ -78,9 +79,7 @@
   events.addEventListener("change", (event) => {
     last = Date.now();
     if (event.data === tag) return;
-    const isFirst = tag === "";
-    tag = event.data;
-    if (!isFirst || banner.textContent.startsWith("No connection")) refresh();
+    refresh();
   });
   events.addEventListener("error", lost);
   events.addEventListener("open", () => {
