@@ -69,6 +69,7 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
         return code
     states = _count_states(config)
     _print_results(console, config)
+    _write_report(console, config)
     seconds = time.monotonic() - started
     console.print(f"\n{seconds:.0f} seconds, " + ", ".join(f"{n} {s.lower()}" for s, n in sorted(states.items())))
     if states != EXPECTED:
@@ -199,6 +200,15 @@ def _count_states(config: Config) -> Counter[str]:
 
 
 # ---- results
+
+
+def _write_report(console: Console, config: Config) -> None:
+    from daemon.pages import report
+    from daemon.pages.gather import gather
+
+    path = config.path.with_name("report.html")
+    report.write(gather(config), path)
+    console.print(f"\n[bold]Open it in a browser[/bold]\n  {escape(short_path(path))}")
 
 
 def _print_results(console: Console, config: Config) -> None:

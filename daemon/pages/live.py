@@ -10,7 +10,7 @@ from pathlib import Path
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
-from daemon.ledger.ledger_schema import LedgerError
+from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
 from daemon.pages.facts import Facts, LakeFacts, LedgerFacts
 from daemon.pages.gather import NEWEST, read_ledger, with_lake
 from daemon.pages.lake_process import LakeProcess, read_facts
@@ -52,7 +52,7 @@ class LiveSite:
 
     async def start(self) -> None:
         """Reads all facts for the first time. A ledger that cannot be read is reported at the first page."""
-        with contextlib.suppress(LedgerError):
+        with contextlib.suppress(LedgerError, LedgerOutOfReach):
             await self.refresh()
 
     async def stop(self) -> None:

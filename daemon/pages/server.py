@@ -21,7 +21,7 @@ from starlette.routing import Route
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger_reader import LedgerReader
-from daemon.ledger.ledger_schema import LedgerError
+from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
 from daemon.pages import render, source_view
 from daemon.pages.access import Access
 from daemon.pages.lake_process import LakeProcess, LakeProcessError, remove, write_table
@@ -100,7 +100,7 @@ async def _page(request: Request) -> Response:
     site = _site(request)
     try:
         facts = await site.facts()
-    except LedgerError as error:
+    except (LedgerError, LedgerOutOfReach) as error:
         raise HTTPException(503, str(error)) from None
     tag = site.tag
     etag = f'"{tag}"'
@@ -164,7 +164,7 @@ async def _health(request: Request) -> Response:
     config = _site(request).config
     try:
         await asyncio.to_thread(_read_anything, config)
-    except LedgerError as error:
+    except (LedgerError, LedgerOutOfReach) as error:
         return PlainTextResponse(f"{error}\n", 503)
     runs = lock_holder(config.landing.path) is not None
     return PlainTextResponse(f"ok\ndaemon {'runs' if runs else 'does not run'}\n")

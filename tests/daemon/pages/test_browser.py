@@ -198,8 +198,9 @@ def test_the_server_s_pages_have_no_errors_and_ask_no_other_host(
         watched = watch()
         for name in page_names(site):
             watched.page.goto(f"{address}/{name}" if name != "overview" else address)
-            watched.page.wait_for_timeout(150)
-            assert serious(watched.page) == [], name
+            expect(watched.page.locator("h1")).to_be_visible()
+        watched.page.wait_for_timeout(300)
+        assert serious(watched.page) == []
         assert watched.errors == []
         assert all(url.startswith((f"{address}/", "data:")) for url in watched.requests)
         assert watched.page.evaluate("window.hacked") is None
