@@ -91,7 +91,8 @@ class LiveSite:
         """Yields the tag at once, at each change, and at times without a change."""
         last, sent_at = "", 0.0
         while True:
-            await self.refresh()
+            with contextlib.suppress(LedgerError, LedgerOutOfReach):  # the pages themselves show the reason
+                await self.refresh()
             if self.tag != last or time.monotonic() - sent_at > HEARTBEAT_SECONDS:
                 last, sent_at = self.tag, time.monotonic()
                 yield last
