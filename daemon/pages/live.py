@@ -14,8 +14,11 @@ from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
 from daemon.pages.facts import Facts, LakeFacts, LedgerFacts
 from daemon.pages.gather import NEWEST, read_ledger, with_lake
 from daemon.pages.lake_process import LakeProcess, read_facts
+from daemon.pages.links import Page
+from daemon.pages.live_page import render_live
 
 POLL_SECONDS = 0.4
+FRESH_SECONDS = 0.2  # requests within this time see the same facts, however many come
 HEARTBEAT_SECONDS = 15  # an event without a change, so that a browser notices a server that is gone
 LAKE_WAIT_SECONDS = 20  # for the first facts of a large lake
 
@@ -41,6 +44,9 @@ class LiveSite:
         self._lake_mark: tuple[int, ...] | None = None
         self._ledger: LedgerFacts | None = None
         self.lake = LakeFacts(sources={})
+        self._facts: Facts | None = None
+        self._pages: dict[Page, str] = {}  # of this version
+        self._refreshed_at = 0.0
         self._lake_task: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -66,8 +72,21 @@ class LiveSite:
         await self.refresh()
         if self._lake_mark is None and self._lake_task:
             await asyncio.wait([self._lake_task], timeout=LAKE_WAIT_SECONDS)
-        assert self._ledger is not None  # `refresh` has read it
-        return with_lake(self.config, self._ledger, self.lake)
+        if self._facts is None:
+            assert self._ledger is not None  # `refresh` has read it
+            self._facts = await asyncio.to_thread(with_lake, self.config, self._ledger, self.lake)
+        return self._facts
+
+    async def page(self, page: Page) -> tuple[str, str]:
+        """Returns a page as HTML and its tag. It is rendered once for each state. Raises KeyError for no such page."""
+        facts = await self.facts()
+        tag = self.tag
+        if page not in self._pages:
+            html = await asyncio.to_thread(render_live, page, facts, tag)
+            if tag != self.tag:
+                return html, tag
+            self._pages[page] = html
+        return self._pages[page], tag
 
     async def sequences(self) -> Mapping[str, int]:
         """Returns, by source, the number of the newest published batch, read after any change of the lake."""
@@ -79,6 +98,8 @@ class LiveSite:
     async def refresh(self) -> None:
         """Reads the ledger again where it has changed, and starts to read the lake where that has changed."""
         async with self._lock:
+            if time.monotonic() - self._refreshed_at < FRESH_SECONDS:
+                return
             mark = await asyncio.to_thread(self._read_mark)
             if self._ledger is None or mark != self._mark:
                 self._ledger = await asyncio.to_thread(read_ledger, self.config, NEWEST, Clock().now())
@@ -86,6 +107,7 @@ class LiveSite:
                 self._count()
             if mark.lake != self._lake_mark and (self._lake_task is None or self._lake_task.done()):
                 self._lake_task = asyncio.create_task(self._read_lake(mark.lake, self._ledger))
+            self._refreshed_at = time.monotonic()
 
     async def changes(self) -> AsyncIterator[str]:
         """Yields the tag at once, at each change, and at times without a change."""
@@ -115,6 +137,8 @@ class LiveSite:
 
     def _count(self) -> None:
         self.version += 1
+        self._facts = None
+        self._pages = {}
         self._changed.set()
 
     def _read_mark(self) -> _Mark:

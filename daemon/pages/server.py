@@ -1,15 +1,12 @@
 """Serves the pages and the published tables over HTTP. It only reads."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
 import uvicorn
-from markupsafe import Markup
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
@@ -22,14 +19,12 @@ from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger_reader import LedgerReader
 from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
-from daemon.pages import render, source_view
+from daemon.pages import live_page, render, source_view
 from daemon.pages.access import Access
 from daemon.pages.lake_process import LakeProcess, LakeProcessError, remove, write_table
-from daemon.pages.links import Links, Page
+from daemon.pages.links import Page
 from daemon.pages.live import LiveSite
 
-SCRIPTS = (*render.SCRIPTS, "static/live.js")
-ASSETS = {*render.STYLES, render.EARLY, *SCRIPTS}
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
 ICON = (
@@ -99,33 +94,16 @@ async def _page(request: Request) -> Response:
         raise HTTPException(404, "There is no such page. The overview is at /.")
     site = _site(request)
     try:
-        facts = await site.facts()
+        html, tag = await site.page(page)
     except (LedgerError, LedgerOutOfReach) as error:
         raise HTTPException(503, str(error)) from None
-    tag = site.tag
-    etag = f'"{tag}"'
-    if etag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers={"etag": etag})
-    links = Links()
-    try:
-        main = await asyncio.to_thread(render.render, page, facts, links)
     except KeyError:
         hint = ": the pages show the newest batches, `lakegate batches` lists all" if page.kind == "batch" else ""
         raise HTTPException(404, f"There is no {page.kind} {page.key}{hint}.") from None
-    text = render.render_shell(
-        "live.html.jinja",
-        facts=facts,
-        page=page,
-        links=links,
-        title=render.title(page).capitalize(),
-        html=Markup(main),  # noqa: S704 - rendered by templates that escape
-        styles=render.STYLES,
-        early=render.EARLY,
-        scripts=SCRIPTS,
-        build=_build(),
-        tag=tag,
-    )
-    return HTMLResponse(text, headers={"etag": etag, "cache-control": "no-cache"})
+    headers = {"etag": f'"{tag}"', "cache-control": "no-cache"}
+    if headers["etag"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return HTMLResponse(html, headers=headers)
 
 
 async def _events(request: Request) -> Response:
@@ -188,16 +166,7 @@ async def _icon(_request: Request) -> Response:
 
 async def _asset(request: Request) -> Response:
     name = unquote(request.path_params["name"])
-    if name not in ASSETS:
+    if name not in live_page.ASSETS:
         raise HTTPException(404, "There is no such file.")
     headers = {"cache-control": "max-age=31536000, immutable"}
     return Response(render.text_of(name), media_type=TYPES[Path(name).suffix], headers=headers)
-
-
-@cache
-def _build() -> str:
-    """Returns a text that changes with the styles and scripts, so that browsers may keep them for a year."""
-    digest = hashlib.sha256()
-    for name in sorted(ASSETS):
-        digest.update(render.text_of(name).encode())
-    return digest.hexdigest()[:12]

@@ -100,6 +100,11 @@ lakegate.enhancers.push((root) => {
   for (const time of root.querySelectorAll("time[datetime]")) {
     const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
     const local = new Date(time.dateTime).toLocaleString();
+    if (time.hasAttribute("data-age") && seconds >= 0) {
+      const shown = time.nextElementSibling?.classList.contains("age") ? time.nextElementSibling : lakegate.node("small", { class: "age" });
+      shown.textContent = lakegate.age(seconds);
+      time.after(shown);
+    }
     time.title = seconds >= 0 ? `${lakegate.age(seconds)}, ${local} in your zone` : `${local} in your zone`;
   }
 });
