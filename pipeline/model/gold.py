@@ -82,6 +82,14 @@ class GoldTable:
         return (*self.schema, *columns_of("_rows BIGINT, _batch_seq BIGINT" if self.row_per_batch else "_rows BIGINT"))
 
     @property
+    def aggregate_sql(self) -> Mapping[str, str]:
+        """The SQL of each column that is aggregated over the upstream rows of a group."""
+        sums = {c: "count(*)" if sql.strip() == "1" else f"sum({sql})" for c, sql in self.sum.items()}
+        counts = {c: f"count(DISTINCT {sql})" for c, sql in self.count_distinct.items()}
+        lowest = {c: f"min({sql})" for c, sql in self.min.items()}
+        return {**sums, **counts, **lowest, **{c: f"max({sql})" for c, sql in self.max.items()}}
+
+    @property
     def members(self) -> Mapping[str, str]:
         """The columns that count or compare the members of a group, each with the SQL of a member."""
         return {**self.count_distinct, **self.min, **self.max}

@@ -24,7 +24,10 @@ def tables(table: str | None, batch: str | None, limit: int, *, as_json: bool) -
 
     published = _published_versions(batch)
     if table:
-        show_tables.print_table(published, table, limit, as_json=as_json)
+        from pipeline.reader.describe import describe_table
+
+        described = describe_table(read_config().settings, table)
+        show_tables.print_table(published, table, limit, described, as_json=as_json)
     else:
         show_tables.print_tables(published, as_json=as_json)
 
