@@ -24,6 +24,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
+from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
 from pipeline.contract import CatalogSource
 
@@ -33,6 +34,7 @@ class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
     alerts: Alerts
+    lineage_events: LineageEvents
     reporter: EventReporter
     ledger: Ledger
     landing: Landing
@@ -53,6 +55,7 @@ class Components:
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
         self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self.lineage_events.finish(self.stop_seconds / 10)
         self.ledger.close()
         self.landing.close()
         os.close(self.lock_fd)
@@ -81,6 +84,7 @@ def build(
     """
     zone = config.landing
     alerts = Alerts(config.alerts.urls, log)
+    lineage_events = LineageEvents(config, log, clock)
     reporter = EventReporter(log, alerts)
     on_failure = reporter.environment_failed
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
@@ -88,6 +92,7 @@ def build(
     def changed(event: str, batch: Batch) -> None:
         on_change(batch)
         reporter.change(event, batch)
+        lineage_events.note(event, batch, ledger.history)
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
     _make_folders(config, ledger)
@@ -96,6 +101,7 @@ def build(
     worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, alert=alerts.send)
     return Components(
         alerts=alerts,
+        lineage_events=lineage_events,
         reporter=reporter,
         ledger=ledger,
         landing=landing,

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "pipeline.schema": "model",
     "pipeline.sources": "model",
     "pipeline.lineage": "model",
-    "pipeline.contract": "sources model errors",
+    "pipeline.contract": "lineage sources model errors",
     "pipeline.reader": "contract sources model",
     "pipeline.engine": "contract",
     "pipeline.ingest": "contract schema model errors",
@@ -48,12 +48,13 @@ MAY_IMPORT = {
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
     "daemon.observe": "batch text pipeline.contract",
+    "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.ledger": "batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "finish dispatch intake landing ledger files config observe batch clock text"
+    "daemon.components": "finish dispatch intake landing ledger files config observe openlineage batch clock text"
     " pipeline.contract",
     "daemon.service": "components landing ledger files config observe batch clock wakeup text pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.

@@ -27,6 +27,7 @@ from pipeline.contract.packed_files import Digest, UnpackError, digest, plain_na
 from pipeline.contract.secrets import hide_secrets, is_secret_name, mask_secrets
 from pipeline.contract.settings import STREAMING_ENGINE, Quality, Settings, secrets_of
 from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, setting_values, streaming
+from pipeline.contract.table_lineage import lineage_of
 from pipeline.model import Setting
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "hide_secrets",
     "identity",
     "is_secret_name",
+    "lineage_of",
     "mask_secrets",
     "named_revision",
     "next_revision",

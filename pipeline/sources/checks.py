@@ -18,6 +18,7 @@ RESERVED_NAMES = (
     "log",
     "quality",
     "alerts",
+    "openlineage",
     "sources",
     "ops",
 )

@@ -44,7 +44,8 @@ def publish(batch: BatchContext) -> Result:
         for table, rows in _ops_rows(batch).items():
             batch.attempt.append(table, rows)
         record = batch.attempt.publish(_record(batch, "batch"))
-    return _with_batch(_result_of(record, Outcome.PUBLISHED), batch)
+    result, written = _result_of(record, Outcome.PUBLISHED), batch.attempt.appended + batch.attempt.changed
+    return _with_batch(replace(result, table_rows=dict(written)), batch)
 
 
 def verdict(batch: BatchContext, kind: str, reason: str) -> Result:
