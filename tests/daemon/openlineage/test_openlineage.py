@@ -72,7 +72,8 @@ def zone_with_file(root: Path, **settings: dict[str, Any]) -> Zone:
 
 def events(zone: Zone) -> list[dict[str, Any]]:
     """Returns the events in the file; each follows the standard."""
-    found = [json.loads(line) for line in (zone.root / "logs" / "lineage.jsonl").read_text().splitlines()]
+    path = zone.root / "logs" / "lineage.jsonl"
+    found = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     for event in found:
         check(event)
         if STANDARD:
@@ -176,14 +177,15 @@ def test_the_same_files_again_complete_a_run_that_wrote_nothing(tmp_path: Path) 
 
 
 def test_a_stop_aborts_the_run_and_the_next_start_is_another_run(tmp_path: Path) -> None:
-    zone = zone_with_file(tmp_path, dispatch={"stop_seconds": 0.2})
+    zone = zone_with_file(tmp_path)
     zone.deliver("1", "hang\n")
     daemon = zone.start()
-    wait_until(lambda: zone.config.ledger_path.exists() and zone.states() == {"RUNNING": 1})
-    assert end(daemon) == 0
-    wait_until(lambda: kinds(events(zone)) == ["START", "ABORT"])
+    try:
+        wait_until(lambda: kinds(events(zone)) == ["START"])
+    finally:
+        assert end(daemon) == 0
     with zone.by_hand(HandClock().clock) as again:
-        wait_until(lambda: (again.tick(), zone.states() == {"RUNNING": 1})[1])
+        wait_until(lambda: (again.tick(), len(events(zone)) == 3)[1])
     found = events(zone)
     assert kinds(found)[:3] == ["START", "ABORT", "START"]
     assert found[0]["run"]["runId"] == found[1]["run"]["runId"] != found[2]["run"]["runId"]
@@ -195,6 +197,7 @@ def test_a_hostile_file_name_stays_text(tmp_path: Path) -> None:
     (zone.landing / os.fsdecode(name)).write_bytes(b"ok\n")
     zone.touch("day.done")
     zone.once()
+    print([(b.state, b.reason, b.source) for b in zone.batches()])
     listed = events(zone)[-1]["inputs"][0]["inputFacets"]["lakegate_files"]["files"]
     assert listed[0]["name"] == 'orders_<script>"\N{REPLACEMENT CHARACTER}.csv'
 
@@ -225,14 +228,16 @@ def test_an_endpoint_that_is_down_is_logged_once_and_gets_the_events_later(tmp_p
     port = free_port()
     zone = Zone(tmp_path, openlineage={"url": f"http://127.0.0.1:{port}/api/v1/lineage"})
     for name in ("1", "2", "3"):
-        zone.deliver(name)
+        zone.deliver(name, f"ok {name}\n")
     daemon = zone.start()
-    wait_until(lambda: zone.config.ledger_path.exists() and zone.states() == {"ARCHIVED": 3})
-    assert len(zone.log("openlineage.failed")) == 1
-    with serving(port) as server:
-        wait_until(lambda: kinds(server.events) == ["START", "COMPLETE"] * 3)
-        wait_until(lambda: zone.log("openlineage.recovered"))
-    assert end(daemon) == 0
+    try:
+        wait_until(lambda: zone.config.ledger_path.exists() and zone.states() == {"ARCHIVED": 3})
+        assert len(zone.log("openlineage.failed")) == 1
+        with serving(port) as server:
+            wait_until(lambda: kinds(server.events) == ["START", "COMPLETE"] * 3)
+            wait_until(lambda: zone.log("openlineage.recovered"))
+    finally:
+        assert end(daemon) == 0
     assert len(zone.log("openlineage.failed")) == 1
 
 
@@ -269,8 +274,9 @@ def test_the_address_and_the_key_stay_out_of_the_log(tmp_path: Path) -> None:
 
 
 def test_without_a_target_nothing_is_written_or_started(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
     zone = Zone(tmp_path)
     zone.deliver("1")
     zone.once()
     assert zone.files("logs") == ["lakegate.jsonl", "worker.log"]
-    assert "openlineage" not in {t.name for t in threading.enumerate()}
+    assert "openlineage" not in {t.name for t in set(threading.enumerate()) - before}
