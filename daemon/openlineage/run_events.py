@@ -104,8 +104,8 @@ class EventBuilder:
         rows = {f["name"]: f["rows_read"] for f in (batch.result or {}).get("files", ())}
         read = [rows[f.name] for f in files if f.name in rows]
         statistics = {"size": sum(f.bytes for f in files), "fileCount": len(files)}
-        listed = [{"name": printable(f.name), "sha256": f.sha256, "bytes": f.bytes} for f in files]
-        locations = [str(self.landing / printable(f.name)) for f in files]
+        listed = [{"name": f.name, "sha256": f.sha256, "bytes": f.bytes} for f in files]
+        locations = [str(self.landing / f.name) for f in files]
         condition = {"type": "location", "locations": locations}
         namespace, name = self._dataset(f"{batch.source}.files.{feed}", table)
         return {
@@ -164,11 +164,6 @@ class EventBuilder:
 def run_id(batch_id: str, run: str) -> str:
     """Returns the id of a run; always the same for the same run."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"lakegate:{batch_id}:{run}"))
-
-
-def printable(name: str) -> str:
-    """Returns a file name as text that JSON can hold: a byte that is not UTF-8 becomes a replacement character."""
-    return name.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def _table_rows(batch: Batch) -> Mapping[str, int | None]:
