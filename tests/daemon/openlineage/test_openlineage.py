@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from factories_daemon import Zone, end, wait_until
 from openlineage_rules import check, check_by_standard
 
 from daemon.clock import Clock
+from daemon.openlineage.run_events import EventBuilder, RunChange, producer
+from pipeline.contract import lineage_of
+from pipeline.sources.registry import SOURCES
 
 PATIENT = {"stop_seconds": 60}  # a tenth of it is there for events: a busy machine takes a while to load sqlglot
 STANDARD = os.environ.get("LAKEGATE_OPENLINEAGE_SPEC", "")  # a folder with the standard's own schema files
@@ -129,6 +133,27 @@ def test_inputs_are_files_and_outputs_are_tables_with_columns(tmp_path: Path) ->
     assert source["transformations"] == [{"type": "DIRECT", "subtype": "IDENTITY"}]
 
 
+@pytest.mark.parametrize("source", [s.name for s in SOURCES])
+def test_every_column_of_every_table_has_a_valid_event(tmp_path: Path, source: str) -> None:
+    zone = Zone(tmp_path)
+    zone.deliver("1")
+    zone.once()
+    graph = lineage_of(source)
+    written = [t.name for t in graph.tables if not t.files]
+    files = tuple(replace(zone.batches()[0].files[0], feed=t.name.rpartition(".")[2]) for t in graph.tables if t.files)
+    batch = replace(zone.batches()[0], source=source, all_files=files, result={"table_rows": dict.fromkeys(written, 7)})
+    builder = EventBuilder(namespace="shop", landing=zone.landing, lake=zone.lake, producer=producer())
+    at = "2026-03-02T10:00:00.000Z"
+    event = builder.event(RunChange(event_type="COMPLETE", run="1", at=at, batch=batch), graph)
+    check(event)
+    if STANDARD:
+        check_by_standard(event, Path(STANDARD))
+    outputs = {o["name"]: o["facets"] for o in event["outputs"]}
+    for table in (t for t in graph.tables if t.layer in ("silver", "gold")):
+        reached = set(outputs[table.name]["columnLineage"]["fields"])
+        assert {e.to_column for e in graph.edges_into(table.name) if e.from_column and e.to_column} == reached
+
+
 def test_each_attempt_is_a_run_of_its_own_below_one_parent(tmp_path: Path) -> None:
     zone = zone_with_file(tmp_path)
     zone.deliver("1", "fail 1 the disk is full\n")
@@ -179,6 +204,7 @@ def test_the_same_files_again_complete_a_run_that_wrote_nothing(tmp_path: Path) 
     assert found[-1]["outputs"] == []
 
 
+@pytest.mark.long
 def test_a_stop_aborts_the_run_and_the_next_start_is_another_run(tmp_path: Path) -> None:
     zone = zone_with_file(tmp_path, dispatch={"stop_seconds": 2})
     zone.deliver("1", "hang\n")
@@ -227,6 +253,7 @@ def test_events_reach_an_endpoint_with_the_key(tmp_path: Path) -> None:
     assert server.headers[0]["Content-Type"] == "application/json"
 
 
+@pytest.mark.long
 def test_an_endpoint_that_is_down_is_logged_once_and_gets_the_events_later(tmp_path: Path) -> None:
     port = free_port()
     zone = Zone(tmp_path, openlineage={"url": f"http://127.0.0.1:{port}/api/v1/lineage"})
