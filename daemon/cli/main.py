@@ -8,7 +8,7 @@ import click
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, BUSY, CONFIG, FINE, INTERRUPTED, NOT_FOUND, USAGE
 from daemon.cli.verb import common_options
-from daemon.cli.verbs import batches, operate, sources, tables
+from daemon.cli.verbs import batches, operate, sources, tables, why
 
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
@@ -17,6 +17,7 @@ EXIT_CODES = {
     "NewerLake": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
+    "UnknownFigureError": NOT_FOUND,
     "UnknownSourceError": NOT_FOUND,
     "SampleError": USAGE,
     "QueryError": USAGE,
@@ -37,6 +38,7 @@ VERBS = (
     batches.abandon,
     tables.tables,
     tables.sql,
+    why.why,
     tables.adopt,
     tables.restore,
     sources.sources,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -11,6 +12,7 @@ from pyspark.sql import functions as F
 from pipeline.contract import RuleResult
 from pipeline.errors import DataError, InvalidValue
 from pipeline.lake.engine_errors import error_context
+from pipeline.lake.ops_tables import OPS, RESTATEMENTS
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, GoldKind, GoldTable
 from pipeline.stages.context import BatchContext
@@ -25,6 +27,7 @@ from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, v
 from pipeline.transform.failing_rows import column_of, located
 from pipeline.transform.findings import check_rows
 from pipeline.transform.quality import check_quality
+from pipeline.transform.restatements import first_open_day, restatements_of
 from pipeline.transform.silver_tables import SilverTables
 
 
@@ -154,6 +157,27 @@ def append_counts(batch: BatchContext, results: Results) -> int:
     for log in logs:
         batch.attempt.append(PAIR_COUNTS, log)
     return sum(log.rows for log in logs)
+
+
+def append_restatements(batch: BatchContext, position: BatchPosition, results: Results) -> int:
+    """Appends to `ops.restatements` the published figures that the batch changes, and returns their number.
+
+    A figure counts from the newest batch date on: until then its day may be incomplete. A batch that corrects a file
+    was published before, so that its own day counts too.
+    """
+    if position.as_of_before is None:
+        return 0
+    is_correction = batch.order.revision > 0 or bool(batch.corrections)
+    about = {"batch_id": batch.order.batch_id, "source": batch.source.name}
+    changes, found = changes_in(results), list[dict[str, object]]()
+    for table in batch.source.gold:
+        change = changes.get(batch.name("gold", table.name))
+        if change is not None and change.rows.must_process:
+            until = first_open_day(table, position.as_of, is_complete=is_correction)
+            found += [{**about, **row} for row in restatements_of(table, change, until)]
+    if found:
+        batch.attempt.append(RESTATEMENTS, pa.Table.from_pylist(found, schema=OPS[RESTATEMENTS]))
+    return len(found)
 
 
 def task_values(batch: BatchContext, results: Results) -> dict[str, str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from pipeline.lake.ops_tables import RESTATEMENTS
 from pipeline.model import GoldKind
 from pipeline.stages import feed_tasks as feeds
 from pipeline.stages import gold_tasks as gold
@@ -81,6 +82,7 @@ def plan(batch: BatchContext) -> list[Task]:
     computed, written = [changes[t.name] for t in source.gold], list[str]()
     for name in (batch.name("gold", t.name) for t in source.gold):
         written.append(add(SUMMARISE, "write", name, [check, *computed], write_change, name))
+    add(SUMMARISE, "append", RESTATEMENTS, [check, *computed], gold.append_restatements, position)
     if counts:
         add(SUMMARISE, "append", PAIR_COUNTS, [check, *counts.values(), *written], gold.append_counts)
     return tasks
