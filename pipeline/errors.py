@@ -24,6 +24,10 @@ class DeclarationError(Exception):
     """The SQL of a declaration fails for every row. The batch fails at once: no retry helps before it is corrected."""
 
 
+class SetupError(Exception):
+    """Java, Delta's jars, the time zone or the lake's version does not fit. The message advises the operator."""
+
+
 class ExternalCommit(Exception):
     """Another program committed to a table of the lake; batches of its source wait for `adopt` or `restore`."""
 
