@@ -125,16 +125,17 @@ def _row_counts(files: Sequence[FileCounts | PublishedFile]) -> dict[str, int]:
 
 def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
-    done = definition_history.TableWrites(
+    return definition_history.next_history(
+        newest.fingerprint if newest else "",
+        batch.source,
+        fingerprint(batch.source, batch.values),
         batch_id=batch.order.batch_id,
-        tables=batch.written_tables(),
+        written=batch.written_tables(),
         whole=_recomputed_tables(batch),
         had_rows=lambda table: (
             attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
         ),
     )
-    now = fingerprint(batch.source, batch.values)
-    return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _recomputed_tables(batch: BatchContext) -> set[str]:

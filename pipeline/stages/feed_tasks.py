@@ -11,7 +11,7 @@ from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
-from pipeline.stages.revisions import superseded
+from pipeline.stages.revisions import NO_FILES, superseded
 from pipeline.stages.task_graph import Results
 from pipeline.transform.change import TableChange
 from pipeline.transform.history_paths import (
@@ -47,6 +47,7 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
         snapshots.append(
             DeliveredSnapshot(batch_id=order.batch_id, batch_date=order.batch_date, revision=order.revision)
         )
+    every, new = superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else (NO_FILES, NO_FILES)
     return MergeTarget(
         order=order,
         bronze=batch.table(bronze),
@@ -55,7 +56,8 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
         is_first_of_date=not manifest.has_date(source, order.batch_date),
         snapshots=tuple(snapshots),
         rejected_keys=_rejected_keys(batch, feed) if snapshots else OPS[REJECTED_KEYS].empty_table(),
-        superseded=superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else None,
+        superseded=every,
+        newly_superseded=new,
     )
 
 
@@ -81,7 +83,7 @@ def merge_reads_bronze(feed: Feed, target: MergeTarget) -> bool:
             return not target.is_first
         case Snapshot():
             return reads_all_deliveries(target)
-    return target.superseded is not None
+    return bool(target.newly_superseded)
 
 
 def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> int:

@@ -23,14 +23,6 @@ FileId = tuple[str, str]  # batch id, file name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """Files whose rows a stated revision replaces: all of a feed, and those of which this batch decides anew."""
-
-    every: frozenset[FileId]
-    moved: frozenset[FileId]
-
-
-@dataclass(frozen=True, kw_only=True)
 class DeliveredSnapshot:
     """A delivery that contains every row that exists of its feed."""
 
@@ -54,7 +46,9 @@ class MergeTarget:
     is_first: bool  # no row of the feed was ever accepted before
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
     snapshots: tuple[DeliveredSnapshot, ...] = ()
-    superseded: Superseded | None = None  # of an Append
+    # Of an Append whose files a stated revision replaces: all of them, and those of which this batch decides anew.
+    superseded: frozenset[FileId] = frozenset()
+    newly_superseded: frozenset[FileId] = frozenset()
 
     @property
     def this_snapshot(self) -> DeliveredSnapshot | None:
