@@ -22,7 +22,7 @@ from pipeline.contract.messages import (
     from_json,
     to_json,
 )
-from pipeline.contract.packed_files import Digest, UnpackError, digest, plain_name
+from pipeline.contract.packed_files import UnpackError, digest, plain_name
 from pipeline.contract.secrets import hide_secrets, is_secret_name, mask_secrets
 from pipeline.contract.settings import STREAMING_ENGINE, Quality, Settings, secrets_of
 from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, setting_values, streaming
@@ -34,7 +34,6 @@ __all__ = [
     "CatalogFeed",
     "CatalogSource",
     "Correction",
-    "Digest",
     "FileCounts",
     "OrderFile",
     "Outcome",
