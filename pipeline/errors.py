@@ -1,7 +1,6 @@
 """The errors of the pipeline, by cause: the data (DataError), a declaration (DeclarationError), or the environment."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 
 class DataError(Exception):
@@ -34,10 +33,3 @@ class ExternalCommit(Exception):
 
 class ClaimChanged(Exception):
     """A claimed file changed after the claim. The attempt is void, and a retry may help."""
-
-
-class LostWrite(OSError):
-    """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
-
-    def __init__(self, folder: Path, what: str) -> None:
-        super().__init__(f"{folder}: {what}; see that the engine writes to the same folder that this process reads")

@@ -31,7 +31,7 @@ from pipeline.transform.merge import (
     reads_all_deliveries,
     tied_with_stored,
 )
-from pipeline.transform.snapshots import DeliveredSnapshot, MergeTarget, check_shrink, refuse_contradiction
+from pipeline.transform.snapshots import MergeTarget, check_shrink, refuse_contradiction
 from pipeline.transform.validate import ValidatedFeed
 
 IN_MEMORY = 100_000  # accepted rows up to which this process itself passes them on, without the engine
@@ -42,11 +42,8 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
     order, source, manifest = batch.order, batch.source.name, batch.manifest
     bronze, silver = batch.name("bronze", feed.name), batch.name("silver", feed.name)
     deliveries = manifest.snapshot_deliveries(source, feed.name)
-    snapshots = [DeliveredSnapshot(batch_id=i, batch_date=d, revision=r) for i, d, r in deliveries]
     if batch.is_whole(feed):
-        snapshots.append(
-            DeliveredSnapshot(batch_id=order.batch_id, batch_date=order.batch_date, revision=order.revision)
-        )
+        deliveries.append((order.batch_id, order.batch_date, order.revision))
     every, new = superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else (NO_FILES, NO_FILES)
     return MergeTarget(
         order=order,
@@ -54,8 +51,8 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
         silver=batch.table_before(silver),
         is_first=batch.attempt.start_versions[bronze] == 0,
         is_first_of_date=not manifest.has_date(source, order.batch_date),
-        snapshots=tuple(snapshots),
-        rejected_keys=_rejected_keys(batch, feed) if snapshots else OPS[REJECTED_KEYS].empty_table(),
+        deliveries=tuple(deliveries),
+        rejected_keys=_rejected_keys(batch, feed) if deliveries else OPS[REJECTED_KEYS].empty_table(),
         superseded=every,
         newly_superseded=new,
     )
