@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "pipeline.sources": "model",
     "pipeline.contract": "sources model errors",
     "pipeline.reader": "contract sources model",
-    "pipeline.engine": "contract",
+    "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
     "pipeline.lake": "contract schema model errors",
     "pipeline.commit": "lake contract schema model errors",

@@ -14,7 +14,7 @@ from daemon.cli.verbs import batches, operate, sources, tables, why
 EXIT_CODES = {
     "ConfigError": CONFIG,
     "LedgerError": CONFIG,
-    "NewerLake": CONFIG,
+    "SetupError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
     "UnknownFigureError": NOT_FOUND,

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pyarrow as pa
 
-from pipeline.commit.manifest import ManifestRow, PublishedFile
+from pipeline.commit.manifest import ManifestRow, published_files
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
@@ -88,12 +88,7 @@ def _with_batch(result: Result, batch: BatchContext) -> Result:
 
 
 def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
-    order, counts = batch.order, {f.name: f for f in batch.files}
-    files = [
-        PublishedFile(sha256=f.sha256, bytes=f.bytes, **asdict(counts.get(f.name) or _no_rows(f.name, f.feed)))
-        for f in order.files
-    ]
-    rows = _row_counts(files)
+    order, rows = batch.order, _row_counts(batch.files)
     return ManifestRow(
         batch_id=order.batch_id,
         kind=kind,
@@ -107,7 +102,7 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
         rows_rejected=rows["rows_rejected"],
         score=score(batch.findings),
         validation_status=status(batch.findings),
-        files=tuple(files),
+        files=published_files(order.files, batch.files),
         whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.validated and batch.is_whole(f)),
         task_values=_task_values(batch),
         reason=reason,
@@ -115,26 +110,23 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
     )
 
 
-def _no_rows(name: str, feed: str) -> FileCounts:
-    return FileCounts(name=name, feed=feed, rows_read=0, rows_accepted=0, rows_rejected=0)
-
-
-def _row_counts(files: Sequence[FileCounts | PublishedFile]) -> dict[str, int]:
+def _row_counts(files: Sequence[FileCounts]) -> dict[str, int]:
     return {name: sum(getattr(f, name) for f in files) for name in ("rows_read", "rows_accepted", "rows_rejected")}
 
 
 def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
-    done = definition_history.TableWrites(
+    return definition_history.next_history(
+        newest.fingerprint if newest else "",
+        batch.source,
+        fingerprint(batch.source, batch.values),
         batch_id=batch.order.batch_id,
-        tables=batch.written_tables(),
+        written=batch.written_tables(),
         whole=_recomputed_tables(batch),
         had_rows=lambda table: (
             attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
         ),
     )
-    now = fingerprint(batch.source, batch.values)
-    return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _recomputed_tables(batch: BatchContext) -> set[str]:

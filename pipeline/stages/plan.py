@@ -66,7 +66,7 @@ def plan(batch: BatchContext) -> list[Task]:
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
 
-    counts, position = dict[str, str](), gold.batch_position(batch)
+    counts = dict[str, str]()
     for table in source.gold:
         name, of, other = batch.name("gold", table.name), table.upstream, table.dimension
         if table.members and of not in counts:
@@ -77,7 +77,7 @@ def plan(batch: BatchContext) -> list[Task]:
             writes.get(of) if table.kind is GoldKind.RECOMPUTE else None,
         )
         needed = [changes.get(of), counted, rows, changes.get(other), writes.get(other)]
-        changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table, position)
+        changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table)
 
     computed, written = [changes[t.name] for t in source.gold], list[str]()
     for name in (batch.name("gold", t.name) for t in source.gold):
