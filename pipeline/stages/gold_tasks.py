@@ -145,21 +145,23 @@ def append_counts(batch: BatchContext, results: Results) -> int:
     return sum(log.rows for log in logs)
 
 
-def append_restatements(batch: BatchContext, position: BatchPosition, results: Results) -> int:
+def append_restatements(batch: BatchContext, results: Results) -> int:
     """Appends to `ops.restatements` the published figures that the batch changes, and returns their number.
 
     A figure counts from the newest batch date on: until then its day may be incomplete. A batch that corrects a file
     was published before, so that its own day counts too.
     """
-    if position.as_of_before is None:
+    before = batch.manifest.newest_batch_date(batch.source.name)
+    if before is None:
         return 0
+    newest = max(before, batch.order.batch_date)
     is_correction = batch.order.revision > 0 or bool(batch.corrections)
     about = {"batch_id": batch.order.batch_id, "source": batch.source.name}
     changes, found = changes_in(results), list[dict[str, object]]()
     for table in batch.source.gold:
         change = changes.get(batch.name("gold", table.name))
         if change is not None and change.rows.must_process:
-            until = first_open_day(table, position.as_of, is_complete=is_correction)
+            until = first_open_day(table, newest, is_complete=is_correction)
             found += [{**about, **row} for row in restatements_of(table, change, until)]
     if found:
         batch.attempt.append(RESTATEMENTS, pa.Table.from_pylist(found, schema=OPS[RESTATEMENTS]))
