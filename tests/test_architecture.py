@@ -59,8 +59,8 @@ MAY_IMPORT = {
     "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
-    " pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "attention service finish dispatch intake landing ledger files config batch clock wakeup text"
+    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.

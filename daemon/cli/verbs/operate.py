@@ -93,15 +93,15 @@ def check(*, no_engine: bool, as_json: bool) -> int:
 @verb("status")
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show whether the daemon runs, and which batches and files wait."""
-    from daemon.cli import output, status
+    """Show what needs you, what runs, and what gold shows."""
+    from daemon.cli import output, show_status, status
 
     config, ledger = open_for_reading()
     current = status.status(config, ledger)
     if as_json:
         output.print_json(current)
     else:
-        print("\n".join(status.lines(current)))
+        print("\n".join(show_status.lines(current)))
 
 
 @verb("tail")
