@@ -54,7 +54,7 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "troubles finish dispatch intake landing ledger files config observe batch clock text"
+    "daemon.components": "attention troubles finish dispatch intake landing ledger files config observe batch clock text"
     " pipeline.contract",
     "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",

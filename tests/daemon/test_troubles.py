@@ -173,7 +173,7 @@ def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandCl
     with zone.by_hand(hand.clock) as daemon:
         daemon.components.alerts.send("title", "body")
         wait_until(daemon.components.alerts.is_idle)
-        daemon.components.end_tick()
+        daemon.components.end_tick(hand.moment)
         assert troubles_of(zone) == [("alerts", "[alerts] urls", "")]
 
 
