@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from daemon.cli import output
-from daemon.cli.output import format_age, format_duration, format_moment, plural
+from daemon.cli.output import format_age, format_duration, format_local_time, plural
 from daemon.text import escape, join_names
 
 LABEL = 11  # columns
@@ -50,15 +50,15 @@ def _need(need: Mapping[str, Any], now: dt.datetime, width: int) -> list[str]:
     kind = need["kind"] if is_batch else "TROUBLE"
     name = f"{need['source']} {escape(need['subject'])}".strip() if is_batch else need["kind"].replace("_", " ")
     about = f"{name}  {need['batch_id'][-6:]}" if is_batch else f"{name}, for {format_age(need['since'], now)[:-4]}"
-    head, sentence = f"  {kind:<{LABEL - 3}} {about}", need["reason"]
+    head, sentence = f"  {kind:<{LABEL - 3}}  {about}", need["reason"]
     if need["until"]:
-        sentence += f", until {format_moment(need['until'], now)}, then it is rejected"
+        sentence += f", until {format_local_time(need['until'], now)}, then it is rejected"
     command = f"→ {need['command']}"
     head = head.replace(kind, output.coloured(kind, kind if is_batch else "FAILED"), 1)
-    plain = 2 + LABEL - 2 + len(about)
+    plain = 2 + LABEL - 3 + 2 + len(about)
     if plain + 2 + len(sentence) + 2 + len(command) <= width:
         return [f"{head}  {sentence}  {command}"]
-    return [f"{head}  {command}", *_wrap(" " * LABEL, sentence, width)]
+    return [f"{head}  {command}", *_wrap(" " * (LABEL + 1), sentence, width)]
 
 
 # ---- what runs
@@ -128,7 +128,7 @@ def _day(current: Mapping[str, Any]) -> Iterator[Line]:
 def _daemon(current: Mapping[str, Any], now: dt.datetime) -> Iterator[Line]:
     daemon, lake = current["daemon"], current["lake"]
     if daemon["running"]:
-        since = f" since {format_moment(daemon['since'], now)}" if daemon["since"] else ""
+        since = f" since {format_local_time(daemon['since'], now)}" if daemon["since"] else ""
         yield "daemon", f"process {daemon['pid']}{since} · worker {_worker(current, now)}"
     else:
         yield "daemon", "not running"
@@ -144,7 +144,7 @@ def _worker(current: Mapping[str, Any], now: dt.datetime) -> str:
     worker = current["worker"]
     trouble = next((t for t in current["troubles"] if t["kind"] == "worker"), None)
     if trouble:
-        last = format_moment(trouble["last_at"], now)
+        last = format_local_time(trouble["last_at"], now)
         return f"cannot start ({plural(trouble['tries'], 'try', 'tries')}, the last at {last}): {trouble['reason']}"
     return f"running, process {worker['pid']}, {current['engine']}" if worker["running"] else "not running"
 
