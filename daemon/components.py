@@ -29,8 +29,8 @@ from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
+from daemon.observe.troubles import Troubles
 from daemon.text import error_line
-from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
 
 ALERTS = "[alerts] urls"  # the subject of its troubles

@@ -47,14 +47,13 @@ MAY_IMPORT = {
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
     "daemon.ledger": "batch clock text",
-    "daemon.observe": "ledger batch text pipeline.contract",
-    "daemon.troubles": "ledger clock text",
+    "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
-    "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
+    "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "attention troubles finish dispatch intake landing ledger files config observe batch clock"
+    "daemon.components": "attention finish dispatch intake landing ledger files config observe batch clock"
     " text pipeline.contract",
     "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
