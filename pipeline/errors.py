@@ -1,6 +1,6 @@
 """The errors of the pipeline, by cause: the data (DataError), a declaration (DeclarationError), or the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class DataError(Exception):
@@ -28,7 +28,11 @@ class SetupError(Exception):
 
 
 class ExternalCommit(Exception):
-    """Another program committed to a table of the lake; batches of its source wait for `adopt` or `restore`."""
+    """Another program committed to tables of the lake; batches of its source wait for `adopt` or `restore`."""
+
+    def __init__(self, message: str, tables: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.tables = tuple(tables)
 
 
 class ClaimChanged(Exception):
