@@ -8,7 +8,9 @@ from daemon.cli import output
 
 if TYPE_CHECKING:
     from pipeline.reader import PublishedVersions, QueryResult, TableInfo
+    from pipeline.reader.foreign_commits import ForeignCommit
 
+MOST_COMMITS = 10  # before a decision about a table
 MOST_ROWS = 1000  # for a person; --json prints every row
 NUMBER_TYPES = ("DECIMAL", "DOUBLE", "FLOAT")
 FIELDS = ("name", "version", "rows", "bytes", "files", "written_at")  # of a table, in `tables --json`
@@ -90,6 +92,25 @@ def print_table(
     if result.rows:
         print()
         print_result(result, as_json=False)
+
+
+def effect_on_commits(table: str, published: int, commits: Sequence["ForeignCommit"], effect: str) -> str:
+    """Returns the message before a decision about a table: its commits since version `published`, then the effect."""
+    if not commits:
+        return f"{table}: its newest version {published} is published, so nothing changes"
+    lines = [
+        f"  version {c.version}  {output.format_time(c.at.isoformat() if c.at else None)}  "
+        f"{output.escape_unprintable(f'{c.operation} by {c.program}')}  {_row_change(c.rows)}"
+        for c in commits[-MOST_COMMITS:]
+    ]
+    count = output.plural(len(commits), "commit")
+    return "\n".join([f"{table} has {count} after its published version {published}:", *lines, effect])
+
+
+def _row_change(rows: int | None) -> str:
+    if rows is None:
+        return "rows unknown"
+    return f"{rows:+,} {'row' if abs(rows) == 1 else 'rows'}"
 
 
 def print_result(result: "QueryResult", *, as_json: bool) -> None:

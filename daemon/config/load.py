@@ -151,6 +151,12 @@ def _collect_inputs(
             problems.append(ConfigProblem(sentence=sentence, variable=o.variable))
         else:
             inputs[o.section, o.name] = _Input(value=_value_from_text(o.text), variable=o.variable, text=o.text)
+    for section, options in known.items():
+        for name in (o.name for o in options):
+            variable = f"{PREFIX}{section}_{name}".upper()
+            if variable in environ:
+                sentence = f"has no effect; write {PREFIX}{section.upper()}__{name.upper()}, with two underscores"
+                problems.append(ConfigProblem(sentence=sentence, variable=variable))
     return inputs, problems
 
 

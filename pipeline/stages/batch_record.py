@@ -1,5 +1,6 @@
 """What a batch leaves on record: its row of the manifest, its rows of `ops`, and the result for the daemon."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -61,7 +62,7 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         outcome=outcome,
         reason=record.reason,
         batch_seq=record.batch_seq,
-        published_at=record.published_at.isoformat() if record.published_at else "",
+        published_at=_text(record.published_at) if record.published_at else "",
         rows_read=record.rows_read,
         rows_accepted=record.rows_accepted,
         rows_rejected=record.rows_rejected,
@@ -71,6 +72,11 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         task_values=dict(record.task_values),
         table_versions=dict(record.table_versions),
     )
+
+
+def _text(at: dt.datetime) -> str:
+    """Returns a time in UTC in the form that the ledger, the log and the command use: to milliseconds, with Z."""
+    return at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _with_batch(result: Result, batch: BatchContext) -> Result:

@@ -120,9 +120,12 @@ def status(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the lines of the log unchanged.")
 def tail(lines: int, *, no_follow: bool, as_json: bool) -> None:
     """Follow the log, one readable line for each event."""
-    from daemon.cli import tail
+    from daemon.cli import output, tail
 
-    for line in tail.follow(read_config().log.path, lines, forever=not no_follow):
+    path = read_config().log.path
+    if not path.exists():
+        output.print_message(f"no log yet at {output.short_path(path)}; the daemon writes it: lakegate run")
+    for line in tail.follow(path, lines, forever=not no_follow):
         print(line if as_json else tail.format_line(line), flush=True)
 
 

@@ -115,8 +115,7 @@ def _grain(config: "Config", table: str) -> Sequence[str]:
 def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
     """Publish a table as it is, with the commits of other programs."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} is published as it is now, with the commits of other programs"
+    effect = _effect(config, table, "it is published as it is now, with these commits")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import adopt
 
@@ -130,20 +129,26 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 def restore(table: str, *, dry_run: bool, yes: bool) -> None:
     """Undo the commits of other programs to a table."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} goes back to its published version; the commits of other programs stay in its history"
+    effect = _effect(config, table, "it goes back to its published version; these commits stay in its history")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import restore
 
         print(restore(config.settings, table))
 
 
-def _require_table(config: "Config", table: str) -> None:
-    """Raises UnknownTableError for a table that the lake does not have."""
+def _effect(config: "Config", table: str, effect: str) -> str:
+    """Returns the commits since the published version of a table, and the effect of a decision about them.
+
+    Raises UnknownTableError for a table that the lake does not have.
+    """
+    from daemon.cli import show_tables
     from pipeline import reader
+    from pipeline.reader.foreign_commits import commits_since_published
 
     published = reader.published(Path(config.settings.lake_path))
     # A table that no batch has published yet can have commits of other programs, too.
     exists = (reader.location(published.lake, table) / "_delta_log").is_dir()
     if table not in published.versions and not exists:
         raise reader.UnknownTableError(reader.no_such_table(published, table))
+    commits = commits_since_published(published, table)
+    return show_tables.effect_on_commits(table, published.versions.get(table, 0), commits, effect)
