@@ -26,7 +26,7 @@ RESERVED_NAMES = (
 
 
 # The values that SQL text may use beside the settings of its source.
-VALUES = ("as_of", "batch_date")
+VALUES = ("as_of", "batch_date", "batch_id", "batch_seq")
 
 
 def check_declarations(source: Source) -> Iterator[Problem]:

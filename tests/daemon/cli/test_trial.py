@@ -84,8 +84,9 @@ def test_a_mistake_in_declared_sql_is_reported_with_feed_rule_and_name(
     code, found = checked(capsys, site(tmp_path / "site", feeds, gold))
     [(verdict, sentence)] = found["trial"]
     assert (code, verdict) == (1, "bad")
-    assert sentence.startswith(f"kiosk: no batch can be published: {expected[0]}")
+    assert sentence.startswith(f"kiosk: no batch can be published: {expected[0]}: ")
     assert expected[1] in sentence.removeprefix(expected[0])
+    assert sentence.count(expected[0].partition(",")[0]) == 1
 
 
 @pytest.mark.parametrize("kind", ["missing", "a file", "read only"])
