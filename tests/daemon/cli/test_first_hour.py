@@ -181,6 +181,14 @@ def test_the_list_of_batches_shows_each_reason_below_its_line(site: Site, column
     assert max(map(len, lines)) <= columns
 
 
+def test_a_date_lists_the_batches_of_this_batch_date(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    site.batch(State.ARCHIVED)
+    site.batch(State.ARCHIVED, batch_id="20260305T090000-abc000", date=dt.date(2026, 3, 5))
+    lines = run(site, capsys, "batches", "2026-03-04")[1].splitlines()
+    assert [line.split()[0] for line in lines] == ["BATCH", "4f1c00"]
+    assert run(site, capsys, "batches", "2026-03-06") == (0, "", "no batch of 2026-03-06\n")
+
+
 def test_a_file_without_a_source_is_named_by_its_trigger(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = site.ledger()
     ledger.receive("20260305T080000-000001", trigger="a.json", files=[], source="")

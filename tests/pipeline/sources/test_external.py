@@ -116,7 +116,7 @@ def test_own_sources_come_after_the_shipped_ones(tmp_path: Path) -> None:
         (
             "quantity <= $most",
             "quantity <= $zzz",
-            "rule something_was_sold: $zzz is no setting of kiosk; there are $as_of, $batch_date, $batch_id, $batch_seq, $most",
+            "$zzz is no setting of kiosk; there are $as_of, $batch_date, $batch_id, $batch_seq, $most",
         ),
         ("feeds=(stalls, takings)", "feeds=()", "kiosk/feeds.py:17: the source kiosk has no feed"),
         (
