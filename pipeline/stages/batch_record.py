@@ -1,5 +1,6 @@
 """What a batch leaves on record: its row of the manifest, its rows of `ops`, and the result for the daemon."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
@@ -61,7 +62,7 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         outcome=outcome,
         reason=record.reason,
         batch_seq=record.batch_seq,
-        published_at=record.published_at.isoformat() if record.published_at else "",
+        published_at=_text(record.published_at) if record.published_at else "",
         rows_read=record.rows_read,
         rows_accepted=record.rows_accepted,
         rows_rejected=record.rows_rejected,
@@ -72,6 +73,11 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         table_versions=dict(record.table_versions),
         fingerprint=record.fingerprint,
     )
+
+
+def _text(at: dt.datetime) -> str:
+    """Returns a time in UTC in the form that the ledger, the log and the command use: to milliseconds, with Z."""
+    return at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _with_batch(result: Result, batch: BatchContext) -> Result:
@@ -102,7 +108,8 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
         rows_accepted=rows["rows_accepted"],
         rows_rejected=rows["rows_rejected"],
         score=score(batch.findings),
-        validation_status=status(batch.findings),
+        # A batch that was rejected before its rows were validated has not passed.
+        validation_status=status(batch.findings) if kind == "batch" or batch.findings else "",
         files=published_files(order.files, batch.files),
         whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.validated and batch.is_whole(f)),
         task_values=_task_values(batch),

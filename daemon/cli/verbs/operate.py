@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--engine", type=click.Choice(["spark", "sail"]), help="The engine [spark].")
 def demo(folder: Path | None, engine: str | None) -> int:
-    """Run three days of an example shop in a new FOLDER (needs no configuration)."""
+    """Run three days of an example shop in a new FOLDER.
+
+    It needs no configuration.
+    """
     from daemon.cli import demo
 
     return demo.run(folder, engine=engine or "")
@@ -110,7 +113,7 @@ def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
 @click.option("--no-engine", is_flag=True, help="Start no engine and try no declaration; takes less than a second.")
 @json_option
 def check(*, no_engine: bool, as_json: bool) -> int:
-    """Check the configuration, this machine, the engine, and the declarations of the sources."""
+    """Check the configuration, the machine, the engine, the sources."""
     from daemon.cli import check, output
 
     diagnostics = check.check(read_config(), os.environ, with_engine=not no_engine)
@@ -148,9 +151,12 @@ def status(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the lines of the log unchanged.")
 def tail(lines: int, *, no_follow: bool, as_json: bool) -> None:
     """Follow the log, one readable line for each event."""
-    from daemon.cli import tail
+    from daemon.cli import output, tail
 
-    for line in tail.follow(read_config().log.path, lines, forever=not no_follow):
+    path = read_config().log.path
+    if not path.exists():
+        output.print_message(f"no log yet at {output.short_path(path)}; the daemon writes it: lakegate run")
+    for line in tail.follow(path, lines, forever=not no_follow):
         print(line if as_json else tail.format_line(line), flush=True)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from daemon.cli.verb import json_option, read_config, table_argument, verb
+from daemon.cli.arguments import table_argument
+from daemon.cli.verb import json_option, read_config, verb
 
 
 @verb("why")
@@ -15,16 +16,19 @@ from daemon.cli.verb import json_option, read_config, table_argument, verb
 )
 @json_option
 def why(table: str, key: str, limit: int, *, as_json: bool) -> None:
-    """Explain a row of a gold table: its figures before and since, its rows, their files and lines.
+    """Explain a figure of a gold table.
+
+    Shows the row with TABLE's KEY, its restatements, and the rows and records of files behind it.
 
     KEY has the values of the grain, such as 2026-03-12 or order_date=2026-03-12; several are separated by commas.
     """
-    from daemon.cli import output, show_why
+    from daemon.cli import output, show_tables, show_why
     from pipeline import reader
     from pipeline.reader.why import why
 
     config = read_config()
-    explanation = why(config.settings, reader.published(Path(config.settings.lake_path)), table, key, limit)
+    published = reader.published(Path(config.settings.lake_path))
+    explanation = why(config.settings, published, show_tables.full_name(published, table), key, limit)
     if as_json:
         output.print_json(show_why.as_record(explanation))
     else:
