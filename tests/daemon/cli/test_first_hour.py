@@ -55,11 +55,13 @@ Look:
   tables      List the published tables, or show one
   sql         Query the published tables with SQL
   export      Write a published table to a file
+  why         Explain a figure of a gold table
   sources     Show the feeds, rules and tables of sources, or draft one
 
 Mend:
   retry       Give a failed batch all its attempts again
   abandon     Give up a failed batch; its files go to the rejected ones
+  dismiss     Take a rejected batch from the list of `status`
   adopt       Publish a table as it is, with the commits of other programs
   restore     Undo the commits of other programs to a table
 
@@ -208,7 +210,7 @@ ARCHIVED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
   files   2 files, 3.0 kB: orders_2026_03_04.csv, customers_2026_03_04.csv · {folder}
   rules   published, with 2 HIGH rules broken by accepted rows: order_has_shipping (15 of 19), order_has_stock (2 of 19)
   rules   5 of 24 break orders.amount_is_positive (HIGH REJECT)
-  history received 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06
+  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06
   look    lakegate quarantine 4f1c00 (5 rows)
 """
 
