@@ -107,6 +107,7 @@ class Batch:
     received_at: str
     published_at: str | None
     archived_at: str | None
+    dismissed_at: str | None  # of a rejected batch that needs no attention any more
     next_attempt_at: str | None
     identity: str
     duplicate_of: str

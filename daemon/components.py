@@ -1,11 +1,14 @@
 """Builds the components of the daemon and connects them. The order of a tick is in service.py."""
 
+import contextlib
+import datetime as dt
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.attention import status_line
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -21,12 +24,17 @@ from daemon.intake.register import TriggerIntake
 from daemon.landing.observer import FolderObserver
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.live_state import TroubleKind
 from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
+from daemon.observe.sd_notify import notify_status
+from daemon.observe.troubles import Troubles
 from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
 from pipeline.contract import CatalogSource
+
+ALERTS = "[alerts] urls"  # the subject of its troubles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +43,8 @@ class Components:
 
     alerts: Alerts
     lineage_events: LineageEvents
-    reporter: EventReporter
     ledger: Ledger
+    troubles: Troubles
     landing: Landing
     claim: Claim
     intake: TriggerIntake
@@ -48,7 +56,19 @@ class Components:
     observer: FolderObserver
     wake: threading.Event
     stop_seconds: float
+    timeout_seconds: float  # after which a batch with missing files is rejected
     lock_fd: int
+
+    def end_tick(self, now: dt.datetime) -> None:
+        """Notes the fate of the alerts, ends the troubles that this tick did not meet, and sends systemd a line."""
+        while not self.alerts.outcomes.empty():
+            if reason := self.alerts.outcomes.get():
+                self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
+            else:
+                self.troubles.end(TroubleKind.ALERTS, ALERTS)
+        self.troubles.end_tick()
+        with contextlib.suppress(sqlite3.Error):  # the next tick sends it
+            notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
@@ -64,7 +84,7 @@ class Components:
         try:
             end()
         except (OSError, sqlite3.Error) as error:  # the next start requeues the batch
-            self.reporter.environment_failed(error_line(error))
+            self.troubles.environment_failed(error_line(error))
 
 
 def build(
@@ -86,7 +106,6 @@ def build(
     alerts = Alerts(config.alerts.urls, log)
     lineage_events = LineageEvents(config, log, clock)
     reporter = EventReporter(log, alerts)
-    on_failure = reporter.environment_failed
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
     def changed(event: str, batch: Batch) -> None:
@@ -95,15 +114,17 @@ def build(
         lineage_events.note(event, batch, ledger.history)
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
+    troubles = Troubles(ledger, clock, reporter.trouble)
+    on_failure = troubles.environment_failed
     _make_folders(config, ledger)
     landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
     claim = Claim(zone, ledger=ledger, landing=landing, log=log, on_failure=on_failure, heartbeat=heartbeat)
-    worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, alert=alerts.send)
+    worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, troubles=troubles)
     return Components(
         alerts=alerts,
         lineage_events=lineage_events,
-        reporter=reporter,
         ledger=ledger,
+        troubles=troubles,
         landing=landing,
         claim=claim,
         intake=TriggerIntake(
@@ -128,7 +149,9 @@ def build(
             on_failure=on_failure,
         ),
         worker=worker,
-        dispatch=Dispatch(config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=worker),
+        dispatch=Dispatch(
+            config=config, ledger=ledger, claim=claim, log=log, clock=clock, worker=worker, troubles=troubles
+        ),
         archive=Archive(
             zone,
             retry=config.retry,
@@ -150,6 +173,7 @@ def build(
         ),
         wake=wake,
         stop_seconds=config.dispatch.stop_seconds,
+        timeout_seconds=zone.missing_file_timeout_seconds,
         lock_fd=lock_fd,
     )
 

@@ -17,7 +17,8 @@ from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
 from daemon.components import build
 from daemon.config.config import Config
-from daemon.files.folder_access import FolderAccessError, NotPrivateError, WorldWritableError, exposed_reason
+from daemon.dispatch.dispatch import WorkerUnavailable
+from daemon.files.folder_access import FolderAccessError, NotPrivateError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
@@ -34,7 +35,7 @@ SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
 # Errors that end a run and stay until a person acts.
-FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
+FOR_A_PERSON = (LedgerError, FolderAccessError, NotPrivateError, contract.SetupError)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
@@ -105,7 +106,7 @@ class Service:
             try:
                 self.components.claim.reconcile()
             except FolderAccessError as error:  # the folder was replaced since; each tick checks it again
-                self.components.reporter.environment_failed(str(error))
+                self.components.troubles.environment_failed(str(error))
 
     def tick(self) -> None:
         """Makes one tick: list, register triggers, claim files, dispatch, archive, run the hook."""
@@ -125,6 +126,8 @@ class Service:
         if is_ours:
             components.archive.step()
         components.publish_hook.step()
+        if self.once and not self.pending and not self.ledger.awaiting_archive():
+            components.dispatch.stop_without_worker()
 
     def loop(self) -> int:
         """Ticks until it is stopped or, once, until nothing is left to do."""
@@ -152,7 +155,7 @@ class Service:
         self.log.info(
             "daemon.stopped",
             pid=os.getpid(),
-            reason="asked to" if self.wake_events.stopping.is_set() else str(error or "nothing left to do"),
+            reason=self.wake_events.stop_reason or str(error or "nothing left to do"),
         )
 
     # ---- between ticks
@@ -176,8 +179,8 @@ class Service:
         except (OSError, sqlite3.Error) as error:
             # a full disk or a folder without rights: nothing is lost, and it may be repaired meanwhile
             self.failures += 1
-            self.components.reporter.environment_failed(error_line(error))
-        self.components.reporter.end_tick()
+            self.components.troubles.environment_failed(error_line(error))
+        self.components.end_tick(self.clock.now())
         self._feed_watchdog()
         return self.once and (is_drained or self._has_given_up())
 
@@ -192,7 +195,7 @@ class Service:
         try:
             self._rest()
         except sqlite3.Error as error:  # without the ledger the time of the next tick is unknown
-            self.components.reporter.environment_failed(error_line(error))
+            self.components.troubles.environment_failed(error_line(error))
             self.wake_events.wake.wait(OPEN_SECONDS)
 
     def _rest(self) -> None:
@@ -203,8 +206,10 @@ class Service:
                 self.wake_events.stopping.wait(0.02)  # several events at a time are one reason for a tick
                 return
             if (
-                self.ledger.data_version() != version or self.components.observer.is_stale()
-            ):  # `lakegate retry` wrote, or a volume was unmounted
+                self.ledger.data_version() != version
+                or self.components.observer.is_stale()
+                or not self.components.alerts.outcomes.empty()
+            ):  # `lakegate retry` wrote, a volume was unmounted, or an alert was sent
                 return
             self._feed_watchdog()
 
@@ -251,7 +256,7 @@ def run(
     try:
         if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise WorldWritableError(sentence)
+                raise NotPrivateError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))
@@ -270,7 +275,7 @@ def run(
                 wake_events=wake_events,
             ) as service:
                 return service.loop()
-    except (AlreadyRunningError, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
+    except (AlreadyRunningError, WorkerUnavailable, *FOR_A_PERSON, OSError, sqlite3.Error) as refusal:
         log.error("daemon.start_failed", reason=str(refusal))  # noqa: TRY400  the sentence is complete
         if quiet or on_event:
             with suppress(OSError):  # the terminal was closed

@@ -89,9 +89,11 @@ def run(
         except (ExternalCommit, DeclarationError) as error:
             # No retry helps: a person has to decide. The verdict goes on record; the source's tables do not change.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
-                return batch_record.verdict(batch(attempt), "failed", str(error))
+                failed = batch_record.verdict(batch(attempt), "failed", str(error))
+                return replace(failed, external_commits=getattr(error, "tables", ()))
     except ExternalCommit as error:  # in the tables of the record themselves
-        return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
+        failed = Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
+        return replace(failed, external_commits=error.tables)
     except Exception as error:  # noqa: BLE001 - the daemon needs an answer to every order
         reason, trace = one_line(error, secrets, LONGEST_REASON), traceback.format_exc()
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, retryable=True, reason=reason, error=trace)

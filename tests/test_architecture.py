@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "pipeline.lineage": "model",
     "pipeline.contract": "lineage sources model errors",
     "pipeline.reader": "contract sources model",
-    "pipeline.engine": "contract",
+    "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
     "pipeline.lake": "contract schema model errors",
     "pipeline.commit": "lake contract schema model errors",
@@ -47,19 +47,21 @@ MAY_IMPORT = {
     "daemon.config": "pipeline.contract",
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
-    "daemon.observe": "batch text pipeline.contract",
+    "daemon.ledger": "batch clock text",
+    "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
-    "daemon.ledger": "batch clock text",
+    "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "finish dispatch intake landing ledger files config observe openlineage batch clock text"
+    "daemon.components": "attention finish dispatch intake landing ledger files config observe openlineage batch clock"
+    " text pipeline.contract",
+    "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
-    "daemon.service": "components landing ledger files config observe batch clock wakeup text pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
-    " pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "attention service finish dispatch intake landing ledger files config batch clock wakeup text"
+    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.

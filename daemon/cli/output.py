@@ -1,10 +1,12 @@
 """Prints aligned tables for people and exact JSON for programs. Data goes to stdout, all else to stderr."""
 
+import datetime as dt
 import json
 import math
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -52,10 +54,12 @@ def print_json(value: Any) -> None:
         print(as_json(value))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = (), below: Sequence[str] = ()
+) -> None:
     """Prints rows under a header; the columns in `numbers` are aligned to the right.
 
-    A terminal gets lines of its width, a pipe gets whole lines.
+    `below` has a text for each row, which is printed under it. A terminal gets lines of its width, a pipe whole lines.
     """
     # No table library: to load the smallest takes a fifth of the half second in which a reading verb answers.
     grid = [[escape_unprintable(c) for c in columns], *([_cell(v) for v in row] for row in rows)]
@@ -63,11 +67,42 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: 
     line_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for number, texts in enumerate(grid):
         padded = [_pad(t, w, right=c in numbers) for t, w, c in zip(texts, widths, columns, strict=True)]
-        line = "  ".join(padded).rstrip()
-        if line_width:
-            line = _cut(line, line_width)
+        line = cut("  ".join(padded).rstrip(), line_width)
         state = next((t for t in texts if t in COLOURS), "") if number else ""
         print(line.replace(state, coloured(state, state), 1) if state else line)
+        if number and below:
+            print_indented(below[number - 1], line_width)
+
+
+def print_indented(text: str, line_width: int) -> None:
+    """Prints a text below its line: on a terminal at most two lines of its width, else the whole text in one line."""
+    if line_width:
+        space = "    "
+        wrapped = textwrap.wrap(
+            escape_unprintable(text),
+            line_width,
+            initial_indent=space,
+            subsequent_indent=space,
+            max_lines=2,
+            placeholder=" …",
+        )
+        print("".join(f"{line}\n" for line in wrapped), end="")
+    elif text:
+        print(f"    {escape_unprintable(text)}")
+
+
+def align_decimals(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Returns the rows with as many decimal places in each column as its values need: 1117.200000 becomes 1117.2."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        places = max((_places(v) for v in column if isinstance(v, Decimal)), default=0)
+        columns.append([f"{v:.{places}f}" if isinstance(v, Decimal) else v for v in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _places(value: Decimal) -> int:
+    _, _, decimals = format(value, "f").partition(".")
+    return len(decimals.rstrip("0"))
 
 
 def escape_unprintable(text: str) -> str:
@@ -87,8 +122,9 @@ def _pad(text: str, width: int, *, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _cut(line: str, width: int) -> str:
-    if _width(line) <= width:
+def cut(line: str, width: int) -> str:
+    """Returns a line of at most `width` terminal columns, or the whole line where `width` is 0."""
+    if not width or _width(line) <= width:
         return line
     while _width(line) >= width:
         line = line[:-1]
@@ -140,11 +176,61 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def plural(count: int, noun: str) -> str:
-    """Returns `1 file`, `2 files`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, many: str = "") -> str:
+    """Returns `1 file`, `2 files`; `many` is the plural where it does not only end in s."""
+    return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"
+
+
+def format_age(text: str, now: dt.datetime) -> str:
+    """Returns the time since an RFC 3339 time, as `12 min ago`."""
+    return f"{format_duration((now - dt.datetime.fromisoformat(text)).total_seconds())} ago"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration in its largest unit, below two minutes also in seconds: `34 s`, `1 min 12 s`, `3 h`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 120:
+        return f"1 min {whole - 60} s" if whole > 60 else "1 min"
+    for unit, length in (("day", 86400), ("h", 3600), ("min", 60)):
+        if whole >= 2 * length or (unit == "h" and whole >= length):
+            count = whole // length
+            return f"{count} {unit}s" if unit == "day" else f"{count} {unit}"
+    return f"{whole // 60} min"
+
+
+def format_local_time(text: str, now: dt.datetime) -> str:
+    """Returns an RFC 3339 time for a person: on a terminal the local time, in a pipe UTC; the date if it differs."""
+    moment = dt.datetime.fromisoformat(text)
+    moment = moment.astimezone() if is_terminal() else moment.astimezone(dt.UTC)
+    day = "" if moment.date() == now.astimezone(moment.tzinfo).date() else f"{moment:%Y-%m-%d} "
+    return f"{day}{moment:%H:%M:%S} {moment:%Z}"
+
+
+def format_times(texts: Sequence[str]) -> list[str]:
+    """Returns RFC 3339 times that follow one another, the date only where it changes, the zone at the last one."""
+    zone = None if is_terminal() else dt.UTC  # None is the zone of this machine
+    times = [dt.datetime.fromisoformat(text).astimezone(zone) for text in texts]
+    days = [None, *(time.date() for time in times)]
+    dated = [
+        f"{t:%Y-%m-%d %H:%M:%S}" if t.date() != day else f"{t:%H:%M:%S}" for t, day in zip(times, days, strict=False)
+    ]
+    return [f"{text} {times[-1]:%Z}" if n == len(dated) else text for n, text in enumerate(dated, start=1)]
+
+
+def is_terminal() -> bool:
+    """Returns whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def line_width() -> int:
+    """Returns the width of the terminal; for a pipe so much that no line is broken."""
+    return shutil.get_terminal_size().columns if is_terminal() else 1_000_000
 
 
 def format_time(text: str | None) -> str:
-    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None."""
+    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None. A terminal gets local time."""
+    if text and is_terminal():
+        return f"{dt.datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     return text[:19].replace("T", " ") + "Z" if text else ""

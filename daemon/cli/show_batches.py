@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from daemon.batch import Batch, State
-from daemon.cli import output
+from daemon.cli import open_batch, output
 from daemon.config.config import Config
+from daemon.finish.archive_documents import next_step_of_rejected
 from daemon.ledger.ledger import Ledger
 from daemon.text import escape, join_names
 
@@ -50,35 +51,55 @@ def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
 
 
 def print_list(batches: Sequence[Batch], most: int) -> None:
-    """Prints a table of the first batches, at most `most`."""
+    """Prints the first batches, at most `most`: a line for each, and the reason of its state below it."""
     shown = batches[:most]
-    columns = ("BATCH", "SOURCE", "DATE", "STATE", "FILES", "RECEIVED", "TRIGGER", "REASON")
+    columns = ("BATCH", "SOURCE", "DATE", "STATE", "ROWS", "REJ", "SCORE", "RECEIVED UTC")
     rows = [
         (
-            batch.batch_id,
+            short_id(batch),
             batch.source,
             batch.batch_date,
             batch.state,
-            len(batch.data_files),
-            output.format_time(batch.received_at),
-            batch.trigger,
-            batch.explanation,
+            _result(batch).get("rows_read"),
+            _result(batch).get("rows_rejected"),
+            _score(_result(batch)),
+            batch.received_at[:16].replace("T", " "),
         )
         for batch in shown
     ]
-    output.print_table(columns, rows, numbers=("FILES",))
+    output.print_table(columns, rows, numbers=("ROWS", "REJ", "SCORE"), below=[_reason(b) for b in shown])
     if len(shown) < len(batches):
         hidden = len(batches) - len(shown)
         output.print_message(f"{hidden} older ones: lakegate batches --limit {len(batches)}")
 
 
+def short_id(batch: Batch) -> str:
+    """Returns the last part of the id, which is enough to name the batch in a command."""
+    return batch.batch_id.rpartition("-")[2]
+
+
+def _reason(batch: Batch) -> str:
+    is_named = batch.source or batch.trigger in batch.reason
+    return batch.reason if is_named or not batch.reason else f"{batch.trigger}: {batch.reason}"
+
+
+def _result(batch: Batch) -> Mapping[str, Any]:
+    """Returns the counts of a batch; none where no row of it was counted, since 0 would be a count."""
+    result = batch.result or {}
+    return result if batch.published_at or result.get("rows_read") else {}
+
+
+def _score(result: Mapping[str, Any]) -> str:
+    return f"{result['score']:.2f}" if result.get("score") is not None else ""
+
+
 def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
     """Returns at most twelve lines: state, cause, effect, files and next step of a batch, broken rules, history."""
-    lines = [*_outcome(batch, ledger, config), *_corrections(batch)]
-    history = ("history", _history(batch, ledger))
-    rules = _broken_rules(batch, LONGEST_STORY - len(lines) - 2)  # two: the headline and the history
-    lines += [*rules, history]
-    return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines if text)]
+    lines = [line for line in (*_outcome(batch, ledger, config), *_corrections(batch)) if line[1]]
+    end = [line for line in (("history", _history(batch, ledger)), ("look", _look(batch))) if line[1]]
+    rules = _broken_rules(batch, LONGEST_STORY - len(lines) - len(end) - 1)  # one: the headline
+    lines += [*rules, *end]
+    return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines)]
 
 
 def _headline(batch: Batch, config: Config) -> str:
@@ -93,7 +114,9 @@ def _headline(batch: Batch, config: Config) -> str:
 
 def _history(batch: Batch, ledger: Ledger) -> str:
     changes = ledger.history(batch.batch_id)[-MOST_CHANGES:]
-    return " · ".join(f"{c['event'].removeprefix('batch.')} {c['changed_at'][11:19]}" for c in changes)
+    times = output.format_times([c["changed_at"] for c in changes])
+    names = (c["event"].removeprefix("batch.") for c in changes)
+    return " · ".join(f"{name} {time}" for name, time in zip(names, times, strict=True))
 
 
 def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
@@ -107,10 +130,9 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
         yield "effect", f"no table changed; {_state_of_gold(batch, ledger)}"
     elif batch.published_at and "rows_read" in result:
         yield "rows", _counts(result)
-    elif batch.waiting_for:
-        yield "missing", join_names(batch.waiting_for)
+    yield from open_batch.lines(batch, ledger, config)
     yield "files", _files(batch, config)
-    yield "next", next_step(batch)
+    yield "next", open_batch.next_step(batch, config) or next_step(batch)
 
 
 def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
@@ -126,8 +148,13 @@ def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
 
 def _counts(result: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{result.get(f'rows_{name}', 0):,} {name}" for name in ("read", "accepted", "rejected"))
-    score = f" · score {result['score']:.2f}" if result.get("score") is not None else ""
-    return f"{counts}{score} · {result.get('validation_status') or 'PASS'}"
+    return f"{counts} · score {_score(result)}" if _score(result) else counts
+
+
+def _look(batch: Batch) -> str:
+    """Returns the command that shows the rejected rows of a published batch; "" where it has none."""
+    rejected = _result(batch).get("rows_rejected", 0) if batch.published_at else 0
+    return f"lakegate quarantine {short_id(batch)} ({output.plural(rejected, 'row')})" if rejected else ""
 
 
 def _files(batch: Batch, config: Config) -> str:
@@ -135,7 +162,8 @@ def _files(batch: Batch, config: Config) -> str:
     text = "no data files"
     if files:
         bytes_ = sum(f.bytes for f in files)
-        text = f"{output.plural(len(files), 'file')}, {output.size(bytes_)}: {join_names(f.name for f in files)}"
+        size = f", {output.size(bytes_)}" if bytes_ else ""  # of files that were not claimed the size is unknown
+        text = f"{output.plural(len(files), 'file')}{size}: {join_names(f.name for f in files)}"
     folder = _folder(batch, config)
     return f"{text} · {folder}" if folder else text
 
@@ -160,14 +188,9 @@ def _relative(path: Path, config: Config) -> str:
 
 def next_step(batch: Batch) -> str:
     """Returns what a person can do about the batch, or when the daemon goes on; "" when there is no next step."""
-    count = len(batch.data_files)
     match batch.state:
-        case State.REJECTED if batch.waiting_for:
-            received = "the files that did come are still in the landing folder"
-            return f"{received}: deliver the missing ones, and a new trigger"
         case State.REJECTED:
-            files = "the file" if count == 1 else f"the {count} files" if count else "the files"
-            return f"correct what the cause names, deliver {files} and a new trigger"
+            return next_step_of_rejected(batch)
         case State.FAILED:
             retry = f"`lakegate retry {batch.batch_id}` tries again"
             abandon = f"`lakegate abandon {batch.batch_id}` moves its files to the rejected ones"
@@ -205,11 +228,21 @@ def _broken_rules(batch: Batch, most: int) -> list[Line]:
         if rule.get("advice"):
             example = f": {escape(rule['examples'][0])}" if rule["examples"] else ""
             lines += [("action", _count_line(rule) + example), ("", rule["advice"])]
-    others = [_count_line(rule) for rule in by_weight if not rule.get("advice")]
+    decided = [rule for rule in by_weight if not rule.get("advice")]
+    high = [r for r in decided if r["severity"] == "HIGH" and r["action"] == "WARN"] if batch.published_at else []
+    others = [_published_although(high), *(_count_line(rule) for rule in decided if rule not in high)]
+    others = [text for text in others if text]
     limit = max(1, min(most - len(lines), MOST_RULES))
     if len(others) > limit:
         others = [*others[: limit - 1], f"{others[limit - 1]}, and {output.plural(len(others) - limit, 'more rule')}"]
-    return [*lines, *(("rows", text) for text in others)]
+    return [*lines, *(("rules", text) for text in others)]
+
+
+def _published_although(high: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one sentence about HIGH rules that accepted rows break: their batch is published, and its status FAIL."""
+    counts = [f"{r['rule']} ({r['broken']:,} of {r['checked']:,})" for r in high]
+    count = output.plural(len(high), "HIGH rule")
+    return f"published, with {count} broken by accepted rows: {join_names(counts)}" if high else ""
 
 
 def _count_line(rule: Mapping[str, Any]) -> str:

@@ -6,16 +6,26 @@ from collections import deque
 from daemon.batch import Batch, State
 from daemon.clock import Clock, from_text
 from daemon.config.config import Config
+from daemon.dispatch.activity_recorder import ActivityRecorder
 from daemon.dispatch.process import WorkerExited
 from daemon.dispatch.result_recorder import ResultRecorder
-from daemon.dispatch.worker import WorkerSupervisor
+from daemon.dispatch.worker import SUBJECT, WorkerSupervisor
 from daemon.files.lock import AlreadyRunningError
 from daemon.intake.claim import Claim
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.live_state import TroubleKind
 from daemon.observe.log import Log
+from daemon.observe.troubles import Troubles
 from daemon.retry import is_final
 from daemon.text import format_seconds, join_names
-from pipeline.contract import OrderFile, Progress, Result, WorkOrder
+from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
+
+# States that a run without a worker can still end.
+WITHOUT_WORKER = {State.WAITING, State.PUBLISHED, State.DUPLICATE}
+
+
+class WorkerUnavailable(Exception):
+    """The worker cannot start. The message says why, and how many batches wait for it."""
 
 
 class Dispatch:
@@ -30,6 +40,7 @@ class Dispatch:
         log: Log,
         clock: Clock,
         worker: WorkerSupervisor,
+        troubles: Troubles,
     ) -> None:
         self._settings = config.dispatch
         self._retry = config.retry
@@ -38,13 +49,14 @@ class Dispatch:
         self._log = log
         self._clock = clock
         self._worker = worker
+        self._troubles = troubles
+        self._activity = ActivityRecorder(ledger, clock)
         self._recorder = ResultRecorder(
             ledger=ledger, clock=clock, retry=config.retry, poison_after=config.dispatch.poison_after
         )
         self._running = ""  # batch id
         self._messages: deque[Progress | Result | WorkerExited] = deque()  # received, and not yet in the ledger
         self._why_orphaned = "the daemon ended"
-        self._open_stages: list[str] = []  # of the running batch; stages overlap
         self._is_recycling = False
         self._missing: dict[str, list[str]] = {}  # by batch id: claimed files that were missing at the last look
 
@@ -68,8 +80,12 @@ class Dispatch:
             self._worker.start_when_due()
         for batch_id, published_id in self._ledger.ready_duplicates():
             self._recorder.record_duplicate(batch_id, published_id)
-        if self._worker.is_ready and not self._running and (batch := self._next()):
-            self._send(batch)
+        if self._worker.is_ready and not self._running:
+            if batch := self._next():
+                self._send(batch)
+            elif not self._ledger.next_ready():  # the batch over which it died is decided
+                self._troubles.end(TroubleKind.WORKER_DIED, SUBJECT)
+        self._activity.flush()
 
     def recycle_worker(self) -> None:
         """Replaces the worker as soon as it has no batch, so that it and its engine open their log files again."""
@@ -81,13 +97,19 @@ class Dispatch:
         return max(0.0, min(self._worker.next_due_in(is_busy=self.is_busy), *waits, 60.0))
 
     def fail_unrunnable(self) -> None:
-        """Fails, in a run that must end, the batches that cannot start; `retry` brings them back."""
+        """Fails, in a run that must end, the batches without their files; `retry` brings them back."""
         for batch in self._ledger.next_ready():
-            missing = join_names(self._claim.missing_files(batch))
-            advice = f"not in {self._claim.path}; bring the folder back, then retry"
-            reason = f"{missing}: {advice}" if missing else self._worker.start_error
-            if reason:
+            if missing := join_names(self._claim.missing_files(batch)):
+                reason = f"{missing}: not in {self._claim.path}; bring the folder back, then retry"
                 self._ledger.move(batch.batch_id, State.FAILED, "batch.failed", reason)
+
+    def stop_without_worker(self) -> None:
+        """Raises WorkerUnavailable, in a run that must end, when only a worker is missing, which cannot start."""
+        if self._worker.start_error and self._ledger.counts().keys().isdisjoint(WITHOUT_WORKER):
+            ready = len(self._ledger.batches(State.READY))
+            batches = "1 batch waits" if ready == 1 else f"{ready} batches wait"
+            advice = f"{batches} as READY, with all attempts: run it again when the cause is removed"
+            raise WorkerUnavailable(f"{self._worker.start_error}; {advice}")
 
     def stop_at_busy_lake(self) -> None:
         """Raises AlreadyRunningError, in a run that must end, when another process writes to the lake for too long."""
@@ -107,6 +129,7 @@ class Dispatch:
         if self._running:
             self._recorder.requeue(self._ledger.batch(self._running), "the daemon was stopped")
             self._running = ""
+        self._activity.end()
 
     def _finish_write(self, wake: threading.Event, patience: float) -> None:
         until = self._clock.monotonic() + patience
@@ -148,7 +171,7 @@ class Dispatch:
             batch.batch_id, State.RUNNING, "batch.started", attempts=batch.attempts + 1, next_attempt_at=None
         )
         self._running = batch.batch_id
-        self._open_stages = []
+        self._activity.start(batch)
         if not self._worker.send(self._order(batch)):
             self._messages.append(self._worker.replace("it took no work"))
             self._handle_messages()
@@ -198,13 +221,15 @@ class Dispatch:
             self._messages.popleft()
 
     def _handle_progress(self, message: Progress) -> None:
-        if message.event == "stage.started":
-            self._open_stages.append(message.stage)
-        elif message.event == "stage.finished" and message.stage in self._open_stages:
-            self._open_stages.remove(message.stage)
+        self._activity.note(message)
         source = self._ledger.batch(message.batch_id).source if self._ledger.has(message.batch_id) else ""
         about = {"batch_id": message.batch_id, "source": source, "stage": message.stage}
-        self._log.write(message.event, **{**message.values, **about})
+        self._log.write(message.event, **{**message.values, **{k: v for k, v in about.items() if v}})
+        if message.event == "serve.failed":
+            reason = str(message.values.get("reason", ""))
+            self._troubles.open(TroubleKind.SERVE, source, reason, source=source, batch_id=message.batch_id)
+        elif message.event == "serve.finished":
+            self._troubles.end(TroubleKind.SERVE, source)
 
     def _handle_result(self, result: Result) -> None:
         if result.batch_id != self._running:
@@ -215,17 +240,29 @@ class Dispatch:
         if batch.state == State.RUNNING:  # or the ledger has the result, from a write that only seemed to fail
             self._recorder.record(batch, result)
         self._running = ""
+        self._activity.end()
+        self._note_troubles(batch, result)
         if result.error:
             about = {"batch_id": batch.batch_id, "source": batch.source, "attempt": batch.attempts}
             self._log.error("attempt.error", **about, reason=result.reason, trace=result.error)
         if result.retiring:
             self._worker.recycle()
 
+    def _note_troubles(self, batch: Batch, result: Result) -> None:
+        self._troubles.end(TroubleKind.WORKER_DIED, SUBJECT)
+        for table in result.external_commits:
+            about = {"source": batch.source, "batch_id": batch.batch_id}
+            self._troubles.open(TroubleKind.EXTERNAL_COMMIT, table, result.reason, **about)
+        if result.outcome == Outcome.PUBLISHED:  # it found every table of the source at its published version
+            self._troubles.end_all(TroubleKind.EXTERNAL_COMMIT, batch.source)
+
     def _handle_exit(self, exited: WorkerExited) -> None:
         if not self._running:
             return
         batch = self._ledger.batch(self._running)
         if batch.state == State.RUNNING:  # or the ledger has the crash, from a write that only seemed to fail
-            stage = f" in stage {', '.join(self._open_stages)}" if self._open_stages else ""
+            stages = ", ".join(self._activity.open_stages)
+            stage = f" in stage {stages}" if stages else ""
             self._recorder.record_crash(batch, f"the worker died{stage}: {exited.reason}")
         self._running = ""
+        self._activity.end()

@@ -2,15 +2,19 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.dispatch.process import CONNECTION_CLOSED, WorkerExited, WorkerProcess
+from daemon.ledger.live_state import TroubleKind
 from daemon.observe.log import Log
+from daemon.observe.troubles import Troubles
 from daemon.retry import wait_seconds
 from daemon.text import format_seconds
 from pipeline.contract import Progress, Ready, Refused, Result, Waiting, WorkOrder
+
+SUBJECT = "worker"  # of its troubles
 
 
 class WorkerSupervisor:
@@ -27,14 +31,14 @@ class WorkerSupervisor:
         clock: Clock,
         wake: threading.Event,
         command: Sequence[str],
-        alert: Callable[[str, str], None],
+        troubles: Troubles,
     ) -> None:
         self._config = config
         self._log = log
         self._clock = clock
         self._wake = wake
         self._command = command
-        self._alert = alert
+        self._troubles = troubles
         self._output = config.log.path.with_name("worker.log")
         self._process: WorkerProcess | None = None
         self._failed_starts = 0
@@ -125,7 +129,7 @@ class WorkerSupervisor:
         if not self._refusal:
             self._log.error("worker.died", pid=process.pid, reason=reason)
         if was_ready:
-            self._alert("Lakegate: the worker died", f"{reason}; it is started again")
+            self._troubles.open(TroubleKind.WORKER_DIED, SUBJECT, reason)
         else:
             self._start_failed(self._refusal or f"the worker cannot be started: {reason}; see {self._output}")
         return WorkerExited(reason=reason)
@@ -154,6 +158,7 @@ class WorkerSupervisor:
     def _note_ready(self, message: Ready) -> None:
         self.is_ready = True
         self._failed_starts = 0
+        self._troubles.end(TroubleKind.WORKER, SUBJECT)
         undone = list(message.undone)
         about = {"pid": message.pid, "engine": message.engine, "seconds": message.seconds}
         self._log.info("worker.ready", **about, undone=undone)
@@ -174,8 +179,7 @@ class WorkerSupervisor:
     def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
         self._refusal = reason
-        if self._failed_starts == self._config.retry.attempts:
-            self._alert("Lakegate: the worker cannot be started", reason)
+        self._troubles.open(TroubleKind.WORKER, SUBJECT, reason)
         seconds = wait_seconds(self._failed_starts, self._config.retry)
         self._start_after = self._clock.monotonic() + seconds
         self._log.error(

@@ -13,6 +13,7 @@ from daemon.clock import Clock
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
+from daemon.ledger.live_state import Activity, Trouble, to_activity_columns, to_trouble
 from daemon.text import one_line
 
 
@@ -121,7 +122,67 @@ class Ledger(LedgerReader):
         Raises NoSuchBatchError, or ValueError where the batch has not failed.
         """
         batch = self._require_failed(batch_id, "abandoned")
-        return self.move(batch.batch_id, State.REJECTED, "batch.rejected", f"abandoned after: {batch.reason}")
+        reason = f"abandoned after: {batch.reason}"
+        now = self._clock.text()  # the person who abandons a batch needs no reminder of it
+        return self.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, dismissed_at=now)
+
+    def dismiss(self, batch_id: str) -> Batch:
+        """Takes a rejected batch from the list of batches that need a person. Its state stays the same.
+
+        Raises NoSuchBatchError, or ValueError where the batch is not rejected.
+        """
+        batch = self.batch(batch_id)
+        if batch.state != State.REJECTED:
+            raise ValueError(f"batch {batch.batch_id} is {batch.state}; only a REJECTED batch can be dismissed")
+        with self._transaction():
+            self._update(batch.batch_id, {"dismissed_at": self._clock.text()})
+            self._add_history(batch.batch_id, "batch.dismissed", State.REJECTED, "")
+        batch = self.batch(batch.batch_id)
+        self._notify("batch.dismissed", batch)
+        return batch
+
+    # ---- live state
+
+    def open_trouble(
+        self, kind: str, subject: str, reason: str, *, cure: str = "", source: str = "", batch_id: str = ""
+    ) -> Trouble:
+        """Records a trouble. Where it is open already, this is one more try with the newest reason and cure."""
+        now = self._clock.text()
+        values = {"reason": one_line(reason), "cure": cure, "source": source, "batch_id": batch_id, "last_at": now}
+        with self._transaction():
+            known = self._open_troubles(kind, subject)
+            if known:
+                changed = f"{_assignments(values)}, tries = tries + 1"
+                self._db.execute(f"UPDATE trouble SET {changed} WHERE number = ?", (*values.values(), known[0].number))
+            else:
+                self._insert("trouble", {"kind": kind, "subject": subject, "since": now, **values})
+            [trouble] = self._open_troubles(kind, subject)
+        return trouble
+
+    def end_trouble(self, kind: str, subject: str) -> Trouble | None:
+        """Records that a trouble is over. Returns it; None where no such trouble is open."""
+        if not self._open_troubles(kind, subject):
+            return None
+        with self._transaction():
+            now = self._clock.text()
+            changed = "UPDATE trouble SET ended_at = ? WHERE kind = ? AND subject = ? AND ended_at IS NULL RETURNING *"
+            return next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
+
+    def note_alert(self, trouble: Trouble, message_id: str) -> None:
+        """Records the message id of the alert about the start of a trouble."""
+        with self._transaction():
+            self._db.execute("UPDATE trouble SET message_id = ? WHERE number = ?", (message_id, trouble.number))
+
+    def set_activity(self, activity: Activity | None) -> None:
+        """Records the work on the running batch; None where no batch runs. A power cut may lose this record."""
+        self._db.execute("PRAGMA synchronous = NORMAL")  # no wait for the disk, some times a second
+        try:
+            with self._transaction():
+                self._db.execute("DELETE FROM activity")
+                if activity:
+                    self._insert("activity", to_activity_columns(activity))
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     # ---- details
 
@@ -146,6 +207,10 @@ class Ledger(LedgerReader):
     def _notify(self, event: str, batch: Batch) -> None:
         if self._on_change:
             self._on_change(event, batch)
+
+    def _open_troubles(self, kind: str, subject: str) -> list[Trouble]:
+        query = "SELECT * FROM trouble WHERE kind = ? AND subject = ? AND ended_at IS NULL"
+        return [to_trouble(r) for r in self._db.execute(query, (kind, subject))]
 
     def _require_failed(self, batch_id: str, verb: str) -> Batch:
         batch = self.batch(batch_id)

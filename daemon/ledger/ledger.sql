@@ -25,7 +25,8 @@ CREATE TABLE batch (
     hook_done       INTEGER NOT NULL DEFAULT 0,         -- the on_published command has ended
     received_at     TEXT NOT NULL,
     published_at    TEXT,
-    archived_at     TEXT
+    archived_at     TEXT,
+    dismissed_at    TEXT                                -- a person needs no reminder of this rejected batch any more
 ) STRICT;
 CREATE INDEX batch_state ON batch (state);
 CREATE INDEX batch_identity ON batch (identity);
@@ -62,3 +63,33 @@ CREATE TABLE history (
     reason     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX history_batch ON history (batch_id);
+CREATE INDEX history_time ON history (changed_at);
+
+-- Conditions that keep Lakegate from work. One row of a kind and subject is open; ended ones stay as history.
+CREATE TABLE trouble (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind       TEXT NOT NULL,
+    subject    TEXT NOT NULL,
+    source     TEXT NOT NULL DEFAULT '',
+    batch_id   TEXT NOT NULL DEFAULT '',
+    reason     TEXT NOT NULL,
+    cure       TEXT NOT NULL DEFAULT '',
+    since      TEXT NOT NULL,
+    last_at    TEXT NOT NULL,                           -- when it was met last
+    tries      INTEGER NOT NULL DEFAULT 1,              -- how often it was met
+    ended_at   TEXT,
+    message_id TEXT NOT NULL DEFAULT ''                 -- of the alert about its start
+) STRICT;
+CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
+
+-- The running batch, at most one row. It is written often and not durable: no decision depends on it.
+CREATE TABLE activity (
+    batch_id    TEXT PRIMARY KEY,
+    attempt     INTEGER NOT NULL,
+    since       TEXT NOT NULL,
+    last_at     TEXT NOT NULL,
+    stage       TEXT NOT NULL DEFAULT '',
+    stage_since TEXT NOT NULL DEFAULT '',
+    tasks       TEXT NOT NULL DEFAULT '[]',             -- tasks at work, each with its start (JSON)
+    rows        INTEGER NOT NULL DEFAULT 0
+) STRICT;

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon.batch import OPEN, Batch, BatchFile, State
+from daemon.clock import as_text
 from daemon.ledger.ledger_rows import to_batch, to_column, to_entry, to_file
 from daemon.ledger.ledger_schema import open_for_reading
+from daemon.ledger.live_state import Activity, Trouble, seconds_between, to_activity, to_trouble
 
 
 class NoSuchBatchError(Exception):
@@ -100,6 +102,90 @@ class LedgerReader:
     def awaiting_hook(self) -> list[Batch]:
         """Returns the published batches whose on_published command has not ended, oldest first."""
         return self._load_view("awaiting_hook")
+
+    def open_rejections(self) -> list[Batch]:
+        """Returns the rejected batches that still need a person, oldest first: neither dismissed nor resolved.
+
+        A rejection is resolved when later batches of its source and date have published all feeds of its files.
+        """
+        return self._load_view("open_rejections")
+
+    def feeds_published_after(self, batch: Batch) -> dict[str, set[str]]:
+        """Returns, by feed, the ids of the later batches of this source and date that published files of the feed."""
+        query = """
+            SELECT DISTINCT file.feed AS feed, later.batch_id AS batch_id
+            FROM batch AS later
+            JOIN file ON file.batch_id = later.batch_id AND file.feed <> ''
+            WHERE later.source = ? AND later.batch_date = ? AND later.published_at IS NOT NULL
+                AND later.batch_seq > (SELECT batch_seq FROM batch WHERE batch_id = ?)
+        """
+        found: dict[str, set[str]] = {}
+        for row in self._db.execute(query, (batch.source, to_column(batch.batch_date), batch.batch_id)):
+            found.setdefault(row["feed"], set()).add(row["batch_id"])
+        return found
+
+    def troubles(self, *, ended: bool = False) -> list[Trouble]:
+        """Returns the open troubles, oldest first; with `ended` those that are over, newest first."""
+        where = "IS NOT NULL ORDER BY ended_at DESC, number DESC" if ended else "IS NULL ORDER BY number"
+        return [to_trouble(r) for r in self._db.execute(f"SELECT * FROM trouble WHERE ended_at {where}")]
+
+    def activity(self) -> Activity | None:
+        """Returns the work on the running batch; None where no batch is running."""
+        row = self._db.execute(
+            "SELECT activity.* FROM activity JOIN batch USING (batch_id) WHERE batch.state = 'RUNNING'"
+        ).fetchone()
+        return to_activity(row) if row else None
+
+    def gold_shows(self) -> list[dict[str, str]]:
+        """Returns, per published source, its newest batch date and its last publication; the freshest source first."""
+        query = """
+            SELECT source, max(batch_date) AS batch_date, max(published_at) AS published_at
+            FROM batch WHERE published_at IS NOT NULL GROUP BY source ORDER BY max(published_at) DESC
+        """
+        return [dict(r) for r in self._db.execute(query)]
+
+    def figures_since(self, moment: dt.datetime) -> dict[str, int]:
+        """Returns the number of batches that were published, rejected or failed since then, and the published rows."""
+        since = as_text(moment)
+        counts = dict.fromkeys(("published", "rejected", "failed", "rows_read", "rows_rejected"), 0)
+        query = """
+            SELECT event, count(DISTINCT batch_id) AS n FROM history
+            WHERE changed_at >= ? AND event IN ('batch.published', 'batch.rejected', 'batch.failed') GROUP BY event
+        """
+        counts |= {r["event"].removeprefix("batch."): r["n"] for r in self._db.execute(query, (since,))}
+        query = """
+            SELECT coalesce(sum(json_extract(result, '$.rows_read')), 0) AS rows_read,
+                coalesce(sum(json_extract(result, '$.rows_rejected')), 0) AS rows_rejected
+            FROM batch WHERE published_at >= ? AND result IS NOT NULL
+        """
+        return counts | dict(self._db.execute(query, (since,)).fetchone())
+
+    def fingerprints(self) -> dict[str, str]:
+        """Returns, per published source, the fingerprint of its newest batch; '' where the ledger does not have it."""
+        query = """
+            WITH newest AS (
+                SELECT source, batch_id, max(published_at) FROM batch WHERE published_at IS NOT NULL GROUP BY source
+            )
+            SELECT source, coalesce(json_extract(result, '$.fingerprint'), '') AS fingerprint
+            FROM newest JOIN batch USING (source, batch_id)
+        """
+        return {r["source"]: r["fingerprint"] for r in self._db.execute(query)}
+
+    def usual_seconds(self, source: str) -> float | None:
+        """Returns the median time from start to publication of the source's last batches; None without any."""
+        query = """
+            SELECT max(iif(event = 'batch.started', changed_at, '')) AS started,
+                max(iif(event = 'batch.published', changed_at, '')) AS published
+            FROM history
+            WHERE batch_id IN (
+                SELECT batch_id FROM batch WHERE source = ? AND published_at IS NOT NULL
+                ORDER BY published_at DESC LIMIT 20
+            )
+            GROUP BY batch_id
+        """
+        rows = self._db.execute(query, (source,)).fetchall()
+        times = sorted(seconds_between(r["started"], r["published"]) for r in rows if r["started"] and r["published"])
+        return times[len(times) // 2] if times else None
 
     def batch_that_took(self, name: str, *, other_than: str) -> str:
         """Returns the newest other batch that took a file of this name, or ''."""

@@ -20,6 +20,7 @@ _PLAIN_COLUMNS = (
     "received_at",
     "published_at",
     "archived_at",
+    "dismissed_at",
     "next_attempt_at",
     "identity",
     "duplicate_of",

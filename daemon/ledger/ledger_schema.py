@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-VERSION = 4
+VERSION = 5
 SCHEMA = Path(__file__).with_name("ledger.sql")
 VIEWS = Path(__file__).with_name("ledger_views.sql")
 
@@ -43,6 +43,37 @@ UPGRADES = {
         ALTER TABLE file DROP COLUMN old_state;
         ALTER TABLE file RENAME COLUMN opaque TO claim_name;
         CREATE INDEX file_moving ON file (kind) WHERE state = 'MOVING';
+    """,
+    4: """
+        CREATE INDEX history_time ON history (changed_at);
+        ALTER TABLE batch ADD COLUMN dismissed_at TEXT;
+        UPDATE batch SET dismissed_at = coalesce(archived_at, received_at)
+        WHERE state = 'REJECTED' AND reason LIKE 'abandoned after:%';
+        CREATE TABLE trouble (
+            number     INTEGER PRIMARY KEY AUTOINCREMENT,
+            kind       TEXT NOT NULL,
+            subject    TEXT NOT NULL,
+            source     TEXT NOT NULL DEFAULT '',
+            batch_id   TEXT NOT NULL DEFAULT '',
+            reason     TEXT NOT NULL,
+            cure       TEXT NOT NULL DEFAULT '',
+            since      TEXT NOT NULL,
+            last_at    TEXT NOT NULL,
+            tries      INTEGER NOT NULL DEFAULT 1,
+            ended_at   TEXT,
+            message_id TEXT NOT NULL DEFAULT ''
+        ) STRICT;
+        CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
+        CREATE TABLE activity (
+            batch_id    TEXT PRIMARY KEY,
+            attempt     INTEGER NOT NULL,
+            since       TEXT NOT NULL,
+            last_at     TEXT NOT NULL,
+            stage       TEXT NOT NULL DEFAULT '',
+            stage_since TEXT NOT NULL DEFAULT '',
+            tasks       TEXT NOT NULL DEFAULT '[]',
+            rows        INTEGER NOT NULL DEFAULT 0
+        ) STRICT;
     """,
 }
 

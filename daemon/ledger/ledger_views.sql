@@ -31,3 +31,25 @@ SELECT batch_id FROM batch INDEXED BY batch_awaiting_archive WHERE is_archived =
 DROP VIEW IF EXISTS awaiting_hook;
 CREATE VIEW awaiting_hook AS
 SELECT batch_id FROM batch INDEXED BY batch_awaiting_hook WHERE hook_done = 0 AND published_at IS NOT NULL;
+
+-- Rejected batches that still need a person: not dismissed, and some feed of their files was not published later for
+-- their source and date. A batch without source, date or feeds stays until it is dismissed.
+DROP VIEW IF EXISTS open_rejections;
+CREATE VIEW open_rejections AS
+SELECT batch_id
+FROM batch AS rejected
+WHERE state = 'REJECTED' AND dismissed_at IS NULL AND (
+    batch_date IS NULL
+    OR NOT EXISTS (SELECT 1 FROM file WHERE batch_id = rejected.batch_id AND feed <> '')
+    OR EXISTS (
+        SELECT 1
+        FROM file AS refused
+        WHERE refused.batch_id = rejected.batch_id AND refused.feed <> '' AND NOT EXISTS (
+            SELECT 1
+            FROM batch AS later
+            JOIN file AS published ON published.batch_id = later.batch_id AND published.feed = refused.feed
+            WHERE later.source = rejected.source AND later.batch_date = rejected.batch_date
+                AND later.batch_seq > rejected.batch_seq AND later.published_at IS NOT NULL
+        )
+    )
+);

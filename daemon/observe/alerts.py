@@ -21,6 +21,7 @@ class Alerts:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._services: Any = None
+        self.outcomes: SimpleQueue[str] = SimpleQueue()  # per alert why it was not delivered, or ''
 
     def send(self, title: str, body: str) -> None:
         """Sends an alert soon; the log has `alert.sent` or `alert.failed`."""
@@ -59,6 +60,7 @@ class Alerts:
                 self._log.error("alert.failed", title=title, reason=reason)
             else:
                 self._log.info("alert.sent", title=title)
+            self.outcomes.put(reason)
             with self._lock:
                 self._pending.remove(title)
 

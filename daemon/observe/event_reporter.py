@@ -1,44 +1,51 @@
-"""Reports to people: each change of a batch in the log, an alert for a decision, each failure once while it lasts."""
+"""Reports to people: each change of a batch and each trouble in the log, and an alert for those that need a person."""
 
 from typing import Any
 
-from daemon.batch import Batch, State
+from daemon.batch import Batch
+from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.text import escape
 
+TITLES = {
+    TroubleKind.WORKER: "the worker cannot start",
+    TroubleKind.WORKER_DIED: "the worker died",
+    TroubleKind.ENVIRONMENT: "a folder, disk or file prevents work",
+    TroubleKind.EXTERNAL_COMMIT: "a table has a commit of another program",
+    TroubleKind.ALERTS: "alerts cannot be sent",
+    TroubleKind.SERVE: "the published folder is not up to date",
+}
 COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
 
 
 class EventReporter:
-    """Knows the failures of this tick and of the last one, so that a lasting failure is logged once."""
+    """Writes to the log and sends alerts."""
 
     def __init__(self, log: Log, alerts: Alerts) -> None:
         self._log = log
         self._alerts = alerts
-        self._failures: set[str] = set()
-        self._failures_before: set[str] = set()
 
     def change(self, event: str, batch: Batch) -> None:
         """Reports that a batch has changed its state."""
         self._log.write(event, **self._values(event, batch))
-        if batch.state in (State.REJECTED, State.FAILED):
+        if event in ("batch.rejected", "batch.failed"):
             date = f" {batch.batch_date}" if batch.batch_date else ""
             title = f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}"
             self._alerts.send(title, f"{batch.reason}\n\nbatch {batch.batch_id}")
 
-    def environment_failed(self, reason: str) -> None:
-        """Reports a failure of the daemon's surroundings, such as a full disk, that may end without the daemon."""
-        if reason not in self._failures_before | self._failures:
-            self._log.error("environment.failed", reason=reason)
-        self._failures.add(reason)
-
-    def end_tick(self) -> None:
-        """Reports the failures of the last tick that this tick did not meet."""
-        for reason in self._failures_before - self._failures:
-            self._log.info("environment.recovered", reason=reason)
-        self._failures_before = self._failures
-        self._failures = set()
+    def trouble(self, event: str, trouble: Trouble) -> None:
+        """Reports that a trouble opened or ended. A failure of the environment has events of its own."""
+        is_over = event == "trouble.ended"
+        if trouble.kind == TroubleKind.ENVIRONMENT:
+            event = "environment.recovered" if is_over else "environment.failed"
+            self._log.write(event, reason=trouble.reason)
+        else:
+            fields = ("kind", "subject", "source", "batch_id", "reason", "cure", "since", "tries")
+            self._log.write(event, **{f: getattr(trouble, f) for f in fields if getattr(trouble, f) != ""})
+        if trouble.kind != TroubleKind.ALERTS:
+            title = f"Lakegate: {TITLES[TroubleKind(trouble.kind)]}"
+            self._alerts.send(f"{title}, over" if is_over else title, f"{trouble.reason}\n\n{trouble.cure}")
 
     @staticmethod
     def _values(event: str, batch: Batch) -> dict[str, Any]:
@@ -60,4 +67,6 @@ class EventReporter:
             values["next_attempt_at"] = batch.next_attempt_at
         if event in ("batch.published", "batch.rejected", "batch.failed") and batch.result:
             values |= {k: batch.result[k] for k in COUNTS if batch.result.get(k) not in (None, "")}
+            if "score" in values:
+                values["score"] = round(values["score"], 4)
         return values

@@ -27,6 +27,7 @@ def _event(level: str, meaning: str, fields: str = "") -> Event:
 _BATCH = "batch_id source trigger state batch_date reason attempt"
 _COUNTS = "rows_read rows_accepted rows_rejected score validation_status"
 _WORK = "batch_id source stage"
+_TROUBLE = "kind subject source batch_id reason cure since tries"
 
 EVENTS: Mapping[str, Event] = {
     "alert.failed": _event(ERROR, "An alert could not be delivered.", "title reason"),
@@ -49,6 +50,7 @@ EVENTS: Mapping[str, Event] = {
         INFO, "The commits of an attempt that did not publish were undone.", f"{_WORK} tables foreign"
     ),
     "batch.archived": _event(INFO, "The files of the batch are in the archive folder.", _BATCH),
+    "batch.dismissed": _event(INFO, "An operator wants no reminder of a rejected batch any more.", _BATCH),
     "batch.duplicate": _event(INFO, "The same content was published before; no table changes.", _BATCH),
     "batch.failed": _event(ERROR, "No attempt is left; an operator must decide.", f"{_BATCH} {_COUNTS}"),
     "batch.noted": _event(
@@ -85,12 +87,12 @@ EVENTS: Mapping[str, Event] = {
     "file.corrected": _event(
         INFO, "A file came again with other content and counts as a correction.", f"{_WORK} file revision of"
     ),
-    "file.read": _event(INFO, "A delivered file was read and typed.", f"{_WORK} feed rows"),
-    "journal.removed": _event(INFO, "An attempt is over; its undo information is no longer needed.", _WORK),
-    "journal.written": _event(INFO, "The undo information of an attempt is durable.", f"{_WORK} tables"),
+    "file.read": _event(DEBUG, "A delivered file was read and typed.", f"{_WORK} feed rows"),
+    "journal.removed": _event(DEBUG, "An attempt is over; its undo information is no longer needed.", _WORK),
+    "journal.written": _event(DEBUG, "The undo information of an attempt is durable.", f"{_WORK} tables"),
     "landing.exposed": _event(WARNING, "Every user of the machine may write to the landing zone.", "reason"),
     "log.reopened": _event(INFO, "The log was opened again after SIGHUP.", "path"),
-    "manifest.written": _event(INFO, "The batch has its row in ops.batches.", f"{_WORK} batch_seq"),
+    "manifest.written": _event(DEBUG, "The batch has its row in ops.batches.", f"{_WORK} batch_seq"),
     "observer.failed": _event(WARNING, "The landing zone cannot be watched by events.", "reason"),
     "observer.restarted": _event(
         WARNING, "The events of the landing zone had stopped and are watched again.", "reason is_polling folders"
@@ -110,16 +112,19 @@ EVENTS: Mapping[str, Event] = {
         "A stage of a batch ended.",
         f"{_WORK} rows_in accepted rejected extra_columns versions_changed rows_restated rows_changed seconds",
     ),
-    "stage.started": _event(DEBUG, "A stage of a batch began.", _WORK),
+    "stage.started": _event(INFO, "A stage of a batch began.", _WORK),
     "table.committed": _event(DEBUG, "A table has a new version, not published yet.", f"{_WORK} table version"),
-    "table.created": _event(INFO, "A table was created.", f"{_WORK} table"),
+    "table.created": _event(DEBUG, "A table was created.", f"{_WORK} table"),
     "table.restored": _event(INFO, "A table went back to its published version.", f"{_WORK} table version"),
     "task.finished": _event(
-        INFO, "A task of the plan ended; its seconds are its own.", f"{_WORK} task table status rows seconds"
+        DEBUG, "A task of the plan ended; its seconds are its own.", f"{_WORK} task table status rows seconds"
     ),
+    "task.started": _event(DEBUG, "A task of the plan began.", f"{_WORK} task table"),
     "trigger.blocked": _event(DEBUG, "A trigger file could not be moved yet.", "batch_id trigger error"),
     "trigger.left": _event(ERROR, "A trigger is ignored after an unforeseen error.", "trigger reason"),
     "trigger.seen": _event(INFO, "A trigger file is in the trigger folder.", "trigger"),
+    "trouble.ended": _event(INFO, "A trouble is over.", _TROUBLE),
+    "trouble.opened": _event(ERROR, "A trouble began; `lakegate check` lists those that last.", _TROUBLE),
     "value.rejected": _event(
         INFO,
         "A rule cannot be computed for a value; its rows are rejected.",

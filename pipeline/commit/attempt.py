@@ -141,7 +141,7 @@ class Attempt:
         tag = self._journal.tag if self._journal else None
         external = [c for c in self.lake.commits(table, after) if c.tag != tag]
         if external:
-            raise ExternalCommit(external_commit_message(table, external))
+            raise ExternalCommit(external_commit_message(table, external), [table])
 
     def _add_missing_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
         for name, schema in schemas.items():

@@ -16,9 +16,9 @@ from pipeline.lake.lock import lake_lock
 
 def refuse_external_commits(lake: Lake, published: Mapping[str, int | None]) -> None:
     """Raises ExternalCommit where a table is not at its published version (None: no batch has published it yet)."""
-    problems = [p for name, version in published.items() if (p := _problem(lake, name, version))]
+    problems = {name: p for name, version in published.items() if (p := _problem(lake, name, version))}
     if problems:
-        raise ExternalCommit("; ".join(problems) + "; then retry the batch")
+        raise ExternalCommit("; ".join(problems.values()) + "; then retry the batch", problems)
 
 
 def external_commit_message(table: str, commits: Sequence[Commit]) -> str:

@@ -103,6 +103,7 @@ def timed_stage(batch: BatchContext, stage: str) -> Iterator[dict[str, Any]]:
 def recorded_task(batch: BatchContext, task: str, stage: str) -> Iterator[dict[str, int]]:
     """Records a task, also one that fails, with the counts that it adds."""
     started_at, error, counts = dt.datetime.now(dt.UTC), None, dict[str, int]()
+    batch.report_event("task.started", stage, task=task)
     try:
         yield counts
     except Exception as raised:

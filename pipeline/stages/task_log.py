@@ -43,6 +43,7 @@ class _TaskLog:
     def started(self, task: Task) -> None:
         if task.stage:
             self._start_stage(task.stage)
+        self._batch.report_event("task.started", task.stage, task=task.name, table=task.table)
 
     def ended(self, run: TaskRun) -> None:
         self._runs[run.task.name] = run

@@ -198,6 +198,7 @@ def test_every_task_and_every_stage_is_on_record_with_its_own_start_and_end(site
 
     said = {p.values["task"]: p.values for p in site.progress if p.event == "task.finished"}
     assert said.keys() == log.keys() - of.keys()
+    assert {p.values["task"] for p in site.progress if p.event == "task.started"} == said.keys()
     assert (said["write till.gold.takings"]["table"], said["write till.gold.takings"]["rows"]) == (
         "till.gold.takings",
         3,

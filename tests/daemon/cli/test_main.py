@@ -103,7 +103,7 @@ def test_a_broken_configuration_ends_with_78_and_every_mistake(run: Command, sit
 def test_without_a_configuration_one_sentence_explains_how_to_get_one(tmp_path: Path) -> None:
     done = started("run", "--once", folder=tmp_path)
     assert (done.code, done.out, len(done.err.splitlines())) == (78, "", 1)
-    assert "copy the one that ships with lakegate" in done.err
+    assert "`lakegate init` writes one" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -189,9 +189,9 @@ def test_batches_can_be_narrowed(run: Command, site: Site) -> None:
 def test_a_table_in_a_pipe_is_whole_and_plain(run: Command, site: Site) -> None:
     reason = "word " * 70
     site.batch(State.REJECTED, reason=reason)
-    line = run("batches").out.splitlines()[1]
-    assert reason.strip() in line
-    assert "\x1b" not in line
+    out = run("batches").out
+    assert out.splitlines()[2] == f"    {reason.strip()}"
+    assert "\x1b" not in out
 
 
 @pytest.mark.parametrize("name", ["last", "20260305T080000-4f1c00", "20260305T08", "4f1"])
@@ -357,14 +357,23 @@ def test_only_an_existing_table_can_be_adopted_or_restored(run: Command, lake: P
 
 
 def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) -> None:
-    assert json.loads(run("status", "--json").out) == {
+    empty = json.loads(run("status", "--json").out)
+    assert dt.datetime.fromisoformat(empty.pop("now")).tzinfo == dt.UTC
+    assert empty == {
+        "needs": [],
+        "running": None,
+        "troubles": [],
+        "gold_shows": [],
+        "last_24_hours": {"published": 0, "rejected": 0, "failed": 0, "rows_read": 0, "rows_rejected": 0},
         "daemon": {"running": False, "pid": None, "since": None},
         "worker": {"running": False, "pid": None},
+        "engine": "spark",
         "lake": {"held_by": None, "unreadable": None},
         "batches": {},
         "last_published": None,
         "waiting_for": [],
         "unclaimed": [],
+        "no_feed": [],
         "set_aside": [],
         "outdated": [],
     }
@@ -374,6 +383,10 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert now["batches"] == {"ARCHIVED": 1, "WAITING": 1}
     assert now["last_published"]["batch_date"] == DAY.isoformat()
     assert now["waiting_for"][0]["files"] == ["orders_2026_03_04.csv"]
+    assert [(n["kind"], n["batch_id"]) for n in now["needs"]] == [("WAITING", "20260305T090000-abc000")]
+    assert now["gold_shows"] == [
+        {"source": "retail", "batch_date": DAY.isoformat(), "published_at": "2026-03-05T08:00:09.000Z"}
+    ]
 
 
 @pytest.mark.parametrize("kind", ["no commit", "no file", "newer", "no version"])
@@ -396,8 +409,8 @@ def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
             (site.root / "lake" / "_version").write_text("99" if kind == "newer" else "what")
     done = run("status")
     [line] = [line for line in done.out.splitlines() if line.startswith("lake")]
-    assert (done.code, line.startswith("lake      cannot be read: ")) == (0, True)
-    assert "batches   1 ARCHIVED" in done.out
+    assert (done.code, line.startswith("lake       cannot be read: ")) == (0, True)
+    assert "gold shows retail 2026-03-04 (" in done.out
     now = json.loads(run("status", "--json").out)
     assert (now["outdated"], line.endswith(now["lake"]["unreadable"])) == ([], True)
 
@@ -504,7 +517,7 @@ def test_status_names_the_reason_for_each_file_that_no_trigger_can_take(run: Com
     assert aside["ORDERS_2026_03_04.CSV"].startswith(sentence)
     assert aside["orders_\\udcff.csv"] == "is not valid Unicode; rename the file"
     assert len(aside) == 2
-    assert "set aside ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
+    assert "set aside  ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
 
 
 def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site: Site, lake: PublishedLake) -> None:
@@ -539,7 +552,7 @@ def test_the_story_of_a_failure_has_at_most_twelve_lines(run: Command, site: Sit
     assert by_label["effect"].endswith("no table changed; gold shows 2026-03-03")
     assert "rejected/20260305T080000-4f1c00/" in by_label["files"]
     assert by_label["next"].endswith("correct what the cause names, deliver the 2 files and a new trigger")
-    assert "7 of 100 break orders.rule_7 (HIGH REJECT)" in by_label["rows"]
+    assert "7 of 100 break orders.rule_7 (HIGH REJECT)" in by_label["rules"]
     assert "and 2 more rules" in "".join(lines)
 
 
@@ -547,7 +560,7 @@ def test_the_story_of_a_published_batch_has_its_counts(run: Command, site: Site)
     result = answer("x", rows_read=10, rows_accepted=9, rows_rejected=1, score=97.5, validation_status="PASS")
     site.batch(State.ARCHIVED, result=result)
     out = run("batches", "last").out
-    assert "10 read, 9 accepted, 1 rejected · score 97.50 · PASS" in out
+    assert "  rows    10 read, 9 accepted, 1 rejected · score 97.50\n" in out
     assert "archive/retail/2026-03-04/20260305T080000-4f1c00/" in out
 
 

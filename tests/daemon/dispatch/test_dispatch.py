@@ -161,23 +161,42 @@ def test_a_worker_that_babbles_is_replaced(zone: Zone) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "content", "starts", "says"),
-    [("refuse", "", 1, "no Java here"), ("refuse", "retryable", 3, "no Java here"), ("crash", "", 3, "exit code 3")],
+    ("file", "starts", "says"),
+    [
+        (("refuse", ""), 1, "no Java here"),
+        (("refuse", "retryable"), 3, "no Java here"),
+        (("crash", ""), 3, "exit code 3"),
+    ],
 )
-def test_without_a_worker_a_run_ends_and_its_batches_can_be_retried(
-    zone: Zone, kind: str, content: str, starts: int, says: str
+def test_without_a_worker_a_run_ends_with_one_sentence_and_its_batches_wait(
+    zone: Zone, capfd: pytest.CaptureFixture[str], file: tuple[str, str], starts: int, says: str
 ) -> None:
     zone.lake.mkdir()
-    (zone.lake / kind).write_text(content)
+    (zone.lake / file[0]).write_text(file[1])
     zone.deliver("1")
     assert zone.once() == 1
+    [sentence] = capfd.readouterr().err.splitlines()
+    assert says in sentence
+    assert sentence.endswith("; 1 batch waits as READY, with all attempts: run it again when the cause is removed")
     [batch] = zone.batches()
-    assert (batch.state, says in batch.reason, len(zone.log("worker.started"))) == (State.FAILED, True, starts)
-    (zone.lake / kind).unlink()
-    ledger = Ledger.open(zone.config.ledger_path)
-    ledger.retry("last")
-    ledger.close()
+    assert (batch.state, batch.attempts, len(zone.log("worker.started"))) == (State.READY, 0, starts)
+    ledger = Ledger.reading(zone.config.ledger_path)
+    [trouble] = ledger.troubles()
+    assert (trouble.kind, says in trouble.reason, trouble.tries) == ("worker", True, starts)
+    (zone.lake / file[0]).unlink()
     assert zone.once() == 0
+    assert (ledger.troubles(), len(zone.log("trouble.opened")), len(zone.log("trouble.ended"))) == ([], 1, 1)
+    ledger.close()
+
+
+def test_a_run_without_a_worker_still_gives_up_the_batches_whose_files_do_not_come(zone: Zone) -> None:
+    zone.lake.mkdir()
+    (zone.lake / "refuse").touch()
+    zone.deliver("1")
+    zone.land("2", "orders_2.csv")
+    assert zone.once() == 1
+    assert zone.states() == {"READY": 1, "REJECTED": 1}
+    assert zone.files("rejected") != []
 
 
 # ---- a lake that another process writes to, and the real worker, which waits for it before it opens an engine

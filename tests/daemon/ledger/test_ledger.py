@@ -56,7 +56,7 @@ def test_it_is_durable_before_anything_moves(path: Path) -> None:
         p: ledger._db.execute(f"PRAGMA {p}").fetchone()[0]  # noqa: SLF001
         for p in ("journal_mode", "synchronous", "user_version")
     }
-    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 4}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "user_version": 5}
 
 
 def test_a_batch_changes_its_state_only_as_the_transitions_allow(path: Path) -> None:
@@ -149,7 +149,7 @@ def test_of_two_processes_that_upgrade_a_ledger_the_second_finds_it_upgraded(pat
 def definitions(path: Path) -> tuple[set[str], dict[str, set[str]]]:
     with sqlite3.connect(path) as db:
         names = {row[0] for row in db.execute("SELECT type || ' ' || name FROM sqlite_master WHERE sql IS NOT NULL")}
-        tables = ("batch", "file", "history")
+        tables = ("batch", "file", "history", "trouble", "activity")
         return names, {t: {str(row[1:4]) for row in db.execute(f"PRAGMA table_info({t})")} for t in tables}
 
 
