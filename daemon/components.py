@@ -1,11 +1,14 @@
 """Builds the components of the daemon and connects them. The order of a tick is in service.py."""
 
+import contextlib
+import datetime as dt
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.attention import status_line
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -25,8 +28,10 @@ from daemon.ledger.live_state import TroubleKind
 from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
+from daemon.observe.sd_notify import notify_status
+from daemon.observe.troubles import Troubles
+from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
-from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
 
 ALERTS = "[alerts] urls"  # the subject of its troubles
@@ -37,6 +42,7 @@ class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
     alerts: Alerts
+    lineage_events: LineageEvents
     ledger: Ledger
     troubles: Troubles
     landing: Landing
@@ -50,22 +56,26 @@ class Components:
     observer: FolderObserver
     wake: threading.Event
     stop_seconds: float
+    timeout_seconds: float  # after which a batch with missing files is rejected
     lock_fd: int
 
-    def end_tick(self) -> None:
-        """Notes the fate of the alerts, and ends the troubles that this tick did not meet."""
+    def end_tick(self, now: dt.datetime) -> None:
+        """Notes the fate of the alerts, ends the troubles that this tick did not meet, and sends systemd a line."""
         while not self.alerts.outcomes.empty():
             if reason := self.alerts.outcomes.get():
                 self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
             else:
                 self.troubles.end(TroubleKind.ALERTS, ALERTS)
         self.troubles.end_tick()
+        with contextlib.suppress(sqlite3.Error):  # the next tick sends it
+            notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
         self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self.lineage_events.finish(self.stop_seconds / 10)
         self.ledger.close()
         self.landing.close()
         os.close(self.lock_fd)
@@ -94,12 +104,14 @@ def build(
     """
     zone = config.landing
     alerts = Alerts(config.alerts.urls, log)
+    lineage_events = LineageEvents(config, log, clock)
     reporter = EventReporter(log, alerts)
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
     def changed(event: str, batch: Batch) -> None:
         on_change(batch)
         reporter.change(event, batch)
+        lineage_events.note(event, batch, ledger.history)
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
     troubles = Troubles(ledger, clock, reporter.trouble)
@@ -110,6 +122,7 @@ def build(
     worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, troubles=troubles)
     return Components(
         alerts=alerts,
+        lineage_events=lineage_events,
         ledger=ledger,
         troubles=troubles,
         landing=landing,
@@ -160,6 +173,7 @@ def build(
         ),
         wake=wake,
         stop_seconds=config.dispatch.stop_seconds,
+        timeout_seconds=zone.missing_file_timeout_seconds,
         lock_fd=lock_fd,
     )
 

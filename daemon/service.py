@@ -18,7 +18,7 @@ from daemon.clock import Clock
 from daemon.components import build
 from daemon.config.config import Config
 from daemon.dispatch.dispatch import WorkerUnavailable
-from daemon.files.folder_access import FolderAccessError, NotPrivateError, WorldWritableError, exposed_reason
+from daemon.files.folder_access import FolderAccessError, NotPrivateError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
@@ -35,7 +35,7 @@ SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
 # Errors that end a run and stay until a person acts.
-FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
+FOR_A_PERSON = (LedgerError, FolderAccessError, NotPrivateError, contract.SetupError)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
@@ -155,7 +155,7 @@ class Service:
         self.log.info(
             "daemon.stopped",
             pid=os.getpid(),
-            reason="asked to" if self.wake_events.stopping.is_set() else str(error or "nothing left to do"),
+            reason=self.wake_events.stop_reason or str(error or "nothing left to do"),
         )
 
     # ---- between ticks
@@ -180,7 +180,7 @@ class Service:
             # a full disk or a folder without rights: nothing is lost, and it may be repaired meanwhile
             self.failures += 1
             self.components.troubles.environment_failed(error_line(error))
-        self.components.end_tick()
+        self.components.end_tick(self.clock.now())
         self._feed_watchdog()
         return self.once and (is_drained or self._has_given_up())
 
@@ -256,7 +256,7 @@ def run(
     try:
         if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise WorldWritableError(sentence)
+                raise NotPrivateError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))

@@ -27,9 +27,9 @@ MAY_IMPORT = {
     "pipeline.schema": "model",
     "pipeline.sources": "model",
     "pipeline.lineage": "model",
-    "pipeline.contract": "sources model errors",
+    "pipeline.contract": "lineage sources model errors",
     "pipeline.reader": "contract sources model",
-    "pipeline.engine": "contract",
+    "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
     "pipeline.lake": "contract schema model errors",
     "pipeline.commit": "lake contract schema model errors",
@@ -48,22 +48,22 @@ MAY_IMPORT = {
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
     "daemon.ledger": "batch clock text",
-    "daemon.observe": "ledger batch text pipeline.contract",
-    "daemon.troubles": "ledger clock text",
+    "daemon.observe": "ledger batch clock text pipeline.contract",
+    "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
-    "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
+    "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "troubles finish dispatch intake landing ledger files config observe batch clock text"
-    " pipeline.contract",
+    "daemon.components": "attention finish dispatch intake landing ledger files config observe openlineage batch clock"
+    " text pipeline.contract",
     "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
     # The pages show the lake, too, so they read more of the pipeline than its contract.
     "daemon.pages": "attention ledger files config batch clock text pipeline.contract pipeline.reader"
     " pipeline.lineage pipeline.sources pipeline.model",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "pages service finish dispatch intake landing ledger files config batch clock wakeup text"
+    "daemon.cli": "pages attention service finish dispatch intake landing ledger files config batch clock wakeup text"
     " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }

@@ -8,15 +8,16 @@ import click
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, BUSY, CONFIG, FINE, INTERRUPTED, NOT_FOUND, USAGE
 from daemon.cli.verb import common_options
-from daemon.cli.verbs import batches, operate, pages, quarantine, set_up, sources, tables
+from daemon.cli.verbs import batches, operate, pages, quarantine, set_up, sources, tables, why
 
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
     "ConfigError": CONFIG,
     "LedgerError": CONFIG,
-    "NewerLake": CONFIG,
+    "SetupError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
+    "UnknownFigureError": NOT_FOUND,
     "UnknownSourceError": NOT_FOUND,
     "SampleError": USAGE,
     "SiteError": USAGE,
@@ -40,9 +41,10 @@ VERBS: Mapping[str, Sequence[click.Command]] = {
         tables.export,
         pages.report,
         pages.ui,
+        why.why,
         sources.sources,
     ),
-    "Mend": (batches.retry, batches.abandon, tables.adopt, tables.restore),
+    "Mend": (batches.retry, batches.abandon, batches.dismiss, tables.adopt, tables.restore),
     "Set up": (set_up.init, operate.check, operate.service, set_up.completion),
 }
 

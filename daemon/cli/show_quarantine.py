@@ -62,7 +62,8 @@ def export(rows: "Sequence[RejectedRow]", kind: str, out: Path, config: "Config"
     """Writes the rows to a folder of CSV files or to a workbook, and prints the next step. Raises ExportError."""
     from pipeline.reader.quarantine import Corrections
 
-    paths = _archived_files(config, {r.batch_id for r in rows})
+    batches = _batches(config, {r.batch_id for r in rows})
+    paths = _archived_files(config, batches)
     corrections = Corrections(config.settings, lambda row: paths.get((row.batch_id, row.source_file)), is_raw=raw)
     if kind == "csv":
         corrections.write_folder(rows, out)
@@ -74,25 +75,31 @@ def export(rows: "Sequence[RejectedRow]", kind: str, out: Path, config: "Config"
     if corrections.protected:
         values = output.plural(corrections.protected, "value")
         output.print_message(f"{values} that a spreadsheet would run got an apostrophe; --raw writes them as they are")
-    if corrections.whole:
-        names = sorted(set(corrections.whole))
+    snapshots = {(b.batch_id, feed) for b in batches for feed in b.snapshot}
+    if whole := {*corrections.whole, *(r.source_file for r in rows if (r.batch_id, r.feed) in snapshots)}:
+        names = sorted(whole)
         output.print_message(f"{join_names(names)}: a whole delivery; correct the whole file, not these rows alone")
     form = "" if kind == "csv" else "save each sheet as CSV, "
     output.print_message(f"next: correct the rows, {form}deliver each file under its name and date with a new trigger")
 
 
-def _archived_files(config: "Config", batch_ids: set[str]) -> Mapping[tuple[str, str], Path]:
-    """Returns the path in the archive of each file of these batches, by batch and name."""
-    from daemon.finish.archive_moves import planned_names
+def _batches(config: "Config", batch_ids: set[str]) -> "list[Batch]":
     from daemon.ledger.ledger import Ledger
 
     ledger = Ledger.reading(config.ledger_path)
-    found: dict[tuple[str, str], Path] = {}
-    for batch in ledger.batches():
-        if batch.batch_id in batch_ids:
-            folder = config.landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id
-            found |= {(batch.batch_id, f.name): folder / name for f, name in planned_names(batch.all_files)}
+    found = [batch for batch in ledger.batches() if batch.batch_id in batch_ids]
     ledger.close()
+    return found
+
+
+def _archived_files(config: "Config", batches: "Sequence[Batch]") -> Mapping[tuple[str, str], Path]:
+    """Returns the path in the archive of each file of these batches, by batch and name."""
+    from daemon.finish.archive_moves import planned_names
+
+    found: dict[tuple[str, str], Path] = {}
+    for batch in batches:
+        folder = config.landing.archive_path / batch.source / str(batch.batch_date) / batch.batch_id
+        found |= {(batch.batch_id, f.name): folder / name for f, name in planned_names(batch.all_files)}
     return found
 
 

@@ -1,14 +1,16 @@
 """Prints the tables that the reader of the lake finds: their list, their columns, their rows."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from daemon.cli import output
 
 if TYPE_CHECKING:
     from pipeline.reader import PublishedVersions, QueryResult, TableInfo
+    from pipeline.reader.foreign_commits import ForeignCommit
 
+MOST_COMMITS = 10  # before a decision about a table
 MOST_ROWS = 1000  # for a person; --json prints every row
 NUMBER_TYPES = ("DECIMAL", "DOUBLE", "FLOAT")
 FIELDS = ("name", "version", "rows", "bytes", "files", "written_at")  # of a table, in `tables --json`
@@ -72,24 +74,63 @@ def print_table(
     published: "PublishedVersions",
     name: str,
     limit: int,
+    described: Mapping[str, Any],
     *,
-    order_by: Sequence[str],
     internal: bool,
     as_json: bool,
 ) -> None:
-    """Prints the columns of one table, and at most `limit` of its rows. Raises UnknownTableError."""
+    """Prints the columns of one table, and at most `limit` of its rows. Raises UnknownTableError.
+
+    `described` is the record of the table in `sources --json`, empty for a table that no source declares.
+    """
     from pipeline import reader
 
-    result = reader.table(published, name, limit, order_by=order_by, internal=internal)
+    grain = described.get("grain", [])
+    result = reader.table(published, name, limit, order_by=grain, internal=internal)
+    about = {column["name"]: column["description"] for column in described.get("columns", ())}
     if as_json:
-        columns = [{"name": column.name, "type": column.type} for column in result.columns]
-        rows = reader.plain(result.records())
-        output.print_json({"name": name, "version": published.versions[name], "columns": columns, "rows": rows})
+        output.print_json(
+            {
+                "name": name,
+                "version": published.versions[name],
+                "description": described.get("description", ""),
+                "grain": grain,
+                "columns": [
+                    {"name": c.name, "type": c.type, "description": about.get(c.name, "")} for c in result.columns
+                ],
+                "rows": reader.plain(result.records()),
+            }
+        )
         return
-    output.print_table(("COLUMN", "TYPE"), [(column.name, column.type) for column in result.columns])
+    if described:
+        sentence = " ".join(described["description"].split())
+        print(output.escape_unprintable(f"{sentence} One row per {', '.join(grain) or 'table'}.".strip()))
+        print()
+    width = 3 if any(about.get(c.name) for c in result.columns) else 2
+    rows = [(c.name, c.type, about.get(c.name, ""))[:width] for c in result.columns]
+    output.print_table(("COLUMN", "TYPE", "DESCRIPTION")[:width], rows)
     if result.rows:
         print()
         print_result(result, as_json=False)
+
+
+def effect_on_commits(table: str, published: int, commits: Sequence["ForeignCommit"], effect: str) -> str:
+    """Returns the message before a decision about a table: its commits since version `published`, then the effect."""
+    if not commits:
+        return f"{table}: its newest version {published} is published, so nothing changes"
+    lines = [
+        f"  version {c.version}  {output.format_time(c.at.isoformat() if c.at else None)}  "
+        f"{output.escape_unprintable(f'{c.operation} by {c.program}')}  {_row_change(c.rows)}"
+        for c in commits[-MOST_COMMITS:]
+    ]
+    count = output.plural(len(commits), "commit")
+    return "\n".join([f"{table} has {count} after its published version {published}:", *lines, effect])
+
+
+def _row_change(rows: int | None) -> str:
+    if rows is None:
+        return "rows unknown"
+    return f"{rows:+,} {'row' if abs(rows) == 1 else 'rows'}"
 
 
 def print_result(result: "QueryResult", *, as_json: bool) -> None:

@@ -74,6 +74,19 @@ class UiConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenLineageConfig:
+    url: str
+    path: Path | None
+    api_key: str
+    namespace: str
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events go anywhere."""
+        return bool(self.url or self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The values of config.toml and of the environment. All paths are absolute; `path` is the path of config.toml."""
 
@@ -86,8 +99,11 @@ class Config:
     log: LogConfig
     alerts: AlertsConfig
     ui: UiConfig
+    openlineage: OpenLineageConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the secrets of the configuration and the environment, which no log, journal or terminal may show."""
-        return (*secrets_of(self.settings, self.alerts.urls, environ), *filter(None, [self.ui.token]))
+        addresses = [*self.alerts.urls, self.openlineage.url, self.openlineage.api_key]
+        secrets = secrets_of(self.settings, [a for a in addresses if a], environ)
+        return (*secrets, *filter(None, [self.ui.token]))

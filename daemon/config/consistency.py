@@ -21,6 +21,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _time_limits(config)
     yield from _engine(config)
     yield from _lake_path(config)
+    yield from _openlineage(config)
     yield from _excluded_sources(config)
     yield from _folders(config)
     if problem := ui_problem(config.ui):
@@ -58,6 +59,14 @@ def _lake_path(config: Config) -> Iterator[Contradiction]:
         yield "lake", "path", f"path must not contain {unusable!r}: {reason} ({path})"
 
 
+def _openlineage(config: Config) -> Iterator[Contradiction]:
+    target = config.openlineage
+    if target.url and not target.url.startswith(("http://", "https://")):
+        yield "openlineage", "url", "url must begin with http:// or https:// (it may be a secret, and is not shown)"
+    if target.url and target.path:
+        yield "openlineage", "path", "path and url are both set; choose one of them"
+
+
 def _excluded_sources(config: Config) -> Iterator[Contradiction]:
     shipped = [s.name for s in catalog()]
     for name in config.settings.exclude:
@@ -88,7 +97,9 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
         if inside:
             yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
-    for section, file in (("ledger", config.ledger_path), ("log", config.log.path)):
+    files = [("ledger", config.ledger_path), ("log", config.log.path)]
+    files += [("openlineage", config.openlineage.path)] if config.openlineage.path else []
+    for section, file in files:
         if file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
             yield section, "path", f"{problem}; give it a folder of its own"

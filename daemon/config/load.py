@@ -16,6 +16,7 @@ from daemon.config.config import (
     DispatchConfig,
     LandingConfig,
     LogConfig,
+    OpenLineageConfig,
     RetryConfig,
     UiConfig,
 )
@@ -152,6 +153,12 @@ def _collect_inputs(
             problems.append(ConfigProblem(sentence=sentence, variable=o.variable))
         else:
             inputs[o.section, o.name] = _Input(value=_value_from_text(o.text), variable=o.variable, text=o.text)
+    for section, options in known.items():
+        for name in (o.name for o in options):
+            variable = f"{PREFIX}{section}_{name}".upper()
+            if variable in environ:
+                sentence = f"has no effect; write {PREFIX}{section.upper()}__{name.upper()}, with two underscores"
+                problems.append(ConfigProblem(sentence=sentence, variable=variable))
     return inputs, problems
 
 
@@ -262,8 +269,14 @@ def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config
         log=LogConfig(path=log_path, level=values["log"]["level"]),
         alerts=AlertsConfig(**values["alerts"]),
         ui=UiConfig(**values["ui"]),
+        openlineage=_build_openlineage(folder, values["openlineage"]),
         settings=_build_settings(folder, log_path, values),
     )
+
+
+def _build_openlineage(folder: Path, values: Mapping[str, Any]) -> OpenLineageConfig:
+    path = values["path"]
+    return OpenLineageConfig(**{**values, "path": _absolute(folder, path) if path else None})
 
 
 def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -17,7 +17,7 @@ Changes = Mapping[str, Change]  # by the sender's file name: the files that chan
 
 def receipt_text(batch: Batch, archived_at: str, changes: Changes) -> str:
     """Returns the text of receipt.json: counts, hashes, seconds, table versions."""
-    result = batch.result or {}
+    result = _result(batch)
     columns = ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
     return _as_text(
         {
@@ -36,7 +36,7 @@ def receipt_text(batch: Batch, archived_at: str, changes: Changes) -> str:
 
 def reason_text(batch: Batch, rejected_at: str, changes: Changes) -> str:
     """Returns the text of reason.json: the reason, the effect, the next step, the counts per rule, examples."""
-    result = batch.result or {}
+    result = _result(batch)
     columns = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
     return _as_text(
         {
@@ -58,6 +58,12 @@ def next_step_of_rejected(batch: Batch) -> str:
         return "the files that did come are still in the landing folder: deliver the missing ones, and a new trigger"
     files = "the file" if count == 1 else f"the {count} files" if count else "the files"
     return f"correct what the cause names, deliver {files} and a new trigger"
+
+
+def _result(batch: Batch) -> Mapping[str, Any]:
+    """Returns the result of a batch, with its score to four places."""
+    result = batch.result or {}
+    return result if result.get("score") is None else {**result, "score": round(result["score"], 4)}
 
 
 def change_reason(changes: Changes) -> str:

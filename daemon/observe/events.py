@@ -102,6 +102,10 @@ EVENTS: Mapping[str, Event] = {
         ERROR, "The on_published command failed.", "batch_id source command exit_code reason"
     ),
     "on_published.finished": _event(INFO, "The on_published command ended well.", "batch_id source command"),
+    "openlineage.failed": _event(
+        ERROR, "OpenLineage events cannot be delivered; logged once while it lasts.", "reason lost"
+    ),
+    "openlineage.recovered": _event(INFO, "OpenLineage events are delivered again.", "lost"),
     "source.load_failed": _event(ERROR, "A folder of declarations cannot be used.", "source reason"),
     "stage.finished": _event(
         INFO,

@@ -37,6 +37,7 @@ class Log:
         secrets: Sequence[str] = (),
     ) -> None:
         self._on_event = on_event
+        self._least = LEVELS.get(level.lower(), logging.INFO)
         self._secrets = tuple(secrets)
         self._logger: Any = structlog.wrap_logger(
             _Lines(path, stderr=stderr),
@@ -44,9 +45,11 @@ class Log:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
                 self._with_observer,
+                self._without_details,
                 _render,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
+            # an observer gets every event; a terminal shows the tasks at work, which the file leaves out
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if on_event else self._least),
             context_class=dict,
             cache_logger_on_first_use=True,
         )
@@ -73,13 +76,19 @@ class Log:
         self._logger.error(event, **_renamed(values))
 
     def _with_observer(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **{k: self._clean(v) for k, v in event.items()}}
+        own = {k: event.pop(k) for k in OWN_KEYS}
+        ordered = {**own, **{k: self._clean(v) for k, v in event.items() if not _is_empty(k, v)}}
         if self._on_event:
             try:
                 self._on_event(dict(ordered))
             except OSError:
                 self._on_event = None  # the terminal was closed
         return ordered
+
+    def _without_details(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if LEVELS[method] < self._least:
+            raise structlog.DropEvent
+        return event
 
     def _clean(self, value: Any) -> Any:
         match value:
@@ -93,6 +102,11 @@ class Log:
                 return [self._clean(v) for v in value]
             case _:
                 return value
+
+
+def _is_empty(key: str, value: Any) -> bool:
+    """Whether a field says nothing. Other empty fields stay, because programs read them by name."""
+    return value == {} or (key == "stage" and not value)
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

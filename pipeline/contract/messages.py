@@ -118,7 +118,9 @@ class Result:
     corrections: tuple[Correction, ...] = ()
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
+    table_rows: Mapping[str, int] = field(default_factory=dict)  # table that the batch wrote -> rows, also removed ones
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
+    fingerprint: str = ""  # of the definitions that the published rows follow
     external_commits: tuple[str, ...] = ()  # tables with a commit of another program, because of which it failed
     retiring: bool = False  # the worker uses too much memory for another batch; a new worker takes the next order
 

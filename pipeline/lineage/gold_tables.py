@@ -56,10 +56,7 @@ def _start(source: Source, table: GoldTable, upstream: Columns) -> Columns:
     """Returns the columns that the function of the table gets."""
     if table.kind is not GoldKind.AGGREGATE:
         return upstream
-    sums = {c: "count(*)" if sql.strip() == "1" else f"sum({sql})" for c, sql in table.sum.items()}
-    counts = {c: f"count(DISTINCT {sql})" for c, sql in table.count_distinct.items()}
-    extremes = {c: f"{end}({sql})" for end in ("min", "max") for c, sql in getattr(table, end).items()}
-    sqls = {**sums, **counts, **extremes, "_rows": "count(*)"}
+    sqls = {**table.aggregate_sql, "_rows": "count(*)"}
     of_batch = dict.fromkeys(_OF_BATCH if table.row_per_batch else (), Value(origin=Origin.BATCH))
     # The SQL of sums is over the upstream table, also where a column of this table has the same name.
     plain = replace(upstream, shown_names=frozenset())

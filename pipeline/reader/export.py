@@ -3,17 +3,15 @@
 DuckDB streams the rows from file to file. The file appears under its name when it is complete.
 """
 
-import contextlib
-import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.reader.delta_files import literal, quote, quote_parts
 from pipeline.reader.published_versions import PublishedVersions, UnknownTableError, no_such_table
 from pipeline.reader.query import ColumnInfo, select
-from pipeline.reader.spreadsheet import FORMULA, MOST_SHEET_ROWS, ExportError, write_sheet
+from pipeline.reader.spreadsheet import FORMULA, MOST_SHEET_ROWS, ExportError, complete_file, write_sheet
 from pipeline.reader.views import create_views
 
 if TYPE_CHECKING:
@@ -43,7 +41,7 @@ def export(
     if name not in state.versions:
         raise UnknownTableError(no_such_table(state, name))
     query = select(state, name, order_by, internal=internal)
-    with duckdb.connect() as connection, _complete_file(out) as part:
+    with duckdb.connect() as connection, complete_file(out) as part:
         try:
             create_views(connection, state, name, internal=True)
             described = connection.execute(f"DESCRIBE {query}").fetchall()
@@ -62,21 +60,6 @@ def export(
         except duckdb.Error as error:
             sentence = " ".join(str(error).split("\n\n")[0].split())
             raise ExportError(f"{name} cannot be written to {out}: {sentence}") from None
-
-
-@contextlib.contextmanager
-def _complete_file(out: Path) -> Iterator[Path]:
-    """Yields the path to write to. Its file gets the name `out` if all goes well, and is removed if not."""
-    if out.is_dir():
-        raise ExportError(f"{out} is a folder; name a file with --out")
-    if not out.absolute().parent.is_dir():
-        raise ExportError(f"{out.absolute().parent} is no folder; create it, or name another file with --out")
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        yield part
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _value(column: ColumnInfo, kind: str, *, raw: bool) -> str:

@@ -36,7 +36,7 @@ def location(lake: Path, table: str) -> Path:
 def published(lake: Path, batch: str | None = None) -> PublishedVersions:
     """Returns the versions in the newest manifest row of each source, or those in the row of one batch.
 
-    A lake without a manifest has no tables. Raises UnknownTableError if the manifest has no such batch, and NewerLake.
+    A lake without a manifest has no tables. Raises UnknownTableError if the manifest has no such batch, and SetupError.
     """
     lake_version.check(lake)
     manifest = open_table(location(lake, _MANIFEST))
@@ -70,7 +70,7 @@ def newer_versions(state: PublishedVersions) -> dict[str, int]:
 
 
 def fingerprints(lake: Path) -> dict[str, str]:
-    """Returns, by source, the fingerprint of the declarations of its newest published batch. Raises NewerLake."""
+    """Returns, by source, the fingerprint of the declarations of its newest published batch. Raises SetupError."""
     lake_version.check(lake)
     manifest = open_table(location(lake, _MANIFEST))
     files = [f["path"] for f in file_stats(manifest, "path")] if manifest else []

@@ -12,7 +12,7 @@ from pipeline.model import Csv, Feed
 from pipeline.reader.delta_files import literal
 from pipeline.reader.published_versions import PublishedVersions
 from pipeline.reader.query import sql
-from pipeline.reader.spreadsheet import FORMULA, ExportError, add_sheet, open_workbook
+from pipeline.reader.spreadsheet import FORMULA, MOST_SHEET_ROWS, ExportError, add_sheet, complete_file, open_workbook
 from pipeline.sources import registry
 
 TABLE = "ops.quarantine"
@@ -143,7 +143,10 @@ class Corrections:
         """Writes a sheet for each delivered file, and the sheet `reasons`. Raises ExportError."""
         if out.exists():
             raise ExportError(f"{out} exists already; name another file with --out")
-        with open_workbook(out) as workbook:
+        if len(rows) > MOST_SHEET_ROWS:
+            most = f"a spreadsheet has room for {MOST_SHEET_ROWS:,} below its header"
+            raise ExportError(f"{len(rows):,} rows are rejected, and {most}; take --to csv")
+        with complete_file(out) as part, open_workbook(part) as workbook:
             for file in _by_file(rows):
                 sender, form = self._feed(file[0])
                 fields = (_fields(row.raw, form) for row in file)

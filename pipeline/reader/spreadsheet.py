@@ -1,9 +1,11 @@
 """Writes workbooks in which a text stays a text: no spreadsheet runs a formula from data."""
 
+import contextlib
 import datetime as dt
 import math
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,21 @@ _FORMATS: Mapping[type, str] = {dt.date: "yyyy-mm-dd", dt.datetime: "yyyy-mm-dd 
 
 class ExportError(Exception):
     """Rows cannot be written to a file; the message names the next step."""
+
+
+@contextlib.contextmanager
+def complete_file(out: Path) -> Iterator[Path]:
+    """Yields the path to write to. Its file gets the name `out` if all goes well, and is removed if not."""
+    if out.is_dir():
+        raise ExportError(f"{out} is a folder; name a file with --out")
+    if not out.absolute().parent.is_dir():
+        raise ExportError(f"{out.absolute().parent} is no folder; create it, or name another file with --out")
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(out)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def open_workbook(path: Path) -> "Workbook":
@@ -80,7 +97,9 @@ def _write(sheet: "Worksheet", place: tuple[int, int], value: Any, formats: Mapp
             sheet.write_datetime(*place, utc, formats[dt.datetime])
         case dt.date() if not isinstance(value, dt.datetime) and value >= _FIRST_DAY:
             sheet.write_datetime(*place, value, formats[dt.date])
-        case bytes():
-            sheet.write_string(*place, value.hex()[:_LONGEST_CELL])
         case _:
-            sheet.write_string(*place, str(value)[:_LONGEST_CELL])
+            text = value.hex() if isinstance(value, bytes) else str(value)
+            if len(text) > _LONGEST_CELL:
+                most = f"a cell of a spreadsheet has room for {_LONGEST_CELL:,}"
+                raise ExportError(f"row {place[0]} has a text of {len(text):,} characters, and {most}; take --to csv")
+            sheet.write_string(*place, text)

@@ -1,6 +1,8 @@
 """Checks that the parts of a source fit together: names, references between feeds, columns, joins, gold tables."""
 
+import difflib
 from collections.abc import Iterator, Sequence
+from string import Template
 
 from pipeline.model import Column, Enriched, Feed, GoldTable, HierarchyJoin, LatestJoin, PointInTimeJoin, Scd2, Source
 
@@ -18,9 +20,14 @@ RESERVED_NAMES = (
     "log",
     "quality",
     "alerts",
+    "openlineage",
     "sources",
     "ops",
 )
+
+
+# The values that SQL text may use beside the settings of its source.
+VALUES = ("as_of", "batch_date", "batch_id", "batch_seq")
 
 
 def check_declarations(source: Source) -> Iterator[Problem]:
@@ -43,6 +50,7 @@ def check_declarations(source: Source) -> Iterator[Problem]:
     # `upstream` names a silver or a gold table by its last name alone, so no two tables may share that name.
     for name in _duplicates([*silver, *(g.name for g in source.gold)]):
         yield name, f"two tables of {source.name} have the name {name!r}; give one another name"
+    yield from _unknown_settings(source)
     for feed in source.feeds:
         yield from _check_feed(source, feed)
     missing = [*_missing_in_stream(source), *_missing_in_hierarchies(source), *_missing_in_enriched(source)]
@@ -53,6 +61,25 @@ def check_declarations(source: Source) -> Iterator[Problem]:
         yield from _check_enriched(source, table)
     for gold in source.gold:
         yield from _check_gold(source, gold, silver)
+
+
+def _unknown_settings(source: Source) -> Iterator[Problem]:
+    known = sorted({*(s.name for s in source.settings), *VALUES})
+    for kind, owner, sql in _sql_texts(source):
+        for name in Template(sql).get_identifiers():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean ${near[0]}?" if near else f"there are {', '.join(f'${n}' for n in known)}"
+                yield owner, f"{kind} {owner}: ${name} is no setting of {source.name}; {hint}"
+
+
+def _sql_texts(source: Source) -> Iterator[tuple[str, str, str]]:
+    """Yields the SQL of rules and columns, each behind its kind and name."""
+    tables = [(f.rules, (*f.cleaned, *f.derived)) for f in source.feeds]
+    tables += [(e.rules, e.derived) for e in source.enriched]
+    for rules, columns in tables:
+        yield from (("rule", r.name, f"{r.condition} {r.where}") for r in rules)
+        yield from (("column", c.name, c.sql) for c in columns)
 
 
 def _missing_in_stream(source: Source) -> Iterator[Problem]:
@@ -102,6 +129,8 @@ def _check_feed(source: Source, feed: Feed) -> Iterator[Problem]:
     for column in _duplicates([c.name for c in feed.silver]):
         yield feed.name, f"feed {feed.name}: two columns of its table have the name {column!r}"
     untracked = feed.stored_as.track_history_except if isinstance(feed.stored_as, Scd2) else ()
+    for column in set(feed.descriptions) - {c.name for c in feed.silver}:
+        yield column, f"feed {feed.name}: {column} is described, and is none of its columns"
     for column in set(untracked) - set(feed.input_names):
         yield column, f"feed {feed.name}: {column} is none of its columns"
     for reference in feed.references:
@@ -117,6 +146,8 @@ def _check_feed(source: Source, feed: Feed) -> Iterator[Problem]:
 
 
 def _check_enriched(source: Source, table: Enriched) -> Iterator[Problem]:
+    for column in set(table.descriptions) - {c.name for c in source.enriched_columns(table)}:
+        yield column, f"enriched table {table.name}: {column} is described, and is none of its columns"
     if table.versions and not source.feed(table.upstream).has_versions:
         yield table.upstream, f"enriched table {table.name}: {table.upstream} has no versions to show"
     of_row = {name for _, name, _ in source.own_columns(table)}
@@ -169,7 +200,8 @@ def _check_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iter
     if table.dimension and table.dimension not in silver:
         yield table.name, f"gold table {table.name}: there is no silver table {table.dimension!r}"
     columns = {c.name for c in table.schema}
-    for column in (*table.grain, *table.key, *table.sum, *table.members, *table.as_of_columns):
+    of_readers = (*table.descriptions, *table.unit, *table.headline)
+    for column in (*table.grain, *table.key, *table.sum, *table.members, *table.as_of_columns, *of_readers):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
     upstream_columns = {c.name for c in _upstream_columns(source, table, silver)}

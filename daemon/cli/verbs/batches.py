@@ -1,5 +1,6 @@
-"""The verbs for batches: batches, retry, abandon."""
+"""The verbs for batches: batches, retry, abandon, dismiss."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from daemon.cli.verb import confirm, dry_run_option, json_option, open_for_readi
 if TYPE_CHECKING:
     from daemon.batch import Batch, State
     from daemon.ledger.ledger import Ledger
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class _StateType(click.ParamType["State"]):
@@ -33,32 +37,34 @@ class _StateType(click.ParamType["State"]):
 
 
 @verb("batches")
-@click.argument("batch", metavar="[ID]", required=False, shell_complete=complete_batch)
+@click.argument("batch", metavar="[ID | DATE]", required=False, shell_complete=complete_batch)
 @click.option("--limit", type=click.IntRange(min=1), help="Most batches to list [30; with --json all].")
 @click.option("--state", "states", multiple=True, type=_StateType(), help="Only batches in this state.")
 @json_option
 def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *, as_json: bool) -> None:
     """List batches, newest first, or show one: cause, effect, next step.
 
-    ID is `last`, the six letters at the end of an id, or the beginning of an id.
+    ID is `last`, the six letters at the end of an id, or the beginning of an id. DATE, such as 2026-03-04, lists the
+    batches of this batch date.
     """
     from daemon.cli import output, show_batches
 
     config, ledger = open_for_reading()
-    if batch is not None:
+    date = batch if batch and _DATE.fullmatch(batch) else ""
+    if batch is not None and not date:
         one = ledger.batch(batch)
         if as_json:
             output.print_json(show_batches.as_full_record(one, ledger))
         else:
             print("\n".join(show_batches.story(one, ledger, config)))
         return
-    found = ledger.batches(*states)
+    found = [b for b in ledger.batches(*states) if not date or str(b.batch_date) == date]
     if as_json:
         output.print_json([show_batches.as_record(b) for b in found[:limit]])
     elif found:
         show_batches.print_list(found, limit or 30)
     else:
-        output.print_message("no batch yet")
+        output.print_message(f"no batch of {date}" if date else "no batch yet")
 
 
 @verb("retry")
@@ -85,18 +91,40 @@ def abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
     _decide(batch, "abandon", Ledger.abandon, effect, dry_run=dry_run, yes=yes)
 
 
+@verb("dismiss")
+@batch_argument
+@dry_run_option
+@yes_option
+def dismiss(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Take a rejected batch from the list of `status`."""
+    from daemon.batch import State
+    from daemon.ledger.ledger import Ledger
+
+    effect = "needs you no more; its files stay in the folder of rejected batches"
+    _decide(batch, "dismiss", Ledger.dismiss, effect, state=State.REJECTED, dry_run=dry_run, yes=yes)
+
+
 def _decide(
-    batch: str, name: str, decide: "Callable[[Ledger, str], Batch]", effect: str, *, dry_run: bool, yes: bool
+    batch: str,
+    name: str,
+    decide: "Callable[[Ledger, str], Batch]",
+    effect: str,
+    *,
+    state: "State | None" = None,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     from daemon.batch import State
     from daemon.ledger.ledger import Ledger
 
+    needed = state or State.FAILED
     config, reading = open_for_reading()
     found = reading.batch(batch)
     reading.close()
-    if found.state != State.FAILED:
-        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{name}`")
-    if confirm(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
+    if found.state != needed:
+        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a {needed} batch can take `{name}`")
+    subject = " ".join(filter(None, (found.source, str(found.batch_date or "")))) or found.trigger
+    if confirm(f"{subject} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
         ledger = Ledger.open(config.ledger_path)
         decide(ledger, found.batch_id)
         ledger.close()

@@ -37,8 +37,10 @@ def tables(table: str | None, batch: str | None, limit: int, *, internal: bool, 
     published = _published_versions(config, batch)
     name = show_tables.full_name(published, table or "")
     if table and not show_tables.is_beginning(published, name):
-        order = _grain(config, name)
-        show_tables.print_table(published, name, limit, order_by=order, internal=internal, as_json=as_json)
+        from pipeline.reader.describe import describe_table
+
+        described = describe_table(config.settings, name)
+        show_tables.print_table(published, name, limit, described, internal=internal, as_json=as_json)
     else:
         show_tables.print_tables(published, name, as_json=as_json)
 
@@ -100,12 +102,9 @@ def _published_versions(config: "Config", batch: str | None) -> "PublishedVersio
 
 def _grain(config: "Config", table: str) -> Sequence[str]:
     """Returns the columns that identify a row of a table; none for a table that no source declares."""
-    if table.startswith("ops."):  # only sources declare a grain; to load them takes time
-        return ()
-    from pipeline.reader.describe import describe_sources
+    from pipeline.reader.describe import describe_table
 
-    declared = (t for s in describe_sources(config.settings) if not s["broken"] for t in s["tables"])
-    return next((t["grain"] for t in declared if t["name"] == table), ())
+    return tuple(describe_table(config.settings, table).get("grain", ()))
 
 
 @verb("adopt")
@@ -115,12 +114,12 @@ def _grain(config: "Config", table: str) -> Sequence[str]:
 def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
     """Publish a table as it is, with the commits of other programs."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} is published as it is now, with the commits of other programs"
+    effect = _effect(config, table, "it is published as it is now, with these commits")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import adopt
 
         print(adopt(config.settings, table))
+        _end_trouble(config, table)
 
 
 @verb("restore")
@@ -130,20 +129,38 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 def restore(table: str, *, dry_run: bool, yes: bool) -> None:
     """Undo the commits of other programs to a table."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} goes back to its published version; the commits of other programs stay in its history"
+    effect = _effect(config, table, "it goes back to its published version; these commits stay in its history")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import restore
 
         print(restore(config.settings, table))
+        _end_trouble(config, table)
 
 
-def _require_table(config: "Config", table: str) -> None:
-    """Raises UnknownTableError for a table that the lake does not have."""
+def _end_trouble(config: "Config", table: str) -> None:
+    """Ends the trouble of a table whose commits of other programs are decided; a daemon that runs reports it."""
+    from daemon.ledger.ledger import Ledger
+    from daemon.ledger.live_state import TroubleKind
+
+    if config.ledger_path.exists():
+        ledger = Ledger.open(config.ledger_path)
+        ledger.end_trouble(TroubleKind.EXTERNAL_COMMIT, table)
+        ledger.close()
+
+
+def _effect(config: "Config", table: str, effect: str) -> str:
+    """Returns the commits since the published version of a table, and the effect of a decision about them.
+
+    Raises UnknownTableError for a table that the lake does not have.
+    """
+    from daemon.cli import show_tables
     from pipeline import reader
+    from pipeline.reader.foreign_commits import commits_since_published
 
     published = reader.published(Path(config.settings.lake_path))
     # A table that no batch has published yet can have commits of other programs, too.
     exists = (reader.location(published.lake, table) / "_delta_log").is_dir()
     if table not in published.versions and not exists:
         raise reader.UnknownTableError(reader.no_such_table(published, table))
+    commits = commits_since_published(published, table)
+    return show_tables.effect_on_commits(table, published.versions.get(table, 0), commits, effect)

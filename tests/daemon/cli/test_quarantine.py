@@ -205,6 +205,14 @@ def test_packed_files_and_hostile_names_are_exported_too(
     assert (site.root / "mine" / ORDERS).read_text().startswith("order_id,order_amount,note\n")
 
 
+def test_a_part_of_a_whole_delivery_is_not_to_be_sent_alone(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = site.ledger()
+    ledger.update(BATCH, snapshot=("orders",))
+    ledger.close()
+    err = run(site, capsys, "export", "last")[2]
+    assert f"{ORDERS}: a whole delivery; correct the whole file, not these rows alone" in err.splitlines()
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

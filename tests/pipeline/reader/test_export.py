@@ -151,6 +151,27 @@ def test_more_rows_than_a_sheet_holds_are_refused(
     assert str(caught.value) == sentence
 
 
+def test_a_text_that_is_too_long_for_a_cell_is_refused_and_never_cut(lake: PublishedLake, tmp_path: Path) -> None:
+    state = publish(lake, [row("x" * 32_767)])
+    assert export(state, VISITS, "xlsx", tmp_path / "x.xlsx") == 1
+    lake.publish("shop", {VISITS: lake.write(VISITS, [row("x" * 32_768)], SCHEMA, mode="overwrite")})
+    with pytest.raises(ExportError) as caught:
+        export(reader.published(lake.path), VISITS, "xlsx", tmp_path / "y.xlsx")
+    room = "a cell of a spreadsheet has room for 32,767"
+    assert str(caught.value) == f"row 1 has a text of 32,768 characters, and {room}; take --to csv"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["lake", "x.xlsx"]
+
+
+def test_without_its_library_xlsx_says_how_to_get_it(
+    lake: PublishedLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "xlsxwriter", None)
+    with pytest.raises(ExportError) as caught:
+        export(publish(lake, [row("a")]), VISITS, "xlsx", tmp_path / "x.xlsx")
+    needed = "--to xlsx needs the library XlsxWriter; install it with `pip install 'lakegate[xlsx]'`"
+    assert str(caught.value) == f"{needed}, or take --to csv"
+
+
 def test_names_of_sheets_are_those_that_spreadsheets_take() -> None:
     assert spreadsheet.sheet_name("retail.gold.daily_sales") == "retail.gold.daily_sales"
     assert spreadsheet.sheet_name("a/b:[c]*?'") == "a_b__c____"

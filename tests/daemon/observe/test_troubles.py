@@ -10,7 +10,7 @@ from daemon.batch import State
 from daemon.clock import Clock
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import TroubleKind
-from daemon.troubles import Troubles
+from daemon.observe.troubles import Troubles
 
 Reports = list[tuple[str, str, int]]
 
@@ -173,7 +173,7 @@ def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandCl
     with zone.by_hand(hand.clock) as daemon:
         daemon.components.alerts.send("title", "body")
         wait_until(daemon.components.alerts.is_idle)
-        daemon.components.end_tick()
+        daemon.components.end_tick(hand.moment)
         assert troubles_of(zone) == [("alerts", "[alerts] urls", "")]
 
 
