@@ -77,8 +77,21 @@ class Chart:
     measures: Sequence[str]
     columns: Sequence[str]
     types: Sequence[str]
+    units: Mapping[str, str]  # column -> its unit
     rows: Sequence[Sequence[Any]]  # of cards and lines the newest first, of bars the largest first
     total: int  # rows of the table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restatement:
+    """A published figure that a later batch changed, from `ops.restatements`."""
+
+    batch_id: str
+    table: str
+    figure: str  # the values of the grain
+    column: str
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +115,7 @@ class LakeFacts:
     broken: Mapping[str, Sequence[BrokenRule]] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)  # then by feed
     rejected: Mapping[str, Sequence[RejectedRow]] = field(default_factory=dict)  # some of them
+    restatements: Sequence[Restatement] = ()  # the newest, newest first
     outdated: Mapping[str, str] = field(default_factory=dict)  # table -> the reason
     sequences: Mapping[str, int] = field(default_factory=dict)  # source -> number of its newest published batch
     problem: str = ""  # the reason why the lake cannot be read

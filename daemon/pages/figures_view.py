@@ -3,11 +3,11 @@
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from daemon.pages import formats
-from daemon.pages.facts import Chart
+from daemon.pages.facts import Chart, Facts, Restatement
 
 MOST_CARDS = 8
 MOST_BARS = 10
@@ -21,6 +21,7 @@ class Card:
 
     label: str
     text: str
+    unit: str
     change: str
     values: Sequence[float | None]
 
@@ -49,6 +50,25 @@ def label(name: str) -> str:
     return name.replace("_", " ").strip()
 
 
+def with_unit(chart: Chart, name: str) -> str:
+    """Returns the name of a measure in words, with its unit: `revenue, USD`."""
+    unit = chart.units.get(name, "")
+    return f"{label(name)}, {unit}" if unit else label(name)
+
+
+def restated(facts: Facts, table: str) -> list[Restatement]:
+    """Returns the published figures of a table that a later batch changed, newest first."""
+    return [r for r in facts.lake.restatements if r.table == table]
+
+
+def figure(text: str | None) -> str:
+    """Returns a figure of a restatement: a number with separators, or its text."""
+    try:
+        return formats.number(Decimal(text)) if text is not None else "–"
+    except InvalidOperation:
+        return formats.one_line(str(text))
+
+
 def ordered(charts: Sequence[Chart]) -> list[Chart]:
     """Returns the cards first, then the time lines, then the bars."""
     return sorted(charts, key=lambda c: ("cards", "line", "bars").index(c.kind))
@@ -62,7 +82,9 @@ def cards(chart: Chart) -> list[Card]:
         if values:
             shown = [_float(v) for v in reversed(values)]
             text, change = formats.cell(values[0]), _change(values)
-            found.append(Card(label=label(name), text=text, change=change, values=shown))
+            found.append(
+                Card(label=label(name), text=text, unit=chart.units.get(name, ""), change=change, values=shown)
+            )
     return found
 
 
@@ -98,7 +120,7 @@ def lines(chart: Chart) -> dict[str, Any]:
     for name in chart.measures:
         found = {(text, t): v for text, t, v in zip(labels, dates, _values(chart, name), strict=True)}
         series = [[_float(found.get((text, t))) for t in times] for text in shown]
-        measures.append({"name": label(name), "series": series})
+        measures.append({"name": with_unit(chart, name), "series": series})
     return {
         "time": [_seconds(t) for t in times],
         "labels": [text or label(chart.measures[0]) for text in shown],

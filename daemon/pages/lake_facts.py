@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.pages.facts import BrokenRule, Chart, LakeFacts, RejectedRow, SourceFacts, Task
+from daemon.pages.facts import BrokenRule, Chart, LakeFacts, RejectedRow, Restatement, SourceFacts, Task
 from daemon.text import one_line
 from pipeline import reader
 from pipeline.contract import Settings
@@ -20,7 +20,8 @@ SAMPLES = 10  # rejected rows of a batch
 POINTS = 400  # of a time line
 CARDS = 60  # batches of a card's line
 BARS = 50
-OPS = ("ops.batches", "ops.processing_log", "ops.validation_results", "ops.quarantine")
+RESTATEMENTS = 200
+OPS = ("ops.batches", "ops.processing_log", "ops.validation_results", "ops.quarantine", "ops.restatements")
 
 Query = Callable[[str], QueryResult]
 
@@ -40,6 +41,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
                 broken=_broken(ops),
                 scores=_scores(ops),
                 rejected=_rejected(ops) if samples else {},
+                restatements=_restatements(ops),
                 outdated=_outdated(settings),
                 sequences=_sequences(ops),
             )
@@ -86,6 +88,7 @@ def _chart(query: Query, plan: ChartPlan) -> Chart:
         measures=plan.measures,
         columns=plan.columns,
         types=[c.type for c in result.columns[:-1]],
+        units=plan.units,
         rows=[row[:-1] for row in result.rows],
         total=result.rows[0][-1] if result.rows else 0,
     )
@@ -144,6 +147,24 @@ def _sequences(ops: "_Ops") -> dict[str, int]:
         return {}
     rows = ops.query("SELECT source, max(batch_seq) FROM ops.batches GROUP BY source").rows
     return {str(source): int(seq) for source, seq in rows}
+
+
+def _restatements(ops: "_Ops") -> list[Restatement]:
+    if "ops.restatements" not in ops.state.versions:
+        return []
+    fields = "batch_id, table_name, figure_date, grain, column_name, before, after"
+    newest = f"SELECT {fields} FROM ops.restatements ORDER BY batch_id DESC, figure_date DESC LIMIT {RESTATEMENTS}"
+    return [
+        Restatement(
+            batch_id=r["batch_id"],
+            table=r["table_name"],
+            figure=", ".join(map(str, (r["grain"] or {}).values())) or str(r["figure_date"]),
+            column=r["column_name"],
+            before=r["before"],
+            after=r["after"],
+        )
+        for r in ops.query(newest).records()
+    ]
 
 
 def _scores(ops: _Ops) -> dict[str, dict[str, float]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from string import Template
 from typing import Any
 
 from daemon.batch import Batch
@@ -145,6 +146,11 @@ def settings(facts: Facts, source: str) -> list[Mapping[str, Any]]:
         {**s, "value": "(a secret)" if is_secret_name(s["name"]) else given.get(s["name"], s["default"])}
         for s in declared
     ]
+
+
+def unit(facts: Facts, source: str, text: str) -> str:
+    """Returns the unit of a column, in which `$name` stands for a setting of the source."""
+    return Template(text).safe_substitute({s["name"]: s["value"] for s in settings(facts, source)})
 
 
 def scores(facts: Facts, source: str) -> list[float]:

@@ -130,7 +130,7 @@ def test_figures_in_the_page_equal_sql(site: PagesSite, report_file: Path, watch
     assert [[d, n, r.rstrip("0").rstrip(".")] for d, n, r in rows] == [[d, n, r] for d, n, r in expected]
     assert card.locator("canvas").count() == 1
     newest = page.locator(".cards > div", has_text="total revenue").locator(".value").inner_text()
-    assert newest == "41"  # 4 orders of 10.25
+    assert newest == "41 USD"  # 4 orders of 10.25
 
 
 def test_a_batch_shows_its_graph_files_rules_and_rows(
@@ -218,7 +218,7 @@ def test_a_batch_shows_within_two_seconds_while_the_page_is_open(tmp_path: Path,
         site.publish(3, orders=9)
         began = time.monotonic()
         expect(overview.locator(".sources .sq")).to_have_count(2)
-        expect(figures.locator(".cards .value").first).to_have_text("92.25")
+        expect(figures.locator(".cards .value").first).to_have_text("92.25 USD")
         assert time.monotonic() - began < 2
 
 

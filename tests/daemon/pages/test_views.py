@@ -1,14 +1,16 @@
 """What the pages compute from the facts: time, quality, charts."""
 
 import datetime as dt
+import re
 from pathlib import Path
 
 import pytest
 import vendored
 from factories_pages import PagesSite
 
-from daemon.pages import batch_view, figures_view, quality_view, source_view
+from daemon.pages import batch_view, figures_view, quality_view, render, source_view
 from daemon.pages.gather import gather
+from daemon.pages.links import Links, Page
 from pipeline import reader
 from pipeline.contract import Settings
 
@@ -84,6 +86,19 @@ def test_cards_show_the_newest_batch_and_its_change(tmp_path: Path) -> None:
     charts = gather(site.config).lake.sources["retail"].charts
     card = figures_view.cards(next(c for c in charts if c.kind == "cards"))[0]
     assert (card.label, card.text, card.change, card.values) == ("total revenue", "51.25", "+20.5", [30.75, 51.25])
+
+
+def test_a_figure_that_changed_after_publication_is_named(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    late = site.publish(2)
+    site.restate(late, 2, "10410.000000", "10395.000000")
+    site.publish(3)
+    facts = gather(site.config)
+    (found,) = figures_view.restated(facts, "retail.gold.daily_sales")
+    assert (found.figure, found.column, found.batch_id) == ("2026-03-02", "revenue", late)
+    html = render.render(Page(kind="figures", key="retail"), facts, Links())
+    text = " ".join(re.sub(r"<[^>]+>", "", html).split())
+    assert "revenue of 2026-03-02: 10,410 until batch 000001, 10,395 since" in text
 
 
 def test_the_libraries_of_the_pages_are_those_of_their_archives() -> None:
