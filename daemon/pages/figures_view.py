@@ -56,7 +56,7 @@ def with_unit(chart: Chart, name: str) -> str:
     return f"{label(name)}, {unit}" if unit else label(name)
 
 
-def restated(facts: Facts, table: str) -> list[Restatement]:
+def changed_figures(facts: Facts, table: str) -> list[Restatement]:
     """Returns the published figures of a table that a later batch changed, newest first."""
     return [r for r in facts.lake.restatements if r.table == table]
 

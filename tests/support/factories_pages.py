@@ -82,8 +82,16 @@ class PagesSite(Site):
     def restate(self, batch_id: str, day: int, before: str, after: str) -> None:
         """Records that a batch changed the published revenue of a day; the next batch publishes the record."""
         date = DAY.replace(day=day)
-        row = {"batch_id": batch_id, "source": "retail", "table_name": "retail.gold.daily_sales", "figure_date": date,
-               "grain": [("order_date", str(date))], "column_name": "revenue", "before": before, "after": after}  # fmt: skip
+        row = {
+            "batch_id": batch_id,
+            "source": "retail",
+            "table_name": "retail.gold.daily_sales",
+            "figure_date": date,
+            "grain": [("order_date", str(date))],
+            "column_name": "revenue",
+            "before": before,
+            "after": after,
+        }
         self._write("ops.restatements", OPS["ops.restatements"], [row])
 
     def multiply(self, batches: int) -> None:

@@ -94,7 +94,7 @@ def test_a_figure_that_changed_after_publication_is_named(tmp_path: Path) -> Non
     site.restate(late, 2, "10410.000000", "10395.000000")
     site.publish(3)
     facts = gather(site.config)
-    (found,) = figures_view.restated(facts, "retail.gold.daily_sales")
+    (found,) = figures_view.changed_figures(facts, "retail.gold.daily_sales")
     assert (found.figure, found.column, found.batch_id) == ("2026-03-02", "revenue", late)
     html = render.render(Page(kind="figures", key="retail"), facts, Links())
     text = " ".join(re.sub(r"<[^>]+>", "", html).split())
