@@ -105,6 +105,14 @@ def test_the_demo_shows_the_figures_that_the_lake_holds(demo: Demo) -> None:
     assert "3,209.20" in demo.done.stdout
 
 
+def test_the_demo_ends_with_the_path_of_its_report(demo: Demo) -> None:
+    assert "report.html" in demo.done.stdout[demo.done.stdout.index("Open it in a browser") :]
+    text = re.sub(r"<[^>]+>", " ", (demo.site / "report.html").read_text())
+    (newest,) = demo.sql("SELECT max_by(total_revenue, total_orders) AS revenue FROM retail.gold.analytics_summary")
+    assert f"{newest['revenue']:,.1f}" in text
+    assert "shipping_2026_03_04.csv; those that came are still in the landing folder" in text
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
