@@ -68,6 +68,14 @@ class PagesSite(Site):
         ledger.close()
         return batch_id
 
+    def begin(self, day: int) -> str:
+        """Begins a batch of one file for a day of March and leaves it running."""
+        self._seq += 1
+        date = DAY.replace(day=day)
+        batch_id = f"202603{day:02d}T1000{self._seq:02d}-{self._seq:06x}"
+        self._receive(batch_id, f"orders_{date:%Y_%m_%d}.csv", date)
+        return batch_id
+
     def reject(self, day: int, reason: str, *, file: str = "") -> str:
         """Rejects a batch of one file for a day of March."""
         self._seq += 1

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from factories_pages import HOSTILE_FILE, HOSTILE_ROW, PagesSite
+from factories_pages import HOSTILE, HOSTILE_FILE, HOSTILE_ROW, PagesSite
 
+from daemon.ledger.live_state import Activity
 from daemon.pages import report
 from daemon.pages.gather import gather
 
@@ -121,6 +122,36 @@ def test_a_lake_that_cannot_be_read_is_named_and_the_ledger_is_shown(tmp_path: P
     text = Elements(html(site)).text
     assert "The lake cannot be read" in text
     assert "has no header" in text
+
+
+def test_the_running_batch_shows_its_stage_its_rows_and_the_usual_time(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    batch_id = site.begin(3)
+    ledger = site.ledger()
+    since = "2026-03-05T08:00:10.000Z"
+    ledger.set_activity(
+        Activity(
+            batch_id=batch_id, attempt=1, since=since, last_at=since, stage="merge", stage_since=since, rows=670_650
+        )
+    )
+    ledger.close()
+    text = re.sub(r"\s+", " ", Elements(html(site)).text)
+    running = text[text.index("Running") : text.index("batches shown")]
+    assert "running retail 2026-03-03" in running
+    assert "merge for" in running
+    assert "670,650 rows · usual time" in running
+
+
+def test_a_trouble_and_its_cure_come_before_all_batches(tmp_path: Path) -> None:
+    site = make_site(tmp_path)
+    ledger = site.ledger()
+    ledger.open_trouble("worker", "worker", f"no Java {HOSTILE}", cure="install Java 17")
+    ledger.close()
+    text = re.sub(r"\s+", " ", Elements(html(site)).text)
+    needs = text[text.index("Needs you 2") : text.index("batches shown")]
+    assert needs.index("no Java") < needs.index("has no header")
+    assert "lakegate check" in needs
 
 
 def test_needs_come_first_with_the_command(site: PagesSite) -> None:
