@@ -139,7 +139,8 @@ def test_the_running_batch_shows_its_stage_its_rows_and_the_usual_time(tmp_path:
     text = re.sub(r"\s+", " ", Elements(html(site)).text)
     running = text[text.index("Running") : text.index("batches shown")]
     assert "running retail 2026-03-03" in running
-    assert "merge for" in running
+    assert "merge · " in running
+    assert " so far · 670,650 rows" in running
     assert "670,650 rows · usual time" in running
 
 
