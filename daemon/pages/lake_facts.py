@@ -1,7 +1,7 @@
 """Gathers the facts that the lake and the declarations hold. It loads DuckDB and the Delta library."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from daemon.text import one_line
 from pipeline import reader
 from pipeline.contract import Settings
 from pipeline.lineage import Lineage, lineage
-from pipeline.model import Severity
+from pipeline.model import Severity, Source
 from pipeline.reader import ChartKind, ChartPlan, PublishedVersions, QueryResult
 from pipeline.reader.describe import describe_sources
 from pipeline.reader.outdated import outdated_by_source
@@ -57,11 +57,18 @@ def _sources(settings: Settings, charts: Mapping[str, Sequence[Chart]]) -> dict[
         found[name] = SourceFacts(
             name=name,
             declared=record,
-            lineage=lineage(loaded[name]) if name in loaded else Lineage(source=name, tables=(), edges=()),
+            lineage=_lineage(loaded.get(name), name),
             charts=charts.get(name, ()),
             problem=record["broken"],
         )
     return found
+
+
+def _lineage(source: Source | None, name: str) -> Lineage:
+    try:
+        return lineage(source) if source else Lineage(source=name, tables=(), edges=())
+    except Exception:  # noqa: BLE001 - a declaration that cannot be followed hides its own graph and nothing else
+        return Lineage(source=name, tables=(), edges=())
 
 
 def _outdated(settings: Settings) -> dict[str, str]:
@@ -72,7 +79,17 @@ def _outdated(settings: Settings) -> dict[str, str]:
 
 
 def _charts(state: PublishedVersions, query: Query, plans: Sequence[ChartPlan]) -> list[Chart]:
-    return [_chart(query, p) for p in plans if p.table in state.versions]
+    published = (_published_part(query, p) for p in plans if p.table in state.versions)
+    return [_chart(query, p) for p in published if p is not None]
+
+
+def _published_part(query: Query, plan: ChartPlan) -> ChartPlan | None:
+    """Returns the part of a plan that the published table has columns for: a declaration may be newer than the table."""
+    there = {str(row[0]) for row in query(f"DESCRIBE {_dotted(plan.table)}").rows}
+    measures = tuple(m for m in plan.measures if m in there)
+    if not measures or not there.issuperset((*plan.labels, *filter(None, [plan.time]))):
+        return None
+    return replace(plan, columns=tuple(c for c in plan.columns if c in there), measures=measures)
 
 
 def _chart(query: Query, plan: ChartPlan) -> Chart:

@@ -1,6 +1,7 @@
 """Serves the pages and the published tables over HTTP. It only reads."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,18 +35,18 @@ ICON = (
 
 
 def run(config: Config) -> None:
-    """Serves until SIGTERM or Ctrl-C."""
-    options = uvicorn.Config(
-        create_app(config),
-        host=config.ui.host,
-        port=config.ui.port,
-        access_log=False,
-        log_level="warning",
-        server_header=False,
-        timeout_graceful_shutdown=2,  # the streams of open pages never end by themselves
-        lifespan="on",
-    )
-    uvicorn.Server(options).run()
+    """Serves until SIGTERM or Ctrl-C. Raises OSError for an address that this machine cannot serve at."""
+    family = socket.AF_INET6 if ":" in config.ui.host else socket.AF_INET
+    with socket.create_server((config.ui.host, config.ui.port), family=family) as listener:
+        options = uvicorn.Config(
+            create_app(config),
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=2,  # the streams of open pages never end by themselves
+            lifespan="on",
+        )
+        uvicorn.Server(options).run(sockets=[listener])
 
 
 def create_app(config: Config) -> Starlette:

@@ -82,12 +82,22 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None, *, inter
 
 @contextmanager
 def session(state: PublishedVersions, tables: Collection[str]) -> Iterator[Callable[[str], QueryResult]]:
-    """Yields a function that runs SQL of this program over some tables, many times in one database."""
+    """Yields a function that runs SQL of this program over some tables, many times in one database.
+
+    The function raises QueryError.
+    """
     import duckdb
 
     with duckdb.connect() as connection:
         create_views(connection, state, " ".join(tables), internal=True)
-        yield lambda query: _result(connection, connection.execute(query).fetchall())
+
+        def run(query: str) -> QueryResult:
+            try:
+                return _result(connection, connection.execute(query).fetchall())
+            except duckdb.Error as error:
+                raise QueryError(_first_line(error)) from None
+
+        yield run
 
 
 def table(

@@ -87,6 +87,13 @@ class PagesSite(Site):
         ledger.close()
         return batch_id
 
+    def rewrite(self, table: str, columns: Sequence[str]) -> None:
+        """Leaves only these columns in a table and publishes that version, as an older declaration would have."""
+        rows = DeltaTable(self._folder(table)).to_pyarrow_table().select(list(columns))
+        write_deltalake(self._folder(table), rows, mode="overwrite", schema_mode="overwrite")
+        self._newest[table] = self._version(table)
+        self._publish_ops()
+
     def restate(self, batch_id: str, day: int, before: str, after: str) -> None:
         """Records that a batch changed the published revenue of a day; the next batch publishes the record."""
         date = DAY.replace(day=day)

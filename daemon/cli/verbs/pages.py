@@ -54,5 +54,9 @@ def ui(listen: str | None) -> int:
     except ModuleNotFoundError as error:
         raise click.UsageError(f"the pages need {error.name}; install it: pip install 'lakegate[ui]'") from None
     print_message(f"http://{config.ui.listen}/ shows {config.path.parent}. Stop with Ctrl-C.")
-    server.run(config)
+    try:
+        server.run(config)
+    except OSError as error:
+        reason = f"{config.ui.listen} cannot be served: {error.strerror or error}"
+        raise click.UsageError(f"{reason}; name another address with --listen") from None
     return FINE

@@ -1,6 +1,7 @@
 """The verbs `report` and `ui` on the command line."""
 
 import re
+import socket
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,14 @@ def test_ui_refuses_an_address_that_it_should_not_serve(
     site = PagesSite(tmp_path)
     assert main(["--config", str(site.path), "ui", "--listen", listen]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_ui_names_an_address_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    site = PagesSite(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert main(["--config", str(site.path), "ui", "--listen", address]) == 2
+    assert f"{address} cannot be served: Address already in use" in capsys.readouterr().err
 
 
 def test_a_token_is_hidden_in_the_log(tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ def test_cards_show_the_newest_batch_and_its_change(tmp_path: Path) -> None:
     assert (card.label, card.text, card.change, card.values) == ("total revenue", "51.25", "+20.5", [30.75, 51.25])
 
 
+def test_a_table_that_lacks_a_newly_declared_column_still_has_its_figures(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    site.rewrite("retail.gold.daily_sales", ("order_date", "revenue"))
+    site.rewrite("retail.gold.category_analysis", ("revenue",))
+    charts = {c.table: c for c in gather(site.config).lake.sources["retail"].charts}
+    assert charts["retail.gold.daily_sales"].measures == ("revenue",)
+    assert "retail.gold.category_analysis" not in charts, "its grain is not there"
+    assert "retail.gold.analytics_summary" in charts
+
+
 def test_a_figure_that_changed_after_publication_is_named(tmp_path: Path) -> None:
     site = PagesSite(tmp_path)
     late = site.publish(2)
