@@ -84,7 +84,7 @@ def _charts(state: PublishedVersions, query: Query, plans: Sequence[ChartPlan]) 
 
 
 def _published_part(query: Query, plan: ChartPlan) -> ChartPlan | None:
-    """Returns the part of a plan that the published table has columns for: a declaration may be newer than the table."""
+    """Returns the part of a plan whose columns are published; a declaration may be newer than its table."""
     there = {str(row[0]) for row in query(f"DESCRIBE {_dotted(plan.table)}").rows}
     measures = tuple(m for m in plan.measures if m in there)
     if not measures or not there.issuperset((*plan.labels, *filter(None, [plan.time]))):
