@@ -229,6 +229,25 @@ def test_the_story_of_a_published_batch_has_one_label_for_one_meaning(
     assert run(site, capsys, "batches", "4f1c00") == (0, STORY.format(folder=folder), "")
 
 
+MISSING = """\
+REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
+  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  cause   1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger
+  effect  no table changed; gold is empty
+  files   1 of 2 files came · rejected/20260305T080000-4f1c00/ (reason.json has more)
+  next    deliver the missing file and a new trigger
+  history received 08:00:02 · ready 08:00:03 · started 08:00:04 · rejected 08:00:05
+"""
+
+
+def test_the_story_of_a_batch_of_missing_files_counts_those_that_came(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger"
+    site.batch(State.REJECTED, reason=reason, waiting_for=["customers_2026_03_04.csv"])
+    assert run(site, capsys, "batches", "last") == (0, MISSING, "")
+
+
 # ---- the log
 
 
