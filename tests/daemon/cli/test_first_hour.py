@@ -210,7 +210,7 @@ ARCHIVED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
   files   2 files, 3.0 kB: orders_2026_03_04.csv, customers_2026_03_04.csv · {folder}
   rules   published, with 2 HIGH rules broken by accepted rows: order_has_shipping (15 of 19), order_has_stock (2 of 19)
   rules   5 of 24 break orders.amount_is_positive (HIGH REJECT)
-  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06
+  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06 UTC
   look    lakegate quarantine 4f1c00 (5 rows)
 """
 
@@ -236,7 +236,7 @@ REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
   effect  no table changed; gold is empty
   files   1 of 2 files came · rejected/20260305T080000-4f1c00/ (reason.json has more)
   next    deliver the missing file and a new trigger
-  history received 08:00:02 · ready 08:00:03 · started 08:00:04 · rejected 08:00:05
+  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · rejected 08:00:05 UTC
 """
 
 
