@@ -97,7 +97,7 @@ def build(
 ) -> Components:
     """Builds all components. Locks the ledger; the landing zone is locked when it is listed first.
 
-    Raises AlreadyRunningError, FolderAccessError, LedgerError and LedgerOutOfReach.
+    Raises AlreadyRunningError, FolderAccessError, SetupError and LedgerOutOfReach.
     """
     zone = config.landing
     alerts = Alerts(config.alerts.urls, log)

@@ -45,8 +45,8 @@ MAY_IMPORT = {
     "daemon.batch": "text",
     "daemon.config": "pipeline.contract",
     "daemon.retry": "config batch",
-    "daemon.files": "config clock text",
-    "daemon.ledger": "batch clock text",
+    "daemon.files": "config clock text pipeline.contract",
+    "daemon.ledger": "batch clock text pipeline.contract",
     "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
     "daemon.components": "attention finish dispatch intake landing ledger files config observe batch clock"
     " text pipeline.contract",
-    "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
+    "daemon.service": "components dispatch landing files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
     "daemon.cli": "attention service finish dispatch intake landing ledger files config batch clock wakeup text"

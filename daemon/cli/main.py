@@ -13,7 +13,6 @@ from daemon.cli.verbs import batches, operate, quarantine, set_up, sources, tabl
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
     "ConfigError": CONFIG,
-    "LedgerError": CONFIG,
     "SetupError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,

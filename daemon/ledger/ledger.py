@@ -43,7 +43,7 @@ class Ledger(LedgerReader):
         *,
         wait_seconds: float = 10,
     ) -> Self:
-        """Opens, creates or upgrades the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
+        """Opens, creates or upgrades the ledger for writing. Raises SetupError, and LedgerOutOfReach."""
         return cls(open_for_writing(path, wait_seconds), clock, on_change)
 
     # ---- writing
