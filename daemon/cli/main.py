@@ -8,7 +8,7 @@ import click
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, BUSY, CONFIG, FINE, INTERRUPTED, NOT_FOUND, USAGE
 from daemon.cli.verb import common_options
-from daemon.cli.verbs import batches, operate, sources, tables
+from daemon.cli.verbs import batches, metrics, operate, sources, tables
 
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
@@ -31,6 +31,7 @@ VERBS = (
     operate.check,
     operate.status,
     operate.tail,
+    metrics.metrics,
     operate.service,
     batches.batches,
     batches.retry,

@@ -116,6 +116,11 @@ TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)
 MEMORY = ValueType(
     phrase='an amount of memory such as "2g" or "900m"', parse=_text_parser(r"[1-9]\d*[kmgtKMGT]"), is_text=True
 )
+ADDRESS = ValueType(
+    phrase="a host and a port such as 127.0.0.1:9108",
+    parse=_text_parser(r"|(\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}"),
+    is_text=True,
+)
 TEXTS = ValueType(phrase="a list of texts", parse=_parse_texts)
 BOOLEAN = ValueType(phrase="true or false", parse=_parse_boolean)
 NUMBER = ValueType(phrase="a number", parse=_number_parser())

@@ -9,7 +9,7 @@ from typing import Any, Self
 from daemon.batch import OPEN, Batch, BatchFile, State
 from daemon.ledger.ledger_rows import to_batch, to_column, to_entry, to_file
 from daemon.ledger.ledger_schema import open_for_reading
-from daemon.ledger.live_state import Activity, Trouble, seconds_between, to_activity, to_trouble
+from daemon.ledger.live_state import Activity, Figure, Trouble, seconds_between, to_activity, to_trouble
 
 
 class NoSuchBatchError(Exception):
@@ -134,6 +134,11 @@ class LedgerReader:
             "SELECT activity.* FROM activity JOIN batch USING (batch_id) WHERE batch.state = 'RUNNING'"
         ).fetchone()
         return to_activity(row) if row else None
+
+    def figures(self) -> dict[Figure, float]:
+        """Returns the figures that the daemon recorded last."""
+        rows = self._db.execute("SELECT kind, source, name, value FROM daemon_figure")
+        return {Figure(r["kind"], r["source"], r["name"]): r["value"] for r in rows}
 
     def usual_seconds(self, source: str) -> float | None:
         """Returns the median time from start to publication of the source's last batches; None without any."""
