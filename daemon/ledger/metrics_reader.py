@@ -50,9 +50,10 @@ class MetricsReader(LedgerReader):
                         AND earlier.rowid < ended.rowid
                 ), '') AS started_at,
                 coalesce(published_at, '') AS published_at,
-                coalesce(iif(
-                    event = 'batch.published', json_extract(result, '$.files', '$.score', '$.seconds'), NULL
-                ), '') AS result
+                iif(
+                    event = 'batch.published' AND json_valid(result),
+                    json_extract(result, '$.files', '$.score', '$.seconds'), ''
+                ) AS result
             FROM history AS ended
             JOIN batch USING (batch_id)
             WHERE ended.rowid > ? AND event IN ({marks(list(OUTCOME_EVENTS))})

@@ -23,7 +23,7 @@ from daemon.observe.events import EVENTS
 from pipeline import contract
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-UNKNOWN = "unknown"  # the source of a batch whose files have no common source
+NO_SOURCE = "none"  # of a trouble without a source, or of a batch whose files have no common one
 STATES = (*OPEN, State.FAILED)
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
@@ -72,7 +72,7 @@ class Metrics:
         self._add_figures(families, reader, is_running=daemon is not None)
         totals = {**{name: SourceTotals() for name in self._feeds}, **self._totals.by_source}
         for source, sums in totals.items():
-            self._add_totals(families, source or UNKNOWN, sums, self._feeds.get(source, []))
+            self._add_totals(families, source or NO_SOURCE, sums, self._feeds.get(source, []))
         self._add_open_batches(families, reader, list(totals))
         self._add_needs(families, reader, daemon)
         return families
@@ -118,12 +118,12 @@ class Metrics:
         for source in dict.fromkeys((*sources, *(source for source, _ in found))):
             for state in STATES:
                 count, received_at = found.get((source, state), (0, ""))
-                labels = {"source": source or UNKNOWN, "state": str(state)}
+                labels = {"source": source or NO_SOURCE, "state": str(state)}
                 families.add("open_batches", count, **labels)
                 if received_at:
                     families.add("oldest_open_batch_timestamp_seconds", _timestamp(received_at), **labels)
         if activity := reader.activity():
-            source = reader.batch(activity.batch_id).source or UNKNOWN
+            source = reader.batch(activity.batch_id).source or NO_SOURCE
             families.add("attempt_start_timestamp_seconds", _timestamp(activity.since), source=source)
 
     def _add_needs(self, families: "Families", reader: MetricsReader, daemon: LockHolder | None) -> None:
@@ -135,7 +135,7 @@ class Metrics:
         )
         counts: dict[tuple[str, str], int] = {}
         for need in needs:
-            key = (need.source or UNKNOWN, need.kind)
+            key = (need.source or NO_SOURCE, need.kind)
             counts[key] = counts.get(key, 0) + 1
         for (source, kind), count in counts.items():
             families.add("needs", count, source=source, kind=kind)
@@ -176,4 +176,4 @@ def _version() -> str:
     try:
         return version("lakegate")
     except PackageNotFoundError:  # a checkout that is not installed
-        return UNKNOWN
+        return "unknown"

@@ -110,7 +110,9 @@ class Zone:
     # ---- running
 
     def once(self, **options: Any) -> int:
-        return service.run(self.config, once=True, **{"quiet": True, "command": WORKER, "catalogue": CATALOGUE, **options})
+        return service.run(
+            self.config, once=True, **{"quiet": True, "command": WORKER, "catalogue": CATALOGUE, **options}
+        )
 
     @contextmanager
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:
