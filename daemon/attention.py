@@ -65,6 +65,18 @@ def resolved_by(reader: LedgerReader, published: Batch) -> list[Batch]:
     return [b for b in _candidates(reader, published) if _is_resolved_by(reader, b, published)]
 
 
+def status_line(reader: LedgerReader, now: dt.datetime, *, missing_file_timeout_seconds: float) -> str:
+    """Returns one line for systemd: the stage of the running batch or `idle`, and the number of needs."""
+    activity = reader.activity()
+    work = "idle"
+    if activity is not None:
+        batch = reader.batch(activity.batch_id)
+        seconds = (now - from_text(activity.stage_since or activity.since)).total_seconds()
+        work = f"{batch.source} {batch.batch_date}: {activity.stage or 'between two stages'}, {max(0, seconds):.0f} s"
+    found = needs(reader, now, missing_file_timeout_seconds=missing_file_timeout_seconds)
+    return f"{work}; needs you {len(found)} (lakegate status)" if found else work
+
+
 def short_id(batch_id: str) -> str:
     """Returns the last six letters of a batch id, which the commands accept."""
     return batch_id[-6:]

@@ -1,11 +1,14 @@
 """Builds the components of the daemon and connects them. The order of a tick is in service.py."""
 
+import contextlib
+import datetime as dt
 import os
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.attention import status_line
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -27,6 +30,7 @@ from daemon.metrics.recorder import FigureRecorder
 from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
+from daemon.observe.sd_notify import notify_status
 from daemon.text import error_line
 from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
@@ -54,10 +58,11 @@ class Components:
     exporter: MetricsExporter
     wake: threading.Event
     stop_seconds: float
+    timeout_seconds: float  # after which a batch with missing files is rejected
     lock_fd: int
 
-    def end_tick(self) -> None:
-        """Notes the fate of the alerts, and ends the troubles that this tick did not meet."""
+    def end_tick(self, now: dt.datetime) -> None:
+        """Notes the fate of the alerts, ends the troubles that this tick did not meet, and sends systemd a line."""
         while not self.alerts.outcomes.empty():
             if reason := self.alerts.outcomes.get():
                 self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
@@ -68,6 +73,8 @@ class Components:
         for reason in self.exporter.failures:
             self.troubles.environment_failed(reason)
         self.troubles.end_tick()
+        with contextlib.suppress(sqlite3.Error):  # the next tick sends it
+            notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
 
     def next_due_in(self) -> float:
         """Returns the seconds until there is work that no event announces."""
@@ -180,6 +187,7 @@ def build(
         exporter=MetricsExporter(config),
         wake=wake,
         stop_seconds=config.dispatch.stop_seconds,
+        timeout_seconds=zone.missing_file_timeout_seconds,
         lock_fd=lock_fd,
     )
 

@@ -65,7 +65,8 @@ class FigureRecorder:
     def _note_task(self, values: Mapping[str, Any]) -> None:
         if values["batch_id"] != self._batch_id:
             self._batch_id, self._tasks = values["batch_id"], {}
-        self._tasks[str(values["task"])] = float(values["seconds"])
+        if isinstance(seconds := values.get("seconds"), int | float):
+            self._tasks[str(values.get("task"))] = float(seconds)
 
     def _replace_tasks(self, source: str) -> None:
         others = {f: value for f, value in self._figures.items() if (f.kind, f.source) != ("task", source)}
