@@ -86,7 +86,7 @@ class MetricsExporter:
             self._server = make_server(
                 host.strip("[]"), int(port), self._answer, _server_class(host), handler_class=_Handler
             )
-        except (OSError, OverflowError) as error:
+        except OSError as error:
             advice = "end the program that uses it, or set another address; the daemon tries again"
             raise OSError(f"[metrics] listen: {self._settings.listen} cannot be used ({error}); {advice}") from error
         threading.Thread(target=self._server.serve_forever, name="metrics-server", daemon=True).start()

@@ -36,8 +36,8 @@ class FigureRecorder:
             self._figures[figure] = self._figures.get(figure, 0) + 1
             if event == "task.finished":
                 self._note_task(values)
-            elif event == "batch.published" and values["batch_id"] == self._batch_id:
-                self._replace_tasks(values["source"])
+            elif event == "batch.published" and values.get("batch_id") == self._batch_id:
+                self._replace_tasks(str(values.get("source")))
 
     def step(self) -> None:
         """Writes what changed, at most every few seconds."""
@@ -52,19 +52,20 @@ class FigureRecorder:
 
     def write(self) -> None:
         """Writes the figures now."""
+        self._next_at = self._clock.monotonic() + EVERY_SECONDS  # also where the ledger cannot be written now
         with self._lock:
             figures = self._current()
         self._ledger.set_figures(figures)
         self._recorded = figures
-        self._next_at = self._clock.monotonic() + EVERY_SECONDS
 
     def _current(self) -> dict[Figure, float]:
         watcher = {"polling": self._observer.is_polling, "unwatched_folders": len(self._observer.unwatched_folders)}
         return {**self._figures, **{Figure("watcher", "", name): float(value) for name, value in watcher.items()}}
 
     def _note_task(self, values: Mapping[str, Any]) -> None:
-        if values["batch_id"] != self._batch_id:
-            self._batch_id, self._tasks = values["batch_id"], {}
+        batch_id = str(values.get("batch_id"))
+        if batch_id != self._batch_id:
+            self._batch_id, self._tasks = batch_id, {}
         if isinstance(seconds := values.get("seconds"), int | float):
             self._tasks[str(values.get("task"))] = float(seconds)
 
