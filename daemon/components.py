@@ -31,8 +31,8 @@ from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
+from daemon.observe.troubles import Troubles
 from daemon.text import error_line
-from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
 
 ALERTS = "[alerts] urls"  # the subject of its troubles
@@ -68,9 +68,9 @@ class Components:
                 self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
             else:
                 self.troubles.end(TroubleKind.ALERTS, ALERTS)
-        self._end(self.recorder.step)
+        self.recorder.step()
         self.exporter.start()  # not before: until now another daemon might have held the landing zone
-        for reason in self.exporter.failures:
+        for reason in filter(None, (self.recorder.failure, *self.exporter.failures)):
             self.troubles.environment_failed(reason)
         self.troubles.end_tick()
         with contextlib.suppress(sqlite3.Error):  # the next tick sends it

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from daemon.cli.output import escape_unprintable, format_duration, plural
-from daemon.cli.tail import format_event as format_any_event
+from daemon.cli.tail import describe_event
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +146,7 @@ def _format_other(event: Mapping[str, Any], fields: Mapping[str, str], batch: st
         case "trouble.opened" | "alert.failed":
             return ""
         case _ if event.get("level") in ("warning", "error"):
-            return f"[red]  {escape(format_any_event(dict(event))[20:].strip())}[/red]"
+            return f"[red]  {escape(describe_event(event).strip())}[/red]"
         case _:
             return ""
 

@@ -36,6 +36,7 @@ VERBS = (
     batches.batches,
     batches.retry,
     batches.abandon,
+    batches.dismiss,
     tables.tables,
     tables.sql,
     tables.adopt,

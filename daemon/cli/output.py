@@ -165,12 +165,23 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 60} min"
 
 
-def format_moment(text: str, now: dt.datetime) -> str:
+def format_local_time(text: str, now: dt.datetime) -> str:
     """Returns an RFC 3339 time for a person: on a terminal the local time, in a pipe UTC; the date if it differs."""
     moment = dt.datetime.fromisoformat(text)
     moment = moment.astimezone() if is_terminal() else moment.astimezone(dt.UTC)
     day = "" if moment.date() == now.astimezone(moment.tzinfo).date() else f"{moment:%Y-%m-%d} "
     return f"{day}{moment:%H:%M:%S} {moment:%Z}"
+
+
+def format_times(texts: Sequence[str]) -> list[str]:
+    """Returns RFC 3339 times that follow one another, the date only where it changes, the zone at the last one."""
+    zone = None if is_terminal() else dt.UTC  # None is the zone of this machine
+    times = [dt.datetime.fromisoformat(text).astimezone(zone) for text in texts]
+    days = [None, *(time.date() for time in times)]
+    dated = [
+        f"{t:%Y-%m-%d %H:%M:%S}" if t.date() != day else f"{t:%H:%M:%S}" for t, day in zip(times, days, strict=False)
+    ]
+    return [f"{text} {times[-1]:%Z}" if n == len(dated) else text for n, text in enumerate(dated, start=1)]
 
 
 def is_terminal() -> bool:
@@ -184,5 +195,7 @@ def line_width() -> int:
 
 
 def format_time(text: str | None) -> str:
-    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None."""
+    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None. A terminal gets local time."""
+    if text and is_terminal():
+        return f"{dt.datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     return text[:19].replace("T", " ") + "Z" if text else ""

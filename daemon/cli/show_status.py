@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from daemon.cli import output
-from daemon.cli.output import format_age, format_duration, format_moment, plural
+from daemon.cli.output import format_age, format_duration, format_local_time, plural
 from daemon.text import escape, join_names
 
 LABEL = 11  # columns
 MOST_SET_ASIDE = 3
 MOST_NEEDS = 12
+NO_BREAK = "\0"  # stands for a space at which no line ends; no text of the ledger holds it
 
 Line = tuple[str, str]  # a label and a text
 
@@ -26,10 +27,12 @@ def lines(current: Mapping[str, Any], width: int | None = None) -> list[str]:
 
 
 def _wrap(label: str, text: str, width: int) -> list[str]:
-    wrapped = textwrap.wrap(
-        text, max(20, width - len(label)), break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
-    return [f"{label if n == 0 else ' ' * len(label)}{line}" for n, line in enumerate(wrapped or [""])]
+    """Returns the text in lines behind its label. A line ends between the parts of a text, where they are short."""
+    room = max(20, width - len(label))
+    parts = (part if len(part) > room - 2 else part.replace(" ", NO_BREAK) for part in text.split(" · "))
+    joined = f"{NO_BREAK}· ".join(parts)
+    wrapped = textwrap.wrap(joined, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{label if n == 0 else ' ' * len(label)}{line.replace(NO_BREAK, ' ')}" for n, line in enumerate(wrapped)]
 
 
 # ---- what needs a person
@@ -50,15 +53,15 @@ def _need(need: Mapping[str, Any], now: dt.datetime, width: int) -> list[str]:
     kind = need["kind"] if is_batch else "TROUBLE"
     name = f"{need['source']} {escape(need['subject'])}".strip() if is_batch else need["kind"].replace("_", " ")
     about = f"{name}  {need['batch_id'][-6:]}" if is_batch else f"{name}, for {format_age(need['since'], now)[:-4]}"
-    head, sentence = f"  {kind:<{LABEL - 3}} {about}", need["reason"]
+    head, sentence = f"  {kind:<{LABEL - 3}}  {about}", need["reason"]
     if need["until"]:
-        sentence += f", until {format_moment(need['until'], now)}, then it is rejected"
+        sentence += f", until {format_local_time(need['until'], now)}, then it is rejected"
     command = f"→ {need['command']}"
     head = head.replace(kind, output.coloured(kind, kind if is_batch else "FAILED"), 1)
-    plain = 2 + LABEL - 2 + len(about)
+    plain = 2 + LABEL - 3 + 2 + len(about)
     if plain + 2 + len(sentence) + 2 + len(command) <= width:
         return [f"{head}  {sentence}  {command}"]
-    return [f"{head}  {command}", *_wrap(" " * LABEL, sentence, width)]
+    return [f"{head}  {command}", *_wrap(" " * (LABEL + 1), sentence, width)]
 
 
 # ---- what runs
@@ -128,7 +131,7 @@ def _day(current: Mapping[str, Any]) -> Iterator[Line]:
 def _daemon(current: Mapping[str, Any], now: dt.datetime) -> Iterator[Line]:
     daemon, lake = current["daemon"], current["lake"]
     if daemon["running"]:
-        since = f" since {format_moment(daemon['since'], now)}" if daemon["since"] else ""
+        since = f" since {format_local_time(daemon['since'], now)}" if daemon["since"] else ""
         yield "daemon", f"process {daemon['pid']}{since} · worker {_worker(current, now)}"
     else:
         yield "daemon", "not running"
@@ -144,7 +147,7 @@ def _worker(current: Mapping[str, Any], now: dt.datetime) -> str:
     worker = current["worker"]
     trouble = next((t for t in current["troubles"] if t["kind"] == "worker"), None)
     if trouble:
-        last = format_moment(trouble["last_at"], now)
+        last = format_local_time(trouble["last_at"], now)
         return f"cannot start ({plural(trouble['tries'], 'try', 'tries')}, the last at {last}): {trouble['reason']}"
     return f"running, process {worker['pid']}, {current['engine']}" if worker["running"] else "not running"
 

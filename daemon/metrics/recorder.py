@@ -1,5 +1,6 @@
 """Keeps in the ledger the figures that only the daemon knows, so that every process can compute the same metrics."""
 
+import sqlite3
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +9,7 @@ from daemon.clock import Clock
 from daemon.landing.observer import FolderObserver
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import Figure
+from daemon.text import error_line
 
 EVERY_SECONDS = 5.0  # least time between two writes
 
@@ -27,6 +29,7 @@ class FigureRecorder:
         self._next_at = 0.0
         self._batch_id = ""
         self._tasks: dict[str, float] = {}  # of that batch: seconds by name
+        self.failure = ""  # of the last write
         self._lock = threading.Lock()  # alerts are logged in a thread of their own
 
     def note(self, event: str, values: Mapping[str, Any]) -> None:
@@ -40,9 +43,14 @@ class FigureRecorder:
                 self._replace_tasks(str(values.get("source")))
 
     def step(self) -> None:
-        """Writes what changed, at most every few seconds."""
-        if self.next_due_in() <= 0:
+        """Writes what changed, at most every few seconds. A failure stays in `failure` until a later write."""
+        if self.next_due_in() > 0:
+            return
+        try:
             self.write()
+            self.failure = ""
+        except sqlite3.Error as error:
+            self.failure = error_line(error)
 
     def next_due_in(self) -> float:
         """Returns the seconds until figures must be written; infinity where none changed."""
@@ -51,7 +59,7 @@ class FigureRecorder:
         return max(0.0, self._next_at - self._clock.monotonic()) if is_changed else float("inf")
 
     def write(self) -> None:
-        """Writes the figures now."""
+        """Writes the figures now. Raises sqlite3.Error."""
         self._next_at = self._clock.monotonic() + EVERY_SECONDS  # also where the ledger cannot be written now
         with self._lock:
             figures = self._current()

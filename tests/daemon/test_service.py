@@ -179,7 +179,7 @@ def test_a_full_disk_is_one_line_and_no_loss(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 * 26, 4096 * 26))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 * 32, 4096 * 32))
         os._exit(zone.once())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert zone.everything()[b"ok\n"] == 1

@@ -10,7 +10,7 @@ from daemon.batch import State
 from daemon.clock import Clock
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import TroubleKind
-from daemon.troubles import Troubles
+from daemon.observe.troubles import Troubles
 
 Reports = list[tuple[str, str, int]]
 
