@@ -125,6 +125,8 @@ def build(
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
     troubles = Troubles(ledger, clock, reporter.trouble)
+    if not config.alerts.urls:
+        troubles.end(TroubleKind.ALERTS, ALERTS)
     on_failure = troubles.environment_failed
     _make_folders(config, ledger)
     landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
