@@ -214,7 +214,7 @@ class Service:
 
     def _next_due_in(self) -> float:
         components = self.components
-        due = [components.dispatch.next_due_in(), components.archive.next_due_in(), components.observer.next_due_in()]
+        due = [components.next_due_in()]
         due.append(OPEN_SECONDS if self.failures or self.has_work() else IDLE_SECONDS)
         if components.intake.is_behind:
             due.append(0.0)

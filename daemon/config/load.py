@@ -16,6 +16,7 @@ from daemon.config.config import (
     DispatchConfig,
     LandingConfig,
     LogConfig,
+    MetricsConfig,
     RetryConfig,
 )
 from daemon.config.consistency import contradictions
@@ -266,6 +267,10 @@ def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config
         ledger_path=_absolute(folder, values["ledger"]["path"]),
         log=LogConfig(path=log_path, level=values["log"]["level"]),
         alerts=AlertsConfig(**values["alerts"]),
+        metrics=MetricsConfig(
+            path=_absolute(folder, values["metrics"]["path"]) if values["metrics"]["path"] else None,
+            listen=values["metrics"]["listen"],
+        ),
         settings=_build_settings(folder, log_path, values),
     )
 

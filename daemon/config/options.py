@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from daemon.config.value_types import (
+    ADDRESS,
     BOOLEAN,
     COUNT,
     DAY,
@@ -180,6 +181,20 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             TEXTS,
             (),
             "Apprise addresses for alerts about rejected and failed batches: mailto://…, slack://…, json://…",
+        ),
+    ),
+    "metrics": (
+        _option(
+            "path",
+            PATH,
+            None,
+            "file of the metrics, written every 15 seconds for a collector of text files; default: off",
+        ),
+        _option(
+            "listen",
+            ADDRESS,
+            "",
+            "address at which the daemon serves the metrics by HTTP: 127.0.0.1:9108; empty: none",
         ),
     ),
     "sources": (

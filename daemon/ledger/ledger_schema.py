@@ -76,6 +76,13 @@ UPGRADES = {
             tasks       TEXT NOT NULL DEFAULT '[]',
             rows        INTEGER NOT NULL DEFAULT 0
         ) STRICT;
+        CREATE TABLE daemon_figure (
+            kind   TEXT NOT NULL,
+            source TEXT NOT NULL DEFAULT '',
+            name   TEXT NOT NULL,
+            value  REAL NOT NULL,
+            PRIMARY KEY (kind, source, name)
+        ) STRICT, WITHOUT ROWID;
     """,
 }
 
