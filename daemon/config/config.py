@@ -70,6 +70,12 @@ class OpenLineageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    path: Path | None
+    listen: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The values of config.toml and of the environment. All paths are absolute; `path` is the path of config.toml."""
 
@@ -82,6 +88,7 @@ class Config:
     log: LogConfig
     alerts: AlertsConfig
     openlineage: OpenLineageConfig
+    metrics: MetricsConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:

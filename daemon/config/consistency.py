@@ -92,9 +92,9 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
         if inside:
             yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
-    files = [("ledger", config.ledger_path), ("log", config.log.path)]
-    files += [("openlineage", config.openlineage.path)] if config.openlineage.path else []
+    files = [("ledger", config.ledger_path), ("log", config.log.path), ("metrics", config.metrics.path)]
+    files += [("openlineage", config.openlineage.path)]
     for section, file in files:
-        if file.parent in (*watched, *private):
+        if file and file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
             yield section, "path", f"{problem}; give it a folder of its own"
