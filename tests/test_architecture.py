@@ -46,25 +46,25 @@ MAY_IMPORT = {
     "daemon.batch": "text",
     "daemon.config": "pipeline.contract",
     "daemon.retry": "config batch",
-    "daemon.files": "config clock text",
-    "daemon.ledger": "batch clock text",
+    "daemon.files": "config clock text pipeline.contract",
+    "daemon.ledger": "batch clock text pipeline.contract",
     "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
+    "daemon.metrics": "attention landing ledger files config observe batch clock text pipeline.contract",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "attention finish dispatch intake landing ledger files config observe openlineage batch clock"
-    " text pipeline.contract",
-    "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text"
-    " pipeline.contract",
+    "daemon.components": "metrics attention finish dispatch intake landing ledger files config observe openlineage"
+    " batch clock text pipeline.contract",
+    "daemon.service": "components dispatch landing files config observe batch clock wakeup text pipeline.contract",
     # The pages show the lake, too, so they read more of the pipeline than its contract.
-    "daemon.pages": "attention ledger files config batch clock text pipeline.contract pipeline.reader"
+    "daemon.pages": "metrics attention ledger files config batch clock text pipeline.contract pipeline.reader"
     " pipeline.lineage pipeline.sources pipeline.model",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "pages attention service finish dispatch intake landing ledger files config batch clock wakeup text"
-    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "pages metrics attention service finish dispatch intake landing ledger files config batch clock"
+    " wakeup text pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.

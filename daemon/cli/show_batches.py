@@ -160,7 +160,10 @@ def _look(batch: Batch) -> str:
 def _files(batch: Batch, config: Config) -> str:
     files = batch.data_files
     text = "no data files"
-    if files:
+    if batch.state == State.REJECTED and batch.waiting_for:
+        came = len(files) - len(batch.waiting_for)
+        text = f"{came} of {output.plural(len(files), 'file')} came"
+    elif files:
         bytes_ = sum(f.bytes for f in files)
         size = f", {output.size(bytes_)}" if bytes_ else ""  # of files that were not claimed the size is unknown
         text = f"{output.plural(len(files), 'file')}{size}: {join_names(f.name for f in files)}"

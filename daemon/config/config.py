@@ -87,6 +87,12 @@ class OpenLineageConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    path: Path | None
+    listen: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The values of config.toml and of the environment. All paths are absolute; `path` is the path of config.toml."""
 
@@ -100,6 +106,7 @@ class Config:
     alerts: AlertsConfig
     ui: UiConfig
     openlineage: OpenLineageConfig
+    metrics: MetricsConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:

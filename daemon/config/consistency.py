@@ -97,16 +97,18 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
         if inside:
             yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
-    files = [("ledger", config.ledger_path), ("log", config.log.path)]
-    files += [("openlineage", config.openlineage.path)] if config.openlineage.path else []
+    files = [("ledger", config.ledger_path), ("log", config.log.path), ("metrics", config.metrics.path)]
+    files += [("openlineage", config.openlineage.path)]
     for section, file in files:
-        if file.parent in (*watched, *private):
+        if file and file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
             yield section, "path", f"{problem}; give it a folder of its own"
 
 
 def ui_problem(ui: UiConfig) -> str:
     """Returns a sentence when the pages would be open to the network without a usable password, else ""."""
+    if not ui.listen:
+        return 'listen is empty; set a host and a port such as "127.0.0.1:8765"'
     if ui.token and len(ui.token) < SHORTEST_TOKEN:
         return f"token has {len(ui.token)} characters, and a password of the pages needs {SHORTEST_TOKEN} or more"
     if not ui.token and not is_loopback(ui.host):

@@ -16,6 +16,7 @@ from daemon.config.config import (
     DispatchConfig,
     LandingConfig,
     LogConfig,
+    MetricsConfig,
     OpenLineageConfig,
     RetryConfig,
     UiConfig,
@@ -270,6 +271,10 @@ def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config
         alerts=AlertsConfig(**values["alerts"]),
         ui=UiConfig(**values["ui"]),
         openlineage=_build_openlineage(folder, values["openlineage"]),
+        metrics=MetricsConfig(
+            path=_absolute(folder, values["metrics"]["path"]) if values["metrics"]["path"] else None,
+            listen=values["metrics"]["listen"],
+        ),
         settings=_build_settings(folder, log_path, values),
     )
 

@@ -204,6 +204,20 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _secret("api_key", TEXT, "", "key that is sent to url as a bearer token; empty: none"),
         _option("namespace", TEXT, "lakegate", "namespace of the jobs and tables, one for each installation"),
     ),
+    "metrics": (
+        _option(
+            "path",
+            PATH,
+            None,
+            "file of the metrics, written every 15 seconds for a collector of text files; default: off",
+        ),
+        _option(
+            "listen",
+            ADDRESS,
+            "",
+            "address at which the daemon serves the metrics by HTTP: 127.0.0.1:9108; empty: none",
+        ),
+    ),
     "sources": (
         _option(
             "paths",

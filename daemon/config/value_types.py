@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST_PORT = 65535
+
 
 class InvalidValueError(Exception):
     """The value does not fit the type of its key."""
@@ -94,6 +96,13 @@ def _parse_spark_settings(value: Any) -> dict[str, str]:
     return flat
 
 
+def _parse_address(value: Any) -> str:
+    text = _text_parser(r"|(\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}")(value)
+    if text and int(text.rpartition(":")[2]) > LARGEST_PORT:
+        raise InvalidValueError
+    return text
+
+
 def _parse_day(value: Any) -> dt.date:
     # A datetime is a date for Python, and is not accepted here.
     if type(value) is dt.date:
@@ -104,13 +113,6 @@ def _parse_day(value: Any) -> dt.date:
         raise InvalidValueError from None
 
 
-def _parse_address(value: Any) -> str:
-    host, _, port = value.rpartition(":") if isinstance(value, str) else ("", "", "")
-    if not host or not port.isdecimal() or not 0 <= int(port) < 65536:
-        raise InvalidValueError
-    return str(value)
-
-
 SECONDS = ValueType(phrase="a number of seconds above 0", parse=_number_parser(above=0))
 COUNT = ValueType(phrase="a whole number above 0", parse=_integer_parser(at_least=1))
 DAYS = ValueType(phrase="a whole number of days, 0 or more", parse=_integer_parser(at_least=0))
@@ -119,11 +121,11 @@ HOURS = ValueType(phrase="a number of hours, 0 or more", parse=_number_parser(at
 SHARE = ValueType(phrase="a share from 0 to 1", parse=_number_parser(at_least=0, at_most=1))
 SCORE = ValueType(phrase="a score from 0 to 100", parse=_number_parser(at_least=0, at_most=100))
 PATH = ValueType(phrase="a path on this machine", parse=_text_parser(r"(?!\w+://)[^\0]+"), is_text=True)
-ADDRESS = ValueType(phrase='a host and a port such as "127.0.0.1:8765"', parse=_parse_address, is_text=True)
 TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)
 MEMORY = ValueType(
     phrase='an amount of memory such as "2g" or "900m"', parse=_text_parser(r"[1-9]\d*[kmgtKMGT]"), is_text=True
 )
+ADDRESS = ValueType(phrase="a host and a port such as 127.0.0.1:9108", parse=_parse_address, is_text=True)
 TEXTS = ValueType(phrase="a list of texts", parse=_parse_texts)
 BOOLEAN = ValueType(phrase="true or false", parse=_parse_boolean)
 NUMBER = ValueType(phrase="a number", parse=_number_parser())

@@ -54,8 +54,8 @@ def reason_text(batch: Batch, rejected_at: str, changes: Changes) -> str:
 def next_step_of_rejected(batch: Batch) -> str:
     """Returns the next step of a person after a rejection."""
     count = len(batch.data_files)
-    if batch.waiting_for:
-        return "the files that did come are still in the landing folder: deliver the missing ones, and a new trigger"
+    if missing := len(batch.waiting_for):
+        return f"deliver the missing {'file' if missing == 1 else f'{missing} files'} and a new trigger"
     files = "the file" if count == 1 else f"the {count} files" if count else "the files"
     return f"correct what the cause names, deliver {files} and a new trigger"
 

@@ -23,7 +23,7 @@ def gather(config: Config, *, batches: int = NEWEST, samples: bool = True, clock
 
 
 def read_ledger(config: Config, batches: int, now: dt.datetime) -> LedgerFacts:
-    """Returns the facts that the ledger holds. Raises LedgerError."""
+    """Returns the facts that the ledger holds. Raises SetupError, and LedgerOutOfReach."""
     sources = [s.name for s in catalog(config.settings.source_paths, config.settings.exclude)]
     daemon = lock_holder(config.landing.path)
     reader = LedgerReader.reading(config.ledger_path)

@@ -10,12 +10,13 @@ from pathlib import Path
 from daemon.clock import Clock
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
-from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
+from daemon.ledger.ledger_schema import LedgerOutOfReach
 from daemon.pages.facts import Facts, LakeFacts, LedgerFacts
 from daemon.pages.gather import NEWEST, read_ledger, with_lake
 from daemon.pages.lake_process import LakeProcess, read_facts
 from daemon.pages.links import Page
 from daemon.pages.live_page import render_live
+from pipeline.contract import SetupError
 
 POLL_SECONDS = 0.4
 FRESH_SECONDS = 0.2  # requests within this time see the same facts, however many come
@@ -58,7 +59,7 @@ class LiveSite:
 
     async def start(self) -> None:
         """Reads all facts for the first time. A ledger that cannot be read is reported at the first page."""
-        with contextlib.suppress(LedgerError, LedgerOutOfReach):
+        with contextlib.suppress(SetupError, LedgerOutOfReach):
             await self.refresh()
 
     async def stop(self) -> None:
@@ -113,7 +114,7 @@ class LiveSite:
         """Yields the tag at once, at each change, and at times without a change."""
         last, sent_at = "", 0.0
         while True:
-            with contextlib.suppress(LedgerError, LedgerOutOfReach):  # the pages themselves show the reason
+            with contextlib.suppress(SetupError, LedgerOutOfReach):  # the pages themselves show the reason
                 await self.refresh()
             if self.tag != last or time.monotonic() - sent_at > HEARTBEAT_SECONDS:
                 last, sent_at = self.tag, time.monotonic()

@@ -19,12 +19,13 @@ from starlette.routing import Route
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger_reader import LedgerReader
-from daemon.ledger.ledger_schema import LedgerError, LedgerOutOfReach
+from daemon.ledger.ledger_schema import LedgerOutOfReach
 from daemon.pages import live_page, render, source_view
 from daemon.pages.access import Access
 from daemon.pages.lake_process import LakeProcess, LakeProcessError, remove, write_table
 from daemon.pages.links import Page
 from daemon.pages.live import LiveSite
+from pipeline.contract import SetupError
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
@@ -55,6 +56,7 @@ def create_app(config: Config) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.site = LiveSite(config, LakeProcess())
+        app.state.metrics = None
         start = asyncio.create_task(app.state.site.start())  # the first page need not wait for the lake
         yield
         await start
@@ -96,7 +98,7 @@ async def _page(request: Request) -> Response:
     site = _site(request)
     try:
         html, tag = await site.page(page)
-    except (LedgerError, LedgerOutOfReach) as error:
+    except (SetupError, LedgerOutOfReach) as error:
         raise HTTPException(503, str(error)) from None
     except KeyError:
         hint = ": the pages show the newest batches, `lakegate batches` lists all" if page.kind == "batch" else ""
@@ -143,7 +145,7 @@ async def _health(request: Request) -> Response:
     config = _site(request).config
     try:
         await asyncio.to_thread(_read_anything, config)
-    except (LedgerError, LedgerOutOfReach) as error:
+    except (SetupError, LedgerOutOfReach) as error:
         return PlainTextResponse(f"{error}\n", 503)
     runs = lock_holder(config.landing.path) is not None
     return PlainTextResponse(f"ok\ndaemon {'runs' if runs else 'does not run'}\n")
@@ -157,8 +159,17 @@ def _read_anything(config: Config) -> None:
         reader.close()
 
 
-async def _metrics(_request: Request) -> Response:
-    raise HTTPException(404, "This version has no metrics.")
+async def _metrics(request: Request) -> Response:
+    from daemon.metrics import CONTENT_TYPE, Metrics  # here, because not every server is asked for them
+
+    state = request.app.state
+    if state.metrics is None:
+        state.metrics = Metrics(_site(request).config)
+    try:
+        text = await asyncio.to_thread(state.metrics.render)
+    except (SetupError, LedgerOutOfReach) as error:
+        raise HTTPException(503, str(error)) from None
+    return Response(text, media_type=CONTENT_TYPE)
 
 
 async def _icon(_request: Request) -> Response:

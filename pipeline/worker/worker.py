@@ -21,7 +21,7 @@ from pipeline import contract
 from pipeline.commit.journal import recover
 from pipeline.commit.maintenance import Maintenance
 from pipeline.commit.manifest import Manifest
-from pipeline.contract import Outcome, Ready, Refused, Result, Settings, SetupError, Trial, Waiting, WorkOrder
+from pipeline.contract import Outcome, Progress, Ready, Refused, Result, Settings, SetupError, Trial, WorkOrder
 from pipeline.contract.error_text import one_line
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
@@ -168,7 +168,8 @@ class Worker:
             except LakeLocked as error:
                 if not waits:
                     raise
-                self._daemon.send(Waiting(reason=error.reason))  # the daemon decides how long a batch may wait
+                # The daemon decides how long a batch may wait.
+                self._daemon.send(Progress(batch_id="", event=contract.WAITING, values={"reason": error.reason}))
         try:
             yield
         finally:

@@ -35,7 +35,11 @@ def demo(folder: Path | None, engine: str | None) -> int:
     is_flag=True,
     help="Process the deliveries that are there, then exit: with 0 when every batch was archived, else with 1.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing if the daemon can start; the log file has every event.")
+@click.option(
+    "--quiet",
+    is_flag=True,
+    help="Print nothing if the daemon can start; the exit code has the result, the log file every event.",
+)
 def run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and process its batches."""
     from daemon.wakeup import WakeEvents, stop_on_signals

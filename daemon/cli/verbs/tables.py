@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.arguments import complete_table, table_argument
+from daemon.cli.arguments import complete_batch, complete_table, table_argument
 from daemon.cli.verb import confirm, dry_run_option, json_option, read_config, verb, yes_option
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("csv", "parquet", "xlsx", "json", "duckdb")
-_batch_option = click.option("--batch", metavar="ID", help="Read the versions that this batch published.")
+_batch_option = click.option(
+    "--batch", metavar="ID", shell_complete=complete_batch, help="Read the versions that this batch published."
+)
 _internal_option = click.option("--internal", is_flag=True, help="Show the columns that begin with `_`, too.")
 
 

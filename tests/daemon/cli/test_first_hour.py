@@ -52,6 +52,7 @@ Look:
   batches     List batches, newest first, or show one: cause, effect, next step
   quarantine  Show the rejected rows of a batch or source, or export them
   tail        Follow the log, one readable line for each event
+  metrics     Print the metrics for Prometheus, as text
   tables      List the published tables, or show one
   sql         Query the published tables with SQL
   export      Write a published table to a file
@@ -210,7 +211,7 @@ ARCHIVED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
   files   2 files, 3.0 kB: orders_2026_03_04.csv, customers_2026_03_04.csv · {folder}
   rules   published, with 2 HIGH rules broken by accepted rows: order_has_shipping (15 of 19), order_has_stock (2 of 19)
   rules   5 of 24 break orders.amount_is_positive (HIGH REJECT)
-  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06
+  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · published 08:00:05 · archived 08:00:06 UTC
   look    lakegate quarantine 4f1c00 (5 rows)
 """
 
@@ -227,6 +228,25 @@ def test_the_story_of_a_published_batch_has_one_label_for_one_meaning(
     site.batch(State.ARCHIVED, result=answer("x", *rules, **counts, validation_status="FAIL"))
     folder = "archive/retail/2026-03-04/20260305T080000-4f1c00/"
     assert run(site, capsys, "batches", "4f1c00") == (0, STORY.format(folder=folder), "")
+
+
+MISSING = """\
+REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
+  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  cause   1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger
+  effect  no table changed; gold is empty
+  files   1 of 2 files came · rejected/20260305T080000-4f1c00/ (reason.json has more)
+  next    deliver the missing file and a new trigger
+  history received 2026-03-05 08:00:02 · ready 08:00:03 · started 08:00:04 · rejected 08:00:05 UTC
+"""
+
+
+def test_the_story_of_a_batch_of_missing_files_counts_those_that_came(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reason = "1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger"
+    site.batch(State.REJECTED, reason=reason, waiting_for=["customers_2026_03_04.csv"])
+    assert run(site, capsys, "batches", "last") == (0, MISSING, "")
 
 
 # ---- the log

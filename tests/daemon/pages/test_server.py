@@ -128,3 +128,11 @@ def test_the_etag_of_a_table_is_the_number_of_its_batch(tmp_path: Path) -> None:
 
 def test_the_health_says_whether_the_daemon_runs(client: httpx.Client) -> None:
     assert client.get("/healthz").text == "ok\ndaemon does not run\n"
+
+
+def test_the_metrics_are_those_of_the_daemon(client: httpx.Client) -> None:
+    for _ in range(2):
+        answer = client.get("/metrics")
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith(("text/plain", "application/openmetrics-text"))
+        assert re.search(r"^lakegate_\w+{", answer.text, re.MULTILINE)
