@@ -12,7 +12,7 @@ import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 from factories_command import Site
 
-from daemon.batch import BatchFile, FileState, State
+from daemon.batch import Batch, BatchFile, FileState, State
 from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column
 from pipeline.schema import arrow_schema
@@ -67,6 +67,14 @@ class PagesSite(Site):
             ledger.move(batch_id, State.ARCHIVED, "batch.archived")
         ledger.close()
         return batch_id
+
+    def batches(self) -> list[Batch]:
+        """Returns all batches, newest first."""
+        ledger = self.ledger()
+        try:
+            return ledger.batches()
+        finally:
+            ledger.close()
 
     def begin(self, day: int) -> str:
         """Begins a batch of one file for a day of March and leaves it running."""

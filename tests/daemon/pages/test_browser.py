@@ -86,7 +86,8 @@ def report_file(site: PagesSite, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 def page_names(site: PagesSite) -> list[str]:
-    batches = [f"batch/{b.batch_id}" for b in site.ledger().batches()]
+    rejected, _, with_rejected_rows, _ = site.batches()
+    batches = [f"batch/{b.batch_id}" for b in (rejected, with_rejected_rows)]
     sources = [f"{kind}/retail" for kind in ("source", "quality", "figures", "lineage")]
     return ["overview", "batches", *batches, *sources, "table/retail.gold.daily_sales"]
 
@@ -137,7 +138,7 @@ def test_a_batch_shows_its_graph_files_rules_and_rows(
     site: PagesSite, report_file: Path, watch: Callable[..., Watched]
 ) -> None:
     page = watch(offline=True).page
-    batch = next(b for b in site.ledger().batches() if (b.result or {}).get("rows_rejected"))
+    batch = next(b for b in site.batches() if (b.result or {}).get("rows_rejected"))
     page.goto(f"{report_file.as_uri()}#batch/{batch.batch_id}")
     shown = page.locator("article.is-shown")
     titles = shown.locator(".graph text.title").all_text_contents()

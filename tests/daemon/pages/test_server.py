@@ -37,7 +37,7 @@ def client(site: PagesSite) -> Iterator[httpx.Client]:
 
 
 def test_every_page_is_served_without_inline_code(client: httpx.Client, site: PagesSite) -> None:
-    batch = site.ledger().batches()[0].batch_id
+    batch = site.batches()[0].batch_id
     for path in (*PAGES, f"/batch/{batch}", "/table/retail.gold.daily_sales"):
         answer = client.get(path)
         assert answer.status_code == 200, path
