@@ -35,7 +35,7 @@
       },
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "UTC"),
       axes: [
-        { ...axis, ...(data.time.length <= FEW ? { splits: () => data.time } : {}), values: ticks },
+        { ...axis, size: 34, ...(data.time.length <= FEW ? { splits: () => data.time } : {}), values: ticks },
         { ...axis, size: 64, values: (u, splits) => splits.map((s) => s.toLocaleString("en-US", { notation: Math.abs(s) >= 100000 ? "compact" : "standard" })) },
       ],
       series: [{ label: "date", value: (_, value) => (value == null ? "–" : day(value)) }, ...series],
