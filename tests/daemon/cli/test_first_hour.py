@@ -92,8 +92,10 @@ def test_a_suggestion_never_names_a_verb_that_changes_a_batch_or_a_table(
     for verb in VERBS["Mend"]:
         mistyped = str(verb.name)[:-1]
         code, out, said = run(site, capsys, mistyped)
-        hint = "Did you mean 'report'? " if mistyped == "retr" else ""  # a verb that reads may be named
-        assert (code, out, said) == (2, "", f"lakegate: No such command {mistyped!r}. {hint}{end}")
+        assert (code, out) == (2, "")
+        assert said in [
+            f"lakegate: No such command {mistyped!r}. {hint}{end}" for hint in ("", "Did you mean 'report'? ")
+        ]
     assert (
         run(site, capsys, "quarantin")[2] == f"lakegate: No such command 'quarantin'. Did you mean 'quarantine'? {end}"
     )
