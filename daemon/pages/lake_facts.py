@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from daemon.text import one_line
 from pipeline import reader
 from pipeline.contract import Settings
 from pipeline.lineage import Lineage, lineage
-from pipeline.model import Severity, Source
+from pipeline.model import Severity
 from pipeline.reader import ChartKind, ChartPlan, PublishedVersions, QueryResult
 from pipeline.reader.describe import describe_sources
 from pipeline.reader.outdated import outdated_by_source
@@ -50,23 +51,25 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
 
 
 def _sources(settings: Settings, charts: Mapping[str, Sequence[Chart]]) -> dict[str, SourceFacts]:
-    loaded = {s.name: s for s in registry.load_sources(settings.source_paths, settings.exclude).sources}
     found = {}
     for record in describe_sources(settings):
         name = record["name"]
         found[name] = SourceFacts(
             name=name,
             declared=record,
-            lineage=_lineage(loaded.get(name), name),
+            lineage=_lineage(name, settings.source_paths, settings.exclude),
             charts=charts.get(name, ()),
             problem=record["broken"],
         )
     return found
 
 
-def _lineage(source: Source | None, name: str) -> Lineage:
+@cache
+def _lineage(name: str, paths: tuple[str, ...], exclude: tuple[str, ...]) -> Lineage:
+    # A process loads a source once, so its lineage does not change.
+    found = next((s for s in registry.load_sources(paths, exclude).sources if s.name == name), None)
     try:
-        return lineage(source) if source else Lineage(source=name, tables=(), edges=())
+        return lineage(found) if found else Lineage(source=name, tables=(), edges=())
     except Exception:  # noqa: BLE001 - a declaration that cannot be followed hides its own graph and nothing else
         return Lineage(source=name, tables=(), edges=())
 

@@ -1,6 +1,7 @@
 """Reads the lake in a process of its own, which ends when it is idle: DuckDB needs more memory than the server."""
 
 import contextlib
+import os
 import pickle
 import struct
 import subprocess
@@ -137,6 +138,7 @@ FUNCTIONS = {f.__name__: f for f in (read_facts, write_table)}
 
 def _serve() -> None:
     """Answers questions on stdin until its end, which comes when the server ends."""
+    os.nice(10)  # the batch at work goes first
     while len(head := sys.stdin.buffer.read(LENGTH.size)) == LENGTH.size:
         (length,) = LENGTH.unpack(head)
         answer = pickle.dumps(_answer(sys.stdin.buffer.read(length)))
