@@ -43,7 +43,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
                 scores=_scores(ops),
                 rejected=_rejected(ops) if samples else {},
                 restatements=_restatements(ops),
-                outdated=_outdated(settings),
+                outdated=_outdated(ops, settings),
                 sequences=_sequences(ops),
             )
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; the ledger's facts are still shown
@@ -74,8 +74,13 @@ def _lineage(name: str, paths: tuple[str, ...], exclude: tuple[str, ...]) -> Lin
         return Lineage(source=name, tables=(), edges=())
 
 
-def _outdated(settings: Settings) -> dict[str, str]:
-    return {table: why for tables in outdated_by_source(settings).values() for table, why in (tables or {}).items()}
+def _outdated(ops: "_Ops", settings: Settings) -> dict[str, str]:
+    if OPS[0] not in ops.state.versions:
+        return {}
+    newest = "SELECT source, arg_max(fingerprint, batch_seq) FROM ops.batches WHERE fingerprint <> '' GROUP BY source"
+    stored = {str(source): str(text) for source, text in ops.query(newest).rows}
+    found = outdated_by_source(settings, stored)
+    return {table: why for tables in found.values() for table, why in (tables or {}).items()}
 
 
 # ---- figures
