@@ -82,12 +82,16 @@
   const visible = (box) => box.isConnected && box.clientWidth > 0;
   const redrawAll = () => {
     for (const box of charts.keys()) {
-      if (!box.isConnected) charts.delete(box);
-      else if (visible(box)) box.redraw();
+      if (visible(box)) box.redraw();
       else box.stale = true;
     }
   };
   lakegate.enhancers.push((root) => {
+    for (const [box, chart] of charts) {
+      if (box.isConnected) continue;
+      chart.destroy();
+      charts.delete(box);
+    }
     for (const box of root.querySelectorAll("[data-chart]")) {
       if (!visible(box)) continue;
       if (!box.redraw) start(box);
