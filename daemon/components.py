@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.alerts.desk import AlertDesk
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -21,22 +22,19 @@ from daemon.intake.register import TriggerIntake
 from daemon.landing.observer import FolderObserver
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.ledger.live_state import TroubleKind
-from daemon.observe.alerts import Alerts
+from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.text import error_line
 from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
 
-ALERTS = "[alerts] urls"  # the subject of its troubles
-
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
-    alerts: Alerts
+    alerts: AlertDesk
     ledger: Ledger
     troubles: Troubles
     landing: Landing
@@ -53,22 +51,25 @@ class Components:
     lock_fd: int
 
     def end_tick(self) -> None:
-        """Notes the fate of the alerts, and ends the troubles that this tick did not meet."""
-        while not self.alerts.outcomes.empty():
-            if reason := self.alerts.outcomes.get():
-                self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
-            else:
-                self.troubles.end(TroubleKind.ALERTS, ALERTS)
+        """Ends the troubles that this tick did not meet, and sends the alerts that are due."""
         self.troubles.end_tick()
+        self._note_deliveries(self.alerts.step())
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
-        self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self._note_deliveries(self.alerts.finish(self.stop_seconds / 5))  # the worker was given more than half
         self.ledger.close()
         self.landing.close()
         os.close(self.lock_fd)
+
+    def _note_deliveries(self, tried: Sequence[tuple[str, str]]) -> None:
+        for address, reason in tried:
+            if reason:
+                self.troubles.open(TroubleKind.ALERTS, address, reason)
+            else:
+                self.troubles.end(TroubleKind.ALERTS, address)
 
     def _end(self, end: Callable[[], None]) -> None:
         try:
@@ -93,16 +94,22 @@ def build(
     Raises AlreadyRunningError, FolderAccessError, LedgerError and LedgerOutOfReach.
     """
     zone = config.landing
-    alerts = Alerts(config.alerts.urls, log)
-    reporter = EventReporter(log, alerts)
+    reporter = EventReporter(log)
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
     def changed(event: str, batch: Batch) -> None:
         on_change(batch)
         reporter.change(event, batch)
+        alerts.change(event)
+
+    def report_trouble(event: str, trouble: Trouble) -> None:
+        reporter.trouble(event, trouble)
+        alerts.trouble(event, trouble)
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
-    troubles = Troubles(ledger, clock, reporter.trouble)
+    alerts = AlertDesk(config, ledger=ledger, log=log, clock=clock, wake=wake.set)
+    troubles = Troubles(ledger, clock, report_trouble)
+    troubles.end_all_but(TroubleKind.ALERTS, alerts.names)
     on_failure = troubles.environment_failed
     _make_folders(config, ledger)
     landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
@@ -147,7 +154,7 @@ def build(
             claim=claim,
             log=log,
             clock=clock,
-            alert=alerts.send,
+            on_changed_file=alerts.changed_file,
             heartbeat=heartbeat,
         ),
         publish_hook=PublishHook(config.dispatch.on_published, ledger, log, wake.set),

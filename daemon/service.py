@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.alerts.direct import send_to_all
+from daemon.alerts.trouble_alerts import start_failed_alert
 from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
 from daemon.components import build
@@ -23,7 +25,6 @@ from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
 from daemon.ledger.ledger_schema import LedgerError
-from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
 from daemon.text import error_line
@@ -206,16 +207,15 @@ class Service:
                 self.wake_events.stopping.wait(0.02)  # several events at a time are one reason for a tick
                 return
             if (
-                self.ledger.data_version() != version
-                or self.components.observer.is_stale()
-                or not self.components.alerts.outcomes.empty()
-            ):  # `lakegate retry` wrote, a volume was unmounted, or an alert was sent
+                self.ledger.data_version() != version or self.components.observer.is_stale()
+            ):  # `lakegate retry` wrote, or a volume was unmounted
                 return
             self._feed_watchdog()
 
     def _next_due_in(self) -> float:
         components = self.components
         due = [components.dispatch.next_due_in(), components.archive.next_due_in(), components.observer.next_due_in()]
+        due.append(components.alerts.next_due_in())
         due.append(OPEN_SECONDS if self.failures or self.has_work() else IDLE_SECONDS)
         if components.intake.is_behind:
             due.append(0.0)
@@ -292,7 +292,10 @@ def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
     # 78 keeps systemd from another start, so an alert must reach a person
-    alerts = Alerts(config.alerts.urls, log)
-    alerts.send("Lakegate: the daemon cannot start", str(refusal))
-    alerts.finish(config.dispatch.stop_seconds)
+    alert = start_failed_alert(log.without_secrets(str(refusal)), config)
+    for address, reason in send_to_all(config.alerts.urls_of(""), alert, config.dispatch.stop_seconds):
+        if reason:
+            log.error("alert.failed", title=alert.title, address=address, reason=reason)
+        else:
+            log.info("alert.sent", title=alert.title, address=address)
     return CONFIG

@@ -1,7 +1,7 @@
 """Keeps the troubles of this daemon: in the ledger, and in memory while the ledger cannot be written."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from daemon.clock import Clock
@@ -63,6 +63,11 @@ class Troubles:
     def end_all(self, kind: TroubleKind, source: str) -> None:
         """Ends the open troubles of a kind and source."""
         for trouble in [t for t in self._open.values() if (t.kind, t.source) == (kind, source)]:
+            self.end(kind, trouble.subject)
+
+    def end_all_but(self, kind: TroubleKind, subjects: Sequence[str]) -> None:
+        """Ends the open troubles of a kind whose subject is none of these, such as an address that was removed."""
+        for trouble in [t for t in self._open.values() if t.kind == kind and t.subject not in subjects]:
             self.end(kind, trouble.subject)
 
     def environment_failed(self, reason: str) -> None:

@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "daemon.retry": "config batch",
     "daemon.files": "config clock text",
     "daemon.ledger": "batch clock text",
+    "daemon.alerts": "ledger config observe batch clock retry text",
     "daemon.observe": "ledger batch text pipeline.contract",
     "daemon.troubles": "ledger clock text",
     "daemon.landing": "config files observe clock text",
@@ -54,11 +55,12 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "troubles finish dispatch intake landing ledger files config observe batch clock text"
+    "daemon.components": "alerts troubles finish dispatch intake landing ledger files config observe batch clock text"
     " pipeline.contract",
-    "daemon.service": "components dispatch landing ledger files config observe batch clock wakeup text pipeline.contract",
+    "daemon.service": "alerts components dispatch landing ledger files config observe batch clock wakeup text"
+    " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
+    "daemon.cli": "alerts service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
     " pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from daemon.batch import TRANSITIONS, Batch, BatchFile, State
 from daemon.clock import Clock
+from daemon.ledger.alert_records import AlertRecords
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
@@ -183,6 +184,10 @@ class Ledger(LedgerReader):
                     self._insert("activity", to_activity_columns(activity))
         finally:
             self._db.execute("PRAGMA synchronous = FULL")
+
+    def alert_records(self) -> AlertRecords:
+        """Returns the alerts of this ledger."""
+        return AlertRecords(self._db)
 
     # ---- details
 

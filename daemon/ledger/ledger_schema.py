@@ -63,6 +63,23 @@ UPGRADES = {
             message_id TEXT NOT NULL DEFAULT ''
         ) STRICT;
         CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
+        CREATE TABLE alert (
+            number     INTEGER PRIMARY KEY AUTOINCREMENT,
+            about      TEXT NOT NULL UNIQUE,
+            subject    TEXT NOT NULL,
+            source     TEXT NOT NULL,
+            content    TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            taken_by   TEXT NOT NULL DEFAULT '[]',
+            sent_at    TEXT
+        ) STRICT;
+        CREATE INDEX alert_subject ON alert (subject);
+        CREATE INDEX alert_unsent ON alert (number) WHERE sent_at IS NULL;
+        INSERT INTO alert (about, subject, source, content, created_at, sent_at)
+        SELECT batch_id || ' ' || max(changed_at), batch_id, source, '', max(changed_at), max(changed_at)
+        FROM batch JOIN history USING (batch_id)
+        WHERE batch.state IN ('REJECTED', 'FAILED') AND event IN ('batch.rejected', 'batch.failed')
+        GROUP BY batch_id;
         CREATE TABLE activity (
             batch_id    TEXT PRIMARY KEY,
             attempt     INTEGER NOT NULL,
