@@ -1,5 +1,6 @@
 """One address of [alerts]: the service behind it, and a name for it that has no secret."""
 
+import logging
 from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -49,7 +50,7 @@ class Address:
                 body=render.html(alert) if is_mail else render.text(alert),
                 body_format="html" if is_mail else "text",
                 notify_type=str(alert.severity),
-                log_level=10,  # a refused connection is a message for debugging
+                log_level=logging.DEBUG,
             )
         except Exception as error:  # noqa: BLE001  the daemon survives every error of a notification library
             return error_line(error)
@@ -65,8 +66,14 @@ class Address:
             )
             self._services = apprise.Apprise(asset=asset)
             self._services.add(self._url)
+            # The reason of a refused connection is a message for debugging, and such messages may hold a password:
+            # they reach the result of a message, and nothing else.
+            logger = logging.getLogger("apprise")
+            logger.setLevel(logging.DEBUG)
+            logger.propagate = False
             if self._services and self._is_mail():
                 self._own_headers = dict(self._services[0].headers)
+                self._services[0].request_rate_per_sec = 0  # else 5 seconds between two mails; the courier sends few
         return bool(self._services)
 
     def _is_mail(self) -> bool:

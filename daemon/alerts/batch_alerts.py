@@ -1,6 +1,7 @@
 """Writes the alerts about batches: one that needs a person, and one that needs a person no more."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from daemon.alerts.alert import Alert, Block, Severity, thread_of
@@ -22,7 +23,8 @@ def batch_alert(batch: Batch, ledger: LedgerReader, config: Config) -> Alert:
     facts = {
         "Effect": f"no table changed; {_gold(batch, ledger)}",
         "Next": _next_step(batch, short_id),
-        "Files": _files(batch, config),
+        "Files": _files(batch),
+        "Folder": f"{_folder(batch, config)}/",
         "History": _history(batch, ledger),
         "More": f"lakegate batches {short_id}",
     }
@@ -116,19 +118,20 @@ def _next_step(batch: Batch, short_id: str) -> str:
     return f"correct what the cause names, deliver {files} again with a new trigger"
 
 
-def _files(batch: Batch, config: Config) -> str:
+def _files(batch: Batch) -> str:
     files = batch.data_files
     if not files:
-        text = "no data files"
-    elif batch.waiting_for:
-        missing = len(batch.waiting_for)
-        text = f"{len(files) - missing} of {len(files)} came; missing: {join_names(batch.waiting_for)}"
-    else:
-        size = sum(f.bytes for f in files)
-        text = f"{join_names(f.name for f in files)} ({size:,} bytes)"
+        return "no data files"
+    if batch.waiting_for:
+        came = len(files) - len(batch.waiting_for)
+        return f"{came} of {len(files)} came; missing: {join_names(batch.waiting_for)}"
+    return f"{join_names(f.name for f in files)} ({sum(f.bytes for f in files):,} bytes)"
+
+
+def _folder(batch: Batch, config: Config) -> Path:
     if batch.state == State.REJECTED:
-        return f"{text} · {config.landing.rejected_path / batch.batch_id}/ (reason.json has more)"
-    return f"{text} · kept in {config.landing.claim_path}/"
+        return config.landing.rejected_path / batch.batch_id
+    return config.landing.claim_path
 
 
 def _history(batch: Batch, ledger: LedgerReader) -> str:

@@ -106,7 +106,7 @@ class Courier:
 
     def is_idle(self) -> bool:
         """Whether no message is on its way, and none could be sent now."""
-        return not self._in_flight and (not self._pending or self.retry_in_seconds > 0)
+        return not self._in_flight and self.next_due_in() > 0
 
     # ---- details
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from daemon.alerts.alert import Alert, Severity, thread_of
 from daemon.alerts.batch_alerts import page
-from daemon.alerts.wording import short_cause, period, short_time
+from daemon.alerts.wording import period, short_cause, short_time
 from daemon.config.config import Config
 from daemon.ledger.live_state import Trouble, TroubleKind, seconds_between
 from daemon.text import one_line
@@ -72,13 +72,13 @@ def trouble_over_alert(trouble: Trouble, config: Config) -> Alert:
     """Returns the alert about a trouble that ended."""
     wording = _wording(trouble)
     lasted = period(seconds_between(trouble.since, trouble.ended_at or trouble.last_at))
-    times = "once" if trouble.tries == 1 else f"{trouble.tries} times"
+    tries = f"; {trouble.tries} tries" if trouble.tries > 1 else ""
     return Alert(
         severity=Severity.SUCCESS,
         title=f"RESOLVED {wording.name}: over after {lasted}",
         summary=f"This is over: {wording.name}.",
         facts=(
-            ("Lasted", f"{lasted}, since {short_time(trouble.since)}; it was met {times}"),
+            ("Lasted", f"{lasted}, since {short_time(trouble.since)}{tries}"),
             ("Was", trouble.reason),
             ("More", "lakegate status"),
         ),

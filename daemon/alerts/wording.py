@@ -18,9 +18,9 @@ def short_time(time: str | None) -> str:
 
 def period(seconds: float) -> str:
     """Returns a period as `34 s`, `12 min`, `3 h 5 min` or `2 days`."""
-    minutes, hours = round(seconds / 60), int(seconds / 3600)
+    hours, minutes = divmod(int(seconds / 60), 60)
     if seconds < 90:
         return f"{seconds:.0f} s"
-    if minutes < 60:
+    if not hours:
         return f"{minutes} min"
-    return f"{hours} h {minutes - 60 * hours} min" if hours < 48 else f"{round(hours / 24)} days"
+    return f"{hours} h {minutes} min" if hours < 48 else f"{round(hours / 24)} days"
