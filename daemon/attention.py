@@ -48,11 +48,11 @@ def needs(
     troubles = [t for t in reader.troubles() if t.batch_id not in failed_ids or t.kind != TroubleKind.EXTERNAL_COMMIT]
     rejected = reader.open_rejections()[::-1]
     waiting = [b for b in reversed(reader.batches(State.WAITING)) if b.waiting_for and _waits_long(b, now)]
-    timeout = dt.timedelta(seconds=missing_file_timeout_seconds)
+    timeout = missing_file_timeout_seconds
     return [
         *map(_trouble_need, troubles),
         *(_batch_need(b, _decided_at(reader, b)) for b in (*failed, *rejected)),
-        *(_waiting_need(b, _end_of_wait(b, timeout, now, daemon_since)) for b in waiting),
+        *(_waiting_need(b, end_of_wait(b, timeout, now, daemon_since)) for b in waiting),
     ]
 
 
@@ -63,6 +63,34 @@ def resolved_by(reader: LedgerReader, published: Batch) -> list[Batch]:
     batch itself where it had failed before.
     """
     return [b for b in _candidates(reader, published) if _is_resolved_by(reader, b, published)]
+
+
+def status_line(reader: LedgerReader, now: dt.datetime, *, missing_file_timeout_seconds: float) -> str:
+    """Returns one line for systemd: the stage of the running batch or `idle`, and the number of needs."""
+    activity = reader.activity()
+    work = "idle"
+    if activity is not None:
+        batch = reader.batch(activity.batch_id)
+        seconds = (now - from_text(activity.stage_since or activity.since)).total_seconds()
+        work = f"{batch.source} {batch.batch_date}: {activity.stage or 'between two stages'}, {max(0, seconds):.0f} s"
+    found = needs(reader, now, missing_file_timeout_seconds=missing_file_timeout_seconds)
+    return f"{work}; needs you {len(found)} (lakegate status)" if found else work
+
+
+def missing_files(batch: Batch) -> str:
+    """Returns `4 of 5 files came; waits for shipping_2026_03_04.csv`."""
+    expected = len(batch.data_files)
+    came = max(0, expected - len(batch.waiting_for))
+    return f"{came} of {expected} files came; waits for {join_names(batch.waiting_for)}"
+
+
+def end_of_wait(
+    batch: Batch, timeout_seconds: float, now: dt.datetime, daemon_since: dt.datetime | None
+) -> dt.datetime:
+    """Returns when a waiting batch is rejected. The daemon counts from its own start."""
+    received = from_text(batch.received_at)
+    began = received if daemon_since is None else max(received, daemon_since)
+    return max(began + dt.timedelta(seconds=timeout_seconds), now)  # a daemon that does not run rejects no batch
 
 
 def short_id(batch_id: str) -> str:
@@ -107,26 +135,16 @@ def _waits_long(batch: Batch, now: dt.datetime) -> bool:
 
 
 def _waiting_need(batch: Batch, until: dt.datetime) -> Need:
-    expected, missing = len(batch.data_files), len(batch.waiting_for)
     return Need(
         kind=str(batch.state),
         source=batch.source,
         subject=str(batch.batch_date or batch.trigger),
         batch_id=batch.batch_id,
-        reason=batch.reason
-        or f"{expected - missing} of {expected} files came; waits for {join_names(batch.waiting_for)}",
+        reason=batch.reason or missing_files(batch),
         command=f"lakegate batches {short_id(batch.batch_id)}",
         since=batch.received_at,
         until=as_text(until),
     )
-
-
-def _end_of_wait(
-    batch: Batch, timeout: dt.timedelta, now: dt.datetime, daemon_since: dt.datetime | None
-) -> dt.datetime:
-    received = from_text(batch.received_at)
-    began = received if daemon_since is None else max(received, daemon_since)
-    return max(began + timeout, now)  # a daemon that does not run rejects no batch
 
 
 def _candidates(reader: LedgerReader, published: Batch) -> Iterator[Batch]:

@@ -1,5 +1,7 @@
 """Builds the components of the daemon and connects them. The order of a tick is in service.py."""
 
+import contextlib
+import datetime as dt
 import os
 import sqlite3
 import threading
@@ -7,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from daemon.alerts.desk import AlertDesk
+from daemon.attention import status_line
 from daemon.batch import Batch
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -25,6 +28,7 @@ from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
+from daemon.observe.sd_notify import notify_status
 from daemon.text import error_line
 from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
@@ -48,12 +52,15 @@ class Components:
     observer: FolderObserver
     wake: threading.Event
     stop_seconds: float
+    timeout_seconds: float  # after which a batch with missing files is rejected
     lock_fd: int
 
-    def end_tick(self) -> None:
-        """Ends the troubles that this tick did not meet, and sends the alerts that are due."""
+    def end_tick(self, now: dt.datetime) -> None:
+        """Ends the troubles that this tick did not meet, sends the alerts that are due, and sends systemd a line."""
         self.troubles.end_tick()
         self._note_deliveries(self.alerts.step())
+        with contextlib.suppress(sqlite3.Error):  # the next tick sends it
+            notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
@@ -167,6 +174,7 @@ def build(
         ),
         wake=wake,
         stop_seconds=config.dispatch.stop_seconds,
+        timeout_seconds=zone.missing_file_timeout_seconds,
         lock_fd=lock_fd,
     )
 

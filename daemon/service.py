@@ -156,7 +156,7 @@ class Service:
         self.log.info(
             "daemon.stopped",
             pid=os.getpid(),
-            reason="asked to" if self.wake_events.stopping.is_set() else str(error or "nothing left to do"),
+            reason=self.wake_events.stop_reason or str(error or "nothing left to do"),
         )
 
     # ---- between ticks
@@ -181,7 +181,7 @@ class Service:
             # a full disk or a folder without rights: nothing is lost, and it may be repaired meanwhile
             self.failures += 1
             self.components.troubles.environment_failed(error_line(error))
-        self.components.end_tick()
+        self.components.end_tick(self.clock.now())
         self._feed_watchdog()
         return self.once and (is_drained or self._has_given_up())
 

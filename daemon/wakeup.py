@@ -17,9 +17,11 @@ class WakeEvents:
         self.wake = threading.Event()
         self.stopping = threading.Event()
         self.reopening = threading.Event()
+        self.stop_reason = ""
 
-    def stop(self) -> None:
-        """Asks the daemon's loop to end."""
+    def stop(self, by: str = "a program") -> None:
+        """Asks the daemon's loop to end; `by` is a signal, or the keys of a terminal."""
+        self.stop_reason = self.stop_reason or f"stopped by {by}"
         self.stopping.set()
         self.wake.set()
 
@@ -40,8 +42,8 @@ def stop_on_signals(wake_events: WakeEvents) -> Iterator[None]:
         return
 
     actions: dict[int, Callable[[], None]] = {
-        signal.SIGTERM: wake_events.stop,
-        signal.SIGINT: wake_events.stop,
+        signal.SIGTERM: lambda: wake_events.stop("SIGTERM"),
+        signal.SIGINT: lambda: wake_events.stop("Ctrl-C"),
         signal.SIGHUP: wake_events.reopen,
     }
 

@@ -55,13 +55,13 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "alerts troubles finish dispatch intake landing ledger files config observe batch clock text"
-    " pipeline.contract",
+    "daemon.components": "alerts attention troubles finish dispatch intake landing ledger files config observe batch clock"
+    " text pipeline.contract",
     "daemon.service": "alerts components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "alerts service finish dispatch intake landing ledger files config batch clock wakeup text pipeline.contract"
-    " pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "alerts attention service finish dispatch intake landing ledger files config batch clock wakeup text"
+    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from daemon.cli.checks import engine, folders, installation, lake
+from daemon.cli.checks import engine, folders, installation, lake, troubles
 from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad, ok
 from daemon.config.config import Config
 from daemon.text import one_line
@@ -28,6 +28,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         "ledger": folders.file_systems(config),
         "commands": installation.commands(config, environ),
         "daemon": lake.writers(config),
+        "troubles": troubles.troubles(config),
         "tables": lake.tables(config),
     }
     found: list[Diagnostic] = []

@@ -13,10 +13,10 @@ from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
-from rich.status import Status
 from rich.table import Table
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, FINE, USAGE
+from daemon.cli.live_view import LiveView
 from daemon.cli.output import short_path
 from daemon.config.config import Config
 from daemon.config.load import load_config
@@ -63,8 +63,7 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
     config = _create_site(site, engine)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Three days of a small shop, on the engine {config.settings.engine}, in {escape(short_path(site))}")
-    with console.status("the worker starts") as status:
-        code = DemoRun(console, config, status).run()
+    code = DemoRun(console, config).run()
     if code:
         return code
     states = _count_states(config)
@@ -81,10 +80,10 @@ def run(folder: Path | None = None, *, engine: str = "") -> int:
 class DemoRun:
     """Runs the daemon, and delivers the next folder of the example when all batches of the earlier ones have ended."""
 
-    def __init__(self, console: Console, config: Config, status: Status) -> None:
+    def __init__(self, console: Console, config: Config) -> None:
         self._console = console
+        self._view = LiveView(console, with_times=False)
         self._config = config
-        self._status = status
         self._deliveries = sorted(f for f in packaged_file(EXAMPLE).iterdir() if f.is_dir())
         self._expected = 0  # batches that were delivered
         self._ended: set[str] = set()  # batch ids
@@ -94,17 +93,15 @@ class DemoRun:
         from daemon import service
 
         self._deliver()
-        return service.run(self._config, once=False, quiet=True, on_event=self._on_event)
+        try:
+            return service.run(self._config, once=False, quiet=True, on_event=self._on_event)
+        finally:
+            self._view.close()
 
     def _on_event(self, event: dict[str, Any]) -> None:
         name = event["event"]
-        line = _format_event(event)
-        if line:
-            self._console.print(line)
-        if name == "batch.waiting":
-            self._status.update("waiting for files")
-        elif name in ("stage.finished", "batch.started"):
-            self._status.update(f"{event.get('batch_id', '')[-6:]} is at work")
+        if name != "batch.received":  # the line about the delivery says more
+            self._view.show(event)
         if name in ENDED:
             self._ended.add(event["batch_id"])
             if len(self._ended) >= self._expected:
@@ -159,33 +156,6 @@ def _copy(file: Path, to: Path) -> None:
     part = to.with_name(f".{to.name}.part")
     shutil.copyfile(file, part)
     part.replace(to)
-
-
-def _format_event(event: dict[str, Any]) -> str:
-    """Returns an event as a line with markup; "" for an event that the demo does not show."""
-    fields = {k: escape(str(v)) for k, v in event.items() if v is not None}
-    batch = f"  {fields.get('batch_id', '')[-6:]}  "
-    match event["event"]:
-        case "worker.ready":
-            return f"  the worker is warm after {float(event['seconds']):.1f} s"
-        case "worker.died" | "worker.start_failed":
-            return f"[red]  {fields['event']}: {fields.get('reason', '')}[/red]"
-        case "stage.finished":
-            names = {"rows_in": "rows", "accepted": "accepted", "rejected": "rejected"}
-            counts = ", ".join(f"{event[k]} {name}" for k, name in names.items() if event.get(k))
-            return f"{batch}{fields['stage']:<10} {event.get('seconds', 0):5.1f} s  {counts}".rstrip()
-        case "batch.waiting":
-            return f"[yellow]{batch}waits for {escape(', '.join(event.get('missing', [])))}[/yellow]"
-        case "batch.published":
-            accepted = f"{event.get('rows_accepted', 0)} of {event.get('rows_read', 0)} rows"
-            counts = f"{accepted}, {event.get('rows_rejected', 0)} rejected"
-            return f"[green]{batch}published  {counts}, score {event.get('score') or 0:.1f}[/green]"
-        case "batch.duplicate":
-            return f"[green]{batch}{fields.get('reason', 'duplicate')}[/green]"
-        case "batch.rejected" | "batch.failed" | "batch.retry_scheduled":
-            return f"[red]{batch}{fields['event'].removeprefix('batch.')}: {fields.get('reason', '')}[/red]"
-        case _:
-            return ""
 
 
 def _count_states(config: Config) -> Counter[str]:

@@ -35,6 +35,7 @@ VERBS = (
     batches.batches,
     batches.retry,
     batches.abandon,
+    batches.dismiss,
     tables.tables,
     tables.sql,
     tables.adopt,

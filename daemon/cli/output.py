@@ -1,5 +1,6 @@
 """Prints aligned tables for people and exact JSON for programs. Data goes to stdout, all else to stderr."""
 
+import datetime as dt
 import json
 import math
 import os
@@ -140,9 +141,57 @@ def short_path(path: Path) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def plural(count: int, noun: str) -> str:
-    """Returns `1 file`, `2 files`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, many: str = "") -> str:
+    """Returns `1 file`, `2 files`; `many` is the plural where it does not only end in s."""
+    return f"{count:,} {noun if count == 1 else many or f'{noun}s'}"
+
+
+def format_age(text: str, now: dt.datetime) -> str:
+    """Returns the time since an RFC 3339 time, as `12 min ago`."""
+    return f"{format_duration((now - dt.datetime.fromisoformat(text)).total_seconds())} ago"
+
+
+def format_duration(seconds: float) -> str:
+    """Returns a duration in its largest unit, below two minutes also in seconds: `34 s`, `1 min 12 s`, `3 h`."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 120:
+        return f"1 min {whole - 60} s" if whole > 60 else "1 min"
+    for unit, length in (("day", 86400), ("h", 3600), ("min", 60)):
+        if whole >= 2 * length or (unit == "h" and whole >= length):
+            count = whole // length
+            return f"{count} {unit}s" if unit == "day" else f"{count} {unit}"
+    return f"{whole // 60} min"
+
+
+def format_local_time(text: str, now: dt.datetime) -> str:
+    """Returns an RFC 3339 time for a person: on a terminal the local time, in a pipe UTC; the date if it differs."""
+    moment = dt.datetime.fromisoformat(text)
+    moment = moment.astimezone() if is_terminal() else moment.astimezone(dt.UTC)
+    day = "" if moment.date() == now.astimezone(moment.tzinfo).date() else f"{moment:%Y-%m-%d} "
+    return f"{day}{moment:%H:%M:%S} {moment:%Z}"
+
+
+def format_times(texts: Sequence[str]) -> list[str]:
+    """Returns RFC 3339 times that follow one another, the date only where it changes, the zone at the last one."""
+    zone = None if is_terminal() else dt.UTC  # None is the zone of this machine
+    times = [dt.datetime.fromisoformat(text).astimezone(zone) for text in texts]
+    days = [None, *(time.date() for time in times)]
+    dated = [
+        f"{t:%Y-%m-%d %H:%M:%S}" if t.date() != day else f"{t:%H:%M:%S}" for t, day in zip(times, days, strict=False)
+    ]
+    return [f"{text} {times[-1]:%Z}" if n == len(dated) else text for n, text in enumerate(dated, start=1)]
+
+
+def is_terminal() -> bool:
+    """Returns whether a person reads stdout."""
+    return sys.stdout.isatty()
+
+
+def line_width() -> int:
+    """Returns the width of the terminal; for a pipe so much that no line is broken."""
+    return shutil.get_terminal_size().columns if is_terminal() else 1_000_000
 
 
 def format_time(text: str | None) -> str:

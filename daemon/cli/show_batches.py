@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.batch import Batch, State
-from daemon.cli import output
+from daemon.cli import open_batch, output
 from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
 from daemon.text import escape, join_names
@@ -93,7 +93,9 @@ def _headline(batch: Batch, config: Config) -> str:
 
 def _history(batch: Batch, ledger: Ledger) -> str:
     changes = ledger.history(batch.batch_id)[-MOST_CHANGES:]
-    return " · ".join(f"{c['event'].removeprefix('batch.')} {c['changed_at'][11:19]}" for c in changes)
+    times = output.format_times([c["changed_at"] for c in changes])
+    names = (c["event"].removeprefix("batch.") for c in changes)
+    return " · ".join(f"{name} {time}" for name, time in zip(names, times, strict=True))
 
 
 def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
@@ -107,10 +109,9 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
         yield "effect", f"no table changed; {_state_of_gold(batch, ledger)}"
     elif batch.published_at and "rows_read" in result:
         yield "rows", _counts(result)
-    elif batch.waiting_for:
-        yield "missing", join_names(batch.waiting_for)
+    yield from open_batch.lines(batch, ledger, config)
     yield "files", _files(batch, config)
-    yield "next", next_step(batch)
+    yield "next", open_batch.next_step(batch, config) or next_step(batch)
 
 
 def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
@@ -135,7 +136,8 @@ def _files(batch: Batch, config: Config) -> str:
     text = "no data files"
     if files:
         bytes_ = sum(f.bytes for f in files)
-        text = f"{output.plural(len(files), 'file')}, {output.size(bytes_)}: {join_names(f.name for f in files)}"
+        size = f", {output.size(bytes_)}" if bytes_ else ""  # of files that were not claimed the size is unknown
+        text = f"{output.plural(len(files), 'file')}{size}: {join_names(f.name for f in files)}"
     folder = _folder(batch, config)
     return f"{text} · {folder}" if folder else text
 

@@ -1,40 +1,59 @@
-"""Collects the state of daemon, worker, ledger, landing folder and lake, and formats it for a person.
+"""Collects the state of daemon, worker, ledger, landing folder and lake. `show_status` formats it for a person.
 
-Changes nothing. It reads the ledger, the folders, the locks of the kernel, and the manifest of the lake.
+Changes nothing. It reads the ledger, the folders, and the locks of the kernel; the lake only for what the ledger lacks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import asdict
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
+from daemon import attention
 from daemon.batch import State
-from daemon.cli import output
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
 from daemon.files.lock_holder import LockHolder, child_process, lock_holder
-from daemon.intake.feed_match import set_aside
+from daemon.intake.feed_match import feeds_of, set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.text import escape, join_names, one_line
+from daemon.text import escape, one_line
 from pipeline import contract
 
-MOST_SET_ASIDE = 3
+NEAR = 0.7  # how alike the beginnings of a file's name and of a pattern are, from 0 to 1
+DAY = dt.timedelta(hours=24)
 
 
-def status(config: Config, ledger: Ledger) -> dict[str, Any]:
+def status(config: Config, ledger: Ledger, clock: Clock | None = None) -> dict[str, Any]:
     """Returns the shape of `status --json`."""
+    now = (clock or Clock()).now()
     daemon = lock_holder(config.landing.path)
     worker, other = find_writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
-    outdated, unreadable = outdated_tables(config)
+    outdated, unreadable = outdated_tables(config, ledger)
     unclaimed = unclaimed_files(config, ledger)
+    catalogue = contract.catalog(config.settings.source_paths, config.settings.exclude) if unclaimed else ()
+    needs = attention.needs(
+        ledger,
+        now,
+        missing_file_timeout_seconds=config.landing.missing_file_timeout_seconds,
+        daemon_since=daemon.since if daemon else None,
+    )
     return {
+        "now": as_text(now),
+        "needs": [asdict(need) for need in needs],
+        "running": running(config, ledger),
+        "troubles": [asdict(trouble) for trouble in ledger.troubles()],
+        "gold_shows": ledger.gold_shows(),
+        "last_24_hours": ledger.figures_since(now - DAY),
         "daemon": {
             "running": daemon is not None,
             "pid": daemon.pid if daemon else None,
             "since": as_text(daemon.since) if daemon and daemon.since else None,
         },
         "worker": {"running": worker is not None, "pid": worker},
+        "engine": config.settings.engine,
         "lake": {"held_by": other, "unreadable": unreadable},
         "batches": ledger.counts(),
         "last_published": last
@@ -46,8 +65,24 @@ def status(config: Config, ledger: Ledger) -> dict[str, Any]:
         },
         "waiting_for": ledger.waiting_for(),
         "unclaimed": unclaimed,
-        "set_aside": set_aside_files(config, unclaimed),
+        "no_feed": files_without_feed(unclaimed, catalogue),
+        "set_aside": set_aside_files(unclaimed, catalogue),
         "outdated": outdated,
+    }
+
+
+def running(config: Config, ledger: Ledger) -> dict[str, Any] | None:
+    """Returns the work on the running batch: its stage and tasks, each with its start; None where no batch runs."""
+    activity = ledger.activity()
+    if activity is None:
+        return None
+    batch = ledger.batch(activity.batch_id)
+    return {
+        **asdict(activity),
+        "source": batch.source,
+        "batch_date": batch.batch_date.isoformat() if batch.batch_date else None,
+        "attempts": config.retry.attempts,
+        "usual_seconds": ledger.usual_seconds(batch.source),
     }
 
 
@@ -65,15 +100,18 @@ def find_writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int
     return own, writer.pid
 
 
-def outdated_tables(config: Config) -> tuple[list[str], str | None]:
+def outdated_tables(config: Config, ledger: Ledger) -> tuple[list[str], str | None]:
     """Returns the published tables with rows of an older definition, or with missing rows; and None.
 
-    For a lake that cannot be read, returns no tables and a sentence with the reason.
+    For a lake that cannot be read, returns no tables and a sentence with the reason. The ledger has the definitions of
+    the batches that this version published; only for others the lake is opened, which takes longer than all the rest.
     """
     from pipeline.reader import outdated
 
+    known = ledger.fingerprints()
     try:
-        found = outdated.outdated_by_source(config.settings)
+        contract.check_lake(Path(config.settings.lake_path))
+        found = outdated.outdated_by_source(config.settings, known if known and all(known.values()) else None)
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; all other facts are still shown
         return [], one_line(error, most=None)
     return sorted(table for tables in found.values() for table in tables or ()), None
@@ -90,59 +128,23 @@ def unclaimed_files(config: Config, ledger: Ledger) -> list[str]:
     return sorted(str(Path(s.folder) / s.name) for name, copies in seen.items() if name not in named for s in copies)
 
 
-def set_aside_files(config: Config, files: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the files that no trigger can take, each with the reason."""
-    catalogue = contract.catalog(config.settings.source_paths, config.settings.exclude)
+def set_aside_files(files: Sequence[str], catalogue: Sequence[contract.CatalogSource]) -> list[dict[str, str]]:
+    """Returns the files that no trigger can take because of their names, each with the reason."""
     reasons = {file: set_aside(Path(file).name, catalogue) for file in files}
     return [{"file": escape(file), "reason": reason} for file, reason in reasons.items() if reason]
 
 
-def lines(current: Mapping[str, Any]) -> list[str]:
-    """Returns the result of `status` as lines for a person."""
-    parts = (*_processes(current), *_batches(current), *_files(current), *_outdated(current))
-    return [f"{label:<10}{text}" for label, text in parts]
+def files_without_feed(files: Sequence[str], catalogue: Sequence[contract.CatalogSource]) -> list[dict[str, str]]:
+    """Returns the files that match no feed, each with the pattern that is nearest by its beginning, or ''."""
+    unmatched = [file for file in files if not feeds_of(Path(file).name, catalogue)]
+    return [{"file": escape(file), "near": _nearest_pattern(Path(file).name, catalogue)} for file in unmatched]
 
 
-def _processes(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    daemon = current["daemon"]
-    worker = current["worker"]
-    lake = current["lake"]
-    if daemon["running"]:
-        yield "daemon", f"running, process {daemon['pid']}, since {output.format_time(daemon['since'])}"
-    else:
-        yield "daemon", "not running"
-    yield "worker", f"running, process {worker['pid']}" if worker["running"] else "not running"
-    if lake["held_by"]:
-        yield "lake", f"process {lake['held_by']} writes to it; the worker waits for its end"
-    if lake["unreadable"]:
-        yield "lake", f"cannot be read: {lake['unreadable']}"
+def _nearest_pattern(name: str, catalogue: Sequence[contract.CatalogSource]) -> str:
+    def likeness(pattern: str) -> float:
+        beginning = pattern.partition("*")[0]
+        return SequenceMatcher(None, name[: len(beginning)], beginning).ratio() if beginning else 0.0
 
-
-def _batches(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    counts = " · ".join(f"{count} {output.coloured(state, state)}" for state, count in current["batches"].items())
-    yield "batches", counts or "none yet"
-    last = current["last_published"]
-    if last:
-        time = output.format_time(last["published_at"])
-        yield "published", f"{last['source']} {last['batch_date']} at {time} · batch {last['batch_id']}"
-    else:
-        yield "published", "nothing yet"
-    for waiting in current["waiting_for"]:
-        since = output.format_time(waiting["since"])
-        reason = f"; {waiting['reason']}" if waiting["reason"] else ""
-        yield "waiting", f"{escape(waiting['trigger'])} since {since}: {join_names(waiting['files'])}{reason}"
-
-
-def _files(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    unclaimed = current["unclaimed"]
-    if unclaimed:
-        count = output.plural(len(unclaimed), "data file")
-        yield "unclaimed", f"{count} that no trigger names: {join_names(unclaimed)}"
-    for one in current["set_aside"][:MOST_SET_ASIDE]:
-        yield "set aside", f"{one['file']} {one['reason']}"
-
-
-def _outdated(current: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    if current["outdated"]:
-        effect = "not all rows follow the current definition; `lakegate check` names the batches"
-        yield "outdated", f"{join_names(current['outdated'])}: {effect}"
+    patterns = [f.files for source in catalogue for f in source.feeds]
+    nearest = max(patterns, key=likeness, default="")
+    return nearest if likeness(nearest) >= NEAR else ""

@@ -63,6 +63,7 @@ CREATE TABLE history (
     reason     TEXT NOT NULL
 ) STRICT;
 CREATE INDEX history_batch ON history (batch_id);
+CREATE INDEX history_time ON history (changed_at);
 
 -- Conditions that keep Lakegate from work. One row of a kind and subject is open; ended ones stay as history.
 CREATE TABLE trouble (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon.batch import OPEN, Batch, BatchFile, State
+from daemon.clock import as_text
 from daemon.ledger.ledger_rows import to_batch, to_column, to_entry, to_file
 from daemon.ledger.ledger_schema import open_for_reading
 from daemon.ledger.live_state import Activity, Trouble, seconds_between, to_activity, to_trouble
@@ -146,6 +147,41 @@ class LedgerReader:
             "SELECT activity.* FROM activity JOIN batch USING (batch_id) WHERE batch.state = 'RUNNING'"
         ).fetchone()
         return to_activity(row) if row else None
+
+    def gold_shows(self) -> list[dict[str, str]]:
+        """Returns, per published source, its newest batch date and its last publication; the freshest source first."""
+        query = """
+            SELECT source, max(batch_date) AS batch_date, max(published_at) AS published_at
+            FROM batch WHERE published_at IS NOT NULL GROUP BY source ORDER BY max(published_at) DESC
+        """
+        return [dict(r) for r in self._db.execute(query)]
+
+    def figures_since(self, moment: dt.datetime) -> dict[str, int]:
+        """Returns the number of batches that were published, rejected or failed since then, and the published rows."""
+        since = as_text(moment)
+        counts = dict.fromkeys(("published", "rejected", "failed", "rows_read", "rows_rejected"), 0)
+        query = """
+            SELECT event, count(DISTINCT batch_id) AS n FROM history
+            WHERE changed_at >= ? AND event IN ('batch.published', 'batch.rejected', 'batch.failed') GROUP BY event
+        """
+        counts |= {r["event"].removeprefix("batch."): r["n"] for r in self._db.execute(query, (since,))}
+        query = """
+            SELECT coalesce(sum(json_extract(result, '$.rows_read')), 0) AS rows_read,
+                coalesce(sum(json_extract(result, '$.rows_rejected')), 0) AS rows_rejected
+            FROM batch WHERE published_at >= ? AND result IS NOT NULL
+        """
+        return counts | dict(self._db.execute(query, (since,)).fetchone())
+
+    def fingerprints(self) -> dict[str, str]:
+        """Returns, per published source, the fingerprint of its newest batch; '' where the ledger does not have it."""
+        query = """
+            WITH newest AS (
+                SELECT source, batch_id, max(published_at) FROM batch WHERE published_at IS NOT NULL GROUP BY source
+            )
+            SELECT source, coalesce(json_extract(result, '$.fingerprint'), '') AS fingerprint
+            FROM newest JOIN batch USING (source, batch_id)
+        """
+        return {r["source"]: r["fingerprint"] for r in self._db.execute(query)}
 
     def usual_seconds(self, source: str) -> float | None:
         """Returns the median time from start to publication of the source's last batches; None without any."""

@@ -45,6 +45,7 @@ UPGRADES = {
         CREATE INDEX file_moving ON file (kind) WHERE state = 'MOVING';
     """,
     4: """
+        CREATE INDEX history_time ON history (changed_at);
         ALTER TABLE batch ADD COLUMN dismissed_at TEXT;
         UPDATE batch SET dismissed_at = coalesce(archived_at, received_at)
         WHERE state = 'REJECTED' AND reason LIKE 'abandoned after:%';

@@ -37,6 +37,7 @@ class Log:
         secrets: Sequence[str] = (),
     ) -> None:
         self._on_event = on_event
+        self._least = LEVELS.get(level.lower(), logging.INFO)
         self._secrets = tuple(secrets)
         self._logger: Any = structlog.wrap_logger(
             _Lines(path, stderr=stderr),
@@ -44,9 +45,11 @@ class Log:
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
                 self._with_observer,
+                self._without_details,
                 _render,
             ],
-            wrapper_class=structlog.make_filtering_bound_logger(LEVELS.get(level.lower(), logging.INFO)),
+            # an observer gets every event; a terminal shows the tasks at work, which the file leaves out
+            wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if on_event else self._least),
             context_class=dict,
             cache_logger_on_first_use=True,
         )
@@ -80,6 +83,11 @@ class Log:
             except OSError:
                 self._on_event = None  # the terminal was closed
         return ordered
+
+    def _without_details(self, _logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        if LEVELS[method] < self._least:
+            raise structlog.DropEvent
+        return event
 
     def _clean(self, value: Any) -> Any:
         match value:

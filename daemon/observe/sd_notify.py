@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 
 
 def notify(state: str) -> None:
@@ -15,3 +16,9 @@ def notify(state: str) -> None:
             channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:
             return  # systemd notices a missing message by itself
+
+
+def notify_status(line: Callable[[], str]) -> None:
+    """Sends the line that `systemctl status` shows. Without systemd the line is not made."""
+    if os.environ.get("NOTIFY_SOCKET"):
+        notify(f"STATUS={line()}")

@@ -119,6 +119,7 @@ class Result:
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
+    fingerprint: str = ""  # of the definitions that the published rows follow
     external_commits: tuple[str, ...] = ()  # tables with a commit of another program, because of which it failed
     retiring: bool = False  # the worker uses too much memory for another batch; a new worker takes the next order
 

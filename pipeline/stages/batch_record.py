@@ -70,6 +70,7 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         files=tuple(FileCounts(**{name: getattr(f, name) for name in names}) for f in record.files),
         task_values=dict(record.task_values),
         table_versions=dict(record.table_versions),
+        fingerprint=record.fingerprint,
     )
 
 

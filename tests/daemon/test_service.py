@@ -179,7 +179,7 @@ def test_a_full_disk_is_one_line_and_no_loss(tmp_path: Path) -> None:
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 * 24, 4096 * 24))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096 * 32, 4096 * 32))
         os._exit(zone.once())
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert zone.everything()[b"ok\n"] == 1
@@ -298,7 +298,7 @@ def test_systemd_learns_that_the_daemon_is_ready_alive_and_stopping(
 
         def listen() -> None:
             while said[-1:] != ["STOPPING=1"]:
-                said.append(channel.recv(100).decode())
+                said.append(channel.recv(1000).decode())
 
         listening = threading.Thread(target=listen)
         listening.start()
@@ -306,7 +306,10 @@ def test_systemd_learns_that_the_daemon_is_ready_alive_and_stopping(
         zone.deliver("1")
         assert zone.once() == 0
         listening.join()
-    assert (said[0], set(said[1:-1])) == ("READY=1", {"WATCHDOG=1"})
+    lines = {line.removeprefix("STATUS=") for line in said if line.startswith("STATUS=")}
+    assert (said[0], {line for line in said[1:-1] if not line.startswith("STATUS=")}) == ("READY=1", {"WATCHDOG=1"})
+    assert [line for line in said if line.startswith("STATUS=")][-1] == "STATUS=idle"
+    assert all(line == "idle" or line.startswith("retail 2026-03-02: ") for line in lines)
 
 
 def test_a_listener_that_does_not_read_blocks_no_sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -392,7 +395,7 @@ def test_a_hang_up_reopens_the_logs_and_ends_nothing(zone: Zone) -> None:
         wait_until(lambda: zone.states() == {"ARCHIVED": 1})
     finally:
         assert end(process) == 0
-    assert zone.log("daemon.stopped")[0]["reason"] == "asked to"
+    assert zone.log("daemon.stopped")[0]["reason"] == "stopped by SIGTERM"
 
 
 def test_hang_ups_before_the_daemon_is_ready_do_not_end_it(zone: Zone) -> None:

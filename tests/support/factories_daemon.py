@@ -110,7 +110,8 @@ class Zone:
     # ---- running
 
     def once(self, **options: Any) -> int:
-        return service.run(self.config, once=True, **{"quiet": True, "command": WORKER, "catalogue": CATALOGUE, **options})
+        usual: dict[str, Any] = {"quiet": True, "command": WORKER, "catalogue": CATALOGUE}
+        return service.run(self.config, once=True, **usual | options)
 
     @contextmanager
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:

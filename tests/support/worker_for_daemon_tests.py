@@ -9,6 +9,10 @@
     die-after EVENT…    reports events such as started:merge, then kills itself
     hang                sends nothing more
     slow SECONDS        reports progress for this time, then publishes
+    busy                reports rows, stages and a task at work, then sends nothing more
+    external TABLE      fails because of a commit of another program
+    serve-failed WHY    publishes, and reports that the folder for readers could not be served
+    serve-finished      publishes, and reports that this folder is served
     babble              sends a line that is no message
 
 Its lake is a manifest of JSON lines: publishing appends a line. With the file LAKE/refuse it refuses to start, with
@@ -22,11 +26,22 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipeline import contract
 from pipeline.contract import FileCounts, Outcome, Progress, Ready, Refused, Result, RuleResult, Settings, WorkOrder
 from pipeline.contract.packed_files import open_unpacked
+
+BUSY: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("file.read", {"feed": "orders", "rows": 1000}),
+    ("file.read", {"feed": "orders", "rows": 500}),
+    ("stage.started", {}),
+    ("task.started", {"task": "append retail.bronze.orders"}),
+    ("task.finished", {"task": "append retail.bronze.orders"}),
+    ("task.started", {"task": "merge retail.silver.orders"}),
+)
 
 
 class Worker:
@@ -65,6 +80,8 @@ class Worker:
         known = {line["identity"]: line["batch_id"] for line in self.manifest()}
         if identity in known:
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.DUPLICATE, duplicate_of=known[identity]))
+        elif command in ("external", "busy", "serve-failed", "serve-finished"):
+            self.show(order, identity, command, words)
         elif command == "reject":
             finding = RuleResult(
                 feed="orders", rule="amount", severity="HIGH", action="REJECT", checked=3, broken=1, examples=("O1,-5",)
@@ -106,6 +123,20 @@ class Worker:
             self.publish(
                 order, identity, seconds=float(words[0]) if command == "slow" else 0.0, retiring=command == "retire"
             )
+
+    def show(self, order: WorkOrder, identity: str, command: str, words: list[str]) -> None:
+        """Carries out the commands of which the ledger keeps troubles or an activity."""
+        if command == "external":
+            failed = Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason="a foreign commit")
+            self.say(replace(failed, external_commits=tuple(words)))
+        elif command == "busy":
+            for event, values in BUSY:
+                self.say(Progress(batch_id=order.batch_id, event=event, stage="merge", values=values))
+            time.sleep(600)
+        else:
+            reason = {"reason": " ".join(words)} if words else {}
+            self.say(Progress(batch_id=order.batch_id, event=command.replace("-", "."), values=reason))
+            self.publish(order, identity, seconds=0.0, retiring=False)
 
     def first_line(self, order: WorkOrder) -> str:
         if not order.files:

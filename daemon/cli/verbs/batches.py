@@ -1,4 +1,4 @@
-"""The verbs for batches: batches, retry, abandon."""
+"""The verbs for batches: batches, retry, abandon, dismiss."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -81,18 +81,40 @@ def abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
     _decide(batch, "abandon", Ledger.abandon, effect, dry_run=dry_run, yes=yes)
 
 
+@verb("dismiss")
+@batch_argument
+@dry_run_option
+@yes_option
+def dismiss(batch: str, *, dry_run: bool, yes: bool) -> None:
+    """Take a rejected batch from the list of `status`."""
+    from daemon.batch import State
+    from daemon.ledger.ledger import Ledger
+
+    effect = "needs you no more; its files stay in the folder of rejected batches"
+    _decide(batch, "dismiss", Ledger.dismiss, effect, state=State.REJECTED, dry_run=dry_run, yes=yes)
+
+
 def _decide(
-    batch: str, name: str, decide: "Callable[[Ledger, str], Batch]", effect: str, *, dry_run: bool, yes: bool
+    batch: str,
+    name: str,
+    decide: "Callable[[Ledger, str], Batch]",
+    effect: str,
+    *,
+    state: "State | None" = None,
+    dry_run: bool,
+    yes: bool,
 ) -> None:
     from daemon.batch import State
     from daemon.ledger.ledger import Ledger
 
+    needed = state or State.FAILED
     config, reading = open_for_reading()
     found = reading.batch(batch)
     reading.close()
-    if found.state != State.FAILED:
-        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a FAILED batch can take `{name}`")
-    if confirm(f"{found.source} {found.batch_date} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
+    if found.state != needed:
+        raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a {needed} batch can take `{name}`")
+    subject = " ".join(filter(None, (found.source, str(found.batch_date or "")))) or found.trigger
+    if confirm(f"{subject} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
         ledger = Ledger.open(config.ledger_path)
         decide(ledger, found.batch_id)
         ledger.close()

@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,22 +41,51 @@ def run(*, once: bool, quiet: bool) -> int:
     # Before the slow imports below, so that a signal stops the daemon cleanly also while it starts.
     with stop_on_signals(wake_events):
         from daemon import service
-        from daemon.cli import tail
         from daemon.cli.output import print_message
 
-        def print_event(event: dict[str, Any]) -> None:
-            print_message(tail.format_event(event))
-
         config = read_config()
-        # A terminal shows a readable line for each event; a journal gets the JSON.
-        on_event = print_event if sys.stderr.isatty() and not quiet else None
         before = _stories_of_failures(config) if once else {}
-        code = service.run(config, once=once, quiet=quiet, on_event=on_event, wake_events=wake_events)
+        # A terminal shows a readable line for each result; a journal gets the JSON.
+        with _view(config, once=once) if sys.stderr.isatty() and not quiet else nullcontext() as on_event:
+            code = service.run(config, once=once, quiet=quiet, on_event=on_event, wake_events=wake_events)
         if once and not quiet:
             for batch_id, (changes, story) in _stories_of_failures(config).items():
                 if batch_id not in before or before[batch_id][0] != changes:
                     print_message(story)
         return code
+
+
+@contextmanager
+def _view(config: "Config", *, once: bool) -> "Iterator[Callable[[dict[str, Any]], None]]":
+    """Yields the function that shows an event on this terminal."""
+    from rich.console import Console
+
+    from daemon.cli.live_view import LiveView
+    from daemon.cli.output import short_path
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    view = LiveView(console, with_times=True)
+    landing, trigger = (f"{short_path(p)}/" for p in (config.landing.path, config.landing.trigger_path))
+    places = f"{landing} (trigger: {trigger}, engine {config.settings.engine})"
+
+    def show(event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "daemon.started" if once:
+                console.print(f"Processing the deliveries in {places}.", markup=False)
+            case "daemon.started":
+                console.print(f"Watching {places}. Stop with Ctrl-C.", markup=False)
+            case "daemon.stopped":
+                view.close()
+                console.print(str(event["reason"]), markup=False)
+            case "daemon.start_failed":
+                view.close()  # the command prints the sentence
+            case _:
+                view.show(event)
+
+    try:
+        yield show
+    finally:
+        view.close()
 
 
 def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
@@ -97,15 +128,15 @@ def check(*, no_engine: bool, alerts_only: bool, as_json: bool) -> int:
 @verb("status")
 @json_option
 def status(*, as_json: bool) -> None:
-    """Show whether the daemon runs, and which batches and files wait."""
-    from daemon.cli import output, status
+    """Show what needs you, what runs, and what gold shows."""
+    from daemon.cli import output, show_status, status
 
     config, ledger = open_for_reading()
     current = status.status(config, ledger)
     if as_json:
         output.print_json(current)
     else:
-        print("\n".join(status.lines(current)))
+        print("\n".join(show_status.lines(current)))
 
 
 @verb("tail")

@@ -68,6 +68,7 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
         from pipeline.commit.external_commits import adopt
 
         print(adopt(config.settings, table))
+        _end_trouble(config, table)
 
 
 @verb("restore")
@@ -83,6 +84,18 @@ def restore(table: str, *, dry_run: bool, yes: bool) -> None:
         from pipeline.commit.external_commits import restore
 
         print(restore(config.settings, table))
+        _end_trouble(config, table)
+
+
+def _end_trouble(config: "Config", table: str) -> None:
+    """Ends the trouble of a table whose commits of other programs are decided; a daemon that runs reports it."""
+    from daemon.ledger.ledger import Ledger
+    from daemon.ledger.live_state import TroubleKind
+
+    if config.ledger_path.exists():
+        ledger = Ledger.open(config.ledger_path)
+        ledger.end_trouble(TroubleKind.EXTERNAL_COMMIT, table)
+        ledger.close()
 
 
 def _require_table(config: "Config", table: str) -> None:

@@ -353,14 +353,23 @@ def test_only_an_existing_table_can_be_adopted_or_restored(run: Command, lake: P
 
 
 def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) -> None:
-    assert json.loads(run("status", "--json").out) == {
+    empty = json.loads(run("status", "--json").out)
+    assert dt.datetime.fromisoformat(empty.pop("now")).tzinfo == dt.UTC
+    assert empty == {
+        "needs": [],
+        "running": None,
+        "troubles": [],
+        "gold_shows": [],
+        "last_24_hours": {"published": 0, "rejected": 0, "failed": 0, "rows_read": 0, "rows_rejected": 0},
         "daemon": {"running": False, "pid": None, "since": None},
         "worker": {"running": False, "pid": None},
+        "engine": "spark",
         "lake": {"held_by": None, "unreadable": None},
         "batches": {},
         "last_published": None,
         "waiting_for": [],
         "unclaimed": [],
+        "no_feed": [],
         "set_aside": [],
         "outdated": [],
     }
@@ -370,6 +379,10 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
     assert now["batches"] == {"ARCHIVED": 1, "WAITING": 1}
     assert now["last_published"]["batch_date"] == DAY.isoformat()
     assert now["waiting_for"][0]["files"] == ["orders_2026_03_04.csv"]
+    assert [(n["kind"], n["batch_id"]) for n in now["needs"]] == [("WAITING", "20260305T090000-abc000")]
+    assert now["gold_shows"] == [
+        {"source": "retail", "batch_date": DAY.isoformat(), "published_at": "2026-03-05T08:00:09.000Z"}
+    ]
 
 
 @pytest.mark.parametrize("kind", ["no commit", "no file", "newer", "no version"])
@@ -392,8 +405,8 @@ def test_status_shows_a_lake_that_cannot_be_read_in_one_line_and_all_the_rest(
             (site.root / "lake" / "_version").write_text("99" if kind == "newer" else "what")
     done = run("status")
     [line] = [line for line in done.out.splitlines() if line.startswith("lake")]
-    assert (done.code, line.startswith("lake      cannot be read: ")) == (0, True)
-    assert "batches   1 ARCHIVED" in done.out
+    assert (done.code, line.startswith("lake       cannot be read: ")) == (0, True)
+    assert "gold shows retail 2026-03-04 (" in done.out
     now = json.loads(run("status", "--json").out)
     assert (now["outdated"], line.endswith(now["lake"]["unreadable"])) == ([], True)
 
@@ -500,7 +513,7 @@ def test_status_names_the_reason_for_each_file_that_no_trigger_can_take(run: Com
     assert aside["ORDERS_2026_03_04.CSV"].startswith(sentence)
     assert aside["orders_\\udcff.csv"] == "is not valid Unicode; rename the file"
     assert len(aside) == 2
-    assert "set aside ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
+    assert "set aside  ORDERS_2026_03_04.CSV matches no feed: only capitals differ" in run("status").out
 
 
 def test_reading_verbs_suggest_no_verb_that_changes_anything(run: Command, site: Site, lake: PublishedLake) -> None:
