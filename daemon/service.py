@@ -13,8 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from daemon.alerts.direct import send_to_all
-from daemon.alerts.trouble_alerts import start_failed_alert
+from daemon.alerts.direct import send_start_failed
 from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
 from daemon.components import build
@@ -292,10 +291,5 @@ def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
     # 78 keeps systemd from another start, so an alert must reach a person
-    alert = start_failed_alert(log.without_secrets(str(refusal)), config)
-    for address, reason in send_to_all(config.alerts.urls_of(""), alert, config.dispatch.stop_seconds):
-        if reason:
-            log.error("alert.failed", title=alert.title, address=address, reason=reason)
-        else:
-            log.info("alert.sent", title=alert.title, address=address)
+    send_start_failed(str(refusal), config, log)
     return CONFIG

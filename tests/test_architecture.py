@@ -55,8 +55,8 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "alerts attention troubles finish dispatch intake landing ledger files config observe batch clock"
-    " text pipeline.contract",
+    "daemon.components": "alerts attention troubles finish dispatch intake landing ledger files config observe batch"
+    " clock text pipeline.contract",
     "daemon.service": "alerts components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.

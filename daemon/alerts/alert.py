@@ -1,4 +1,4 @@
-"""An alert as a value: the parts of one message, whatever service carries it."""
+"""An alert as a value: the parts of one message, the same for every service."""
 
 import json
 from dataclasses import asdict, dataclass

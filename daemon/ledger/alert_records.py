@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from daemon.ledger.live_state import Trouble, to_trouble
 
 _DECIDED_AT = """(
-    SELECT max(changed_at) FROM history
+    SELECT coalesce(max(changed_at), batch.received_at) FROM history
     WHERE history.batch_id = batch.batch_id AND event IN ('batch.rejected', 'batch.failed')
 )"""
 

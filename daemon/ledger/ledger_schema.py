@@ -77,10 +77,14 @@ UPGRADES = {
         CREATE INDEX alert_subject ON alert (subject);
         CREATE INDEX alert_unsent ON alert (number) WHERE sent_at IS NULL;
         INSERT INTO alert (about, subject, source, content, created_at, sent_at)
-        SELECT batch_id || ' ' || max(changed_at), batch_id, source, '', max(changed_at), max(changed_at)
-        FROM batch JOIN history USING (batch_id)
-        WHERE batch.state IN ('REJECTED', 'FAILED') AND event IN ('batch.rejected', 'batch.failed')
-        GROUP BY batch_id;
+        SELECT batch_id || ' ' || decided_at, batch_id, source, '', decided_at, decided_at
+        FROM (
+            SELECT *, coalesce((
+                SELECT max(changed_at) FROM history
+                WHERE history.batch_id = batch.batch_id AND event IN ('batch.rejected', 'batch.failed')
+            ), received_at) AS decided_at
+            FROM batch WHERE state IN ('REJECTED', 'FAILED')
+        );
         CREATE TABLE activity (
             batch_id    TEXT PRIMARY KEY,
             attempt     INTEGER NOT NULL,

@@ -108,7 +108,7 @@ def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
 
 @verb("check")
 @click.option("--no-engine", is_flag=True, help="Start no engine and try no declaration; takes less than a second.")
-@click.option("--alerts", "alerts_only", is_flag=True, help="Only send a trial message to each [alerts] address.")
+@click.option("--alerts", "alerts_only", is_flag=True, help="Only send a trial message to each address of [alerts].")
 @json_option
 def check(*, no_engine: bool, alerts_only: bool, as_json: bool) -> int:
     """Check the configuration, this machine, the engine, and the declarations of the sources."""

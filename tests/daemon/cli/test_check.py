@@ -1,6 +1,7 @@
 """`lakegate check`: its diagnostics with their remedies; and that it changes nothing."""
 
 import fcntl
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 from factories_command import Site
 from factories_published import PublishedLake, sale
+from factories_services import web_hook
 
 from daemon.cli.check import check
 from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
@@ -122,6 +124,39 @@ def test_a_wrong_alert_address_is_bad_and_its_password_is_not_shown(tmp_path: Pa
     site = Site(tmp_path / "site", '[alerts]\nurls = ["nonsense://user:secret@host"]\n')
     [(verdict, sentence)] = found(site, "alerts")
     assert (verdict, "secret" in sentence) == (BAD, False)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_alerts_to_unknown_sources_and_to_nowhere_are_bad(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", '[alerts.routes]\nretial = ["json://localhost/hook"]\n')
+    assert found(site, "alerts") == [
+        (OK, "address 1 (json) localhost"),
+        (BAD, "[alerts] routes names retial; there are clickstream, crm_erp, retail"),
+        (BAD, "alerts about clickstream, crm_erp, retail have no address; add one to [alerts] urls or routes"),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_a_trial_reaches_every_address_and_says_which_took_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with web_hook() as (hook, received):
+        silent = "mailto://me:hunter2-hunter2@127.0.0.1:1?from=a@example.com&to=b@example.com"
+        urls = json.dumps([hook, silent])
+        (tmp_path / "config.toml").write_text(f"[alerts]\nurls = {urls}\n")
+        assert main(["--config", str(tmp_path / "config.toml"), "check", "--alerts"]) == 1
+    assert [(r["type"], "TRIAL this address receives alerts" in r["title"]) for r in received] == [("info", True)]
+    taken, refused = capsys.readouterr().out.splitlines()
+    assert taken == "ok    alerts      address 1 (json) 127.0.0.1 took the trial message"
+    assert refused.startswith("bad   alerts      address 2 (mailto) to b@example.com did not take the trial message: ")
+    assert "Connection refused" in refused
+    assert "hunter2" not in refused
+
+
+def test_a_trial_without_an_address_says_how_to_add_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.toml").write_text("")
+    assert main(["--config", str(tmp_path / "config.toml"), "check", "--alerts"]) == 1
+    assert '[alerts] urls = ["mailto://…"]' in capsys.readouterr().out
 
 
 def test_a_running_daemon_is_named(site: Site) -> None:
