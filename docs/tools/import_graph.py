@@ -46,7 +46,7 @@ def without_shortcuts(imports: Mapping[str, frozenset[str]]) -> dict[str, frozen
     """Returns the imports without those that another path of imports implies. Imports in a circle stay."""
     kept: dict[str, set[str]] = {name: set(targets) for name, targets in imports.items()}
     for name, targets in imports.items():
-        for target in targets:
+        for target in sorted(targets):  # in a circle, the first one decides which import stays
             others = kept[name] - {target}
             if any(target in _reached(other, kept, without=name) for other in others):
                 kept[name].discard(target)

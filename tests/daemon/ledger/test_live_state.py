@@ -222,7 +222,8 @@ def test_a_batch_that_was_given_up_before_the_upgrade_needs_no_person(tmp_path: 
     ledger.close()
     with sqlite3.connect(path) as db:
         db.executescript("""
-            DROP VIEW open_rejections; DROP INDEX history_time; DROP TABLE trouble; DROP TABLE alert; DROP TABLE activity;
+            DROP VIEW open_rejections; DROP INDEX history_time;
+            DROP TABLE trouble; DROP TABLE alert; DROP TABLE activity;
             ALTER TABLE batch DROP COLUMN dismissed_at; PRAGMA user_version = 4;
         """)
     db.close()
