@@ -36,6 +36,11 @@ class Address:
         shown = f"({kind})" if scheme_end and kind.isidentifier() else ""
         return " ".join(filter(None, (f"address {self._number}", shown, self._target(kind))))
 
+    @property
+    def is_understood(self) -> bool:
+        """Whether apprise knows the service."""
+        return self._load()
+
     def send(self, alert: Alert) -> str:
         """Sends an alert. Returns '' where the service took it, else the reason, which may hold a secret."""
         try:
@@ -65,7 +70,8 @@ class Address:
                 app_id="Lakegate", app_desc="Lakegate alerts", app_url="", async_mode=False, service_timeout=0
             )
             self._services = apprise.Apprise(asset=asset)
-            self._services.add(self._url)
+            if service := apprise.Apprise.instantiate(self._url, asset=asset):
+                self._services.add(service)
             # The reason of a refused connection is a message for debugging, and such messages may hold a password:
             # they reach the result of a message, and nothing else.
             logger = logging.getLogger("apprise")

@@ -24,6 +24,7 @@ from daemon.observe.log import Log
 
 # A disk or a network share that fails for a second and is back needs no person.
 GRACE = {TroubleKind.ENVIRONMENT: dt.timedelta(seconds=30)}
+OUT_OF_REACH_SECONDS = 5.0  # before the next look at a ledger that cannot be read
 DECISIONS = ("batch.rejected", "batch.failed", "batch.published", "batch.duplicate")
 
 
@@ -114,8 +115,9 @@ class AlertDesk:
             self._look_at_batches()
             self._look_at_troubles(is_last=is_last)
             self._must_look = False
-        except sqlite3.Error:  # the ledger is out of reach: the next step looks again
-            self._must_look = True
+        except sqlite3.Error:  # the ledger is out of reach
+            self._must_look = False
+            self._look_again_at = self._clock.monotonic() + OUT_OF_REACH_SECONDS
 
     def _look_at_batches(self) -> None:
         for batch_id, about in self._records.batches_without_alert():

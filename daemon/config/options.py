@@ -183,7 +183,9 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             "Apprise addresses for alerts about all sources and the daemon itself: mailto://…, slack://…, json://…",
         ),
         _secret("routes", ROUTES, {}, 'further addresses for the alerts of one source: retail = ["mailto://…"]'),
-        _option("page_url", TEXT, "", "address of the pages of Lakegate as readers of an alert reach it; empty: no links"),
+        _option(
+            "page_url", TEXT, "", "address of the pages of Lakegate as readers of an alert reach it; empty: no links"
+        ),
         ConfigOption(
             name="example_rows",
             value_type=BOOLEAN,

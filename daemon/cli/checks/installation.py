@@ -57,16 +57,13 @@ def _on_published(command: tuple[str, ...], environ: Mapping[str, str]) -> Diagn
 
 
 def _alerts(config: Config) -> Diagnostics:
-    import apprise
-
     from daemon.alerts.address import Address
 
-    urls = config.alerts.every_url
-    wrong = [Address(url, n).name for n, url in enumerate(urls, start=1) if not apprise.Apprise().add(url)]
-    if wrong:
+    addresses = [Address(url, number) for number, url in enumerate(config.alerts.every_url, start=1)]
+    if wrong := [a.name for a in addresses if not a.is_understood]:
         yield bad("alerts", f"{join_names(wrong)}: not understood by apprise; correct it in [alerts]")
     else:
-        yield ok("alerts", join_names([Address(url, n).name for n, url in enumerate(urls, start=1)], most=5))
+        yield ok("alerts", join_names([a.name for a in addresses], most=5))
     known = {s.name for s in contract.catalog(config.settings.source_paths, config.settings.exclude)}
     if unknown := sorted(config.alerts.routes.keys() - known):
         yield bad(

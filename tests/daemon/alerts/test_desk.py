@@ -1,5 +1,6 @@
 """Alerts reach real services once for each cause, and once more when it is over, also across restarts and failures."""
 
+import signal
 import socket
 import sqlite3
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories_daemon import HandClock, Zone, hidden, wait_until
+from factories_daemon import HandClock, Zone, end, hidden, wait_until
 from factories_services import Inbox, free_port, mail_address, mail_server, part, web_hook
 
 from daemon.alerts.courier import BURST, REFILL_SECONDS
@@ -128,8 +129,17 @@ def test_a_failed_batch_sends_one_mail_for_all_attempts_and_one_when_it_is_publi
     ledger.close()
     assert zone.once() == 1  # it fails again, after a person acted: that is news
     assert len(inbox.mails) == 2
-    assert inbox.mails[0]["References"] == inbox.mails[1]["References"]
     assert "lakegate retry" in part(inbox.mails[0], "text/plain")
+    with desk_of(zone, Clock()) as (desk, ledger):
+        ledger.retry(batch_id)
+        ledger.move(batch_id, State.RUNNING, "batch.started")
+        desk.finish(10)
+        assert len(inbox.mails) == 2
+        ledger.move(batch_id, State.PUBLISHED, "batch.published", published_at=ledger.batch(batch_id).received_at)
+        desk.finish(10)
+    over = inbox.mails[2]
+    assert subject(over) == f"[lakegate {HOST}] RESOLVED retail 2026-03-02: published by batch {batch_id[-6:]}"
+    assert over["In-Reply-To"] == inbox.mails[0]["References"] == inbox.mails[1]["References"]
 
 
 def test_a_dismissed_batch_sends_no_mail_that_it_is_over(tmp_path: Path, inbox: Inbox, port: int) -> None:
@@ -271,7 +281,38 @@ def test_a_storm_becomes_few_messages_that_name_every_batch(tmp_path: Path) -> N
         assert "REJECTED 30.done" in received[-1]["title"]
 
 
+@pytest.mark.long
+def test_thirty_batches_that_are_rejected_at_once_send_few_messages(tmp_path: Path) -> None:
+    with web_hook() as (hook, received):
+        zone = zone_of(tmp_path, hook)
+        for number in range(30):
+            zone.deliver(f"{number:02}", f"reject reason {number}\n")
+        assert zone.once() == 1
+    assert len(received) <= BURST + 1
+    alerts = sum(int(r["title"].split()[2]) if "alerts:" in r["title"] else 1 for r in received)
+    assert (alerts, zone.states()) == (30, {"REJECTED": 30})
+
+
 # ---- failures and restarts
+
+
+@pytest.mark.long
+def test_a_daemon_that_is_killed_while_no_service_answers_loses_no_alert(tmp_path: Path, inbox: Inbox) -> None:
+    port = free_port()
+    zone = zone_of(tmp_path, mail_address(port))
+    for number in range(2):
+        zone.deliver(str(number), f"reject reason {number}\n")
+        daemon = zone.start()
+        wait_until(lambda: zone.config.log.path.exists() and zone.log("alert.failed"))
+        end(daemon, signal.SIGKILL)
+    with mail_server(inbox, port):
+        daemon = zone.start()
+        wait_until(lambda: len(inbox.mails) == 2)
+        zone.deliver("2", "ok\n")
+        wait_until(lambda: len(inbox.mails) == 4)
+        assert end(daemon) == 0
+    assert [subject(m).split()[2] for m in inbox.mails] == ["REJECTED", "REJECTED", "RESOLVED", "RESOLVED"]
+    assert troubles(zone) == []
 
 
 def test_an_alert_that_was_not_taken_is_sent_by_the_next_start_and_only_once(tmp_path: Path, inbox: Inbox) -> None:
