@@ -125,7 +125,8 @@ def _files(batch: Batch) -> str:
     if batch.waiting_for:
         came = len(files) - len(batch.waiting_for)
         return f"{came} of {len(files)} came; missing: {join_names(batch.waiting_for)}"
-    return f"{join_names(f.name for f in files)} ({sum(f.bytes for f in files):,} bytes)"
+    size = sum(f.bytes for f in files)
+    return join_names(f.name for f in files) + (f" ({size:,} bytes)" if size else "")
 
 
 def _folder(batch: Batch, config: Config) -> Path:
@@ -156,13 +157,15 @@ def _end(batch: Batch, short_id: str) -> str:
 
 def _rules(batch: Batch, *, with_rows: bool) -> Iterator[Block]:
     """Yields the rules that rows broke, worst first, each with the first rows that break it."""
-    by_weight = sorted(
-        (r for r in (batch.result or {}).get("findings", ()) if r["broken"]),
-        key=lambda r: (not r.get("advice"), r["severity"] != "HIGH", r["severity"] != "MEDIUM", -r["broken"]),
-    )
+    by_weight = sorted((r for r in (batch.result or {}).get("findings", ()) if r["broken"]), key=_weight)
     yield from (_rule(r, with_rows=with_rows) for r in by_weight[:MOST_RULES])
     if more := len(by_weight) - MOST_RULES:
         yield from [Block(heading=f"and {more} more rules", lines=())] if more > 0 else []
+
+
+def _weight(rule: Mapping[str, Any]) -> tuple[bool, bool, bool, bool, int]:
+    is_high, is_medium = rule["severity"] == "HIGH", rule["severity"] == "MEDIUM"
+    return rule["action"] != "REJECT", not rule.get("advice"), not is_high, not is_medium, -rule["broken"]
 
 
 def _rule(rule: Mapping[str, Any], *, with_rows: bool) -> Block:
