@@ -29,8 +29,8 @@ from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
+from daemon.observe.troubles import Troubles
 from daemon.text import error_line
-from daemon.troubles import Troubles
 from pipeline.contract import CatalogSource
 
 

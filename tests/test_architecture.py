@@ -48,15 +48,14 @@ MAY_IMPORT = {
     "daemon.files": "config clock text",
     "daemon.ledger": "batch clock text",
     "daemon.alerts": "ledger config observe batch clock retry text",
-    "daemon.observe": "ledger batch text pipeline.contract",
-    "daemon.troubles": "ledger clock text",
+    "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
-    "daemon.dispatch": "troubles intake ledger files config observe batch clock retry text pipeline.contract",
+    "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "alerts attention troubles finish dispatch intake landing ledger files config observe batch"
-    " clock text pipeline.contract",
+    "daemon.components": "alerts attention finish dispatch intake landing ledger files config observe batch clock"
+    " text pipeline.contract",
     "daemon.service": "alerts components dispatch landing ledger files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.

@@ -10,13 +10,12 @@ from rich.markup import escape
 from rich.text import Text
 
 from daemon.cli.output import escape_unprintable, format_duration, plural
-from daemon.cli.tail import format_event as format_any_event
+from daemon.cli.tail import describe_event
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-# Events that have lines of their own, under another name or in an alert.
-SILENT = {"worker.died": "worker_died", "worker.start_failed": "worker"}
+SHOWN_BY_THE_WORKER = ("worker", "worker_died")  # kinds of trouble that events of the worker show already
 IDLE_AFTER = ("published", "duplicate", "rejected", "failed", "retry_scheduled", "requeued")
 
 
@@ -139,14 +138,14 @@ def _format_other(event: Mapping[str, Any], fields: Mapping[str, str], batch: st
             subject = " ".join(filter(None, (fields.get("source"), fields.get("batch_date"))))
             files = plural(len(event.get("files", ())), "file")
             return f"{batch}received   {subject or fields.get('trigger', '')}, {files}"
-        case "trouble.opened" if event.get("kind") not in SILENT.values():
+        case "trouble.opened" if event.get("kind") not in SHOWN_BY_THE_WORKER:
             return f"[red]  trouble: {reason}; {fields.get('cure', '')}[/red]"
         case "trouble.ended" | "environment.recovered":
             return f"[green]  over: {reason}[/green]"
         case "trouble.opened" | "alert.failed":
             return ""
         case _ if event.get("level") in ("warning", "error"):
-            return f"[red]  {escape(format_any_event(dict(event))[20:].strip())}[/red]"
+            return f"[red]  {escape(describe_event(event).strip())}[/red]"
         case _:
             return ""
 

@@ -195,5 +195,7 @@ def line_width() -> int:
 
 
 def format_time(text: str | None) -> str:
-    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None."""
+    """Returns an RFC 3339 time to the second, as `2026-03-04 10:00:01Z`; "" for None. A terminal gets local time."""
+    if text and is_terminal():
+        return f"{dt.datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
     return text[:19].replace("T", " ") + "Z" if text else ""

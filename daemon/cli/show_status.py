@@ -12,6 +12,7 @@ from daemon.text import escape, join_names
 LABEL = 11  # columns
 MOST_SET_ASIDE = 3
 MOST_NEEDS = 12
+NO_BREAK = "\0"  # stands for a space at which no line ends; no text of the ledger holds it
 
 Line = tuple[str, str]  # a label and a text
 
@@ -26,10 +27,12 @@ def lines(current: Mapping[str, Any], width: int | None = None) -> list[str]:
 
 
 def _wrap(label: str, text: str, width: int) -> list[str]:
-    wrapped = textwrap.wrap(
-        text, max(20, width - len(label)), break_long_words=False, break_on_hyphens=False, drop_whitespace=True
-    )
-    return [f"{label if n == 0 else ' ' * len(label)}{line}" for n, line in enumerate(wrapped or [""])]
+    """Returns the text in lines behind its label. A line ends between the parts of a text, where they are short."""
+    room = max(20, width - len(label))
+    parts = (part if len(part) > room - 2 else part.replace(" ", NO_BREAK) for part in text.split(" · "))
+    joined = f"{NO_BREAK}· ".join(parts)
+    wrapped = textwrap.wrap(joined, room, break_long_words=False, break_on_hyphens=False) or [""]
+    return [f"{label if n == 0 else ' ' * len(label)}{line.replace(NO_BREAK, ' ')}" for n, line in enumerate(wrapped)]
 
 
 # ---- what needs a person

@@ -3,11 +3,11 @@
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from daemon.cli.output import escape_unprintable
+from daemon.cli.output import escape_unprintable, format_time, is_terminal
 
 POLL_SECONDS = 0.25
 LONGEST_VALUE = 100  # characters
@@ -60,12 +60,18 @@ def format_line(line: str) -> str:
 
 
 def format_event(event: dict[str, Any]) -> str:
-    """Returns an event as one line: time, level, name, batch, reason, then all other fields."""
+    """Returns an event as one line: time (local on a terminal), level, name, batch, reason, then all other fields."""
+    timestamp = str(event.get("timestamp", ""))
+    time_text = format_time(timestamp) if is_terminal() and timestamp else timestamp[:19].replace("T", " ")
+    return f"{time_text} {describe_event(event)}".strip()
+
+
+def describe_event(event: Mapping[str, Any]) -> str:
+    """Returns an event as one line without its time."""
     level = str(event.get("level", ""))
     subject = " ".join(escape_unprintable(str(event[k])) for k in ("source", "batch_id", "stage") if event.get(k))
     others = (f"{k}={_format_value(v)}" for k, v in event.items() if k not in _SHOWN_FIRST and v not in _EMPTY)
     parts = (
-        str(event.get("timestamp", ""))[:19].replace("T", " "),
         {"warning": " !", "error": "!!"}.get(level, "  "),
         f"{event.get('event', ''):<22}",
         subject,

@@ -15,9 +15,9 @@ from daemon.intake.claim import Claim
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import TroubleKind
 from daemon.observe.log import Log
+from daemon.observe.troubles import Troubles
 from daemon.retry import is_final
 from daemon.text import format_seconds, join_names
-from daemon.troubles import Troubles
 from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
 # States that a run without a worker can still end.

@@ -9,9 +9,9 @@ from daemon.config.config import Config
 from daemon.dispatch.process import CONNECTION_CLOSED, WorkerExited, WorkerProcess
 from daemon.ledger.live_state import TroubleKind
 from daemon.observe.log import Log
+from daemon.observe.troubles import Troubles
 from daemon.retry import wait_seconds
 from daemon.text import format_seconds
-from daemon.troubles import Troubles
 from pipeline.contract import Progress, Ready, Refused, Result, Waiting, WorkOrder
 
 SUBJECT = "worker"  # of its troubles

@@ -57,7 +57,9 @@ class Site:
             columns.setdefault("published_at", "2026-03-05T08:00:09.000Z")
         if state == State.ARCHIVED:
             ledger.move(batch_id, State.PUBLISHED, "batch.published")
-        if is_claimed:
+        if state == State.RUNNING:
+            batch = ledger.batch(batch_id)
+        elif is_claimed:
             batch = ledger.move(batch_id, state, f"batch.{state.lower()}", reason, **columns)
         else:
             ledger.update(batch_id, reason=reason, **columns)

@@ -445,6 +445,18 @@ def test_status_and_check_name_a_table_while_rows_of_an_older_definition_stand(
     assert json.loads(run("status", "--json").out)["outdated"] == []
 
 
+def test_status_knows_the_definitions_of_published_batches_without_the_lake(
+    run: Command, site: Site, lake: PublishedLake
+) -> None:
+    now = json.loads(fingerprint(registry.source("retail"), site.config.settings.sources["retail"]))
+    older = json.dumps({**now, DAILY: "an older one"})
+    site.batch(State.ARCHIVED, result=answer("x", fingerprint=older))
+    for part in (site.root / "lake").rglob("*.parquet"):
+        part.unlink()  # the lake cannot be read
+    current = json.loads(run("status", "--json").out)
+    assert (current["outdated"], current["lake"]["unreadable"]) == ([DAILY], None)
+
+
 def test_a_changed_setting_changes_the_definitions_that_use_it() -> None:
     retail = registry.source("retail")
     before = fingerprint(retail, {"profit_margin": 0.3, "currency": "USD"})
