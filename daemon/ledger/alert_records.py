@@ -64,15 +64,13 @@ class AlertRecords:
         """Returns the open troubles without an alert, oldest first.
 
         A trouble with the alerts themselves cannot be sent. A commit of another program is part of the alert about
-        the batch that failed because of it.
+        the batch that failed because of it, where there is one.
         """
         query = """
             SELECT * FROM trouble
             WHERE ended_at IS NULL AND kind <> 'alerts'
                 AND NOT EXISTS (SELECT 1 FROM alert WHERE about = 'trouble ' || trouble.number)
-                AND NOT (kind = 'external_commit' AND EXISTS (
-                    SELECT 1 FROM batch WHERE batch.batch_id = trouble.batch_id AND batch.state = 'FAILED'
-                ))
+                AND NOT (kind = 'external_commit' AND EXISTS (SELECT 1 FROM alert WHERE subject = trouble.batch_id))
             ORDER BY number
         """
         return [to_trouble(r) for r in self._db.execute(query)]

@@ -169,11 +169,6 @@ class Ledger(LedgerReader):
             changed = "UPDATE trouble SET ended_at = ? WHERE kind = ? AND subject = ? AND ended_at IS NULL RETURNING *"
             return next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
 
-    def note_alert(self, trouble: Trouble, message_id: str) -> None:
-        """Records the message id of the alert about the start of a trouble."""
-        with self._transaction():
-            self._db.execute("UPDATE trouble SET message_id = ? WHERE number = ?", (message_id, trouble.number))
-
     def set_activity(self, activity: Activity | None) -> None:
         """Records the work on the running batch; None where no batch runs. A power cut may lose this record."""
         self._db.execute("PRAGMA synchronous = NORMAL")  # no wait for the disk, some times a second

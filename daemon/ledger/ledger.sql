@@ -77,8 +77,7 @@ CREATE TABLE trouble (
     since      TEXT NOT NULL,
     last_at    TEXT NOT NULL,                           -- when it was met last
     tries      INTEGER NOT NULL DEFAULT 1,              -- how often it was met
-    ended_at   TEXT,
-    message_id TEXT NOT NULL DEFAULT ''                 -- of the alert about its start
+    ended_at   TEXT
 ) STRICT;
 CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
 

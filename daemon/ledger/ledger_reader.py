@@ -122,20 +122,6 @@ class LedgerReader:
         """
         return self._load_view("open_rejections")
 
-    def feeds_published_after(self, batch: Batch) -> dict[str, set[str]]:
-        """Returns, by feed, the ids of the later batches of this source and date that published files of the feed."""
-        query = """
-            SELECT DISTINCT file.feed AS feed, later.batch_id AS batch_id
-            FROM batch AS later
-            JOIN file ON file.batch_id = later.batch_id AND file.feed <> ''
-            WHERE later.source = ? AND later.batch_date = ? AND later.published_at IS NOT NULL
-                AND later.batch_seq > (SELECT batch_seq FROM batch WHERE batch_id = ?)
-        """
-        found: dict[str, set[str]] = {}
-        for row in self._db.execute(query, (batch.source, to_column(batch.batch_date), batch.batch_id)):
-            found.setdefault(row["feed"], set()).add(row["batch_id"])
-        return found
-
     def troubles(self, *, ended: bool = False) -> list[Trouble]:
         """Returns the open troubles, oldest first; with `ended` those that are over, newest first."""
         where = "IS NOT NULL ORDER BY ended_at DESC, number DESC" if ended else "IS NULL ORDER BY number"

@@ -60,8 +60,7 @@ UPGRADES = {
             since      TEXT NOT NULL,
             last_at    TEXT NOT NULL,
             tries      INTEGER NOT NULL DEFAULT 1,
-            ended_at   TEXT,
-            message_id TEXT NOT NULL DEFAULT ''
+            ended_at   TEXT
         ) STRICT;
         CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
         CREATE TABLE alert (

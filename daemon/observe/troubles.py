@@ -107,7 +107,6 @@ class Troubles:
             last_at=now,
             tries=known.tries + 1 if known else 1,
             ended_at=None,
-            message_id=known.message_id if known else "",
         )
 
     def _record_late(self) -> None:

@@ -384,7 +384,6 @@ def test_a_trouble_that_the_ledger_cannot_record_sends_its_alerts(tmp_path: Path
             last_at=by_hand.clock.text(),
             tries=1,
             ended_at=None,
-            message_id="",
         )
         desk.trouble("trouble.opened", full)
         settle(desk)
