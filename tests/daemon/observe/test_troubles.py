@@ -115,6 +115,18 @@ def test_a_trouble_that_a_command_ended_is_reported_by_the_daemon(
 # ---- the daemon
 
 
+@pytest.fixture
+def zone(tmp_path: Path) -> Zone:
+    return Zone(tmp_path / "site")
+
+
+def troubles_of(zone: Zone, *, ended: bool = False) -> list[tuple[str, str, str]]:
+    ledger = Ledger.reading(zone.config.ledger_path)
+    found = [(t.kind, t.subject, t.batch_id) for t in ledger.troubles(ended=ended)]
+    ledger.close()
+    return found
+
+
 def test_a_worker_that_dies_over_a_batch_is_one_trouble_until_the_batch_is_decided(zone: Zone) -> None:
     zone.deliver("1", "die\n")
     assert zone.once() == 1
