@@ -19,7 +19,7 @@ from daemon.clock import Clock
 from daemon.components import build
 from daemon.config.config import Config
 from daemon.dispatch.dispatch import WorkerUnavailable
-from daemon.files.folder_access import FolderAccessError, NotPrivateError, WorldWritableError, exposed_reason
+from daemon.files.folder_access import FolderAccessError, NotPrivateError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
@@ -35,7 +35,7 @@ SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
 # Errors that end a run and stay until a person acts.
-FOR_A_PERSON = (LedgerError, WorldWritableError, FolderAccessError, NotPrivateError, contract.NewerLake)
+FOR_A_PERSON = (LedgerError, FolderAccessError, NotPrivateError, contract.SetupError)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
@@ -255,7 +255,7 @@ def run(
     try:
         if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise WorldWritableError(sentence)
+                raise NotPrivateError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))

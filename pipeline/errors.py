@@ -1,7 +1,6 @@
 """The errors of the pipeline, by cause: the data (DataError), a declaration (DeclarationError), or the environment."""
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 
 class DataError(Exception):
@@ -24,6 +23,10 @@ class DeclarationError(Exception):
     """The SQL of a declaration fails for every row. The batch fails at once: no retry helps before it is corrected."""
 
 
+class SetupError(Exception):
+    """Java, Delta's jars, the time zone or the lake's version does not fit. The message advises the operator."""
+
+
 class ExternalCommit(Exception):
     """Another program committed to tables of the lake; batches of its source wait for `adopt` or `restore`."""
 
@@ -34,10 +37,3 @@ class ExternalCommit(Exception):
 
 class ClaimChanged(Exception):
     """A claimed file changed after the claim. The attempt is void, and a retry may help."""
-
-
-class LostWrite(OSError):
-    """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
-
-    def __init__(self, folder: Path, what: str) -> None:
-        super().__init__(f"{folder}: {what}; see that the engine writes to the same folder that this process reads")

@@ -8,6 +8,7 @@ from daemon.alerts.alert import Alert, Block, Severity, thread_of
 from daemon.alerts.wording import short_cause, short_time
 from daemon.batch import Batch, State
 from daemon.config.config import Config
+from daemon.finish.archive_documents import next_step_of_rejected
 from daemon.ledger.ledger_reader import LedgerReader
 from daemon.text import escape, join_names, one_line
 
@@ -102,20 +103,16 @@ def _subject(batch: Batch) -> str:
 def _gold(batch: Batch, ledger: LedgerReader) -> str:
     if not batch.source:
         return "gold is as it was"
-    newest = ledger.newest_of_gold(batch.source)
-    if newest is None:
-        return "gold is empty"
-    return f"gold shows {newest.batch_date}, published {short_time(newest.published_at)}"
+    shown = next((g for g in ledger.gold_shows() if g["source"] == batch.source), None)
+    return (
+        f"gold shows {shown['batch_date']}, published {short_time(shown['published_at'])}" if shown else "gold is empty"
+    )
 
 
 def _next_step(batch: Batch, short_id: str) -> str:
     if batch.state == State.FAILED:
         return f"remove the cause, then `lakegate retry {short_id}`; or give it up with `lakegate abandon {short_id}`"
-    if batch.waiting_for:
-        return "deliver the missing files and a new trigger; the files that did come are still in the landing folder"
-    count = len(batch.data_files)
-    files = "the file" if count == 1 else f"the {count} files" if count else "the files"
-    return f"correct what the cause names, deliver {files} again with a new trigger"
+    return next_step_of_rejected(batch)
 
 
 def _files(batch: Batch) -> str:

@@ -2,56 +2,84 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import click
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, BUSY, CONFIG, FINE, INTERRUPTED, NOT_FOUND, USAGE
 from daemon.cli.verb import common_options
-from daemon.cli.verbs import batches, operate, sources, tables
+from daemon.cli.verbs import batches, operate, quarantine, set_up, sources, tables, why
 
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
     "ConfigError": CONFIG,
     "LedgerError": CONFIG,
-    "NewerLake": CONFIG,
+    "SetupError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
+    "UnknownFigureError": NOT_FOUND,
     "UnknownSourceError": NOT_FOUND,
     "SampleError": USAGE,
+    "SiteError": USAGE,
     "QueryError": USAGE,
+    "ExportError": USAGE,
     "AlreadyRunningError": BUSY,
     "ExternalCommit": A_BATCH_FAILED,
     "LakeLocked": BUSY,
 }
 
-VERBS = (
-    operate.demo,
-    operate.run,
-    operate.check,
-    operate.status,
-    operate.tail,
-    operate.service,
-    batches.batches,
-    batches.retry,
-    batches.abandon,
-    batches.dismiss,
-    tables.tables,
-    tables.sql,
-    tables.adopt,
-    tables.restore,
-    sources.sources,
-)
+# In the order of the help: to process deliveries, to look, to decide about a problem, to set up a site.
+VERBS: Mapping[str, Sequence[click.Command]] = {
+    "Run": (operate.run, operate.demo),
+    "Look": (
+        operate.status,
+        batches.batches,
+        quarantine.quarantine,
+        operate.tail,
+        tables.tables,
+        tables.sql,
+        tables.export,
+        why.why,
+        sources.sources,
+    ),
+    "Mend": (batches.retry, batches.abandon, batches.dismiss, tables.adopt, tables.restore),
+    "Set up": (set_up.init, operate.check, operate.service, set_up.completion),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Verbs(click.Group):
+    """The verbs by their use. A mistyped verb gets a suggestion, but never a verb that changes a batch or a table."""
+
+    def format_commands(self, _context: click.Context, formatter: click.HelpFormatter) -> None:
+        width = max(map(len, self.commands))
+        for use, verbs in VERBS.items():
+            with formatter.section(use):
+                for verb in verbs:
+                    formatter.write(f"  {verb.name:<{width}}  {first_sentence(verb)}\n")
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            harmless = [name for name in self.commands if name not in {verb.name for verb in VERBS["Mend"]}]
+            raise click.NoSuchCommand(error.command_name, possibilities=harmless, ctx=ctx) from None
+
+
+def first_sentence(verb: click.Command) -> str:
+    """Returns the first paragraph of a verb's help, which is one sentence, without its full stop."""
+    return " ".join((verb.help or "").partition("\n\n")[0].split()).removesuffix(".")
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @common_options
 @click.version_option(package_name="lakegate", message="%(prog)s %(version)s")
 def lakegate() -> None:
     """Copy files into a folder; a moment later your lakehouse is right."""
 
 
-for _verb in VERBS:
+for _verb in (verb for verbs in VERBS.values() for verb in verbs):
     lakegate.add_command(_verb)
 
 

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -53,10 +54,12 @@ def print_json(value: Any) -> None:
         print(as_json(value))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: Sequence[str] = (), below: Sequence[str] = ()
+) -> None:
     """Prints rows under a header; the columns in `numbers` are aligned to the right.
 
-    A terminal gets lines of its width, a pipe gets whole lines.
+    `below` has a text for each row, which is printed under it. A terminal gets lines of its width, a pipe whole lines.
     """
     # No table library: to load the smallest takes a fifth of the half second in which a reading verb answers.
     grid = [[escape_unprintable(c) for c in columns], *([_cell(v) for v in row] for row in rows)]
@@ -64,11 +67,42 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], numbers: 
     line_width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
     for number, texts in enumerate(grid):
         padded = [_pad(t, w, right=c in numbers) for t, w, c in zip(texts, widths, columns, strict=True)]
-        line = "  ".join(padded).rstrip()
-        if line_width:
-            line = _cut(line, line_width)
+        line = cut("  ".join(padded).rstrip(), line_width)
         state = next((t for t in texts if t in COLOURS), "") if number else ""
         print(line.replace(state, coloured(state, state), 1) if state else line)
+        if number and below:
+            print_indented(below[number - 1], line_width)
+
+
+def print_indented(text: str, line_width: int) -> None:
+    """Prints a text below its line: on a terminal at most two lines of its width, else the whole text in one line."""
+    if line_width:
+        space = "    "
+        wrapped = textwrap.wrap(
+            escape_unprintable(text),
+            line_width,
+            initial_indent=space,
+            subsequent_indent=space,
+            max_lines=2,
+            placeholder=" …",
+        )
+        print("".join(f"{line}\n" for line in wrapped), end="")
+    elif text:
+        print(f"    {escape_unprintable(text)}")
+
+
+def align_decimals(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Returns the rows with as many decimal places in each column as its values need: 1117.200000 becomes 1117.2."""
+    columns = []
+    for column in zip(*rows, strict=True):
+        places = max((_places(v) for v in column if isinstance(v, Decimal)), default=0)
+        columns.append([f"{v:.{places}f}" if isinstance(v, Decimal) else v for v in column])
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _places(value: Decimal) -> int:
+    _, _, decimals = format(value, "f").partition(".")
+    return len(decimals.rstrip("0"))
 
 
 def escape_unprintable(text: str) -> str:
@@ -88,8 +122,9 @@ def _pad(text: str, width: int, *, right: bool) -> str:
     return space + text if right else text + space
 
 
-def _cut(line: str, width: int) -> str:
-    if _width(line) <= width:
+def cut(line: str, width: int) -> str:
+    """Returns a line of at most `width` terminal columns, or the whole line where `width` is 0."""
+    if not width or _width(line) <= width:
         return line
     while _width(line) >= width:
         line = line[:-1]

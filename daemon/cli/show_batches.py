@@ -7,6 +7,7 @@ from typing import Any
 from daemon.batch import Batch, State
 from daemon.cli import open_batch, output
 from daemon.config.config import Config
+from daemon.finish.archive_documents import next_step_of_rejected
 from daemon.ledger.ledger import Ledger
 from daemon.text import escape, join_names
 
@@ -50,35 +51,55 @@ def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
 
 
 def print_list(batches: Sequence[Batch], most: int) -> None:
-    """Prints a table of the first batches, at most `most`."""
+    """Prints the first batches, at most `most`: a line for each, and the reason of its state below it."""
     shown = batches[:most]
-    columns = ("BATCH", "SOURCE", "DATE", "STATE", "FILES", "RECEIVED", "TRIGGER", "REASON")
+    columns = ("BATCH", "SOURCE", "DATE", "STATE", "ROWS", "REJ", "SCORE", "RECEIVED UTC")
     rows = [
         (
-            batch.batch_id,
+            short_id(batch),
             batch.source,
             batch.batch_date,
             batch.state,
-            len(batch.data_files),
-            output.format_time(batch.received_at),
-            batch.trigger,
-            batch.explanation,
+            _result(batch).get("rows_read"),
+            _result(batch).get("rows_rejected"),
+            _score(_result(batch)),
+            batch.received_at[:16].replace("T", " "),
         )
         for batch in shown
     ]
-    output.print_table(columns, rows, numbers=("FILES",))
+    output.print_table(columns, rows, numbers=("ROWS", "REJ", "SCORE"), below=[_reason(b) for b in shown])
     if len(shown) < len(batches):
         hidden = len(batches) - len(shown)
         output.print_message(f"{hidden} older ones: lakegate batches --limit {len(batches)}")
 
 
+def short_id(batch: Batch) -> str:
+    """Returns the last part of the id, which is enough to name the batch in a command."""
+    return batch.batch_id.rpartition("-")[2]
+
+
+def _reason(batch: Batch) -> str:
+    is_named = batch.source or batch.trigger in batch.reason
+    return batch.reason if is_named or not batch.reason else f"{batch.trigger}: {batch.reason}"
+
+
+def _result(batch: Batch) -> Mapping[str, Any]:
+    """Returns the counts of a batch; none where no row of it was counted, since 0 would be a count."""
+    result = batch.result or {}
+    return result if batch.published_at or result.get("rows_read") else {}
+
+
+def _score(result: Mapping[str, Any]) -> str:
+    return f"{result['score']:.2f}" if result.get("score") is not None else ""
+
+
 def story(batch: Batch, ledger: Ledger, config: Config) -> list[str]:
     """Returns at most twelve lines: state, cause, effect, files and next step of a batch, broken rules, history."""
-    lines = [*_outcome(batch, ledger, config), *_corrections(batch)]
-    history = ("history", _history(batch, ledger))
-    rules = _broken_rules(batch, LONGEST_STORY - len(lines) - 2)  # two: the headline and the history
-    lines += [*rules, history]
-    return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines if text)]
+    lines = [line for line in (*_outcome(batch, ledger, config), *_corrections(batch)) if line[1]]
+    end = [line for line in (("history", _history(batch, ledger)), ("look", _look(batch))) if line[1]]
+    rules = _broken_rules(batch, LONGEST_STORY - len(lines) - len(end) - 1)  # one: the headline
+    lines += [*rules, *end]
+    return [_headline(batch, config), *(f"  {label:<8}{text}" for label, text in lines)]
 
 
 def _headline(batch: Batch, config: Config) -> str:
@@ -115,26 +136,29 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
 
 
 def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
-    dates = [
-        b.batch_date
-        for b in ledger.batches(State.PUBLISHED, State.ARCHIVED)
-        if b.source == batch.source and b.published_at and b.batch_date
-    ]
-    if dates:
-        return f"gold shows {max(dates)}"
+    if dates := [shown["batch_date"] for shown in ledger.gold_shows() if shown["source"] == batch.source]:
+        return f"gold shows {dates[0]}"
     return "gold is empty" if batch.source else "gold is as it was"
 
 
 def _counts(result: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{result.get(f'rows_{name}', 0):,} {name}" for name in ("read", "accepted", "rejected"))
-    score = f" · score {result['score']:.2f}" if result.get("score") is not None else ""
-    return f"{counts}{score} · {result.get('validation_status') or 'PASS'}"
+    return f"{counts} · score {_score(result)}" if _score(result) else counts
+
+
+def _look(batch: Batch) -> str:
+    """Returns the command that shows the rejected rows of a published batch; "" where it has none."""
+    rejected = _result(batch).get("rows_rejected", 0) if batch.published_at else 0
+    return f"lakegate quarantine {short_id(batch)} ({output.plural(rejected, 'row')})" if rejected else ""
 
 
 def _files(batch: Batch, config: Config) -> str:
     files = batch.data_files
     text = "no data files"
-    if files:
+    if batch.state == State.REJECTED and batch.waiting_for:
+        came = len(files) - len(batch.waiting_for)
+        text = f"{came} of {output.plural(len(files), 'file')} came"
+    elif files:
         bytes_ = sum(f.bytes for f in files)
         size = f", {output.size(bytes_)}" if bytes_ else ""  # of files that were not claimed the size is unknown
         text = f"{output.plural(len(files), 'file')}{size}: {join_names(f.name for f in files)}"
@@ -162,14 +186,9 @@ def _relative(path: Path, config: Config) -> str:
 
 def next_step(batch: Batch) -> str:
     """Returns what a person can do about the batch, or when the daemon goes on; "" when there is no next step."""
-    count = len(batch.data_files)
     match batch.state:
-        case State.REJECTED if batch.waiting_for:
-            received = "the files that did come are still in the landing folder"
-            return f"{received}: deliver the missing ones, and a new trigger"
         case State.REJECTED:
-            files = "the file" if count == 1 else f"the {count} files" if count else "the files"
-            return f"correct what the cause names, deliver {files} and a new trigger"
+            return next_step_of_rejected(batch)
         case State.FAILED:
             retry = f"`lakegate retry {batch.batch_id}` tries again"
             abandon = f"`lakegate abandon {batch.batch_id}` moves its files to the rejected ones"
@@ -207,11 +226,21 @@ def _broken_rules(batch: Batch, most: int) -> list[Line]:
         if rule.get("advice"):
             example = f": {escape(rule['examples'][0])}" if rule["examples"] else ""
             lines += [("action", _count_line(rule) + example), ("", rule["advice"])]
-    others = [_count_line(rule) for rule in by_weight if not rule.get("advice")]
+    decided = [rule for rule in by_weight if not rule.get("advice")]
+    high = [r for r in decided if r["severity"] == "HIGH" and r["action"] == "WARN"] if batch.published_at else []
+    others = [_published_although(high), *(_count_line(rule) for rule in decided if rule not in high)]
+    others = [text for text in others if text]
     limit = max(1, min(most - len(lines), MOST_RULES))
     if len(others) > limit:
         others = [*others[: limit - 1], f"{others[limit - 1]}, and {output.plural(len(others) - limit, 'more rule')}"]
-    return [*lines, *(("rows", text) for text in others)]
+    return [*lines, *(("rules", text) for text in others)]
+
+
+def _published_although(high: Sequence[Mapping[str, Any]]) -> str:
+    """Returns one sentence about HIGH rules that accepted rows break: their batch is published, and its status FAIL."""
+    counts = [f"{r['rule']} ({r['broken']:,} of {r['checked']:,})" for r in high]
+    count = output.plural(len(high), "HIGH rule")
+    return f"published, with {count} broken by accepted rows: {join_names(counts)}" if high else ""
 
 
 def _count_line(rule: Mapping[str, Any]) -> str:

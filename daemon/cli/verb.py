@@ -19,8 +19,6 @@ Body = Callable[..., int | None]  # returns an exit code; None stands for 0
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to stdout.")
-batch_argument = click.argument("batch", metavar="ID")
-table_argument = click.argument("table")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the effect and change nothing.")
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 

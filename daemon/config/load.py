@@ -20,7 +20,6 @@ from daemon.config.config import (
 )
 from daemon.config.consistency import contradictions
 from daemon.config.options import OPTIONS, ConfigOption, sections, unknown_sections
-from daemon.config.packaged_files import packaged_file
 from daemon.config.problems import ConfigProblem, count_line, did_you_mean, format_problems
 from daemon.config.value_types import InvalidValueError
 from pipeline.contract import Quality, Settings, mask_secrets
@@ -81,9 +80,8 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        copy = f"cp {packaged_file('config.toml')} .; every key in it is optional"
-        ways = f"copy the one that ships with lakegate ({copy}), name yours with --config PATH or LAKEGATE_CONFIG"
-        raise ConfigError(f"{path}: there is no such file; {ways}, or see `lakegate demo`") from None
+        ways = "`lakegate init` writes one, --config PATH or LAKEGATE_CONFIG name another"
+        raise ConfigError(f"{path}: there is no such file; {ways}, and `lakegate demo` needs none") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
     except OSError as error:
@@ -153,6 +151,12 @@ def _collect_inputs(
             problems.append(ConfigProblem(sentence=sentence, variable=o.variable))
         else:
             inputs[o.section, o.name] = _Input(value=_value_from_text(o.text), variable=o.variable, text=o.text)
+    for section, options in known.items():
+        for name in (o.name for o in options):
+            variable = f"{PREFIX}{section}_{name}".upper()
+            if variable in environ:
+                sentence = f"has no effect; write {PREFIX}{section.upper()}__{name.upper()}, with two underscores"
+                problems.append(ConfigProblem(sentence=sentence, variable=variable))
     return inputs, problems
 
 

@@ -20,6 +20,7 @@ from daemon.retry import is_final
 from daemon.text import format_seconds, join_names
 from pipeline.contract import OrderFile, Outcome, Progress, Result, WorkOrder
 
+ALL_SOURCES = "all sources"  # the subject where no source can be read from the lake
 # States that a run without a worker can still end.
 WITHOUT_WORKER = {State.WAITING, State.PUBLISHED, State.DUPLICATE}
 
@@ -227,9 +228,11 @@ class Dispatch:
         self._log.write(message.event, **{**message.values, **{k: v for k, v in about.items() if v}})
         if message.event == "serve.failed":
             reason = str(message.values.get("reason", ""))
-            self._troubles.open(TroubleKind.SERVE, source, reason, source=source, batch_id=message.batch_id)
+            about = {"source": source, "batch_id": message.batch_id}
+            self._troubles.open(TroubleKind.SERVE, source or ALL_SOURCES, reason, **about)
         elif message.event == "serve.finished":
-            self._troubles.end(TroubleKind.SERVE, source)
+            for subject in (source, ALL_SOURCES):
+                self._troubles.end(TroubleKind.SERVE, subject)
 
     def _handle_result(self, result: Result) -> None:
         if result.batch_id != self._running:

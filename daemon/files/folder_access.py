@@ -24,14 +24,10 @@ class FolderAccessError(OSError):
 
 
 class NotPrivateError(Exception):
-    """A private folder can never be closed to other users where it lies; the message says what to do.
+    """A folder is open to users who must not write to it, and a person has to close it; the message says how.
 
     It is no OSError, because the daemon waits for the end of an OSError.
     """
-
-
-class WorldWritableError(Exception):
-    """Every user of the machine may write to the landing zone, and the configuration does not allow that."""
 
 
 def exposed_reason(landing: LandingConfig) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from daemon.batch import Batch, BatchFile
+from daemon.batch import Batch, BatchFile, State
 from daemon.text import join_names
 
 RECEIPT = "receipt.json"
@@ -17,7 +17,7 @@ Changes = Mapping[str, Change]  # by the sender's file name: the files that chan
 
 def receipt_text(batch: Batch, archived_at: str, changes: Changes) -> str:
     """Returns the text of receipt.json: counts, hashes, seconds, table versions."""
-    result = batch.result or {}
+    result = _result(batch)
     columns = ("batch_seq", "rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
     return _as_text(
         {
@@ -35,19 +35,35 @@ def receipt_text(batch: Batch, archived_at: str, changes: Changes) -> str:
 
 
 def reason_text(batch: Batch, rejected_at: str, changes: Changes) -> str:
-    """Returns the text of reason.json: the reason, the counts per rule, examples."""
-    result = batch.result or {}
+    """Returns the text of reason.json: the reason, the effect, the next step, the counts per rule, examples."""
+    result = _result(batch)
     columns = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
     return _as_text(
         {
             **_head(batch),
             "reason": batch.reason,
+            **(_outcome(batch) if batch.state == State.REJECTED else {}),
             "rejected_at": rejected_at,
             **{name: result.get(name) for name in columns},
             "rules": [finding for finding in result.get("findings", ()) if finding.get("broken")],
             "files": _files(batch, result, changes),
         }
     )
+
+
+def next_step_of_rejected(batch: Batch) -> str:
+    """Returns the next step of a person after a rejection."""
+    count = len(batch.data_files)
+    if missing := len(batch.waiting_for):
+        return f"deliver the missing {'file' if missing == 1 else f'{missing} files'} and a new trigger"
+    files = "the file" if count == 1 else f"the {count} files" if count else "the files"
+    return f"correct what the cause names, deliver {files} and a new trigger"
+
+
+def _result(batch: Batch) -> Mapping[str, Any]:
+    """Returns the result of a batch, with its score to four places."""
+    result = batch.result or {}
+    return result if result.get("score") is None else {**result, "score": round(result["score"], 4)}
 
 
 def change_reason(changes: Changes) -> str:
@@ -57,6 +73,11 @@ def change_reason(changes: Changes) -> str:
     places = join_names(change["found_in"] for change in changes.values())
     names = join_names(changes)
     return f"{names}: changed after it was claimed, and not archived; what it holds now is in {places}"
+
+
+def _outcome(batch: Batch) -> dict[str, Any]:
+    missing = list(batch.waiting_for)
+    return {"effect": "no table changed", "next": next_step_of_rejected(batch), "missing": missing}
 
 
 def _head(batch: Batch) -> dict[str, Any]:

@@ -33,20 +33,14 @@ class Verdict(NamedTuple):
     remark: str = ""
 
 
-class Touched(NamedTuple):
-    """The touch file of a data file, or the streamed file itself: its name and time of change."""
-
-    name: str
-    mtime: float
-
-
-def judge_file(name: str, touched: Touched, today: dt.date, *, in_name: bool = False) -> Verdict:
+def judge_file(name: str, touch: str, mtime: float, today: dt.date, *, in_name: bool = False) -> Verdict:
     """Returns the batch date of a data file without a JSON trigger.
 
+    `touch` is the name of its touch file, or its own if it is streamed; `mtime` is the time of change of that file.
     It is the date in the file's name, else in the touch file's name, else that of the touch file's time in UTC. With
     `in_name` it is never that of the time.
     """
-    if wrong := name_error(name) or time_error(touched.mtime):
+    if wrong := name_error(name) or time_error(mtime):
         return Verdict(None, wrong)
     own = plausible_dates(name, today)
     if len(own) == 1:
@@ -54,7 +48,7 @@ def judge_file(name: str, touched: Touched, today: dt.date, *, in_name: bool = F
     if not own and (implausible := dates_in(name)):
         return _within_range(implausible[0], "has in its name the date", today)
     why = "has no date in its name" if not own else f"has several dates in its name ({join_names(map(str, own))})"
-    return _by_touch(touched, why, today, in_name=in_name, is_own=touched.name == name)
+    return _by_touch(touch, mtime, why, today, in_name=in_name, is_own=touch == name)
 
 
 def name_error(name: str) -> str:
@@ -126,19 +120,19 @@ def spelling(name: str) -> str:
     return _normal(_normal(name).casefold())
 
 
-def _by_touch(touched: Touched, why: str, today: dt.date, *, in_name: bool, is_own: bool) -> Verdict:
-    named = plausible_dates(touched.name, today)
+def _by_touch(touch: str, mtime: float, why: str, today: dt.date, *, in_name: bool, is_own: bool) -> Verdict:
+    named = plausible_dates(touch, today)
     if len(named) == 1:
-        origin = f"the batch date {named[0]} is that in the name of {escape(touched.name)}"
+        origin = f"the batch date {named[0]} is that in the name of {escape(touch)}"
         return Verdict(named[0], remark=f"{why}: {origin}")
-    if not named and (implausible := dates_in(touched.name)):
-        return _within_range(implausible[0], f"{why}, and {escape(touched.name)} has in its name the date", today)
+    if not named and (implausible := dates_in(touch)):
+        return _within_range(implausible[0], f"{why}, and {escape(touch)} has in its name the date", today)
     if in_name:
         form = "write the date as 2026_03_02 into its name, or the touch file's"
         return Verdict(None, f'{why}, and [landing] bare_date is "required"; {form}')
-    date = _date_of(touched.mtime)
+    date = _date_of(mtime)
     assert date is not None, "a time in no calendar was refused before"
-    whose = "its own time of change" if is_own else f"the time of {escape(touched.name)}"
+    whose = "its own time of change" if is_own else f"the time of {escape(touch)}"
     verdict = _within_range(date, f"{why}, and {whose} has the date", today)
     return verdict if verdict.wrong else Verdict(date, remark=f"{why}: the batch date {date} is that of {whose} (UTC)")
 

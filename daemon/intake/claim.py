@@ -6,7 +6,7 @@ The folder may lie where producers write: it is opened by descriptor alone, and 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from daemon.batch import Batch, BatchFile, FileState
@@ -21,7 +21,7 @@ from daemon.landing.scan import Landing, SeenFile
 from daemon.ledger.ledger import Ledger
 from daemon.observe.log import Log
 from daemon.text import escape
-from pipeline.contract import Digest, UnpackError
+from pipeline.contract import UnpackError
 
 ID_LENGTH = len("20260302T101500-4f1c9a")
 
@@ -124,7 +124,9 @@ class Claim:
         with self.open() as claim_fd:
             for f in batch.data_files:
                 if f.is_in_claim and self._release(f, claim_fd):
-                    released = replace(f, state=FileState.RETURNED, **asdict(Digest()))
+                    released = replace(
+                        f, state=FileState.RETURNED, sha256="", bytes=0, packed_sha256="", packed_bytes=0
+                    )
                     self._ledger.update_files(batch.batch_id, [released])
 
     def missing_files(self, batch: Batch) -> list[str]:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from typing import Any
 
 from daemon.batch import BatchFile, FileState
 from daemon.files.safe_files import (
@@ -19,7 +20,7 @@ from daemon.files.safe_files import (
     open_safely,
 )
 from daemon.landing.scan import Landing
-from pipeline.contract import Digest, UnpackError, digest
+from pipeline.contract import UnpackError, digest
 
 
 class ChangedError(Exception):
@@ -107,22 +108,20 @@ class ClaimMoves:
         with open_safely(*target) as descriptor:
             before = os.fstat(descriptor)
             os.fsync(descriptor)  # a kill may have come before, and a late writer since
-            found = self._digest(descriptor, f.name)
+            hashes, spoiled = dict[str, Any](), ""
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                try:
+                    hashes = asdict(digest(file, f.name, self._heartbeat))
+                except UnpackError as error:
+                    spoiled = str(error)
             after = os.fstat(descriptor)
             is_same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
             # A writer that opened the file between check and move still holds it: a rename does not stop a writer.
             if is_being_written(descriptor) or not is_same:
                 raise ChangedError("is still being written")
-        if isinstance(found, UnpackError):
-            raise found
-        return replace(f, state=FileState.CLAIMED, **asdict(found))
-
-    def _digest(self, descriptor: int, name: str) -> Digest | UnpackError:
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            try:
-                return digest(file, name, self._heartbeat)
-            except UnpackError as error:
-                return error
+        if spoiled:
+            raise UnpackError(spoiled)
+        return replace(f, state=FileState.CLAIMED, **hashes)
 
     @contextmanager
     def _home(self, f: BatchFile) -> Iterator[int]:

@@ -78,8 +78,9 @@ class BatchCompleter:
     def _is_late(self, batch: Batch) -> bool:
         return self._clock.monotonic() - self._waiting_since[batch.batch_id] >= self._timeout_seconds
 
-    def _reject(self, batch: Batch, reason: str) -> None:
-        self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=())
+    def _reject(self, batch: Batch, reason: str, missing: Sequence[str] = ()) -> None:
+        # The missing files stay on record: the reason file and the story name them.
+        self._ledger.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, waiting_for=tuple(missing))
 
     def _complete(self, batch: Batch, listing: Listing, taken: set[str]) -> set[str]:
         """Claims the files of the batch if all have settled. Returns the names that it took."""
@@ -156,7 +157,7 @@ class BatchCompleter:
         is_late = self._is_late(batch)
         reason = reason or "; ".join(filter(None, map(self._misspelling_of, missing)))
         if missing and is_late:
-            self._give_up(batch, self._missing_sentence(batch, missing))
+            self._give_up(batch, self._missing_sentence(batch, missing), missing)
         elif not missing and is_late and unchanged >= self._timeout_seconds:
             what = reason or f"{join_names(unsettled)} has not settled"
             advice = "land a new trigger when it is complete"
@@ -178,9 +179,9 @@ class BatchCompleter:
         difference = spelling_difference(name, other)
         return f"{escape(other)} lies there for {escape(name)}: {difference}; rename it" if difference else ""
 
-    def _give_up(self, batch: Batch, reason: str) -> None:
+    def _give_up(self, batch: Batch, reason: str, missing: Sequence[str] = ()) -> None:
         self._claim.release_files(batch)
-        self._reject(batch, reason)
+        self._reject(batch, reason, missing)
 
     def _missing_sentence(self, batch: Batch, missing: Sequence[str]) -> str:
         names = ", ".join(self._missing_name(batch, name) for name in missing[:3])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from daemon.intake.admission import Touched, judge_file, spelling
+from daemon.intake.admission import judge_file, spelling
 from daemon.intake.feed_match import feeds_of, match_feeds, misspelling_of, revision_in
 from daemon.intake.request import BatchRequest, TriggerError
 from daemon.landing.scan import SeenFile
@@ -65,7 +65,7 @@ def to_touch_file(
         except TriggerError as error:
             refused.append(str(error))
             continue
-        verdict = judge_file(name, Touched(seen_file.name, seen_file.mtime), today, in_name=in_name)
+        verdict = judge_file(name, seen_file.name, seen_file.mtime, today, in_name=in_name)
         if verdict.batch_date:
             data_files.append(_DataFile(name, feeds[name], (source, verdict.batch_date), verdict.remark))
         else:

@@ -7,7 +7,7 @@ from daemon.batch import State
 from daemon.files.entry_errors import is_of_one_entry, unforeseen_reason
 from daemon.intake.feed_match import feeds_of, set_aside
 from daemon.landing.scan import Listing
-from daemon.ledger.ledger_reader import LedgerReader
+from daemon.ledger.ledger import Ledger
 from daemon.text import escape
 from pipeline.contract import CatalogSource
 
@@ -34,7 +34,7 @@ def files_set_aside(
 
 
 def unclaimed_files(
-    listing: Listing, aside: Mapping[str, str], ledger: LedgerReader, catalogue: Sequence[CatalogSource]
+    listing: Listing, aside: Mapping[str, str], ledger: Ledger, catalogue: Sequence[CatalogSource]
 ) -> list[str]:
     """Returns the data files of exactly one feed that no waiting batch names, sorted."""
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}

@@ -88,12 +88,6 @@ class LedgerReader:
         found = self._load(f"{where} ORDER BY published_at DESC LIMIT 1", (source, to_column(batch_date)))
         return found[0] if found else None
 
-    def newest_of_gold(self, source: str) -> Batch | None:
-        """Returns the published batch of the newest date of a source: the date that its gold tables show."""
-        where = "WHERE source = ? AND batch_date IS NOT NULL AND published_at IS NOT NULL"
-        found = self._load(f"{where} ORDER BY batch_date DESC, published_at DESC LIMIT 1", (source,))
-        return found[0] if found else None
-
     def history(self, batch_id: str) -> list[dict[str, str]]:
         """Returns the state changes of a batch, oldest first: changed_at, event, state, reason."""
         query = "SELECT changed_at, event, state, reason FROM history WHERE batch_id = ? ORDER BY rowid"

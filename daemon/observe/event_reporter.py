@@ -50,4 +50,6 @@ class EventReporter:
             values["next_attempt_at"] = batch.next_attempt_at
         if event in ("batch.published", "batch.rejected", "batch.failed") and batch.result:
             values |= {k: batch.result[k] for k in COUNTS if batch.result.get(k) not in (None, "")}
+            if "score" in values:
+                values["score"] = round(values["score"], 4)
         return values

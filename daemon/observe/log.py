@@ -76,7 +76,8 @@ class Log:
         self._logger.error(event, **_renamed(values))
 
     def _with_observer(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        ordered = {**{k: event.pop(k) for k in OWN_KEYS}, **{k: self._clean(v) for k, v in event.items()}}
+        own = {k: event.pop(k) for k in OWN_KEYS}
+        ordered = {**own, **{k: self._clean(v) for k, v in event.items() if not _is_empty(k, v)}}
         if self._on_event:
             try:
                 self._on_event(dict(ordered))
@@ -101,6 +102,11 @@ class Log:
                 return [self._clean(v) for v in value]
             case _:
                 return value
+
+
+def _is_empty(key: str, value: Any) -> bool:
+    """Whether a field says nothing. Other empty fields stay, because programs read them by name."""
+    return value == {} or (key == "stage" and not value)
 
 
 def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:

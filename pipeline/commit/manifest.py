@@ -1,7 +1,7 @@
 """The manifest `ops.batches`: the published batches, with the version of every table. Appending a row publishes."""
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.contract import FileCounts, OrderFile
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES, OPS
@@ -56,6 +57,17 @@ class ManifestRow:
     published_at: dt.datetime | None = None
     table_versions: Mapping[str, int] = field(default_factory=dict)
     file_revisions: Mapping[str, int] = field(default_factory=dict)
+
+
+def published_files(files: Iterable[OrderFile], counts: Iterable[FileCounts]) -> tuple[PublishedFile, ...]:
+    """Returns the files of a batch with their row counts, which are 0 for a file that was not read."""
+    rows = {
+        c.name: {"rows_read": c.rows_read, "rows_accepted": c.rows_accepted, "rows_rejected": c.rows_rejected}
+        for c in counts
+    }
+    return tuple(
+        PublishedFile(name=f.name, feed=f.feed, sha256=f.sha256, bytes=f.bytes, **rows.get(f.name, {})) for f in files
+    )
 
 
 def utc_now() -> dt.datetime:

@@ -4,7 +4,6 @@ The daemon imports nothing else of the pipeline. The command line is the excepti
 """
 
 from pipeline.contract.batch_identity import identity, named_revision, next_revision, stated_revision
-from pipeline.contract.lake_version import NewerLake
 from pipeline.contract.lake_version import check as check_lake
 from pipeline.contract.messages import (
     Correction,
@@ -23,10 +22,11 @@ from pipeline.contract.messages import (
     from_json,
     to_json,
 )
-from pipeline.contract.packed_files import Digest, UnpackError, digest, plain_name
+from pipeline.contract.packed_files import UnpackError, digest, plain_name
 from pipeline.contract.secrets import hide_secrets, is_secret_name, mask_secrets
 from pipeline.contract.settings import STREAMING_ENGINE, Quality, Settings, secrets_of
 from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, setting_values, streaming
+from pipeline.errors import SetupError
 from pipeline.model import Setting
 
 __all__ = [
@@ -34,9 +34,7 @@ __all__ = [
     "CatalogFeed",
     "CatalogSource",
     "Correction",
-    "Digest",
     "FileCounts",
-    "NewerLake",
     "OrderFile",
     "Outcome",
     "Progress",
@@ -47,6 +45,7 @@ __all__ = [
     "RuleResult",
     "Setting",
     "Settings",
+    "SetupError",
     "Trial",
     "Tried",
     "UnpackError",

@@ -3,26 +3,24 @@
 import os
 from pathlib import Path
 
+from pipeline.errors import SetupError
+
 # Raise this number when an older Lakegate would misread or damage the files that this one writes.
 # A lake without the file has version 1.
 VERSION = 1
 FILE_NAME = "_version"
 
 
-class NewerLake(Exception):
-    """A newer Lakegate wrote to the lake; the message names the lake and the next step."""
-
-
 def check(lake: Path) -> None:
-    """Raises NewerLake unless this Lakegate knows the layout of the lake. A lake that does not exist yet is fine."""
+    """Raises SetupError unless this Lakegate knows the layout of the lake. A lake that does not exist yet is fine."""
     version = _read(lake)
     if version > VERSION:
         sentence = f"the lake {lake} was written by a newer Lakegate (version {version}, this one knows {VERSION})"
-        raise NewerLake(f"{sentence}; install that version again")
+        raise SetupError(f"{sentence}; install that version again")
 
 
 def write(lake: Path) -> None:
-    """Writes this Lakegate's version durably to a lake with an older version or none. Raises NewerLake."""
+    """Writes this Lakegate's version durably to a lake with an older version or none. Raises SetupError."""
     check(lake)
     if (lake / FILE_NAME).exists() and _read(lake) == VERSION:
         return
@@ -43,4 +41,4 @@ def _read(lake: Path) -> int:
         return int(text)
     except ValueError:
         sentence = f"{lake / FILE_NAME} holds no version; write {VERSION} into it if this Lakegate made the lake"
-        raise NewerLake(sentence) from None
+        raise SetupError(sentence) from None

@@ -16,15 +16,16 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.contract import Settings
-from pipeline.engine.jars import JarsNotFound, find_jars
-from pipeline.engine.java import JavaNotFound, class_data, find_java
+from pipeline.engine.jars import find_jars
+from pipeline.engine.java import class_data, find_java
 from pipeline.engine.session import open_session
+from pipeline.errors import SetupError
 
 
 def save(jars_path: str = "") -> Path:
     """Writes the class data file, removes all earlier ones, and returns its path.
 
-    A session computes a few rows, and Java saves the classes that this loaded. Raises JavaNotFound, JarsNotFound,
+    A session computes a few rows, and Java saves the classes that this loaded. Raises SetupError,
     PySparkException where no session opens, and SubprocessError where Java does not save.
     """
     java = find_java(os.environ)
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
     """Saves the class data for the installation's own jars of Delta, or for those of a given folder."""
     try:
         saved = save(arguments[0] if arguments else "")
-    except (JavaNotFound, JarsNotFound, OSError, PySparkException, subprocess.SubprocessError) as e:
+    except (SetupError, OSError, PySparkException, subprocess.SubprocessError) as e:
         lines = (getattr(e, "stdout", None) or str(e)).strip().splitlines()
         print(
             f"Java could not save its class data ({lines[-1]}); sessions start all the same, in twice the time",

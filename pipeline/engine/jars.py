@@ -17,7 +17,8 @@ import urllib.request
 from importlib.resources import files
 from pathlib import Path
 
-from pipeline.engine.java import SHARE, JavaFound, JavaNotFound, find_java
+from pipeline.engine.java import SHARE, JavaFound, find_java
+from pipeline.errors import SetupError
 
 FOLDER = SHARE / "jars"
 VERSION = "4.4.0"
@@ -42,12 +43,8 @@ OFFLINE = (
 )
 
 
-class JarsNotFound(Exception):
-    """Delta's jars are missing, or others than this release was built with. The message advises the operator."""
-
-
 def find_jars(jars_path: str = "") -> tuple[Path, ...]:
-    """Returns the five jars of `jars_path` or of the installation's folder. Raises JarsNotFound.
+    """Returns the five jars of `jars_path` or of the installation's folder. Raises SetupError.
 
     A resolver may have put a prefix before their names.
     """
@@ -56,7 +53,7 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
     missing = [name for name, path in found.items() if path is None]
     if missing:
         how = "" if jars_path else "run `python -m pipeline.engine.jars` once; "
-        raise JarsNotFound(
+        raise SetupError(
             f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}"
         )
     return tuple(path for path in found.values() if path is not None)
@@ -65,7 +62,7 @@ def find_jars(jars_path: str = "") -> tuple[Path, ...]:
 def fetch(folder: Path = FOLDER) -> None:
     """Puts the five jars into the folder, all or none, each checked by its SHA-256.
 
-    Raises JarsNotFound and JavaNotFound.
+    Raises SetupError.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".jars-") as scratch:
@@ -73,7 +70,7 @@ def fetch(folder: Path = FOLDER) -> None:
         new = Path(scratch) / "jars"
         for name, sha256 in JARS.items():
             if not (new / name).is_file() or hashlib.sha256((new / name).read_bytes()).hexdigest() != sha256:
-                raise JarsNotFound(
+                raise SetupError(
                     f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}"
                 )
         shutil.rmtree(folder, ignore_errors=True)
@@ -99,7 +96,7 @@ def _resolve(scratch: Path, java: JavaFound) -> None:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
         errors = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
         cause = errors[0] if errors else "no answer"
-        raise JarsNotFound(f"Delta's jars could not be fetched ({cause}); try again, or {OFFLINE}")
+        raise SetupError(f"Delta's jars could not be fetched ({cause}); try again, or {OFFLINE}")
 
 
 def _ivy_module() -> str:
@@ -140,10 +137,10 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0]) if arguments else FOLDER
     try:
         find_jars(str(folder))
-    except JarsNotFound:
+    except SetupError:
         try:
             fetch(folder)
-        except (JarsNotFound, JavaNotFound) as e:
+        except SetupError as e:
             print(e, file=sys.stderr)
             return 1
     print(f"Delta {VERSION}: {len(JARS)} jars in {folder}")

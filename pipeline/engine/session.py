@@ -79,8 +79,8 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
     """Opens the session that `settings.engine` names.
 
     `inherit_fds` are open files, such as the lake's lock. A JVM of our own keeps them open as long as it lives; other
-    engines run in this process or elsewhere and inherit nothing. Raises JavaNotFound, JarsNotFound and
-    TimeZoneNotFound, whose messages advise the operator, and ValueError for a setting that a server refuses.
+    engines run in this process or elsewhere and inherit nothing. Raises SetupError, whose
+    message advises the operator, and ValueError for a setting that a server refuses.
     """
     match settings.engine:
         case "sail":

@@ -8,12 +8,10 @@ import mmap
 import os
 from pathlib import Path
 
+from pipeline.errors import SetupError
+
 LOCALTIME, TIMEZONE = Path("/etc/localtime"), Path("/etc/timezone")
 _ADVICE = "make the link with `ln -s /usr/share/zoneinfo/Etc/UTC /etc/localtime`, or write UTC into /etc/timezone"
-
-
-class TimeZoneNotFound(Exception):
-    """The machine has no time zone, and Sail's memory could not be changed. The message advises the operator."""
 
 
 def is_known() -> bool:
@@ -26,7 +24,7 @@ def is_known() -> bool:
 
 
 def set_utc(library: Path) -> None:
-    """Makes Sail's loaded library read UTC in place of /etc/timezone. Raises TimeZoneNotFound where this fails."""
+    """Makes Sail's loaded library read UTC in place of /etc/timezone. Raises SetupError where this fails."""
     old_path = str(TIMEZONE).encode()
     with library.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
         at = content.find(old_path)
@@ -40,21 +38,19 @@ def set_utc(library: Path) -> None:
         with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
             memory.seek(address)
             if memory.read(len(old_path)) != old_path or len(new_path) != len(old_path):
-                raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for; {_ADVICE}")
+                raise SetupError(f"this machine has no time zone, which Sail asks for; {_ADVICE}")
             memory.seek(address)
             memory.write(new_path)
     except OSError as error:
-        raise TimeZoneNotFound(
-            f"this machine has no time zone, which Sail asks for ({error.strerror}); {_ADVICE}"
-        ) from error
+        raise SetupError(f"this machine has no time zone, which Sail asks for ({error.strerror}); {_ADVICE}") from error
 
 
 def _address(library: Path, at: int) -> int:
-    """Returns the address in this process of the byte `at` of a loaded library. Raises TimeZoneNotFound."""
+    """Returns the address in this process of the byte `at` of a loaded library. Raises SetupError."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         words = line.split(maxsplit=5)
         if words[-1] == str(library):
             first, last = (int(end, 16) for end in words[0].split("-"))
             if 0 <= at - int(words[2], 16) < last - first:
                 return first + at - int(words[2], 16)
-    raise TimeZoneNotFound(f"this machine has no time zone, which Sail asks for; {_ADVICE}")
+    raise SetupError(f"this machine has no time zone, which Sail asks for; {_ADVICE}")

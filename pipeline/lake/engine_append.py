@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from pipeline.errors import LostWrite
 from pipeline.lake.delta_schema import spark_schema
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.scratch import LostWrite, MaterializedRows
 
 
 def append_by_engine(rows: MaterializedRows, schema: pa.Schema, folder: Path, tag: str) -> None:

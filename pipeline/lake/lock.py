@@ -30,7 +30,7 @@ class Lock:
         self.fd = os.open(lake / ".lock", flags, 0o644)
 
     def acquire(self, wait_seconds: float = 0.0) -> None:
-        """Locks the lake, and waits so long for another holder. Raises LakeLocked, and NewerLake."""
+        """Locks the lake, and waits so long for another holder. Raises LakeLocked, and SetupError."""
         until = time.monotonic() + wait_seconds
         while True:
             try:
@@ -65,7 +65,7 @@ class Lock:
 
 @contextlib.contextmanager
 def lake_lock(lake: Path, wait_seconds: float = 0.0) -> Iterator[Lock]:
-    """Holds the lake's lock within a `with` block. Raises LakeLocked, and NewerLake."""
+    """Holds the lake's lock within a `with` block. Raises LakeLocked, and SetupError."""
     lock = Lock(lake)
     try:
         lock.acquire(wait_seconds)

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 BATCHES = "ops.batches"
 REJECTED_KEYS = "ops.rejected_keys"
+RESTATEMENTS = "ops.restatements"
 _AT = pa.timestamp("us", "UTC")
 _FILE = pa.struct(
     [("name", pa.string()), ("feed", pa.string()), ("sha256", pa.string())]
@@ -56,5 +57,11 @@ OPS: Mapping[str, pa.Schema] = {
     # A signed log: the sum of `n` counts how often a member occurs in a group, so distinct counts go by difference.
     "ops.pair_counts": pa.schema(
         [(n, pa.string()) for n in ("source", "pair", "group_key", "member")] + [("n", pa.int64())]
+    ),
+    # Texts hold a figure of every type exactly; null stands for a row that is gone, or for a figure that has no value.
+    RESTATEMENTS: pa.schema(
+        [(n, pa.string()) for n in ("batch_id", "source", "table_name")]
+        + [("figure_date", pa.date32()), ("grain", pa.map_(pa.string(), pa.string()))]
+        + [(n, pa.string()) for n in ("column_name", "before", "after")]
     ),
 }

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import LostWrite
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.delta_schema import arrow_from_parquet, arrow_from_spark, select_columns
 from pipeline.lake.engine_session import EngineSession, read_parquet
@@ -29,6 +28,13 @@ _WRITE_OPTIONS = {
     "dictionary_enabled": "false",
     "statistics_enabled": "chunk",
 }
+
+
+class LostWrite(OSError):
+    """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        super().__init__(f"{folder}: {what}; see that the engine writes to the same folder that this process reads")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Definitions are compared by the hashes in a fingerprint. The manifest stores the
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.model.gold import GoldKind
 from pipeline.model.source import Source
@@ -31,45 +32,58 @@ class _Followed:
 _History = tuple[_Followed, ...]  # of one table, the oldest definition first
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableWrites:
-    """The tables that a batch wrote, those that it computed whole, and whether a table held rows before the batch."""
-
-    batch_id: str
-    tables: Collection[str]
-    whole: Collection[str]
-    had_rows: Callable[[str], bool]
-
-
-def next_history(stored: str, source: Source, now: str, writes: TableWrites) -> str:
+def next_history(
+    stored: str,
+    source: Source,
+    now: str,
+    *,
+    batch_id: str,
+    written: Collection[str],
+    whole: Collection[str],
+    had_rows: Callable[[str], bool],
+) -> str:
     """Returns the history of a source after a batch, as JSON.
 
     `stored` is the history before the batch, empty for a first batch. `now` is the fingerprint of the batch.
+    `written` are the tables that the batch wrote, `whole` those that it computed whole. `had_rows` returns whether a
+    table held rows before the batch.
     """
+
+    def had_any_rows(*tables: str | None) -> bool:
+        return any(had_rows(table) for table in tables if table)
+
     before = _read(stored)
     upstreams = _upstream_tables(source)
     after = dict(before)  # a table that is no longer declared may be declared again, and its rows are still there
     for table, digest in json.loads(now).items():
-        current = _Followed(digest, writes.batch_id)
+        current = _Followed(digest, batch_id)
         upstream = upstreams.get(table)
         if table in before:
-            after[table] = _next(before[table], current, table, upstream, writes)
+            after[table] = _next(
+                before[table],
+                current,
+                is_whole=table in whole,
+                is_written=table in written,
+                had_rows=partial(had_any_rows, table, upstream),
+            )
         else:
-            is_late = stored and upstream and table not in writes.whole and writes.had_rows(upstream)
+            is_late = stored and upstream and table not in whole and had_rows(upstream)
             after[table] = (_Followed(""), current) if is_late else (current,)
     return json.dumps({table: [[f.digest, f.since] for f in some] for table, some in after.items()}, sort_keys=True)
 
 
-def _next(before: _History, current: _Followed, table: str, upstream: str | None, writes: TableWrites) -> _History:
+def _next(
+    before: _History, current: _Followed, *, is_whole: bool, is_written: bool, had_rows: Callable[[], bool]
+) -> _History:
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
-    if table in writes.whole:
+    if is_whole:
         return before[-1:] if before[-1].digest == current.digest else (current,)
     if before[-1].digest == current.digest:
         return before
-    if not writes.had_rows(table) and not (upstream and writes.had_rows(upstream)):
+    if not had_rows():
         return (current,)
-    if table in writes.tables:
+    if is_written:
         return (*(f for f in before if f.digest != current.digest), current)
     return (*before, _Followed(current.digest))
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.model.columns import Column, columns_of
 from pipeline.model.rules import Rule
@@ -30,7 +30,8 @@ class GoldTable:
 
     `sum` maps a column to the SQL of the amount that one upstream row adds. With `per` the SQL is an aggregate over all
     rows with the same values in these columns, for example of one visitor. Then a batch reads only the rows of
-    changed values.
+    changed values. `period` is the time that a date of the grain stands for; a figure counts as complete when the
+    newest batch date lies after its period.
     """
 
     name: str
@@ -50,6 +51,8 @@ class GoldTable:
     as_of_columns: Mapping[str, str] = field(default_factory=dict)  # column -> SQL that depends on $as_of
     row_per_batch: bool = False  # one cumulative row per batch
     key: tuple[str, ...] = ()  # of `recompute`: the columns of the rows that are recomputed together; empty: the table
+    # A hint that changes no row, and so no fingerprint: the time that a date of the grain stands for.
+    period: Literal["day", "week", "month", "year"] = field(default="day", repr=False)
     description: str = ""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,7 @@ from pipeline.reader.published_versions import (
 )
 from pipeline.reader.query import ColumnInfo, QueryError, QueryResult, plain, sql, table
 from pipeline.reader.table_info import TableInfo, tables
+from pipeline.reader.views import short_names
 
 __all__ = [
     "ColumnInfo",
@@ -28,6 +29,7 @@ __all__ = [
     "no_such_table",
     "plain",
     "published",
+    "short_names",
     "sql",
     "table",
     "tables",

@@ -3,7 +3,7 @@
 Only this module and `pipeline.lake` use the Delta library. Nothing here writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -54,17 +54,34 @@ def scan_files(folder: Path, files: Sequence[str]) -> str:
     return f"read_parquet([{paths}], union_by_name=true)"
 
 
-def scan_table(folder: Path, version: int) -> str:
-    """Returns a DuckDB query over one version of a table, with the types of its schema; empty if it does not exist."""
+def scan_table(folder: Path, version: int, words: Collection[str] | None = None) -> str:
+    """Returns a DuckDB query over one version of a table, with the types of its schema; empty if it does not exist.
+
+    Of the internal columns, which begin with `_`, the query has those in `words`; without `words` it has all.
+    """
     table = open_table(folder, version)
     if table is None:
         return ""
     # The first, empty part of the union gives every column of the schema its type. Older files may lack a column, and
     # an empty table has no file at all.
-    columns = ", ".join(f"CAST(NULL AS {_sql_type(f.type)}) AS {quote(f.name)}" for f in table.schema().fields)
+    fields = table.schema().fields
+    columns = ", ".join(f"CAST(NULL AS {_sql_type(f.type)}) AS {quote(f.name)}" for f in fields)
     empty = f"SELECT {columns} WHERE false"
     files = [f["path"] for f in file_stats(table, "path")]
-    return f"{empty} UNION ALL BY NAME SELECT * FROM {scan_files(folder, files)}" if files else empty
+    body = f"{empty} UNION ALL BY NAME SELECT * FROM {scan_files(folder, files)}" if files else empty
+    shown = [f.name for f in fields if words is None or not is_internal(f.name) or f.name.lower() in words]
+    return body if len(shown) in (0, len(fields)) else f"SELECT {', '.join(map(quote, shown))} FROM ({body})"
+
+
+def column_names(folder: Path, version: int) -> list[str]:
+    """Returns the columns of one version of a table; none if it does not exist."""
+    table = open_table(folder, version)
+    return [f.name for f in table.schema().fields] if table else []
+
+
+def is_internal(column: str) -> bool:
+    """Whether a column is for the pipeline, not for readers."""
+    return column.startswith("_")
 
 
 def literal(text: str) -> str:

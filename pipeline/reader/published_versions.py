@@ -21,10 +21,11 @@ class UnknownTableError(LookupError):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedVersions:
-    """The version of every published table of a lake, by table name."""
+    """The version of every published table of a lake, by table name; of one source, if `batch` names a batch."""
 
     lake: Path
     versions: Mapping[str, int]
+    batch: str = ""
 
 
 def location(lake: Path, table: str) -> Path:
@@ -35,7 +36,7 @@ def location(lake: Path, table: str) -> Path:
 def published(lake: Path, batch: str | None = None) -> PublishedVersions:
     """Returns the versions in the newest manifest row of each source, or those in the row of one batch.
 
-    A lake without a manifest has no tables. Raises UnknownTableError if the manifest has no such batch, and NewerLake.
+    A lake without a manifest has no tables. Raises UnknownTableError if the manifest has no such batch, and SetupError.
     """
     lake_version.check(lake)
     manifest = open_table(location(lake, _MANIFEST))
@@ -51,7 +52,7 @@ def published(lake: Path, batch: str | None = None) -> PublishedVersions:
         versions |= {t: v for t, v in named.items() if t.startswith((f"{source}.", "ops."))}
     versions[_MANIFEST] = manifest.version()
     existing = {t: v for t, v in sorted(versions.items()) if (location(lake, t) / "_delta_log").is_dir()}
-    return PublishedVersions(lake=lake, versions=existing)
+    return PublishedVersions(lake=lake, versions=existing, batch=batch or "")
 
 
 def newer_versions(state: PublishedVersions) -> dict[str, int]:
@@ -69,7 +70,7 @@ def newer_versions(state: PublishedVersions) -> dict[str, int]:
 
 
 def fingerprints(lake: Path) -> dict[str, str]:
-    """Returns, by source, the fingerprint of the declarations of its newest published batch. Raises NewerLake."""
+    """Returns, by source, the fingerprint of the declarations of its newest published batch. Raises SetupError."""
     lake_version.check(lake)
     manifest = open_table(location(lake, _MANIFEST))
     files = [f["path"] for f in file_stats(manifest, "path")] if manifest else []
@@ -90,6 +91,11 @@ def no_such_table(state: PublishedVersions, name: str) -> str:
     """Returns a sentence that the table is not published, with similar names."""
     if not state.versions:
         return f"no table {name}: nothing is published in {state.lake} yet"
+    sources = {t.split(".")[0] for t in state.versions} - {"ops"}
+    source, *rest = name.split(".")
+    if state.batch and len(rest) == 2 and source not in sources:
+        [published] = sources or {"no source"}
+        return f"no table {name} in batch {state.batch}, which is of {published}; name a batch of {source}"
     last = name.rpartition(".")[2].lower()
     same_end = [t for t in state.versions if t.endswith(f".{last}")]
     close = same_end or difflib.get_close_matches(name.lower(), list(state.versions), n=3)

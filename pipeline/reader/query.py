@@ -2,16 +2,20 @@
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from pipeline.reader.delta_files import literal, quote, quote_parts, scan_table
+from pipeline.reader.delta_files import column_names, is_internal, literal, quote, quote_parts
 from pipeline.reader.published_versions import PublishedVersions, UnknownTableError, location, no_such_table
+from pipeline.reader.views import create_views
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+
+_SHOW_TABLES = re.compile(r"(?i)\s*show\s+tables\s*;?\s*")
 
 
 class QueryError(ValueError):
@@ -42,12 +46,16 @@ class QueryResult:
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
-def sql(state: PublishedVersions, query: str, limit: int | None = None) -> QueryResult:
+def sql(state: PublishedVersions, query: str, limit: int | None = None, *, internal: bool = False) -> QueryResult:
     """Returns the rows of reading SQL over `source.layer.table` and `ops.table`, at most `limit` rows.
 
-    Raises UnknownTableError and QueryError.
+    A table may also have the end of its name, such as `daily_sales`, where no other table ends so. Columns that begin
+    with `_` are there where the query names them, or with `internal`. Raises UnknownTableError and QueryError.
     """
     import duckdb
+
+    if _SHOW_TABLES.fullmatch(query):  # DuckDB would list the tables of one schema
+        return QueryResult(columns=(ColumnInfo(name="name", type="VARCHAR"),), rows=tuple((n,) for n in state.versions))
 
     with duckdb.connect() as connection:
         try:
@@ -56,7 +64,8 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None) -> Query
                 raise QueryError("there is no statement in it")
             if wrong := next((s.query.strip() for s in statements if not _only_reads(connection, s)), None):
                 raise QueryError(f"only reading statements are allowed, not: {wrong[:80]}")
-            _create_views(connection, state, query)
+            create_views(connection, state, query, internal=internal)
+            _lock(connection, state)
             for statement in statements:
                 connection.execute(statement)
             rows = connection.fetchall() if limit is None else connection.fetchmany(limit)
@@ -71,11 +80,24 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None) -> Query
         return QueryResult(columns=columns, rows=tuple(rows))
 
 
-def table(state: PublishedVersions, name: str, limit: int) -> QueryResult:
-    """Returns the columns of one table and at most `limit` rows. Raises UnknownTableError."""
+def table(
+    state: PublishedVersions, name: str, limit: int, *, order_by: Sequence[str] = (), internal: bool = False
+) -> QueryResult:
+    """Returns the columns of one table and at most `limit` rows, in the order of its columns `order_by`.
+
+    Raises UnknownTableError.
+    """
     if name not in state.versions:
         raise UnknownTableError(no_such_table(state, name))
-    return sql(state, f"FROM {quote_parts(name)}", limit)
+    return sql(state, select(state, name, order_by, internal=internal), limit, internal=True)
+
+
+def select(state: PublishedVersions, name: str, order_by: Sequence[str], *, internal: bool) -> str:
+    """Returns the query for all rows of a table, in the order of its columns `order_by`; other names are left out."""
+    names = column_names(location(state.lake, name), state.versions[name])
+    shown = [n for n in names if internal or not is_internal(n)] or names
+    order = ", ".join(quote(n) for n in order_by if n in names)
+    return f"SELECT {', '.join(map(quote, shown))} FROM {quote_parts(name)}" + (f" ORDER BY {order}" if order else "")
 
 
 def plain(value: Any) -> Any:
@@ -110,26 +132,8 @@ def _only_reads(connection: "DuckDBPyConnection", statement: Any) -> bool:
     return bool(statement.type == StatementType.SELECT)
 
 
-def _create_views(connection: "DuckDBPyConnection", state: PublishedVersions, query: str) -> None:
-    # A view over hundreds of small files takes time even if it is not read. So only tables whose name occurs in the
-    # query get a view, except when the query lists the catalog.
-    lists_catalog = re.search(r"(?i)\bshow\b|information_schema|duckdb_|\bdescribe\b\s*(;|$)", query)
-    words = {w.lower() for w in re.findall(r"\w+", query)}
-    created: set[str] = set()
-    connection.execute("SET TimeZone = 'UTC'; SET python_enable_replacements = false")
-    for name, version in state.versions.items():
-        *schema, last = name.split(".")
-        if len(schema) == 2 and schema[0] not in created:
-            connection.execute(f"ATTACH ':memory:' AS {quote(schema[0])}")
-            created.add(schema[0])
-        if ".".join(schema) not in created:
-            connection.execute(f"CREATE SCHEMA {quote_parts('.'.join(schema))}")
-            created.add(".".join(schema))
-        if lists_catalog or last.lower() in words:
-            body = scan_table(location(state.lake, name), version)
-            if body:
-                connection.execute(f"CREATE VIEW {quote_parts(name)} AS {body}")
-    # From here on the query can read the files of the lake and nothing else.
+def _lock(connection: "DuckDBPyConnection", state: PublishedVersions) -> None:
+    """From here on the query can read the files of the lake and nothing else."""
     connection.execute(
         f"SET allowed_directories = [{literal(f'{state.lake}/')}]; "
         "SET enable_external_access = false; SET lock_configuration = true"

@@ -96,7 +96,7 @@ def _stored_as(feed: ProposedFeed) -> tuple[str, str]:
     if feed.event_time:
         return (
             f'Scd2(sequence_by="{feed.event_time}")',
-            f"{feed.event_time} looks like the time from which a row is valid",
+            f"{feed.event_time} looks like the time from which a row is valid; Append() if rows are events that stay",
         )
     return "Scd1()", "no column looks like an event time, so the newest delivery has the row of a key"
 

@@ -1,6 +1,8 @@
 """Checks that the parts of a source fit together: names, references between feeds, columns, joins, gold tables."""
 
+import difflib
 from collections.abc import Iterator, Sequence
+from string import Template
 
 from pipeline.model import Column, Enriched, Feed, GoldTable, HierarchyJoin, LatestJoin, PointInTimeJoin, Scd2, Source
 
@@ -23,6 +25,10 @@ RESERVED_NAMES = (
 )
 
 
+# The values that SQL text may use beside the settings of its source.
+VALUES = ("as_of", "batch_date", "batch_id", "batch_seq")
+
+
 def check_declarations(source: Source) -> Iterator[Problem]:
     """Yields every problem that would fail a batch, or that would silently mean something else."""
     if source.name in RESERVED_NAMES or not source.name.isidentifier():
@@ -43,6 +49,7 @@ def check_declarations(source: Source) -> Iterator[Problem]:
     # `upstream` names a silver or a gold table by its last name alone, so no two tables may share that name.
     for name in _duplicates([*silver, *(g.name for g in source.gold)]):
         yield name, f"two tables of {source.name} have the name {name!r}; give one another name"
+    yield from _unknown_settings(source)
     for feed in source.feeds:
         yield from _check_feed(source, feed)
     missing = [*_missing_in_stream(source), *_missing_in_hierarchies(source), *_missing_in_enriched(source)]
@@ -53,6 +60,25 @@ def check_declarations(source: Source) -> Iterator[Problem]:
         yield from _check_enriched(source, table)
     for gold in source.gold:
         yield from _check_gold(source, gold, silver)
+
+
+def _unknown_settings(source: Source) -> Iterator[Problem]:
+    known = sorted({*(s.name for s in source.settings), *VALUES})
+    for kind, owner, sql in _sql_texts(source):
+        for name in Template(sql).get_identifiers():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean ${near[0]}?" if near else f"there are {', '.join(f'${n}' for n in known)}"
+                yield owner, f"{kind} {owner}: ${name} is no setting of {source.name}; {hint}"
+
+
+def _sql_texts(source: Source) -> Iterator[tuple[str, str, str]]:
+    """Yields the SQL of rules and columns, each behind its kind and name."""
+    tables = [(f.rules, (*f.cleaned, *f.derived)) for f in source.feeds]
+    tables += [(e.rules, e.derived) for e in source.enriched]
+    for rules, columns in tables:
+        yield from (("rule", r.name, f"{r.condition} {r.where}") for r in rules)
+        yield from (("column", c.name, c.sql) for c in columns)
 
 
 def _missing_in_stream(source: Source) -> Iterator[Problem]:

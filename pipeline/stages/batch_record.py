@@ -1,11 +1,12 @@
 """What a batch leaves on record: its row of the manifest, its rows of `ops`, and the result for the daemon."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 
 import pyarrow as pa
 
-from pipeline.commit.manifest import ManifestRow, PublishedFile
+from pipeline.commit.manifest import ManifestRow, published_files
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
@@ -61,7 +62,7 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         outcome=outcome,
         reason=record.reason,
         batch_seq=record.batch_seq,
-        published_at=record.published_at.isoformat() if record.published_at else "",
+        published_at=_text(record.published_at) if record.published_at else "",
         rows_read=record.rows_read,
         rows_accepted=record.rows_accepted,
         rows_rejected=record.rows_rejected,
@@ -72,6 +73,11 @@ def _result_of(record: ManifestRow, outcome: Outcome) -> Result:
         table_versions=dict(record.table_versions),
         fingerprint=record.fingerprint,
     )
+
+
+def _text(at: dt.datetime) -> str:
+    """Returns a time in UTC in the form that the ledger, the log and the command use: to milliseconds, with Z."""
+    return at.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _with_batch(result: Result, batch: BatchContext) -> Result:
@@ -89,12 +95,7 @@ def _with_batch(result: Result, batch: BatchContext) -> Result:
 
 
 def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
-    order, counts = batch.order, {f.name: f for f in batch.files}
-    files = [
-        PublishedFile(sha256=f.sha256, bytes=f.bytes, **asdict(counts.get(f.name) or _no_rows(f.name, f.feed)))
-        for f in order.files
-    ]
-    rows = _row_counts(files)
+    order, rows = batch.order, _row_counts(batch.files)
     return ManifestRow(
         batch_id=order.batch_id,
         kind=kind,
@@ -107,8 +108,9 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
         rows_accepted=rows["rows_accepted"],
         rows_rejected=rows["rows_rejected"],
         score=score(batch.findings),
-        validation_status=status(batch.findings),
-        files=tuple(files),
+        # A batch that was rejected before its rows were validated has not passed.
+        validation_status=status(batch.findings) if kind == "batch" or batch.findings else "",
+        files=published_files(order.files, batch.files),
         whole_feeds=tuple(f.name for f in batch.source.feeds if f.name in batch.validated and batch.is_whole(f)),
         task_values=_task_values(batch),
         reason=reason,
@@ -116,26 +118,23 @@ def _record(batch: BatchContext, kind: str, reason: str = "") -> ManifestRow:
     )
 
 
-def _no_rows(name: str, feed: str) -> FileCounts:
-    return FileCounts(name=name, feed=feed, rows_read=0, rows_accepted=0, rows_rejected=0)
-
-
-def _row_counts(files: Sequence[FileCounts | PublishedFile]) -> dict[str, int]:
+def _row_counts(files: Sequence[FileCounts]) -> dict[str, int]:
     return {name: sum(getattr(f, name) for f in files) for name in ("rows_read", "rows_accepted", "rows_rejected")}
 
 
 def _fingerprint(batch: BatchContext) -> str:
     newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
-    done = definition_history.TableWrites(
+    return definition_history.next_history(
+        newest.fingerprint if newest else "",
+        batch.source,
+        fingerprint(batch.source, batch.values),
         batch_id=batch.order.batch_id,
-        tables=batch.written_tables(),
+        written=batch.written_tables(),
         whole=_recomputed_tables(batch),
         had_rows=lambda table: (
             attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
         ),
     )
-    now = fingerprint(batch.source, batch.values)
-    return definition_history.next_history(newest.fingerprint if newest else "", batch.source, now, done)
 
 
 def _recomputed_tables(batch: BatchContext) -> set[str]:

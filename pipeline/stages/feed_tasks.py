@@ -11,7 +11,7 @@ from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
-from pipeline.stages.revisions import superseded
+from pipeline.stages.revisions import NO_FILES, superseded
 from pipeline.stages.task_graph import Results
 from pipeline.transform.change import TableChange
 from pipeline.transform.history_paths import (
@@ -31,7 +31,7 @@ from pipeline.transform.merge import (
     reads_all_deliveries,
     tied_with_stored,
 )
-from pipeline.transform.snapshots import DeliveredSnapshot, MergeTarget, check_shrink, refuse_contradiction
+from pipeline.transform.snapshots import MergeTarget, check_shrink, refuse_contradiction
 from pipeline.transform.validate import ValidatedFeed
 
 IN_MEMORY = 100_000  # accepted rows up to which this process itself passes them on, without the engine
@@ -42,20 +42,19 @@ def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
     order, source, manifest = batch.order, batch.source.name, batch.manifest
     bronze, silver = batch.name("bronze", feed.name), batch.name("silver", feed.name)
     deliveries = manifest.snapshot_deliveries(source, feed.name)
-    snapshots = [DeliveredSnapshot(batch_id=i, batch_date=d, revision=r) for i, d, r in deliveries]
     if batch.is_whole(feed):
-        snapshots.append(
-            DeliveredSnapshot(batch_id=order.batch_id, batch_date=order.batch_date, revision=order.revision)
-        )
+        deliveries.append((order.batch_id, order.batch_date, order.revision))
+    every, new = superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else (NO_FILES, NO_FILES)
     return MergeTarget(
         order=order,
         bronze=batch.table(bronze),
         silver=batch.table_before(silver),
         is_first=batch.attempt.start_versions[bronze] == 0,
         is_first_of_date=not manifest.has_date(source, order.batch_date),
-        snapshots=tuple(snapshots),
-        rejected_keys=_rejected_keys(batch, feed) if snapshots else OPS[REJECTED_KEYS].empty_table(),
-        superseded=superseded(order, feed, manifest) if isinstance(feed.stored_as, Append) else None,
+        deliveries=tuple(deliveries),
+        rejected_keys=_rejected_keys(batch, feed) if deliveries else OPS[REJECTED_KEYS].empty_table(),
+        superseded=every,
+        newly_superseded=new,
     )
 
 
@@ -81,7 +80,7 @@ def merge_reads_bronze(feed: Feed, target: MergeTarget) -> bool:
             return not target.is_first
         case Snapshot():
             return reads_all_deliveries(target)
-    return target.superseded is not None
+    return bool(target.newly_superseded)
 
 
 def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> int:

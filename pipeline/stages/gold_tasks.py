@@ -2,29 +2,30 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipeline.contract import RuleResult
 from pipeline.errors import DataError, InvalidValue
 from pipeline.lake.engine_errors import error_context
+from pipeline.lake.ops_tables import OPS, RESTATEMENTS
 from pipeline.lake.scratch import MaterializedRows
-from pipeline.model import Column, GoldKind, GoldTable
+from pipeline.model import GoldKind, GoldTable
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
 from pipeline.stages.silver_tasks import own_names
 from pipeline.stages.task_graph import Results
-from pipeline.transform.aggregate import aggregate, all_parts, build, rows_of_touched_keys, sum_expressions, typed
-from pipeline.transform.aggregate_input import AggregateInput, BatchPosition, gold_columns
+from pipeline.transform.aggregate import aggregate
+from pipeline.transform.aggregate_input import AggregateInput
 from pipeline.transform.change import TableChange, changes_in, with_change
-from pipeline.transform.derived_columns import Part
+from pipeline.transform.column_queries import column_parts, column_queries, rows_to_search
 from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
 from pipeline.transform.failing_rows import column_of, located
 from pipeline.transform.findings import check_rows
 from pipeline.transform.quality import check_quality
+from pipeline.transform.restatements import first_open_day, restatements_of
 from pipeline.transform.silver_tables import SilverTables
 
 
@@ -34,18 +35,6 @@ class DistinctCounts:
 
     deltas: MaterializedRows
     effects: MaterializedRows
-
-
-def batch_position(batch: BatchContext) -> BatchPosition:
-    """Returns the batch's place among the batches of its source."""
-    order, before = batch.order, batch.manifest.newest_batch_date(batch.source.name)
-    return BatchPosition(
-        batch_id=order.batch_id,
-        batch_seq=batch.manifest.newest_seq() + 1,
-        batch_date=order.batch_date,
-        as_of=max(before, order.batch_date) if before else order.batch_date,
-        as_of_before=before,
-    )
 
 
 def count_distinct(batch: BatchContext, followed: str, results: Results) -> DistinctCounts | None:
@@ -70,9 +59,7 @@ def _change_of(batch: BatchContext, table: str, results: Results) -> TableChange
     return change if change is not None and change.rows.must_process else None
 
 
-def aggregate_table(
-    batch: BatchContext, table: GoldTable, position: BatchPosition, results: Results
-) -> TableChange | None:
+def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> TableChange | None:
     """Computes and checks the change of a gold table; None where nothing of it may change.
 
     Raises DataError where a check of the table fails; InvalidValue names the column, and the row, at fault.
@@ -81,7 +68,7 @@ def aggregate_table(
     enriched = next((e for e in batch.source.enriched if e.name == table.upstream), None)
     own = own_names(batch, enriched) if enriched else None
     with errors_of(batch, name, enriched.upstream if enriched else table.upstream, own):
-        given = _input(batch, table, position, results)
+        given = _input(batch, table, results)
         if not given.may_change:
             return None
         try:
@@ -92,7 +79,7 @@ def aggregate_table(
     return TableChange(table=name, key=table.grain, rows=rows)
 
 
-def _input(batch: BatchContext, table: GoldTable, position: BatchPosition, results: Results) -> AggregateInput:
+def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
     counts = next((r for r in results.values() if isinstance(r, DistinctCounts)), None)
     dimension, source = None, batch.source
     if table.dimension:
@@ -108,8 +95,10 @@ def _input(batch: BatchContext, table: GoldTable, position: BatchPosition, resul
         dimension=dimension,
         dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
         source_rows=_source_rows(batch, table, change),
-        position=position,
-        values=batch.values,
+        order=batch.order,
+        batch_seq=batch.manifest.newest_seq() + 1,
+        as_of_before=batch.manifest.newest_batch_date(source.name),
+        settings=batch.values,
     )
 
 
@@ -156,6 +145,29 @@ def append_counts(batch: BatchContext, results: Results) -> int:
     return sum(log.rows for log in logs)
 
 
+def append_restatements(batch: BatchContext, results: Results) -> int:
+    """Appends to `ops.restatements` the published figures that the batch changes, and returns their number.
+
+    A figure counts from the newest batch date on: until then its day may be incomplete. A batch that corrects a file
+    was published before, so that its own day counts too.
+    """
+    before = batch.manifest.newest_batch_date(batch.source.name)
+    if before is None:
+        return 0
+    newest = max(before, batch.order.batch_date)
+    is_correction = batch.order.revision > 0 or bool(batch.corrections)
+    about = {"batch_id": batch.order.batch_id, "source": batch.source.name}
+    changes, found = changes_in(results), list[dict[str, object]]()
+    for table in batch.source.gold:
+        change = changes.get(batch.name("gold", table.name))
+        if change is not None and change.rows.must_process:
+            until = first_open_day(table, newest, is_complete=is_correction)
+            found += [{**about, **row} for row in restatements_of(table, change, until)]
+    if found:
+        batch.attempt.append(RESTATEMENTS, pa.Table.from_pylist(found, schema=OPS[RESTATEMENTS]))
+    return len(found)
+
+
 def task_values(batch: BatchContext, results: Results) -> dict[str, str]:
     """Returns the batch's rows of tables with one row per batch, as text by column."""
     changes, row_per_batch = changes_in(results), [t for t in batch.source.gold if t.row_per_batch]
@@ -173,31 +185,8 @@ def _text(value: object) -> str:
 
 def _located(batch: BatchContext, given: AggregateInput, error: InvalidValue) -> InvalidValue:
     """Returns the error with its column, and with the row that the table follows, where one row alone is at fault."""
-    table = given.table
     if given.change is None:
         return error
-    if table.kind is GoldKind.AGGREGATE:
-        rows = given.counted_rows
-        sums = () if table.per else tuple(c for c in gold_columns(table) if c.name in table.sum)
-        parts = [Part(name=c.name, query=partial(_added, given, c)) for c in sums]
-        queries = {c: partial(_added_up, given, sql) for c, sql in sum_expressions(given).items()}
-    else:
-        columns = tuple(c for c in table.schema if c.name not in table.as_of_columns)
-        rows = rows_of_touched_keys(given) if table.kind is GoldKind.RECOMPUTE else given.counted_rows
-        parts = [Part(name=c.name, query=partial(_one_column, table, c)) for c in columns]
-        queries = {c.name: partial(_one_column, table, c, rows) for c in columns}
-    error = column_of(error, queries, batch.lake)
-    suspects = batch.lake.scratch.materialize(rows, f"suspects/{table.name}")
-    return located(error, [p for p in parts if error.column in ("", p.name)], suspects, batch.lake)
-
-
-def _added(given: AggregateInput, column: Column, rows: DataFrame) -> DataFrame:
-    return rows.selectExpr(f"CAST({given.sql(given.table.sum[column.name])} AS {column.type}) AS {column.name}")
-
-
-def _added_up(given: AggregateInput, sql: str) -> DataFrame:
-    return all_parts(given).groupBy("_group").agg(F.expr(sql))
-
-
-def _one_column(table: GoldTable, column: Column, rows: DataFrame) -> DataFrame:
-    return typed(build(table, rows), [column])
+    error = column_of(error, column_queries(given), batch.lake)
+    suspects = batch.lake.scratch.materialize(rows_to_search(given), f"suspects/{given.table.name}")
+    return located(error, [p for p in column_parts(given) if error.column in ("", p.name)], suspects, batch.lake)

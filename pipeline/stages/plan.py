@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from pipeline.lake.ops_tables import RESTATEMENTS
 from pipeline.model import GoldKind
 from pipeline.stages import feed_tasks as feeds
 from pipeline.stages import gold_tasks as gold
@@ -65,7 +66,7 @@ def plan(batch: BatchContext) -> list[Task]:
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
 
-    counts, position = dict[str, str](), gold.batch_position(batch)
+    counts = dict[str, str]()
     for table in source.gold:
         name, of, other = batch.name("gold", table.name), table.upstream, table.dimension
         if table.members and of not in counts:
@@ -76,11 +77,12 @@ def plan(batch: BatchContext) -> list[Task]:
             writes.get(of) if table.kind is GoldKind.RECOMPUTE else None,
         )
         needed = [changes.get(of), counted, rows, changes.get(other), writes.get(other)]
-        changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table, position)
+        changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table)
 
     computed, written = [changes[t.name] for t in source.gold], list[str]()
     for name in (batch.name("gold", t.name) for t in source.gold):
         written.append(add(SUMMARISE, "write", name, [check, *computed], write_change, name))
+    add(SUMMARISE, "append", RESTATEMENTS, [check, *computed], gold.append_restatements)
     if counts:
         add(SUMMARISE, "append", PAIR_COUNTS, [check, *counts.values(), *written], gold.append_counts)
     return tasks

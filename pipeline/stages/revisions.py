@@ -16,7 +16,9 @@ from pipeline.contract import (
 )
 from pipeline.errors import DataError
 from pipeline.model import Feed, Source
-from pipeline.transform.snapshots import FileId, Superseded
+from pipeline.transform.snapshots import FileId
+
+NO_FILES: frozenset[FileId] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,10 @@ def _stated(entry: ManifestRow, name: str) -> int:
     return stated_revision(name, entry.revision, (f.name for f in entry.files))
 
 
-def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded | None:
-    """Returns the files of a feed that a stated revision replaces; None where they are the same as without this batch.
+def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> tuple[frozenset[FileId], frozenset[FileId]]:
+    """Returns the files of a feed that a stated revision replaces, and those of which this batch decides anew.
+
+    Both are empty where the replaced files are the same as without this batch.
 
     A revision replaces the file of its name, in any order of arrival. A revision that the trigger states for files of
     other names replaces the one delivery of that date that was published before.
@@ -97,11 +101,9 @@ def superseded(order: WorkOrder, feed: Feed, manifest: Manifest) -> Superseded |
     of_this_date = _replaced((*before, *own), feed)
     moved = of_this_date ^ _replaced(before, feed)
     if not moved:
-        return None
+        return NO_FILES, NO_FILES
     other_dates = (e for e in manifest.batches_of_corrected_dates(order.source) if e.batch_date != order.batch_date)
-    return Superseded(
-        every=frozenset(of_this_date | _replaced(_delivered(other_dates, feed), feed)), moved=frozenset(moved)
-    )
+    return frozenset(of_this_date | _replaced(_delivered(other_dates, feed), feed)), frozenset(moved)
 
 
 def _delivered(entries: Iterable[ManifestRow], feed: Feed) -> list[_Delivered]:

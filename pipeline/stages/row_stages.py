@@ -17,7 +17,7 @@ from pipeline.transform.findings import feed_findings, listed_keys_finding
 from pipeline.transform.ties import settled
 from pipeline.transform.unfit_rows import without_unfit_rows
 from pipeline.transform.validate import ValidatedFeed, file_counts, rejected_keys
-from pipeline.transform.verdicts import Unfit, rule_query
+from pipeline.transform.verdicts import rule_query
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -78,7 +78,7 @@ def _validate_feed(batch: BatchContext, staged: StagedFeed) -> ValidatedFeed:
     """
     feed, lake = batch.source.feed(staged.feed).with_settings(batch.values), batch.lake
     values = {**batch.values, "batch_date": batch.order.batch_date}
-    query, unfit = rule_query(feed, batch.order, batch.quality, values), tuple[Unfit, ...]()
+    query, unfit = rule_query(feed, batch.order, batch.quality, values), dict[str, str]()
     with error_context(batch.name("silver", feed.name)):
         try:
             with error_context():

@@ -108,9 +108,8 @@ def _totals(given: AggregateInput) -> DataFrame:
     if not table.row_per_batch:
         # Each group has its stored row, so that one query finds which groups changed.
         return _changed_groups(columns, build(table, _with_ages(given, _with_attributes(given, rows))))
-    position = given.position
-    of_batch = (("batch_id", position.batch_id), ("batch_date", position.batch_date))
-    numbered = f"CAST({position.batch_seq} AS BIGINT) AS _batch_seq"
+    of_batch = (("batch_id", given.order.batch_id), ("batch_date", given.order.batch_date))
+    numbered = f"CAST({given.batch_seq} AS BIGINT) AS _batch_seq"
     rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), numbered)
     return typed(build(table, _with_ages(given, _with_attributes(given, rows))), columns).selectExpr("*", "1 AS _sign")
 
@@ -221,7 +220,7 @@ def _touched_or_older(given: AggregateInput, stored: DataFrame, touched: DataFra
 def _grew_older(given: AggregateInput) -> str:
     if not given.grows_older:
         return "false"
-    before, ages = given.position.as_of_before, given.table.as_of_columns.values()
+    before, ages = given.as_of_before, given.table.as_of_columns.values()
     return " OR ".join(f"NOT (({given.sql(sql, as_of=before)}) <=> ({given.sql(sql)}))" for sql in ages)
 
 

@@ -1,4 +1,4 @@
-"""One gold table with all that it is computed from: declaration, stored rows, changes, the batch's place."""
+"""One gold table with all that it is computed from: declaration, stored rows, changes, the batch."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -6,24 +6,10 @@ from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
 
+from pipeline.contract import WorkOrder
 from pipeline.lake.lake import TableVersion
 from pipeline.model import Column, GoldKind, GoldTable, columns_of, render_sql
 from pipeline.transform.change import TableChange
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchPosition:
-    """A batch's id and date, its place among all batches, and the newest batch date before it and with it."""
-
-    batch_id: str
-    batch_seq: int
-    batch_date: dt.date
-    as_of: dt.date
-    as_of_before: dt.date | None
-
-    @property
-    def values(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in ("batch_id", "batch_seq", "batch_date", "as_of")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +23,21 @@ class AggregateInput:
     dimension: DataFrame | None  # of the current rows that give attributes: the grain, and the columns that are taken
     dimension_change: TableChange | None
     source_rows: DataFrame | None  # @recompute: upstream with this batch; @aggregate with `per`: before it
-    position: BatchPosition
-    values: Mapping[str, object]
+    order: WorkOrder
+    batch_seq: int  # the batch's place among all batches
+    as_of_before: dt.date | None  # the newest batch date of the source before the batch
+    settings: Mapping[str, object]
 
     def sql(self, text: str, **more: object) -> str:
         """Fills the source's settings and the batch's values into SQL text."""
-        return render_sql(text, {**self.values, **self.position.values, **more})
+        order = self.order
+        batch = {"batch_id": order.batch_id, "batch_seq": self.batch_seq, "batch_date": order.batch_date}
+        return render_sql(text, {**self.settings, **batch, "as_of": self.as_of, **more})
+
+    @property
+    def as_of(self) -> dt.date:
+        """The newest batch date of the source, with the batch."""
+        return max(self.as_of_before or self.order.batch_date, self.order.batch_date)
 
     @property
     def counted_rows(self) -> DataFrame:
@@ -53,8 +48,8 @@ class AggregateInput:
     @property
     def grows_older(self) -> bool:
         """Whether rows may change only because the newest batch date has moved on."""
-        before = self.position.as_of_before
-        return bool(self.table.as_of_columns) and before is not None and before < self.position.as_of
+        before = self.as_of_before
+        return bool(self.table.as_of_columns) and before is not None and before < self.as_of
 
     @property
     def may_change(self) -> bool:

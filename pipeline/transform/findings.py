@@ -17,7 +17,7 @@ from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule
 from pipeline.transform.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES
 from pipeline.transform.validate import ValidatedFeed, rejects
-from pipeline.transform.verdicts import WELL_FORMED, Unfit
+from pipeline.transform.verdicts import WELL_FORMED
 
 LISTED = Rule(
     "listed_key_is_accepted",
@@ -42,9 +42,9 @@ def tally(found: Iterable[Mapping[str, Any]], column: str) -> Counter[str]:
 
 
 def feed_findings(
-    feed: Feed, rows: MaterializedRows, rules: Iterable[Rule], unfit: Iterable[Unfit] = ()
+    feed: Feed, rows: MaterializedRows, rules: Iterable[Rule], unfit: Mapping[str, str]
 ) -> tuple[RuleResult, ...]:
-    """Returns the result of every rule over the rows of a feed."""
+    """Returns the result of every rule over the rows of a feed. `unfit` are the engine's sentences by reason."""
     verdicts = combinations(rows.arrow(["_reasons", "_warned", "_unchecked"]))
     good = [v for v in verdicts if v["_reasons"] is None]
     accepted = sum(v["count_all"] for v in good)
@@ -54,10 +54,9 @@ def feed_findings(
     if repaired & set(warned):
         examples |= _examples(_warned(rows), repaired)
     named_rules = {WELL_FORMED.name, *(r.name for r in rules)}
-    sentences = {one.reason: one.sentence for one in reversed(tuple(unfit))}  # of several values the first one's
     misfits = list[Rule]()
     for name in sorted(set(reasons) - named_rules):
-        text = f"its SQL can be computed of the row: {sentences[name]}" if name in sentences else _of_staging(name)
+        text = f"its SQL can be computed of the row: {unfit[name]}" if name in unfit else _of_staging(name)
         misfits.append(Rule(name, "", severity=HIGH, action=REJECT, description=text))
     found = []
     for rule in (WELL_FORMED, *misfits, *rules):

@@ -14,7 +14,7 @@ from pipeline.transform.change import difference
 from pipeline.transform.derived_columns import derive, text_key_sql
 from pipeline.transform.history import RECORD, by_content, first_row_per, silver_rows
 from pipeline.transform.history_paths import content_hash, events_of
-from pipeline.transform.snapshots import MergeTarget, Superseded, certain_pairs, hidden_keys, incomplete_snapshots
+from pipeline.transform.snapshots import MergeTarget, certain_pairs, hidden_keys, incomplete_snapshots
 from pipeline.transform.validate import ValidatedFeed
 
 # ---- one row per key, of the newest batch date
@@ -62,8 +62,8 @@ def merge_append(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
     incoming = validated.accepted([*feed.names, "_batch_date", "_revision"])
     incoming = incoming.groupBy(*feed.names, "_batch_date").agg(F.min("_revision").alias("_revision"))
     incoming = incoming.selectExpr("*", f"{_row_hash(feed)} AS _row")
-    if target.superseded is not None:
-        rows = _corrected(feed, incoming, target, target.superseded)
+    if target.newly_superseded:
+        rows = _corrected(feed, incoming, target)
     elif target.is_first:
         rows = incoming.selectExpr("*", "1 AS _sign")
     else:
@@ -76,12 +76,12 @@ def _row_hash(feed: Feed) -> str:
     return f"substr(sha2({text_key_sql(feed.names)}, 256), 1, 32)"  # 128 bits are enough for any number of rows
 
 
-def _corrected(feed: Feed, incoming: DataFrame, target: MergeTarget, superseded: Superseded) -> DataFrame:
+def _corrected(feed: Feed, incoming: DataFrame, target: MergeTarget) -> DataFrame:
     """Returns the change where a stated revision replaces files: the distinct rows of all other files."""
     columns = [*feed.names, "_batch_date", "_revision"]
     log = target.bronze.read([*columns, "_batch_id", "_source_file"]).selectExpr("*", f"{_row_hash(feed)} AS _row")
     of_file = F.expr("_batch_id = _of_batch AND _source_file = _of_file")
-    replaced, moved = (_files(target, files) for files in (superseded.every, superseded.moved))
+    replaced, moved = (_files(target, files) for files in (target.superseded, target.newly_superseded))
     affected = incoming.select("_row").unionByName(log.join(moved, of_file, "left_semi").select("_row")).distinct()
     rest = log.join(replaced, of_file, "left_anti").join(affected, "_row", "left_semi").select(*columns, "_row")
     oldest = first_row_per(rest, Window.partitionBy("_row").orderBy("_batch_date", "_revision"))

@@ -5,6 +5,7 @@ A whole delivery is an event, at the end of its batch date, for every key of its
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,16 +23,7 @@ from pipeline.transform.history import first_row_per, tie_breakers
 FileId = tuple[str, str]  # batch id, file name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Superseded:
-    """Files whose rows a stated revision replaces: all of a feed, and those of which this batch decides anew."""
-
-    every: frozenset[FileId]
-    moved: frozenset[FileId]
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeliveredSnapshot:
+class DeliveredSnapshot(NamedTuple):
     """A delivery that contains every row that exists of its feed."""
 
     batch_id: str
@@ -53,8 +45,15 @@ class MergeTarget:
     rejected_keys: pa.Table
     is_first: bool  # no row of the feed was ever accepted before
     is_first_of_date: bool = False  # no other batch of this date was ever published for the source
-    snapshots: tuple[DeliveredSnapshot, ...] = ()
-    superseded: Superseded | None = None  # of an Append
+    deliveries: tuple[tuple[str, dt.date, int], ...] = ()  # batch id, batch date and revision of the whole deliveries
+    # Of an Append whose files a stated revision replaces: all of them, and those of which this batch decides anew.
+    superseded: frozenset[FileId] = frozenset()
+    newly_superseded: frozenset[FileId] = frozenset()
+
+    @property
+    def snapshots(self) -> tuple[DeliveredSnapshot, ...]:
+        """The whole deliveries."""
+        return tuple(DeliveredSnapshot(*one) for one in self.deliveries)
 
     @property
     def this_snapshot(self) -> DeliveredSnapshot | None:
@@ -123,8 +122,7 @@ def snapshot_events(feed: Feed, events: DataFrame, target: MergeTarget) -> DataF
     Where it has the key in a rejected row, or a row whose key cannot be read, it says nothing of a key that it lacks.
     """
     key = list(feed.key)
-    values = ((s.batch_id, s.batch_date, s.revision) for s in target.snapshots)
-    rows = ", ".join(f"({', '.join(map(literal, one))})" for one in values)
+    rows = ", ".join(f"({', '.join(map(literal, one))})" for one in target.deliveries)
     deliveries = events.sparkSession.sql(f"SELECT * FROM VALUES {rows} AS t(_batch_id, _batch_date, _revision)")
     newest = Window.partitionBy(*key, "_batch_id").orderBy(F.col("_event_at").desc(), *tie_breakers(feed))
     contained = first_row_per(events.where("NOT _deleted"), newest)

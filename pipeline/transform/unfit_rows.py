@@ -17,11 +17,22 @@ from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.failing_rows import are_among, error_of, failing, first_part
-from pipeline.transform.verdicts import RuleQuery, Unfit
+from pipeline.transform.verdicts import RuleQuery
 
 UNFIT = "value:"  # and the name of a column or rule: the reason of a row of which its SQL cannot be computed
 # So many different values are searched for, each with about forty queries; with more of them the file is at fault.
 MOST_UNFIT = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Unfit:
+    """A value for which SQL cannot be computed: its rows, the place of the first one, the engine's sentence."""
+
+    reason: str
+    rows: int
+    source_file: str
+    record: int
+    sentence: str
 
 
 def without_unfit_rows(
@@ -30,15 +41,16 @@ def without_unfit_rows(
     lake: Lake,
     error: InvalidValue | DeclarationError,
     report: Callable[[Progress], None],
-) -> tuple[MaterializedRows, tuple[Unfit, ...]]:
+) -> tuple[MaterializedRows, dict[str, str]]:
     """Checks the staged rows again; those of whose values some SQL cannot be computed are rejected for that.
 
+    Returns the rows and, per reason of such a rejection, the engine's sentence about the first value.
     Raises DeclarationError with the name of the column or rule where it can be computed of no row, DataError where it
     cannot be computed of too many, and the error where no row alone is at fault.
     """
     search = _Search(query=query, rows=pq.read_table(staged.path), lake=lake)
     search.check_declaration()
-    unfit = list[Unfit]()
+    unfit = list[_Unfit]()
     for one in search.values():
         unfit.append(one)
         if len(unfit) > MOST_UNFIT:
@@ -49,10 +61,11 @@ def without_unfit_rows(
     path = lake.scratch.folder / "staged" / query.feed.name / "fit.parquet"
     pq.write_table(search.rows.filter(pa.array(~search.struck)), path, compression="snappy")
     kept = lake.scratch.materialize(query.verdicts(lake.scratch.open_parquet(path).df), f"validated/{query.feed.name}")
-    return _with_rejects(kept, search), tuple(unfit)
+    # Of several values with one reason the first one stands.
+    return _with_rejects(kept, search), {one.reason: one.sentence for one in reversed(unfit)}
 
 
-def _too_many(feed: Feed, first: Unfit) -> DataError:
+def _too_many(feed: Feed, first: _Unfit) -> DataError:
     column = first.reason.removeprefix(UNFIT)
     return DataError(
         f"{first.source_file}: record {first.record} is the first of many of which {column} cannot be computed "
@@ -60,7 +73,7 @@ def _too_many(feed: Feed, first: Unfit) -> DataError:
     )
 
 
-def _event(query: RuleQuery, one: Unfit) -> Progress:
+def _event(query: RuleQuery, one: _Unfit) -> Progress:
     values = {
         "feed": query.feed.name,
         "rule": one.reason,
@@ -96,7 +109,7 @@ class _Search:
             part, says = first_part(self.parts, nothing, self.lake) or (None, error)
             raise DeclarationError(f"{part.name}: {says}" if part else str(says))
 
-    def values(self) -> Iterator[Unfit]:
+    def values(self) -> Iterator[_Unfit]:
         """Finds the values of which the query cannot be computed, each once: all rows with the value are excluded."""
         for at, says in failing(self.query.verdicts, self.rows, self.lake, self.struck):
             row = self.rows.slice(at, 1)
@@ -109,7 +122,7 @@ class _Search:
             self.reasons[alike] = reason
             self.struck |= alike
             file, record = (row[name][0].as_py() for name in ("_source_file", "_record"))
-            yield Unfit(reason=reason, rows=int(alike.sum()), source_file=file, record=record, sentence=str(error))
+            yield _Unfit(reason=reason, rows=int(alike.sum()), source_file=file, record=record, sentence=str(error))
 
     def _alike(self, row: pa.Table, part: Part) -> npt.NDArray[np.bool_]:
         alike = ~self.struck

@@ -28,17 +28,6 @@ _COMPUTED = "_reasons IS NULL AND NOT _deleted"  # the rows that silver will sho
 _GUARD = f"CASE WHEN {_COMPUTED} THEN "
 
 
-@dataclass(frozen=True, kw_only=True)
-class Unfit:
-    """A value for which SQL cannot be computed: its rows, the place of the first one, the engine's sentence."""
-
-    reason: str
-    rows: int
-    source_file: str
-    record: int
-    sentence: str
-
-
 def named(cases: Sequence[str]) -> str:
     """Returns SQL that joins the names that the cases return."""
     return f"concat_ws(',', {', '.join(cases)})" if cases else "''"

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 LONGEST_MISTAKE = 320  # characters
 DAYS = (dt.date(2026, 1, 1), dt.date(2026, 1, 2))
+_FUNCTION = ", its function"
 _TYPES = {"STRING", "INT", "BIGINT", "DECIMAL", "BOOLEAN", "DATE", "TIMESTAMP"}
 _BATCH_SETTINGS = {"batch_id", "batch_seq", "batch_date", "as_of"}
 _SETTING = re.compile(r"\$([A-Za-z_]\w*)")
@@ -55,9 +57,15 @@ def _mistake(source: Source, settings: Settings, lake: Lake, report: Report) -> 
         if result.outcome != Outcome.PUBLISHED:
             reason = result.reason.removesuffix(f"; {MEND_DECLARATION}")  # a trial has no batch that could be retried
             places = _places(source, reason)
-            return f"{' and '.join(places[:3])}: {reason}" if places else reason
+            return f"{' and '.join(places[:3])}: {_without_table(source, places[0], reason)}" if places else reason
         _publish_versions(source, lake)
     return ""
+
+
+def _without_table(source: Source, place: str, reason: str) -> str:
+    """Returns the reason without the name of its table, where the place has named the table already."""
+    table = place.partition(",")[0]
+    return re.sub(rf"^{source.name}\.\w+\.{re.escape(table)}: ", "", reason)
 
 
 def _write_header(feed: Feed, folder: Path) -> OrderFile:
@@ -85,7 +93,10 @@ def _places(source: Source, reason: str) -> list[str]:
     known = {c.name for f in source.feeds for c in f.silver} | _TYPES
     for name in (n for n in _NAMED.findall(reason) if n not in known):
         if found := [place for place, sql in _sql_texts(source) if re.search(rf"\b{name}\b", sql)]:
-            return list(dict.fromkeys(found))
+            # The text of a function begins with its decorator, which has the sums and columns again.
+            places = list(dict.fromkeys(found))
+            tables = Counter(place.partition(",")[0] for place in places)
+            return [p for p in places if not p.endswith(_FUNCTION) or tables[p.removesuffix(_FUNCTION)] == 1]
     # An unknown setting stays in the SQL as `$name`. An engine may call that bad syntax, without the name.
     settings = {*_BATCH_SETTINGS, *(s.name for s in source.settings)}
     unfilled = [(place, set(_SETTING.findall(sql)) - settings) for place, sql in _sql_texts(source)]
@@ -117,4 +128,4 @@ def _sql_texts(source: Source) -> Iterator[tuple[str, str]]:
             f"{gold.name}, its columns or its function",
             " ".join([*(c.name for c in gold.schema), *gold.grain, *gold.key]),
         )
-        yield f"{gold.name}, its function", inspect.getsource(gold.build)
+        yield f"{gold.name}{_FUNCTION}", inspect.getsource(gold.build)

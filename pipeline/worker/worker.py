@@ -21,13 +21,9 @@ from pipeline import contract
 from pipeline.commit.journal import recover
 from pipeline.commit.maintenance import Maintenance
 from pipeline.commit.manifest import Manifest
-from pipeline.contract import Outcome, Ready, Refused, Result, Settings, Trial, Waiting, WorkOrder
+from pipeline.contract import Outcome, Ready, Refused, Result, Settings, SetupError, Trial, Waiting, WorkOrder
 from pipeline.contract.error_text import one_line
-from pipeline.contract.lake_version import NewerLake
-from pipeline.engine.jars import JarsNotFound
-from pipeline.engine.java import JavaNotFound
 from pipeline.engine.session import Session, open_session
-from pipeline.engine.time_zone import TimeZoneNotFound
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
 
@@ -39,7 +35,7 @@ LOCK_SECONDS = 10.0
 RETIRE_BYTES = 2 << 30
 IDLE_SECONDS = 2.0  # after so long without an order, due housekeeping runs
 # A worker that cannot start because of one of these errors fails again until a person acts.
-FINAL_ERRORS = (JavaNotFound, JarsNotFound, TimeZoneNotFound, NewerLake, ValueError)
+FINAL_ERRORS = (SetupError, ValueError)
 
 
 class DaemonConnection:

@@ -14,6 +14,7 @@ PAGES_OF_THE_KIOSK = (
     "deliver-files",
     "operate",
     "commits-of-others",
+    "explain-a-figure",
 )
 
 
@@ -34,7 +35,15 @@ def commands_for_any_site() -> set[str]:
         for block in blocks(page, "sh")
         for line in block.text.splitlines()
     }
-    needless = ("ID", "lakegate tables", "lakegate sql", "lakegate tail", "lakegate demo")
+    needless = (
+        "ID",
+        "lakegate tables",
+        "lakegate sql",
+        "lakegate why",
+        "lakegate tail",
+        "lakegate demo",
+        "lakegate export",
+    )
     commands = {
         line
         for line in shown

@@ -75,11 +75,12 @@ def _spark(settings: Settings, environ: Mapping[str, str]) -> Diagnostics:
 
 
 def _java(environ: Mapping[str, str]) -> Generator[Diagnostic, None, "JavaFound | None"]:
-    from pipeline.engine.java import JavaNotFound, find_java
+    from pipeline.contract import SetupError
+    from pipeline.engine.java import find_java
 
     try:
         java = find_java(environ)
-    except JavaNotFound as error:
+    except SetupError as error:
         yield bad("java", str(error))
         return None
     yield ok("java", f"Java {java.version} from {java.origin}, {java.home}")
@@ -89,11 +90,12 @@ def _java(environ: Mapping[str, str]) -> Generator[Diagnostic, None, "JavaFound 
 
 
 def _jars(jars_path: str) -> Generator[Diagnostic, None, tuple[Path, ...]]:
-    from pipeline.engine.jars import JarsNotFound, find_jars
+    from pipeline.contract import SetupError
+    from pipeline.engine.jars import find_jars
 
     try:
         jars = find_jars(jars_path)
-    except JarsNotFound as error:
+    except SetupError as error:
         yield bad("jars", str(error))
         return ()
     yield ok("jars", f"{plural(len(jars), 'jar')} of Delta in {jars[0].parent}")

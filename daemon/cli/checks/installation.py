@@ -27,13 +27,14 @@ def sources(config: Config) -> Diagnostics:
     """Checks whether the declarations of each source can be loaded."""
     every = contract.catalog(config.settings.source_paths, config.settings.exclude)
     usable = [s for s in every if not s.broken]
+    broken = [s for s in every if s.broken]
     if usable:
         yield ok("sources", ", ".join(f"{s.name} ({plural(len(s.feeds), 'feed')})" for s in usable))
-    else:
-        yield bad("sources", "no source is usable: the configuration excludes the shipped ones, and names no other")
-    for source in every:
-        if source.broken:
-            yield bad("sources", f"{source.name} is left out: {source.broken}")
+    for source in broken:
+        yield bad("sources", f"{source.name} is left out: {source.broken}")
+    if not usable:
+        cause = "" if broken else ": the configuration excludes the shipped ones, and [sources] paths names no other"
+        yield bad("sources", f"no source is left, so no file can be processed{cause}")
 
 
 def commands(config: Config, environ: Mapping[str, str]) -> Diagnostics:

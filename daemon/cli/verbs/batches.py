@@ -1,15 +1,20 @@
 """The verbs for batches: batches, retry, abandon, dismiss."""
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.verb import batch_argument, confirm, dry_run_option, json_option, open_for_reading, verb, yes_option
+from daemon.cli.arguments import batch_argument, complete_batch
+from daemon.cli.verb import confirm, dry_run_option, json_option, open_for_reading, verb, yes_option
 
 if TYPE_CHECKING:
     from daemon.batch import Batch, State
     from daemon.ledger.ledger import Ledger
+
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 class _StateType(click.ParamType["State"]):
@@ -32,29 +37,34 @@ class _StateType(click.ParamType["State"]):
 
 
 @verb("batches")
-@click.argument("batch", metavar="[ID]", required=False)
+@click.argument("batch", metavar="[ID | DATE]", required=False, shell_complete=complete_batch)
 @click.option("--limit", type=click.IntRange(min=1), help="Most batches to list [30; with --json all].")
 @click.option("--state", "states", multiple=True, type=_StateType(), help="Only batches in this state.")
 @json_option
 def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *, as_json: bool) -> None:
-    """List batches, newest first, or show the story of one (ID: `last`, or the start of an id)."""
+    """List batches, newest first, or show one: cause, effect, next step.
+
+    ID is `last`, the six letters at the end of an id, or the beginning of an id. DATE, such as 2026-03-04, lists the
+    batches of this batch date.
+    """
     from daemon.cli import output, show_batches
 
     config, ledger = open_for_reading()
-    if batch is not None:
+    date = batch if batch and _DATE.fullmatch(batch) else ""
+    if batch is not None and not date:
         one = ledger.batch(batch)
         if as_json:
             output.print_json(show_batches.as_full_record(one, ledger))
         else:
             print("\n".join(show_batches.story(one, ledger, config)))
         return
-    found = ledger.batches(*states)
+    found = [b for b in ledger.batches(*states) if not date or str(b.batch_date) == date]
     if as_json:
         output.print_json([show_batches.as_record(b) for b in found[:limit]])
     elif found:
         show_batches.print_list(found, limit or 30)
     else:
-        output.print_message("no batch yet")
+        output.print_message(f"no batch of {date}" if date else "no batch yet")
 
 
 @verb("retry")
@@ -74,7 +84,7 @@ def retry(batch: str, *, dry_run: bool, yes: bool) -> None:
 @dry_run_option
 @yes_option
 def abandon(batch: str, *, dry_run: bool, yes: bool) -> None:
-    """Give up a failed batch: its files go to the folder of rejected batches."""
+    """Give up a failed batch; its files go to the rejected ones."""
     from daemon.ledger.ledger import Ledger
 
     effect = "is given up: the daemon (`lakegate run`) moves its files to the folder of rejected batches"

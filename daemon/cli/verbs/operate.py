@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("folder", required=False, type=click.Path(file_okay=False, path_type=Path))
 @click.option("--engine", type=click.Choice(["spark", "sail"]), help="The engine [spark].")
 def demo(folder: Path | None, engine: str | None) -> int:
-    """Run three days of an example shop in a new FOLDER (needs no configuration)."""
+    """Run three days of an example shop in a new FOLDER.
+
+    It needs no configuration.
+    """
     from daemon.cli import demo
 
     return demo.run(folder, engine=engine or "")
@@ -32,7 +35,11 @@ def demo(folder: Path | None, engine: str | None) -> int:
     is_flag=True,
     help="Process the deliveries that are there, then exit: with 0 when every batch was archived, else with 1.",
 )
-@click.option("--quiet", is_flag=True, help="Print nothing if the daemon can start; the log file has every event.")
+@click.option(
+    "--quiet",
+    is_flag=True,
+    help="Print nothing if the daemon can start; the exit code has the result, the log file every event.",
+)
 def run(*, once: bool, quiet: bool) -> int:
     """Watch the landing zone and process its batches."""
     from daemon.wakeup import WakeEvents, stop_on_signals
@@ -111,7 +118,7 @@ def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
 @click.option("--alerts", "alerts_only", is_flag=True, help="Only send a trial message to each address of [alerts].")
 @json_option
 def check(*, no_engine: bool, alerts_only: bool, as_json: bool) -> int:
-    """Check the configuration, this machine, the engine, and the declarations of the sources."""
+    """Check the configuration, the machine, the engine, the sources."""
     from daemon.cli import check, output
 
     if alerts_only:
@@ -152,9 +159,12 @@ def status(*, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the lines of the log unchanged.")
 def tail(lines: int, *, no_follow: bool, as_json: bool) -> None:
     """Follow the log, one readable line for each event."""
-    from daemon.cli import tail
+    from daemon.cli import output, tail
 
-    for line in tail.follow(read_config().log.path, lines, forever=not no_follow):
+    path = read_config().log.path
+    if not path.exists():
+        output.print_message(f"no log yet at {output.short_path(path)}; the daemon writes it: lakegate run")
+    for line in tail.follow(path, lines, forever=not no_follow):
         print(line if as_json else tail.format_line(line), flush=True)
 
 

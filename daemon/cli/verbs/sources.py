@@ -5,16 +5,20 @@ from pathlib import Path
 
 import click
 
+from daemon.cli.arguments import complete_source
 from daemon.cli.verb import config_path, json_option, read_config, verb
 
 
 @verb("sources")
-@click.argument("words", metavar="[NAME | new NAME --from FILE...]", nargs=-1)
+@click.argument("words", metavar="[NAME | new NAME --from FILE...]", nargs=-1, shell_complete=complete_source)
 @click.option("--from", "samples", metavar="FILE...", multiple=True, help="new: draft the source from these files.")
 @click.option("--into", metavar="FOLDER", default=".", help="new: the folder to create the source's folder in [.].")
 @json_option
 def sources(words: tuple[str, ...], samples: tuple[str, ...], into: str, *, as_json: bool) -> None:
-    """Show the feeds, keys, rules and tables of all sources, or all of NAME; or draft a `new` source from samples."""
+    """Show the feeds, rules and tables of sources, or draft one.
+
+    NAME shows all of one source. `new` drafts a source from samples of its files.
+    """
     if words[:1] == ("new",):
         if len(words) < 2:
             raise click.UsageError("name the new source: lakegate sources new NAME --from FILE…")

@@ -1,52 +1,97 @@
-"""The verbs for published tables: tables, sql, adopt, restore."""
+"""The verbs for published tables: tables, sql, export, adopt, restore."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from daemon.cli.verb import confirm, dry_run_option, json_option, read_config, table_argument, verb, yes_option
+from daemon.cli.arguments import complete_batch, complete_table, table_argument
+from daemon.cli.verb import confirm, dry_run_option, json_option, read_config, verb, yes_option
 
 if TYPE_CHECKING:
     from daemon.config.config import Config
     from pipeline.reader import PublishedVersions
 
 
+FORMATS = ("csv", "parquet", "xlsx", "json", "duckdb")
+_batch_option = click.option(
+    "--batch", metavar="ID", shell_complete=complete_batch, help="Read the versions that this batch published."
+)
+_internal_option = click.option("--internal", is_flag=True, help="Show the columns that begin with `_`, too.")
+
+
 @verb("tables")
-@click.argument("table", metavar="[NAME]", required=False)
-@click.option("--batch", metavar="ID", help="Read the versions that this batch published.")
+@click.argument("table", metavar="[NAME]", required=False, shell_complete=complete_table)
+@_batch_option
 @click.option("--limit", type=click.IntRange(min=0), default=5, show_default=True, help="Most rows of NAME to show.")
+@_internal_option
 @json_option
-def tables(table: str | None, batch: str | None, limit: int, *, as_json: bool) -> None:
-    """List the published tables, or show the columns and some rows of one."""
+def tables(table: str | None, batch: str | None, limit: int, *, internal: bool, as_json: bool) -> None:
+    """List the published tables, or show one.
+
+    NAME is a table, the end of its name, or the beginning, such as retail.gold, for a list.
+    """
     from daemon.cli import show_tables
 
-    published = _published_versions(batch)
-    if table:
-        show_tables.print_table(published, table, limit, as_json=as_json)
+    config = read_config()
+    published = _published_versions(config, batch)
+    name = show_tables.full_name(published, table or "")
+    if table and not show_tables.is_beginning(published, name):
+        order = _grain(config, name)
+        show_tables.print_table(published, name, limit, order_by=order, internal=internal, as_json=as_json)
     else:
-        show_tables.print_tables(published, as_json=as_json)
+        show_tables.print_tables(published, name, as_json=as_json)
 
 
 @verb("sql")
 @click.argument("query")
-@click.option("--batch", metavar="ID", help="Read the versions that this batch published.")
+@_batch_option
+@_internal_option
 @json_option
-def sql(query: str, batch: str | None, *, as_json: bool) -> None:
-    """Query the published tables, such as retail.gold.daily_sales and ops.batches (`-` reads the SQL from stdin)."""
+def sql(query: str, batch: str | None, *, internal: bool, as_json: bool) -> None:
+    """Query the published tables with SQL.
+
+    Tables have names such as retail.gold.daily_sales and ops.batches. `-` reads the SQL from stdin. Columns that begin
+    with `_` are in the result where the query names them.
+    """
     from daemon.cli import show_tables
     from pipeline import reader
 
-    published = _published_versions(batch)
+    published = _published_versions(read_config(), batch)
     text = sys.stdin.read() if query == "-" else query
-    show_tables.print_result(reader.sql(published, text), as_json=as_json)
+    show_tables.print_result(reader.sql(published, text, internal=internal), as_json=as_json)
 
 
-def _published_versions(batch: str | None) -> "PublishedVersions":
-    from pipeline import reader
+@verb("export")
+@table_argument
+@click.option("--to", "kind", type=click.Choice(FORMATS), required=True, help="The format.")
+@click.option("--out", metavar="FILE", type=click.Path(path_type=Path), help="The file [./TABLE.FORMAT].")
+@_batch_option
+@click.option("--raw", is_flag=True, help="csv: write texts as they are, also those that a spreadsheet would run.")
+@_internal_option
+def export(table: str, kind: str, out: Path | None, batch: str | None, *, raw: bool, internal: bool) -> None:
+    """Write a published table to a file.
+
+    The file is replaced at once when it is complete. In csv, a text that begins with = + - @, a tab or a carriage
+    return gets an apostrophe, so that no spreadsheet runs it as a formula.
+    """
+    from daemon.cli import show_tables
+    from daemon.cli.output import plural, print_message, size
+    from pipeline.reader.export import export
 
     config = read_config()
+    published = _published_versions(config, batch)
+    name = show_tables.full_name(published, table)
+    file = out or Path(f"{name}.{kind}")
+    count = export(published, name, kind, file, order_by=_grain(config, name), internal=internal, raw=raw)
+    print_message(f"{name}: {plural(count, 'row')} are in {file} ({size(file.stat().st_size)})")
+
+
+def _published_versions(config: "Config", batch: str | None) -> "PublishedVersions":
+    from pipeline import reader
+
     batch_id = None
     if batch is not None:
         from daemon.ledger.ledger import Ledger
@@ -55,15 +100,24 @@ def _published_versions(batch: str | None) -> "PublishedVersions":
     return reader.published(Path(config.settings.lake_path), batch_id)
 
 
+def _grain(config: "Config", table: str) -> Sequence[str]:
+    """Returns the columns that identify a row of a table; none for a table that no source declares."""
+    if table.startswith("ops."):  # only sources declare a grain; to load them takes time
+        return ()
+    from pipeline.reader.describe import describe_sources
+
+    declared = (t for s in describe_sources(config.settings) if not s["broken"] for t in s["tables"])
+    return next((t["grain"] for t in declared if t["name"] == table), ())
+
+
 @verb("adopt")
 @table_argument
 @dry_run_option
 @yes_option
 def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
-    """Publish a table as it is now, with the commits of other programs."""
+    """Publish a table as it is, with the commits of other programs."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} is published as it is now, with the commits of other programs"
+    effect = _effect(config, table, "it is published as it is now, with these commits")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import adopt
 
@@ -76,10 +130,9 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 @dry_run_option
 @yes_option
 def restore(table: str, *, dry_run: bool, yes: bool) -> None:
-    """Undo the commits of other programs: set a table back to its published version."""
+    """Undo the commits of other programs to a table."""
     config = read_config()
-    _require_table(config, table)
-    effect = f"{table} goes back to its published version; the commits of other programs stay in its history"
+    effect = _effect(config, table, "it goes back to its published version; these commits stay in its history")
     if confirm(effect, dry_run=dry_run, yes=yes):
         from pipeline.commit.external_commits import restore
 
@@ -98,12 +151,19 @@ def _end_trouble(config: "Config", table: str) -> None:
         ledger.close()
 
 
-def _require_table(config: "Config", table: str) -> None:
-    """Raises UnknownTableError for a table that the lake does not have."""
+def _effect(config: "Config", table: str, effect: str) -> str:
+    """Returns the commits since the published version of a table, and the effect of a decision about them.
+
+    Raises UnknownTableError for a table that the lake does not have.
+    """
+    from daemon.cli import show_tables
     from pipeline import reader
+    from pipeline.reader.foreign_commits import commits_since_published
 
     published = reader.published(Path(config.settings.lake_path))
     # A table that no batch has published yet can have commits of other programs, too.
     exists = (reader.location(published.lake, table) / "_delta_log").is_dir()
     if table not in published.versions and not exists:
         raise reader.UnknownTableError(reader.no_such_table(published, table))
+    commits = commits_since_published(published, table)
+    return show_tables.effect_on_commits(table, published.versions.get(table, 0), commits, effect)

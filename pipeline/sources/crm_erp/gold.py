@@ -84,6 +84,7 @@ def cost_history(versions: "DataFrame") -> "DataFrame":
 @aggregate(
     upstream="sales",
     grain=("month",),
+    period="month",
     columns=f"month DATE, revenue {MONEY}, profit {MONEY}, orders BIGINT, customers BIGINT",
     sum=REVENUE_AND_PROFIT,
     count_distinct={"orders": "sls_ord_num", "customers": "cst_id"},

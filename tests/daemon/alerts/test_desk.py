@@ -87,7 +87,7 @@ def test_a_rejected_batch_sends_a_mail_with_the_story(tmp_path: Path, inbox: Inb
     for kind in ("text/plain", "text/html"):
         body = part(mail, kind)
         assert "no table changed; gold is empty" in body
-        assert "correct what the cause names, deliver the file again" in body
+        assert "correct what the cause names, deliver the file" in body
         assert f"{tmp_path}/rejected/{batch_id}/" in body
         assert "1 of 3 rows break orders.amount (HIGH REJECT)" in body
         assert "O1,-5" in body

@@ -100,7 +100,14 @@ def test_check_names_what_can_be_used_and_what_is_wrong_with_the_rest(tmp_path: 
 
 def test_without_any_source_there_is_nothing_to_do(tmp_path: Path) -> None:
     every = [s.name for s in contract.catalog()]
-    assert [verdict for verdict, _ in findings(Site(tmp_path, f"[sources]\nexclude = {every}\n"))] == [BAD]
+    [(verdict, sentence)] = findings(Site(tmp_path / "a", f"[sources]\nexclude = {every}\n"))
+    excluded = "the configuration excludes the shipped ones, and [sources] paths names no other"
+    assert (verdict, sentence) == (BAD, f"no source is left, so no file can be processed: {excluded}")
+    broken = site(tmp_path / "b", BROKEN)
+    broken.path.write_text(broken.path.read_text() + f"exclude = {every}\n")
+    [(_, cause), (_, consequence)] = findings(broken)
+    assert cause.endswith("feeds.py:17: NameError: name 'Sauce' is not defined")
+    assert consequence == "no source is left, so no file can be processed"
 
 
 def test_a_broken_source_is_logged_at_the_start_and_the_others_go_on(tmp_path: Path) -> None:

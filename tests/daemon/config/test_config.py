@@ -246,9 +246,7 @@ def test_a_file_with_a_byte_order_mark_and_one_in_another_encoding(tmp_path: Pat
 
 
 def test_the_message_about_a_missing_file_explains_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"there is no such file; copy the one that ships with lakegate \(cp \S+/config\.toml \.;"
-    ):
+    with pytest.raises(ConfigError, match=r"there is no such file; `lakegate init` writes one, --config PATH or"):
         load_config(tmp_path / "config.toml", {})
 
 
@@ -276,3 +274,12 @@ def test_the_configuration_costs_the_daemon_little() -> None:
     heavy, kilobytes = json.loads(done.stdout)
     assert heavy == []
     assert kilobytes < 40_000
+
+
+def test_a_variable_with_one_underscore_is_a_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {"LAKEGATE_LANDING_PATH": "x", "LAKEGATE_CONFIG": "y", "LAKEGATE_TEST_ENGINES": "sail"})
+    sentence = "LAKEGATE_LANDING_PATH has no effect; write LAKEGATE_LANDING__PATH, with two underscores"
+    assert str(caught.value).splitlines() == [sentence, "1 mistake. Nothing was started."]

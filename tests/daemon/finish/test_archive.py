@@ -53,8 +53,19 @@ def test_a_rejected_batch_keeps_the_sentence_the_counts_and_the_examples(zone: Z
     assert (batch.state, batch.archived_at, batch.published_at) == (State.REJECTED, None, None)
     reason = json.loads((zone.root / "rejected" / batch.batch_id / "reason.json").read_text())
     assert reason["reason"] == "column order_amount is missing"
+    assert (reason["effect"], reason["missing"]) == ("no table changed", [])
+    assert reason["next"] == "correct what the cause names, deliver the file and a new trigger"
     assert [(r["rule"], r["broken"], r["examples"]) for r in reason["rules"]] == [("amount", 1, ["O1,-5"])]
     assert zone.files("landing") == []
+
+
+def test_a_batch_of_missing_files_names_them_in_its_reason_file(zone: Zone) -> None:
+    zone.land("1", "orders_1.csv")
+    assert zone.once() == 1
+    [batch] = zone.batches()
+    reason = json.loads((zone.root / "rejected" / batch.batch_id / "reason.json").read_text())
+    assert (reason["missing"], reason["score"], reason["validation_status"]) == (["orders_1.csv"], None, None)
+    assert reason["next"] == "deliver the missing file and a new trigger"
 
 
 def test_a_redelivery_under_another_name_is_archived_and_never_worked_on(zone: Zone) -> None:

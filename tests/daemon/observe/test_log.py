@@ -47,6 +47,16 @@ def test_a_stack_trace_goes_to_the_file_and_not_to_the_terminal(
     assert ("no room" in printed, "Traceback" in printed) == (True, False)
 
 
+def test_a_field_that_says_nothing_is_left_out(tmp_path: Path) -> None:
+    Log(tmp_path / "a.jsonl").info("table.created", stage="", extra_columns={}, reason="", rows=0, is_new=False)
+    [line] = lines(tmp_path / "a.jsonl")
+    assert {k: v for k, v in line.items() if k not in ("timestamp", "level", "event")} == {
+        "reason": "",
+        "rows": 0,
+        "is_new": False,
+    }
+
+
 def test_quiet_levels_are_left_out(tmp_path: Path) -> None:
     log = Log(tmp_path / "a.jsonl", "warning", stderr=False)
     log.info("a.b")

@@ -7,7 +7,7 @@ import pytest
 from pipeline import reader
 from pipeline.commit.external_commits import adopt
 from pipeline.contract import Settings, lake_version
-from pipeline.contract.lake_version import NewerLake
+from pipeline.errors import SetupError
 from pipeline.lake.lock import Lock, lake_lock
 
 
@@ -53,7 +53,7 @@ def test_a_newer_lake_is_neither_read_nor_written_nor_held(tmp_path: Path, versi
         lambda: adopt(Settings(lake_path=str(tmp_path)), "retail.silver.orders"),
     )
     for action in actions:
-        with pytest.raises(NewerLake, match=expected):
+        with pytest.raises(SetupError, match=expected):
             action()
     assert (tmp_path / "_version").read_text() == version
     (tmp_path / "_version").unlink()

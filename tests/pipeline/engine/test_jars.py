@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.engine import jars
+from pipeline.errors import SetupError
 
 
 def a_folder(path: Path, *, prefix: str = "", leave_out: int = 0) -> Path:
@@ -26,7 +27,7 @@ def test_the_jars_of_a_folder_are_found_by_the_end_of_their_names(tmp_path: Path
 def test_an_incomplete_folder_names_what_is_missing(tmp_path: Path) -> None:
     folder = a_folder(tmp_path / "jars", leave_out=1)
     with pytest.raises(
-        jars.JarsNotFound, match=rf"1 of Delta's 5 jars are missing \(delta-spark_4.2_2.13-{jars.VERSION}.jar\)"
+        SetupError, match=rf"1 of Delta's 5 jars are missing \(delta-spark_4.2_2.13-{jars.VERSION}.jar\)"
     ):
         jars.find_jars(str(folder))
 

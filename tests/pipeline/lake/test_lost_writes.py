@@ -20,8 +20,8 @@ from factories_pipeline import Site, on_spark
 from pipeline.contract import Outcome
 from pipeline.engine.java import find_java
 from pipeline.engine.session import Session
-from pipeline.errors import LostWrite
 from pipeline.lake.lake import Lake
+from pipeline.lake.scratch import LostWrite
 from pipeline.model import columns_of
 
 TABLE = "shop.silver.sales"

@@ -139,13 +139,91 @@ def test_the_sql_catalog_lists_every_published_table(lake: PublishedLake, query:
     assert {"daily_sales", "customers", "batches"} <= {str(cell) for row in rows(lake, query) for cell in row}
 
 
+def test_show_tables_lists_full_names(lake: PublishedLake) -> None:
+    for query in ("SHOW TABLES", " show tables;\n"):
+        assert rows(lake, query) == [("crm.gold.customers",), ("ops.batches",), (DAILY,)]
+
+
+@pytest.mark.parametrize("name", ["daily_sales", "gold.daily_sales", "Daily_Sales", "batches", "customers"])
+def test_the_end_of_a_name_is_enough_where_no_other_table_ends_so(lake: PublishedLake, name: str) -> None:
+    assert len(rows(lake, f"SELECT count(*) FROM {name}")) == 1
+
+
+def test_an_end_of_two_tables_is_refused_with_both_names(lake: PublishedLake) -> None:
+    lake.create("retail.bronze.daily_sales")
+    lake.publish("retail", {DAILY: 2, "retail.bronze.daily_sales": 0})
+    with pytest.raises(reader.UnknownTableError) as caught:
+        rows(lake, "FROM daily_sales")
+    both = "retail.bronze.daily_sales or retail.gold.daily_sales"
+    assert str(caught.value) == f"no table daily_sales; did you mean {both}?"
+    assert rows(lake, "SELECT count(*) FROM gold.daily_sales") == [(2,)]
+
+
+def test_a_table_of_another_source_is_not_in_a_batch(lake: PublishedLake) -> None:
+    with pytest.raises(reader.UnknownTableError) as caught:
+        rows(lake, f"FROM {DAILY}", batch="b2")
+    assert str(caught.value) == f"no table {DAILY} in batch b2, which is of crm; name a batch of retail"
+
+
+# ---- internal columns
+
+INTERNAL = pa.schema([("id", pa.string()), ("_rows", pa.int64()), ("_Source", pa.string())])
+
+
+@pytest.fixture
+def counted(lake: PublishedLake) -> PublishedLake:
+    name = "retail.gold.counted"
+    lake.create(name, INTERNAL)
+    rows = [{"id": "b", "_rows": 1, "_Source": "x"}, {"id": "a", "_rows": 2, "_Source": "y"}]
+    lake.publish("retail", {DAILY: 2, name: lake.write(name, rows, INTERNAL)})
+    return lake
+
+
+@pytest.mark.parametrize(
+    ("query", "columns"),
+    [
+        ("FROM counted", ["id"]),
+        ("SELECT _rows FROM counted", ["_rows"]),
+        ("SELECT * FROM counted WHERE _rows > 1", ["id", "_rows"]),
+        ('SELECT id, "_Source" AS s FROM counted', ["id", "s"]),
+        ("DESCRIBE counted", ["column_name", "column_type", "null", "key", "default", "extra"]),
+    ],
+)
+def test_internal_columns_are_there_where_the_query_names_them(
+    counted: PublishedLake, query: str, columns: list[str]
+) -> None:
+    assert [c.name for c in reader.sql(reader.published(counted.path), query).columns] == columns
+
+
+def test_internal_columns_are_shown_on_demand(counted: PublishedLake) -> None:
+    found = reader.sql(reader.published(counted.path), "FROM counted", internal=True)
+    assert [c.name for c in found.columns] == ["id", "_rows", "_Source"]
+
+
+def test_a_table_is_shown_in_the_order_of_its_grain_without_internal_columns(counted: PublishedLake) -> None:
+    state = reader.published(counted.path)
+    assert reader.table(state, "retail.gold.counted", 5, order_by=("id", "gone")).records() == [
+        {"id": "a"},
+        {"id": "b"},
+    ]
+    first = reader.table(state, "retail.gold.counted", 1, order_by=("_rows",), internal=True)
+    assert first.records() == [{"id": "b", "_rows": 1, "_Source": "x"}]
+
+
+def test_a_table_of_internal_columns_alone_shows_them(lake: PublishedLake) -> None:
+    only = pa.schema([("_rows", pa.int64())])
+    lake.create("retail.gold.only", only)
+    lake.publish("retail", {"retail.gold.only": lake.write("retail.gold.only", [{"_rows": 7}], only)})
+    assert rows(lake, "FROM retail.gold.only") == [(7,)]
+
+
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
         ("FROM retail.gold.daily_sale", "did you mean retail.gold.daily_sales?"),
         ("FROM retial.gold.daily_sales", "no table retial.gold.daily_sales; did you mean retail.gold.daily_sales?"),
         ("FROM retail.glod.daily_sales", "did you mean retail.gold.daily_sales?"),
-        ("FROM daily_sales", "did you mean retail.gold.daily_sales?"),
+        ("FROM daily_sale", "did you mean retail.gold.daily_sales?"),
         ("FROM zzz", "no table zzz; `lakegate tables` lists them"),
     ],
 )

@@ -56,6 +56,8 @@ def test_a_draft_loads_without_changes_and_marks_every_proposal(tmp_path: Path) 
         ("note", "STRING", False),
     ]
     lines = (tmp_path / "kiosk" / "feeds.py").read_text().splitlines()
+    stored = 'stored_as=Scd2(sequence_by="sold_at"),  # proposed: sold_at looks like the time from which a row is valid'
+    assert f"    {stored}; Append() if rows are events that stay" in lines
     guesses = [
         line
         for line in lines

@@ -108,6 +108,16 @@ def test_own_sources_come_after_the_shipped_ones(tmp_path: Path) -> None:
             'name="booth"',
             "kiosk/feeds.py:17: the source is called 'booth' and its folder 'kiosk'; name them alike",
         ),
+        (
+            "quantity <= $most",
+            "quantity <= $mots",
+            "kiosk/feeds.py:13: rule something_was_sold: $mots is no setting of kiosk; did you mean $most?",
+        ),
+        (
+            "quantity <= $most",
+            "quantity <= $zzz",
+            "$zzz is no setting of kiosk; there are $as_of, $batch_date, $batch_id, $batch_seq, $most",
+        ),
         ("feeds=(stalls, takings)", "feeds=()", "kiosk/feeds.py:17: the source kiosk has no feed"),
         (
             '"stalls", ("stall",)',

@@ -371,3 +371,4 @@ def test_a_file_without_a_column_rejects_its_batch_as_a_whole(desk: Site) -> Non
     row = desk.manifest.newest("desk")
     assert row is not None
     assert (row.kind, row.rows_read, row.reason) == ("rejected", 0, result.reason)
+    assert (row.score, row.validation_status) == (None, "")

@@ -1,0 +1,51 @@
+"""The columns of a gold table, each as a query of its own, to find the one that cannot be computed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.model import Column, GoldKind, GoldTable
+from pipeline.transform.aggregate import all_parts, build, rows_of_touched_keys, sum_expressions, typed
+from pipeline.transform.aggregate_input import AggregateInput, gold_columns
+from pipeline.transform.derived_columns import Part
+
+
+def rows_to_search(given: AggregateInput) -> DataFrame:
+    """Returns the rows that the columns of the table are computed from."""
+    return rows_of_touched_keys(given) if given.table.kind is GoldKind.RECOMPUTE else given.counted_rows
+
+
+def column_queries(given: AggregateInput) -> Mapping[str, Callable[[], DataFrame]]:
+    """Returns, per column, its query over all rows of the batch."""
+    table = given.table
+    if table.kind is GoldKind.AGGREGATE:
+        return {c: partial(_added_up, given, sql) for c, sql in sum_expressions(given).items()}
+    rows = rows_to_search(given)
+    return {c.name: partial(_one_column, table, c, rows) for c in _own_columns(table)}
+
+
+def column_parts(given: AggregateInput) -> Sequence[Part]:
+    """Returns the columns that can be computed of one row alone."""
+    table = given.table
+    if table.kind is GoldKind.AGGREGATE:
+        sums = () if table.per else tuple(c for c in gold_columns(table) if c.name in table.sum)
+        return [Part(name=c.name, query=partial(_added, given, c)) for c in sums]
+    return [Part(name=c.name, query=partial(_one_column, table, c)) for c in _own_columns(table)]
+
+
+def _own_columns(table: GoldTable) -> tuple[Column, ...]:
+    return tuple(c for c in table.schema if c.name not in table.as_of_columns)
+
+
+def _added(given: AggregateInput, column: Column, rows: DataFrame) -> DataFrame:
+    return rows.selectExpr(f"CAST({given.sql(given.table.sum[column.name])} AS {column.type}) AS {column.name}")
+
+
+def _added_up(given: AggregateInput, sql: str) -> DataFrame:
+    return all_parts(given).groupBy("_group").agg(F.expr(sql))
+
+
+def _one_column(table: GoldTable, column: Column, rows: DataFrame) -> DataFrame:
+    return typed(build(table, rows), [column])
