@@ -21,6 +21,7 @@ from daemon.config.config import Config
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.observe.log import Log
+from daemon.text import error_line
 
 # A disk or a network share that fails for a second and is back needs no person.
 GRACE = {TroubleKind.ENVIRONMENT: dt.timedelta(seconds=30)}
@@ -118,6 +119,9 @@ class AlertDesk:
         except sqlite3.Error:  # the ledger is out of reach
             self._must_look = False
             self._look_again_at = self._clock.monotonic() + OUT_OF_REACH_SECONDS
+        except Exception as error:  # noqa: BLE001  an alert that cannot be written must not end the daemon
+            self._must_look = False
+            self._log.error("alert.failed", reason=f"an alert could not be written: {error_line(error)}")
 
     def _look_at_batches(self) -> None:
         for batch_id, about in self._records.batches_without_alert():

@@ -203,6 +203,27 @@ def test_an_external_commit_is_part_of_the_alert_about_its_batch(tmp_path: Path)
         assert [r["title"].split()[2] for r in received] == ["FAILED"]
 
 
+def test_a_changed_file_is_a_warning_of_its_own(tmp_path: Path) -> None:
+    with web_hook() as (hook, received), desk_of(zone_of(tmp_path, hook), Clock()) as (desk, ledger):
+        batch = ledger.receive(ledger.new_id(), trigger="1", files=[], source="retail")
+        for _ in range(2):
+            desk.changed_file(batch, "orders_1.csv: changed after it was claimed")
+        desk.finish(10)
+    [warning] = received
+    assert warning["type"] == "warning"
+    assert warning["title"] == f"[lakegate {HOST}] CHANGED retail: a claimed file was changed"
+    assert "orders_1.csv: changed after it was claimed" in warning["message"]
+
+
+def test_a_result_that_no_alert_can_show_does_not_end_the_daemon(tmp_path: Path) -> None:
+    with web_hook() as (hook, _), desk_of(zone_of(tmp_path, hook), Clock()) as (desk, ledger):
+        batch_id = reject(ledger, 1)
+        ledger.update(batch_id, result={"findings": [{"broken": 1}]})
+        assert desk.step() == []
+        zone_log = (tmp_path / "logs" / "lakegate.jsonl").read_text()
+        assert "an alert could not be written: KeyError" in zone_log
+
+
 def test_a_daemon_that_cannot_start_until_a_person_acts_sends_a_mail(tmp_path: Path, inbox: Inbox, port: int) -> None:
     zone = zone_of(tmp_path, mail_address(port))
     zone.lake.mkdir()
