@@ -1,0 +1,162 @@
+"""The folder `published` of a lake: for each source the newest generations, of which readers see one.
+
+published/retail                              -> .generations/retail/12
+published/.generations/retail/12/gold/sales   -> ../../../../.tables/retail/gold.sales/7-0a1b2c3d4e5f
+published/.tables/retail/gold.sales/7-0a1b2c3d4e5f/   links to the data files of version 7, and its log
+retail.duckdb                                 -> published/retail/retail.duckdb
+"""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from pipeline.serve.served_table import ServedTable
+from pipeline.serve.table_folder import write_table_folder
+
+FOLDER = "published"
+DOCUMENT = "batch.json"
+KEPT = 3  # generations
+KEPT_SECONDS = 600.0  # a reader that has resolved the links of a generation has so long to read all its tables
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generations:
+    """The generations of one source. All folders have the mode of the lake's own folder."""
+
+    lake: Path
+    source: str
+
+    # ---- the generation that readers see
+
+    def document(self) -> Mapping[str, Any]:
+        """Returns the `batch.json` of the generation that readers see; empty where they see none or half of one."""
+        try:
+            if self.database.readlink() != self._database_target:
+                return {}
+            found = json.loads((self._shown / DOCUMENT).read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def database(self) -> Path:
+        return self.lake / f"{self.source}.duckdb"
+
+    def show(
+        self,
+        document: Mapping[str, Any],
+        tables: Sequence[ServedTable],
+        write_database: Callable[[Path], None],
+        sync: Callable[[], None],
+    ) -> int:
+        """Makes a generation of these tables, shows it to readers by one rename, and returns the tables that are new.
+
+        Nothing that exists changes before the new files have reached the disk, so a crash at any step does no harm.
+        """
+        staging = self._folder(".staging")
+        shutil.rmtree(staging, ignore_errors=True)
+        self._make(staging)
+        earlier = self.document().get("tables", {})
+        new = [t for t in tables if not self._table_folder(t).is_dir()]
+        for table in new:
+            seen = earlier.get(table.name)
+            folder = staging / table.name
+            write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
+            self._set_modes(folder)
+        generation = staging / "generation"
+        self._write_generation(generation, document, tables)
+        write_database(generation / self.database.name)
+        sync()
+        for table in new:
+            target = self._table_folder(table)
+            self._make(target.parent)
+            (staging / table.name).rename(target)
+        number = max(self._numbers(), default=0) + 1
+        self._make(self._folder(".generations"))
+        generation.rename(self._folder(".generations") / str(number))
+        self.database.with_name(f"{self.database.name}.wal").unlink(missing_ok=True)  # it belongs to the file before
+        self._link(self._shown, Path(".generations", self.source, str(number)))
+        self._link(self.database, self._database_target)
+        shutil.rmtree(staging)
+        return len(new)
+
+    def _write_generation(self, folder: Path, document: Mapping[str, Any], tables: Sequence[ServedTable]) -> None:
+        for table in tables:
+            _, layer, name = table.name.split(".")
+            self._make(folder / layer)
+            target = self._table_folder(table).relative_to(self._published)
+            (folder / layer / name).symlink_to(Path("../../../..") / target)
+        self._make(folder)
+        (folder / DOCUMENT).write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _link(self, link: Path, target: Path) -> None:
+        if link.is_symlink() and link.readlink() == target:
+            return
+        draft = self._folder(".staging") / "link"
+        draft.symlink_to(target)
+        draft.rename(link)
+
+    # ---- older generations
+
+    def prune(self) -> None:
+        """Removes the generations that no reader needs any more, and the folders of tables of which none is left."""
+        numbers = sorted(self._numbers())
+        folders = [self._folder(".generations") / str(n) for n in numbers]
+        oldest = time.time() - KEPT_SECONDS
+        # A generation was seen until the next one was made.
+        kept = [f for f, after in pairwise(folders) if after.stat().st_mtime > oldest]
+        kept = sorted({*kept, *folders[-KEPT:]})
+        for folder in set(folders) - set(kept):
+            shutil.rmtree(folder)
+        used = {table for folder in kept for table in self._used_by(folder)}
+        for folder in self._folder(".tables").glob("*/*"):
+            if folder not in used:
+                shutil.rmtree(folder)
+
+    def _used_by(self, generation: Path) -> list[Path]:
+        tables = json.loads((generation / DOCUMENT).read_text(encoding="utf-8"))["tables"]
+        return [self._tables_of(name) / folder for name, folder in tables.items()]
+
+    # ---- places
+
+    @property
+    def _published(self) -> Path:
+        return self.lake / FOLDER
+
+    @property
+    def _shown(self) -> Path:
+        return self._published / self.source
+
+    @property
+    def _database_target(self) -> Path:
+        return Path(FOLDER, self.source, self.database.name)
+
+    def _folder(self, name: str) -> Path:
+        return self._published / name / self.source
+
+    def _tables_of(self, table: str) -> Path:
+        return self._folder(".tables") / table.partition(".")[2]
+
+    def _table_folder(self, table: ServedTable) -> Path:
+        return self._tables_of(table.name) / table.folder_name
+
+    def _numbers(self) -> list[int]:
+        folder = self._folder(".generations")
+        return [int(f.name) for f in folder.iterdir() if f.name.isdigit()] if folder.is_dir() else []
+
+    def _make(self, folder: Path) -> None:
+        """Makes a folder and those above it with the mode of the lake's own folder."""
+        if not folder.is_dir():
+            self._make(folder.parent)
+            folder.mkdir()
+            folder.chmod(self.lake.stat().st_mode & 0o7777)
+
+    def _set_modes(self, folder: Path) -> None:
+        mode = self.lake.stat().st_mode & 0o7777
+        for place in (folder, folder / "_delta_log"):
+            place.chmod(mode)

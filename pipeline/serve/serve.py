@@ -1,0 +1,149 @@
+"""Shows each published batch to readers, after its row of the manifest. A failure here never fails a batch."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pipeline.commit.manifest import Manifest
+from pipeline.contract import Progress, Settings, secrets_of
+from pipeline.contract.error_text import one_line
+from pipeline.lake.lake import Lake
+from pipeline.lake.lock import lake_lock
+from pipeline.serve.database import write_database
+from pipeline.serve.descriptions import TableText, descriptions
+from pipeline.serve.generations import FOLDER, Generations
+from pipeline.serve.served_table import ServedTable, forget_snapshots, served_table
+from pipeline.sources import registry
+
+Report = Callable[[Progress], None]
+STAGE = "serve"
+LONGEST_REASON = 380  # characters
+THREADS = 4  # opening a table mostly waits for its log
+# Errors of a file system that has no hard links, no symbolic links, or no links to another file system.
+NO_LINKS = frozenset((errno.EPERM, errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS))
+
+
+class LinksRefused(Exception):
+    """The file system of the lake refuses links; the message names the readers that work without them."""
+
+
+def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, report: Report) -> float:
+    """Shows the newest published batch of a source to readers and returns the seconds. Never raises.
+
+    The caller holds the lake's lock. Where readers see that batch already, nothing happens.
+    """
+    began = time.monotonic()
+    if not settings.serve_layers:
+        return 0.0
+    try:
+        tables = _serve(lake, manifest, settings, source)
+    except Exception as error:  # noqa: BLE001 - the batch is published, whether or not readers see it in this way
+        event, values = "serve.failed", dict[str, Any](reason=_reason(error, source, settings))
+    else:
+        if tables is None:
+            return 0.0
+        event, values = "serve.finished", {"tables": tables, "seconds": round(time.monotonic() - began, 3)}
+    report(Progress(batch_id=_newest_batch(manifest, source), event=event, stage=STAGE, values=values))
+    return round(time.monotonic() - began, 3)
+
+
+def serve_all(lake: Lake, settings: Settings, report: Report) -> None:
+    """Shows the newest published batch of every source to readers. Never raises. The caller holds the lake's lock."""
+    if not settings.serve_layers:
+        return
+    forget_snapshots()
+    manifest = Manifest(lake)
+    for source in manifest.sources():
+        serve(lake, manifest, settings, source, report)
+
+
+def serve_from_outside(settings: Settings, source: str, wait_seconds: float = 5.0) -> str:
+    """Shows the published tables of a source to readers after a command has changed them; no worker has to run.
+
+    Returns the reason where that failed, else an empty text. Raises LakeLocked while a batch is running.
+    """
+    failures: list[Progress] = []
+    path = Path(settings.lake_path)
+    with lake_lock(path, wait_seconds):
+        lake = Lake(path, keep_days=settings.keep_days)
+        serve(lake, Manifest(lake), settings, source, failures.append)
+    return next((str(f.values["reason"]) for f in failures if f.event == "serve.failed"), "")
+
+
+def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> int | None:
+    """Returns the number of tables with new content; None where readers saw everything already."""
+    versions = _served_versions(manifest, settings, source)
+    generations = Generations(lake=lake.path, source=source)
+    shown = generations.document()
+    texts = _texts(settings, source)
+
+    def open_table(name: str) -> ServedTable:
+        return served_table(lake.path, name, versions[name], texts.get(name, TableText()))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        tables = list(pool.map(open_table, versions))
+    document = {**_about(manifest, source), "prefix": settings.serve_prefix}
+    document["tables"] = {t.name: t.folder_name for t in tables}
+    if not tables or all(shown.get(key) == document[key] for key in ("prefix", "tables")):
+        return None
+
+    def database(file: Path) -> None:
+        write_database(file, tables, lake.path, settings.serve_prefix)
+
+    try:
+        count = generations.show(document, tables, database, lake.sync)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        draft = lake.path / f".{source}.duckdb.draft"
+        draft.unlink(missing_ok=True)
+        database(draft)
+        draft.rename(generations.database)
+        raise LinksRefused(
+            f"the file system of {lake.path / FOLDER} refuses links ({os.strerror(error.errno)}); read "
+            f"{generations.database} or use `lakegate sql`, or put the lake on a file system with hard links"
+        ) from None
+    generations.prune()
+    return count
+
+
+def _served_versions(manifest: Manifest, settings: Settings, source: str) -> dict[str, int]:
+    layers = tuple(f"{source}.{layer}." for layer in settings.serve_layers)
+    return {name: version for name, version in manifest.versions(source).items() if name.startswith(layers)}
+
+
+def _texts(settings: Settings, source: str) -> Mapping[str, TableText]:
+    try:
+        return descriptions(registry.source(source, settings.source_paths, settings.exclude))
+    except Exception:  # noqa: BLE001 - a source that is declared no more, or wrongly, keeps its published tables
+        return {}
+
+
+def _about(manifest: Manifest, source: str) -> dict[str, Any]:
+    row, batch = manifest.newest(source), manifest.newest(source, "batch")
+    return {
+        "source": source,
+        "batch_id": batch.batch_id if batch else "",
+        "batch_date": batch.batch_date.isoformat() if batch and batch.batch_date else "",
+        "batch_seq": row.batch_seq if row else 0,
+        "published_at": row.published_at.isoformat() if row and row.published_at else "",
+    }
+
+
+def _newest_batch(manifest: Manifest, source: str) -> str:
+    try:
+        newest = manifest.newest(source, "batch")
+    except Exception:  # noqa: BLE001 - the id only helps to find the source of the event
+        return ""
+    return newest.batch_id if newest else ""
+
+
+def _reason(error: Exception, source: str, settings: Settings) -> str:
+    text = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_REASON, with_type=False)
+    if isinstance(error, LinksRefused):
+        return text
+    return f"readers of {source} still see an earlier batch: {text}; the next batch or start of the worker tries again"
