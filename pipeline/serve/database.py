@@ -50,5 +50,7 @@ def _query(table: ServedTable, lake: str) -> str:
     folder = "/".join(("", *table.name.split("."), ""))
     start = f"coalesce(getvariable('{VARIABLE}'), {literal(lake)})"
     files = ", ".join(f"{start} || {literal(folder + name)}" for name in table.snapshot.files)
-    every = f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{files}], union_by_name = true)"
+    # By name DuckDB looks into every file before each query, else into the first one.
+    by_name = "" if table.snapshot.is_uniform else ", union_by_name = true"
+    every = f"{empty} UNION ALL BY NAME SELECT * FROM read_parquet([{files}]{by_name})"
     return f"SELECT {', '.join(name for name, _ in columns)} FROM ({every})"

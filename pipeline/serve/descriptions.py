@@ -54,6 +54,7 @@ def _gold(table: GoldTable) -> dict[str, str]:
         "highest": table.max,
     }
     columns = {name: f"{kind} {_one_line(sql)}" for kind, of in of_kind.items() for name, sql in of.items()}
+    columns |= {name: "number of rows" for name, sql in table.sum.items() if sql.strip() == "1"}
     return {**columns, **{name: _one_line(sql) for name, sql in table.as_of_columns.items()}}
 
 

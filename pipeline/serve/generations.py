@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -63,14 +64,16 @@ class Generations:
         self._make(staging)
         earlier = self.document().get("tables", {})
         new = [t for t in tables if not self._table_folder(t).is_dir()]
-        for table in new:
-            seen = earlier.get(table.name)
-            folder = staging / table.name
-            write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
-            self._set_modes(folder)
         generation = staging / "generation"
         self._write_generation(generation, document, tables)
-        write_database(generation / self.database.name)
+        with ThreadPoolExecutor(1) as pool:  # DuckDB works meanwhile
+            database = pool.submit(write_database, generation / self.database.name)
+            for table in new:
+                seen = earlier.get(table.name)
+                folder = staging / table.name
+                write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
+                self._set_modes(folder)
+            database.result()
         sync()
         for table in new:
             target = self._table_folder(table)

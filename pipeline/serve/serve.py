@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from pipeline.commit.manifest import Manifest
 from pipeline.contract import Progress, Settings, secrets_of
 from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
-from pipeline.lake.lock import lake_lock
+from pipeline.lake.lock import LakeLocked, lake_lock
 from pipeline.serve.database import write_database
 from pipeline.serve.descriptions import TableText, descriptions
 from pipeline.serve.generations import FOLDER, Generations
@@ -64,14 +65,15 @@ def serve_all(lake: Lake, settings: Settings, report: Report) -> None:
 def serve_from_outside(settings: Settings, source: str, wait_seconds: float = 5.0) -> str:
     """Shows the published tables of a source to readers after a command has changed them; no worker has to run.
 
-    Returns the reason where that failed, else an empty text. Raises LakeLocked while a batch is running.
+    Returns the reason where that failed, else an empty text.
     """
-    failures: list[Progress] = []
+    events: list[Progress] = []
     path = Path(settings.lake_path)
-    with lake_lock(path, wait_seconds):
+    # While a batch of this source runs, its end shows the tables.
+    with suppress(LakeLocked), lake_lock(path, wait_seconds):
         lake = Lake(path, keep_days=settings.keep_days)
-        serve(lake, Manifest(lake), settings, source, failures.append)
-    return next((str(f.values["reason"]) for f in failures if f.event == "serve.failed"), "")
+        serve(lake, Manifest(lake), settings, source, events.append)
+    return next((str(e.values["reason"]) for e in events if e.event == "serve.failed"), "")
 
 
 def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> int | None:
@@ -143,6 +145,8 @@ def _newest_batch(manifest: Manifest, source: str) -> str:
 
 
 def _reason(error: Exception, source: str, settings: Settings) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        error = OSError(f"{error.strerror} ({error.filename})" if error.filename else error.strerror)
     text = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_REASON, with_type=False)
     if isinstance(error, LinksRefused):
         return text

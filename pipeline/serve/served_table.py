@@ -26,7 +26,8 @@ class Snapshot:
     columns: pa.Schema  # with the internal ones
     fields: tuple[Mapping[str, Any], ...]  # the public columns, as Delta's log writes them
     protocol: Mapping[str, Any]
-    files: Mapping[str, int]  # path in the lake's folder -> bytes
+    files: Mapping[str, int]  # name in the lake's folder -> bytes
+    is_uniform: bool  # every file is known to have every public column
     sql_types: tuple[str, ...]  # of the public columns, in DuckDB
 
 
@@ -84,17 +85,22 @@ def _snapshot(folder: Path, version: int) -> Snapshot:
         "writerFeatures": sorted(protocol.writer_features or ()),
     }
     versions = {"minReaderVersion": protocol.min_reader_version, "minWriterVersion": protocol.min_writer_version}
-    files = {unquote(f["path"]): int(f["size_bytes"]) for f in file_stats(table, "path", "size_bytes")}
+    schema = table.schema()
+    public = [f for f in schema.fields if not is_internal(f.name)]
+    # A file has statistics of its own columns only.
+    counts = [f"null_count.{f.name}" for f in public]
+    stats = file_stats(table, "path", "size_bytes", *counts)
+    files = {unquote(f["path"]): int(f["size_bytes"]) for f in stats}
     nested = [path for path in files if Path(path).name != path]
     if nested:
         raise ValueError(
             f"{folder / nested[0]} does not lie directly in its table's folder; such tables are not served"
         )
-    schema = table.schema()
     return Snapshot(
         columns=arrow_from_delta(schema),
         fields=tuple(f for f in json.loads(schema.to_json())["fields"] if not is_internal(f["name"])),
         protocol=versions | {name: found for name, found in features.items() if found},
         files=files,
-        sql_types=tuple(sql_type(f.type) for f in schema.fields if not is_internal(f.name)),
+        sql_types=tuple(sql_type(f.type) for f in public),
+        is_uniform=all(f.get(count) is not None for f in stats for count in counts),
     )
