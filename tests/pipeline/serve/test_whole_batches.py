@@ -1,0 +1,81 @@
+"""While batches come and processes are killed, no reader ever sees tables of different batches."""
+
+import os
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import factories_lake as shop
+import pytest
+from factories_serve import publish_and_serve, seen_in_database, seen_in_folders, serve_shop
+
+
+class Reader(threading.Thread):
+    """Looks at the tables again and again, and notes each look that shows different batches or fails."""
+
+    def __init__(self, lake: Path) -> None:
+        super().__init__(daemon=True)
+        self.lake = lake
+        self.looks = 0
+        self.newest = 0
+        self.wrong: list[str] = []
+        self.must_end = threading.Event()
+
+    def run(self) -> None:
+        while not self.must_end.is_set():
+            for look in (seen_in_folders, seen_in_database):
+                try:
+                    gold, silver = look(self.lake)
+                except Exception as error:  # noqa: BLE001 - any failure of a reader is the finding
+                    self.wrong.append(f"{look.__name__}: {type(error).__name__}: {error}")
+                    continue
+                self.looks += 1
+                if gold != silver or gold < self.newest - 1:
+                    self.wrong.append(f"{look.__name__}: {gold} {silver} after {self.newest}")
+                self.newest = max(self.newest, gold)
+
+
+@contextmanager
+def reader(lake: Path) -> Iterator[Reader]:
+    thread = Reader(lake)
+    thread.start()
+    yield thread
+    thread.must_end.set()
+    thread.join()
+
+
+def deliver(lake: Path, batches: int, kills: int, seed: int) -> tuple[Reader, int]:
+    """Publishes batches, some with children that are killed while they show a batch. Returns the reader and kills."""
+    drawn = random.Random(seed)
+    unlucky = set(drawn.sample(range(1, batches), kills))
+    publish_and_serve(lake, "b0")
+    killed = 0
+    with reader(lake) as looking:
+        for number in range(1, batches):
+            shop.publish(lake, f"b{number}")
+            if number in unlucky:
+                killed += shop.killed_after(drawn.uniform(0.0, 0.15), serve_shop, lake, f"b{number}")
+            else:
+                serve_shop(lake)
+    serve_shop(lake)
+    return looking, killed
+
+
+@pytest.mark.long
+def test_a_reader_never_sees_tables_of_different_batches(tmp_path: Path) -> None:
+    looking, killed = deliver(tmp_path / "lake", batches=14, kills=6, seed=os.getpid())
+    assert looking.wrong == []
+    assert looking.looks > 14
+    assert killed
+    assert seen_in_folders(tmp_path / "lake") == seen_in_database(tmp_path / "lake") == (14, 14)
+
+
+@pytest.mark.slow
+def test_nor_over_two_hundred_batches_and_fifty_kills(tmp_path: Path) -> None:
+    looking, killed = deliver(tmp_path / "lake", batches=230, kills=80, seed=os.getpid())
+    print(f"{looking.looks} looks, {killed} kills")
+    assert looking.wrong == []
+    assert killed >= 50
+    assert seen_in_folders(tmp_path / "lake") == seen_in_database(tmp_path / "lake") == (230, 230)
