@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from daemon.cli.checks import engine, folders, installation, lake
+from daemon.cli.checks import engine, folders, installation, lake, readers
 from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad
 from daemon.config.config import Config
 from daemon.text import one_line
@@ -27,6 +27,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         "commands": installation.commands(config, environ),
         "daemon": lake.writers(config),
         "tables": lake.tables(config),
+        "readers": readers.readers(config),
     }
     found: list[Diagnostic] = []
     for subject, diagnostics in checks.items():

@@ -1,9 +1,6 @@
-"""The folder `published` of a lake: for each source the newest generations, of which readers see one.
-
-published/retail                              -> .generations/retail/12
-published/.generations/retail/12/gold/sales   -> ../../../../.tables/retail/gold.sales/7-0a1b2c3d4e5f
-published/.tables/retail/gold.sales/7-0a1b2c3d4e5f/   links to the data files of version 7, and its log
-retail.duckdb                                 -> published/retail/retail.duckdb
+"""The folder `published`: for each source some generations, which are links to folders of tables, and one link to the
+generation that readers see. `.generations/retail/12/gold/sales` leads to `.tables/retail/gold.sales/7-0a1b2c3d4e5f`,
+and `retail` to `.generations/retail/12`; the lake's `retail.duckdb` leads into the generation through this link.
 """
 
 import json
@@ -20,7 +17,7 @@ from pipeline.serve.served_table import ServedTable
 from pipeline.serve.table_folder import write_table_folder
 
 FOLDER = "published"
-DOCUMENT = "batch.json"
+DOCUMENT = "published.json"
 KEPT = 3  # generations
 KEPT_SECONDS = 600.0  # a reader that has resolved the links of a generation has so long to read all its tables
 
@@ -35,7 +32,7 @@ class Generations:
     # ---- the generation that readers see
 
     def document(self) -> Mapping[str, Any]:
-        """Returns the `batch.json` of the generation that readers see; empty where they see none or half of one."""
+        """Returns the `published.json` of the generation that readers see; empty where they see none or half of one."""
         try:
             if self.database.readlink() != self._database_target:
                 return {}

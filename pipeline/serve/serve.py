@@ -43,11 +43,13 @@ def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, repor
     try:
         tables = _serve(lake, manifest, settings, source)
     except Exception as error:  # noqa: BLE001 - the batch is published, whether or not readers see it in this way
-        event, values = "serve.failed", dict[str, Any](reason=_reason(error, source, settings))
+        event = "serve.failed"
+        values: dict[str, Any] = {"reason": _reason(error, source, settings)}
     else:
         if tables is None:
             return 0.0
-        event, values = "serve.finished", {"tables": tables, "seconds": round(time.monotonic() - began, 3)}
+        event = "serve.finished"
+        values = {"tables": tables, "seconds": round(time.monotonic() - began, 3)}
     report(Progress(batch_id=_newest_batch(manifest, source), event=event, stage=STAGE, values=values))
     return round(time.monotonic() - began, 3)
 

@@ -52,5 +52,5 @@ def seen_in_database(lake: Path) -> tuple[int, int]:
 
 
 def document(lake: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((lake / "published" / "shop" / "batch.json").read_text())
+    found: dict[str, object] = json.loads((lake / "published" / "shop" / "published.json").read_text())
     return found
