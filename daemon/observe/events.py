@@ -101,7 +101,7 @@ EVENTS: Mapping[str, Event] = {
     ),
     "on_published.finished": _event(INFO, "The on_published command ended well.", "batch_id source command"),
     "serve.failed": _event(
-        ERROR, "Readers of published/ and of the DuckDB file still see an earlier batch.", f"{_WORK} reason"
+        ERROR, "Readers of published/ and of the DuckDB file may still see an earlier batch.", f"{_WORK} reason"
     ),
     "serve.finished": _event(
         INFO, "Readers of published/ and of the DuckDB file see the batch.", f"{_WORK} tables seconds"

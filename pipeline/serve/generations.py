@@ -119,7 +119,10 @@ class Generations:
                 shutil.rmtree(folder)
 
     def _used_by(self, generation: Path) -> list[Path]:
-        tables = json.loads((generation / DOCUMENT).read_text(encoding="utf-8"))["tables"]
+        try:
+            tables = json.loads((generation / DOCUMENT).read_text(encoding="utf-8"))["tables"]
+        except (OSError, ValueError):  # nothing that this code has made
+            return []
         return [self._tables_of(name) / folder for name, folder in tables.items()]
 
     # ---- places

@@ -152,4 +152,6 @@ def _reason(error: Exception, source: str, settings: Settings) -> str:
     text = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_REASON, with_type=False)
     if isinstance(error, LinksRefused):
         return text
-    return f"readers of {source} still see an earlier batch: {text}; the next batch or start of the worker tries again"
+    return (
+        f"readers of {source} may still see an earlier batch: {text}; the next batch or start of the worker tries again"
+    )

@@ -325,8 +325,8 @@ def test_a_place_that_cannot_be_written_is_a_report_and_readers_keep_the_batch_b
     (event,) = events
     assert (event.event, event.batch_id) == ("serve.failed", "b3")
     assert event.values["reason"] == (
-        f"readers of shop still see an earlier batch: File exists ({lake}/published/.staging); the next batch or start "
-        "of the worker tries again"
+        f"readers of shop may still see an earlier batch: File exists ({lake}/published/.staging); the next batch or "
+        "start of the worker tries again"
     )
     assert seen_in_folders(lake) == seen_in_database(lake) == (3, 3)
 
