@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from factories_pipeline import Site
+from factories_pipeline import Site, on_sail
 from factories_source_club import TILL
 
 from pipeline import reader
@@ -52,6 +52,7 @@ def test_an_engine_reads_each_batch_as_it_was_published(site: Site, session: Ses
     assert {p.event for p in site.progress if p.stage == "serve"} == {"serve.finished"}
 
 
+@on_sail
 def test_a_failure_of_the_readers_place_fails_no_batch(site: Site, raised: Callable[[], list[str]]) -> None:
     site.lake.path.joinpath("published").write_text("a file in the way")
     site.deliver("2026-03-02", prices=PRICES)

@@ -3,13 +3,14 @@
 import os
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import factories_lake as shop
 import pytest
-from factories_serve import publish_and_serve, seen_in_database, seen_in_folders, serve_shop
+from factories_serve import seen_in_database, seen_in_folders, serve_shop
 
 
 class Reader(threading.Thread):
@@ -24,7 +25,7 @@ class Reader(threading.Thread):
         self.must_end = threading.Event()
 
     def run(self) -> None:
-        while not self.must_end.is_set():
+        while not self.must_end.wait(0.02):
             for look in (seen_in_folders, seen_in_database):
                 try:
                     gold, silver = look(self.lake)
@@ -46,26 +47,33 @@ def reader(lake: Path) -> Iterator[Reader]:
     thread.join()
 
 
-def deliver(lake: Path, batches: int, kills: int, seed: int) -> tuple[Reader, int]:
-    """Publishes batches, some with children that are killed while they show a batch. Returns the reader and kills."""
+def deliver(lake: Path, batches: int, kills: int, seed: int) -> tuple[Reader, int, int]:
+    """Publishes batches, some with children that are killed while they show a batch.
+
+    Returns the reader, the kills, and how many of them left half of the work.
+    """
     drawn = random.Random(seed)
     unlucky = set(drawn.sample(range(1, batches), kills))
-    publish_and_serve(lake, "b0")
-    killed = 0
+    shop.publish(lake, "b0")
+    began = time.monotonic()
+    assert not shop.killed_after(60, serve_shop, lake, "b0")
+    longest = time.monotonic() - began
+    killed = halves = 0
     with reader(lake) as looking:
         for number in range(1, batches):
             shop.publish(lake, f"b{number}")
             if number in unlucky:
-                killed += shop.killed_after(drawn.uniform(0.0, 0.15), serve_shop, lake, f"b{number}")
+                killed += shop.killed_after(drawn.uniform(0.0, longest), serve_shop, lake, f"b{number}")
+                halves += (lake / "published/.staging/shop").exists()
             else:
                 serve_shop(lake)
     serve_shop(lake)
-    return looking, killed
+    return looking, killed, halves
 
 
 @pytest.mark.long
 def test_a_reader_never_sees_tables_of_different_batches(tmp_path: Path) -> None:
-    looking, killed = deliver(tmp_path / "lake", batches=14, kills=6, seed=os.getpid())
+    looking, killed, _ = deliver(tmp_path / "lake", batches=14, kills=6, seed=os.getpid())
     assert looking.wrong == []
     assert looking.looks > 14
     assert killed
@@ -74,8 +82,9 @@ def test_a_reader_never_sees_tables_of_different_batches(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_nor_over_two_hundred_batches_and_fifty_kills(tmp_path: Path) -> None:
-    looking, killed = deliver(tmp_path / "lake", batches=230, kills=80, seed=os.getpid())
-    print(f"{looking.looks} looks, {killed} kills")
+    looking, killed, halves = deliver(tmp_path / "lake", batches=200, kills=90, seed=os.getpid())
+    print(f"{looking.looks} looks, {killed} kills, {halves} of them left half of the work")
     assert looking.wrong == []
     assert killed >= 50
-    assert seen_in_folders(tmp_path / "lake") == seen_in_database(tmp_path / "lake") == (230, 230)
+    assert halves
+    assert seen_in_folders(tmp_path / "lake") == seen_in_database(tmp_path / "lake") == (200, 200)
