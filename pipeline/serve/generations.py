@@ -6,8 +6,9 @@ and `retail` to `.generations/retail/12`; the lake's `retail.duckdb` leads into 
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -56,34 +57,41 @@ class Generations:
 
         Nothing that exists changes before the new files have reached the disk, so a crash at any step does no harm.
         """
-        staging = self._folder(".staging")
-        shutil.rmtree(staging, ignore_errors=True)
-        self._make(staging)
         earlier = self.document().get("tables", {})
         new = [t for t in tables if not self._table_folder(t).is_dir()]
-        generation = staging / "generation"
-        self._write_generation(generation, document, tables)
-        with ThreadPoolExecutor(1) as pool:  # DuckDB works meanwhile
-            database = pool.submit(write_database, generation / self.database.name)
+        with self._empty_staging() as staging:
+            generation = staging / "generation"
+            self._write_generation(generation, document, tables)
+            with ThreadPoolExecutor(1) as pool:  # DuckDB works meanwhile
+                database = pool.submit(write_database, generation / self.database.name)
+                for table in new:
+                    seen = earlier.get(table.name)
+                    folder = staging / table.name
+                    write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
+                    self._set_modes(folder)
+                database.result()
+            sync()
             for table in new:
-                seen = earlier.get(table.name)
-                folder = staging / table.name
-                write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
-                self._set_modes(folder)
-            database.result()
-        sync()
-        for table in new:
-            target = self._table_folder(table)
-            self._make(target.parent)
-            (staging / table.name).rename(target)
-        number = max(self._numbers(), default=0) + 1
-        self._make(self._folder(".generations"))
-        generation.rename(self._folder(".generations") / str(number))
-        self.database.with_name(f"{self.database.name}.wal").unlink(missing_ok=True)  # it belongs to the file before
-        self._link(self._shown, Path(".generations", self.source, str(number)))
-        self._link(self.database, self._database_target)
-        shutil.rmtree(staging)
+                target = self._table_folder(table)
+                self._make(target.parent)
+                (staging / table.name).rename(target)
+            number = str(max(self._numbers(), default=0) + 1)
+            self._make(self._folder(".generations"))
+            generation.rename(self._folder(".generations") / number)
+            self.database.with_name(f"{self.database.name}.wal").unlink(missing_ok=True)  # of the file before
+            self._link(self._shown, Path(".generations", self.source, number))
+            self._link(self.database, self._database_target)
         return len(new)
+
+    @contextmanager
+    def _empty_staging(self) -> Iterator[Path]:
+        staging = self._folder(".staging")
+        shutil.rmtree(staging, ignore_errors=True)  # of a process that was killed
+        try:
+            self._make(staging)
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
     def _write_generation(self, folder: Path, document: Mapping[str, Any], tables: Sequence[ServedTable]) -> None:
         for table in tables:

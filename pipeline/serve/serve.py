@@ -60,7 +60,13 @@ def serve_all(lake: Lake, settings: Settings, report: Report) -> None:
         return
     forget_snapshots()
     manifest = Manifest(lake)
-    for source in manifest.sources():
+    try:
+        sources = manifest.sources()
+    except Exception as error:  # noqa: BLE001 - the next batch meets the fault of the lake and reports it, too
+        values = {"reason": _reason(error, "all sources", settings)}
+        report(Progress(batch_id="", event="serve.failed", stage=STAGE, values=values))
+        return
+    for source in sources:
         serve(lake, manifest, settings, source, report)
 
 
