@@ -134,7 +134,8 @@ def _texts(settings: Settings, source: str) -> Mapping[str, TableText]:
 
 
 def _about(manifest: Manifest, source: str) -> dict[str, Any]:
-    row, batch = manifest.newest(source), manifest.newest(source, "batch")
+    row = manifest.newest(source)
+    batch = row if row and row.kind == "batch" else manifest.newest(source, "batch")
     return {
         "source": source,
         "batch_id": batch.batch_id if batch else "",

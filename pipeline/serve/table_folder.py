@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,24 @@ LOG = Path("_delta_log", f"{0:020d}.json")
 COLUMNS = "0-columns.parquet"
 
 
+# A line of the log that adds a file, as `_add` writes it. A quoted path holds no quotation mark.
+ADD = re.compile(r'\{"add": \{"path": "([^"]+)"')
+
+
 def write_table_folder(folder: Path, table: ServedTable, earlier: Path | None) -> None:
-    """Makes the folder of a table. Statistics of files that the folder `earlier` has too are taken from there."""
-    known = _statistics(earlier) if earlier else {}
+    """Makes the folder of a table. The lines of files that the log of the folder `earlier` has are taken from there."""
+    known = _known_lines(earlier) if earlier else {}
     (folder / LOG).parent.mkdir(parents=True)
     pq.write_table(table.snapshot.columns.empty_table(), folder / COLUMNS)
-    adds = []
+    lines = [_line(_commit_info(table)), _line({"protocol": dict(table.snapshot.protocol)}), _line(_metadata(table))]
     for name, size in table.snapshot.files.items():
-        os.link(table.lake_folder / name, folder / name)
-        adds.append(_add(folder / name, size, known.get(name) or _public_statistics(folder / name)))
-    lines = [_commit_info(table), {"protocol": dict(table.snapshot.protocol)}, _metadata(table), *adds]
-    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-    (folder / LOG).write_text(text, encoding="utf-8")
+        os.link(f"{table.lake_folder}/{name}", f"{folder}/{name}")
+        lines.append(known.get(name) or _line(_add(folder / name, size)))
+    (folder / LOG).write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _line(action: Mapping[str, Any]) -> str:
+    return json.dumps(action, ensure_ascii=False)
 
 
 def _metadata(table: ServedTable) -> Mapping[str, Any]:
@@ -51,24 +58,24 @@ def _commit_info(table: ServedTable) -> Mapping[str, Any]:
     return {"commitInfo": {"operation": "SERVE", "operationParameters": {"version": str(table.version)}}}
 
 
-def _add(file: Path, size: int, statistics: str) -> Mapping[str, Any]:
-    values = {"path": quote(file.name), "partitionValues": {}, "size": size, "dataChange": True, "stats": statistics}
-    return {"add": {**values, "modificationTime": int(file.stat().st_mtime * 1000)}}
+def _add(file: Path, size: int) -> Mapping[str, Any]:
+    values = {"path": quote(file.name), "partitionValues": {}, "size": size, "dataChange": True}
+    return {"add": {**values, "modificationTime": int(file.stat().st_mtime * 1000), "stats": _statistics(file)}}
 
 
-def _public_statistics(file: Path) -> str:
+def _statistics(file: Path) -> str:
+    """Returns the statistics of a file without those of internal columns."""
     found = json.loads(describe_file(file).statistics)
-    for values in found.values():
-        if isinstance(values, dict):
-            for name in [n for n in values if is_internal(n)]:
-                del values[name]
-    return json.dumps(found, ensure_ascii=False)
+    public = {
+        key: {n: v for n, v in of.items() if not is_internal(n)} if isinstance(of, dict) else of
+        for key, of in found.items()
+    }
+    return json.dumps(public, ensure_ascii=False)
 
 
-def _statistics(folder: Path) -> dict[str, str]:
+def _known_lines(folder: Path) -> dict[str, str]:
     try:
         lines = (folder / LOG).read_text(encoding="utf-8").split("\n")
-        adds = [line["add"] for line in map(json.loads, filter(None, lines)) if "add" in line]
     except (OSError, ValueError):
         return {}
-    return {unquote(add["path"]): add["stats"] for add in adds}
+    return {unquote(found[1]): line for line in lines if (found := ADD.match(line))}
