@@ -5,10 +5,11 @@ and `retail` to `.generations/retail/12`; the lake's `retail.duckdb` leads into 
 
 import json
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -37,7 +38,7 @@ class Generations:
         try:
             if self.database.readlink() != self._database_target:
                 return {}
-            found = json.loads((self._shown / DOCUMENT).read_text())
+            found = json.loads((self._shown / DOCUMENT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
@@ -68,7 +69,8 @@ class Generations:
                     seen = earlier.get(table.name)
                     folder = staging / table.name
                     write_table_folder(folder, table, self._tables_of(table.name) / seen if seen else None)
-                    self._set_modes(folder)
+                    self._set_mode(folder)
+                    self._set_mode(folder / "_delta_log")
                 database.result()
             sync()
             for table in new:
@@ -165,9 +167,11 @@ class Generations:
         if not folder.is_dir():
             self._make(folder.parent)
             folder.mkdir()
-            folder.chmod(self.lake.stat().st_mode & 0o7777)
+            self._set_mode(folder)
 
-    def _set_modes(self, folder: Path) -> None:
-        mode = self.lake.stat().st_mode & 0o7777
-        for place in (folder, folder / "_delta_log"):
-            place.chmod(mode)
+    def _set_mode(self, folder: Path) -> None:
+        found, wanted = (stat.S_IMODE(f.stat().st_mode) for f in (folder, self.lake))
+        # A new folder has the bit setgid of its parent; RestrictSUIDSGID= of systemd forbids to set it, even again.
+        if found & 0o777 != wanted & 0o777:
+            with suppress(PermissionError):
+                folder.chmod(found & 0o7000 | wanted & 0o777)
