@@ -92,7 +92,7 @@ def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> i
     texts = _texts(settings, source)
 
     def open_table(name: str) -> ServedTable:
-        return served_table(lake.path, name, versions[name], texts.get(name, TableText()))
+        return served_table(lake, name, versions[name], texts.get(name, TableText()))
 
     with ThreadPoolExecutor(THREADS) as pool:
         tables = list(pool.map(open_table, versions))

@@ -12,8 +12,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.lake.delta_schema import arrow_from_delta
-from pipeline.reader.delta_files import file_stats, open_table, sql_type
-from pipeline.reader.published_versions import location
+from pipeline.lake.lake import Lake
+from pipeline.reader.delta_files import file_stats, sql_type
 from pipeline.serve.descriptions import TableText
 
 FORMAT = 1  # raise it when the folders that this code makes differ from those that it made before
@@ -61,11 +61,14 @@ def is_internal(column: str) -> bool:
     return column.startswith("_")
 
 
-def served_table(lake: Path, name: str, version: int, description: TableText) -> ServedTable:
+def served_table(lake: Lake, name: str, version: int, description: TableText) -> ServedTable:
     """Returns a table of the lake at a version. Raises FileNotFoundError where it is gone."""
-    folder = location(lake, name)
     return ServedTable(
-        name=name, version=version, lake_folder=folder, snapshot=_snapshot(folder, version), description=description
+        name=name,
+        version=version,
+        lake_folder=lake.location(name),
+        snapshot=_snapshot(lake, name, version),
+        description=description,
     )
 
 
@@ -75,10 +78,11 @@ def forget_snapshots() -> None:
 
 
 @lru_cache(maxsize=1024)
-def _snapshot(folder: Path, version: int) -> Snapshot:
-    table = open_table(folder, version)
-    if table is None:
+def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
+    folder = lake.location(name)
+    if not lake.exists(name):
         raise FileNotFoundError(f"{folder} holds no table any more; bring it back from a backup")
+    table = lake.delta(name, version)
     protocol = table.protocol()
     features = {
         "readerFeatures": sorted(protocol.reader_features or ()),
