@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.commit.manifest import Manifest
+from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import Progress, Settings, secrets_of
 from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
@@ -40,8 +40,12 @@ def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, repor
     began = time.monotonic()
     if not settings.serve_layers:
         return 0.0
+    batch_id = ""
     try:
-        tables = _serve(lake, manifest, settings, source)
+        row = manifest.newest(source)
+        batch = row if row is None or row.kind == "batch" else manifest.newest(source, "batch")
+        batch_id = batch.batch_id if batch else ""
+        tables = _serve(lake, settings, row, batch) if row else None
     except Exception as error:  # noqa: BLE001 - the batch is published, whether or not readers see it in this way
         event = "serve.failed"
         values: dict[str, Any] = {"reason": _reason(error, source, settings)}
@@ -50,7 +54,7 @@ def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, repor
             return 0.0
         event = "serve.finished"
         values = {"tables": tables, "seconds": round(time.monotonic() - began, 3)}
-    report(Progress(batch_id=_newest_batch(manifest, source), event=event, stage=STAGE, values=values))
+    report(Progress(batch_id=batch_id, event=event, stage=STAGE, values=values))
     return round(time.monotonic() - began, 3)
 
 
@@ -84,9 +88,14 @@ def serve_from_outside(settings: Settings, source: str, wait_seconds: float = 5.
     return next((str(e.values["reason"]) for e in events if e.event == "serve.failed"), "")
 
 
-def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> int | None:
-    """Returns the number of tables with new content; None where readers saw everything already."""
-    versions = _served_versions(manifest, settings, source)
+def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow | None) -> int | None:
+    """Shows the tables of a source as its newest row of the manifest names them; `batch` is its newest batch.
+
+    Returns the number of tables with new content; None where readers saw everything already.
+    """
+    source = row.source
+    layers = tuple(f"{source}.{layer}." for layer in settings.serve_layers)
+    versions = {name: version for name, version in row.table_versions.items() if name.startswith(layers)}
     generations = Generations(lake=lake.path, source=source)
     shown = generations.document()
     texts = _texts(settings, source)
@@ -96,7 +105,7 @@ def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> i
 
     with ThreadPoolExecutor(THREADS) as pool:
         tables = list(pool.map(open_table, versions))
-    document = {**_about(manifest, source), "prefix": settings.serve_prefix}
+    document = {**_about(row, batch), "prefix": settings.serve_prefix}
     document["tables"] = {t.name: t.folder_name for t in tables}
     if not tables or all(shown.get(key) == document[key] for key in ("prefix", "tables")):
         return None
@@ -121,11 +130,6 @@ def _serve(lake: Lake, manifest: Manifest, settings: Settings, source: str) -> i
     return count
 
 
-def _served_versions(manifest: Manifest, settings: Settings, source: str) -> dict[str, int]:
-    layers = tuple(f"{source}.{layer}." for layer in settings.serve_layers)
-    return {name: version for name, version in manifest.versions(source).items() if name.startswith(layers)}
-
-
 def _texts(settings: Settings, source: str) -> Mapping[str, TableText]:
     try:
         return descriptions(registry.source(source, settings.source_paths, settings.exclude))
@@ -133,24 +137,14 @@ def _texts(settings: Settings, source: str) -> Mapping[str, TableText]:
         return {}
 
 
-def _about(manifest: Manifest, source: str) -> dict[str, Any]:
-    row = manifest.newest(source)
-    batch = row if row and row.kind == "batch" else manifest.newest(source, "batch")
+def _about(row: ManifestRow, batch: ManifestRow | None) -> dict[str, Any]:
     return {
-        "source": source,
+        "source": row.source,
         "batch_id": batch.batch_id if batch else "",
         "batch_date": batch.batch_date.isoformat() if batch and batch.batch_date else "",
-        "batch_seq": row.batch_seq if row else 0,
-        "published_at": row.published_at.isoformat() if row and row.published_at else "",
+        "batch_seq": row.batch_seq,
+        "published_at": row.published_at.isoformat() if row.published_at else "",
     }
-
-
-def _newest_batch(manifest: Manifest, source: str) -> str:
-    try:
-        newest = manifest.newest(source, "batch")
-    except Exception:  # noqa: BLE001 - the id only helps to find the source of the event
-        return ""
-    return newest.batch_id if newest else ""
 
 
 def _reason(error: Exception, source: str, settings: Settings) -> str:

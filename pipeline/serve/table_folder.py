@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote, unquote
 from uuid import NAMESPACE_URL, uuid5
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.lake.data_files import describe_file
@@ -28,7 +29,10 @@ def write_table_folder(folder: Path, table: ServedTable, earlier: Path | None) -
     """Makes the folder of a table. The lines of files that the log of the folder `earlier` has are taken from there."""
     known = _known_lines(earlier) if earlier else {}
     (folder / LOG).parent.mkdir(parents=True)
-    pq.write_table(table.snapshot.columns.empty_table(), folder / COLUMNS)
+    if earlier and _has_columns(earlier, table.snapshot.columns):
+        os.link(earlier / COLUMNS, folder / COLUMNS)  # quicker than to write it
+    else:
+        pq.write_table(table.snapshot.columns.empty_table(), folder / COLUMNS)
     lines = [_line(_commit_info(table)), _line({"protocol": dict(table.snapshot.protocol)}), _line(_metadata(table))]
     for name, size in table.snapshot.files.items():
         os.link(f"{table.lake_folder}/{name}", f"{folder}/{name}")
@@ -71,6 +75,13 @@ def _statistics(file: Path) -> str:
         for key, of in found.items()
     }
     return json.dumps(public, ensure_ascii=False)
+
+
+def _has_columns(folder: Path, columns: pa.Schema) -> bool:
+    try:
+        return bool(pq.read_schema(folder / COLUMNS).equals(columns))
+    except (OSError, pa.ArrowInvalid):
+        return False
 
 
 def _known_lines(folder: Path) -> dict[str, str]:
