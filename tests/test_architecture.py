@@ -34,8 +34,9 @@ MAY_IMPORT = {
     "pipeline.commit": "lake contract schema model errors",
     "pipeline.transform": "lake ingest contract schema model errors",
     "pipeline.stages": "transform commit lake ingest contract schema model errors",
-    "pipeline.run": "stages commit lake reader sources contract model errors",
-    "pipeline.worker": "run commit engine lake reader contract model",
+    "pipeline.serve": "commit lake reader sources contract model",
+    "pipeline.run": "serve stages commit lake reader sources contract model errors",
+    "pipeline.worker": "run serve commit engine lake reader contract model",
     "pipeline.scaffold": "ingest sources contract errors",
     "pipeline.__main__": "worker",
     # the daemon, from small tools up to the command line
@@ -59,13 +60,13 @@ MAY_IMPORT = {
     "daemon.service": "components dispatch landing files config observe batch clock wakeup text pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
     "daemon.cli": "metrics attention service finish dispatch intake landing ledger files config batch clock wakeup text"
-    " pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    " pipeline.contract pipeline.reader pipeline.commit pipeline.serve pipeline.engine pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.
 DECLARATIONS = {"pipeline.errors", "pipeline.model", "pipeline.sources", "pipeline.contract"}
 # From claimed bytes to typed values, equal on every engine because no engine takes part; commits; and what only reads.
-ENGINELESS = {"pipeline.ingest", "pipeline.commit", "pipeline.reader", "pipeline.scaffold"}
+ENGINELESS = {"pipeline.ingest", "pipeline.commit", "pipeline.reader", "pipeline.serve", "pipeline.scaffold"}
 ENGINE_INTERNALS = {"rdd", "sparkContext", "_jvm", "_sc", "_jsparkSession", "_jdf", "toJavaRDD", "mapPartitions"}
 HEAVY = "pyspark", "pysail", "deltalake", "pyarrow", "duckdb", "numpy", "pandas"
 
@@ -179,7 +180,7 @@ def test_no_two_modules_need_each_other(package: str) -> None:
 
 
 def test_the_command_line_loads_the_pipeline_inside_its_verbs() -> None:
-    late = {"pipeline.reader", "pipeline.commit", "pipeline.engine", "pipeline.scaffold"}
+    late = {"pipeline.reader", "pipeline.commit", "pipeline.serve", "pipeline.engine", "pipeline.scaffold"}
     early = [
         f"{name_of(p)}:{i.line} {i.module}"
         for p in within("daemon.cli")

@@ -288,4 +288,6 @@ def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[s
         sources={name: dict(keys) for name, keys in values.items() if name not in OPTIONS},
         source_paths=tuple(str(_absolute(folder, path)) for path in values["sources"]["paths"]),
         exclude=values["sources"]["exclude"],
+        serve_layers=values["serve"]["layers"],
+        serve_prefix=values["serve"]["prefix"],
     )

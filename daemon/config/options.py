@@ -131,6 +131,15 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _option("path", PATH, "lake", "folder of the Delta tables"),
         _option("keep_days", DAYS, 30, "days for which older table versions stay readable"),
     ),
+    "serve": (
+        _option(
+            "layers",
+            TEXTS,
+            ("gold", "silver"),
+            "layers of tables for readers that know no versions: gold, silver, bronze; empty: none",
+        ),
+        _option("prefix", TEXT, "", "folder in which readers of the .duckdb files see the lake; default: [lake] path"),
+    ),
     "spark": (
         _option(
             "engine", ENGINE, "spark", "spark (Java, delta-spark), sail (no Java) or connect (a Spark Connect server)"
