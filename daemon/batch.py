@@ -55,6 +55,10 @@ TRANSITIONS: Mapping[State, Mapping[State, str]] = {
     State.REJECTED: {},
 }
 
+# The events of the history that are an outcome, with the word for it.
+OUTCOME_EVENTS: Mapping[str, str] = {
+    f"batch.{outcome}": outcome for outcome in ("published", "duplicate", "rejected", "failed")
+}
 OPEN = (State.WAITING, State.READY, State.RUNNING, State.PUBLISHED, State.DUPLICATE)
 
 

@@ -26,6 +26,8 @@ from daemon.landing.observer import FolderObserver
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import Trouble, TroubleKind
+from daemon.metrics.exporter import MetricsExporter
+from daemon.metrics.recorder import FigureRecorder
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
@@ -50,6 +52,8 @@ class Components:
     archive: Archive
     publish_hook: PublishHook
     observer: FolderObserver
+    recorder: FigureRecorder
+    exporter: MetricsExporter
     wake: threading.Event
     stop_seconds: float
     timeout_seconds: float  # after which a batch with missing files is rejected
@@ -57,18 +61,29 @@ class Components:
 
     def end_tick(self, now: dt.datetime) -> None:
         """Ends the troubles that this tick did not meet, sends the alerts that are due, and sends systemd a line."""
+        self.recorder.step()
+        self.exporter.start()  # not before: until now another daemon might have held the landing zone
+        for reason in filter(None, (self.recorder.failure, *self.exporter.failures)):
+            self.troubles.environment_failed(reason)
         self.troubles.end_tick()
         self._note_deliveries(self.alerts.step())
         with contextlib.suppress(sqlite3.Error):  # the next tick sends it
             notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
+
+    def next_due_in(self) -> float:
+        """Returns the seconds until there is work that no event announces."""
+        parts = (self.dispatch, self.archive, self.observer, self.recorder, self.alerts)
+        return min(part.next_due_in() for part in parts)
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
         self._note_deliveries(self.alerts.finish(self.stop_seconds / 5))  # the worker was given more than half
+        self._end(self.recorder.write)
         self.ledger.close()
         self.landing.close()
+        self.exporter.stop()
         os.close(self.lock_fd)
 
     def _note_deliveries(self, tried: Sequence[tuple[str, str]]) -> None:
@@ -98,7 +113,7 @@ def build(
 ) -> Components:
     """Builds all components. Locks the ledger; the landing zone is locked when it is listed first.
 
-    Raises AlreadyRunningError, FolderAccessError, LedgerError and LedgerOutOfReach.
+    Raises AlreadyRunningError, FolderAccessError, SetupError and LedgerOutOfReach.
     """
     zone = config.landing
     reporter = EventReporter(log)
@@ -121,6 +136,15 @@ def build(
     _make_folders(config, ledger)
     landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
     claim = Claim(zone, ledger=ledger, landing=landing, log=log, on_failure=on_failure, heartbeat=heartbeat)
+    observer = FolderObserver(
+        (zone.path, zone.trigger_path),
+        (zone.claim_path, zone.archive_path, zone.rejected_path),
+        wake=wake,
+        clock=clock,
+        log=log,
+    )
+    recorder = FigureRecorder(ledger, observer, clock)
+    log.listeners.append(recorder.note)
     worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, troubles=troubles)
     return Components(
         alerts=alerts,
@@ -165,13 +189,9 @@ def build(
             heartbeat=heartbeat,
         ),
         publish_hook=PublishHook(config.dispatch.on_published, ledger, log, wake.set),
-        observer=FolderObserver(
-            (zone.path, zone.trigger_path),
-            (zone.claim_path, zone.archive_path, zone.rejected_path),
-            wake=wake,
-            clock=clock,
-            log=log,
-        ),
+        observer=observer,
+        recorder=recorder,
+        exporter=MetricsExporter(config),
         wake=wake,
         stop_seconds=config.dispatch.stop_seconds,
         timeout_seconds=zone.missing_file_timeout_seconds,

@@ -19,11 +19,10 @@ from daemon.clock import Clock
 from daemon.components import build
 from daemon.config.config import Config
 from daemon.dispatch.dispatch import WorkerUnavailable
-from daemon.files.folder_access import FolderAccessError, NotPrivateError, exposed_reason
+from daemon.files.folder_access import FolderAccessError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
-from daemon.ledger.ledger_schema import LedgerError
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
 from daemon.text import error_line
@@ -35,7 +34,7 @@ SOME_FAILED = 1
 BUSY = 75
 CONFIG = 78
 # Errors that end a run and stay until a person acts.
-FOR_A_PERSON = (LedgerError, FolderAccessError, NotPrivateError, contract.SetupError)
+FOR_A_PERSON = (FolderAccessError, contract.SetupError)
 WORKER = (sys.executable, "-m", "pipeline")
 OPEN_SECONDS = 2.0
 IDLE_SECONDS = 60.0
@@ -81,7 +80,7 @@ class Service:
     def __enter__(self) -> Self:
         """Locks the landing zone and repairs what the last daemon left half done.
 
-        Raises AlreadyRunningError, and NotPrivateError.
+        Raises AlreadyRunningError, and SetupError.
         """
         try:
             self.listing = self.components.landing.scan()
@@ -213,8 +212,7 @@ class Service:
 
     def _next_due_in(self) -> float:
         components = self.components
-        due = [components.dispatch.next_due_in(), components.archive.next_due_in(), components.observer.next_due_in()]
-        due.append(components.alerts.next_due_in())
+        due = [components.next_due_in()]
         due.append(OPEN_SECONDS if self.failures or self.has_work() else IDLE_SECONDS)
         if components.intake.is_behind:
             due.append(0.0)
@@ -255,7 +253,7 @@ def run(
     try:
         if sentence := exposed_reason(config.landing):
             if not config.landing.allow_world_writable:
-                raise NotPrivateError(sentence)
+                raise contract.SetupError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
             contract.check_lake(Path(config.settings.lake_path))

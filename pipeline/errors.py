@@ -24,7 +24,10 @@ class DeclarationError(Exception):
 
 
 class SetupError(Exception):
-    """Java, Delta's jars, the time zone or the lake's version does not fit. The message advises the operator."""
+    """Java, the jars, the time zone, the lake, the ledger or a folder stays unusable until a person acts.
+
+    The message says which one, why, and what to do.
+    """
 
 
 class ExternalCommit(Exception):

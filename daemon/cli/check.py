@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from daemon.cli.checks import engine, folders, installation, lake, troubles
+from daemon.cli.checks import engine, folders, installation, lake, readers, troubles
 from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad, ok
 from daemon.config.config import Config
 from daemon.text import one_line
@@ -30,6 +30,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         "daemon": lake.writers(config),
         "troubles": troubles.troubles(config),
         "tables": lake.tables(config),
+        "readers": readers.readers(config),
     }
     found: list[Diagnostic] = []
     for subject, diagnostics in checks.items():

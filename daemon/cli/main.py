@@ -8,12 +8,11 @@ import click
 
 from daemon.cli.exit_codes import A_BATCH_FAILED, BUSY, CONFIG, FINE, INTERRUPTED, NOT_FOUND, USAGE
 from daemon.cli.verb import common_options
-from daemon.cli.verbs import batches, operate, quarantine, set_up, sources, tables, why
+from daemon.cli.verbs import batches, metrics, operate, quarantine, set_up, sources, tables, why
 
 # The keys are names, not classes: to import the classes, each verb would load the modules of all others.
 EXIT_CODES = {
     "ConfigError": CONFIG,
-    "LedgerError": CONFIG,
     "SetupError": CONFIG,
     "NoSuchBatchError": NOT_FOUND,
     "UnknownTableError": NOT_FOUND,
@@ -36,6 +35,7 @@ VERBS: Mapping[str, Sequence[click.Command]] = {
         batches.batches,
         quarantine.quarantine,
         operate.tail,
+        metrics.metrics,
         tables.tables,
         tables.sql,
         tables.export,

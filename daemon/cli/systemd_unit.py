@@ -90,6 +90,8 @@ def _folders(config: Config) -> list[Path]:
         config.ledger_path.parent,
         config.log.path.parent,
     }
+    if config.metrics.path:
+        every.add(config.metrics.path.parent)
     if "://" not in config.settings.lake_path:
         every.add(Path(config.settings.lake_path))
     return list(_outermost(sorted(every)))

@@ -67,7 +67,7 @@ def read_config() -> "Config":
 
 
 def open_for_reading() -> "tuple[Config, Ledger]":
-    """Returns the configuration and its ledger, which cannot be changed. Raises ConfigError and LedgerError."""
+    """Returns the configuration and its ledger, which cannot be changed. Raises ConfigError and SetupError."""
     from daemon.ledger.ledger import Ledger
 
     config = read_config()

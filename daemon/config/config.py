@@ -70,6 +70,12 @@ class AlertsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MetricsConfig:
+    path: Path | None
+    listen: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """The values of config.toml and of the environment. All paths are absolute; `path` is the path of config.toml."""
 
@@ -81,6 +87,7 @@ class Config:
     ledger_path: Path
     log: LogConfig
     alerts: AlertsConfig
+    metrics: MetricsConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:

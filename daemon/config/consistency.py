@@ -9,6 +9,7 @@ from pipeline.contract import STREAMING_ENGINE, catalog, streaming
 
 # Characters that readers of Delta tables treat as a glob pattern or as an escape.
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
+LAYERS = ("gold", "silver", "bronze")
 
 Contradiction = tuple[str, str, str]  # section, key, sentence
 
@@ -18,6 +19,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _time_limits(config)
     yield from _engine(config)
     yield from _lake_path(config)
+    yield from _serve(config)
     yield from _excluded_sources(config)
     yield from _folders(config)
 
@@ -53,6 +55,17 @@ def _lake_path(config: Config) -> Iterator[Contradiction]:
         yield "lake", "path", f"path must not contain {unusable!r}: {reason} ({path})"
 
 
+def _serve(config: Config) -> Iterator[Contradiction]:
+    for layer in config.settings.serve_layers:
+        if layer not in LAYERS:
+            hint = did_you_mean(layer, LAYERS) or f"; there are {', '.join(LAYERS)}"
+            yield "serve", "layers", f"layers names {layer}, which is no layer{hint}"
+    prefix = config.settings.serve_prefix
+    if prefix and (not prefix.startswith("/") or any(c in UNUSABLE_IN_LAKE_PATH for c in prefix)):
+        problem = "prefix must be an absolute path without characters of patterns"
+        yield "serve", "prefix", f"{problem}, such as /mnt/lake ({prefix})"
+
+
 def _excluded_sources(config: Config) -> Iterator[Contradiction]:
     shipped = [s.name for s in catalog()]
     for name in config.settings.exclude:
@@ -83,7 +96,8 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
         if inside:
             yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
-    for section, file in (("ledger", config.ledger_path), ("log", config.log.path)):
-        if file.parent in (*watched, *private):
+    files = [("ledger", config.ledger_path), ("log", config.log.path), ("metrics", config.metrics.path)]
+    for section, file in files:
+        if file and file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"
             yield section, "path", f"{problem}; give it a folder of its own"

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from daemon.config.value_types import (
+    ADDRESS,
     BOOLEAN,
     COUNT,
     DAY,
@@ -131,6 +132,15 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _option("path", PATH, "lake", "folder of the Delta tables"),
         _option("keep_days", DAYS, 30, "days for which older table versions stay readable"),
     ),
+    "serve": (
+        _option(
+            "layers",
+            TEXTS,
+            ("gold", "silver"),
+            "layers of tables for readers that know no versions: gold, silver, bronze; empty: none",
+        ),
+        _option("prefix", TEXT, "", "folder in which readers of the .duckdb files see the lake; default: [lake] path"),
+    ),
     "spark": (
         _option(
             "engine", ENGINE, "spark", "spark (Java, delta-spark), sail (no Java) or connect (a Spark Connect server)"
@@ -191,6 +201,20 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             value_type=BOOLEAN,
             default=True,
             meaning="show up to three rejected rows of each broken rule in an alert",
+        ),
+    ),
+    "metrics": (
+        _option(
+            "path",
+            PATH,
+            None,
+            "file of the metrics, written every 15 seconds for a collector of text files; default: off",
+        ),
+        _option(
+            "listen",
+            ADDRESS,
+            "",
+            "address at which the daemon serves the metrics by HTTP: 127.0.0.1:9108; empty: none",
         ),
     ),
     "sources": (

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST_PORT = 65535
+
 
 class InvalidValueError(Exception):
     """The value does not fit the type of its key."""
@@ -100,6 +102,13 @@ def _parse_spark_settings(value: Any) -> dict[str, str]:
     return flat
 
 
+def _parse_address(value: Any) -> str:
+    text = _text_parser(r"|(\[[\da-fA-F:]+\]|[\w.-]+):\d{1,5}")(value)
+    if text and int(text.rpartition(":")[2]) > LARGEST_PORT:
+        raise InvalidValueError
+    return text
+
+
 def _parse_day(value: Any) -> dt.date:
     # A datetime is a date for Python, and is not accepted here.
     if type(value) is dt.date:
@@ -122,6 +131,7 @@ TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)
 MEMORY = ValueType(
     phrase='an amount of memory such as "2g" or "900m"', parse=_text_parser(r"[1-9]\d*[kmgtKMGT]"), is_text=True
 )
+ADDRESS = ValueType(phrase="a host and a port such as 127.0.0.1:9108", parse=_parse_address, is_text=True)
 TEXTS = ValueType(phrase="a list of texts", parse=_parse_texts)
 ROUTES = ValueType(phrase='a table of lists of texts, one for each source: retail = ["…"]', parse=_parse_routes)
 BOOLEAN = ValueType(phrase="true or false", parse=_parse_boolean)

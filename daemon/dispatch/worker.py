@@ -12,7 +12,7 @@ from daemon.observe.log import Log
 from daemon.observe.troubles import Troubles
 from daemon.retry import wait_seconds
 from daemon.text import format_seconds
-from pipeline.contract import Progress, Ready, Refused, Result, Waiting, WorkOrder
+from pipeline.contract import WAITING, Progress, Ready, Refused, Result, WorkOrder
 
 SUBJECT = "worker"  # of its troubles
 
@@ -84,8 +84,11 @@ class WorkerSupervisor:
         while self._process and not self._process.messages.empty():
             message = self._process.messages.get()
             self.last_sign = self._clock.monotonic()
-            self._note_waiting(message.reason if isinstance(message, Waiting) else "")
+            waits = isinstance(message, Progress) and message.event == WAITING
+            self._note_waiting(str(message.values["reason"]) if waits else "")
             match message:
+                case Progress() if waits:
+                    continue
                 case Ready():
                     self._note_ready(message)
                 case Refused():

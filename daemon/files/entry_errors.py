@@ -2,11 +2,11 @@
 
 import sqlite3
 
-from daemon.files.folder_access import NotPrivateError
 from daemon.files.safe_files import StoppingError
 from daemon.text import escape
+from pipeline.contract import SetupError
 
-_OF_ALL = (OSError, sqlite3.Error, StoppingError, NotPrivateError)
+_OF_ALL = (OSError, sqlite3.Error, StoppingError, SetupError)
 # Errors of SQLite about a value. Every other one is about the ledger as a whole.
 _OF_VALUES = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.ProgrammingError)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from daemon.config.config import LandingConfig
 from daemon.files.safe_files import FOLDER, exists, make_folder
 from daemon.text import escape
+from pipeline.contract import SetupError
 
 PRIVATE = 0o700
 OTHERS = 0o077
@@ -21,13 +22,6 @@ ELSEWHERE = "set [landing] claim_path to a folder on a local disk"
 
 class FolderAccessError(OSError):
     """A folder or file cannot be used as it is; the message says which one, why, and what to do."""
-
-
-class NotPrivateError(Exception):
-    """A folder is open to users who must not write to it, and a person has to close it; the message says how.
-
-    It is no OSError, because the daemon waits for the end of an OSError.
-    """
 
 
 def exposed_reason(landing: LandingConfig) -> str:
@@ -112,7 +106,7 @@ class PrivateFolder:
     def open(self, *, make: bool = False) -> Iterator[int]:
         """Opens the folder; with `make` it is made where it is missing.
 
-        Raises FolderAccessError or another OSError, and the first time NotPrivateError.
+        Raises FolderAccessError or another OSError, and the first time SetupError.
         """
         with self._parent(make=make) as parent_fd:
             if make and exists(parent_fd, self._path.name) is None:
@@ -161,7 +155,9 @@ class PrivateFolder:
             with suppress(PermissionError):  # for an own folder only a file system without modes refuses
                 os.fchmod(descriptor, PRIVATE)  # the first time: an operator may have made it, with the usual mode
             if os.fstat(descriptor).st_mode & OTHERS:
-                raise NotPrivateError(modeless_reason(self._path))
+                raise SetupError(  # no OSError: the daemon waits for the end of an OSError
+                    modeless_reason(self._path)
+                )
             self._known.add(_identity(seen))
         elif seen.st_mode & OTHERS:
             what = f"{self._path} was opened to other users (mode {stat.S_IMODE(seen.st_mode):04o})"

@@ -73,6 +73,11 @@ class FolderObserver:
     def is_polling(self) -> bool:
         return self._is_polling
 
+    @property
+    def unwatched_folders(self) -> tuple[Path, ...]:
+        """Returns the folders that are not observed, because they are not there."""
+        return tuple(f for f in self._folders if f not in self._observed)
+
     def check(self) -> None:
         """Starts the observer, writes a canary, restarts the observer when no event confirms the canary in time."""
         now = self._clock.monotonic()

@@ -14,7 +14,7 @@ from daemon.ledger.alert_records import AlertRecords
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
-from daemon.ledger.live_state import Activity, Trouble, to_activity_columns, to_trouble
+from daemon.ledger.live_state import Activity, Figure, Trouble, to_activity_columns, to_trouble
 from daemon.text import one_line
 
 
@@ -44,7 +44,7 @@ class Ledger(LedgerReader):
         *,
         wait_seconds: float = 10,
     ) -> Self:
-        """Opens, creates or upgrades the ledger for writing. Raises LedgerError, and LedgerOutOfReach."""
+        """Opens, creates or upgrades the ledger for writing. Raises SetupError, and LedgerOutOfReach."""
         return cls(open_for_writing(path, wait_seconds), clock, on_change)
 
     # ---- writing
@@ -171,14 +171,17 @@ class Ledger(LedgerReader):
 
     def set_activity(self, activity: Activity | None) -> None:
         """Records the work on the running batch; None where no batch runs. A power cut may lose this record."""
-        self._db.execute("PRAGMA synchronous = NORMAL")  # no wait for the disk, some times a second
-        try:
-            with self._transaction():
-                self._db.execute("DELETE FROM activity")
-                if activity:
-                    self._insert("activity", to_activity_columns(activity))
-        finally:
-            self._db.execute("PRAGMA synchronous = FULL")
+        with self._quick_transaction():
+            self._db.execute("DELETE FROM activity")
+            if activity:
+                self._insert("activity", to_activity_columns(activity))
+
+    def set_figures(self, figures: Mapping[Figure, float]) -> None:
+        """Records the figures of the daemon in place of the earlier ones. A power cut may lose them."""
+        with self._quick_transaction():
+            self._db.execute("DELETE FROM daemon_figure")
+            rows = [(*figure, value) for figure, value in figures.items()]
+            self._db.executemany("INSERT INTO daemon_figure (kind, source, name, value) VALUES (?, ?, ?, ?)", rows)
 
     def alert_records(self) -> AlertRecords:
         """Returns the alerts of this ledger."""
@@ -228,6 +231,15 @@ class Ledger(LedgerReader):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def _quick_transaction(self) -> Iterator[None]:
+        self._db.execute("PRAGMA synchronous = NORMAL")  # no wait for the disk, some times a second
+        try:
+            with self._transaction():
+                yield
+        finally:
+            self._db.execute("PRAGMA synchronous = FULL")
 
     def _insert(self, table: str, values: Mapping[str, Any]) -> None:
         row = [to_column(v) for v in values.values()]

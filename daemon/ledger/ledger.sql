@@ -106,3 +106,13 @@ CREATE TABLE activity (
     tasks       TEXT NOT NULL DEFAULT '[]',             -- tasks at work, each with its start (JSON)
     rows        INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+
+-- Figures of the running daemon, for the metrics that other processes compute: counts of log events, the state of its
+-- watcher, the seconds of tasks. They are written every few seconds and not durable: no decision depends on them.
+CREATE TABLE daemon_figure (
+    kind   TEXT NOT NULL,                               -- event, watcher or task
+    source TEXT NOT NULL DEFAULT '',
+    name   TEXT NOT NULL,
+    value  REAL NOT NULL,
+    PRIMARY KEY (kind, source, name)
+) STRICT, WITHOUT ROWID;

@@ -10,7 +10,7 @@ from daemon.batch import OPEN, Batch, BatchFile, State
 from daemon.clock import as_text
 from daemon.ledger.ledger_rows import to_batch, to_column, to_entry, to_file
 from daemon.ledger.ledger_schema import open_for_reading
-from daemon.ledger.live_state import Activity, Trouble, seconds_between, to_activity, to_trouble
+from daemon.ledger.live_state import Activity, Figure, Trouble, seconds_between, to_activity, to_trouble
 
 
 class NoSuchBatchError(Exception):
@@ -127,6 +127,11 @@ class LedgerReader:
             "SELECT activity.* FROM activity JOIN batch USING (batch_id) WHERE batch.state = 'RUNNING'"
         ).fetchone()
         return to_activity(row) if row else None
+
+    def figures(self) -> dict[Figure, float]:
+        """Returns the figures that the daemon recorded last."""
+        rows = self._db.execute("SELECT kind, source, name, value FROM daemon_figure")
+        return {Figure(r["kind"], r["source"], r["name"]): r["value"] for r in rows}
 
     def gold_shows(self) -> list[dict[str, str]]:
         """Returns, per published source, its newest batch date and its last publication; the freshest source first."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.contract import SetupError
+
 VERSION = 5
 SCHEMA = Path(__file__).with_name("ledger.sql")
 VIEWS = Path(__file__).with_name("ledger_views.sql")
@@ -94,6 +96,13 @@ UPGRADES = {
             tasks       TEXT NOT NULL DEFAULT '[]',
             rows        INTEGER NOT NULL DEFAULT 0
         ) STRICT;
+        CREATE TABLE daemon_figure (
+            kind   TEXT NOT NULL,
+            source TEXT NOT NULL DEFAULT '',
+            name   TEXT NOT NULL,
+            value  REAL NOT NULL,
+            PRIMARY KEY (kind, source, name)
+        ) STRICT, WITHOUT ROWID;
     """,
 }
 
@@ -110,16 +119,12 @@ OUT_OF_REACH = (
 )
 
 
-class LedgerError(Exception):
-    """The ledger stays unusable until a person acts; the message says which file, why, and what to do."""
-
-
 class LedgerOutOfReach(OSError):
     """The ledger cannot be opened now, and may be later; the message says which file, why, and what to do."""
 
 
 def open_for_writing(path: Path, wait_seconds: float) -> sqlite3.Connection:
-    """Opens, creates or upgrades the ledger. Raises LedgerError, and LedgerOutOfReach."""
+    """Opens, creates or upgrades the ledger. Raises SetupError, and LedgerOutOfReach."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _explain(path):
         db = sqlite3.connect(path, timeout=wait_seconds, isolation_level=None)
@@ -139,7 +144,7 @@ def open_for_writing(path: Path, wait_seconds: float) -> sqlite3.Connection:
 def open_for_reading(path: Path) -> sqlite3.Connection:
     """Opens the ledger beside a running daemon. A missing ledger reads as empty, an older one as upgraded.
 
-    Raises LedgerError, and LedgerOutOfReach.
+    Raises SetupError, and LedgerOutOfReach.
     """
     with _explain(path):
         copy = sqlite3.connect(":memory:", isolation_level=None)
@@ -180,7 +185,7 @@ def _explain(path: Path) -> Iterator[None]:
             advice = f"see to room and rights in {path.parent}, then start again"
             raise LedgerOutOfReach(f"the ledger {path} cannot be opened now ({error}); {advice}") from error
         advice = "move it away and start again: published batches are known to the lake and are not doubled"
-        raise LedgerError(
+        raise SetupError(
             f"the ledger {path} cannot be read ({error}); restore it from a backup, or {advice}"
         ) from error
 
@@ -189,5 +194,5 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
     found = int(db.execute("PRAGMA user_version").fetchone()[0])
     if found > VERSION:
         versions = f"version {found}, this one knows {VERSION}"
-        raise LedgerError(f"the ledger {path} was written by a newer Lakegate ({versions}); install that version again")
+        raise SetupError(f"the ledger {path} was written by a newer Lakegate ({versions}); install that version again")
     return found

@@ -5,7 +5,7 @@ import json
 import sqlite3
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 
 class TroubleKind(StrEnum):
@@ -56,6 +56,14 @@ class Activity:
     stage_since: str = ""
     tasks: tuple[RunningTask, ...] = ()
     rows: int = 0  # rows that were read so far
+
+
+class Figure(NamedTuple):
+    """The name of a figure that only the daemon knows."""
+
+    kind: str  # event, watcher or task
+    source: str  # of a task, else ''
+    name: str
 
 
 TROUBLE_COLUMNS = tuple(f.name for f in fields(Trouble))

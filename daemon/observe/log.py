@@ -22,6 +22,7 @@ LEVELS: Mapping[str, int] = {
 OWN_KEYS = ("timestamp", "level", "event")
 
 OnEvent = Callable[[dict[str, Any]], None]
+Listener = Callable[[str, Mapping[str, Any]], None]  # receives every event, also those below the level of the log
 
 
 class Log:
@@ -36,6 +37,7 @@ class Log:
         on_event: OnEvent | None = None,
         secrets: Sequence[str] = (),
     ) -> None:
+        self.listeners: list[Listener] = []
         self._on_event = on_event
         self._least = LEVELS.get(level.lower(), logging.INFO)
         self._secrets = tuple(secrets)
@@ -60,20 +62,24 @@ class Log:
 
     def write(self, event: str, /, **values: Any) -> None:
         """Writes an event with its level in the registry; one that is not in it is information."""
-        level = EVENTS[event].level if event in EVENTS else INFO
-        getattr(self._logger, level)(event, **_renamed(values))
+        self._emit(EVENTS[event].level if event in EVENTS else INFO, event, values)
 
     def debug(self, event: str, /, **values: Any) -> None:
-        self._logger.debug(event, **_renamed(values))
+        self._emit("debug", event, values)
 
     def info(self, event: str, /, **values: Any) -> None:
-        self._logger.info(event, **_renamed(values))
+        self._emit("info", event, values)
 
     def warning(self, event: str, /, **values: Any) -> None:
-        self._logger.warning(event, **_renamed(values))
+        self._emit("warning", event, values)
 
     def error(self, event: str, /, **values: Any) -> None:
-        self._logger.error(event, **_renamed(values))
+        self._emit("error", event, values)
+
+    def _emit(self, level: str, event: str, values: Mapping[str, Any]) -> None:
+        for listener in self.listeners:
+            listener(event, values)
+        getattr(self._logger, level)(event, **_renamed(values))
 
     def _with_observer(self, _logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         own = {k: event.pop(k) for k in OWN_KEYS}

@@ -23,6 +23,7 @@ import pyarrow as pa
 from daemon.batch import MEANINGS, TRANSITIONS, State
 from daemon.cli.main import lakegate
 from daemon.config.options import sections
+from daemon.metrics.registry import BUCKETS, HISTOGRAM, METRICS
 from daemon.observe.events import EVENTS
 from pipeline import model
 from pipeline.contract import Settings
@@ -194,6 +195,31 @@ def events() -> Iterator[str]:
     yield from _table(("event", "level", "fields", "meaning"), rows)
 
 
+# ---- metrics
+
+
+def metrics() -> Iterator[str]:
+    """Yields the page of the metrics, from the registry."""
+    yield from (
+        "# Metrics",
+        "",
+        "`lakegate metrics` prints them in the text format of Prometheus. [Monitor](../how-to/monitor.md) says how to",
+        "collect them. A label `source` has the value `none` where a batch or a trouble belongs to no source.",
+        "",
+    )
+    rows = [
+        (f"`{n}`", m.kind, ", ".join(f"`{label}`" for label in m.labels) or "–", m.meaning) for n, m in METRICS.items()
+    ]
+    yield from _table(("metric", "kind", "labels", "meaning"), rows)
+    names = " and ".join(f"`{n}`" for n, m in METRICS.items() if m.kind == HISTOGRAM)
+    limits = ", ".join(f"{limit:,}" for limit in BUCKETS)
+    yield from (
+        "",
+        f"The histograms {names} have the series `_bucket`, `_count` and `_sum`. Their",
+        f"limits are {limits} seconds.",
+    )
+
+
 # ---- tables
 
 
@@ -336,6 +362,7 @@ PAGES: Mapping[str, Callable[[], Iterable[str]]] = {
     "commands": commands,
     "configuration": configuration,
     "events": events,
+    "metrics": metrics,
     "tables": tables,
     "declarations": declarations,
 }

@@ -6,6 +6,7 @@ The daemon imports nothing else of the pipeline. The command line is the excepti
 from pipeline.contract.batch_identity import identity, named_revision, next_revision, stated_revision
 from pipeline.contract.lake_version import check as check_lake
 from pipeline.contract.messages import (
+    WAITING,
     Correction,
     FileCounts,
     OrderFile,
@@ -17,7 +18,6 @@ from pipeline.contract.messages import (
     RuleResult,
     Trial,
     Tried,
-    Waiting,
     WorkOrder,
     from_json,
     to_json,
@@ -31,6 +31,7 @@ from pipeline.model import Setting
 
 __all__ = [
     "STREAMING_ENGINE",
+    "WAITING",
     "CatalogFeed",
     "CatalogSource",
     "Correction",
@@ -49,7 +50,6 @@ __all__ = [
     "Trial",
     "Tried",
     "UnpackError",
-    "Waiting",
     "WorkOrder",
     "catalog",
     "check_lake",

@@ -124,21 +124,20 @@ class Result:
     retiring: bool = False  # the worker uses too much memory for another batch; a new worker takes the next order
 
 
+WAITING = "worker.waiting"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """A sign of life: a stage has started or finished, or a table was committed. `event` names the log event."""
+    """A sign of life: a stage has started or finished, or a table was committed. `event` names the log event.
+
+    WAITING is about no batch: another process writes to the lake, and the worker waits for the lake's lock.
+    """
 
     batch_id: str
     event: str  # stage.started, stage.finished, table.committed, attempt.rolled_back, …
     stage: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Waiting:
-    """A sign of life: another process writes to the lake, and this worker waits for the lake's lock."""
-
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +175,7 @@ class Tried:
 
 
 _MESSAGES: Mapping[str, type] = {
-    c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Waiting, Ready, Refused, Trial, Tried)
+    c.__name__: c for c in (Settings, WorkOrder, Result, Progress, Ready, Refused, Trial, Tried)
 }
 
 

@@ -151,6 +151,8 @@ class Worker:
             self.say(Progress(batch_id=order.batch_id, event="table.committed", stage="merge"))
         values = {"rows_in": 3, "accepted": 3, "rejected": 0, "seconds": 0.1}
         self.say(Progress(batch_id=order.batch_id, event="stage.finished", stage="stage", values=values))
+        task = {"task": "load_orders", "status": "SUCCESS", "rows": 3, "seconds": 0.25}
+        self.say(Progress(batch_id=order.batch_id, event="task.finished", stage="stage", values=task))
         line = (
             json.dumps({"identity": identity, "batch_id": order.batch_id, "names": [f.name for f in order.files]})
             + "\n"

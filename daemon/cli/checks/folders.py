@@ -100,6 +100,7 @@ def _folders(config: Config) -> dict[str, Path]:
         "ledger": config.ledger_path.parent,
         "lake": Path(config.settings.lake_path),
         "log": config.log.path.parent,
+        **({"metrics": config.metrics.path.parent} if config.metrics.path else {}),
     }
 
 
@@ -108,7 +109,7 @@ def _folders_in_landing(config: Config) -> Diagnostics:
     for name, path in _folders(config).items():
         if path == top or not path.is_relative_to(top):
             continue
-        if name in ("ledger", "lake", "log"):
+        if name in ("ledger", "lake", "log", "metrics"):
             yield note(name, f"{path} lies within the landing folder, where producers may write; put it elsewhere")
         if sentence := _access_problem(path, top):
             yield bad(name, sentence)

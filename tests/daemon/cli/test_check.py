@@ -3,7 +3,8 @@
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,42 @@ def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
     site = Site(tmp_path / "b", f'{SAIL}[landing]\nclaim_path = "{other}/lakegate-claim"\n')
     assert found(site, "moves")[0][0] == NOTE
     assert "claim on another file system" in found(site, "moves")[0][1]
+
+
+def test_a_lake_with_links_shows_whole_batches_to_readers(site: Site) -> None:
+    lake = site.root / "lake"
+    assert found(site, "readers") == [(OK, f"whole batches in {lake}/published and in {lake}/<source>.duckdb")]
+    lake.mkdir()
+    assert verdicts(site, "readers") == {OK}
+    assert list(lake.iterdir()) == []
+
+
+def test_a_file_system_that_refuses_links_is_noted_with_what_takes_their_place(site: Site, other_disk: Path) -> None:
+    lake = site.root / "lake"
+    lake.mkdir()
+    (lake / "published").symlink_to(other_disk)
+    kind = file_system_of(other_disk)
+    sentence = (
+        f"{lake}/published cannot be made, because {kind} refuses links (Invalid cross-device link); readers use "
+        f"{lake}/<source>.duckdb or `lakegate sql`: docs/how-to/read-tables.md"
+    )
+    assert found(site, "readers") == [(NOTE, sentence)]
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if Path(folder).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("one file system only")
+        yield Path(folder)
+
+
+def test_readers_of_an_earlier_batch_are_noted_when_no_layer_is_served(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", f"{SAIL}[serve]\nlayers = []\n")
+    assert verdicts(site, "readers") == {OK}
+    (site.root / "lake" / "published").mkdir(parents=True)
+    assert verdicts(site, "readers") == {OK, NOTE}
+    assert "shows an earlier batch" in found(site, "readers")[1][1]
 
 
 def test_the_limits_of_an_engine_are_noted(site: Site) -> None:

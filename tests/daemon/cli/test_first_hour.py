@@ -52,6 +52,7 @@ Look:
   batches     List batches, newest first, or show one: cause, effect, next step
   quarantine  Show the rejected rows of a batch or source, or export them
   tail        Follow the log, one readable line for each event
+  metrics     Print the metrics for Prometheus, as text
   tables      List the published tables, or show one
   sql         Query the published tables with SQL
   export      Write a published table to a file

@@ -597,7 +597,7 @@ def test_the_story_of_an_open_batch_names_the_cause_of_its_wait(
 READING = (
     ("--help",), ("check", "--no-engine", "--json"), ("status", "--json"), ("batches",), ("batches", "last"),
     ("tail", "--no-follow"), ("tables",), ("tables", DAILY), ("sql", f"FROM {DAILY}"), ("sources",),
-    ("sources", "retail", "--json"),
+    ("sources", "retail", "--json"), ("metrics",),
 )  # fmt: skip
 
 

@@ -34,10 +34,13 @@ def test_the_unit_starts_this_installation_with_this_configuration(tmp_path: Pat
 def test_every_folder_that_is_written_to_is_writable_and_none_twice(tmp_path: Path) -> None:
     settings = settings_of(
         tmp_path,
-        '[landing]\npath = "/srv/landing"\narchive_path = "/srv/landing/archive"\n[lake]\npath = "/data/lake"\n',
+        '[landing]\npath = "/srv/landing"\narchive_path = "/srv/landing/archive"\n[lake]\npath = "/data/lake"\n'
+        '[metrics]\npath = "/srv/metrics/lakegate.prom"\n',
     )
     writable = [f.removeprefix("-") for f in lines_of(systemd_unit.text(settings))["ReadWritePaths"].split()]
-    assert {"/srv/landing", "/data/lake", str(tmp_path / "rejected"), str(tmp_path / "state")} <= set(writable)
+    assert {"/srv/landing", "/data/lake", "/srv/metrics", str(tmp_path / "rejected"), str(tmp_path / "state")} <= set(
+        writable
+    )
     assert "/srv/landing/archive" not in writable
 
 

@@ -177,6 +177,10 @@ def test_all_mistakes_are_reported_at_once_with_their_places(tmp_path: Path) -> 
         ("quality.min_event_time = '1971-02-30'", '= "1971-02-30" is not a date such as 1971-01-01'),
         ("quality.min_event_time = 1971-01-01T10:00:00", "is not a date such as 1971-01-01"),
         ("quality.min_event_time = 1971", "= 1971 is not a date such as 1971-01-01"),
+        ("metrics.path = ''", '= "" is not a path on this machine'),
+        ("metrics.listen = 'localhost'", '= "localhost" is not a host and a port such as 127.0.0.1:9108'),
+        ("metrics.listen = '127.0.0.1:70000'", "is not a host and a port"),
+        ("metrics.listen = 'http://127.0.0.1:9108'", "is not a host and a port"),
         ("lake.keep_days = -1", "is not a whole number of days"),
         ("quality.path = 1", "[quality] path is not a key; there is one in [landing]"),
         ("retail.profit_margin = 'high'", "is not a number"),
@@ -213,6 +217,13 @@ def test_a_wrong_value_is_explained(tmp_path: Path, line: str, sentence: str) ->
         ("[lake]\npath = 'landing'", "[lake] path is the same folder as [landing] path"),
         ("[lake]\npath = 'lake[1]'", "config.toml:2:8 [lake] path must not contain '['"),
         ("[log]\npath = 'landing/log.jsonl'", "[log] path lies directly in"),
+        ("[metrics]\npath = 'landing/x.prom'", "[metrics] path lies directly in"),
+        (
+            "[serve]\nlayers = ['golden']",
+            "config.toml:2:10 [serve] layers names golden, which is no layer; did you mean",
+        ),
+        ("[serve]\nlayers = ['x']", "[serve] layers names x, which is no layer; there are gold, silver, bronze"),
+        ("[serve]\nprefix = 'mnt/lake'", "[serve] prefix must be an absolute path without characters of patterns"),
     ],
 )
 def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, sentence: str) -> None:

@@ -17,7 +17,8 @@ from daemon.batch import MEANINGS, TRANSITIONS, Batch, BatchFile, FileState, Sta
 from daemon.cli.output import COLOURS
 from daemon.ledger.ledger import Ledger, TransitionError
 from daemon.ledger.ledger_reader import NoSuchBatchError
-from daemon.ledger.ledger_schema import SCHEMA, UPGRADES, VERSION, VIEWS, LedgerError, LedgerOutOfReach
+from daemon.ledger.ledger_schema import SCHEMA, UPGRADES, VERSION, VIEWS, LedgerOutOfReach
+from pipeline.contract import SetupError
 
 PROJECT = Path(__file__).parents[3]
 
@@ -239,7 +240,7 @@ def test_a_newer_ledger_is_refused(path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     db.close()
     for opening in (Ledger.open, Ledger.reading):
-        with pytest.raises(LedgerError, match="newer Lakegate"):
+        with pytest.raises(SetupError, match="newer Lakegate"):
             opening(path)
 
 
@@ -247,7 +248,7 @@ def test_a_damaged_ledger_is_refused_with_a_sentence(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database, but long enough to be taken for one" * 100)
     for opening in (Ledger.open, Ledger.reading):
-        with pytest.raises(LedgerError, match="restore it from a backup"):
+        with pytest.raises(SetupError, match="restore it from a backup"):
             opening(path)
 
 

@@ -201,7 +201,7 @@ def test_a_batch_that_was_given_up_before_the_upgrade_needs_no_person(tmp_path: 
     with sqlite3.connect(path) as db:
         db.executescript("""
             DROP VIEW open_rejections; DROP INDEX history_time;
-            DROP TABLE trouble; DROP TABLE alert; DROP TABLE activity;
+            DROP TABLE trouble; DROP TABLE alert; DROP TABLE activity; DROP TABLE daemon_figure;
             ALTER TABLE batch DROP COLUMN dismissed_at; PRAGMA user_version = 4;
         """)
     db.close()

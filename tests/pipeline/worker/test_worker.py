@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 
 from pipeline import contract
 from pipeline.commit.manifest import Manifest
-from pipeline.contract import OrderFile, Outcome, Progress, Ready, Refused, Result, Settings, Waiting, WorkOrder
+from pipeline.contract import WAITING, OrderFile, Outcome, Progress, Ready, Refused, Result, Settings, WorkOrder
 from pipeline.lake.lake import Lake
 
 EXAMPLE = Path(__file__).parents[3] / "landing_zone_example" / "2026-03-02"
@@ -167,6 +168,10 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
     assert len({(r["_source_file"], r["_record"]) for r in rows.to_pylist()}) == rows.num_rows
 
 
+def waiting(reason: str) -> Progress:
+    return Progress(batch_id="", event=WAITING, values={"reason": reason})
+
+
 @pytest.mark.sail
 def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(
     tmp_path: Path, daemon: Callable[..., Daemon]
@@ -178,10 +183,10 @@ def test_between_orders_the_lake_is_free_for_others_and_during_one_it_is_not(
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         here.send(order())
         for _ in range(2):
-            assert here.receive() == Waiting(
-                reason=f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started"
+            assert here.receive() == waiting(
+                f"{tmp_path}/lake is being written by process {here.process.pid} or a program that it started"
             )
-    while not isinstance(message := here.receive(), Progress):
+    while not (isinstance(message := here.receive(), Progress) and message.batch_id):
         assert not isinstance(message, Result)
     with (tmp_path / "lake" / ".lock").open() as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,7 +227,7 @@ def test_a_worker_waits_for_a_lake_that_another_writes_to_and_says_so(
         here = daemon("--lock-seconds", "0.1")
         here.send(settings(tmp_path))
         for _ in range(3):
-            assert here.receive() == Waiting(reason=f"{tmp_path}/lake is being written by another process")
+            assert here.receive() == waiting(f"{tmp_path}/lake is being written by another process")
     assert isinstance(here.receive_until(Ready), Ready)
 
 
@@ -239,7 +244,7 @@ def test_a_worker_that_waits_for_the_lake_ends_at_the_first_signal(
         fcntl.flock(other, fcntl.LOCK_EX)
         if has_an_order:
             here.send(order())
-        assert isinstance(here.receive_until(Waiting), Waiting)
+        assert here.receive_until(Progress).event == WAITING
         here.process.send_signal(signal.SIGTERM)
         assert here.process.wait(10) == 0
 
@@ -298,3 +303,28 @@ def test_a_worker_whose_jvm_died_fails_the_batch_and_ends(tmp_path: Path, daemon
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert here.receive() is None
     assert here.process.wait(SECONDS) == 1
+
+
+@pytest.mark.sail
+def test_readers_see_a_batch_before_its_result_and_after_a_crash_with_the_next_worker(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
+    def served(one: Daemon) -> Progress:
+        while not (isinstance(message := one.receive(), Progress) and message.stage == "serve"):
+            assert message is not None
+        return message
+
+    asked = replace(settings(tmp_path), serve_layers=("gold", "silver"))
+    first = daemon()
+    first.send(asked)
+    first.send(order())
+    assert served(first).event == "serve.finished"
+    shown = (tmp_path / "lake/published/retail").resolve()
+    assert first.receive_until(Result).seconds["serve"] > 0
+    first.process.kill()
+    first.process.wait()
+    (tmp_path / "lake/published/retail").unlink()  # as before the crash
+    second = daemon()
+    second.send(asked)
+    assert served(second).batch_id == "b1"
+    assert (tmp_path / "lake/published/retail").resolve() != shown
