@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.lake.delta_schema import arrow_from_delta
 from pipeline.lake.lake import Lake
-from pipeline.reader.delta_files import file_stats, sql_type
+from pipeline.reader.delta_files import file_stats, is_internal, sql_type
 from pipeline.serve.descriptions import TableText
 
 FORMAT = 1  # raise it when the folders that this code makes differ from those that it made before
