@@ -32,6 +32,7 @@ from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
 from daemon.observe.troubles import Troubles
+from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
 from pipeline.contract import CatalogSource
 
@@ -43,6 +44,7 @@ class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
     alerts: Alerts
+    lineage_events: LineageEvents
     ledger: Ledger
     troubles: Troubles
     landing: Landing
@@ -86,6 +88,7 @@ class Components:
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
         self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self.lineage_events.finish(self.stop_seconds / 10)
         self._end(self.recorder.write)
         self.ledger.close()
         self.landing.close()
@@ -116,12 +119,14 @@ def build(
     """
     zone = config.landing
     alerts = Alerts(config.alerts.urls, log)
+    lineage_events = LineageEvents(config, log, clock)
     reporter = EventReporter(log, alerts)
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
     def changed(event: str, batch: Batch) -> None:
         on_change(batch)
         reporter.change(event, batch)
+        lineage_events.note(event, batch, ledger.history)
 
     ledger = Ledger.open(config.ledger_path, clock, changed)
     troubles = Troubles(ledger, clock, reporter.trouble)
@@ -143,6 +148,7 @@ def build(
     worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, troubles=troubles)
     return Components(
         alerts=alerts,
+        lineage_events=lineage_events,
         ledger=ledger,
         troubles=troubles,
         landing=landing,

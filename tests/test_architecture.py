@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "pipeline.model": "",
     "pipeline.schema": "model",
     "pipeline.sources": "model",
-    "pipeline.contract": "sources model errors",
+    "pipeline.lineage": "model",
+    "pipeline.contract": "lineage sources model errors",
     "pipeline.reader": "contract sources model",
     "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
@@ -49,14 +50,15 @@ MAY_IMPORT = {
     "daemon.files": "config clock text pipeline.contract",
     "daemon.ledger": "batch clock text pipeline.contract",
     "daemon.observe": "ledger batch clock text pipeline.contract",
+    "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.metrics": "attention landing ledger files config observe batch clock text pipeline.contract",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "metrics attention finish dispatch intake landing ledger files config observe batch clock"
-    " text pipeline.contract",
+    "daemon.components": "metrics attention finish dispatch intake landing ledger files config observe openlineage"
+    " batch clock text pipeline.contract",
     "daemon.service": "components dispatch landing files config observe batch clock wakeup text pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
     "daemon.cli": "metrics attention service finish dispatch intake landing ledger files config batch clock wakeup text"
