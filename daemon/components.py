@@ -32,6 +32,7 @@ from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
 from daemon.observe.troubles import Troubles
+from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
 from pipeline.contract import CatalogSource
 
@@ -41,6 +42,7 @@ class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
     alerts: AlertDesk
+    lineage_events: LineageEvents
     ledger: Ledger
     troubles: Troubles
     landing: Landing
@@ -80,6 +82,7 @@ class Components:
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
         self._note_deliveries(self.alerts.finish(self.stop_seconds / 5))  # the worker was given more than half
+        self.lineage_events.finish(self.stop_seconds / 10)
         self._end(self.recorder.write)
         self.ledger.close()
         self.landing.close()
@@ -116,6 +119,7 @@ def build(
     Raises AlreadyRunningError, FolderAccessError, SetupError and LedgerOutOfReach.
     """
     zone = config.landing
+    lineage_events = LineageEvents(config, log, clock)
     reporter = EventReporter(log)
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
@@ -123,6 +127,7 @@ def build(
         on_change(batch)
         reporter.change(event, batch)
         alerts.change(event)
+        lineage_events.note(event, batch, ledger.history)
 
     def report_trouble(event: str, trouble: Trouble) -> None:
         reporter.trouble(event, trouble)
@@ -148,6 +153,7 @@ def build(
     worker = WorkerSupervisor(config=config, log=log, clock=clock, wake=wake, command=command, troubles=troubles)
     return Components(
         alerts=alerts,
+        lineage_events=lineage_events,
         ledger=ledger,
         troubles=troubles,
         landing=landing,

@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "pipeline.model": "",
     "pipeline.schema": "model",
     "pipeline.sources": "model",
-    "pipeline.contract": "sources model errors",
+    "pipeline.lineage": "model",
+    "pipeline.contract": "lineage sources model errors",
     "pipeline.reader": "contract sources model",
     "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
@@ -50,14 +51,15 @@ MAY_IMPORT = {
     "daemon.ledger": "batch clock text pipeline.contract",
     "daemon.alerts": "finish ledger config observe batch clock retry text",
     "daemon.observe": "ledger batch clock text pipeline.contract",
+    "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
     "daemon.attention": "ledger batch clock text",
     "daemon.metrics": "attention landing ledger files config observe batch clock text pipeline.contract",
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "alerts metrics attention finish dispatch intake landing ledger files config observe batch"
-    " clock text pipeline.contract",
+    "daemon.components": "alerts metrics attention finish dispatch intake landing ledger files config observe"
+    " openlineage batch clock text pipeline.contract",
     "daemon.service": "alerts components dispatch landing files config observe batch clock wakeup text"
     " pipeline.contract",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.

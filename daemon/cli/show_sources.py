@@ -84,6 +84,7 @@ def _print_feeds(source: Record) -> None:
 def _print_columns(source: Record) -> None:
     owners = [(f["name"], f["columns"]) for f in source["feeds"]]
     owners += [(_short_name(t), t["derived"]) for t in source["tables"]]
+    owners += [(_short_name(t), [c for c in t["columns"] if c["sql"]]) for t in source["tables"] if "kind" in t]
     rows = [
         (owner, column["name"], column["type"], _presence(column), " ".join(column["sql"].split()))
         for owner, columns in owners

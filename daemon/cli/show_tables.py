@@ -1,8 +1,8 @@
 """Prints the tables that the reader of the lake finds: their list, their columns, their rows."""
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from daemon.cli import output
 
@@ -74,21 +74,41 @@ def print_table(
     published: "PublishedVersions",
     name: str,
     limit: int,
+    described: Mapping[str, Any],
     *,
-    order_by: Sequence[str],
     internal: bool,
     as_json: bool,
 ) -> None:
-    """Prints the columns of one table, and at most `limit` of its rows. Raises UnknownTableError."""
+    """Prints the columns of one table, and at most `limit` of its rows. Raises UnknownTableError.
+
+    `described` is the record of the table in `sources --json`, empty for a table that no source declares.
+    """
     from pipeline import reader
 
-    result = reader.table(published, name, limit, order_by=order_by, internal=internal)
+    grain = described.get("grain", [])
+    result = reader.table(published, name, limit, order_by=grain, internal=internal)
+    about = {column["name"]: column["description"] for column in described.get("columns", ())}
     if as_json:
-        columns = [{"name": column.name, "type": column.type} for column in result.columns]
-        rows = reader.plain(result.records())
-        output.print_json({"name": name, "version": published.versions[name], "columns": columns, "rows": rows})
+        output.print_json(
+            {
+                "name": name,
+                "version": published.versions[name],
+                "description": described.get("description", ""),
+                "grain": grain,
+                "columns": [
+                    {"name": c.name, "type": c.type, "description": about.get(c.name, "")} for c in result.columns
+                ],
+                "rows": reader.plain(result.records()),
+            }
+        )
         return
-    output.print_table(("COLUMN", "TYPE"), [(column.name, column.type) for column in result.columns])
+    if described:
+        sentence = " ".join(described["description"].split())
+        print(output.escape_unprintable(f"{sentence} One row per {', '.join(grain) or 'table'}.".strip()))
+        print()
+    width = 3 if any(about.get(c.name) for c in result.columns) else 2
+    rows = [(c.name, c.type, about.get(c.name, ""))[:width] for c in result.columns]
+    output.print_table(("COLUMN", "TYPE", "DESCRIPTION")[:width], rows)
     if result.rows:
         print()
         print_result(result, as_json=False)

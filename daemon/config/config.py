@@ -70,6 +70,19 @@ class AlertsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OpenLineageConfig:
+    url: str
+    path: Path | None
+    api_key: str
+    namespace: str
+
+    @property
+    def is_on(self) -> bool:
+        """Whether events go anywhere."""
+        return bool(self.url or self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
 class MetricsConfig:
     path: Path | None
     listen: str
@@ -87,9 +100,11 @@ class Config:
     ledger_path: Path
     log: LogConfig
     alerts: AlertsConfig
+    openlineage: OpenLineageConfig
     metrics: MetricsConfig
     settings: Settings
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the secrets of the configuration and the environment, which no log, journal or terminal may show."""
-        return secrets_of(self.settings, self.alerts.every_url, environ)
+        addresses = [*self.alerts.every_url, self.openlineage.url, self.openlineage.api_key]
+        return secrets_of(self.settings, [a for a in addresses if a], environ)

@@ -20,6 +20,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _engine(config)
     yield from _lake_path(config)
     yield from _serve(config)
+    yield from _openlineage(config)
     yield from _excluded_sources(config)
     yield from _folders(config)
 
@@ -66,6 +67,14 @@ def _serve(config: Config) -> Iterator[Contradiction]:
         yield "serve", "prefix", f"{problem}, such as /mnt/lake ({prefix})"
 
 
+def _openlineage(config: Config) -> Iterator[Contradiction]:
+    target = config.openlineage
+    if target.url and not target.url.startswith(("http://", "https://")):
+        yield "openlineage", "url", "url must begin with http:// or https:// (it may be a secret, and is not shown)"
+    if target.url and target.path:
+        yield "openlineage", "path", "path and url are both set; choose one of them"
+
+
 def _excluded_sources(config: Config) -> Iterator[Contradiction]:
     shipped = [s.name for s in catalog()]
     for name in config.settings.exclude:
@@ -97,6 +106,7 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         if inside:
             yield "landing", key, f"{key} lies within {inside[0]}, where lakegate keeps its own files"
     files = [("ledger", config.ledger_path), ("log", config.log.path), ("metrics", config.metrics.path)]
+    files += [("openlineage", config.openlineage.path)]
     for section, file in files:
         if file and file.parent in (*watched, *private):
             problem = f"path lies directly in {file.parent}, where it would be taken for a delivery or table"

@@ -17,6 +17,7 @@ from daemon.config.config import (
     LandingConfig,
     LogConfig,
     MetricsConfig,
+    OpenLineageConfig,
     RetryConfig,
 )
 from daemon.config.consistency import contradictions
@@ -267,12 +268,18 @@ def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config
         ledger_path=_absolute(folder, values["ledger"]["path"]),
         log=LogConfig(path=log_path, level=values["log"]["level"]),
         alerts=AlertsConfig(**values["alerts"]),
+        openlineage=_build_openlineage(folder, values["openlineage"]),
         metrics=MetricsConfig(
             path=_absolute(folder, values["metrics"]["path"]) if values["metrics"]["path"] else None,
             listen=values["metrics"]["listen"],
         ),
         settings=_build_settings(folder, log_path, values),
     )
+
+
+def _build_openlineage(folder: Path, values: Mapping[str, Any]) -> OpenLineageConfig:
+    path = values["path"]
+    return OpenLineageConfig(**{**values, "path": _absolute(folder, path) if path else None})
 
 
 def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[str, Any]]) -> Settings:

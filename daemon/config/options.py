@@ -203,6 +203,17 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             meaning="show up to three rejected rows of each broken rule in an alert",
         ),
     ),
+    "openlineage": (
+        _secret(
+            "url",
+            TEXT,
+            "",
+            "address that takes OpenLineage events, such as http://marquez:5000/api/v1/lineage; empty: none",
+        ),
+        _option("path", PATH, None, "file for OpenLineage events instead, one JSON object a line; default: none"),
+        _secret("api_key", TEXT, "", "key that is sent to url as a bearer token; empty: none"),
+        _option("namespace", TEXT, "lakegate", "namespace of the jobs and tables, one for each installation"),
+    ),
     "metrics": (
         _option(
             "path",

@@ -112,6 +112,10 @@ EVENTS: Mapping[str, Event] = {
     "serve.finished": _event(
         INFO, "Readers of published/ and of the DuckDB file see the batch.", f"{_WORK} tables seconds"
     ),
+    "openlineage.failed": _event(
+        ERROR, "OpenLineage events cannot be delivered; logged once while it lasts.", "reason lost"
+    ),
+    "openlineage.recovered": _event(INFO, "OpenLineage events are delivered again.", "lost"),
     "source.load_failed": _event(ERROR, "A folder of declarations cannot be used.", "source reason"),
     "stage.finished": _event(
         INFO,

@@ -42,6 +42,7 @@ class Attempt:
     report: Report = ignore_progress
     versions: dict[str, int] = field(default_factory=dict)
     appended: Counter[str] = field(default_factory=Counter)  # rows, by table
+    changed: Counter[str] = field(default_factory=Counter)  # signed rows, by table
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as declared, by table
     start_versions: dict[str, int] = field(default_factory=dict)  # before the first row was written
     _journal: Journal | None = None
@@ -108,7 +109,9 @@ class Attempt:
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows) -> int:
         """Merges signed rows (see `Lake.change`) and returns the table's new version. Raises ExternalCommit."""
-        return self._write(table, lambda tag: self.lake.change(table, key, rows, tag))
+        version = self._write(table, lambda tag: self.lake.change(table, key, rows, tag))
+        self.changed[table] += rows.rows
+        return version
 
     def _write(self, table: str, commit: Callable[[str], int]) -> int:
         """Calls `commit` with the attempt's tag and notes the version that it returns."""

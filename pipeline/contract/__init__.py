@@ -26,6 +26,7 @@ from pipeline.contract.packed_files import UnpackError, digest, plain_name
 from pipeline.contract.secrets import hide_secrets, is_secret_name, mask_secrets
 from pipeline.contract.settings import STREAMING_ENGINE, Quality, Settings, secrets_of
 from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog, setting_values, streaming
+from pipeline.contract.table_lineage import lineage_of
 from pipeline.errors import SetupError
 from pipeline.model import Setting
 
@@ -58,6 +59,7 @@ __all__ = [
     "hide_secrets",
     "identity",
     "is_secret_name",
+    "lineage_of",
     "mask_secrets",
     "named_revision",
     "next_revision",

@@ -118,6 +118,7 @@ class Result:
     corrections: tuple[Correction, ...] = ()
     task_values: Mapping[str, str] = field(default_factory=dict)
     table_versions: Mapping[str, int] = field(default_factory=dict)
+    table_rows: Mapping[str, int] = field(default_factory=dict)  # table that the batch wrote -> rows, also removed ones
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
     fingerprint: str = ""  # of the definitions that the published rows follow
     external_commits: tuple[str, ...] = ()  # tables with a commit of another program, because of which it failed

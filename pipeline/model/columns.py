@@ -37,6 +37,15 @@ def columns_of(ddl: str) -> tuple[Column, ...]:
     return tuple(columns)
 
 
+# The columns of a bronze table after those of its feed, but `_extra`, whose type is not one of `TYPES`.
+BOOKKEEPING = columns_of(
+    """
+    _batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN,
+    _source_file STRING, _record BIGINT, _raw STRING
+    """
+)
+
+
 @dataclass(frozen=True)
 class Derived:
     """A column that SQL computes from the columns before it."""

@@ -1,6 +1,7 @@
 """The silver tables that are not a feed's own: rows joined to other feeds, and hierarchies."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pipeline.model.columns import Derived
 from pipeline.model.rules import Rule
@@ -97,3 +98,4 @@ class Enriched:
     rules: tuple[Rule, ...] = ()
     checks: tuple[Rule, ...] = ()
     description: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)  # column -> one sentence

@@ -76,6 +76,7 @@ class Feed:
     optional: tuple[str, ...] = ()  # columns that a file may lack
     snapshot: bool = False  # every delivery lists all existing rows; always true with Snapshot
     description: str = ""
+    descriptions: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)  # column -> one sentence
     # The fields below say how files are read, not what tables hold. `repr=False` leaves them out of the fingerprint.
     csv: Csv = field(default=Csv(), repr=False)
     keys_as_delivered: bool = field(default=False, repr=False)  # keys may hold invisible characters and outer blanks

@@ -54,6 +54,12 @@ class GoldTable:
     # A hint that changes no row, and so no fingerprint: the time that a date of the grain stands for.
     period: Literal["day", "week", "month", "year"] = field(default="day", repr=False)
     description: str = ""
+    # The fields below are for readers. `repr=False` leaves them out of the fingerprint.
+    descriptions: Mapping[str, str] = field(default_factory=dict, repr=False)  # column -> one sentence
+    unit: Mapping[str, str] = field(
+        default_factory=dict, repr=False
+    )  # column -> its unit: "days", or a setting: "$currency"
+    headline: tuple[str, ...] = field(default=(), repr=False)  # the columns to show first, the most important one first
 
     def __post_init__(self) -> None:
         if self.per and self.kind is not GoldKind.AGGREGATE:
@@ -70,6 +76,27 @@ class GoldTable:
     def schema(self) -> tuple[Column, ...]:
         """The columns of the table."""
         return columns_of(self.columns)
+
+    @property
+    def stored_columns(self) -> tuple[Column, ...]:
+        """The declared columns and, of aggregates, `_rows`: the number of rows in the group."""
+        if self.kind is not GoldKind.AGGREGATE:
+            return self.schema
+        return (*self.schema, *columns_of("_rows BIGINT, _batch_seq BIGINT" if self.row_per_batch else "_rows BIGINT"))
+
+    @property
+    def aggregate_sql(self) -> Mapping[str, str]:
+        """The SQL of each column that is aggregated over the upstream rows of a group."""
+        sums = {c: "count(*)" if sql.strip() == "1" else f"sum({sql})" for c, sql in self.sum.items()}
+        counts = {c: f"count(DISTINCT {sql})" for c, sql in self.count_distinct.items()}
+        lowest = {c: f"min({sql})" for c, sql in self.min.items()}
+        return {**sums, **counts, **lowest, **{c: f"max({sql})" for c, sql in self.max.items()}}
+
+    @property
+    def date_column(self) -> str:
+        """The first column of the grain with a date, such as the day of a sum; "" where there is none."""
+        types = {c.name: c.type for c in self.schema}
+        return next((c for c in self.grain if types.get(c) == "DATE"), "")
 
     @property
     def members(self) -> Mapping[str, str]:

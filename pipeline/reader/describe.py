@@ -1,24 +1,32 @@
 """Describes sources from their declarations alone, as records for JSON: feeds, columns, rules, tables."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.contract import Settings
-from pipeline.model import Append, Derived, Feed, Rule, Scd2, Snapshot, Source, StoredAs
+from pipeline.contract import Settings, setting_values
+from pipeline.model import Append, Feed, Rule, Scd2, Snapshot, Source, StoredAs
+from pipeline.reader.describe_tables import Record, derived_records, rule_record, table_records
 from pipeline.sources import registry
-
-Record = dict[str, Any]
-
-_BRONZE_GRAIN = ("_batch_id", "_source_file", "_record")
 
 
 def describe_sources(settings: Settings) -> list[Record]:
     """Returns a record per source. A source that cannot be loaded has its folder and, as `broken`, the reason only."""
     loaded = registry.load_sources(settings.source_paths, settings.exclude)
     folders = {Path(path).name: path for path in settings.source_paths}
-    usable = [_source(s, "" if s in registry.SOURCES else folders[s.name]) for s in loaded.sources]
+    usable = [
+        _source(s, "" if s in registry.SOURCES else folders[s.name], setting_values(s, settings))
+        for s in loaded.sources
+    ]
     return [*usable, *({"name": name, "folder": folders[name], "broken": sentence} for name, sentence in loaded.broken)]
+
+
+def describe_table(settings: Settings, name: str) -> Record:
+    """Returns the record of a table; an empty one for a table that no source declares."""
+    if name.startswith("ops."):  # no source declares it, and to load the sources takes time
+        return {}
+    sources = describe_sources(settings)
+    return next((t for source in sources for t in source.get("tables", ()) if t["name"] == name), {})
 
 
 def _storage(stored_as: StoredAs) -> str:
@@ -38,19 +46,26 @@ def _storage(stored_as: StoredAs) -> str:
             return "newest row of a key"
 
 
-def _source(source: Source, folder: str) -> Record:
+def _source(source: Source, folder: str, values: Mapping[str, Any]) -> Record:
     return {
         "name": source.name,
         "folder": folder,
         "broken": "",
         "settings": [{"name": s.name, "default": s.default, "meaning": s.meaning} for s in source.settings],
         "feeds": [_feed(f) for f in source.feeds],
-        "tables": list(_tables(source)),
+        "tables": list(table_records(source, values)),
     }
 
 
 def _feed(feed: Feed) -> Record:
     references = [Rule(r.name, r.description, severity=r.severity) for r in feed.references]
+    columns = [
+        *(
+            {"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""}
+            for c in feed.schema
+        ),
+        *derived_records((*feed.cleaned, *feed.derived)),
+    ]
     return {
         "name": feed.name,
         "files": feed.files,
@@ -58,71 +73,6 @@ def _feed(feed: Feed) -> Record:
         "kept": _storage(feed.stored_as),
         "whole": feed.snapshot,
         "description": feed.description,
-        "columns": [
-            *(
-                {"name": c.name, "type": c.type, "required": c.required, "optional": c.name in feed.optional, "sql": ""}
-                for c in feed.schema
-            ),
-            *_derived_columns((*feed.cleaned, *feed.derived)),
-        ],
-        "rules": [_rule(r) for r in (*feed.rules, *references)],
-    }
-
-
-def _tables(source: Source) -> Iterator[Record]:
-    for feed in source.feeds:
-        yield _table(f"{source.name}.bronze.{feed.name}", _BRONZE_GRAIN, feed.name, feed.description)
-    for feed in source.feeds:
-        yield _table(f"{source.name}.silver.{feed.name}", feed.primary_key, feed.name, feed.description)
-    for enriched in source.enriched:
-        grain = source.enriched_key(enriched)
-        yield _table(
-            f"{source.name}.silver.{enriched.name}",
-            grain,
-            enriched.upstream,
-            enriched.description,
-            rules=enriched.rules,
-            derived=enriched.derived,
-        )
-    for gold in source.gold:
-        table = _table(
-            f"{source.name}.gold.{gold.name}", gold.grain, gold.upstream, gold.description, rules=gold.checks
-        )
-        # A failed check of a gold table rejects the whole batch. No single row is to blame.
-        checks = [{**rule, "severity": "", "action": "REJECT BATCH"} for rule in table["rules"]]
-        yield {**table, "rules": checks}
-
-
-def _table(
-    name: str,
-    grain: Sequence[str],
-    upstream: str,
-    description: str,
-    *,
-    rules: Sequence[Rule] = (),
-    derived: Sequence[Derived] = (),
-) -> Record:
-    return {
-        "name": name,
-        "grain": list(grain),
-        "of": upstream,
-        "description": description,
-        "rules": [_rule(r) for r in rules],
-        "derived": list(_derived_columns(derived)),
-    }
-
-
-def _derived_columns(columns: Sequence[Derived]) -> Iterator[Record]:
-    for column in columns:
-        yield {"name": column.name, "type": column.type, "required": False, "optional": False, "sql": column.sql}
-
-
-def _rule(rule: Rule) -> Record:
-    return {
-        "name": rule.name,
-        "severity": str(rule.severity),
-        "action": str(rule.action),
-        "holds": rule.condition,
-        "where": rule.where,
-        "description": rule.description,
+        "columns": [{**column, "description": feed.descriptions.get(str(column["name"]), "")} for column in columns],
+        "rules": [rule_record(r) for r in (*feed.rules, *references)],
     }

@@ -20,6 +20,7 @@ RESERVED_NAMES = (
     "log",
     "quality",
     "alerts",
+    "openlineage",
     "sources",
     "serve",
     "ops",
@@ -130,6 +131,8 @@ def _check_feed(source: Source, feed: Feed) -> Iterator[Problem]:
     for column in _duplicates([c.name for c in feed.silver]):
         yield feed.name, f"feed {feed.name}: two columns of its table have the name {column!r}"
     untracked = feed.stored_as.track_history_except if isinstance(feed.stored_as, Scd2) else ()
+    for column in set(feed.descriptions) - {c.name for c in feed.silver}:
+        yield column, f"feed {feed.name}: {column} is described, and is none of its columns"
     for column in set(untracked) - set(feed.input_names):
         yield column, f"feed {feed.name}: {column} is none of its columns"
     for reference in feed.references:
@@ -145,6 +148,8 @@ def _check_feed(source: Source, feed: Feed) -> Iterator[Problem]:
 
 
 def _check_enriched(source: Source, table: Enriched) -> Iterator[Problem]:
+    for column in set(table.descriptions) - {c.name for c in source.enriched_columns(table)}:
+        yield column, f"enriched table {table.name}: {column} is described, and is none of its columns"
     if table.versions and not source.feed(table.upstream).has_versions:
         yield table.upstream, f"enriched table {table.name}: {table.upstream} has no versions to show"
     of_row = {name for _, name, _ in source.own_columns(table)}
@@ -197,7 +202,8 @@ def _check_gold(source: Source, table: GoldTable, silver: Sequence[str]) -> Iter
     if table.dimension and table.dimension not in silver:
         yield table.name, f"gold table {table.name}: there is no silver table {table.dimension!r}"
     columns = {c.name for c in table.schema}
-    for column in (*table.grain, *table.key, *table.sum, *table.members, *table.as_of_columns):
+    of_readers = (*table.descriptions, *table.unit, *table.headline)
+    for column in (*table.grain, *table.key, *table.sum, *table.members, *table.as_of_columns, *of_readers):
         if column not in columns:
             yield table.name, f"gold table {table.name}: {column} is none of its columns"
     upstream_columns = {c.name for c in _upstream_columns(source, table, silver)}

@@ -10,13 +10,12 @@ from pipeline.commit.manifest import ManifestRow, published_files
 from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder, identity
 from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
+from pipeline.model.columns import BOOKKEEPING
 from pipeline.model.fingerprints import fingerprint
 from pipeline.schema import arrow_schema
 from pipeline.stages.context import BatchContext, timed_stage
-from pipeline.transform.aggregate_input import gold_columns
 from pipeline.transform.quality import high, score, status
 from pipeline.transform.validate import quarantine
-from pipeline.transform.verdicts import BOOKKEEPING
 
 
 def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
@@ -28,7 +27,7 @@ def tables(source: Source) -> dict[str, Sequence[Column] | pa.Schema]:
         found[f"{source.name}.silver.{feed.name}"] = feed.silver
     found |= {f"{source.name}.silver.{t.name}": source.hierarchy_columns(t) for t in source.hierarchies}
     found |= {f"{source.name}.silver.{e.name}": source.enriched_columns(e) for e in source.enriched}
-    return found | {f"{source.name}.gold.{g.name}": gold_columns(g) for g in source.gold}
+    return found | {f"{source.name}.gold.{g.name}": g.stored_columns for g in source.gold}
 
 
 # ---- the ends of a batch
@@ -46,7 +45,8 @@ def publish(batch: BatchContext) -> Result:
         for table, rows in _ops_rows(batch).items():
             batch.attempt.append(table, rows)
         record = batch.attempt.publish(_record(batch, "batch"))
-    return _with_batch(_result_of(record, Outcome.PUBLISHED), batch)
+    result, written = _result_of(record, Outcome.PUBLISHED), batch.attempt.appended + batch.attempt.changed
+    return _with_batch(replace(result, table_rows=dict(written)), batch)
 
 
 def verdict(batch: BatchContext, kind: str, reason: str) -> Result:

@@ -13,7 +13,7 @@ from pyspark.sql import functions as F
 from pipeline.errors import DeclarationError
 from pipeline.lake.engine_errors import engine_message
 from pipeline.model import Column, GoldKind, GoldTable, literal
-from pipeline.transform.aggregate_input import AggregateInput, gold_columns
+from pipeline.transform.aggregate_input import AggregateInput
 from pipeline.transform.change import TableChange, difference
 from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.distinct_counts import grain_of, group_key_sql, pair_name
@@ -94,7 +94,7 @@ def _touched_keys(given: AggregateInput) -> tuple[DataFrame, SparkColumn]:
 
 def _totals(given: AggregateInput) -> DataFrame:
     """Adds the changed rows to the stored sums of their groups."""
-    table, columns = given.table, gold_columns(given.table)
+    table, columns = given.table, given.table.stored_columns
     types = {c.name: c.type for c in columns}
     ends = [(end, c) for end, names in (("min", table.min), ("max", table.max)) for c in names]
     new = {c: f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c}))" for end, c in ends}
@@ -116,7 +116,7 @@ def _totals(given: AggregateInput) -> DataFrame:
 
 def sum_expressions(given: AggregateInput) -> dict[str, str]:
     """Returns SQL per column that adds up the parts of a group."""
-    types = {c.name: c.type for c in gold_columns(given.table)}
+    types = {c.name: c.type for c in given.table.stored_columns}
     names = ("_rows", *given.table.sum, *given.table.count_distinct)
     return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in names}
 

@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import WorkOrder
 from pipeline.lake.lake import TableVersion
-from pipeline.model import Column, GoldKind, GoldTable, columns_of, render_sql
+from pipeline.model import GoldTable, render_sql
 from pipeline.transform.change import TableChange
 
 
@@ -58,9 +58,3 @@ class AggregateInput:
             return True
         is_renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
         return bool(self.stored.version and (is_renamed or self.grows_older))
-
-
-def gold_columns(table: GoldTable) -> tuple[Column, ...]:
-    """Returns the stored columns: the declared ones and, of totals, `_rows` (the number of rows in the group)."""
-    extra = "_rows BIGINT, _batch_seq BIGINT" if table.row_per_batch else "_rows BIGINT"
-    return (*table.schema, *columns_of(extra)) if table.kind is GoldKind.AGGREGATE else table.schema

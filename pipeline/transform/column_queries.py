@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from pipeline.model import Column, GoldKind, GoldTable
 from pipeline.transform.aggregate import all_parts, build, rows_of_touched_keys, sum_expressions, typed
-from pipeline.transform.aggregate_input import AggregateInput, gold_columns
+from pipeline.transform.aggregate_input import AggregateInput
 from pipeline.transform.derived_columns import Part
 
 
@@ -30,7 +30,7 @@ def column_parts(given: AggregateInput) -> Sequence[Part]:
     """Returns the columns that can be computed of one row alone."""
     table = given.table
     if table.kind is GoldKind.AGGREGATE:
-        sums = () if table.per else tuple(c for c in gold_columns(table) if c.name in table.sum)
+        sums = () if table.per else tuple(c for c in table.stored_columns if c.name in table.sum)
         return [Part(name=c.name, query=partial(_added, given, c)) for c in sums]
     return [Part(name=c.name, query=partial(_one_column, table, c)) for c in _own_columns(table)]
 

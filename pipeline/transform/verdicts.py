@@ -8,15 +8,10 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import Quality, WorkOrder
 from pipeline.ingest.invisible_characters import BLANK
-from pipeline.model import HIGH, REJECT, Derived, Feed, Rule, columns_of, literal, render_sql
+from pipeline.model import HIGH, REJECT, Derived, Feed, Rule, literal, render_sql
+from pipeline.model.columns import BOOKKEEPING
 from pipeline.transform.derived_columns import Part, derive, in_turn, words
 
-BOOKKEEPING = columns_of(
-    """
-    _batch_id STRING, _batch_date DATE, _revision INT, _deleted BOOLEAN, _superseded BOOLEAN,
-    _source_file STRING, _record BIGINT, _raw STRING
-    """
-)
 WELL_FORMED = Rule(
     "record_is_well_formed",
     "true",

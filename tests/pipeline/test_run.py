@@ -95,6 +95,18 @@ def test_a_rejected_batch_is_no_duplicate_of_itself(site: Site) -> None:
 
 
 @on_sail
+def test_a_result_names_the_tables_that_the_batch_wrote_with_their_rows(site: Site) -> None:
+    first = site.deliver("2026-03-01", prices=PRICES)
+    rows = {t.removeprefix("till."): n for t, n in first.table_rows.items() if t.startswith("till.")}
+    assert rows == {f"{layer}.prices": len(site.rows(f"{layer}.prices")) for layer in ("bronze", "silver")} | {
+        "gold.takings": len(site.rows("gold.takings"))
+    }
+    again = site.deliver("2026-03-02", prices=PRICES)
+    assert again.table_rows["till.bronze.prices"] == rows["bronze.prices"]
+    assert "till.gold.takings" not in again.table_rows
+
+
+@on_sail
 def test_a_batch_of_which_no_row_is_accepted_is_published_with_its_rejects(site: Site) -> None:
     site.deliver("2026-03-01", prices=PRICES)
     before = site.rows("silver.prices")

@@ -172,6 +172,7 @@ class Worker:
                 files=counts,
                 task_values={"total_orders": "3"},
                 table_versions={"retail.silver.orders": 1},
+                table_rows={"retail.bronze.orders": 3, "retail.silver.orders": 4, "ops.processing_log": 2},
                 validation_status="PASS",
                 score=100.0,
                 retiring=retiring,

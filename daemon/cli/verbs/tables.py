@@ -39,8 +39,10 @@ def tables(table: str | None, batch: str | None, limit: int, *, internal: bool, 
     published = _published_versions(config, batch)
     name = show_tables.full_name(published, table or "")
     if table and not show_tables.is_beginning(published, name):
-        order = _grain(config, name)
-        show_tables.print_table(published, name, limit, order_by=order, internal=internal, as_json=as_json)
+        from pipeline.reader.describe import describe_table
+
+        described = describe_table(config.settings, name)
+        show_tables.print_table(published, name, limit, described, internal=internal, as_json=as_json)
     else:
         show_tables.print_tables(published, name, as_json=as_json)
 
@@ -102,12 +104,9 @@ def _published_versions(config: "Config", batch: str | None) -> "PublishedVersio
 
 def _grain(config: "Config", table: str) -> Sequence[str]:
     """Returns the columns that identify a row of a table; none for a table that no source declares."""
-    if table.startswith("ops."):  # only sources declare a grain; to load them takes time
-        return ()
-    from pipeline.reader.describe import describe_sources
+    from pipeline.reader.describe import describe_table
 
-    declared = (t for s in describe_sources(config.settings) if not s["broken"] for t in s["tables"])
-    return next((t["grain"] for t in declared if t["name"] == table), ())
+    return tuple(describe_table(config.settings, table).get("grain", ()))
 
 
 @verb("adopt")

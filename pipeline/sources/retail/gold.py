@@ -6,26 +6,11 @@ The text of `columns` is hashed into the fingerprint with its line breaks, so it
 from typing import TYPE_CHECKING
 
 from pipeline.model import Rule, aggregate, recompute, select_rows
+from pipeline.sources.retail import readers
+from pipeline.sources.retail.gold_parts import CUSTOMER, MEAN, MONEY, PRODUCT, ratio
 
 if TYPE_CHECKING:  # declarations are also loaded without an engine
     from pyspark.sql import DataFrame
-
-MONEY = "DECIMAL(30,6)"
-MEAN = "DECIMAL(30,4)"
-CUSTOMER = """first_name STRING, last_name STRING, email STRING, phone STRING, date_of_birth DATE, registration_date DATE, address STRING, city STRING,
-    state STRING, zip_code STRING, country STRING, customer_tier STRING, age INT, age_segment STRING, registration_stage STRING"""  # noqa: E501
-PRODUCT = """product_name STRING, category STRING, subcategory STRING, brand STRING, price DECIMAL(12,2), currency STRING, stock_quantity INT,
-    weight_kg DECIMAL(10,3), dimensions_cm STRING, color STRING, material STRING, description STRING, launch_date DATE, discontinued BOOLEAN,
-    price_segment STRING, stock_status STRING, launch_stage STRING, volume_cm3 DECIMAL(18,3), density_kg_per_cm3 DECIMAL(18,9)"""  # noqa: E501
-
-
-def ratio(total: str, of: str) -> str:
-    """Returns SQL for a mean or ratio with four decimal places; null for a divisor of 0.
-
-    Every engine computes at least ten places of a quotient of these types. The cast rounds it to four, so all engines
-    return the same number.
-    """
-    return f"CAST(CAST({total} AS DECIMAL(30,6)) / nullif(CAST({of} AS DECIMAL(24,2)), 0) AS {MEAN})"
 
 
 @aggregate(
@@ -46,6 +31,7 @@ def ratio(total: str, of: str) -> str:
         Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),
         Rule("revenue_is_not_negative", "total_revenue >= 0"),
     ),
+    **readers.ANALYTICS_SUMMARY,
 )
 def analytics_summary(sums: "DataFrame") -> "DataFrame":
     """The key figures of all orders up to each batch."""
@@ -87,6 +73,7 @@ def analytics_summary(sums: "DataFrame") -> "DataFrame":
         Rule("first_order_is_not_after_the_last", "first_order_date <= last_order_date"),
         Rule("a_customer_here_has_orders", "total_orders > 0"),
     ),
+    **readers.CUSTOMER_ANALYTICS,
 )
 def customer_analytics(sums: "DataFrame") -> "DataFrame":
     """The orders and spend of each customer, the customer's current data, and the lifecycle stage."""
@@ -118,6 +105,7 @@ def customer_analytics(sums: "DataFrame") -> "DataFrame":
         )
     },
     checks=(Rule("customers_are_not_more_than_orders", "unique_customers <= total_orders"),),
+    **readers.PRODUCT_ANALYTICS,
 )
 def product_analytics(sums: "DataFrame") -> "DataFrame":
     """The sales of each product, the product's current data, and its performance category."""
@@ -136,6 +124,7 @@ def product_analytics(sums: "DataFrame") -> "DataFrame":
     grain=("customer_segment",),
     columns=f"customer_segment STRING, customers BIGINT, revenue {MONEY}, avg_customer_value {MEAN}",
     sum={"customers": "1", "revenue": "total_spent"},
+    **readers.SEGMENT_ANALYSIS,
 )
 def segment_analysis(sums: "DataFrame") -> "DataFrame":
     """Customers and revenue by segment."""
@@ -147,6 +136,7 @@ def segment_analysis(sums: "DataFrame") -> "DataFrame":
     grain=("season",),
     columns=f"season STRING, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
     sum={"orders": "1", "revenue": "order_amount"},
+    **readers.ORDERS_AND_REVENUE,
 )
 def seasonal_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by season."""
@@ -160,6 +150,7 @@ def seasonal_analysis(sums: "DataFrame") -> "DataFrame":
     columns=f"category STRING, products_ordered BIGINT, orders BIGINT, revenue {MONEY}, avg_order_value {MEAN}",
     sum={"orders": "1", "revenue": "order_amount"},
     count_distinct={"products_ordered": "product_id"},
+    **readers.ORDERS_AND_REVENUE,
 )
 def category_analysis(sums: "DataFrame") -> "DataFrame":
     """Orders and revenue by the category of the product on the order's day."""
@@ -172,6 +163,7 @@ def category_analysis(sums: "DataFrame") -> "DataFrame":
     columns=f"order_date DATE, orders BIGINT, revenue {MONEY}, profit {MONEY}, unique_customers BIGINT",
     sum={"orders": "1", "revenue": "order_amount", "profit": "order_profit_margin"},
     count_distinct={"unique_customers": "customer_id"},
+    **readers.DAILY_SALES,
 )
 def daily_sales(sums: "DataFrame") -> "DataFrame":
     """Orders, revenue and profit by order date."""
@@ -223,6 +215,7 @@ def inventory_movements(versions: "DataFrame") -> "DataFrame":
         "_delivered": "CASE WHEN delivery_days IS NULL THEN 0 ELSE 1 END",
         "_delivery_days": "coalesce(delivery_days, 0)",
     },
+    **readers.DELIVERY_PERFORMANCE,
 )
 def delivery_performance(sums: "DataFrame") -> "DataFrame":
     """Current shipments by carrier and delivery performance."""

@@ -324,9 +324,13 @@ def test_tables_are_listed_and_shown(run: Command, lake: PublishedLake) -> None:
     assert (listed[DAILY]["version"], listed[DAILY]["rows"]) == (1, 2)
     assert DAILY in run("tables").out
     shown = json.loads(run("tables", DAILY, "--limit", "1", "--json").out)
-    assert shown["columns"][1] == {"name": "revenue", "type": "DECIMAL(12,2)"}
+    about = "Sum of the order amounts."
+    assert shown["columns"][1] == {"name": "revenue", "type": "DECIMAL(12,2)", "description": about}
+    assert (shown["description"], shown["grain"]) == ("Orders, revenue and profit by order date.", ["order_date"])
     assert len(shown["rows"]) == 1
-    assert "DECIMAL(12,2)" in run("tables", DAILY).out
+    lines = run("tables", DAILY).out.splitlines()
+    assert lines[0] == "Orders, revenue and profit by order date. One row per order_date."
+    assert any(line.split() == ["revenue", "DECIMAL(12,2)", *about.split()] for line in lines)
 
 
 def test_an_empty_lake_has_no_tables(run: Command, site: Site) -> None:

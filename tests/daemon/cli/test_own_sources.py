@@ -210,9 +210,12 @@ def test_sources_as_json_holds_everything_that_is_declared(tmp_path: Path, capsy
     )
     takings = one["feeds"][1]
     assert (takings["files"], takings["key"], takings["kept"]) == ("takings_*.csv", ["receipt"], "history by sold_at")
-    assert takings["columns"][2] == {"name": "quantity", "type": "INT", "required": True, "optional": False, "sql": ""}
+    quantity = {"name": "quantity", "type": "INT", "required": True, "optional": False, "sql": "", "description": ""}
+    assert takings["columns"][2] == quantity
     assert [r["name"] for r in takings["rules"]] == ["something_was_sold", "taking_has_stall"]
     assert one["tables"][-1]["grain"] == ["stall"]
+    receipts = {"name": "receipts", "type": "BIGINT", "description": "", "sql": "count(*)", "unit": ""}
+    assert one["tables"][-1]["columns"][1] == receipts
 
 
 def test_a_broken_source_is_shown_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
