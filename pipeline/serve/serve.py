@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.commit.manifest import Manifest, ManifestRow
-from pipeline.contract import Progress, Settings, secrets_of
+from pipeline.contract import Progress, Settings, secrets_of, setting_values
 from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, lake_lock
@@ -132,7 +132,8 @@ def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow 
 
 def _texts(settings: Settings, source: str) -> Mapping[str, TableText]:
     try:
-        return descriptions(registry.source(source, settings.source_paths, settings.exclude))
+        declared = registry.source(source, settings.source_paths, settings.exclude)
+        return descriptions(declared, setting_values(declared, settings))
     except Exception:  # noqa: BLE001 - a source that is declared no more, or wrongly, keeps its published tables
         return {}
 

@@ -267,18 +267,18 @@ def test_descriptions_are_comments_in_every_place(tmp_path: Path) -> None:
     table = DeltaTable(lake / "published/retail/gold/daily_sales")
     text = "Orders, revenue and profit by order date."
     assert table.metadata().description == text
-    assert [f.metadata for f in table.schema().fields] == [{}, {"comment": "sum of order_amount"}]
+    assert [f.metadata for f in table.schema().fields] == [{}, {"comment": "Sum of the order amounts (USD)"}]
     with duckdb.connect(lake / "retail.duckdb", read_only=True) as connection:
         of_view = connection.execute("SELECT comment FROM duckdb_views() WHERE view_name = 'daily_sales'").fetchone()
         of_column = connection.execute(
             "SELECT comment FROM duckdb_columns() WHERE table_name = 'daily_sales' AND column_name = 'revenue'"
         ).fetchone()
-    assert (of_view, of_column) == ((text,), ("sum of order_amount",))
+    assert (of_view, of_column) == ((text,), ("Sum of the order amounts (USD)",))
 
 
 def test_every_declared_table_has_a_place_for_its_description() -> None:
     for source in registry.all_sources():
-        names = set(descriptions(source))
+        names = set(descriptions(source, {}))
         assert {f"{source.name}.gold.{g.name}" for g in source.gold} <= names
         assert {f"{source.name}.silver.{f.name}" for f in source.feeds} <= names
 
