@@ -36,7 +36,7 @@ class AlertRecords:
             FROM batch
             WHERE state IN ('REJECTED', 'FAILED') AND dismissed_at IS NULL
                 AND NOT EXISTS (SELECT 1 FROM alert WHERE alert.about = batch.batch_id || ' ' || {_DECIDED_AT})
-                AND (state = 'FAILED' OR EXISTS (SELECT 1 FROM open_rejections o WHERE o.batch_id = batch.batch_id))
+                AND (state = 'FAILED' OR batch_id IN (SELECT batch_id FROM open_rejections))
             ORDER BY batch_seq
         """
         return [(r["batch_id"], r["about"]) for r in self._db.execute(query)]
@@ -53,8 +53,7 @@ class AlertRecords:
                 AND NOT EXISTS (SELECT 1 FROM alert AS later WHERE later.about = batch.batch_id || ' over')
                 AND (
                     state IN ('PUBLISHED', 'DUPLICATE', 'ARCHIVED')
-                    OR (state = 'REJECTED'
-                        AND NOT EXISTS (SELECT 1 FROM open_rejections o WHERE o.batch_id = batch.batch_id))
+                    OR (state = 'REJECTED' AND batch_id NOT IN (SELECT batch_id FROM open_rejections))
                 )
             ORDER BY batch_seq
         """

@@ -106,16 +106,16 @@ EVENTS: Mapping[str, Event] = {
         ERROR, "The on_published command failed.", "batch_id source command exit_code reason"
     ),
     "on_published.finished": _event(INFO, "The on_published command ended well.", "batch_id source command"),
+    "openlineage.failed": _event(
+        ERROR, "OpenLineage events cannot be delivered; logged once while it lasts.", "reason lost"
+    ),
+    "openlineage.recovered": _event(INFO, "OpenLineage events are delivered again.", "lost"),
     "serve.failed": _event(
         ERROR, "Readers of published/ and of the DuckDB file may still see an earlier batch.", f"{_WORK} reason"
     ),
     "serve.finished": _event(
         INFO, "Readers of published/ and of the DuckDB file see the batch.", f"{_WORK} tables seconds"
     ),
-    "openlineage.failed": _event(
-        ERROR, "OpenLineage events cannot be delivered; logged once while it lasts.", "reason lost"
-    ),
-    "openlineage.recovered": _event(INFO, "OpenLineage events are delivered again.", "lost"),
     "source.load_failed": _event(ERROR, "A folder of declarations cannot be used.", "source reason"),
     "stage.finished": _event(
         INFO,
