@@ -135,7 +135,10 @@ class WarmLake:
 @contextmanager
 def warm_session(engine: str, root: Path) -> Iterator[tuple[Session, Settings]]:
     """Opens a session of the engine with the default settings."""
-    settings = Settings(lake_path=str(root / "lake"), engine=engine, log_path=str(root / "engine.log"))
+    layers = ("gold", "silver")
+    settings = Settings(
+        lake_path=str(root / "lake"), engine=engine, log_path=str(root / "engine.log"), serve_layers=layers
+    )
     session = open_session(settings)
     try:
         yield session, settings

@@ -1,7 +1,6 @@
-"""Decides which troubles and batches need a person now, and which of them a publication resolves. Changes nothing."""
+"""Decides which troubles and batches need a person now. Changes nothing."""
 
 import datetime as dt
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from daemon.batch import Batch, State
@@ -54,15 +53,6 @@ def needs(
         *(_batch_need(b, _decided_at(reader, b)) for b in (*failed, *rejected)),
         *(_waiting_need(b, end_of_wait(b, timeout, now, daemon_since)) for b in waiting),
     ]
-
-
-def resolved_by(reader: LedgerReader, published: Batch) -> list[Batch]:
-    """Returns the batches that needed a person until this batch was published, oldest first.
-
-    These are the rejected batches of its source and date whose feeds are all published since with this batch, and the
-    batch itself where it had failed before.
-    """
-    return [b for b in _candidates(reader, published) if _is_resolved_by(reader, b, published)]
 
 
 def status_line(reader: LedgerReader, now: dt.datetime, *, missing_file_timeout_seconds: float) -> str:
@@ -145,23 +135,3 @@ def _waiting_need(batch: Batch, until: dt.datetime) -> Need:
         since=batch.received_at,
         until=as_text(until),
     )
-
-
-def _candidates(reader: LedgerReader, published: Batch) -> Iterator[Batch]:
-    if not published.published_at:
-        return
-    for batch in reversed(reader.batches(State.REJECTED)):
-        is_same_day = (batch.source, batch.batch_date) == (published.source, published.batch_date)
-        if is_same_day and batch.batch_date and not batch.dismissed_at:
-            yield batch
-    if any(h["event"] == "batch.failed" for h in reader.history(published.batch_id)):
-        yield published
-
-
-def _is_resolved_by(reader: LedgerReader, batch: Batch, published: Batch) -> bool:
-    if batch.batch_id == published.batch_id:
-        return True
-    feeds = {f.feed for f in batch.data_files} - {""}
-    since = reader.feeds_published_after(batch)
-    by_others = {feed for feed, batch_ids in since.items() if batch_ids - {published.batch_id}}
-    return bool(feeds) and feeds <= since.keys() and not feeds <= by_others

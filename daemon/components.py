@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from daemon.alerts.desk import AlertDesk
 from daemon.attention import status_line
 from daemon.batch import Batch
 from daemon.clock import Clock
@@ -24,10 +25,9 @@ from daemon.intake.register import TriggerIntake
 from daemon.landing.observer import FolderObserver
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
-from daemon.ledger.live_state import TroubleKind
+from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.metrics.exporter import MetricsExporter
 from daemon.metrics.recorder import FigureRecorder
-from daemon.observe.alerts import Alerts
 from daemon.observe.event_reporter import EventReporter
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify_status
@@ -36,14 +36,12 @@ from daemon.openlineage.emitter import LineageEvents
 from daemon.text import error_line
 from pipeline.contract import CatalogSource
 
-ALERTS = "[alerts] urls"  # the subject of its troubles
-
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
     """The components of one daemon, which holds the lock of its ledger until `close`."""
 
-    alerts: Alerts
+    alerts: AlertDesk
     lineage_events: LineageEvents
     ledger: Ledger
     troubles: Troubles
@@ -64,36 +62,39 @@ class Components:
     lock_fd: int
 
     def end_tick(self, now: dt.datetime) -> None:
-        """Notes the fate of the alerts, ends the troubles that this tick did not meet, and sends systemd a line."""
-        while not self.alerts.outcomes.empty():
-            if reason := self.alerts.outcomes.get():
-                self.troubles.open(TroubleKind.ALERTS, ALERTS, reason)
-            else:
-                self.troubles.end(TroubleKind.ALERTS, ALERTS)
+        """Ends the troubles that this tick did not meet, sends the alerts that are due, and sends systemd a line."""
         self.recorder.step()
         self.exporter.start()  # not before: until now another daemon might have held the landing zone
         for reason in filter(None, (self.recorder.failure, *self.exporter.failures)):
             self.troubles.environment_failed(reason)
         self.troubles.end_tick()
+        self._note_deliveries(self.alerts.step())
         with contextlib.suppress(sqlite3.Error):  # the next tick sends it
             notify_status(lambda: status_line(self.ledger, now, missing_file_timeout_seconds=self.timeout_seconds))
 
     def next_due_in(self) -> float:
         """Returns the seconds until there is work that no event announces."""
-        parts = (self.dispatch, self.archive, self.observer, self.recorder)
+        parts = (self.dispatch, self.archive, self.observer, self.recorder, self.alerts)
         return min(part.next_due_in() for part in parts)
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
-        self.alerts.finish(self.stop_seconds / 5)  # the worker was given more than half
+        self._note_deliveries(self.alerts.finish(self.stop_seconds / 5))  # the worker was given more than half
         self.lineage_events.finish(self.stop_seconds / 10)
         self._end(self.recorder.write)
         self.ledger.close()
         self.landing.close()
         self.exporter.stop()
         os.close(self.lock_fd)
+
+    def _note_deliveries(self, tried: Sequence[tuple[str, str]]) -> None:
+        for address, reason in tried:
+            if reason:
+                self.troubles.open(TroubleKind.ALERTS, address, reason)
+            else:
+                self.troubles.end(TroubleKind.ALERTS, address)
 
     def _end(self, end: Callable[[], None]) -> None:
         try:
@@ -118,20 +119,24 @@ def build(
     Raises AlreadyRunningError, FolderAccessError, SetupError and LedgerOutOfReach.
     """
     zone = config.landing
-    alerts = Alerts(config.alerts.urls, log)
     lineage_events = LineageEvents(config, log, clock)
-    reporter = EventReporter(log, alerts)
+    reporter = EventReporter(log)
     lock_fd = lock.lock_file(config.ledger_path.with_name(config.ledger_path.name + ".lock"))
 
     def changed(event: str, batch: Batch) -> None:
         on_change(batch)
         reporter.change(event, batch)
+        alerts.change(event)
         lineage_events.note(event, batch, ledger.history)
 
+    def report_trouble(event: str, trouble: Trouble) -> None:
+        reporter.trouble(event, trouble)
+        alerts.trouble(event, trouble)
+
     ledger = Ledger.open(config.ledger_path, clock, changed)
-    troubles = Troubles(ledger, clock, reporter.trouble)
-    if not config.alerts.urls:
-        troubles.end(TroubleKind.ALERTS, ALERTS)
+    alerts = AlertDesk(config, ledger=ledger, log=log, clock=clock, wake=wake.set)
+    troubles = Troubles(ledger, clock, report_trouble)
+    troubles.end_all_but(TroubleKind.ALERTS, alerts.names)
     on_failure = troubles.environment_failed
     _make_folders(config, ledger)
     landing = Landing(zone, clock, on_failure, lambda descriptor: lock.take_lock(descriptor, zone.path))
@@ -186,7 +191,7 @@ def build(
             claim=claim,
             log=log,
             clock=clock,
-            alert=alerts.send,
+            on_changed_file=alerts.changed_file,
             heartbeat=heartbeat,
         ),
         publish_hook=PublishHook(config.dispatch.on_published, ledger, log, wake.set),

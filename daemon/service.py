@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from daemon.alerts.direct import send_start_failed
 from daemon.batch import OPEN, Batch, State
 from daemon.clock import Clock
 from daemon.components import build
@@ -22,7 +23,6 @@ from daemon.files.folder_access import FolderAccessError, exposed_reason
 from daemon.files.lock import AlreadyRunningError
 from daemon.files.safe_files import StoppingError
 from daemon.landing.scan import Listing
-from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.observe.sd_notify import notify
 from daemon.text import error_line
@@ -205,10 +205,8 @@ class Service:
                 self.wake_events.stopping.wait(0.02)  # several events at a time are one reason for a tick
                 return
             if (
-                self.ledger.data_version() != version
-                or self.components.observer.is_stale()
-                or not self.components.alerts.outcomes.empty()
-            ):  # `lakegate retry` wrote, a volume was unmounted, or an alert was sent
+                self.ledger.data_version() != version or self.components.observer.is_stale()
+            ):  # `lakegate retry` wrote, or a volume was unmounted
                 return
             self._feed_watchdog()
 
@@ -291,7 +289,5 @@ def _exit_code_of(refusal: Exception, config: Config, log: Log) -> int:
     if not isinstance(refusal, FOR_A_PERSON):
         return SOME_FAILED
     # 78 keeps systemd from another start, so an alert must reach a person
-    alerts = Alerts(config.alerts.urls, log)
-    alerts.send("Lakegate: the daemon cannot start", str(refusal))
-    alerts.finish(config.dispatch.stop_seconds)
+    send_start_failed(str(refusal), config, log)
     return CONFIG

@@ -35,8 +35,9 @@ MAY_IMPORT = {
     "pipeline.commit": "lake contract schema model errors",
     "pipeline.transform": "lake ingest contract schema model errors",
     "pipeline.stages": "transform commit lake ingest contract schema model errors",
-    "pipeline.run": "stages commit lake reader sources contract model errors",
-    "pipeline.worker": "run commit engine lake reader contract model",
+    "pipeline.serve": "commit lake reader sources contract model",
+    "pipeline.run": "serve stages commit lake reader sources contract model errors",
+    "pipeline.worker": "run serve commit engine lake reader contract model",
     "pipeline.scaffold": "ingest sources contract errors",
     "pipeline.__main__": "worker",
     # the daemon, from small tools up to the command line
@@ -48,6 +49,7 @@ MAY_IMPORT = {
     "daemon.retry": "config batch",
     "daemon.files": "config clock text pipeline.contract",
     "daemon.ledger": "batch clock text pipeline.contract",
+    "daemon.alerts": "finish ledger config observe batch clock retry text",
     "daemon.observe": "ledger batch clock text pipeline.contract",
     "daemon.openlineage": "config observe batch clock text pipeline.contract",
     "daemon.landing": "config files observe clock text",
@@ -56,21 +58,23 @@ MAY_IMPORT = {
     "daemon.intake": "landing ledger files config observe batch clock text pipeline.contract",
     "daemon.dispatch": "intake ledger files config observe batch clock retry text pipeline.contract",
     "daemon.finish": "intake landing ledger files config observe batch clock retry text",
-    "daemon.components": "metrics attention finish dispatch intake landing ledger files config observe openlineage"
-    " batch clock text pipeline.contract",
-    "daemon.service": "components dispatch landing files config observe batch clock wakeup text pipeline.contract",
+    "daemon.components": "alerts metrics attention finish dispatch intake landing ledger files config observe"
+    " openlineage batch clock text pipeline.contract",
+    "daemon.service": "alerts components dispatch landing files config observe batch clock wakeup text"
+    " pipeline.contract",
     # The pages show the lake, too, so they read more of the pipeline than its contract.
     "daemon.pages": "metrics attention ledger files config batch clock text pipeline.contract pipeline.reader"
     " pipeline.lineage pipeline.sources pipeline.model",
     # Of the pipeline the command line imports more than the contract: its verbs read the lake and draft sources.
-    "daemon.cli": "pages metrics attention service finish dispatch intake landing ledger files config batch clock"
-    " wakeup text pipeline.contract pipeline.reader pipeline.commit pipeline.engine pipeline.scaffold",
+    "daemon.cli": "alerts pages metrics attention service finish dispatch intake landing ledger files config batch"
+    " clock wakeup text pipeline.contract pipeline.reader pipeline.commit pipeline.serve pipeline.engine"
+    " pipeline.scaffold",
     "daemon.__main__": "cli",
 }
 # Read where no engine is: by the daemon for its catalog, by the command before anything runs.
 DECLARATIONS = {"pipeline.errors", "pipeline.model", "pipeline.sources", "pipeline.contract"}
 # From claimed bytes to typed values, equal on every engine because no engine takes part; commits; and what only reads.
-ENGINELESS = {"pipeline.ingest", "pipeline.commit", "pipeline.reader", "pipeline.scaffold"}
+ENGINELESS = {"pipeline.ingest", "pipeline.commit", "pipeline.reader", "pipeline.serve", "pipeline.scaffold"}
 ENGINE_INTERNALS = {"rdd", "sparkContext", "_jvm", "_sc", "_jsparkSession", "_jdf", "toJavaRDD", "mapPartitions"}
 HEAVY = "pyspark", "pysail", "deltalake", "pyarrow", "duckdb", "numpy", "pandas"
 
@@ -184,7 +188,7 @@ def test_no_two_modules_need_each_other(package: str) -> None:
 
 
 def test_the_command_line_loads_the_pipeline_inside_its_verbs() -> None:
-    late = {"pipeline.reader", "pipeline.commit", "pipeline.engine", "pipeline.scaffold"}
+    late = {"pipeline.reader", "pipeline.commit", "pipeline.serve", "pipeline.engine", "pipeline.scaffold"}
     early = [
         f"{name_of(p)}:{i.line} {i.module}"
         for p in within("daemon.cli")

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from daemon.cli.checks import engine, folders, installation, lake, troubles
-from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad
+from daemon.cli.checks import engine, folders, installation, lake, readers, troubles
+from daemon.cli.checks.diagnostic import Diagnostic, Diagnostics, bad, ok
 from daemon.config.config import Config
 from daemon.text import one_line
 from pipeline import contract
+
+ALERT_SECONDS = 60.0  # a slow mail server answers within a minute
 
 
 def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = False) -> list[Diagnostic]:
@@ -28,6 +30,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         "daemon": lake.writers(config),
         "troubles": troubles.troubles(config),
         "tables": lake.tables(config),
+        "readers": readers.readers(config),
     }
     found: list[Diagnostic] = []
     for subject, diagnostics in checks.items():
@@ -38,6 +41,24 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         found += _safely("engine", engine.trials(config), "tried")
     secrets = config.secrets(environ)
     return [replace(d, sentence=contract.hide_secrets(d.sentence, secrets)) for d in found]
+
+
+def send_trials(config: Config, environ: Mapping[str, str]) -> list[Diagnostic]:
+    """Sends a trial message to each address of [alerts]. Returns for each whether it was taken, without secrets."""
+    from daemon.alerts.direct import send_to_all
+    from daemon.alerts.trouble_alerts import trial_alert
+
+    urls = config.alerts.every_url
+    if not urls:
+        return [bad("alerts", 'there is no address; add one: [alerts] urls = ["mailto://…"]')]
+    secrets = config.secrets(environ)
+    tried = send_to_all(urls, trial_alert(config), ALERT_SECONDS)
+    return [
+        bad("alerts", contract.hide_secrets(f"{name} did not take the trial message: {reason}", secrets))
+        if reason
+        else ok("alerts", contract.hide_secrets(f"{name} took the trial message", secrets))
+        for name, reason in tried
+    ]
 
 
 def _safely(subject: str, diagnostics: Diagnostics, attempt: str) -> Diagnostics:

@@ -136,13 +136,8 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
 
 
 def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
-    dates = [
-        b.batch_date
-        for b in ledger.batches(State.PUBLISHED, State.ARCHIVED)
-        if b.source == batch.source and b.published_at and b.batch_date
-    ]
-    if dates:
-        return f"gold shows {max(dates)}"
+    if dates := [shown["batch_date"] for shown in ledger.gold_shows() if shown["source"] == batch.source]:
+        return f"gold shows {dates[0]}"
     return "gold is empty" if batch.source else "gold is as it was"
 
 

@@ -54,6 +54,19 @@ class LogConfig:
 @dataclass(frozen=True, kw_only=True)
 class AlertsConfig:
     urls: tuple[str, ...]
+    routes: Mapping[str, tuple[str, ...]]  # by source
+    page_url: str
+    example_rows: bool
+
+    @property
+    def every_url(self) -> tuple[str, ...]:
+        """Returns every address once, those for all sources first."""
+        return tuple(dict.fromkeys((*self.urls, *(url for urls in self.routes.values() for url in urls))))
+
+    def urls_of(self, source: str) -> tuple[str, ...]:
+        """Returns the addresses for alerts about a source; '' stands for the daemon itself, which concerns all."""
+        own = self.routes.get(source, ())
+        return tuple(dict.fromkeys((*self.urls, *own))) or (() if source else self.every_url)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +124,6 @@ class Config:
 
     def secrets(self, environ: Mapping[str, str]) -> tuple[str, ...]:
         """Returns the secrets of the configuration and the environment, which no log, journal or terminal may show."""
-        addresses = [*self.alerts.urls, self.openlineage.url, self.openlineage.api_key]
+        addresses = [*self.alerts.every_url, self.openlineage.url, self.openlineage.api_key]
         secrets = secrets_of(self.settings, [a for a in addresses if a], environ)
         return (*secrets, *filter(None, [self.ui.token]))

@@ -10,6 +10,7 @@ from pipeline.contract import STREAMING_ENGINE, catalog, streaming
 
 # Characters that readers of Delta tables treat as a glob pattern or as an escape.
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
+LAYERS = ("gold", "silver", "bronze")
 
 SHORTEST_TOKEN = 16
 
@@ -21,6 +22,7 @@ def contradictions(config: Config) -> Iterator[Contradiction]:
     yield from _time_limits(config)
     yield from _engine(config)
     yield from _lake_path(config)
+    yield from _serve(config)
     yield from _openlineage(config)
     yield from _excluded_sources(config)
     yield from _folders(config)
@@ -57,6 +59,17 @@ def _lake_path(config: Config) -> Iterator[Contradiction]:
     if unusable:
         reason = "readers of Delta tables take it for a pattern or an escape"
         yield "lake", "path", f"path must not contain {unusable!r}: {reason} ({path})"
+
+
+def _serve(config: Config) -> Iterator[Contradiction]:
+    for layer in config.settings.serve_layers:
+        if layer not in LAYERS:
+            hint = did_you_mean(layer, LAYERS) or f"; there are {', '.join(LAYERS)}"
+            yield "serve", "layers", f"layers names {layer}, which is no layer{hint}"
+    prefix = config.settings.serve_prefix
+    if prefix and (not prefix.startswith("/") or any(c in UNUSABLE_IN_LAKE_PATH for c in prefix)):
+        problem = "prefix must be an absolute path without characters of patterns"
+        yield "serve", "prefix", f"{problem}, such as /mnt/lake ({prefix})"
 
 
 def _openlineage(config: Config) -> Iterator[Contradiction]:

@@ -1,31 +1,19 @@
 """Reads config.toml and the environment into one Config, or reports all problems at once. Writes nothing to disk."""
 
 import json
-import os
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.config.config import (
-    AlertsConfig,
-    Config,
-    ConfigError,
-    DebounceConfig,
-    DispatchConfig,
-    LandingConfig,
-    LogConfig,
-    MetricsConfig,
-    OpenLineageConfig,
-    RetryConfig,
-    UiConfig,
-)
+from daemon.config.build import absolute, build_config
+from daemon.config.config import Config, ConfigError
 from daemon.config.consistency import contradictions
 from daemon.config.options import OPTIONS, ConfigOption, sections, unknown_sections
 from daemon.config.problems import ConfigProblem, count_line, did_you_mean, format_problems
 from daemon.config.value_types import InvalidValueError
-from pipeline.contract import Quality, Settings, mask_secrets
+from pipeline.contract import mask_secrets
 
 PREFIX = "LAKEGATE_"
 LONGEST_SHOWN_VALUE = 60  # characters
@@ -71,7 +59,7 @@ def load_config(path: Path, environ: Mapping[str, str]) -> Config:
     values, invalid = _parse_values(inputs, known)
     problems += invalid
     if not problems:
-        config = _build_config(path, values)
+        config = build_config(path, values)
         for section, name, sentence in contradictions(config):
             problems.append(_value_problem(section, name, inputs, f"[{section}] {sentence}"))
     if problems:
@@ -124,7 +112,7 @@ def _source_selection(
             selection[option.name] = option.value_type.parse(values.get(option.name, option.default))
         except InvalidValueError:
             selection[option.name] = option.default
-    return tuple(str(_absolute(folder, path)) for path in selection["paths"]), selection["exclude"]
+    return tuple(str(absolute(folder, path)) for path in selection["paths"]), selection["exclude"]
 
 
 def _without_overrides_of(sections: Collection[str], environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -238,63 +226,3 @@ def _value_problem(section: str, name: str, inputs: Inputs, sentence: str) -> Co
 def _shown(value: Any) -> str:
     text = mask_secrets(json.dumps(value, ensure_ascii=False, default=str))
     return text if len(text) <= LONGEST_SHOWN_VALUE else text[: LONGEST_SHOWN_VALUE - 3] + "…"
-
-
-def _absolute(folder: Path, path: str) -> Path:
-    # `..` is removed by name and links are not followed: the operator may change the target of a link.
-    return Path(os.path.normpath(folder / Path(path).expanduser()))
-
-
-def _build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
-    folder = path.parent
-    landing = values["landing"]
-    landing_path = _absolute(folder, landing["path"])
-    log_path = _absolute(folder, values["log"]["path"])
-    return Config(
-        path=path,
-        landing=LandingConfig(
-            path=landing_path,
-            trigger_path=_absolute(folder, landing["trigger_path"] or str(landing_path / "trigger")),
-            claim_path=_absolute(folder, landing["claim_path"] or str(landing_path / ".claim")),
-            archive_path=_absolute(folder, landing["archive_path"]),
-            rejected_path=_absolute(folder, landing["rejected_path"]),
-            missing_file_timeout_seconds=landing["missing_file_timeout_seconds"],
-            allow_world_writable=landing["allow_world_writable"],
-            ignore=landing["ignore"],
-            bare_date=landing["bare_date"],
-        ),
-        debounce=DebounceConfig(**values["debounce"]),
-        dispatch=DispatchConfig(**values["dispatch"]),
-        retry=RetryConfig(**values["retry"]),
-        ledger_path=_absolute(folder, values["ledger"]["path"]),
-        log=LogConfig(path=log_path, level=values["log"]["level"]),
-        alerts=AlertsConfig(**values["alerts"]),
-        ui=UiConfig(**values["ui"]),
-        openlineage=_build_openlineage(folder, values["openlineage"]),
-        metrics=MetricsConfig(
-            path=_absolute(folder, values["metrics"]["path"]) if values["metrics"]["path"] else None,
-            listen=values["metrics"]["listen"],
-        ),
-        settings=_build_settings(folder, log_path, values),
-    )
-
-
-def _build_openlineage(folder: Path, values: Mapping[str, Any]) -> OpenLineageConfig:
-    path = values["path"]
-    return OpenLineageConfig(**{**values, "path": _absolute(folder, path) if path else None})
-
-
-def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[str, Any]]) -> Settings:
-    spark = dict(values["spark"])
-    jars_path = spark.pop("jars_path")
-    return Settings(
-        lake_path=str(_absolute(folder, values["lake"]["path"])),
-        keep_days=values["lake"]["keep_days"],
-        **spark,
-        jars_path=str(_absolute(folder, jars_path)) if jars_path else "",
-        log_path=str(log_path.with_name("spark.log")),
-        quality=Quality(**values["quality"]),
-        sources={name: dict(keys) for name, keys in values.items() if name not in OPTIONS},
-        source_paths=tuple(str(_absolute(folder, path)) for path in values["sources"]["paths"]),
-        exclude=values["sources"]["exclude"],
-    )

@@ -22,6 +22,7 @@ from daemon.config.value_types import (
     MEMORY,
     NUMBER,
     PATH,
+    ROUTES,
     SCORE,
     SECONDS,
     SHARE,
@@ -131,6 +132,15 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _option("path", PATH, "lake", "folder of the Delta tables"),
         _option("keep_days", DAYS, 30, "days for which older table versions stay readable"),
     ),
+    "serve": (
+        _option(
+            "layers",
+            TEXTS,
+            ("gold", "silver"),
+            "layers of tables for readers that know no versions: gold, silver, bronze; empty: none",
+        ),
+        _option("prefix", TEXT, "", "folder in which readers of the .duckdb files see the lake; default: [lake] path"),
+    ),
     "spark": (
         _option(
             "engine", ENGINE, "spark", "spark (Java, delta-spark), sail (no Java) or connect (a Spark Connect server)"
@@ -180,7 +190,17 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             "urls",
             TEXTS,
             (),
-            "Apprise addresses for alerts about rejected and failed batches: mailto://…, slack://…, json://…",
+            "Apprise addresses for alerts about all sources and the daemon itself: mailto://…, slack://…, json://…",
+        ),
+        _secret("routes", ROUTES, {}, 'further addresses for the alerts of one source: retail = ["mailto://…"]'),
+        _option(
+            "page_url", TEXT, "", "address of the pages of Lakegate as readers of an alert reach it; empty: no links"
+        ),
+        ConfigOption(
+            name="example_rows",
+            value_type=BOOLEAN,
+            default=True,
+            meaning="show up to three rejected rows of each broken rule in an alert",
         ),
     ),
     "ui": (

@@ -73,6 +73,12 @@ def _parse_texts(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _parse_routes(value: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(value, Mapping):
+        raise InvalidValueError
+    return {name: _parse_texts(texts) for name, texts in value.items()}
+
+
 def _parse_boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidValueError
@@ -127,6 +133,7 @@ MEMORY = ValueType(
 )
 ADDRESS = ValueType(phrase="a host and a port such as 127.0.0.1:9108", parse=_parse_address, is_text=True)
 TEXTS = ValueType(phrase="a list of texts", parse=_parse_texts)
+ROUTES = ValueType(phrase='a table of lists of texts, one for each source: retail = ["…"]', parse=_parse_routes)
 BOOLEAN = ValueType(phrase="true or false", parse=_parse_boolean)
 NUMBER = ValueType(phrase="a number", parse=_number_parser())
 INTEGER = ValueType(phrase="a whole number", parse=_integer_parser())

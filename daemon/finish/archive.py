@@ -38,7 +38,7 @@ class Archive:
         claim: Claim,
         log: Log,
         clock: Clock,
-        alert: Callable[[str, str], None],
+        on_changed_file: Callable[[Batch, str], None],
         heartbeat: Heartbeat,
     ) -> None:
         self._archive_path = config.archive_path
@@ -49,7 +49,7 @@ class Archive:
         self._claim = claim
         self._log = log
         self._clock = clock
-        self._alert = alert
+        self._on_changed_file = on_changed_file
         self._heartbeat = heartbeat
         self._failures: dict[str, tuple[int, float]] = {}  # batch id -> number of failures, time of the next try
 
@@ -182,7 +182,7 @@ class Archive:
     def _report_changes(self, batch: Batch, now: str, changes: Changes) -> None:
         reason = change_reason(changes)
         self._log.error("archive.changed", batch_id=batch.batch_id, source=batch.source, reason=reason)
-        self._alert("Lakegate: a claimed file was changed", f"{reason}\n\nbatch {batch.batch_id}")
+        self._on_changed_file(batch, reason)
         if batch.state != State.REJECTED:  # the folder of a rejected batch has a reason already
             with self._landing.open(self._changed_folder(batch), make=True) as folder_fd:
                 write_durably(folder_fd, REASON, reason_text(replace(batch, reason=reason), now, changes))

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from daemon.batch import TRANSITIONS, Batch, BatchFile, State
 from daemon.clock import Clock
+from daemon.ledger.alert_records import AlertRecords
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
@@ -168,11 +169,6 @@ class Ledger(LedgerReader):
             changed = "UPDATE trouble SET ended_at = ? WHERE kind = ? AND subject = ? AND ended_at IS NULL RETURNING *"
             return next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
 
-    def note_alert(self, trouble: Trouble, message_id: str) -> None:
-        """Records the message id of the alert about the start of a trouble."""
-        with self._transaction():
-            self._db.execute("UPDATE trouble SET message_id = ? WHERE number = ?", (message_id, trouble.number))
-
     def set_activity(self, activity: Activity | None) -> None:
         """Records the work on the running batch; None where no batch runs. A power cut may lose this record."""
         with self._quick_transaction():
@@ -186,6 +182,10 @@ class Ledger(LedgerReader):
             self._db.execute("DELETE FROM daemon_figure")
             rows = [(*figure, value) for figure, value in figures.items()]
             self._db.executemany("INSERT INTO daemon_figure (kind, source, name, value) VALUES (?, ?, ?, ?)", rows)
+
+    def alert_records(self) -> AlertRecords:
+        """Returns the alerts of this ledger."""
+        return AlertRecords(self._db)
 
     # ---- details
 

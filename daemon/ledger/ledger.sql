@@ -77,10 +77,23 @@ CREATE TABLE trouble (
     since      TEXT NOT NULL,
     last_at    TEXT NOT NULL,                           -- when it was met last
     tries      INTEGER NOT NULL DEFAULT 1,              -- how often it was met
-    ended_at   TEXT,
-    message_id TEXT NOT NULL DEFAULT ''                 -- of the alert about its start
+    ended_at   TEXT
 ) STRICT;
 CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
+
+-- Alerts to people. Each stays unsent until the last of its addresses took it, also across restarts.
+CREATE TABLE alert (
+    number     INTEGER PRIMARY KEY AUTOINCREMENT,
+    about      TEXT NOT NULL UNIQUE,                    -- its cause: `BATCH TIME`, `trouble 5`, `BATCH over`
+    subject    TEXT NOT NULL,                           -- the batch id, or `trouble 5`
+    source     TEXT NOT NULL,
+    content    TEXT NOT NULL,                           -- the message (JSON)
+    created_at TEXT NOT NULL,
+    taken_by   TEXT NOT NULL DEFAULT '[]',              -- hashes of the addresses that took it (JSON)
+    sent_at    TEXT
+) STRICT;
+CREATE INDEX alert_subject ON alert (subject);
+CREATE INDEX alert_unsent ON alert (number) WHERE sent_at IS NULL;
 
 -- The running batch, at most one row. It is written often and not durable: no decision depends on it.
 CREATE TABLE activity (

@@ -96,6 +96,12 @@ class LedgerReader:
         found = self._load("WHERE published_at IS NOT NULL ORDER BY published_at DESC, batch_seq DESC LIMIT 1")
         return found[0] if found else None
 
+    def last_of_date(self, source: str, batch_date: dt.date | None) -> Batch | None:
+        """Returns the batch of a source and date that was published last."""
+        where = "WHERE source = ? AND batch_date = ? AND published_at IS NOT NULL"
+        found = self._load(f"{where} ORDER BY published_at DESC LIMIT 1", (source, to_column(batch_date)))
+        return found[0] if found else None
+
     def history(self, batch_id: str) -> list[dict[str, str]]:
         """Returns the state changes of a batch, oldest first: changed_at, event, state, reason."""
         query = "SELECT changed_at, event, state, reason FROM history WHERE batch_id = ? ORDER BY rowid"
@@ -123,20 +129,6 @@ class LedgerReader:
         A rejection is resolved when later batches of its source and date have published all feeds of its files.
         """
         return self._load_view("open_rejections")
-
-    def feeds_published_after(self, batch: Batch) -> dict[str, set[str]]:
-        """Returns, by feed, the ids of the later batches of this source and date that published files of the feed."""
-        query = """
-            SELECT DISTINCT file.feed AS feed, later.batch_id AS batch_id
-            FROM batch AS later
-            JOIN file ON file.batch_id = later.batch_id AND file.feed <> ''
-            WHERE later.source = ? AND later.batch_date = ? AND later.published_at IS NOT NULL
-                AND later.batch_seq > (SELECT batch_seq FROM batch WHERE batch_id = ?)
-        """
-        found: dict[str, set[str]] = {}
-        for row in self._db.execute(query, (batch.source, to_column(batch.batch_date), batch.batch_id)):
-            found.setdefault(row["feed"], set()).add(row["batch_id"])
-        return found
 
     def troubles(self, *, ended: bool = False) -> list[Trouble]:
         """Returns the open troubles, oldest first; with `ended` those that are over, newest first."""

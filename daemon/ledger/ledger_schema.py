@@ -62,10 +62,30 @@ UPGRADES = {
             since      TEXT NOT NULL,
             last_at    TEXT NOT NULL,
             tries      INTEGER NOT NULL DEFAULT 1,
-            ended_at   TEXT,
-            message_id TEXT NOT NULL DEFAULT ''
+            ended_at   TEXT
         ) STRICT;
         CREATE UNIQUE INDEX trouble_open ON trouble (kind, subject) WHERE ended_at IS NULL;
+        CREATE TABLE alert (
+            number     INTEGER PRIMARY KEY AUTOINCREMENT,
+            about      TEXT NOT NULL UNIQUE,
+            subject    TEXT NOT NULL,
+            source     TEXT NOT NULL,
+            content    TEXT NOT NULL,
+            created_at TEXT NOT NULL,
+            taken_by   TEXT NOT NULL DEFAULT '[]',
+            sent_at    TEXT
+        ) STRICT;
+        CREATE INDEX alert_subject ON alert (subject);
+        CREATE INDEX alert_unsent ON alert (number) WHERE sent_at IS NULL;
+        INSERT INTO alert (about, subject, source, content, created_at, sent_at)
+        SELECT batch_id || ' ' || decided_at, batch_id, source, '', decided_at, decided_at
+        FROM (
+            SELECT *, coalesce((
+                SELECT max(changed_at) FROM history
+                WHERE history.batch_id = batch.batch_id AND event IN ('batch.rejected', 'batch.failed')
+            ), received_at) AS decided_at
+            FROM batch WHERE state IN ('REJECTED', 'FAILED')
+        );
         CREATE TABLE activity (
             batch_id    TEXT PRIMARY KEY,
             attempt     INTEGER NOT NULL,

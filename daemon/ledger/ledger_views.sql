@@ -36,20 +36,28 @@ SELECT batch_id FROM batch INDEXED BY batch_awaiting_hook WHERE hook_done = 0 AN
 -- their source and date. A batch without source, date or feeds stays until it is dismissed.
 DROP VIEW IF EXISTS open_rejections;
 CREATE VIEW open_rejections AS
+WITH waiting AS (
+    SELECT batch_id, batch_seq, source, batch_date FROM batch WHERE state = 'REJECTED' AND dismissed_at IS NULL
+),
+-- One row per feed of such a date, and not one per pair of batches: a streamed feed has thousands of batches a day.
+last_published AS MATERIALIZED (
+    SELECT batch.source, batch.batch_date, file.feed, max(batch.batch_seq) AS batch_seq
+    FROM (SELECT DISTINCT source, batch_date FROM waiting WHERE batch_date IS NOT NULL) AS dates
+    JOIN batch INDEXED BY batch_of_date ON batch.source = dates.source AND batch.batch_date = dates.batch_date
+    JOIN file ON file.batch_id = batch.batch_id AND file.feed <> ''
+    WHERE batch.published_at IS NOT NULL
+    GROUP BY batch.source, batch.batch_date, file.feed
+)
 SELECT batch_id
-FROM batch AS rejected
-WHERE state = 'REJECTED' AND dismissed_at IS NULL AND (
-    batch_date IS NULL
-    OR NOT EXISTS (SELECT 1 FROM file WHERE batch_id = rejected.batch_id AND feed <> '')
+FROM waiting
+WHERE batch_date IS NULL
+    OR NOT EXISTS (SELECT 1 FROM file WHERE file.batch_id = waiting.batch_id AND feed <> '')
     OR EXISTS (
         SELECT 1
         FROM file AS refused
-        WHERE refused.batch_id = rejected.batch_id AND refused.feed <> '' AND NOT EXISTS (
-            SELECT 1
-            FROM batch AS later
-            JOIN file AS published ON published.batch_id = later.batch_id AND published.feed = refused.feed
-            WHERE later.source = rejected.source AND later.batch_date = rejected.batch_date
-                AND later.batch_seq > rejected.batch_seq AND later.published_at IS NOT NULL
-        )
-    )
-);
+        LEFT JOIN last_published AS published
+            ON published.source = waiting.source AND published.batch_date = waiting.batch_date
+            AND published.feed = refused.feed
+        WHERE refused.batch_id = waiting.batch_id AND refused.feed <> ''
+            AND (published.batch_seq IS NULL OR published.batch_seq < waiting.batch_seq)
+    );

@@ -34,7 +34,6 @@ class Trouble:
     last_at: str
     tries: int
     ended_at: str | None
-    message_id: str  # of the alert about its start, so that the alert about its end can answer it
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,1 +1,1 @@
-"""Writes the log, sends alerts and notifies systemd."""
+"""Writes the log and notifies systemd."""

@@ -1,38 +1,24 @@
-"""Reports to people: each change of a batch and each trouble in the log, and an alert for those that need a person."""
+"""Reports each change of a batch and each trouble in the log."""
 
 from typing import Any
 
 from daemon.batch import Batch
 from daemon.ledger.live_state import Trouble, TroubleKind
-from daemon.observe.alerts import Alerts
 from daemon.observe.log import Log
 from daemon.text import escape
 
-TITLES = {
-    TroubleKind.WORKER: "the worker cannot start",
-    TroubleKind.WORKER_DIED: "the worker died",
-    TroubleKind.ENVIRONMENT: "a folder, disk or file prevents work",
-    TroubleKind.EXTERNAL_COMMIT: "a table has a commit of another program",
-    TroubleKind.ALERTS: "alerts cannot be sent",
-    TroubleKind.SERVE: "the published folder is not up to date",
-}
 COUNTS = ("rows_read", "rows_accepted", "rows_rejected", "score", "validation_status")
 
 
 class EventReporter:
-    """Writes to the log and sends alerts."""
+    """Writes to the log."""
 
-    def __init__(self, log: Log, alerts: Alerts) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
-        self._alerts = alerts
 
     def change(self, event: str, batch: Batch) -> None:
         """Reports that a batch has changed its state."""
         self._log.write(event, **self._values(event, batch))
-        if event in ("batch.rejected", "batch.failed"):
-            date = f" {batch.batch_date}" if batch.batch_date else ""
-            title = f"Lakegate: {batch.state} {batch.source or batch.trigger}{date}"
-            self._alerts.send(title, f"{batch.reason}\n\nbatch {batch.batch_id}")
 
     def trouble(self, event: str, trouble: Trouble) -> None:
         """Reports that a trouble opened or ended. A failure of the environment has events of its own."""
@@ -43,9 +29,6 @@ class EventReporter:
         else:
             fields = ("kind", "subject", "source", "batch_id", "reason", "cure", "since", "tries")
             self._log.write(event, **{f: getattr(trouble, f) for f in fields if getattr(trouble, f) != ""})
-        if trouble.kind != TroubleKind.ALERTS:
-            title = f"Lakegate: {TITLES[TroubleKind(trouble.kind)]}"
-            self._alerts.send(f"{title}, over" if is_over else title, f"{trouble.reason}\n\n{trouble.cure}")
 
     @staticmethod
     def _values(event: str, batch: Batch) -> dict[str, Any]:

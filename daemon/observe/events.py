@@ -30,8 +30,12 @@ _WORK = "batch_id source stage"
 _TROUBLE = "kind subject source batch_id reason cure since tries"
 
 EVENTS: Mapping[str, Event] = {
-    "alert.failed": _event(ERROR, "An alert could not be delivered.", "title reason"),
-    "alert.sent": _event(INFO, "An alert was delivered to all [alerts] urls.", "title"),
+    "alert.failed": _event(
+        ERROR,
+        "An address did not take an alert; it is sent again after retry_in_seconds, or at the next start.",
+        "title address reason retry_in_seconds",
+    ),
+    "alert.sent": _event(INFO, "An address took an alert.", "title address"),
     "archive.blocked": _event(
         ERROR, "A trigger file is no regular file and stays in the claim folder.", "batch_id file reason"
     ),
@@ -106,6 +110,12 @@ EVENTS: Mapping[str, Event] = {
         ERROR, "OpenLineage events cannot be delivered; logged once while it lasts.", "reason lost"
     ),
     "openlineage.recovered": _event(INFO, "OpenLineage events are delivered again.", "lost"),
+    "serve.failed": _event(
+        ERROR, "Readers of published/ and of the DuckDB file may still see an earlier batch.", f"{_WORK} reason"
+    ),
+    "serve.finished": _event(
+        INFO, "Readers of published/ and of the DuckDB file see the batch.", f"{_WORK} tables seconds"
+    ),
     "source.load_failed": _event(ERROR, "A folder of declarations cannot be used.", "source reason"),
     "stage.finished": _event(
         INFO,

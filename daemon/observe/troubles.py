@@ -1,7 +1,7 @@
 """Keeps the troubles of this daemon: in the ledger, and in memory while the ledger cannot be written."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from daemon.clock import Clock
@@ -65,6 +65,11 @@ class Troubles:
         for trouble in [t for t in self._open.values() if (t.kind, t.source) == (kind, source)]:
             self.end(kind, trouble.subject)
 
+    def end_all_but(self, kind: TroubleKind, subjects: Sequence[str]) -> None:
+        """Ends the open troubles of a kind whose subject is none of these, such as an address that was removed."""
+        for trouble in [t for t in self._open.values() if t.kind == kind and t.subject not in subjects]:
+            self.end(kind, trouble.subject)
+
     def environment_failed(self, reason: str) -> None:
         """Notes a failure of the daemon's surroundings, such as a full disk, that may end without the daemon."""
         reason = one_line(reason)
@@ -102,7 +107,6 @@ class Troubles:
             last_at=now,
             tries=known.tries + 1 if known else 1,
             ended_at=None,
-            message_id=known.message_id if known else "",
         )
 
     def _record_late(self) -> None:

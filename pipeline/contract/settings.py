@@ -42,6 +42,8 @@ class Settings:
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # [retail] … as in config.toml
     source_paths: tuple[str, ...] = ()  # folders of sources outside of the package
     exclude: tuple[str, ...] = ()  # shipped sources that this lake leaves out
+    serve_layers: tuple[str, ...] = ()  # the layers for readers that know no versions; empty: none
+    serve_prefix: str = ""  # the lake's folder as the readers of the DuckDB files see it; empty: lake_path
 
 
 def secrets_of(

@@ -105,6 +105,10 @@ class Lake:
         """Returns the columns of a version, by default the newest."""
         return arrow_from_delta(self._open(table, version).schema())
 
+    def delta(self, table: str, version: int) -> DeltaTable:
+        """Returns a version of a table. The lake keeps it open, so the next batch does not read the log again."""
+        return self._open(table, version)
+
     def commits(self, table: str, after: int) -> list[Commit]:
         """Returns the commits after a version, oldest first."""
         count = self.version(table) - after

@@ -93,6 +93,12 @@ class GoldTable:
         return {**sums, **counts, **lowest, **{c: f"max({sql})" for c, sql in self.max.items()}}
 
     @property
+    def date_column(self) -> str:
+        """The first column of the grain with a date, such as the day of a sum; "" where there is none."""
+        types = {c.name: c.type for c in self.schema}
+        return next((c for c in self.grain if types.get(c) == "DATE"), "")
+
+    @property
     def members(self) -> Mapping[str, str]:
         """The columns that count or compare the members of a group, each with the SQL of a member."""
         return {**self.count_distinct, **self.min, **self.max}

@@ -65,7 +65,7 @@ def scan_table(folder: Path, version: int, words: Collection[str] | None = None)
     # The first, empty part of the union gives every column of the schema its type. Older files may lack a column, and
     # an empty table has no file at all.
     fields = table.schema().fields
-    columns = ", ".join(f"CAST(NULL AS {_sql_type(f.type)}) AS {quote(f.name)}" for f in fields)
+    columns = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {quote(f.name)}" for f in fields)
     empty = f"SELECT {columns} WHERE false"
     files = [f["path"] for f in file_stats(table, "path")]
     body = f"{empty} UNION ALL BY NAME SELECT * FROM {scan_files(folder, files)}" if files else empty
@@ -99,13 +99,14 @@ def quote_parts(name: str) -> str:
     return ".".join(map(quote, name.split(".")))
 
 
-def _sql_type(kind: Any) -> str:
+def sql_type(kind: Any) -> str:
+    """Returns the DuckDB type of a Delta type."""
     from deltalake.schema import ArrayType, MapType, StructType
 
     if isinstance(kind, StructType):
-        return f"STRUCT({', '.join(f'{quote(f.name)} {_sql_type(f.type)}' for f in kind.fields)})"
+        return f"STRUCT({', '.join(f'{quote(f.name)} {sql_type(f.type)}' for f in kind.fields)})"
     if isinstance(kind, ArrayType):
-        return f"{_sql_type(kind.element_type)}[]"
+        return f"{sql_type(kind.element_type)}[]"
     if isinstance(kind, MapType):
-        return f"MAP({_sql_type(kind.key_type)}, {_sql_type(kind.value_type)})"
+        return f"MAP({sql_type(kind.key_type)}, {sql_type(kind.value_type)})"
     return _SQL_TYPES.get(kind.type, str(kind.type).upper())  # any other type is decimal(p,s)

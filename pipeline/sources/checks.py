@@ -8,7 +8,7 @@ from pipeline.model import Column, Enriched, Feed, GoldTable, HierarchyJoin, Lat
 
 Problem = tuple[str, str]  # the word to look for in the declaration, and the sentence
 
-# The sections of config.toml that belong to no source, and the schema of the lake's own tables.
+# The sections of config.toml that belong to no source, and the folders of the lake itself.
 RESERVED_NAMES = (
     "landing",
     "debounce",
@@ -22,7 +22,9 @@ RESERVED_NAMES = (
     "alerts",
     "openlineage",
     "sources",
+    "serve",
     "ops",
+    "published",
 )
 
 

@@ -82,7 +82,8 @@ def plan(batch: BatchContext) -> list[Task]:
     computed, written = [changes[t.name] for t in source.gold], list[str]()
     for name in (batch.name("gold", t.name) for t in source.gold):
         written.append(add(SUMMARISE, "write", name, [check, *computed], write_change, name))
-    add(SUMMARISE, "append", RESTATEMENTS, [check, *computed], gold.append_restatements)
+    if dated := [changes[t.name] for t in source.gold if t.date_column]:
+        add(SUMMARISE, "append", RESTATEMENTS, [check, *dated], gold.append_restatements)
     if counts:
         add(SUMMARISE, "append", PAIR_COUNTS, [check, *counts.values(), *written], gold.append_counts)
     return tasks

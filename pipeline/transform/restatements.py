@@ -21,7 +21,7 @@ def restatements_of(table: GoldTable, change: TableChange, until: dt.date) -> li
     past period where that date lies before `until`. A row that the batch adds was not published and is no restatement.
     """
     types = {c.name: c.type for c in table.schema}
-    date = next((c for c in table.grain if types.get(c) == "DATE"), "")
+    date = table.date_column
     figures = [n for n, t in types.items() if t.startswith(_FIGURES) and not n.startswith("_") and n not in table.grain]
     if not date or not figures:
         return []

@@ -26,6 +26,7 @@ from pipeline.contract.error_text import one_line
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
+from pipeline.serve.serve import serve_all
 
 # The worker of a killed daemon notices that at once, and its JVM may take some seconds to end. A worker that waits
 # longer for the lock reports the holder.
@@ -97,8 +98,9 @@ class Worker:
         seconds = round(time.monotonic() - started, 2)
         self._daemon.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
         self._report_outdated(settings, lake)
+        self._serve_readers(settings, lake, lock)
         try:
-            return self._serve(settings, session, lake, lock)
+            return self._take_orders(settings, session, lake, lock)
         finally:
             session.stop()
 
@@ -125,13 +127,18 @@ class Worker:
         _ignore_ctrl_c()  # again, because Sail's server has just installed a handler that ends this process
         return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
 
-    def _serve(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
+    def _serve_readers(self, settings: Settings, lake: Lake, lock: Lock) -> None:
+        with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
+            serve_all(lake, settings, self._daemon.send)
+
+    def _take_orders(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
         maintenance = Maintenance(lake, settings.keep_days)
         while not self._is_ending:
             order = self._daemon.receive(IDLE_SECONDS if maintenance.is_due else None)
             if order is None:
                 with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
                     maintenance.run()
+                    serve_all(lake, settings, self._daemon.send)
                 continue
             if isinstance(order, Trial):
                 self._try_source(order, settings, lake)

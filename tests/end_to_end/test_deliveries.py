@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -104,15 +105,40 @@ class Zone:
         for entry in newest[0]["v"]:
             name, version = entry["key"], entry["value"]
             if not name.startswith("ops."):
-                rows = (
-                    DeltaTable(str(self.root.joinpath("lake", *name.split("."))), version=version)
-                    .to_pyarrow_table()
-                    .to_pylist()
-                )
-                found[name] = sorted(
-                    tuple(f"{c}={v}" for c, v in r.items() if not c.startswith("_") and "batch" not in c) for r in rows
-                )
+                found[name] = self.rows(self.root.joinpath("lake", *name.split(".")), version)
         return found
+
+    @staticmethod
+    def rows(folder: Path, version: int | None = None) -> list[tuple[str, ...]]:
+        rows = DeltaTable(str(folder), version=version).to_pyarrow_table().to_pylist()
+        return sorted(
+            tuple(f"{c}={v}" for c, v in r.items() if not c.startswith("_") and "batch" not in c) for r in rows
+        )
+
+    def served_versions(self) -> dict[str, int]:
+        """Returns the version of each table that readers see now; empty where they see none."""
+        generation = Path(os.path.realpath(self.root / "lake" / "published" / "retail"))
+        links = [p for p in generation.glob("*/*") if p.is_symlink()]
+        return {f"retail.{p.parent.name}.{p.name}": int(p.readlink().name.partition("-")[0]) for p in links}
+
+    def served_tables(self) -> dict[str, list[tuple[str, ...]]]:
+        """Returns the rows that readers see, as `tables` does."""
+        folder = self.root / "lake" / "published"
+        return {table: self.rows(folder.joinpath(*table.split("."))) for table in self.served_versions()}
+
+
+class Watcher(threading.Thread):
+    """Notes every set of versions that readers see while the daemon works."""
+
+    def __init__(self, zone: Zone) -> None:
+        super().__init__(daemon=True)
+        self.zone, self.seen, self.must_end = zone, list[dict[str, int]](), threading.Event()
+
+    def run(self) -> None:
+        while not self.must_end.wait(0.02):
+            versions = self.zone.served_versions()
+            if versions not in self.seen:
+                self.seen.append(versions)
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +181,8 @@ def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothi
     undisturbed: Zone, tmp_path: Path
 ) -> None:
     zone, chance = Zone(tmp_path), random.Random(7)
+    watcher = Watcher(zone)
+    watcher.start()
     zone.deliver(DAYS[0])
     for n in range(6):
         daemon = zone.start()
@@ -169,6 +197,15 @@ def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothi
     assert daemon.wait(30) == 0
     assert [str(r["batch_date"]) for r in zone.manifest()] == ["2026-03-02", "2026-03-03"]
     assert zone.tables() == undisturbed.tables()
+    watcher.must_end.set()
+    watcher.join()
+    served = {table: rows for table, rows in zone.tables().items() if ".bronze." not in table}
+    assert zone.served_tables() == served
+    # Readers saw the tables of one row of the manifest, always.
+    rows = DeltaTable(str(zone.root / "lake" / "ops" / "batches")).to_pyarrow_table()["table_versions"].to_pylist()
+    published = [{t: v for t, v in row if t in served} for row in rows]
+    assert [versions for versions in watcher.seen if versions and versions not in published] == []
+    assert len(watcher.seen) >= 2
     assert sorted(p.name for p in (zone.root / "archive").rglob("*.csv")) == sorted(
         p.name for p in (undisturbed.root / "archive").rglob("*.csv")
     )

@@ -221,6 +221,14 @@ def _processes() -> Any:
     context = mp.get_context("forkserver")
     # Each scenario is a child: an import that the fork server did once costs two hundred children nothing.
     context.set_forkserver_preload(
-        ["deltalake", "pyarrow.compute", "pyarrow.dataset", "pyarrow.parquet", "pipeline.commit.attempt"]
+        [
+            "deltalake",
+            "pyarrow.compute",
+            "pyarrow.dataset",
+            "pyarrow.parquet",
+            "pipeline.commit.attempt",
+            "pipeline.serve.serve",
+            "duckdb",
+        ]
     )
     return context

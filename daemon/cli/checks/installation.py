@@ -41,8 +41,8 @@ def commands(config: Config, environ: Mapping[str, str]) -> Diagnostics:
     """Checks the program of `on_published` and the addresses of alerts."""
     if config.dispatch.on_published:
         yield from _on_published(config.dispatch.on_published, environ)
-    if config.alerts.urls:
-        yield from _alerts(config.alerts.urls)
+    if config.alerts.every_url:
+        yield from _alerts(config)
 
 
 def _on_published(command: tuple[str, ...], environ: Mapping[str, str]) -> Diagnostics:
@@ -57,13 +57,18 @@ def _on_published(command: tuple[str, ...], environ: Mapping[str, str]) -> Diagn
     yield bad("command", f"on_published: there is no program {program(command)}; {hint}")
 
 
-def _alerts(urls: tuple[str, ...]) -> Diagnostics:
-    import apprise
+def _alerts(config: Config) -> Diagnostics:
+    from daemon.alerts.address import Address
 
-    wrong = [number for number, url in enumerate(urls, start=1) if not apprise.Apprise().add(url)]
-    if wrong:
-        # By number: any part of an address may be a password.
-        numbers = join_names(f"number {number}" for number in wrong)
-        yield bad("alerts", f"[alerts] urls: {numbers} not understood by apprise; correct the address")
+    addresses = [Address(url, number) for number, url in enumerate(config.alerts.every_url, start=1)]
+    if wrong := [a.name for a in addresses if not a.is_understood]:
+        yield bad("alerts", f"{join_names(wrong)}: not understood by apprise; correct it in [alerts]")
     else:
-        yield ok("alerts", join_names(sorted({f"{url.partition('://')[0]}://…" for url in urls})))
+        yield ok("alerts", join_names([a.name for a in addresses], most=5))
+    known = {s.name for s in contract.catalog(config.settings.source_paths, config.settings.exclude)}
+    if unknown := sorted(config.alerts.routes.keys() - known):
+        yield bad(
+            "alerts", f"[alerts] routes names {join_names(unknown)}; there are {join_names(sorted(known), most=9)}"
+        )
+    if silent := sorted(name for name in known if not config.alerts.urls_of(name)):
+        yield bad("alerts", f"alerts about {join_names(silent)} have no address; add one to [alerts] urls or routes")

@@ -115,12 +115,16 @@ def _stories_of_failures(config: "Config") -> dict[str, tuple[int, str]]:
 
 @verb("check")
 @click.option("--no-engine", is_flag=True, help="Start no engine and try no declaration; takes less than a second.")
+@click.option("--alerts", "alerts_only", is_flag=True, help="Only send a trial message to each address of [alerts].")
 @json_option
-def check(*, no_engine: bool, as_json: bool) -> int:
+def check(*, no_engine: bool, alerts_only: bool, as_json: bool) -> int:
     """Check the configuration, the machine, the engine, the sources."""
     from daemon.cli import check, output
 
-    diagnostics = check.check(read_config(), os.environ, with_engine=not no_engine)
+    if alerts_only:
+        diagnostics = check.send_trials(read_config(), os.environ)
+    else:
+        diagnostics = check.check(read_config(), os.environ, with_engine=not no_engine)
     if as_json:
         output.print_json([d.as_record() for d in diagnostics])
     else:

@@ -122,6 +122,7 @@ def adopt(table: str, *, dry_run: bool, yes: bool) -> None:
 
         print(adopt(config.settings, table))
         _end_trouble(config, table)
+        _serve(config, table)
 
 
 @verb("restore")
@@ -137,6 +138,15 @@ def restore(table: str, *, dry_run: bool, yes: bool) -> None:
 
         print(restore(config.settings, table))
         _end_trouble(config, table)
+        _serve(config, table)
+
+
+def _serve(config: "Config", table: str) -> None:
+    """Shows the table as it is published now to the readers of published/ and of the DuckDB file."""
+    from pipeline.serve.serve import serve_from_outside
+
+    if reason := serve_from_outside(config.settings, table.split(".", maxsplit=1)[0]):
+        print(reason, file=sys.stderr)
 
 
 def _end_trouble(config: "Config", table: str) -> None:

@@ -1,13 +1,16 @@
 """`lakegate check`: its diagnostics with their remedies; and that it changes nothing."""
 
 import fcntl
+import json
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from factories_command import Site
 from factories_published import PublishedLake, sale
+from factories_services import web_hook
 
 from daemon.cli.check import check
 from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
@@ -74,6 +77,42 @@ def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
     assert "claim on another file system" in found(site, "moves")[0][1]
 
 
+def test_a_lake_with_links_shows_whole_batches_to_readers(site: Site) -> None:
+    lake = site.root / "lake"
+    assert found(site, "readers") == [(OK, f"whole batches in {lake}/published and in {lake}/<source>.duckdb")]
+    lake.mkdir()
+    assert verdicts(site, "readers") == {OK}
+    assert list(lake.iterdir()) == []
+
+
+def test_a_file_system_that_refuses_links_is_noted_with_what_takes_their_place(site: Site, other_disk: Path) -> None:
+    lake = site.root / "lake"
+    lake.mkdir()
+    (lake / "published").symlink_to(other_disk)
+    kind = file_system_of(other_disk)
+    sentence = (
+        f"{lake}/published cannot be made, because {kind} refuses links (Invalid cross-device link); readers use "
+        f"{lake}/<source>.duckdb or `lakegate sql`: docs/how-to/read-tables.md"
+    )
+    assert found(site, "readers") == [(NOTE, sentence)]
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if Path(folder).stat().st_dev == tmp_path.stat().st_dev:
+            pytest.skip("one file system only")
+        yield Path(folder)
+
+
+def test_readers_of_an_earlier_batch_are_noted_when_no_layer_is_served(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", f"{SAIL}[serve]\nlayers = []\n")
+    assert verdicts(site, "readers") == {OK}
+    (site.root / "lake" / "published").mkdir(parents=True)
+    assert verdicts(site, "readers") == {OK, NOTE}
+    assert "shows an earlier batch" in found(site, "readers")[1][1]
+
+
 def test_the_limits_of_an_engine_are_noted(site: Site) -> None:
     assert any(verdict == NOTE and "cannot stream" in sentence for verdict, sentence in found(site, "engine"))
     assert found(site, "java") == []
@@ -122,6 +161,39 @@ def test_a_wrong_alert_address_is_bad_and_its_password_is_not_shown(tmp_path: Pa
     site = Site(tmp_path / "site", '[alerts]\nurls = ["nonsense://user:secret@host"]\n')
     [(verdict, sentence)] = found(site, "alerts")
     assert (verdict, "secret" in sentence) == (BAD, False)
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_alerts_to_unknown_sources_and_to_nowhere_are_bad(tmp_path: Path) -> None:
+    site = Site(tmp_path / "site", '[alerts.routes]\nretial = ["json://localhost/hook"]\n')
+    assert found(site, "alerts") == [
+        (OK, "address 1 (json) localhost"),
+        (BAD, "[alerts] routes names retial; there are clickstream, crm_erp, retail"),
+        (BAD, "alerts about clickstream, crm_erp, retail have no address; add one to [alerts] urls or routes"),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
+def test_a_trial_reaches_every_address_and_says_which_took_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with web_hook() as (hook, received):
+        silent = "mailto://me:hunter2-hunter2@127.0.0.1:1?from=a@example.com&to=b@example.com"
+        urls = json.dumps([hook, silent])
+        (tmp_path / "config.toml").write_text(f"[alerts]\nurls = {urls}\n")
+        assert main(["--config", str(tmp_path / "config.toml"), "check", "--alerts"]) == 1
+    assert [(r["type"], "TRIAL this address receives alerts" in r["title"]) for r in received] == [("info", True)]
+    taken, refused = capsys.readouterr().out.splitlines()
+    assert taken == "ok    alerts      address 1 (json) 127.0.0.1 took the trial message"
+    assert refused.startswith("bad   alerts      address 2 (mailto) to b@example.com did not take the trial message: ")
+    assert "Connection refused" in refused
+    assert "hunter2" not in refused
+
+
+def test_a_trial_without_an_address_says_how_to_add_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.toml").write_text("")
+    assert main(["--config", str(tmp_path / "config.toml"), "check", "--alerts"]) == 1
+    assert '[alerts] urls = ["mailto://…"]' in capsys.readouterr().out
 
 
 def test_a_running_daemon_is_named(site: Site) -> None:

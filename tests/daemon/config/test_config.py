@@ -218,6 +218,12 @@ def test_a_wrong_value_is_explained(tmp_path: Path, line: str, sentence: str) ->
         ("[lake]\npath = 'lake[1]'", "config.toml:2:8 [lake] path must not contain '['"),
         ("[log]\npath = 'landing/log.jsonl'", "[log] path lies directly in"),
         ("[metrics]\npath = 'landing/x.prom'", "[metrics] path lies directly in"),
+        (
+            "[serve]\nlayers = ['golden']",
+            "config.toml:2:10 [serve] layers names golden, which is no layer; did you mean",
+        ),
+        ("[serve]\nlayers = ['x']", "[serve] layers names x, which is no layer; there are gold, silver, bronze"),
+        ("[serve]\nprefix = 'mnt/lake'", "[serve] prefix must be an absolute path without characters of patterns"),
     ],
 )
 def test_values_that_contradict_each_other_are_mistakes(tmp_path: Path, text: str, sentence: str) -> None:

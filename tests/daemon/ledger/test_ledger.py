@@ -128,6 +128,8 @@ def test_a_ledger_of_version_3_is_upgraded_with_its_waiting_duplicate(path: Path
     assert [b.batch_id for b in opened.awaiting_archive()] == ["b2", "b4"]
     assert [b.batch_id for b in opened.next_ready()] == ["b3"]
     assert (opened.ready_duplicates(), opened.awaiting_hook()) == ([], [])
+    assert [b.batch_id for b in opened.open_rejections()] == ["b4"]
+    assert opened.alert_records().batches_without_alert() == []  # the older version sent its alert
     assert opened.move("b2", State.ARCHIVED, "batch.archived", is_archived=1).state == State.ARCHIVED
     assert received(opened).batch_id != ""
     opened.close()

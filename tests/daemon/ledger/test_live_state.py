@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from factories_daemon import HandClock
 
-from daemon.attention import Need, needs, resolved_by
+from daemon.attention import Need, needs
 from daemon.batch import Batch, BatchFile, State
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import Activity, RunningTask
@@ -72,14 +72,6 @@ def test_the_same_trouble_can_open_again_and_of_each_subject_one_is_open(ledger:
     ledger.open_trouble("serve", "a", "disk full again", source="a", batch_id="b7")
     assert [(t.subject, t.tries, t.batch_id) for t in ledger.troubles()] == [("b", 1, ""), ("a", 1, "b7")]
     assert [(t.subject, t.tries) for t in ledger.troubles(ended=True)] == [("a", 2)]
-
-
-def test_a_trouble_keeps_the_message_id_of_its_alert_to_its_end(ledger: Ledger) -> None:
-    ledger.note_alert(ledger.open_trouble("alerts", "mail", "no answer"), "<1@shop>")
-    ledger.open_trouble("alerts", "mail", "no answer yet")
-    ended = ledger.end_trouble("alerts", "mail")
-    assert ended is not None
-    assert ended.message_id == "<1@shop>"
 
 
 # ---- the running batch
@@ -175,24 +167,10 @@ def test_a_rejection_is_resolved_by_later_batches_that_publish_all_its_feeds(led
     batch_of(ledger, State.ARCHIVED, "orders shipping")
     rejected = batch_of(ledger, State.REJECTED, "orders shipping")
     batch_of(ledger, State.ARCHIVED, "orders shipping", date="2026-03-03")
-    half = batch_of(ledger, State.ARCHIVED, "orders customers")
+    batch_of(ledger, State.ARCHIVED, "orders customers")
     assert [n.batch_id for n in listed(ledger, hand)] == [rejected.batch_id]
-    assert resolved_by(ledger, half) == []
-    whole = batch_of(ledger, State.ARCHIVED, "shipping")
+    batch_of(ledger, State.ARCHIVED, "shipping")
     assert listed(ledger, hand) == []
-    assert resolved_by(ledger, whole) == [rejected]
-    again = batch_of(ledger, State.ARCHIVED, "shipping")
-    assert resolved_by(ledger, again) == []  # it was resolved before
-
-
-def test_a_failed_batch_resolves_itself_when_it_is_published(ledger: Ledger) -> None:
-    failed = batch_of(ledger, State.FAILED)
-    ledger.retry(failed.batch_id)
-    ledger.move(failed.batch_id, State.RUNNING, "batch.started", attempts=1)
-    published = ledger.move(
-        failed.batch_id, State.PUBLISHED, "batch.published", published_at="2026-03-02T10:00:00.000Z"
-    )
-    assert [b.batch_id for b in resolved_by(ledger, published)] == [failed.batch_id]
 
 
 def test_a_rejection_without_a_date_stays_until_it_is_dismissed(ledger: Ledger, hand: HandClock) -> None:
@@ -223,7 +201,7 @@ def test_a_batch_that_was_given_up_before_the_upgrade_needs_no_person(tmp_path: 
     with sqlite3.connect(path) as db:
         db.executescript("""
             DROP VIEW open_rejections; DROP INDEX history_time;
-            DROP TABLE trouble; DROP TABLE activity; DROP TABLE daemon_figure;
+            DROP TABLE trouble; DROP TABLE alert; DROP TABLE activity; DROP TABLE daemon_figure;
             ALTER TABLE batch DROP COLUMN dismissed_at; PRAGMA user_version = 4;
         """)
     db.close()

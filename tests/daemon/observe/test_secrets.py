@@ -10,15 +10,13 @@ from typing import Any
 
 import apprise
 import pytest
-from factories_daemon import Zone, wait_until
+from factories_daemon import Zone
 from factories_source import kiosk
 
 from daemon.cli.main import main
 from daemon.cli.trial import run_trials
 from daemon.config.load import load_config
 from daemon.finish.on_published import LONGEST_SECONDS
-from daemon.observe.alerts import Alerts
-from daemon.observe.log import Log
 from pipeline.contract import (
     OrderFile,
     Outcome,
@@ -260,14 +258,14 @@ def test_an_exception_of_the_alert_library_shows_no_secret(
         raise RuntimeError(f"cannot reach {self[0].url(privacy=False)}, {ADDRESS}")
 
     monkeypatch.setattr(apprise.Apprise, "notify", notify)
-    events: list[dict[str, Any]] = []
-    secrets = secrets_of(Settings(lake_path="lake"), [ADDRESS])
-    log = Log(tmp_path / "log", stderr=True, on_event=events.append, secrets=secrets)
-    alerts = Alerts([ADDRESS], log)
-    alerts.send("title", "body")
-    wait_until(alerts.is_idle)
-    assert events[0]["reason"].startswith("RuntimeError: cannot reach mailto://")
-    assert SECRET not in events[0]["reason"] + (tmp_path / "log").read_text() + capfd.readouterr().err
+    zone = Zone(tmp_path, alerts={"urls": [ADDRESS]}, dispatch={"stop_seconds": 20})
+    zone.deliver("1", f"reject {ADDRESS} was refused\n")
+    assert zone.once(quiet=False) == 1
+    assert zone.log("alert.failed")[0]["reason"].startswith("RuntimeError: cannot reach mailto://")
+    assert main(["--config", str(tmp_path / "config.toml"), "check", "--alerts"]) == 1
+    said = capfd.readouterr()
+    assert "cannot reach mailto://" in said.out
+    assert SECRET not in said.out + said.err + written(tmp_path / "logs") + written(tmp_path / "state")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,9 @@
 """Troubles open once and end once, in the log and in the ledger, also while the ledger cannot be written."""
 
-import socket
 import sqlite3
-from email.message import Message
 from pathlib import Path
 
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.handlers import Message as MessageHandler
 from factories_daemon import HandClock, Zone, wait_until
 
 from daemon.batch import State
@@ -119,20 +115,6 @@ def test_a_trouble_that_a_command_ended_is_reported_by_the_daemon(
 # ---- the daemon
 
 
-class Inbox(MessageHandler):
-    def __init__(self) -> None:
-        super().__init__()
-        self.subjects: list[str] = []
-
-    def handle_message(self, message: Message) -> None:
-        self.subjects.append(str(message["Subject"]))
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def zone(tmp_path: Path) -> Zone:
     return Zone(tmp_path / "site")
@@ -143,26 +125,6 @@ def troubles_of(zone: Zone, *, ended: bool = False) -> list[tuple[str, str, str]
     found = [(t.kind, t.subject, t.batch_id) for t in ledger.troubles(ended=ended)]
     ledger.close()
     return found
-
-
-@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise loads it
-def test_a_worker_that_cannot_start_is_one_alert_and_one_when_it_is_over(tmp_path: Path) -> None:
-    inbox = Inbox()
-    server = Controller(inbox, hostname="127.0.0.1", port=free_port())
-    server.start()
-    try:
-        url = f"mailto://127.0.0.1:{server.port}?from=lakegate@example.com&to=someone@example.com"
-        zone = Zone(tmp_path, alerts={"urls": [url]}, dispatch={"stop_seconds": 100})
-        zone.lake.mkdir()
-        (zone.lake / "refuse").write_text("retryable")
-        zone.deliver("1")
-        assert zone.once() == 1
-        assert len(zone.log("worker.start_failed")) == 3
-        (zone.lake / "refuse").unlink()
-        assert zone.once() == 0
-    finally:
-        server.stop()
-    assert inbox.subjects == ["Lakegate: the worker cannot start", "Lakegate: the worker cannot start, over"]
 
 
 def test_a_worker_that_dies_over_a_batch_is_one_trouble_until_the_batch_is_decided(zone: Zone) -> None:
@@ -209,10 +171,8 @@ def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandCl
     zone.deliver("1", "reject no column\n")
     assert zone.once() == 1
     with zone.by_hand(hand.clock) as daemon:
-        daemon.components.alerts.send("title", "body")
-        wait_until(daemon.components.alerts.is_idle)
         daemon.components.end_tick(hand.moment)
-        assert troubles_of(zone) == [("alerts", "[alerts] urls", "")]
+        assert troubles_of(zone) == [("alerts", "address 1 (mailto) to b@example.com", "")]
 
 
 def test_the_ledger_shows_the_stage_and_the_task_of_the_running_batch(zone: Zone) -> None:

@@ -287,7 +287,7 @@ def test_every_shipped_source_passes_the_checks(source: Source) -> None:
     assert list(check_declarations(source)) == []
 
 
-def test_reserved_names_are_the_sections_of_the_configuration() -> None:
+def test_reserved_names_are_the_sections_of_the_configuration_and_the_folders_of_the_lake() -> None:
     from daemon.config.options import OPTIONS
 
-    assert set(RESERVED_NAMES) == {*OPTIONS, "ops"}
+    assert set(RESERVED_NAMES) == {*OPTIONS, "ops", "published"}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,28 @@ def test_a_worker_whose_jvm_died_fails_the_batch_and_ends(tmp_path: Path, daemon
     assert (result.outcome, result.retryable) == (Outcome.FAILED, True)
     assert here.receive() is None
     assert here.process.wait(SECONDS) == 1
+
+
+@pytest.mark.sail
+def test_readers_see_a_batch_before_its_result_and_after_a_crash_with_the_next_worker(
+    tmp_path: Path, daemon: Callable[..., Daemon]
+) -> None:
+    def served(one: Daemon) -> Progress:
+        while not (isinstance(message := one.receive(), Progress) and message.stage == "serve"):
+            assert message is not None
+        return message
+
+    asked = replace(settings(tmp_path), serve_layers=("gold", "silver"))
+    first = daemon()
+    first.send(asked)
+    first.send(order())
+    assert served(first).event == "serve.finished"
+    shown = (tmp_path / "lake/published/retail").resolve()
+    assert first.receive_until(Result).seconds["serve"] > 0
+    first.process.kill()
+    first.process.wait()
+    (tmp_path / "lake/published/retail").unlink()  # as before the crash
+    second = daemon()
+    second.send(asked)
+    assert served(second).batch_id == "b1"
+    assert (tmp_path / "lake/published/retail").resolve() != shown

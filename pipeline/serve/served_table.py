@@ -1,0 +1,105 @@
+"""One table at its published version, as readers get it: its public columns, its data files, its SQL for DuckDB."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from pipeline.lake.delta_schema import arrow_from_delta
+from pipeline.lake.lake import Lake
+from pipeline.reader.delta_files import file_stats, is_internal, sql_type
+from pipeline.serve.descriptions import TableText
+
+FORMAT = 1  # raise it when the folders that this code makes differ from those that it made before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A version of a table of the lake. Its content never changes."""
+
+    columns: pa.Schema  # with the internal ones
+    fields: tuple[Mapping[str, Any], ...]  # the public columns, as Delta's log writes them
+    protocol: Mapping[str, Any]
+    files: Mapping[str, int]  # name in the lake's folder -> bytes
+    is_uniform: bool  # every file is known to have every public column
+    sql_types: tuple[str, ...]  # of the public columns, in DuckDB
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedTable:
+    """A published table with its descriptions."""
+
+    name: str
+    version: int
+    lake_folder: Path
+    snapshot: Snapshot
+    description: TableText
+
+    @property
+    def schema(self) -> str:
+        """The schema of the public columns for Delta's log, with a comment for each described column."""
+        texts = self.description.columns
+        comments = ({"comment": texts[f["name"]]} if texts.get(f["name"]) else {} for f in self.snapshot.fields)
+        fields = [{**f, "metadata": comment} for f, comment in zip(self.snapshot.fields, comments, strict=True)]
+        return json.dumps({"type": "struct", "fields": fields})
+
+    @property
+    def folder_name(self) -> str:
+        """A name that no other content gets: a lake that comes back from a backup may use a version again."""
+        content = [FORMAT, self.schema, self.description.text, self.snapshot.protocol, sorted(self.snapshot.files)]
+        return f"{self.version}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}"
+
+
+def served_table(lake: Lake, name: str, version: int, description: TableText) -> ServedTable:
+    """Returns a table of the lake at a version. Raises FileNotFoundError where it is gone."""
+    return ServedTable(
+        name=name,
+        version=version,
+        lake_folder=lake.location(name),
+        snapshot=_snapshot(lake, name, version),
+        description=description,
+    )
+
+
+def forget_snapshots() -> None:
+    """Lets the next look at a table read its log again: while no worker ran, a backup may have replaced the lake."""
+    _snapshot.cache_clear()
+
+
+@lru_cache(maxsize=1024)
+def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
+    folder = lake.location(name)
+    if not lake.exists(name):
+        raise FileNotFoundError(f"{folder} holds no table any more; bring it back from a backup")
+    table = lake.delta(name, version)
+    protocol = table.protocol()
+    features = {
+        "readerFeatures": sorted(protocol.reader_features or ()),
+        "writerFeatures": sorted(protocol.writer_features or ()),
+    }
+    versions = {"minReaderVersion": protocol.min_reader_version, "minWriterVersion": protocol.min_writer_version}
+    schema = table.schema()
+    public = [f for f in schema.fields if not is_internal(f.name)]
+    # A file has statistics of its own columns only.
+    counts = [f"null_count.{f.name}" for f in public]
+    stats = file_stats(table, "path", "size_bytes", *counts)
+    files = {unquote(f["path"]): int(f["size_bytes"]) for f in stats}
+    nested = [path for path in files if Path(path).name != path]
+    if nested:
+        raise ValueError(
+            f"{folder / nested[0]} does not lie directly in its table's folder; such tables are not served"
+        )
+    return Snapshot(
+        columns=arrow_from_delta(schema),
+        fields=tuple(f for f in json.loads(schema.to_json())["fields"] if not is_internal(f["name"])),
+        protocol=versions | {name: found for name, found in features.items() if found},
+        files=files,
+        sql_types=tuple(sql_type(f.type) for f in public),
+        is_uniform=all(f.get(count) is not None for f in stats for count in counts),
+    )
