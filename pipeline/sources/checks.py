@@ -21,6 +21,8 @@ RESERVED_NAMES = (
     "quality",
     "alerts",
     "openlineage",
+    "metrics",
+    "ui",
     "sources",
     "serve",
     "ops",
