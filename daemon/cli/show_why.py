@@ -33,18 +33,21 @@ def lines(explanation: "Explanation") -> Iterator[str]:
         files = join_names(one["files"] or ())
         yield f"           because of batch {one['batch_id']} for {one['batch_date']}: {files}"
     if explanation.rows_of:
-        yield f"  rows     {output.plural(explanation.row_count, 'row')} of {explanation.rows_of}{_shown(explanation)}"
+        hint = _hint(len(explanation.rows), explanation.row_count)
+        yield f"  rows     {output.plural(explanation.row_count, 'row')} of {explanation.rows_of}{hint}"
         yield from (f"           {_fields(row)}" for row in explanation.rows)
+    if explanation.records:
+        hint = _hint(len(explanation.records), explanation.record_count)
+        yield f"  files    {output.plural(explanation.record_count, 'record')} of these rows, the newest first{hint}"
     for record in explanation.records:
         where = f"{output.escape_unprintable(record['source_file'])}, record {record['record']}"
-        yield f"  file     {where} · batch {record['batch_id']} · {output.escape_unprintable(record['raw'] or '')}"
+        yield f"           {where} · batch {record['batch_id']} · {output.escape_unprintable(record['raw'] or '')}"
     if explanation.gap:
         yield f"  note     {explanation.gap}"
 
 
-def _shown(explanation: "Explanation") -> str:
-    hidden = explanation.row_count - len(explanation.rows)
-    return f"; the first {len(explanation.rows)}, --limit shows more" if hidden > 0 else ""
+def _hint(shown: int, count: int) -> str:
+    return f"; {shown} are shown, --limit shows more" if shown < count else ""
 
 
 def _fields(row: dict[str, Any]) -> str:

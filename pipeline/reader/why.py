@@ -35,6 +35,7 @@ class Explanation:
     rows: list[Record] = field(default_factory=list)  # the key of each row, and the amounts that the row adds
     row_count: int = 0
     records: list[Record] = field(default_factory=list)  # source_file, record, batch_id, raw; newest batch first
+    record_count: int = 0
     gap: str = ""  # the reason where the way ends before the files
 
 
@@ -78,9 +79,10 @@ def _key(table: str, grain: Sequence[str], text: str) -> dict[str, str]:
         chosen = {p.partition("=")[0].strip(): p.partition("=")[2].strip() for p in parts}
     else:
         chosen = dict(zip(grain, parts, strict=False)) if len(parts) == len(grain) else {}
-    if set(chosen) != set(grain):
+    if set(chosen) != set(grain) or not text.strip():
         wanted = ",".join(f"{c}=…" for c in grain)
-        raise UnknownFigureError(f"{text!r} does not name a row of {table}; its key has this form: {wanted}")
+        problem = f"{text!r} does not name a row of {table}" if text.strip() else f"name a row of {table}"
+        raise UnknownFigureError(f"{problem}; a key has this form: {wanted}")
     return chosen
 
 
@@ -179,10 +181,12 @@ class _Way:
             return
         equal = " AND ".join(f"u.{quote(new)} IS NOT DISTINCT FROM b.{quote(old)}" for old, new in links.items())
         query = f"""
-            SELECT b._source_file AS source_file, b._record AS record, b._batch_id AS batch_id, b._raw AS raw
+            SELECT b._source_file AS source_file, b._record AS record, b._batch_id AS batch_id, b._raw AS raw,
+                   count(*) OVER () AS record_count
             FROM {self._full_name("bronze", feed.name)} b WHERE EXISTS (SELECT 1 {chosen} AND {equal})
             ORDER BY batch_id DESC, source_file, record LIMIT {self._limit}"""
         explanation.records = sql(self._state, query).records()
+        explanation.record_count = max((r.pop("record_count") for r in explanation.records), default=0)
 
     def _feed_of(self, table: str) -> tuple[Feed, Mapping[str, str]]:
         """Returns the feed whose rows a silver table has, and the names that its columns have there."""

@@ -145,7 +145,10 @@ def test_late_news_are_on_record_with_the_figures_before_and_after(site: Site) -
     behind = why(site.settings, state, "retail.gold.segment_analysis", segment["customer_segment"])
     assert (behind.rows_of, behind.row_count) == ("retail.silver.enriched_orders", 5)
     fact = why(site.settings, state, "retail.gold.fact_orders", "order_id=o2", limit=1)
-    assert (fact.row_count, len(fact.records), fact.records[0]["batch_id"]) == (1, 1, late.batch_id)
+    assert (fact.row_count, fact.record_count, len(fact.records)) == (1, 2, 1)
+    assert fact.records[0]["batch_id"] == late.batch_id
+    with pytest.raises(UnknownFigureError, match="a key has this form: order_date=…"):
+        why(site.settings, state, DAILY, "")
     with pytest.raises(UnknownFigureError, match="has no row 2026-04-01; one that exists: 2026-03-14"):
         why(site.settings, state, DAILY, "2026-04-01")
 
