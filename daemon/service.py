@@ -124,7 +124,8 @@ class Service:
             components.dispatch.stop_at_busy_lake()
         if is_ours:
             components.archive.step()
-        components.publish_hook.step()
+        if not components.dispatch.is_serving:  # the command may read the folder for readers
+            components.publish_hook.step()
         if self.once and not self.pending and not self.ledger.awaiting_archive():
             components.dispatch.stop_without_worker()
 
@@ -184,7 +185,9 @@ class Service:
         return self.once and (is_drained or self._has_given_up())
 
     def _is_drained(self) -> bool:
-        return not self.has_work() and not self.ledger.awaiting_archive() and self.components.publish_hook.is_idle()
+        if self.has_work() or self.components.dispatch.is_busy or self.ledger.awaiting_archive():
+            return False
+        return self.components.publish_hook.is_idle()
 
     def _has_given_up(self) -> bool:
         is_stuck = self.components.archive.has_given_up() and not self.components.dispatch.is_busy

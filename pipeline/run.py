@@ -24,7 +24,6 @@ from pipeline.model import Source
 from pipeline.model.definition_history import newly_outdated_tables
 from pipeline.model.fingerprints import fingerprint
 from pipeline.reader.outdated import change_event
-from pipeline.serve.serve import serve
 from pipeline.sources import registry
 from pipeline.stages import batch_record
 from pipeline.stages.context import BatchContext
@@ -86,16 +85,12 @@ def run(
             with Attempt(
                 lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source), report=report
             ) as attempt:
-                result = _attempt(batch(attempt), secrets)
+                return _attempt(batch(attempt), secrets)
         except (ExternalCommit, DeclarationError) as error:
             # No retry helps: a person has to decide. The verdict goes on record; the source's tables do not change.
             with Attempt(lake=lake, manifest=manifest, order=order, tables={}, report=report) as attempt:
                 failed = batch_record.verdict(batch(attempt), "failed", str(error))
                 return replace(failed, external_commits=getattr(error, "tables", ()))
-        if result.outcome is not Outcome.PUBLISHED or not settings.serve_layers:
-            return result
-        seconds = serve(lake, manifest, settings, order.source, report)
-        return replace(result, seconds={**result.seconds, "serve": seconds})
     except ExternalCommit as error:  # in the tables of the record themselves
         failed = Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=str(error))
         return replace(failed, external_commits=error.tables)

@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "pipeline.transform": "lake ingest contract schema model errors",
     "pipeline.stages": "transform commit lake ingest contract schema model errors",
     "pipeline.serve": "commit lake reader sources contract model",
-    "pipeline.run": "serve stages commit lake reader sources contract model errors",
+    "pipeline.run": "stages commit lake reader sources contract model errors",
     "pipeline.worker": "run serve commit engine lake reader contract model",
     "pipeline.scaffold": "ingest sources contract errors",
     "pipeline.__main__": "worker",

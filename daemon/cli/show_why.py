@@ -56,6 +56,8 @@ def _fields(row: dict[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     """Returns a value without the zeros at the end of a decimal."""
+    from pipeline.contract.decimals import decimal_text
+
     if isinstance(value, Decimal):
-        return format(value.normalize(), "f")
+        return decimal_text(value)
     return output.escape_unprintable("none" if value is None else str(value))

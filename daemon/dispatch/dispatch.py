@@ -56,6 +56,7 @@ class Dispatch:
             ledger=ledger, clock=clock, retry=config.retry, poison_after=config.dispatch.poison_after
         )
         self._running = ""  # batch id
+        self._served = ""  # id of the batch that the worker shows to readers after its answer
         self._messages: deque[Progress | Result | WorkerExited] = deque()  # received, and not yet in the ledger
         self._why_orphaned = "the daemon ended"
         self._is_recycling = False
@@ -63,8 +64,13 @@ class Dispatch:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the worker has a batch."""
-        return bool(self._running)
+        """Whether the worker has a batch, or shows one to readers."""
+        return bool(self._running or self._served)
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the worker shows a published batch to readers."""
+        return bool(self._served)
 
     def step(self, *, is_wanted: bool) -> None:
         """Handles the worker's messages, replaces it when it stalls, starts it when wanted, gives it the next batch."""
@@ -74,14 +80,14 @@ class Dispatch:
             self._handle_messages()
         if not self._running:
             self._requeue_orphans()
-        if self._is_recycling and not self._running:
+        if self._is_recycling and not self.is_busy:
             self._worker.recycle()
             self._is_recycling = False
         if is_wanted:
             self._worker.start_when_due()
         for batch_id, published_id in self._ledger.ready_duplicates():
             self._recorder.record_duplicate(batch_id, published_id)
-        if self._worker.is_ready and not self._running:
+        if self._worker.is_ready and not self.is_busy:
             if batch := self._next():
                 self._send(batch)
             elif not self._ledger.next_ready():  # the batch over which it died is decided
@@ -135,10 +141,10 @@ class Dispatch:
     def _finish_write(self, wake: threading.Event, patience: float) -> None:
         until = self._clock.monotonic() + patience
         sign = self._worker.last_sign
-        while self._running and self._worker.last_sign == sign and self._clock.monotonic() < until:
+        while self.is_busy and self._worker.last_sign == sign and self._clock.monotonic() < until:
             wake.clear()
             self._receive()
-            if self._running and self._worker.last_sign == sign:
+            if self.is_busy and self._worker.last_sign == sign:
                 wake.wait(min(0.2, patience))
 
     # ---- giving work
@@ -223,9 +229,12 @@ class Dispatch:
 
     def _handle_progress(self, message: Progress) -> None:
         self._activity.note(message)
-        source = self._ledger.batch(message.batch_id).source if self._ledger.has(message.batch_id) else ""
+        known = self._ledger.batch(message.batch_id).source if self._ledger.has(message.batch_id) else ""
+        source = str(message.values.get("source", known))
         about = {"batch_id": message.batch_id, "source": source, "stage": message.stage}
         self._log.write(message.event, **{**message.values, **{k: v for k, v in about.items() if v}})
+        if message.event in ("serve.failed", "serve.finished"):
+            self._served = ""
         if message.event == "serve.failed":
             reason = str(message.values.get("reason", ""))
             about = {"source": source, "batch_id": message.batch_id}
@@ -243,13 +252,14 @@ class Dispatch:
         if batch.state == State.RUNNING:  # or the ledger has the result, from a write that only seemed to fail
             self._recorder.record(batch, result)
         self._running = ""
+        self._served = result.batch_id if result.serves else ""
         self._activity.end()
         self._note_troubles(batch, result)
         if result.error:
             about = {"batch_id": batch.batch_id, "source": batch.source, "attempt": batch.attempts}
             self._log.error("attempt.error", **about, reason=result.reason, trace=result.error)
         if result.retiring:
-            self._worker.recycle()
+            self._is_recycling = True
 
     def _note_troubles(self, batch: Batch, result: Result) -> None:
         self._troubles.end(TroubleKind.WORKER_DIED, SUBJECT)
@@ -260,6 +270,11 @@ class Dispatch:
             self._troubles.end_all(TroubleKind.EXTERNAL_COMMIT, batch.source)
 
     def _handle_exit(self, exited: WorkerExited) -> None:
+        if self._served:
+            batch = self._ledger.batch(self._served)
+            reason = f"the worker died while it showed the batch to readers: {exited.reason}; it is published"
+            self._troubles.open(TroubleKind.SERVE, batch.source, reason, source=batch.source, batch_id=batch.batch_id)
+            self._served = ""
         if not self._running:
             return
         batch = self._ledger.batch(self._running)

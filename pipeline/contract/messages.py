@@ -122,6 +122,7 @@ class Result:
     seconds: Mapping[str, float] = field(default_factory=dict)  # stage -> seconds
     fingerprint: str = ""  # of the definitions that the published rows follow
     external_commits: tuple[str, ...] = ()  # tables with a commit of another program, because of which it failed
+    serves: bool = False  # next the worker shows the batch to readers, and reports serve.finished or serve.failed
     retiring: bool = False  # the worker uses too much memory for another batch; a new worker takes the next order
 
 

@@ -3,6 +3,7 @@
 It reads published tables and declarations only. The SQL of declarations is Spark's; sqlglot translates it for DuckDB.
 """
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,7 +75,7 @@ def _key(table: str, grain: Sequence[str], text: str) -> dict[str, str]:
     """Returns the value of each column of the grain. Raises UnknownFigureError."""
     if not grain:
         return {}
-    parts = [p.strip() for p in text.split(",")] if len(grain) > 1 else [text.strip()]
+    parts = [p.strip() for p in next(csv.reader([text]), [])] if len(grain) > 1 else [text.strip()]
     if all(p.partition("=")[0].strip() in grain for p in parts):
         chosen = {p.partition("=")[0].strip(): p.partition("=")[2].strip() for p in parts}
     else:

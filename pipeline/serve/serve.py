@@ -32,30 +32,27 @@ class LinksRefused(Exception):
     """The file system of the lake refuses links; the message names the readers that work without them."""
 
 
-def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, report: Report) -> float:
-    """Shows the newest published batch of a source to readers and returns the seconds. Never raises.
+def serve(lake: Lake, manifest: Manifest, settings: Settings, source: str, report: Report) -> None:
+    """Shows the newest published batch of a source to readers, and reports `serve.finished` or `serve.failed`.
 
-    The caller holds the lake's lock. Where readers see that batch already, nothing happens.
+    Never raises. The caller holds the lake's lock. Where readers see that batch already, only old generations go.
     """
-    began = time.monotonic()
     if not settings.serve_layers:
-        return 0.0
+        return
+    began = time.monotonic()
     batch_id = ""
     try:
         row = manifest.newest(source)
         batch = row if row is None or row.kind == "batch" else manifest.newest(source, "batch")
         batch_id = batch.batch_id if batch else ""
-        tables = _serve(lake, settings, row, batch) if row else None
+        tables = _serve(lake, settings, row, batch) if row else 0
     except Exception as error:  # noqa: BLE001 - the batch is published, whether or not readers see it in this way
         event = "serve.failed"
         values: dict[str, Any] = {"reason": _reason(error, source, settings)}
     else:
-        if tables is None:
-            return 0.0
         event = "serve.finished"
         values = {"tables": tables, "seconds": round(time.monotonic() - began, 3)}
-    report(Progress(batch_id=batch_id, event=event, stage=STAGE, values=values))
-    return round(time.monotonic() - began, 3)
+    report(Progress(batch_id=batch_id, event=event, stage=STAGE, values={"source": source, **values}))
 
 
 def serve_all(lake: Lake, settings: Settings, report: Report) -> None:
@@ -88,10 +85,10 @@ def serve_from_outside(settings: Settings, source: str, wait_seconds: float = 5.
     return next((str(e.values["reason"]) for e in events if e.event == "serve.failed"), "")
 
 
-def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow | None) -> int | None:
+def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow | None) -> int:
     """Shows the tables of a source as its newest row of the manifest names them; `batch` is its newest batch.
 
-    Returns the number of tables with new content; None where readers saw everything already.
+    Returns the number of tables with new content.
     """
     source = row.source
     layers = tuple(f"{source}.{layer}." for layer in settings.serve_layers)
@@ -107,8 +104,9 @@ def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow 
         tables = list(pool.map(open_table, versions))
     document = {**_about(row, batch), "prefix": settings.serve_prefix}
     document["tables"] = {t.name: t.folder_name for t in tables}
-    if not tables or all(shown.get(key) == document[key] for key in ("prefix", "tables")):
-        return None
+    if not tables or all(shown.get(key) == document[key] for key in ("prefix", "batch_id", "tables")):
+        generations.prune()
+        return 0
 
     def database(file: Path) -> None:
         write_database(file, tables, lake.path, settings.serve_prefix)

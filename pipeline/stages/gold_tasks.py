@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipeline.contract import RuleResult
+from pipeline.contract.decimals import decimal_text
 from pipeline.errors import DataError, InvalidValue
 from pipeline.lake.engine_errors import error_context
 from pipeline.lake.ops_tables import OPS, RESTATEMENTS
@@ -177,7 +178,7 @@ def task_values(batch: BatchContext, results: Results) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
-    return format(value.normalize(), "f") if isinstance(value, Decimal) else str(value)
+    return decimal_text(value) if isinstance(value, Decimal) else str(value)
 
 
 # ---- the place of an error

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.contract.decimals import decimal_text
 from pipeline.model import GoldTable
 from pipeline.transform.change import TableChange
 
@@ -74,5 +75,7 @@ def _differences(
 
 def _text(value: object) -> str | None:
     if isinstance(value, Decimal):
-        return format(value.normalize(), "f")
+        return decimal_text(value)
+    if isinstance(value, bool):
+        return str(value).lower()  # as SQL writes it
     return None if value is None else str(value)

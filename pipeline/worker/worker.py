@@ -26,7 +26,7 @@ from pipeline.contract.error_text import one_line
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
-from pipeline.serve.serve import serve_all
+from pipeline.serve.serve import serve, serve_all
 
 # The worker of a killed daemon notices that at once, and its JVM may take some seconds to end. A worker that waits
 # longer for the lock reports the holder.
@@ -98,7 +98,6 @@ class Worker:
         seconds = round(time.monotonic() - started, 2)
         self._daemon.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))
         self._report_outdated(settings, lake)
-        self._serve_readers(settings, lake, lock)
         try:
             return self._take_orders(settings, session, lake, lock)
         finally:
@@ -127,24 +126,28 @@ class Worker:
         _ignore_ctrl_c()  # again, because Sail's server has just installed a handler that ends this process
         return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
 
-    def _serve_readers(self, settings: Settings, lake: Lake, lock: Lock) -> None:
-        with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
-            serve_all(lake, settings, self._daemon.send)
-
     def _take_orders(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
-        maintenance = Maintenance(lake, settings.keep_days)
+        maintenance, is_new = Maintenance(lake, settings.keep_days), True
         while not self._is_ending:
-            order = self._daemon.receive(IDLE_SECONDS if maintenance.is_due else None)
+            order = self._daemon.receive(IDLE_SECONDS if is_new or maintenance.is_due else None)
             if order is None:
+                # Not before the first order: a fault of what serves readers must not keep a batch from its attempt.
                 with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
-                    maintenance.run()
+                    if maintenance.is_due:
+                        maintenance.run()
                     serve_all(lake, settings, self._daemon.send)
+                    is_new = False
                 continue
             if isinstance(order, Trial):
                 self._try_source(order, settings, lake)
                 continue
             result = self._run_order(order, settings, lake, lock)
-            self._daemon.send(replace(result, retiring=session.engine == "sail" and _resident_bytes() > RETIRE_BYTES))
+            serves = bool(settings.serve_layers) and result.outcome in (Outcome.PUBLISHED, Outcome.DUPLICATE)
+            is_large = session.engine == "sail" and _resident_bytes() > RETIRE_BYTES
+            self._daemon.send(replace(result, serves=serves, retiring=is_large))
+            if serves:  # after the answer: no fault of it changes the verdict about the batch
+                with self._locked(lock):
+                    serve(lake, Manifest(lake), settings, order.source, self._daemon.send)
             maintenance.count(result)
             if result.outcome == Outcome.FAILED and not _answers(session):
                 print("the session is lost; a new worker has to be started", file=sys.stderr)

@@ -13,6 +13,8 @@
     external TABLE      fails because of a commit of another program
     serve-failed WHY    publishes, and reports that the folder for readers could not be served
     serve-finished      publishes, and reports that this folder is served
+    serve-die           publishes, then kills itself while it serves the folder
+    serve-hang          publishes, then sends nothing more
     babble              sends a line that is no message
 
 Its lake is a manifest of JSON lines: publishing appends a line. With the file LAKE/refuse it refuses to start, with
@@ -80,7 +82,7 @@ class Worker:
         known = {line["identity"]: line["batch_id"] for line in self.manifest()}
         if identity in known:
             self.say(Result(batch_id=order.batch_id, outcome=Outcome.DUPLICATE, duplicate_of=known[identity]))
-        elif command in ("external", "busy", "serve-failed", "serve-finished"):
+        elif command in ("external", "busy") or command.startswith("serve-"):
             self.show(order, identity, command, words)
         elif command == "reject":
             finding = RuleResult(
@@ -134,9 +136,13 @@ class Worker:
                 self.say(Progress(batch_id=order.batch_id, event=event, stage="merge", values=values))
             time.sleep(600)
         else:
+            self.publish(order, identity, seconds=0.0, retiring=False, serves=True)
+            if command == "serve-die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if command == "serve-hang":
+                time.sleep(600)
             reason = {"reason": " ".join(words)} if words else {}
             self.say(Progress(batch_id=order.batch_id, event=command.replace("-", "."), values=reason))
-            self.publish(order, identity, seconds=0.0, retiring=False)
 
     def first_line(self, order: WorkOrder) -> str:
         if not order.files:
@@ -144,7 +150,7 @@ class Worker:
         with open_unpacked(Path(order.files[0].path), order.files[0].name) as content:
             return content.readline().decode().rstrip("\n")
 
-    def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool) -> None:
+    def publish(self, order: WorkOrder, identity: str, *, seconds: float, retiring: bool, serves: bool = False) -> None:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             time.sleep(0.05)
@@ -176,6 +182,7 @@ class Worker:
                 validation_status="PASS",
                 score=100.0,
                 retiring=retiring,
+                serves=serves,
             )
         )
 

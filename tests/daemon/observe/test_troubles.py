@@ -166,6 +166,16 @@ def test_a_folder_for_readers_that_is_not_served_is_a_trouble_and_no_failure(zon
     assert troubles_of(zone) == []
 
 
+@pytest.mark.parametrize("fault", ["serve-die", "serve-hang"])
+def test_a_worker_that_dies_or_hangs_while_it_serves_readers_costs_no_batch(tmp_path: Path, fault: str) -> None:
+    zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 1, "stop_seconds": 2})
+    zone.deliver("1", f"{fault}\n", date="2026-03-01")
+    zone.deliver("2", "ok\n", date="2026-03-02")
+    assert zone.once() == 0
+    assert [(b.state, b.attempts, b.worker_crashes) for b in zone.batches()] == [(State.ARCHIVED, 1, 0)] * 2
+    assert ("serve", "retail", zone.batch("1").batch_id) in troubles_of(zone)
+
+
 def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandClock) -> None:
     zone = Zone(tmp_path, alerts={"urls": ["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com"]})
     zone.deliver("1", "reject no column\n")

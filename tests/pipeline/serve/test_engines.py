@@ -11,6 +11,7 @@ from factories_source_club import TILL
 
 from pipeline import reader
 from pipeline.engine.session import Session
+from pipeline.serve.serve import serve
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
 MORE = "item | price | note\n milk | 2 | 2\n cake | 3 | 3"
@@ -21,6 +22,12 @@ def site(session: Session, tmp_path: Path) -> Site:
     made = Site(tmp_path, session, TILL)
     made.settings = replace(made.settings, serve_layers=("gold", "silver"))
     return made
+
+
+def deliver(site: Site, day: str, prices: str) -> None:
+    """Publishes a batch and shows it to readers, as a worker does."""
+    site.deliver(day, prices=prices)
+    serve(site.lake, site.manifest, site.settings, "till", site.progress.append)
 
 
 def read(session: Session, folder: Path, form: str) -> list[str]:
@@ -37,15 +44,14 @@ def expected(site: Site, table: str) -> list[str]:
 def test_an_engine_reads_each_batch_as_it_was_published(site: Site, session: Session) -> None:
     tables = ["till.gold." + TILL.gold[0].name, "till.silver." + TILL.feeds[0].name]
     folders = {t: site.lake.path.joinpath("published", *t.split(".")) for t in tables}
-    first = site.deliver("2026-03-02", prices=PRICES)
-    assert first.seconds["serve"] > 0
+    deliver(site, "2026-03-02", PRICES)
     before = Path(os.path.realpath(site.lake.path / "published" / "till"))
     seen: dict[str, list[str]] = {}
     for table in tables:
         seen[table] = expected(site, table)
         assert read(session, folders[table], "delta") == seen[table]
         assert read(session, folders[table], "parquet") == seen[table]
-    site.deliver("2026-03-03", prices=MORE)
+    deliver(site, "2026-03-03", MORE)
     for table in tables:
         assert read(session, folders[table], "delta") == expected(site, table) != seen[table]
         assert read(session, before.joinpath(*table.split(".")[1:]), "delta") == seen[table]
@@ -55,7 +61,7 @@ def test_an_engine_reads_each_batch_as_it_was_published(site: Site, session: Ses
 @on_sail
 def test_a_failure_of_the_readers_place_fails_no_batch(site: Site, raised: Callable[[], list[str]]) -> None:
     site.lake.path.joinpath("published").write_text("a file in the way")
-    site.deliver("2026-03-02", prices=PRICES)
+    deliver(site, "2026-03-02", PRICES)
     assert len(raised()) == 1
     assert "readers of till may still see an earlier batch" in raised()[0]
 

@@ -1,6 +1,7 @@
 """Restatements: figures of a past period that were published and that a batch changes, on record in `ops`."""
 
 import datetime as dt
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from factories_pipeline import Site, on_sail
 from factories_shop_rows import SHOP
 
 from pipeline import reader
+from pipeline.contract.decimals import decimal_text
 from pipeline.engine.session import Session
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import GoldKind, GoldTable
@@ -54,6 +56,12 @@ def found(given: TableChange, until: int, of: GoldTable | None = None) -> list[t
 def test_a_figure_that_differs_is_restated_and_one_that_stays_is_not(tmp_path: Path) -> None:
     given = change(tmp_path, (1, "a", "10.50", 3, -1), (1, "a", "9.00", 3, 1))
     assert found(given, until=2) == [(1, "a", "revenue", "10.5", "9")]
+
+
+def test_no_digit_of_a_figure_is_rounded() -> None:
+    assert decimal_text(Decimal("12345678901234567890123456789.01")) == "12345678901234567890123456789.01"
+    texts = [decimal_text(Decimal(t)) for t in ("10410.00", "0.50", "100", "-0.00", "0E-6", "-7.10")]
+    assert texts == ["10410", "0.5", "100", "0", "0", "-7.1"]
 
 
 def test_a_row_that_is_gone_has_no_value_after(tmp_path: Path) -> None:
