@@ -118,6 +118,7 @@ class LakeFacts:
     restatements: Sequence[Restatement] = ()  # the newest, newest first
     outdated: Mapping[str, str] = field(default_factory=dict)  # table -> the reason
     sequences: Mapping[str, int] = field(default_factory=dict)  # source -> number of its newest published batch
+    dates: Mapping[str, dt.date] = field(default_factory=dict)  # source -> the newest published date, as gold shows it
     problem: str = ""  # the reason why the lake cannot be read
 
 
@@ -148,11 +149,18 @@ class Facts:
     daemon_runs: bool
     daemon_since: dt.datetime | None
     samples: bool = True  # whether raw rows are shown
+    is_lake_behind: bool = False  # a newer state of the lake is there, and is read now
     logs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # batch id -> log lines
 
     def batch(self, batch_id: str) -> Batch | None:
         """Returns a batch that the pages show, or None."""
         return next((b for b in self.ledger.batches if b.batch_id == batch_id), None)
+
+    def full_id(self, text: str) -> str:
+        """Returns the id of the one batch on the pages whose id, or the part after its dash, begins so; else `text`."""
+        ids = [b.batch_id for b in self.ledger.batches]
+        found = [i for i in ids if text and (i.startswith(text) or i.partition("-")[2].startswith(text))]
+        return found[0] if len(found) == 1 and text not in ids else text
 
     @property
     def sources(self) -> list[str]:

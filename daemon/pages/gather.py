@@ -41,7 +41,13 @@ def read_ledger(config: Config, batches: int, now: dt.datetime) -> LedgerFacts:
 
 
 def with_lake(
-    config: Config, ledger: LedgerFacts, lake: LakeFacts, clock: Clock | None = None, *, samples: bool = True
+    config: Config,
+    ledger: LedgerFacts,
+    lake: LakeFacts,
+    clock: Clock | None = None,
+    *,
+    samples: bool = True,
+    is_lake_behind: bool = False,
 ) -> Facts:
     """Returns the facts of ledger and lake together, with the lines of the log and the state of the daemon."""
     daemon = lock_holder(config.landing.path)
@@ -53,5 +59,6 @@ def with_lake(
         daemon_runs=daemon is not None,
         daemon_since=daemon.since if daemon else None,
         samples=samples,
+        is_lake_behind=is_lake_behind,
         logs=ledger_facts.log_lines(config.log.path, [b.batch_id for b in ledger.batches]) if samples else {},
     )

@@ -1,5 +1,6 @@
 """Gathers the facts that the lake and the declarations hold. It loads DuckDB and the Delta library."""
 
+import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -45,6 +46,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
                 restatements=_restatements(ops),
                 outdated=_outdated(ops, settings),
                 sequences=_sequences(ops),
+                dates=_dates(ops),
             )
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; the ledger's facts are still shown
         return LakeFacts(sources=_sources(settings, {}), problem=one_line(error, most=None))
@@ -172,6 +174,13 @@ def _sequences(ops: "_Ops") -> dict[str, int]:
         return {}
     rows = ops.query("SELECT source, max(batch_seq) FROM ops.batches GROUP BY source").rows
     return {str(source): int(seq) for source, seq in rows}
+
+
+def _dates(ops: "_Ops") -> dict[str, dt.date]:
+    if OPS[0] not in ops.state.versions:
+        return {}
+    newest = "SELECT source, max(batch_date) FROM ops.batches WHERE kind = 'batch' GROUP BY source"
+    return {str(source): date for source, date in ops.query(newest).rows if date is not None}
 
 
 def _restatements(ops: "_Ops") -> list[Restatement]:

@@ -22,6 +22,8 @@ POLL_SECONDS = 0.4
 FRESH_SECONDS = 0.2  # requests within this time see the same facts, however many come
 HEARTBEAT_SECONDS = 15  # an event without a change, so that a browser notices a server that is gone
 LAKE_WAIT_SECONDS = 20  # for the first facts of a large lake
+NEW_LAKE_WAIT_SECONDS = 2  # for newer facts; a page that is older says so and is replaced when they are there
+LEDGER_PAGES = ("overview", "batches")  # they show nothing of the lake
 
 
 @dataclass(frozen=True)
@@ -68,32 +70,36 @@ class LiveSite:
         if self._lake_task:
             await self._lake_task
 
-    async def facts(self) -> Facts:
-        """Returns the facts of this moment. The lake's may be older by the time that reading them takes."""
+    async def facts(self, *, with_new_lake: bool = True) -> tuple[Facts, str]:
+        """Returns the facts of this moment and their tag. The lake's are older where reading them takes long."""
         await self.refresh()
-        if self._lake_mark is None and self._lake_task:
-            await asyncio.wait([self._lake_task], timeout=LAKE_WAIT_SECONDS)
-        if self._facts is None:
-            assert self._ledger is not None  # `refresh` has read it
-            self._facts = await asyncio.to_thread(with_lake, self.config, self._ledger, self.lake)
-        return self._facts
+        if self._lake_mark is None:
+            await self._wait_for_lake(LAKE_WAIT_SECONDS)
+        elif with_new_lake:
+            await self._wait_for_lake(NEW_LAKE_WAIT_SECONDS)
+        if self._facts is not None:
+            return self._facts, self.tag
+        assert self._ledger is not None  # `refresh` has read it
+        tag, behind = self.tag, self._is_lake_behind
+        made = await asyncio.to_thread(with_lake, self.config, self._ledger, self.lake, is_lake_behind=behind)
+        if tag == self.tag:  # else there is a newer state already
+            self._facts = made
+        return made, tag
 
     async def page(self, page: Page) -> tuple[str, str]:
         """Returns a page as HTML and its tag. It is rendered once for each state. Raises KeyError for no such page."""
-        facts = await self.facts()
-        tag = self.tag
-        if page not in self._pages:
-            html = await asyncio.to_thread(render_live, page, facts, tag)
-            if tag != self.tag:
-                return html, tag
+        facts, tag = await self.facts(with_new_lake=page.kind not in LEDGER_PAGES)
+        if tag == self.tag and page in self._pages:
+            return self._pages[page], tag
+        html = await asyncio.to_thread(render_live, page, facts, tag)
+        if tag == self.tag:
             self._pages[page] = html
-        return self._pages[page], tag
+        return html, tag
 
     async def sequences(self) -> Mapping[str, int]:
         """Returns, by source, the number of the newest published batch, read after any change of the lake."""
         await self.refresh()
-        if self._lake_task:
-            await asyncio.wait([self._lake_task], timeout=LAKE_WAIT_SECONDS)
+        await self._wait_for_lake(LAKE_WAIT_SECONDS)
         return self.lake.sequences
 
     async def refresh(self) -> None:
@@ -106,8 +112,7 @@ class LiveSite:
                 self._ledger = await asyncio.to_thread(read_ledger, self.config, NEWEST, Clock().now())
                 self._mark = mark
                 self._count()
-            if mark.lake != self._lake_mark and (self._lake_task is None or self._lake_task.done()):
-                self._lake_task = asyncio.create_task(self._read_lake(mark.lake, self._ledger))
+            self._start_reading()
             self._refreshed_at = time.monotonic()
 
     async def changes(self) -> AsyncIterator[str]:
@@ -126,6 +131,23 @@ class LiveSite:
                 continue
 
     # ---- details
+
+    @property
+    def _is_lake_behind(self) -> bool:
+        return self._mark is not None and self._mark.lake != self._lake_mark
+
+    async def _wait_for_lake(self, seconds: float) -> None:
+        """Waits until the facts of the lake are those of its newest state, also where one came during a reading."""
+        end = time.monotonic() + seconds
+        while self._is_lake_behind and self._lake_task and (rest := end - time.monotonic()) > 0:
+            await asyncio.wait([self._lake_task], timeout=rest)
+            self._start_reading()
+
+    def _start_reading(self) -> None:
+        if self._is_lake_behind and (self._lake_task is None or self._lake_task.done()):
+            assert self._mark  # it is behind a mark
+            assert self._ledger
+            self._lake_task = asyncio.create_task(self._read_lake(self._mark.lake, self._ledger))
 
     async def _read_lake(self, mark: tuple[int, ...], ledger: LedgerFacts) -> None:
         ids = [b.batch_id for b in ledger.batches]

@@ -1,9 +1,10 @@
 """Computes the quality page of a source: a heat map of broken rules by batch, and the score of each feed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from daemon.batch import Batch
+from daemon.pages.batch_view import layer
 from daemon.pages.facts import BrokenRule, Facts
 
 MOST_BATCHES = 30  # columns of the heat map
@@ -24,7 +25,7 @@ class HeatCell:
 class HeatRow:
     """A rule with its cells, oldest batch first. `is_new`: only the newest batch breaks the rule."""
 
-    feed: str
+    table: str  # the feed, or the enriched table that declares the rule
     rule: str
     severity: str
     action: str
@@ -60,14 +61,24 @@ def heat_map(facts: Facts, source: str) -> list[HeatRow]:
         for rule in facts.lake.broken.get(batch.batch_id, ()):
             by_rule.setdefault((rule.feed, rule.rule), {})[batch.batch_id] = rule
     rows = [_row(found, [b.batch_id for b in batches]) for found in by_rule.values()]
-    return sorted(rows, key=lambda r: (not r.is_new, _WEIGHTS.get(r.severity, 3), -r.total, r.feed, r.rule))
+    rows = [replace(r, table=table_of(facts, source, r.table, r.rule)) for r in rows]
+    return sorted(rows, key=lambda r: (not r.is_new, _WEIGHTS.get(r.severity, 3), -r.total, r.table, r.rule))
+
+
+def table_of(facts: Facts, source: str, feed: str, rule: str) -> str:
+    """Returns the table whose declaration has a rule: the feed, or an enriched table of the feed's rows."""
+    known = facts.lake.sources.get(source)
+    for table in known.declared.get("tables", ()) if known else ():
+        if table["of"] == feed and layer(table["name"]) == "silver" and any(r["name"] == rule for r in table["rules"]):
+            return str(table["name"]).rpartition(".")[2]
+    return feed
 
 
 def _row(found: dict[str, BrokenRule], batches: Sequence[str]) -> HeatRow:
     rule = next(iter(found.values()))
     cells = [_cell(b, found.get(b)) for b in batches]
     return HeatRow(
-        feed=rule.feed,
+        table=rule.feed,
         rule=rule.rule,
         severity=rule.severity,
         action=rule.action,

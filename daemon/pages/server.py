@@ -13,7 +13,14 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route
 
 from daemon.config.config import Config
@@ -23,7 +30,7 @@ from daemon.ledger.ledger_schema import LedgerOutOfReach
 from daemon.pages import live_page, render, source_view
 from daemon.pages.access import Access
 from daemon.pages.lake_process import LakeProcess, LakeProcessError, remove, write_table
-from daemon.pages.links import Page
+from daemon.pages.links import Links, Page
 from daemon.pages.live import LiveSite
 from pipeline.contract import SetupError
 
@@ -97,6 +104,8 @@ async def _page(request: Request) -> Response:
         raise HTTPException(404, "There is no such page. The overview is at /.")
     site = _site(request)
     try:
+        if page.kind == "batch" and (full := (await site.facts(with_new_lake=False))[0].full_id(page.key)) != page.key:
+            return RedirectResponse(Links().to("batch", full))
         html, tag = await site.page(page)
     except (SetupError, LedgerOutOfReach) as error:
         raise HTTPException(503, str(error)) from None

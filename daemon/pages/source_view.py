@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from string import Template
 from typing import Any
 
-from daemon.batch import Batch
+from daemon.batch import Batch, BatchFile
 from daemon.pages import outcome
 from daemon.pages.batch_view import layer
 from daemon.pages.facts import Chart, Facts, LakeFacts
@@ -128,13 +128,18 @@ def feeds(facts: Facts, source: str) -> Sequence[Mapping[str, Any]]:
 
 
 def last_arrival(facts: Facts, source: str, feed: str) -> Arrival | None:
-    """Returns the newest batch with files of a feed, among the batches that the pages show."""
+    """Returns the newest batch with files of a feed that came, among the newest batches of the source."""
     for batch in facts.ledger.by_source.get(source, ()):
-        files = [f for f in batch.data_files if f.feed == feed]
+        files = [f for f in files_that_came(batch) if f.feed == feed]
         if files:
             counts = [f["rows_read"] for f in (batch.result or {}).get("files", ()) if f["feed"] == feed]
             return Arrival(batch=batch, files=len(files), rows=sum(counts) if counts else None)
     return None
+
+
+def files_that_came(batch: Batch) -> list[BatchFile]:
+    """Returns the data files of a batch without those that it waits for, or waited for in vain."""
+    return [f for f in batch.data_files if f.name not in batch.waiting_for]
 
 
 def settings(facts: Facts, source: str) -> list[Mapping[str, Any]]:
@@ -154,9 +159,19 @@ def unit(facts: Facts, source: str, text: str) -> str:
 
 
 def scores(facts: Facts, source: str) -> list[float]:
-    """Returns the scores of the newest batches of a source, oldest first."""
-    found = [(b.result or {}).get("score") for b in facts.ledger.by_source.get(source, ()) if b.published_at]
-    return [s for s in found[::-1] if s is not None]
+    """Returns the scores of the newest batches of a source, in the order of their publication."""
+    found = [outcome.result(b)["score"] for b in _published(facts, source)]
+    return [s for s in found if s is not None]
+
+
+def last_published(facts: Facts, source: str) -> Batch | None:
+    """Returns the batch of a source that was published last, of any date: a correction has an earlier one."""
+    return next(reversed(_published(facts, source)), None) or facts.ledger.shown.get(source)
+
+
+def _published(facts: Facts, source: str) -> list[Batch]:
+    found = [b for b in facts.ledger.by_source.get(source, ()) if b.published_at and not b.duplicate_of]
+    return sorted(found, key=lambda b: b.published_at or "")
 
 
 def count(facts: Facts, word: str) -> int:

@@ -114,6 +114,8 @@ def test_the_report_works_without_a_network_for_every_reader(
         assert serious(page) == [], name
         wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert wide <= 0, f"{name} is wider than the screen"
+        tabs = page.locator("article.is-shown .tabs")
+        assert tabs.count() == 0 or tabs.evaluate("e => e.scrollHeight - e.clientHeight") == 0, f"{name} scrolls tabs"
     assert watched.errors == []
     assert {url.partition("#")[0] for url in watched.requests} == {report_file.as_uri()}
     assert page.evaluate("window.hacked") is None

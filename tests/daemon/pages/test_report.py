@@ -110,6 +110,12 @@ def test_a_thousand_batches_stay_small_and_quick(tmp_path: Path) -> None:
     assert seconds < 2
 
 
+def test_the_state_of_the_daemon_has_its_time(site: PagesSite) -> None:
+    facts = gather(site.config)
+    text = re.sub(r"\s+", " ", Elements(report.html(facts)).text)
+    assert f"daemon does not run, as of {facts.at:%Y-%m-%d %H:%M:%S}" in text
+
+
 def test_a_site_without_batches_has_a_report(tmp_path: Path) -> None:
     text = Elements(html(PagesSite(tmp_path))).text
     assert "No batch yet" in text

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from serving import served
 
 from daemon.config.config import ConfigError
 from daemon.config.load import load_config
+from daemon.pages import live
 
 TOKEN = "correct-horse-battery"
 PAGES = ("/", "/batches", *(f"/{kind}/retail" for kind in ("source", "quality", "figures", "lineage")))
@@ -124,6 +126,49 @@ def test_the_etag_of_a_table_is_the_number_of_its_batch(tmp_path: Path) -> None:
         wait_until(lambda: client.get(f"{SALES}.csv", headers={"if-none-match": '"1"'}).status_code == 200, 2)
         changed = client.get(f"{SALES}.csv")
         assert (changed.headers["etag"], changed.text.count("\n")) == ('"2"', 3)
+
+
+def test_the_first_page_after_a_publication_has_its_figures_and_its_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "NEW_LAKE_WAIT_SECONDS", live.LAKE_WAIT_SECONDS)  # the machine may be busy
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    with served(site.config) as client:
+        assert "Gold shows 2026-03-02" in client.get("/figures/retail").text
+        for day, orders, revenue in ((3, 9, "92.25"), (4, 7, "71.75")):
+            batch = site.publish(day, orders=orders)
+            time.sleep(2 * live.FRESH_SECONDS)  # nobody asks in the meantime
+            page = client.get("/figures/retail").text
+            assert f"Gold shows 2026-03-{day:02d}" in page
+            assert f'<p class="value">{revenue}' in page
+            assert "<h2>Tables</h2>" in client.get(f"/batch/{batch}").text
+            assert '<p class="behind" role="status"></p>' in page
+
+
+def test_a_page_whose_lake_takes_long_to_read_has_the_date_of_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    monkeypatch.setattr(live, "NEW_LAKE_WAIT_SECONDS", 0)
+    with served(site.config) as client:
+        client.get("/figures/retail")
+        site.publish(3, orders=9)
+        time.sleep(2 * live.FRESH_SECONDS)
+        page = client.get("/figures/retail").text
+        assert "Gold shows 2026-03-02" in page
+        assert '<p class="value">30.75' in page
+        assert "an older state" in page
+        wait_until(lambda: "Gold shows 2026-03-03" in client.get("/figures/retail").text)
+        assert "an older state" not in client.get("/figures/retail").text
+
+
+def test_the_short_id_of_a_batch_leads_to_its_page(client: httpx.Client, site: PagesSite) -> None:
+    batch = site.batches()[0].batch_id
+    answer = client.get(f"/batch/{batch.partition('-')[2]}", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, f"/batch/{batch}")
+    assert client.get("/batch/2026").status_code == 404, "it names two batches"
 
 
 def test_the_health_says_whether_the_daemon_runs(client: httpx.Client) -> None:

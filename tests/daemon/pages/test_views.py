@@ -8,7 +8,8 @@ import pytest
 import vendored
 from factories_pages import PagesSite
 
-from daemon.pages import batch_view, figures_view, quality_view, render, source_view
+from daemon.batch import State
+from daemon.pages import batch_view, figures_view, outcome, quality_view, render, source_view
 from daemon.pages.gather import gather
 from daemon.pages.links import Links, Page
 from pipeline import reader
@@ -110,6 +111,54 @@ def test_a_figure_that_changed_after_publication_is_named(tmp_path: Path) -> Non
     html = render.render(Page(kind="figures", key="retail"), facts, Links())
     text = " ".join(re.sub(r"<[^>]+>", "", html).split())
     assert "revenue of 2026-03-02: 10,410 until batch 000001, 10,395 since" in text
+
+
+def rendered(site: PagesSite, kind: str, key: str = "") -> str:
+    html = render.render(Page(kind=kind, key=key), gather(site.config), Links())
+    return " ".join(re.sub(r"<[^>]+>", " ", html).split())
+
+
+def test_a_line_of_a_source_shows_one_publication(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(3, orders=5)
+    correction = site.publish(2, orders=3, raw="x", rejected=1)
+    ledger = site.ledger()
+    ledger.update(correction, published_at="2026-03-04T08:00:00.000Z")
+    ledger.close()
+    found = source_view.last_published(gather(site.config), "retail")
+    assert found
+    assert found.batch_id == correction
+    line = rendered(site, "overview").partition("its score ")[2].partition(" crm_erp ")[0]
+    assert line == "retail 2026-03-03 2026-03-02 2026-03-04 08:00:00 3 75.0"
+
+
+def test_a_file_that_never_came_is_no_arrival(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    published = site.publish(2)
+    rejected = site.reject(3, "1 of 1 files did not come", file="orders_2026_03_03.csv")
+    ledger = site.ledger()
+    ledger.update(rejected, waiting_for=("orders_2026_03_03.csv",))
+    ledger.close()
+    facts = gather(site.config)
+    last = source_view.last_arrival(facts, "retail", "orders")
+    assert last
+    assert last.batch.batch_id == published
+    assert "files 0 of 1 came" in rendered(site, "batch", rejected)
+
+
+def test_a_rule_stands_under_the_table_that_declares_it(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.publish(2)
+    facts = gather(site.config)
+    assert quality_view.table_of(facts, "retail", "orders", "ordered_product_is_sold") == "enriched_orders"
+    assert quality_view.table_of(facts, "retail", "orders", "order_amount_is_positive") == "orders"
+    assert "Rules name" in rendered(site, "table", "retail.silver.enriched_orders")
+
+
+def test_every_state_stands_in_the_legend(tmp_path: Path) -> None:
+    legend = rendered(PagesSite(tmp_path), "overview").partition("its score")[2]
+    for word in {outcome.of_state(state).word for state in State}:
+        assert word in legend
 
 
 def test_the_libraries_of_the_pages_are_those_of_their_archives() -> None:
