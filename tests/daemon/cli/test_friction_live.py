@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from daemon.cli.checks.troubles import troubles
 from daemon.cli.live_view import LiveView, Work
 from daemon.cli.main import main
 from daemon.clock import Clock
-from daemon.ledger.live_state import Activity, RunningTask
+from daemon.ledger.live_state import Activity, Figure, RunningTask
 
 ROOT = Path(__file__).parents[3]
 NOW = dt.datetime(2026, 3, 5, 9, 0, 0, tzinfo=dt.UTC)
@@ -147,8 +148,24 @@ def test_a_worker_that_cannot_start_is_the_first_need(site: Site, width: int) ->
     assert "ready      1 batch, each begins when its turn comes" in lines
     text = re.sub(r"\s+", " ", " ".join(lines))
     assert f"daemon process {os.getpid()} since " in text
-    worker = "worker cannot start (6 tries, the last at 08:00:09 UTC): there is no Java here; install one"
+    worker = "worker cannot start (6 tries, the last at 08:00:09 UTC)"
     assert worker in text
+    assert text.count("there is no Java here") == 1
+
+
+def test_a_worker_without_an_engine_is_starting(site: Site) -> None:
+    ours, its = socket.socketpair()
+    command = [sys.executable, "-m", "pipeline", "--fd", str(its.fileno())]
+    with ours, its, subprocess.Popen(command, pass_fds=[its.fileno()]) as worker:
+        its.close()
+        with daemon_runs(site):
+            # The clock of the site stands still long before this process started.
+            assert f"worker starting for 0 s, process {worker.pid}" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+            ledger = site.ledger()
+            ledger.set_figures({Figure("worker", "", "connect"): worker.pid})
+            ledger.close()
+            assert f"worker running, process {worker.pid}, connect" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+        worker.kill()
 
 
 @pytest.mark.parametrize("width", [80, 120])
