@@ -32,7 +32,9 @@ _ALL: Mapping[str, Metric] = {
         GAUGE, "Start of the attempt that runs now; absent when no batch runs.", "source"
     ),
     "batch_delivery_seconds": _metric(
-        HISTOGRAM, "Seconds from the trigger of a published batch to its publication.", "source"
+        HISTOGRAM,
+        "Seconds from the receipt of a published batch, when its trigger had settled, to its publication.",
+        "source",
     ),
     "batch_processing_seconds": _metric(
         HISTOGRAM, "Seconds from the start of the last attempt at a published batch to its publication.", "source"

@@ -212,7 +212,7 @@ def rule(name: str, broken: int, checked: int, action: str) -> RuleResult:
 
 STORY = """\
 ARCHIVED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
-  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  trigger trigger_4.json, received 2026-03-05 08:00:01Z
   rows    36 read, 31 accepted, 5 rejected · score 96.59
   files   2 files, 3.0 kB: orders_2026_03_04.csv, customers_2026_03_04.csv · {folder}
   rules   published, with 2 HIGH rules broken by accepted rows: order_has_shipping (15 of 19), order_has_stock (2 of 19)
@@ -238,7 +238,7 @@ def test_the_story_of_a_published_batch_has_one_label_for_one_meaning(
 
 MISSING = """\
 REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
-  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  trigger trigger_4.json, received 2026-03-05 08:00:01Z
   cause   1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger
   effect  no table changed; gold is empty
   files   1 of 2 files came · rejected/20260305T080000-4f1c00/ (reason.json has more)
@@ -324,7 +324,8 @@ def test_a_decision_about_a_table_names_each_foreign_commit(
     site: Site, lake: PublishedLake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = f"{DAILY}: its newest version 0 is published, so nothing changes\n"
-    assert run(site, capsys, "restore", DAILY, "--dry-run") == (0, "", nothing)
+    unchanged = "dry run: nothing was changed\n"
+    assert run(site, capsys, "restore", DAILY, "--dry-run") == (0, "", nothing + unchanged)
     lake.write(DAILY, [sale(3), sale(4)])
     DeltaTable(lake.folder(DAILY)).delete("revenue > 1000")
     ends = {

@@ -117,13 +117,37 @@ def test_a_rejection_leaves_status_when_it_is_dismissed(site: Site, capsys: pyte
     assert shown(site, 80)[0] == "needs you  1"
     assert main(["--config", str(site.path), "dismiss", "dbe812", "--yes"]) == 0
     assert capsys.readouterr().err == (
-        "retail 2026-03-04 · batch 20260305T080000-dbe812 needs you no more; "
-        "its files stay in the folder of rejected batches\n"
+        "retail 2026-03-04 · batch 20260305T080000-dbe812 needs you no more; its files stay where they are\n"
     )
     assert shown(site, 80)[0] == "needs you  nothing"
+    [end] = [line for line in story(site) if line.startswith(("  over", "  next"))]
+    assert end.startswith("  over    dismissed at 20")
+    assert main(["--config", str(site.path), "dismiss", "dbe812", "--yes"]) == 2
+    assert "was dismissed at 2026" in capsys.readouterr().err
     site.batch(State.FAILED, "20260305T080000-e77bfe")
     assert main(["--config", str(site.path), "dismiss", "e77bfe"]) == 2
     assert "only a REJECTED batch can take `dismiss`" in capsys.readouterr().err
+
+
+def test_a_corrected_rejection_names_the_batch_that_corrected_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.batch(State.REJECTED, "20260305T080000-dbe812", "column order_amount is missing")
+    assert any(line.startswith("  next    correct what the cause names") for line in story(site))
+    site.batch(State.ARCHIVED, "20260305T081000-43e570", published_at="2026-03-05T08:00:20.000Z")
+    command = ["--config", str(site.path)]
+    assert main([*command, "batches", "dbe812"]) == 0
+    out = capsys.readouterr().out
+    assert ("  over    corrected by 43e570 at 2026-03-05 08:00:20Z\n" in out, "  next " in out) == (True, False)
+    assert main([*command, "batches", "--state", "rejected"]) == 0
+    assert "corrected by 43e570 at 2026-03-05 08:00:20Z · column order" in capsys.readouterr().out
+    over = {"how": "corrected", "at": "2026-03-05T08:00:20.000Z", "by": "20260305T081000-43e570"}
+    for ask in (["batches", "dbe812", "--json"], ["batches", "--state", "rejected", "--json"]):
+        main([*command, *ask])
+        answer_ = json.loads(capsys.readouterr().out)
+        assert (answer_[0] if isinstance(answer_, list) else answer_)["over"] == over
+    assert main([*command, "dismiss", "dbe812"]) == 2
+    assert "was corrected by batch 20260305T081000-43e570" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -167,6 +167,7 @@ def test_batches_have_the_shape_that_programs_rely_on(run: Command, site: Site) 
         "received_at": oldest["received_at"],
         "published_at": "2026-03-05T08:00:09.000Z",
         "archived_at": "2026-03-05T08:00:10.000Z",
+        "over": None,
     }
     assert dt.datetime.fromisoformat(oldest["received_at"]).tzinfo == dt.UTC
 
