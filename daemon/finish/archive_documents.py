@@ -62,7 +62,7 @@ def next_step_of_rejected(batch: Batch) -> str:
     if missing := len(batch.waiting_for):
         return f"deliver the missing {'file' if missing == 1 else f'{missing} files'} and a new trigger"
     if not count:
-        return "deliver the files with a new trigger"
+        return "see to the cause, then deliver the files with a new trigger"
     files = "the file" if count == 1 else f"the {count} files"
     return f"correct what the cause names, deliver {files} and a new trigger"
 

@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,28 @@ def test_a_file_without_a_source_is_named_by_its_trigger(site: Site, capsys: pyt
     assert run(site, capsys, "batches")[1].splitlines()[2] == "    a.json: it is no JSON"
 
 
+def test_a_batch_without_files_can_be_dismissed(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = site.ledger()
+    ledger.refuse("20260305T080000-000001", trigger="a.done", files=[], reason="a.done: no data file")
+    ledger.close()
+    step = (
+        "see to the cause, then deliver the files with a new trigger; or `lakegate dismiss 000001`, if none is to come"
+    )
+    assert f"  next    {step}\n" in run(site, capsys, "batches", "last")[1]
+
+
+def test_the_sentence_about_high_rules_counts_also_those_that_need_a_decision(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = (rule("rows_come_once", 1, 19, "WARN"), rule("order_has_shipping", 15, 19, "WARN"))
+    findings = [{**asdict(rules[0]), "advice": "decide"}, asdict(rules[1])]
+    result = {"rows_read": 19, "rows_accepted": 19, "rows_rejected": 0, "findings": findings}
+    site.batch(State.ARCHIVED, result=result)
+    shown = run(site, capsys, "batches", "last")[1]
+    assert "published, with 2 HIGH rules broken by accepted rows: " in shown
+    assert "action  1 of 19 break orders.rows_come_once (HIGH WARN)" in shown
+
+
 def rule(name: str, broken: int, checked: int, action: str) -> RuleResult:
     return RuleResult(feed="orders", rule=name, severity="HIGH", action=action, checked=checked, broken=broken)
 
@@ -334,7 +357,7 @@ def test_a_decision_about_a_table_names_each_foreign_commit(
     }
     for verb, end in ends.items():
         code, out, err = run(site, capsys, verb, DAILY, "--dry-run")
-        head, write, delete, effect = err.splitlines()
+        head, write, delete, effect, _ = err.splitlines()
         assert (code, out, effect) == (0, "", end)
         assert head == f"{DAILY} has 2 commits after its published version 0:"
         for line, version, operation, rows in ((write, 1, "WRITE", "+2 rows"), (delete, 2, "DELETE", "-1 row")):
