@@ -146,14 +146,15 @@ def _daemon(current: Mapping[str, Any], now: dt.datetime) -> Iterator[Line]:
 def _worker(current: Mapping[str, Any], now: dt.datetime) -> str:
     worker = current["worker"]
     trouble = next((t for t in current["troubles"] if t["kind"] == "worker"), None)
+    if worker["running"] and current["daemon"]["running"] and not worker["ready"]:
+        begun = f" for {format_age(worker['since'], now).removesuffix(' ago')}" if worker["since"] else ""
+        failed = f", after {plural(trouble['tries'], 'failed start')}" if trouble else ""
+        return f"starting{begun}, process {worker['pid']}{failed}"
     if trouble:
         last = format_local_time(trouble["last_at"], now)
         return f"cannot start ({plural(trouble['tries'], 'try', 'tries')}, the last at {last})"
     if not worker["running"]:
         return "not running"
-    if current["daemon"]["running"] and not worker["ready"]:
-        begun = f" for {format_age(worker['since'], now).removesuffix(' ago')}" if worker["since"] else ""
-        return f"starting{begun}, process {worker['pid']}"
     return ", ".join(filter(None, ("running", f"process {worker['pid']}", worker["engine"])))
 
 

@@ -186,6 +186,10 @@ def test_a_worker_without_an_engine_is_starting(site: Site) -> None:
             # The clock of the site stands still long before this process started.
             assert f"worker starting for 0 s, process {worker.pid}" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
             ledger = site.ledger()
+            ledger.open_trouble("worker", "worker", "no answer")
+            again = re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+            assert f"worker starting for 0 s, process {worker.pid}, after 1 failed start" in again
+            ledger.end_trouble("worker", "worker")
             ledger.set_figures({Figure("worker", "", "connect"): worker.pid})
             ledger.close()
             assert f"worker running, process {worker.pid}, connect" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
