@@ -8,7 +8,7 @@ from daemon.alerts.alert import Alert, Block, Severity, thread_of
 from daemon.alerts.wording import short_cause, short_time
 from daemon.batch import Batch, State
 from daemon.config.config import Config
-from daemon.finish.archive_documents import next_step_of_rejected
+from daemon.finish.archive_documents import can_be_corrected, next_step_of_rejected
 from daemon.ledger.ledger_reader import LedgerReader
 from daemon.text import escape, join_names, one_line
 
@@ -31,7 +31,7 @@ def batch_alert(batch: Batch, ledger: LedgerReader, config: Config) -> Alert:
     }
     return Alert(
         severity=Severity.FAILURE,
-        title=f"{batch.state} {_subject(batch)}: {short_cause(batch.reason)}",
+        title=f"{batch.state} {_subject(batch)}: {short_cause(batch.reason.removeprefix(f'{_subject(batch)}: '))}",
         summary=one_line(batch.reason),
         facts=tuple(facts.items()),
         blocks=tuple(_rules(batch, with_rows=config.alerts.example_rows)),
@@ -147,7 +147,7 @@ def _rows(result: Mapping[str, Any]) -> str:
 def _end(batch: Batch, short_id: str) -> str:
     if batch.state == State.FAILED:
         return "You get one more message when this batch is published."
-    if batch.source and batch.batch_date and any(f.feed for f in batch.data_files):
+    if can_be_corrected(batch):
         return "You get one more message when files of this date that correct it are published."
     return f"`lakegate dismiss {short_id}` takes it from the list of batches that need a person."
 

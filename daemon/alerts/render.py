@@ -1,5 +1,6 @@
 """Renders an alert as text for all services, and as HTML for mail. File names and rows of strangers stay text."""
 
+import re
 import socket
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from daemon.alerts.alert import Alert, Severity
 
 TEMPLATE = Path(__file__).with_name("alert.html")
 LABEL_WIDTH = 10
+_BACKTICKS = re.compile(r"`([^`]+)`")
 # Each has its own background, so that the letters are readable on a light and on a dark page.
 COLOURS = {
     Severity.INFO: "#0b57d0",
@@ -44,4 +46,12 @@ def _template() -> Any:
     import jinja2  # only a daemon with alerts needs it
 
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _code
     return environment.from_string(TEMPLATE.read_text())
+
+
+def _code(text: str) -> Any:
+    """Returns the text as HTML, the parts between backticks as code."""
+    import markupsafe
+
+    return markupsafe.Markup(_BACKTICKS.sub(r"<code>\1</code>", str(markupsafe.escape(text))))  # noqa: S704

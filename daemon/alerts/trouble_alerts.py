@@ -23,6 +23,11 @@ _WORDINGS = {
         "the worker cannot start",
         "no batch runs; the batches wait as READY and lose no attempt",
     ),
+    TroubleKind.WORKER_STARTING: _Wording(
+        Severity.WARNING,
+        "the worker takes long to start",
+        "no batch runs; the batches wait as READY and lose no attempt",
+    ),
     TroubleKind.WORKER_DIED: _Wording(
         Severity.WARNING,
         "the worker died",

@@ -4,11 +4,15 @@ LONGEST_CAUSE = 110
 
 
 def short_cause(reason: str) -> str:
-    """Returns as many whole clauses from the beginning of a reason as fit in 110 characters, at least a part of one."""
+    """Returns as many whole clauses from the beginning of a reason as fit in 110 characters, at least a part of one.
+
+    No clause ends within brackets.
+    """
     if len(reason) <= LONGEST_CAUSE:
         return reason.rstrip(".")
-    end = max(reason.rfind(mark, 0, LONGEST_CAUSE) for mark in ("; ", ". "))
-    return reason[:end] if end > 0 else f"{reason[: LONGEST_CAUSE - 1].rstrip()}…"
+    clauses = (reason[:n] for n in range(LONGEST_CAUSE - 2, 0, -1) if reason[n : n + 2] in ("; ", ". "))
+    whole = next((c for c in clauses if c.count("(") == c.count(")")), "")
+    return whole or f"{reason[: LONGEST_CAUSE - 1].rstrip()}…"
 
 
 def short_time(time: str | None) -> str:

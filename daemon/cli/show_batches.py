@@ -1,14 +1,16 @@
 """Shows batches: as JSON, as a list, and as the story of one batch. Changes nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from daemon.batch import Batch, State
 from daemon.cli import open_batch, output
 from daemon.config.config import Config
-from daemon.finish.archive_documents import next_step_of_rejected
+from daemon.finish.archive_documents import can_be_corrected, next_step_of_rejected
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.rejection_end import RejectionEnd, rejection_ends
 from daemon.text import escape, join_names
 
 LONGEST_STORY = 12  # lines
@@ -18,8 +20,8 @@ MOST_CHANGES = 8  # state changes in the history line
 Line = tuple[str, str]  # a label and a text
 
 
-def as_record(batch: Batch) -> dict[str, Any]:
-    """Returns a batch in the shape of `batches --json`."""
+def as_record(batch: Batch, end: RejectionEnd | None = None) -> dict[str, Any]:
+    """Returns a batch in the shape of `batches --json`; `end` is that of its rejection, where that is over."""
     return {
         "batch_id": batch.batch_id,
         "source": batch.source,
@@ -32,13 +34,14 @@ def as_record(batch: Batch) -> dict[str, Any]:
         "received_at": batch.received_at,
         "published_at": batch.published_at,
         "archived_at": batch.archived_at,
+        "over": asdict(end) if end else None,
     }
 
 
 def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
     """Returns a batch in the shape of `batches ID --json`: also its history, its missing files, its last result."""
     return {
-        **as_record(batch),
+        **as_record(batch, rejection_ends(ledger, [batch]).get(batch.batch_id)),
         "revision": batch.revision,
         "identity": batch.identity,
         "duplicate_of": batch.duplicate_of,
@@ -50,9 +53,10 @@ def as_full_record(batch: Batch, ledger: Ledger) -> dict[str, Any]:
     }
 
 
-def print_list(batches: Sequence[Batch], most: int) -> None:
+def print_list(batches: Sequence[Batch], most: int, ledger: Ledger) -> None:
     """Prints the first batches, at most `most`: a line for each, and the reason of its state below it."""
     shown = batches[:most]
+    ends = rejection_ends(ledger, shown)
     columns = ("BATCH", "SOURCE", "DATE", "STATE", "ROWS", "REJ", "SCORE", "RECEIVED UTC")
     rows = [
         (
@@ -67,7 +71,7 @@ def print_list(batches: Sequence[Batch], most: int) -> None:
         )
         for batch in shown
     ]
-    output.print_table(columns, rows, numbers=("ROWS", "REJ", "SCORE"), below=[_reason(b) for b in shown])
+    output.print_table(columns, rows, numbers=("ROWS", "REJ", "SCORE"), below=[_reason(b, ends) for b in shown])
     if len(shown) < len(batches):
         hidden = len(batches) - len(shown)
         output.print_message(f"{hidden} older ones: lakegate batches --limit {len(batches)}")
@@ -78,9 +82,15 @@ def short_id(batch: Batch) -> str:
     return batch.batch_id.rpartition("-")[2]
 
 
-def _reason(batch: Batch) -> str:
+def _reason(batch: Batch, ends: Mapping[str, RejectionEnd]) -> str:
     is_named = batch.source or batch.trigger in batch.reason
-    return batch.reason if is_named or not batch.reason else f"{batch.trigger}: {batch.reason}"
+    reason = batch.reason if is_named or not batch.reason else f"{batch.trigger}: {batch.reason}"
+    return f"{_over(ends[batch.batch_id])} · {reason}" if batch.batch_id in ends else reason
+
+
+def _over(end: RejectionEnd) -> str:
+    by = f" by {end.by[-6:]}" if end.by else ""
+    return f"{end.how}{by} at {output.format_time(end.at)}"
 
 
 def _result(batch: Batch) -> Mapping[str, Any]:
@@ -122,7 +132,7 @@ def _history(batch: Batch, ledger: Ledger) -> str:
 def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
     result = batch.result or {}
     is_unsuccessful = batch.state in (State.REJECTED, State.FAILED)
-    yield "trigger", f"{escape(batch.trigger)} at {output.format_time(batch.received_at)}"
+    yield "trigger", f"{escape(batch.trigger)}, received {output.format_time(batch.received_at)}"
     yield "cause" if is_unsuccessful else "reason", batch.reason
     for note in (*batch.notes[:1], "; ".join(batch.notes[1:])):
         yield "note", note
@@ -132,7 +142,10 @@ def _outcome(batch: Batch, ledger: Ledger, config: Config) -> Iterator[Line]:
         yield "rows", _counts(result)
     yield from open_batch.lines(batch, ledger, config)
     yield "files", _files(batch, config)
-    yield "next", open_batch.next_step(batch, config) or next_step(batch)
+    if end := rejection_ends(ledger, [batch]).get(batch.batch_id):
+        yield "over", _over(end)
+    else:
+        yield "next", open_batch.next_step(batch, config) or next_step(batch)
 
 
 def _state_of_gold(batch: Batch, ledger: Ledger) -> str:
@@ -188,7 +201,10 @@ def next_step(batch: Batch) -> str:
     """Returns what a person can do about the batch, or when the daemon goes on; "" when there is no next step."""
     match batch.state:
         case State.REJECTED:
-            return next_step_of_rejected(batch)
+            dismiss = (
+                "" if can_be_corrected(batch) else f"; or `lakegate dismiss {short_id(batch)}`, if none is to come"
+            )
+            return f"{next_step_of_rejected(batch)}{dismiss}"
         case State.FAILED:
             retry = f"`lakegate retry {batch.batch_id}` tries again"
             abandon = f"`lakegate abandon {batch.batch_id}` moves its files to the rejected ones"
@@ -227,8 +243,9 @@ def _broken_rules(batch: Batch, most: int) -> list[Line]:
             example = f": {escape(rule['examples'][0])}" if rule["examples"] else ""
             lines += [("action", _count_line(rule) + example), ("", rule["advice"])]
     decided = [rule for rule in by_weight if not rule.get("advice")]
-    high = [r for r in decided if r["severity"] == "HIGH" and r["action"] == "WARN"] if batch.published_at else []
-    others = [_published_although(high), *(_count_line(rule) for rule in decided if rule not in high)]
+    high = [r for r in by_weight if r["severity"] == "HIGH" and r["action"] == "WARN"] if batch.published_at else []
+    is_new = any(rule in decided for rule in high)  # else the lines above name them all
+    others = [_published_although(high) if is_new else "", *(_count_line(r) for r in decided if r not in high)]
     others = [text for text in others if text]
     limit = max(1, min(most - len(lines), MOST_RULES))
     if len(others) > limit:

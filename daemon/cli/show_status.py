@@ -146,10 +146,16 @@ def _daemon(current: Mapping[str, Any], now: dt.datetime) -> Iterator[Line]:
 def _worker(current: Mapping[str, Any], now: dt.datetime) -> str:
     worker = current["worker"]
     trouble = next((t for t in current["troubles"] if t["kind"] == "worker"), None)
+    if worker["running"] and current["daemon"]["running"] and not worker["ready"]:
+        begun = f" for {format_age(worker['since'], now).removesuffix(' ago')}" if worker["since"] else ""
+        failed = f", after {plural(trouble['tries'], 'failed start')}" if trouble else ""
+        return f"starting{begun}, process {worker['pid']}{failed}"
     if trouble:
         last = format_local_time(trouble["last_at"], now)
-        return f"cannot start ({plural(trouble['tries'], 'try', 'tries')}, the last at {last}): {trouble['reason']}"
-    return f"running, process {worker['pid']}, {current['engine']}" if worker["running"] else "not running"
+        return f"cannot start ({plural(trouble['tries'], 'try', 'tries')}, the last at {last})"
+    if not worker["running"]:
+        return "not running"
+    return ", ".join(filter(None, ("running", f"process {worker['pid']}", worker["engine"])))
 
 
 def _files(current: Mapping[str, Any]) -> Iterator[Line]:
@@ -163,6 +169,12 @@ def _files(current: Mapping[str, Any]) -> Iterator[Line]:
     unmatched = {one["file"] for one in current["no_feed"]}
     untriggered = [file for file in current["unclaimed"] if escape(file) not in unmatched]
     if untriggered:
-        yield "landing", f"{plural(len(untriggered), 'data file')} that no trigger names: {join_names(untriggered)}"
+        count, triggers = plural(len(untriggered), "data file"), plural(current["triggers"], "trigger")
+        about = f"{count} that no trigger names"
+        if current["triggers"] and current["daemon"]["running"]:
+            about = f"{count} and {triggers}, not yet taken by the daemon"
+        elif current["triggers"]:
+            about = f"{count} and {triggers} for the next start of the daemon"
+        yield "landing", f"{about}: {join_names(untriggered)}"
     for one in current["set_aside"][:MOST_SET_ASIDE]:
         yield "set aside", f"{one['file']} {one['reason']}"

@@ -14,10 +14,11 @@ from daemon import attention
 from daemon.batch import State
 from daemon.clock import Clock, as_text
 from daemon.config.config import Config
-from daemon.files.lock_holder import LockHolder, child_process, lock_holder
+from daemon.files.lock_holder import LockHolder, child_process, lock_holder, started_at
 from daemon.intake.feed_match import feeds_of, set_aside
 from daemon.landing.scan import Landing
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.live_state import engine_of_worker
 from daemon.text import escape, one_line
 from pipeline import contract
 
@@ -32,7 +33,8 @@ def status(config: Config, ledger: Ledger, clock: Clock | None = None) -> dict[s
     worker, other = find_writers(daemon, Path(config.settings.lake_path))
     last = ledger.last_published()
     outdated, unreadable = outdated_tables(config, ledger)
-    unclaimed = unclaimed_files(config, ledger)
+    unclaimed, triggers = unclaimed_files(config, ledger)
+    engine = engine_of_worker(ledger.figures(), worker)
     catalogue = contract.catalog(config.settings.source_paths, config.settings.exclude) if unclaimed else ()
     needs = attention.needs(
         ledger,
@@ -52,7 +54,13 @@ def status(config: Config, ledger: Ledger, clock: Clock | None = None) -> dict[s
             "pid": daemon.pid if daemon else None,
             "since": as_text(daemon.since) if daemon and daemon.since else None,
         },
-        "worker": {"running": worker is not None, "pid": worker},
+        "worker": {
+            "running": worker is not None,
+            "pid": worker,
+            "since": as_text(began) if worker and (began := started_at(worker)) else None,
+            "ready": bool(engine),
+            "engine": engine or None,
+        },
         "engine": config.settings.engine,
         "lake": {"held_by": other, "unreadable": unreadable},
         "batches": ledger.counts(),
@@ -65,6 +73,7 @@ def status(config: Config, ledger: Ledger, clock: Clock | None = None) -> dict[s
         },
         "waiting_for": ledger.waiting_for(),
         "unclaimed": unclaimed,
+        "triggers": triggers,
         "no_feed": files_without_feed(unclaimed, catalogue),
         "set_aside": set_aside_files(unclaimed, catalogue),
         "outdated": outdated,
@@ -117,15 +126,20 @@ def outdated_tables(config: Config, ledger: Ledger) -> tuple[list[str], str | No
     return sorted(table for tables in found.values() for table in tables or ()), None
 
 
-def unclaimed_files(config: Config, ledger: Ledger) -> list[str]:
-    """Returns the data files in the landing folder that no waiting batch names, such as `monday/orders.csv`."""
+def unclaimed_files(config: Config, ledger: Ledger) -> tuple[list[str], int]:
+    """Returns the data files in the landing folder that no waiting batch names, such as `monday/orders.csv`.
+
+    Also returns the number of trigger files that are no batch yet: they may name these files.
+    """
     named = {f.name for b in ledger.batches(State.WAITING) for f in b.data_files}
     zone = Landing(config.landing, Clock(), on_failure=lambda _sentence: None, on_open=lambda _descriptor: None)
     try:
-        seen = zone.scan().data
+        seen = zone.scan()
     finally:
         zone.close()
-    return sorted(str(Path(s.folder) / s.name) for name, copies in seen.items() if name not in named for s in copies)
+    free = (copies for name, copies in seen.data.items() if name not in named)
+    triggers = {(t.name, t.inode) for t in seen.triggers} - ledger.moving_triggers()
+    return sorted(str(Path(s.folder) / s.name) for copies in free for s in copies), len(triggers)
 
 
 def set_aside_files(files: Sequence[str], catalogue: Sequence[contract.CatalogSource]) -> list[dict[str, str]]:

@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs to stdout.")
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print the effect and change nothing.")
-yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+yes_option = click.option("--yes", is_flag=True, help="Do not ask. Only a terminal is asked.")
 
 
 def verb(name: str) -> Callable[[Body], click.Command]:
@@ -79,6 +79,7 @@ def confirm(effect: str, *, dry_run: bool, yes: bool) -> bool:
     from daemon.cli.output import print_message
 
     print_message(effect)
-    if dry_run:
-        return False
-    return yes or not sys.stdin.isatty() or click.confirm("Go on?", err=True)
+    if not dry_run and (yes or not sys.stdin.isatty() or click.confirm("Go on?", err=True)):
+        return True
+    print_message("dry run: nothing was changed" if dry_run else "nothing was changed")
+    return False

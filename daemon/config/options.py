@@ -87,7 +87,7 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
             "missing_file_timeout_seconds",
             SECONDS,
             3600,
-            "seconds that a JSON trigger waits for its expected files; then its batch is rejected",
+            "seconds that a JSON trigger waits for its files, and a bare one for any file; then its batch is rejected",
         ),
         ConfigOption(
             name="allow_world_writable",

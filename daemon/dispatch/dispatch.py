@@ -75,6 +75,7 @@ class Dispatch:
     def step(self, *, is_wanted: bool) -> None:
         """Handles the worker's messages, replaces it when it stalls, starts it when wanted, gives it the next batch."""
         self._receive()
+        self._worker.note_long_start()
         if stalled_reason := self._worker.stalled_reason(is_busy=self.is_busy):
             self._messages.append(self._worker.replace(stalled_reason))
             self._handle_messages()

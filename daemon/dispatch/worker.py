@@ -15,6 +15,7 @@ from daemon.text import format_seconds
 from pipeline.contract import WAITING, Progress, Ready, Refused, Result, WorkOrder
 
 SUBJECT = "worker"  # of its troubles
+LONG_START_SECONDS = 60.0  # a start takes some seconds; of this length it is a trouble
 
 
 class WorkerSupervisor:
@@ -47,14 +48,20 @@ class WorkerSupervisor:
         self._is_retryable = True
         self._waiting_for = ""
         self._waiting_since = 0.0
+        self._starting_since = 0.0
+        self._is_long_start = False
         self.last_sign = 0.0
         self.is_ready = False
         self.is_stuck = False  # a worker that a kill does not end: only a restart of the machine helps
 
     @property
     def start_error(self) -> str:
-        """Returns why the worker could not be started, after as many starts as a batch has attempts; else ''."""
-        return self._refusal if self._failed_starts >= self._config.retry.attempts else ""
+        """Returns why a run that must end gets no worker; else ''.
+
+        That is after as many starts as a batch has attempts, or after one where only a person can remove the cause.
+        """
+        is_final = not self._is_retryable or self._failed_starts >= self._config.retry.attempts
+        return self._refusal if self._failed_starts and is_final else ""
 
     @property
     def lake_writer(self) -> str:
@@ -75,7 +82,7 @@ class WorkerSupervisor:
             self._start_failed(f"the worker cannot be started ({error.strerror or error})")
             return
         self.is_ready = False
-        self.last_sign = self._clock.monotonic()
+        self.last_sign = self._starting_since = self._clock.monotonic()
         self._log.info("worker.started", pid=self._process.pid, output=str(self._output))
         self._process.send(self._config.settings)
 
@@ -98,6 +105,19 @@ class WorkerSupervisor:
                 case Progress() | Result():
                     yield message
 
+    def note_long_start(self) -> None:
+        """Opens a trouble where the worker has been starting for a minute. A wait for another writer does not count."""
+        if self._process is None or self.is_ready:
+            return
+        if self._waiting_for:
+            self._starting_since = self._clock.monotonic()
+        elif not self._is_long_start and self._clock.monotonic() - self._starting_since >= LONG_START_SECONDS:
+            self._is_long_start = True
+            limit = format_seconds(LONG_START_SECONDS)
+            engine = self._config.settings.engine
+            reason = f"the worker has been starting for more than {limit} (engine {engine})"
+            self._troubles.open(TroubleKind.WORKER_STARTING, SUBJECT, reason)
+
     def stalled_reason(self, *, is_busy: bool) -> str:
         """Returns why the worker must be replaced: it starts or works, and sent no message for too long; else ''."""
         limit = self._config.dispatch.timeout_seconds
@@ -111,7 +131,10 @@ class WorkerSupervisor:
         now = self._clock.monotonic()
         if self._process is None:
             return self._start_after - now
-        return self.last_sign + self._config.dispatch.timeout_seconds - now if is_busy or not self.is_ready else 60.0
+        stalls_in = self.last_sign + self._config.dispatch.timeout_seconds - now
+        if self.is_ready:
+            return stalls_in if is_busy else 60.0
+        return stalls_in if self._is_long_start else min(stalls_in, self._starting_since + LONG_START_SECONDS - now)
 
     def send(self, order: WorkOrder) -> bool:
         """Sends a work order; False where no worker takes it."""
@@ -161,7 +184,9 @@ class WorkerSupervisor:
     def _note_ready(self, message: Ready) -> None:
         self.is_ready = True
         self._failed_starts = 0
-        self._troubles.end(TroubleKind.WORKER, SUBJECT)
+        self._is_long_start = False
+        for kind in (TroubleKind.WORKER, TroubleKind.WORKER_STARTING):
+            self._troubles.end(kind, SUBJECT)
         undone = list(message.undone)
         about = {"pid": message.pid, "engine": message.engine, "seconds": message.seconds}
         self._log.info("worker.ready", **about, undone=undone)
@@ -176,12 +201,11 @@ class WorkerSupervisor:
     def _refuse(self, message: Refused) -> None:
         self._refusal = message.reason
         self._is_retryable = message.retryable
-        if not message.retryable:  # no second start helps within one run
-            self._failed_starts = max(self._failed_starts, self._config.retry.attempts - 1)
 
     def _start_failed(self, reason: str) -> None:
         self._failed_starts += 1
         self._refusal = reason
+        self._is_long_start = False
         self._troubles.open(TroubleKind.WORKER, SUBJECT, reason)
         seconds = wait_seconds(self._failed_starts, self._config.retry)
         self._start_after = self._clock.monotonic() + seconds

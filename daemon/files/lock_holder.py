@@ -27,7 +27,7 @@ def lock_holder(path: Path, proc: Path = Path("/proc")) -> LockHolder | None:
         words = line.split()
         if len(words) > 5 and words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode):
             pid = int(words[4])
-            return LockHolder(pid=pid, since=_started_at(pid, proc))
+            return LockHolder(pid=pid, since=started_at(pid, proc))
     return None
 
 
@@ -45,7 +45,8 @@ def child_process(parent: int, module: str, proc: Path = Path("/proc")) -> int |
     return None
 
 
-def _started_at(pid: int, proc: Path) -> dt.datetime | None:
+def started_at(pid: int, proc: Path = Path("/proc")) -> dt.datetime | None:
+    """Returns when a process started; None where it is gone or not to see."""
     try:
         ticks = int((proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
         booted = next(

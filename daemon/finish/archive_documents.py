@@ -51,12 +51,19 @@ def reason_text(batch: Batch, rejected_at: str, changes: Changes) -> str:
     )
 
 
+def can_be_corrected(batch: Batch) -> bool:
+    """Whether later files can end a rejection; one without source, date or feeds stays until it is dismissed."""
+    return bool(batch.source and batch.batch_date and any(f.feed for f in batch.data_files))
+
+
 def next_step_of_rejected(batch: Batch) -> str:
     """Returns the next step of a person after a rejection."""
     count = len(batch.data_files)
     if missing := len(batch.waiting_for):
         return f"deliver the missing {'file' if missing == 1 else f'{missing} files'} and a new trigger"
-    files = "the file" if count == 1 else f"the {count} files" if count else "the files"
+    if not count:
+        return "see to the cause, then deliver the files with a new trigger"
+    files = "the file" if count == 1 else f"the {count} files"
     return f"correct what the cause names, deliver {files} and a new trigger"
 
 

@@ -15,6 +15,7 @@ from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
 from daemon.ledger.ledger_schema import open_for_writing
 from daemon.ledger.live_state import Activity, Figure, Trouble, to_activity_columns, to_trouble
+from daemon.ledger.rejection_end import ABANDONED
 from daemon.text import one_line
 
 
@@ -123,7 +124,7 @@ class Ledger(LedgerReader):
         Raises NoSuchBatchError, or ValueError where the batch has not failed.
         """
         batch = self._require_failed(batch_id, "abandoned")
-        reason = f"abandoned after: {batch.reason}"
+        reason = f"{ABANDONED} {batch.reason}"
         now = self._clock.text()  # the person who abandons a batch needs no reminder of it
         return self.move(batch.batch_id, State.REJECTED, "batch.rejected", reason, dismissed_at=now)
 

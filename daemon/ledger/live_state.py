@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ class TroubleKind(StrEnum):
     """The kinds of trouble that Lakegate keeps on record."""
 
     WORKER = "worker"  # it cannot start
+    WORKER_STARTING = "worker_starting"  # its start takes long
     WORKER_DIED = "worker_died"  # it died or was killed, and has ended no batch since
     ENVIRONMENT = "environment"  # a disk, folder or file
     EXTERNAL_COMMIT = "external_commit"  # another program committed to a table
@@ -61,9 +63,14 @@ class Activity:
 class Figure(NamedTuple):
     """The name of a figure that only the daemon knows."""
 
-    kind: str  # event, watcher or task
+    kind: str  # event, watcher, task or worker
     source: str  # of a task, else ''
-    name: str
+    name: str  # of a worker the engine; its value is the process id of the worker that was ready last
+
+
+def engine_of_worker(figures: Mapping[Figure, float], pid: int | None) -> str:
+    """Returns the engine that the worker with this process id opened; '' where it has none yet."""
+    return next((f.name for f, value in figures.items() if f.kind == "worker" and value == pid), "")
 
 
 TROUBLE_COLUMNS = tuple(f.name for f in fields(Trouble))

@@ -5,6 +5,7 @@ It reads neither the lake nor the log, so that it costs milliseconds and imports
 
 import datetime as dt
 import threading
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import generate_latest
@@ -15,7 +16,7 @@ from daemon.batch import OPEN, OUTCOME_EVENTS, State
 from daemon.clock import Clock, from_text
 from daemon.config.config import Config
 from daemon.files.lock_holder import LockHolder, child_process, lock_holder
-from daemon.ledger.live_state import Figure
+from daemon.ledger.live_state import Figure, engine_of_worker
 from daemon.ledger.metrics_reader import MetricsReader
 from daemon.metrics.registry import COUNTER, GAUGE, HISTOGRAM, METRICS, PREFIX
 from daemon.metrics.totals import VERDICTS, Histogram, SourceTotals, Totals
@@ -68,8 +69,9 @@ class Metrics:
         daemon = lock_holder(self._config.landing.path)
         families = Families()
         families.add("build_info", 1, version=_version(), engine=self._config.settings.engine)
-        self._add_processes(families, daemon)
-        self._add_figures(families, reader, is_running=daemon is not None)
+        figures = reader.figures()
+        self._add_processes(families, daemon, figures)
+        self._add_figures(families, figures, is_running=daemon is not None)
         totals = {**{name: SourceTotals() for name in self._feeds}, **self._totals.by_source}
         for source, sums in totals.items():
             self._add_totals(families, source or NO_SOURCE, sums, self._feeds.get(source, []))
@@ -77,14 +79,14 @@ class Metrics:
         self._add_needs(families, reader, daemon)
         return families
 
-    def _add_processes(self, families: "Families", daemon: LockHolder | None) -> None:
+    def _add_processes(self, families: "Families", daemon: LockHolder | None, figures: Mapping[Figure, float]) -> None:
         families.add("daemon_up", daemon is not None)
-        families.add("worker_up", daemon is not None and child_process(daemon.pid, "pipeline") is not None)
+        worker = child_process(daemon.pid, "pipeline") if daemon else None
+        families.add("worker_up", bool(engine_of_worker(figures, worker)))
         if daemon and daemon.since:
             families.add("daemon_start_timestamp_seconds", daemon.since.timestamp())
 
-    def _add_figures(self, families: "Families", reader: MetricsReader, *, is_running: bool) -> None:
-        figures = reader.figures()
+    def _add_figures(self, families: "Families", figures: Mapping[Figure, float], *, is_running: bool) -> None:
         for name, event in EVENTS.items():
             families.add("events_total", figures.get(Figure("event", "", name), 0), event=name, level=event.level)
         for figure, value in figures.items():

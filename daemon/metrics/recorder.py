@@ -15,7 +15,7 @@ EVERY_SECONDS = 5.0  # least time between two writes
 
 
 class FigureRecorder:
-    """Counts the events of the log, and remembers the state of the watcher and the seconds of tasks.
+    """Counts the events of the log, and remembers the state of the watcher, the worker and the seconds of tasks.
 
     Counters go on after a restart. A kill may lose the counts of the last seconds.
     """
@@ -39,6 +39,8 @@ class FigureRecorder:
             self._figures[figure] = self._figures.get(figure, 0) + 1
             if event == "task.finished":
                 self._note_task(values)
+            elif event == "worker.ready":
+                self._note_worker(str(values.get("engine")), values.get("pid"))
             elif event == "batch.published" and values.get("batch_id") == self._batch_id:
                 self._replace_tasks(str(values.get("source")))
 
@@ -76,6 +78,11 @@ class FigureRecorder:
             self._batch_id, self._tasks = batch_id, {}
         if isinstance(seconds := values.get("seconds"), int | float):
             self._tasks[str(values.get("task"))] = float(seconds)
+
+    def _note_worker(self, engine: str, pid: object) -> None:
+        others = {f: value for f, value in self._figures.items() if f.kind != "worker"}
+        self._figures = {**others, **({Figure("worker", "", engine): float(pid)} if isinstance(pid, int) else {})}
+        self._next_at = 0.0  # `status` says "starting" until the ledger has it
 
     def _replace_tasks(self, source: str) -> None:
         others = {f: value for f, value in self._figures.items() if (f.kind, f.source) != ("task", source)}

@@ -32,7 +32,9 @@ _ALL: Mapping[str, Metric] = {
         GAUGE, "Start of the attempt that runs now; absent when no batch runs.", "source"
     ),
     "batch_delivery_seconds": _metric(
-        HISTOGRAM, "Seconds from the trigger of a published batch to its publication.", "source"
+        HISTOGRAM,
+        "Seconds from the receipt of a published batch, when its trigger had settled, to its publication.",
+        "source",
     ),
     "batch_processing_seconds": _metric(
         HISTOGRAM, "Seconds from the start of the last attempt at a published batch to its publication.", "source"
@@ -76,6 +78,6 @@ _ALL: Mapping[str, Metric] = {
         GAUGE, "1 while the landing zone is listed every second because the kernel gives no events, else 0."
     ),
     "watcher_unwatched_folders": _metric(GAUGE, "Folders of the landing zone that are missing and so not watched."),
-    "worker_up": _metric(GAUGE, "1 while the daemon has a worker process, else 0."),
+    "worker_up": _metric(GAUGE, "1 while the daemon has a worker that is ready for batches, else 0."),
 }
 METRICS: Mapping[str, Metric] = {PREFIX + name: metric for name, metric in _ALL.items()}

@@ -53,7 +53,7 @@ class SourceTotals:
             return
         self.delivery.add(seconds_between(outcome.received_at, outcome.published_at))
         if outcome.started_at:
-            self.processing.add(seconds_between(outcome.started_at, outcome.changed_at))
+            self.processing.add(seconds_between(outcome.started_at, outcome.published_at))
         files, score, seconds = json.loads(outcome.result) if outcome.result else (None, None, None)
         rows = Counter[tuple[str, str]]()
         for file in files or ():

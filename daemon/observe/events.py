@@ -145,7 +145,7 @@ EVENTS: Mapping[str, Event] = {
     "worker.recycled": _event(INFO, "A worker that had grown too large was replaced.", "pid"),
     "worker.start_failed": _event(
         ERROR,
-        "The worker could not be started; the daemon tries again.",
+        "The worker could not be started; the daemon tries again, also where only a person can remove the cause.",
         "reason is_retryable attempt retry_in_seconds",
     ),
     "worker.started": _event(INFO, "A worker process was started.", "pid output"),

@@ -12,6 +12,7 @@ from daemon.text import one_line
 REPEAT_SECONDS = 60.0  # between two records of an environment that still fails
 CURES = {
     TroubleKind.WORKER: "remove the cause: the worker starts by itself then, and the batches that wait go on",
+    TroubleKind.WORKER_STARTING: "`lakegate check` tests the engine; worker.log, beside the log, has its output",
     TroubleKind.WORKER_DIED: "it was started again; worker.log, beside the log, has its last words",
     TroubleKind.ENVIRONMENT: "see to room, rights and mounts: the daemon tries again by itself",
     TroubleKind.ALERTS: "correct [alerts] urls, or see to the service that they name",

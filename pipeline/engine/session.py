@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import Settings, secrets_of
 from pipeline.contract.error_text import one_line
-from pipeline.engine import jars, java, time_zone
+from pipeline.engine import connect_server, jars, java, time_zone
 from pipeline.engine.spark_settings import (
     COMPILED_BYTES,
     FOR_EVERY_ENGINE,
@@ -80,12 +80,13 @@ def open_session(settings: Settings, *, inherit_fds: tuple[int, ...] = ()) -> Se
 
     `inherit_fds` are open files, such as the lake's lock. A JVM of our own keeps them open as long as it lives; other
     engines run in this process or elsewhere and inherit nothing. Raises SetupError, whose
-    message advises the operator, and ValueError for a setting that a server refuses.
+    message advises the operator, ValueError for a setting that a server refuses, and ServerAway.
     """
     match settings.engine:
         case "sail":
             return _sail(settings)
         case "connect":
+            connect_server.require_answer(settings.remote)
             return _connect(settings, settings.remote, FOR_EVERY_ENGINE, close_server=None)
         case _:
             return _spark(settings, inherit_fds)

@@ -23,6 +23,7 @@ from pipeline.commit.maintenance import Maintenance
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Outcome, Progress, Ready, Refused, Result, Settings, SetupError, Trial, WorkOrder
 from pipeline.contract.error_text import one_line
+from pipeline.engine.connect_server import ServerAway
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
@@ -37,6 +38,7 @@ RETIRE_BYTES = 2 << 30
 IDLE_SECONDS = 2.0  # after so long without an order, due housekeeping runs
 # A worker that cannot start because of one of these errors fails again until a person acts.
 FINAL_ERRORS = (SetupError, ValueError)
+WRITTEN_FOR_OPERATORS = (*FINAL_ERRORS, ServerAway)  # their messages need no class name
 
 
 class DaemonConnection:
@@ -92,8 +94,8 @@ class Worker:
             secrets = contract.secrets_of(settings)
             print(contract.hide_secrets(traceback.format_exc(), secrets), file=sys.stderr)
             is_final = isinstance(error, FINAL_ERRORS)
-            # The message of a final error is written for the operator and needs no class name.
-            self._daemon.send(Refused(reason=one_line(error, secrets, with_type=not is_final), retryable=not is_final))
+            reason = one_line(error, secrets, with_type=not isinstance(error, WRITTEN_FOR_OPERATORS))
+            self._daemon.send(Refused(reason=reason, retryable=not is_final))
             return 1
         seconds = round(time.monotonic() - started, 2)
         self._daemon.send(Ready(pid=os.getpid(), engine=session.engine, seconds=seconds, undone=undone))

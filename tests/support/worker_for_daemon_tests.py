@@ -18,7 +18,7 @@
     babble              sends a line that is no message
 
 Its lake is a manifest of JSON lines: publishing appends a line. With the file LAKE/refuse it refuses to start, with
-LAKE/crash it ends at once.
+LAKE/crash it ends at once, with LAKE/slow its start takes the seconds in this file.
 """
 
 import datetime as dt
@@ -69,6 +69,8 @@ class Worker:
             return
         if (self.lake / "crash").exists():
             sys.exit(3)
+        if (self.lake / "slow").exists():
+            time.sleep(float((self.lake / "slow").read_text()))
         self.say(Ready(pid=os.getpid(), engine="none", seconds=0.0))
         for line in self.lines:
             self.take(contract.from_json(line))

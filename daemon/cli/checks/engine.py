@@ -1,8 +1,6 @@
 """Checks the engine of the configuration: its packages, Java, jars or server; and starts it to try the declarations."""
 
 import importlib.util
-import socket
-import urllib.parse
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from pipeline.engine.java import JavaFound
 
 PACKAGES = {"spark": ("pyspark", "delta"), "sail": ("pysail", "pyspark"), "connect": ("pyspark", "grpc")}
-CONNECT_PORT = 15002
 SLOW_START = (
     "its class data is not saved; `python -m pipeline.engine.class_data_sharing` does it, once, and sessions start in "
     "half the time"
@@ -103,13 +100,9 @@ def _jars(jars_path: str) -> Generator[Diagnostic, None, tuple[Path, ...]]:
 
 
 def _server(remote: str) -> Diagnostics:
-    # Parameters follow the first semicolon. One of them may be a token, so they are never shown.
-    server = remote.partition(";")[0]
-    shown = contract.mask_secrets(server)
-    address = urllib.parse.urlsplit(server)
+    from pipeline.engine.connect_server import ServerAway, require_answer
+
     try:
-        with socket.create_connection((address.hostname or "", address.port or CONNECT_PORT), timeout=2):
-            yield ok("engine", f"connect, {shown} answers")
-    except (OSError, ValueError) as error:
-        problem = f"connect: {shown} does not answer ({error})"
-        yield bad("engine", f"{problem}; start the server or correct [spark] remote")
+        yield ok("engine", f"connect, {require_answer(remote)} answers")
+    except ServerAway as away:
+        yield bad("engine", str(away))

@@ -48,6 +48,7 @@ def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *
     batches of this batch date.
     """
     from daemon.cli import output, show_batches
+    from daemon.ledger.rejection_end import rejection_ends
 
     config, ledger = open_for_reading()
     date = batch if batch and _DATE.fullmatch(batch) else ""
@@ -60,9 +61,10 @@ def batches(batch: str | None, limit: int | None, states: "tuple[State, ...]", *
         return
     found = [b for b in ledger.batches(*states) if not date or str(b.batch_date) == date]
     if as_json:
-        output.print_json([show_batches.as_record(b) for b in found[:limit]])
+        ends = rejection_ends(ledger, found[:limit])
+        output.print_json([show_batches.as_record(b, ends.get(b.batch_id)) for b in found[:limit]])
     elif found:
-        show_batches.print_list(found, limit or 30)
+        show_batches.print_list(found, limit or 30, ledger)
     else:
         output.print_message(f"no batch of {date}" if date else "no batch yet")
 
@@ -100,7 +102,7 @@ def dismiss(batch: str, *, dry_run: bool, yes: bool) -> None:
     from daemon.batch import State
     from daemon.ledger.ledger import Ledger
 
-    effect = "needs you no more; its files stay in the folder of rejected batches"
+    effect = "needs you no more; its files stay where they are"
     _decide(batch, "dismiss", Ledger.dismiss, effect, state=State.REJECTED, dry_run=dry_run, yes=yes)
 
 
@@ -116,14 +118,18 @@ def _decide(
 ) -> None:
     from daemon.batch import State
     from daemon.ledger.ledger import Ledger
+    from daemon.ledger.rejection_end import rejection_ends
 
     needed = state or State.FAILED
     config, reading = open_for_reading()
     found = reading.batch(batch)
-    reading.close()
     if found.state != needed:
         raise click.ClickException(f"batch {found.batch_id} is {found.state}; only a {needed} batch can take `{name}`")
+    if end := rejection_ends(reading, [found]).get(found.batch_id):
+        by = f" by batch {end.by}" if end.by else ""
+        raise click.ClickException(f"batch {found.batch_id} was {end.how}{by} at {end.at} and needs you no more")
     subject = " ".join(filter(None, (found.source, str(found.batch_date or "")))) or found.trigger
+    reading.close()
     if confirm(f"{subject} · batch {found.batch_id} {effect}", dry_run=dry_run, yes=yes):
         ledger = Ledger.open(config.ledger_path)
         decide(ledger, found.batch_id)

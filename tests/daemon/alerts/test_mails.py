@@ -13,7 +13,7 @@ from factories_services import Inbox, free_port, mail_address, mail_server, part
 from playwright.sync_api import sync_playwright
 
 from daemon.alerts import render
-from daemon.alerts.alert import from_json, to_json
+from daemon.alerts.alert import Alert, Severity, from_json, to_json
 from daemon.alerts.batch_alerts import batch_alert
 from daemon.alerts.desk import AlertDesk
 from daemon.alerts.wording import period, short_cause
@@ -170,3 +170,22 @@ def test_a_title_has_whole_clauses_of_the_cause(reason: str, shown: str) -> None
 )
 def test_a_period_is_short(seconds: float, shown: str) -> None:
     assert period(seconds) == shown
+
+
+def test_a_title_ends_in_no_bracket_and_names_its_trigger_once(tmp_path: Path) -> None:
+    near = "column order_amount is missing (10 expected, 10 found; the nearest is order_amuont, see the header)"
+    assert short_cause(f"orders_2026_03_04.csv: {near}; correct it").endswith("…")
+    assert short_cause(f"o.csv: {near}; correct the header of this file") == f"o.csv: {near}"
+    zone = Zone(tmp_path)
+    ledger = Ledger.open(zone.config.ledger_path)
+    batch = ledger.refuse(ledger.new_id(), trigger="a.done", files=[], reason="a.done: no data file")
+    assert batch_alert(batch, ledger, zone.config).title == "REJECTED a.done: no data file"
+    ledger.close()
+
+
+def test_commands_in_html_are_code_and_their_text_stays_text() -> None:
+    alert = Alert(severity=Severity.INFO, title="t", summary="`<b>` & more", facts=(("Next", "then `lakegate check`"),))
+    page = render.html(alert)
+    assert "<code>&lt;b&gt;</code> &amp; more" in page
+    assert "then <code>lakegate check</code>" in page
+    assert "`lakegate check`" in render.text(alert)

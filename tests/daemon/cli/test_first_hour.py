@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -206,13 +207,35 @@ def test_a_file_without_a_source_is_named_by_its_trigger(site: Site, capsys: pyt
     assert run(site, capsys, "batches")[1].splitlines()[2] == "    a.json: it is no JSON"
 
 
+def test_a_batch_without_files_can_be_dismissed(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = site.ledger()
+    ledger.refuse("20260305T080000-000001", trigger="a.done", files=[], reason="a.done: no data file")
+    ledger.close()
+    step = (
+        "see to the cause, then deliver the files with a new trigger; or `lakegate dismiss 000001`, if none is to come"
+    )
+    assert f"  next    {step}\n" in run(site, capsys, "batches", "last")[1]
+
+
+def test_the_sentence_about_high_rules_counts_also_those_that_need_a_decision(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules = (rule("rows_come_once", 1, 19, "WARN"), rule("order_has_shipping", 15, 19, "WARN"))
+    findings = [{**asdict(rules[0]), "advice": "decide"}, asdict(rules[1])]
+    result = {"rows_read": 19, "rows_accepted": 19, "rows_rejected": 0, "findings": findings}
+    site.batch(State.ARCHIVED, result=result)
+    shown = run(site, capsys, "batches", "last")[1]
+    assert "published, with 2 HIGH rules broken by accepted rows: " in shown
+    assert "action  1 of 19 break orders.rows_come_once (HIGH WARN)" in shown
+
+
 def rule(name: str, broken: int, checked: int, action: str) -> RuleResult:
     return RuleResult(feed="orders", rule=name, severity="HIGH", action=action, checked=checked, broken=broken)
 
 
 STORY = """\
 ARCHIVED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
-  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  trigger trigger_4.json, received 2026-03-05 08:00:01Z
   rows    36 read, 31 accepted, 5 rejected · score 96.59
   files   2 files, 3.0 kB: orders_2026_03_04.csv, customers_2026_03_04.csv · {folder}
   rules   published, with 2 HIGH rules broken by accepted rows: order_has_shipping (15 of 19), order_has_stock (2 of 19)
@@ -238,7 +261,7 @@ def test_the_story_of_a_published_batch_has_one_label_for_one_meaning(
 
 MISSING = """\
 REJECTED  retail 2026-03-04 · batch 20260305T080000-4f1c00 · attempt 1
-  trigger trigger_4.json at 2026-03-05 08:00:01Z
+  trigger trigger_4.json, received 2026-03-05 08:00:01Z
   cause   1 of 2 files did not come within 3 seconds: customers_2026_03_04.csv; land a new trigger
   effect  no table changed; gold is empty
   files   1 of 2 files came · rejected/20260305T080000-4f1c00/ (reason.json has more)
@@ -324,7 +347,8 @@ def test_a_decision_about_a_table_names_each_foreign_commit(
     site: Site, lake: PublishedLake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nothing = f"{DAILY}: its newest version 0 is published, so nothing changes\n"
-    assert run(site, capsys, "restore", DAILY, "--dry-run") == (0, "", nothing)
+    unchanged = "dry run: nothing was changed\n"
+    assert run(site, capsys, "restore", DAILY, "--dry-run") == (0, "", nothing + unchanged)
     lake.write(DAILY, [sale(3), sale(4)])
     DeltaTable(lake.folder(DAILY)).delete("revenue > 1000")
     ends = {
@@ -333,7 +357,7 @@ def test_a_decision_about_a_table_names_each_foreign_commit(
     }
     for verb, end in ends.items():
         code, out, err = run(site, capsys, verb, DAILY, "--dry-run")
-        head, write, delete, effect = err.splitlines()
+        head, write, delete, effect, _ = err.splitlines()
         assert (code, out, effect) == (0, "", end)
         assert head == f"{DAILY} has 2 commits after its published version 0:"
         for line, version, operation, rows in ((write, 1, "WRITE", "+2 rows"), (delete, 2, "DELETE", "-1 row")):

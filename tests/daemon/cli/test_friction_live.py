@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from daemon.cli.checks.troubles import troubles
 from daemon.cli.live_view import LiveView, Work
 from daemon.cli.main import main
 from daemon.clock import Clock
-from daemon.ledger.live_state import Activity, RunningTask
+from daemon.ledger.live_state import Activity, Figure, RunningTask
 
 ROOT = Path(__file__).parents[3]
 NOW = dt.datetime(2026, 3, 5, 9, 0, 0, tzinfo=dt.UTC)
@@ -116,13 +117,37 @@ def test_a_rejection_leaves_status_when_it_is_dismissed(site: Site, capsys: pyte
     assert shown(site, 80)[0] == "needs you  1"
     assert main(["--config", str(site.path), "dismiss", "dbe812", "--yes"]) == 0
     assert capsys.readouterr().err == (
-        "retail 2026-03-04 · batch 20260305T080000-dbe812 needs you no more; "
-        "its files stay in the folder of rejected batches\n"
+        "retail 2026-03-04 · batch 20260305T080000-dbe812 needs you no more; its files stay where they are\n"
     )
     assert shown(site, 80)[0] == "needs you  nothing"
+    [end] = [line for line in story(site) if line.startswith(("  over", "  next"))]
+    assert end.startswith("  over    dismissed at 20")
+    assert main(["--config", str(site.path), "dismiss", "dbe812", "--yes"]) == 2
+    assert "was dismissed at 2026" in capsys.readouterr().err
     site.batch(State.FAILED, "20260305T080000-e77bfe")
     assert main(["--config", str(site.path), "dismiss", "e77bfe"]) == 2
     assert "only a REJECTED batch can take `dismiss`" in capsys.readouterr().err
+
+
+def test_a_corrected_rejection_names_the_batch_that_corrected_it(
+    site: Site, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.batch(State.REJECTED, "20260305T080000-dbe812", "column order_amount is missing")
+    assert any(line.startswith("  next    correct what the cause names") for line in story(site))
+    site.batch(State.ARCHIVED, "20260305T081000-43e570", published_at="2026-03-05T08:00:20.000Z")
+    command = ["--config", str(site.path)]
+    assert main([*command, "batches", "dbe812"]) == 0
+    out = capsys.readouterr().out
+    assert ("  over    corrected by 43e570 at 2026-03-05 08:00:20Z\n" in out, "  next " in out) == (True, False)
+    assert main([*command, "batches", "--state", "rejected"]) == 0
+    assert "corrected by 43e570 at 2026-03-05 08:00:20Z · column order" in capsys.readouterr().out
+    over = {"how": "corrected", "at": "2026-03-05T08:00:20.000Z", "by": "20260305T081000-43e570"}
+    for ask in (["batches", "dbe812", "--json"], ["batches", "--state", "rejected", "--json"]):
+        main([*command, *ask])
+        answer_ = json.loads(capsys.readouterr().out)
+        assert (answer_[0] if isinstance(answer_, list) else answer_)["over"] == over
+    assert main([*command, "dismiss", "dbe812"]) == 2
+    assert "was corrected by batch 20260305T081000-43e570" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -147,8 +172,28 @@ def test_a_worker_that_cannot_start_is_the_first_need(site: Site, width: int) ->
     assert "ready      1 batch, each begins when its turn comes" in lines
     text = re.sub(r"\s+", " ", " ".join(lines))
     assert f"daemon process {os.getpid()} since " in text
-    worker = "worker cannot start (6 tries, the last at 08:00:09 UTC): there is no Java here; install one"
+    worker = "worker cannot start (6 tries, the last at 08:00:09 UTC)"
     assert worker in text
+    assert text.count("there is no Java here") == 1
+
+
+def test_a_worker_without_an_engine_is_starting(site: Site) -> None:
+    ours, its = socket.socketpair()
+    command = [sys.executable, "-m", "pipeline", "--fd", str(its.fileno())]
+    with ours, its, subprocess.Popen(command, pass_fds=[its.fileno()]) as worker:
+        its.close()
+        with daemon_runs(site):
+            # The clock of the site stands still long before this process started.
+            assert f"worker starting for 0 s, process {worker.pid}" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+            ledger = site.ledger()
+            ledger.open_trouble("worker", "worker", "no answer")
+            again = re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+            assert f"worker starting for 0 s, process {worker.pid}, after 1 failed start" in again
+            ledger.end_trouble("worker", "worker")
+            ledger.set_figures({Figure("worker", "", "connect"): worker.pid})
+            ledger.close()
+            assert f"worker running, process {worker.pid}, connect" in re.sub(r"\s+", " ", " ".join(shown(site, 120)))
+        worker.kill()
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -167,6 +167,7 @@ def test_batches_have_the_shape_that_programs_rely_on(run: Command, site: Site) 
         "received_at": oldest["received_at"],
         "published_at": "2026-03-05T08:00:09.000Z",
         "archived_at": "2026-03-05T08:00:10.000Z",
+        "over": None,
     }
     assert dt.datetime.fromisoformat(oldest["received_at"]).tzinfo == dt.UTC
 
@@ -366,13 +367,14 @@ def test_status_has_the_shape_that_programs_rely_on(run: Command, site: Site) ->
         "gold_shows": [],
         "last_24_hours": {"published": 0, "rejected": 0, "failed": 0, "rows_read": 0, "rows_rejected": 0},
         "daemon": {"running": False, "pid": None, "since": None},
-        "worker": {"running": False, "pid": None},
+        "worker": {"running": False, "pid": None, "since": None, "ready": False, "engine": None},
         "engine": "spark",
         "lake": {"held_by": None, "unreadable": None},
         "batches": {},
         "last_published": None,
         "waiting_for": [],
         "unclaimed": [],
+        "triggers": 0,
         "no_feed": [],
         "set_aside": [],
         "outdated": [],
@@ -504,7 +506,7 @@ def test_status_and_check_name_another_process_that_writes_to_the_lake(run: Comm
         ]
         other.stdin.close()
     os.close(landing)
-    assert (now["worker"], now["lake"]["held_by"]) == ({"running": False, "pid": None}, other.pid)
+    assert (now["worker"]["running"], now["worker"]["pid"], now["lake"]["held_by"]) == (False, None, other.pid)
     assert f"process {other.pid} writes to it; the worker waits for its end" in shown
     assert [f"process {other.pid}," in f["says"] and "the worker waits" in f["says"] for f in checked] == [True]
 
@@ -517,7 +519,14 @@ def test_status_lists_data_files_that_no_trigger_names(run: Command, site: Site)
         (landing / name).touch()
     site.batch(State.WAITING)
     assert json.loads(run("status", "--json").out)["unclaimed"] == ["monday/orders_y.csv", "orders_x.csv"]
+    assert json.loads(run("status", "--json").out)["triggers"] == 0
     assert "2 data files that no trigger names" in run("status").out
+    (landing / "trigger" / "x.json").touch()  # it may name them: a batch is made of it when the daemon runs
+    assert "2 data files and 1 trigger for the next start of the daemon: monday" in run("status").out
+    held = os.open(landing, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)  # as a running daemon does
+    assert "2 data files and 1 trigger, not yet taken by the daemon: monday" in run("status").out
+    os.close(held)
 
 
 def test_status_names_the_reason_for_each_file_that_no_trigger_can_take(run: Command, site: Site) -> None:

@@ -13,7 +13,9 @@ from factories_daemon import CATALOGUE, HandClock, Zone, end, wait_until
 
 from daemon.batch import State
 from daemon.clock import Clock
+from daemon.dispatch import worker
 from daemon.ledger.ledger import Ledger
+from daemon.ledger.live_state import engine_of_worker
 from daemon.observe.log import Log
 from daemon.service import Service
 
@@ -187,6 +189,33 @@ def test_without_a_worker_a_run_ends_with_one_sentence_and_its_batches_wait(
     assert zone.once() == 0
     assert (ledger.troubles(), len(zone.log("trouble.opened")), len(zone.log("trouble.ended"))) == ([], 1, 1)
     ledger.close()
+
+
+def test_a_start_that_takes_long_is_a_trouble_until_the_worker_is_ready(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LONG_START_SECONDS", 0.3)
+    zone.lake.mkdir()
+    (zone.lake / "slow").write_text("0.8")
+    zone.deliver("1")
+    assert zone.once() == 0
+    [opened], [ended] = zone.log("trouble.opened"), zone.log("trouble.ended")
+    assert (opened["kind"], ended["kind"]) == ("worker_starting", "worker_starting")
+    assert opened["reason"] == "the worker has been starting for more than 0.3 seconds (engine spark)"
+    assert opened["cure"].startswith("`lakegate check` tests the engine")
+    ledger = Ledger.reading(zone.config.ledger_path)
+    [pid] = [f["pid"] for f in zone.log("worker.ready")]
+    assert (ledger.troubles(), engine_of_worker(ledger.figures(), pid)) == ([], "none")
+    assert engine_of_worker(ledger.figures(), pid + 1) == ""
+    ledger.close()
+
+
+def test_the_log_counts_the_starts_that_failed(zone: Zone) -> None:
+    zone.lake.mkdir()
+    (zone.lake / "refuse").touch()
+    zone.deliver("1")
+    zone.once()
+    assert [(e["attempt"], e["is_retryable"]) for e in zone.log("worker.start_failed")] == [(1, False)]
 
 
 def test_a_run_without_a_worker_still_gives_up_the_batches_whose_files_do_not_come(zone: Zone) -> None:
