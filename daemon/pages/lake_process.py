@@ -1,12 +1,11 @@
 """Reads the lake in a process of its own, which ends when it is idle: DuckDB needs more memory than the server."""
 
-import contextlib
 import os
 import pickle
+import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,12 +41,12 @@ class LakeProcess:
             self._end_after(LONGEST_SECONDS, idle=False)
             try:
                 answer = self._ask(pickle.dumps((function.__name__, args, kwargs)))
-            except (OSError, EOFError, struct.error) as error:
+                result = pickle.loads(answer)  # noqa: S301 - it comes from our own child
+            except Exception as error:  # noqa: BLE001 - after any of them, the next answer may begin anywhere
                 self._end()
                 raise LakeProcessError(f"the process that reads the lake ended ({type(error).__name__})") from None
             finally:
                 self._end_after(self._idle_seconds, idle=True)
-        result = pickle.loads(answer)  # noqa: S301 - it comes from our own child
         if isinstance(result, LookupError):
             raise result
         if isinstance(result, Exception):
@@ -112,25 +111,17 @@ def read_facts(settings: Settings, batches: Sequence[str]) -> LakeFacts:
     return gather(settings, batches)
 
 
-def write_table(settings: Settings, table: str, form: str, grain: Sequence[str]) -> Path:
-    """Writes a published table to a temporary file, which the caller removes. Raises UnknownTableError."""
+def write_table(settings: Settings, table: str, form: str, grain: Sequence[str], path: Path) -> None:
+    """Writes a published table to a file. Raises UnknownTableError."""
     from pipeline import reader
     from pipeline.reader.export import export
 
-    path = Path(tempfile.mkdtemp(prefix="lakegate-ui-")) / f"{table.replace('/', '_')}.{form}"
-    try:
-        export(reader.published(Path(settings.lake_path)), table, form, path, order_by=grain)
-    except BaseException:
-        remove(path)
-        raise
-    return path
+    export(reader.published(Path(settings.lake_path)), table, form, path, order_by=grain)
 
 
-def remove(path: Path) -> None:
-    """Removes a file of `write_table` with its folder."""
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-        path.parent.rmdir()
+def remove(folder: Path) -> None:
+    """Removes the folder of a file of `write_table`, also with the part of a file that a killed process left."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 FUNCTIONS = {f.__name__: f for f in (read_facts, write_table)}
@@ -139,11 +130,13 @@ FUNCTIONS = {f.__name__: f for f in (read_facts, write_table)}
 def _serve() -> None:
     """Answers questions on stdin until its end, which comes when the server ends."""
     os.nice(10)  # the batch at work goes first
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a declaration may print
     while len(head := sys.stdin.buffer.read(LENGTH.size)) == LENGTH.size:
         (length,) = LENGTH.unpack(head)
         answer = pickle.dumps(_answer(sys.stdin.buffer.read(length)))
-        sys.stdout.buffer.write(LENGTH.pack(len(answer)) + answer)
-        sys.stdout.buffer.flush()
+        answers.write(LENGTH.pack(len(answer)) + answer)
+        answers.flush()
 
 
 def _answer(question: bytes) -> object:

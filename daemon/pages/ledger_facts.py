@@ -2,7 +2,11 @@
 
 import datetime as dt
 import json
+import os
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from daemon.pages.facts import LedgerFacts
 SQUARES = 20  # batches of a source at a glance
 LOG_BYTES = 4_000_000  # the end of the log, in which the lines of the newest batches are
 LOG_LINES = 12  # of a batch
+LOG_BATCHES = 1000  # the newest ones: the pages may show any of them later
 NOISE = ("task.", "table.", "journal.", "manifest.", "file.", "stage.started")  # the page shows the same in tables
 _COMMON = ("timestamp", "level", "event", "batch_id", "source", "stage", "reason")
 
@@ -64,31 +69,62 @@ def _versions_before(by_source: Mapping[str, Sequence[Batch]], batches: Sequence
 
 def log_lines(path: Path, batches: Sequence[str]) -> dict[str, list[str]]:
     """Returns, by batch, the readable lines of the end of the log; none where there is no log."""
-    wanted = set(batches)
-    found: dict[str, list[str]] = {}
-    for line in _last_lines(path):
+    return _end_of_log(path).lines(batches)
+
+
+@cache
+def _end_of_log(path: Path) -> "_EndOfLog":
+    return _EndOfLog(path)
+
+
+class _EndOfLog:
+    """The lines of the newest batches. Each call reads only the part of the log that is new. Safe from threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = 0  # its inode: the log is another file after it was rotated
+        self._read_to = 0
+        self._found: dict[str, deque[str]] = {}  # by batch; the batch of the newest line comes last
+        self._lock = threading.Lock()
+
+    def lines(self, batches: Sequence[str]) -> dict[str, list[str]]:
+        with self._lock:
+            for line in self._new_lines():
+                self._take(line)
+            return {batch_id: list(self._found[batch_id]) for batch_id in batches if batch_id in self._found}
+
+    def _new_lines(self) -> list[bytes]:
+        try:
+            with self._path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_ino != self._file or found.st_size < self._read_to:
+                    self._file, self._read_to, self._found = found.st_ino, 0, {}
+                start = max(self._read_to, found.st_size - LOG_BYTES)
+                file.seek(start)
+                text = file.read(found.st_size - start)
+        except OSError:
+            self._file, self._found = 0, {}
+            return []
+        lines = text.split(b"\n")
+        is_cut = start > self._read_to
+        self._read_to = found.st_size - len(lines.pop())  # the rest of the last line is still to come
+        return lines[1:] if is_cut else lines
+
+    def _take(self, line: bytes) -> None:
         try:
             event: Any = json.loads(line)
         except ValueError:
-            continue
-        if isinstance(event, dict) and event.get("batch_id") in wanted and _is_shown(event):
-            found.setdefault(str(event["batch_id"]), []).append(_readable(event))
-    return {batch_id: lines[-LOG_LINES:] for batch_id, lines in found.items()}
+            return
+        if isinstance(event, dict) and event.get("batch_id") and _is_shown(event):
+            batch_id = str(event["batch_id"])
+            self._found[batch_id] = lines = self._found.pop(batch_id, deque(maxlen=LOG_LINES))
+            lines.append(_readable(event))
+            if len(self._found) > LOG_BATCHES:
+                del self._found[next(iter(self._found))]
 
 
 def _is_shown(event: Mapping[str, Any]) -> bool:
     return event.get("level") in ("warning", "error") or not str(event.get("event")).startswith(NOISE)
-
-
-def _last_lines(path: Path) -> list[bytes]:
-    try:
-        with path.open("rb") as file:
-            start = max(0, path.stat().st_size - LOG_BYTES)
-            file.seek(start)
-            lines = file.read(LOG_BYTES).splitlines()
-    except OSError:
-        return []
-    return lines[1:] if start else lines  # the first one is cut
 
 
 def _readable(event: Mapping[str, Any]) -> str:

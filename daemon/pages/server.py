@@ -1,9 +1,10 @@
 """Serves the pages and the published tables over HTTP. It only reads."""
 
 import asyncio
+import contextlib
 import socket
+import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -36,6 +37,7 @@ from pipeline.contract import SetupError
 
 TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json", "parquet": "application/vnd.apache.parquet"}
+EXPORT_WAIT_SECONDS = 10  # behind other exports; each one that is at work holds a thread that the pages need
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="#4f5bd5" stroke-width="2">'
     '<path d="M3 20V9a9 9 0 0 1 18 0v11M8 20v-9a4 4 0 0 1 8 0v9M3 15h5M16 15h5"/></svg>'
@@ -60,10 +62,11 @@ def run(config: Config) -> None:
 def create_app(config: Config) -> Starlette:
     """Returns the application."""
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         app.state.site = LiveSite(config, LakeProcess())
         app.state.metrics = None
+        app.state.exports = asyncio.Lock()
         start = asyncio.create_task(app.state.site.start())  # the first page need not wait for the lake
         yield
         await start
@@ -137,16 +140,34 @@ async def _data(request: Request) -> Response:
     etag = f'"{newest}"'
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})
-    grain = source_view.grain(site.lake, table)
-    try:
-        path = await asyncio.to_thread(site.process.run, write_table, site.config.settings, table, form, grain)
-    except LookupError as error:
-        raise HTTPException(404, str(error)) from None
-    except LakeProcessError as error:
-        raise HTTPException(503, f"The table cannot be read now: {error}.") from None
+    path = await _export(request, table, form)
     headers = {"etag": etag, "cache-control": "no-cache"}
-    task = BackgroundTask(remove, path)
-    return FileResponse(path, headers=headers, media_type=FORMS[form], filename=path.name, background=task)
+    task = BackgroundTask(remove, path.parent)
+    return FileResponse(path, headers=headers, media_type=FORMS[form], filename=f"{table}.{form}", background=task)
+
+
+async def _export(request: Request, table: str, form: str) -> Path:
+    """Returns a file with a published table, alone in a folder that the caller removes."""
+    site, exports = _site(request), request.app.state.exports
+    with contextlib.ExitStack() as if_it_fails:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="lakegate-ui-"))
+            if_it_fails.callback(remove, folder)
+            path, grain = folder / f"table.{form}", source_view.grain(site.lake, table)
+            await asyncio.wait_for(exports.acquire(), EXPORT_WAIT_SECONDS)
+            try:
+                await asyncio.to_thread(site.process.run, write_table, site.config.settings, table, form, grain, path)
+            finally:
+                exports.release()
+        except LookupError as error:
+            raise HTTPException(404, str(error)) from None
+        except TimeoutError:
+            headers = {"retry-after": str(EXPORT_WAIT_SECONDS)}
+            raise HTTPException(503, "Other tables are being written; ask again later.", headers) from None
+        except (LakeProcessError, OSError) as error:
+            raise HTTPException(503, f"The table cannot be read now: {error}.") from None
+        if_it_fails.pop_all()
+    return path
 
 
 async def _health(request: Request) -> Response:
@@ -154,8 +175,8 @@ async def _health(request: Request) -> Response:
     config = _site(request).config
     try:
         await asyncio.to_thread(_read_anything, config)
-    except (SetupError, LedgerOutOfReach) as error:
-        return PlainTextResponse(f"{error}\n", 503)
+    except (SetupError, LedgerOutOfReach):  # the reason names a path, and this answer needs no password
+        return PlainTextResponse("The ledger cannot be read; `lakegate check` says why.\n", 503)
     runs = lock_holder(config.landing.path) is not None
     return PlainTextResponse(f"ok\ndaemon {'runs' if runs else 'does not run'}\n")
 

@@ -2,8 +2,11 @@
 
 import csv
 import io
+import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from pipeline.contract import Settings
@@ -22,6 +25,7 @@ _NAMES = (
     "record",
     "reasons",
 )  # columns of the list of reasons; `row` counts the rows of an exported file
+_LIST = "reasons.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +117,7 @@ class Corrections:
         self._sources = {s.name: s for s in registry.load_sources(settings.source_paths, settings.exclude).sources}
         self._archived = archived
         self._is_raw = is_raw
+        csv.field_size_limit(sys.maxsize)  # without this, the csv module refuses a field of 128 KiB
         self.protected = 0
         self.whole: list[str] = []  # files of feeds that are delivered whole: a part of such a file would delete rows
 
@@ -124,16 +129,17 @@ class Corrections:
             raise ExportError(f"{folder} exists already; name another folder with --out") from None
         has_batches = len({r.batch_id for r in rows}) > 1
         written = []
-        for file in _by_file(rows):
+        for name, file in _by_file(rows):
             sender, form = self._feed(file[0])
             place = folder / file[0].batch_id if has_batches else folder
             place.mkdir(exist_ok=True)
-            path = place / _safe_name(file[0].source_file)
-            with path.open("w", encoding=form.encoding, errors="replace", newline="") as out:
-                csv.writer(out, delimiter=form.delimiter, lineterminator="\n").writerow(self._header(file[0], sender))
+            path = place / name
+            header = [self._guard(column) for column in self._header(file[0], sender)]
+            with path.open("x", encoding=form.encoding, errors="replace", newline="") as out:
+                csv.writer(out, delimiter=form.delimiter, lineterminator="\n").writerow(header)
                 out.writelines(f"{self._line(row.raw, form)}\n" for row in file)
             written.append(path)
-        with (folder / "reasons.csv").open("w", encoding="utf-8", newline="") as out:
+        with (folder / _LIST).open("x", encoding="utf-8", newline="") as out:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(_NAMES)
             writer.writerows([self._guard(str(v)) for v in line] for line in _reasons(rows))
@@ -147,10 +153,10 @@ class Corrections:
             most = f"a spreadsheet has room for {MOST_SHEET_ROWS:,} below its header"
             raise ExportError(f"{len(rows):,} rows are rejected, and {most}; take --to csv")
         with complete_file(out) as part, open_workbook(part) as workbook:
-            for file in _by_file(rows):
+            for name, file in _by_file(rows):
                 sender, form = self._feed(file[0])
-                fields = (_fields(row.raw, form) for row in file)
-                add_sheet(workbook, _safe_name(file[0].source_file), self._header(file[0], sender), fields)
+                fields = ([row.raw] if (f := _fields(row.raw, form)) is None else f for row in file)
+                add_sheet(workbook, name, self._header(file[0], sender), fields)
             add_sheet(workbook, "reasons", _NAMES, _reasons(rows))
 
     def _feed(self, row: RejectedRow) -> tuple[Feed | None, Csv]:
@@ -177,6 +183,10 @@ class Corrections:
 
     def _line(self, raw: str, form: Csv) -> str:
         fields = _fields(raw, form)
+        if fields is None:
+            # A spreadsheet may begin a new cell after each delimiter and line end, and takes off the quotes around it.
+            ends = rf"{re.escape(form.delimiter)}\r\n"
+            return re.sub(rf'((?:^|[{ends}])"*)([^{ends}]*)', lambda cell: cell[1] + self._guard(cell[2]), raw)
         guarded = [self._guard(field) for field in fields]
         if guarded == fields:
             return raw
@@ -191,24 +201,32 @@ class Corrections:
         return f"'{text}"
 
 
-def _by_file(rows: Iterable[RejectedRow]) -> Iterator[list[RejectedRow]]:
+def _by_file(rows: Iterable[RejectedRow]) -> Iterator[tuple[str, list[RejectedRow]]]:
+    """Yields the rows of each delivered file, with a name for them that no other file of their batch has."""
     files: dict[tuple[str, str], list[RejectedRow]] = {}
     for row in rows:
         files.setdefault((row.batch_id, row.source_file), []).append(row)
-    yield from files.values()
+    used = {(batch_id, _LIST) for batch_id, _ in files}
+    for (batch_id, source_file), file in files.items():
+        plain = Path(_safe_name(source_file))
+        names = chain([plain.name], (f"{plain.stem}_{number}{plain.suffix}" for number in count(2)))
+        name = next(n for n in names if (batch_id, n.casefold()) not in used)
+        used.add((batch_id, name.casefold()))
+        yield name, file
 
 
 def _reasons(rows: Iterable[RejectedRow]) -> Iterator[tuple[str, int, int, str]]:
-    for file in _by_file(rows):
+    for name, file in _by_file(rows):
         for number, row in enumerate(file, start=2):
-            yield _safe_name(row.source_file), number, row.record, ", ".join(row.reasons)
+            yield name, number, row.record, ", ".join(row.reasons)
 
 
-def _fields(raw: str, form: Csv) -> list[str]:
+def _fields(raw: str, form: Csv) -> list[str] | None:
+    """Returns the fields of a line; None where they cannot be read."""
     try:
         return next(csv.reader([raw], delimiter=form.delimiter), [])
     except csv.Error:
-        return [raw]
+        return None
 
 
 def _is_number(text: str) -> bool:

@@ -39,15 +39,20 @@ ROWS = (
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
+def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     made = Site(tmp_path / "site")
     monkeypatch.chdir(made.root)
     made.batch(State.ARCHIVED)
     folder = made.config.landing.archive_path / "retail" / "2026-03-04" / BATCH
     folder.mkdir(parents=True)
     (folder / ORDERS).write_text("\ufefforder_id,order_amount,note\nO-0,1,x\n")
-    publish(made, ROWS)
     return made
+
+
+@pytest.fixture
+def site(archived: Site) -> Site:
+    publish(archived, ROWS)
+    return archived
 
 
 def publish(site: Site, rows: Sequence[dict[str, Any]]) -> None:
@@ -168,6 +173,35 @@ def test_raw_values_are_exported_as_they_are(site: Site, capsys: pytest.CaptureF
     err = run(site, capsys, "export", "last", "--raw", "--out", "mine")[2]
     assert "apostrophe" not in err
     assert (site.root / "mine" / ORDERS).read_text().splitlines()[2] == "O-2,-9.50,=HYPERLINK(1)"
+
+
+def test_no_header_and_no_odd_line_holds_a_formula(archived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    long = "y" * 140_000
+    raws = (f"{long},=A1,z", 'a\rb,=A1,"=A1', "a\r-9.50,+A1", "@A1\r=A1")
+    publish(archived, [row(n, raw, "r") for n, raw in enumerate(raws, start=1)])
+    (archived.config.landing.archive_path / "retail" / "2026-03-04" / BATCH / ORDERS).write_text(
+        '"=HYPERLINK(""x"")",a\n'
+    )
+    err = run(archived, capsys, "export", "last", "--out", "mine")[2]
+    with (archived.root / "mine" / ORDERS).open(newline="") as file:
+        lines = file.read().split("\n")
+    odd = ["a\rb,'=A1,\"'=A1", "a\r-9.50,'+A1", "'@A1\r'=A1"]
+    assert lines == ['"\'=HYPERLINK(""x"")",a', f"{long},'=A1,z", *odd, ""]
+    assert "7 values that a spreadsheet would run got an apostrophe" in err
+
+
+def test_files_whose_names_become_one_are_kept_apart(archived: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("orders_1.csv", "orders_1.csv.gz", "orders_\n.csv", "orders_\r.csv", "REASONS.csv", "reasons.csv")
+    publish(archived, [row(1, name.encode().hex(), "r", name=name) for name in names])
+    assert run(archived, capsys, "export", "last", "--out", "mine")[0] == 0
+    written = {p.name: p.read_text().splitlines()[1:] for p in (archived.root / "mine").iterdir()}
+    reasons = written.pop("reasons.csv")
+    assert sorted(written) == [
+        "REASONS_2.csv", "orders_1.csv", "orders_1_2.csv", "orders__.csv", "orders___2.csv", "reasons_3.csv"
+    ]  # fmt: skip
+    assert sorted(line for lines in written.values() for line in lines) == sorted(n.encode().hex() for n in names)
+    assert sorted(line.split(",")[0] for line in reasons) == sorted(written)
+    assert run(archived, capsys, "export", "last", "--to", "xlsx", "--out", "mine.xlsx")[0] == 0
 
 
 def test_a_workbook_has_a_sheet_for_each_file_and_one_for_the_reasons(

@@ -58,11 +58,13 @@ def test_an_unknown_page_is_not_found(client: httpx.Client, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_only_reading_requests_are_answered(client: httpx.Client, method: str) -> None:
-    assert client.request(method, "/").status_code == 405
+    answer = client.request(method, "/")
+    assert (answer.status_code, answer.headers["x-frame-options"]) == (405, "DENY")
 
 
 def test_a_foreign_host_is_refused(client: httpx.Client) -> None:
-    assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+    answer = client.get("/", headers={"host": "evil.example"})
+    assert (answer.status_code, answer.headers["x-content-type-options"]) == (421, "nosniff")
     assert client.get("/", headers={"host": "127.0.0.1:8765"}).status_code == 200
     assert client.get("/", headers={"host": "[::1]:8765"}).status_code == 200
 
@@ -72,6 +74,7 @@ def test_the_password_is_needed_for_everything_but_the_health(site: PagesSite, t
     with served(other.config, "shop.example") as client:
         refused = client.get("/")
         assert (refused.status_code, refused.headers["www-authenticate"][:5]) == (401, "Basic")
+        assert "default-src 'none'" in refused.headers["content-security-policy"]
         assert client.get("/", auth=("anyone", "wrong")).status_code == 401
         assert client.get("/", auth=("anyone", TOKEN)).status_code == 200
         assert client.get("/", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
@@ -173,6 +176,15 @@ def test_the_short_id_of_a_batch_leads_to_its_page(client: httpx.Client, site: P
 
 def test_the_health_says_whether_the_daemon_runs(client: httpx.Client) -> None:
     assert client.get("/healthz").text == "ok\ndaemon does not run\n"
+
+
+def test_the_health_of_an_unreadable_ledger_shows_no_path(tmp_path: Path) -> None:
+    site = PagesSite(tmp_path)
+    site.begin(2)
+    site.config.ledger_path.write_bytes(b"no database" * 1000)
+    with served(site.config) as client:
+        answer = client.get("/healthz")
+        assert (answer.status_code, answer.text) == (503, "The ledger cannot be read; `lakegate check` says why.\n")
 
 
 def test_the_metrics_are_those_of_the_daemon(client: httpx.Client) -> None:
