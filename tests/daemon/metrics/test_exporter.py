@@ -3,10 +3,11 @@
 import os
 import socket
 import stat
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from metric_samples import Samples
 
 from daemon.clock import Clock
 from daemon.metrics import CONTENT_TYPE
-from daemon.metrics.exporter import MetricsExporter, write_file
+from daemon.metrics import exporter as exporter_module
+from daemon.metrics.exporter import MOST_READERS, MetricsExporter, write_file
 from daemon.service import Service
 
 
@@ -93,6 +95,22 @@ def test_the_server_answers_at_an_address_of_ipv6(tmp_path: Path) -> None:
             pytest.skip("this machine has no IPv6")
         with urllib.request.urlopen(f"http://[::1]:{exporter.port}/metrics", timeout=5) as answer:
             assert Samples(answer.read()).has("lakegate_daemon_up")
+
+
+def test_silent_connections_take_few_threads_and_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module._Handler, "timeout", 0.3)  # noqa: SLF001  the test has no 10 seconds
+    with exporting(Zone(tmp_path, metrics={"listen": "127.0.0.1:0"})) as exporter, ExitStack() as stack:
+        wait_until(lambda: exporter.port)
+        before = threading.active_count()
+        for _ in range(3 * MOST_READERS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
+        wait_until(lambda: threading.active_count() > before)
+        assert threading.active_count() <= before + MOST_READERS
+        wait_until(lambda: threading.active_count() <= before)
+        assert get(exporter.port)[0] == 200
+    assert capfd.readouterr().err == ""
 
 
 def test_without_settings_there_is_no_thread(tmp_path: Path) -> None:
