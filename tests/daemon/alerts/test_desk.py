@@ -12,6 +12,7 @@ from factories_services import Inbox, free_port, mail_address, mail_server, part
 from daemon.batch import State
 from daemon.clock import Clock
 from daemon.ledger.ledger import Ledger
+from daemon.observe.troubles import CALM_SECONDS
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise loads it
 
@@ -145,6 +146,7 @@ def test_a_folder_that_is_back_at_once_sends_no_mail_and_one_that_stays_away_sen
                 daemon._tick_safely()  # noqa: SLF001
                 settle(daemon.components.alerts)
                 aside.rename(zone.landing)
+                by_hand.pass_(CALM_SECONDS)
                 daemon._tick_safely()  # noqa: SLF001
                 settle(daemon.components.alerts)
                 assert [r["title"].split()[2] for r in received] == titles

@@ -14,10 +14,10 @@ import pytest
 from factories_daemon import HandClock, Zone, end, wait_until
 from metric_samples import Samples
 
-from daemon.clock import Clock
 from daemon.metrics import CONTENT_TYPE
 from daemon.metrics import exporter as exporter_module
 from daemon.metrics.exporter import MOST_READERS, MetricsExporter, write_file
+from daemon.observe.troubles import CALM_SECONDS
 from daemon.service import Service
 
 
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_written_is_a_trouble_that_ends_and_fails_no_tick(
     zone = Zone(tmp_path, metrics={"path": "metrics/lakegate.prom"})
     (tmp_path / "metrics").write_text("a file where a folder belongs")
     hand = HandClock()
-    with zone.by_hand(Clock(now=hand.clock.now)) as daemon:
+    with zone.by_hand(hand.clock) as daemon:
         exporter = daemon.components.exporter
         exporter._every_seconds = 0.05  # noqa: SLF001  the test has no 15 seconds
         run_tick(daemon)
@@ -139,6 +139,7 @@ def test_a_file_that_cannot_be_written_is_a_trouble_that_ends_and_fails_no_tick(
         assert len(zone.log("environment.failed")) == 1
         (tmp_path / "metrics").unlink()
         wait_until(lambda: not exporter.failures)
+        hand.pass_(CALM_SECONDS)
         run_tick(daemon)
         assert daemon.ledger.troubles() == []
     assert (tmp_path / "metrics" / "lakegate.prom").exists()
