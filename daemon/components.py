@@ -62,7 +62,7 @@ class Components:
     lock_fd: int
 
     def end_tick(self, now: dt.datetime) -> None:
-        """Ends the troubles that this tick did not meet, sends the alerts that are due, and sends systemd a line."""
+        """Ends the troubles that are over, sends the alerts that are due, and sends systemd a line."""
         self.recorder.step()
         self.exporter.start()  # not before: until now another daemon might have held the landing zone
         for reason in filter(None, (self.recorder.failure, *self.exporter.failures)):
@@ -74,13 +74,14 @@ class Components:
 
     def next_due_in(self) -> float:
         """Returns the seconds until there is work that no event announces."""
-        parts = (self.dispatch, self.archive, self.observer, self.recorder, self.alerts)
+        parts = (self.dispatch, self.archive, self.observer, self.recorder, self.alerts, self.troubles)
         return min(part.next_due_in() for part in parts)
 
     def close(self) -> None:
         """Stops the worker and the observer, requeues the running batch, and releases the locks."""
         self._end(lambda: self.dispatch.stop(self.wake))
         self._end(self.observer.stop)
+        self.troubles.finish()
         self._note_deliveries(self.alerts.finish(self.stop_seconds / 5))  # the worker was given more than half
         self.lineage_events.finish(self.stop_seconds / 10)
         self._end(self.recorder.write)

@@ -1,7 +1,8 @@
 """An alert as a value: the parts of one message, the same for every service."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 
@@ -40,6 +41,19 @@ class Alert:
 def thread_of(*parts: object) -> str:
     """Returns the name of the thread of a batch or a trouble; its alerts find each other by it."""
     return sha256(" ".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:24]
+
+
+def with_texts(alert: Alert, change: Callable[[str], str]) -> Alert:
+    """Returns the alert with each text that a person reads changed."""
+    return replace(
+        alert,
+        title=change(alert.title),
+        summary=change(alert.summary),
+        facts=tuple((label, change(fact)) for label, fact in alert.facts),
+        blocks=tuple(Block(heading=change(b.heading), lines=tuple(map(change, b.lines))) for b in alert.blocks),
+        link=change(alert.link),
+        end=change(alert.end),
+    )
 
 
 def to_json(alert: Alert) -> str:

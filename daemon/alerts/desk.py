@@ -7,11 +7,12 @@ and in threads: a slow or missing service delays no batch.
 import datetime as dt
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 from daemon.alerts.address import Address
-from daemon.alerts.alert import Alert, from_json, to_json
+from daemon.alerts.alert import Alert, from_json, to_json, with_texts
 from daemon.alerts.batch_alerts import batch_alert, batch_over_alert, changed_file_alert
 from daemon.alerts.courier import Courier, Delivery, Pending
 from daemon.alerts.trouble_alerts import trouble_alert, trouble_over_alert
@@ -46,6 +47,7 @@ class AlertDesk:
         self._must_look = True
         self._look_again_at = float("inf")
         self._unrecorded: set[str] = set()  # names of alerts on their way that the ledger does not have
+        self._unwritable: set[str] = set()  # names of alerts that could not be written; logged once
         self._early: dict[tuple[str, str], Trouble] = {}  # open, and not in the ledger
         if self._couriers:
             self._load()
@@ -66,7 +68,7 @@ class AlertDesk:
         if event == "trouble.opened" and not trouble.number and trouble.kind != TroubleKind.ALERTS:
             self._early[key] = trouble
         elif (early := self._early.pop(key, None)) and _name(early) in self._unrecorded:
-            self._hand_over(Pending(number=0, alert=trouble_over_alert(trouble, self._config)), early.source)
+            self._hand_over(self._in_memory(trouble_over_alert(trouble, self._config)), early.source)
 
     def changed_file(self, batch: Batch, reason: str) -> None:
         """Sends the alert about a claimed file that was changed."""
@@ -108,67 +110,86 @@ class AlertDesk:
     def _load(self) -> None:
         """Takes up the alerts that the last daemon could not send."""
         for record in self._records.unsent():
-            pending = Pending(number=record.number, alert=from_json(record.content), taken_by=set(record.taken_by))
-            self._hand_over(pending, record.source)
+            with self._writing(f"alert {record.number}"):
+                pending = Pending(number=record.number, alert=from_json(record.content), taken_by=set(record.taken_by))
+                self._hand_over(pending, record.source)
 
     def _look(self, *, is_last: bool) -> None:
+        self._must_look = False
         try:
             self._look_at_batches()
             self._look_at_troubles(is_last=is_last)
-            self._must_look = False
         except sqlite3.Error:  # the ledger is out of reach
-            self._must_look = False
             self._look_again_at = self._clock.monotonic() + OUT_OF_REACH_SECONDS
-        except Exception as error:  # noqa: BLE001  an alert that cannot be written must not end the daemon
-            self._must_look = False
-            self._log.error("alert.failed", reason=f"an alert could not be written: {error_line(error)}")
+
+    @contextmanager
+    def _writing(self, about: str) -> Iterator[None]:
+        """Logs an alert that cannot be written, once: it must end neither the daemon nor the alerts after it."""
+        try:
+            yield
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  a batch's result is any value that a worker may send
+            if about not in self._unwritable:
+                self._unwritable.add(about)
+                self._log.error("alert.failed", reason=f"an alert could not be written: {error_line(error)} ({about})")
 
     def _look_at_batches(self) -> None:
         for batch_id, about in self._records.batches_without_alert():
-            batch = self._ledger.batch(batch_id)
-            alert = batch_alert(batch, self._ledger, self._config)
-            self._add(about, subject=batch_id, source=batch.source, alert=alert)
+            with self._writing(about):
+                batch = self._ledger.batch(batch_id)
+                alert = batch_alert(batch, self._ledger, self._config)
+                self._add(about, subject=batch_id, source=batch.source, alert=alert)
         for batch_id in self._records.batches_over():
-            batch = self._ledger.batch(batch_id)
-            alert = batch_over_alert(batch, self._ledger, self._config)
-            self._add(f"{batch_id} over", subject=batch_id, source=batch.source, alert=alert)
+            with self._writing(f"{batch_id} over"):
+                batch = self._ledger.batch(batch_id)
+                alert = batch_over_alert(batch, self._ledger, self._config)
+                self._add(f"{batch_id} over", subject=batch_id, source=batch.source, alert=alert)
 
     def _look_at_troubles(self, *, is_last: bool) -> None:
         self._look_again_at = float("inf")
         recorded = [t for t in self._records.troubles_without_alert() if (t.kind, t.subject) not in self._early]
         for trouble in (*recorded, *self._early.values()):
-            name = _name(trouble)
-            wait = (from_text(trouble.since) + GRACE.get(TroubleKind(trouble.kind), dt.timedelta())) - self._clock.now()
-            if wait > dt.timedelta() and not is_last:
-                due = self._clock.monotonic() + wait.total_seconds()
-                self._look_again_at = min(self._look_again_at, due)
-            elif trouble.number:
-                self._add(name, subject=name, source=trouble.source, alert=trouble_alert(trouble, self._config))
-            elif name not in self._unrecorded:
-                self._unrecorded.add(name)
-                self._hand_over(Pending(number=0, alert=trouble_alert(trouble, self._config)), trouble.source)
+            with self._writing(_name(trouble)):
+                self._look_at_trouble(trouble, is_last=is_last)
         for trouble in self._records.troubles_over():
             name = _name(trouble)
-            alert = trouble_over_alert(trouble, self._config)
-            self._add(f"{name} over", subject=name, source=trouble.source, alert=alert)
+            with self._writing(f"{name} over"):
+                alert = trouble_over_alert(trouble, self._config)
+                self._add(f"{name} over", subject=name, source=trouble.source, alert=alert)
+
+    def _look_at_trouble(self, trouble: Trouble, *, is_last: bool) -> None:
+        name = _name(trouble)
+        wait = (from_text(trouble.since) + GRACE.get(TroubleKind(trouble.kind), dt.timedelta())) - self._clock.now()
+        if wait > dt.timedelta() and not is_last:
+            due = self._clock.monotonic() + wait.total_seconds()
+            self._look_again_at = min(self._look_again_at, due)
+        elif trouble.number:
+            self._add(name, subject=name, source=trouble.source, alert=trouble_alert(trouble, self._config))
+        elif name not in self._unrecorded:
+            self._unrecorded.add(name)
+            self._hand_over(self._in_memory(trouble_alert(trouble, self._config)), trouble.source)
 
     # ---- on their way
 
     def _add(self, about: str, *, subject: str, source: str, alert: Alert) -> None:
         if not self._couriers:
             return
-        content = self._log.without_secrets(to_json(alert))
+        alert = with_texts(alert, self._log.without_secrets)
         was_sent = about in self._unrecorded
         try:
             number = self._records.add(
-                about, subject=subject, source=source, content=content, now=self._clock.text(), is_sent=was_sent
+                about, subject=subject, source=source, content=to_json(alert), now=self._clock.text(), is_sent=was_sent
             )
             self._unrecorded.discard(about)
         except sqlite3.Error:  # a full disk is a reason for an alert, and must not prevent it
             number = 0
             self._unrecorded.add(about)
         if not was_sent and (number or about in self._unrecorded):
-            self._hand_over(Pending(number=number, alert=from_json(content)), source)
+            self._hand_over(Pending(number=number, alert=alert), source)
+
+    def _in_memory(self, alert: Alert) -> Pending:
+        return Pending(number=0, alert=with_texts(alert, self._log.without_secrets))
 
     def _hand_over(self, pending: Pending, source: str) -> None:
         couriers = [self._couriers[url] for url in self._config.alerts.urls_of(source)]

@@ -138,6 +138,8 @@ class Dispatch:
             self._recorder.requeue(self._ledger.batch(self._running), "the daemon was stopped")
             self._running = ""
         self._activity.end()
+        if not self._ledger.has_open():  # the batch over which the worker died is decided, and no worker follows
+            self._troubles.end(TroubleKind.WORKER_DIED, SUBJECT)
 
     def _finish_write(self, wake: threading.Event, patience: float) -> None:
         until = self._clock.monotonic() + patience
@@ -230,8 +232,9 @@ class Dispatch:
 
     def _handle_progress(self, message: Progress) -> None:
         self._activity.note(message)
-        known = self._ledger.batch(message.batch_id).source if self._ledger.has(message.batch_id) else ""
-        source = str(message.values.get("source", known))
+        source = str(message.values.get("source", ""))  # a lost ledger does not know the batch
+        if not source and self._ledger.has(message.batch_id):
+            source = self._ledger.batch(message.batch_id).source
         about = {"batch_id": message.batch_id, "source": source, "stage": message.stage}
         self._log.write(message.event, **{**message.values, **{k: v for k, v in about.items() if v}})
         if message.event in ("serve.failed", "serve.finished"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from daemon.batch import TRANSITIONS, Batch, BatchFile, State
-from daemon.clock import Clock
+from daemon.clock import Clock, as_text
 from daemon.ledger.alert_records import AlertRecords
 from daemon.ledger.ledger_reader import LedgerReader, marks
 from daemon.ledger.ledger_rows import to_column, to_file_columns
@@ -17,6 +17,8 @@ from daemon.ledger.ledger_schema import open_for_writing
 from daemon.ledger.live_state import Activity, Figure, Trouble, to_activity_columns, to_trouble
 from daemon.ledger.rejection_end import ABANDONED
 from daemon.text import one_line
+
+KEEP_TROUBLES = dt.timedelta(weeks=8)  # after their end
 
 
 class TransitionError(ValueError):
@@ -162,11 +164,15 @@ class Ledger(LedgerReader):
         return trouble
 
     def end_trouble(self, kind: str, subject: str) -> Trouble | None:
-        """Records that a trouble is over. Returns it; None where no such trouble is open."""
+        """Records that a trouble is over. Returns it; None where no such trouble is open.
+
+        Troubles that ended long ago are removed.
+        """
         if not self._open_troubles(kind, subject):
             return None
         with self._transaction():
             now = self._clock.text()
+            self._db.execute("DELETE FROM trouble WHERE ended_at < ?", (as_text(self._clock.now() - KEEP_TROUBLES),))
             changed = "UPDATE trouble SET ended_at = ? WHERE kind = ? AND subject = ? AND ended_at IS NULL RETURNING *"
             return next((to_trouble(r) for r in self._db.execute(changed, (now, kind, subject)).fetchall()), None)
 

@@ -65,7 +65,7 @@ CREATE TABLE history (
 CREATE INDEX history_batch ON history (batch_id);
 CREATE INDEX history_time ON history (changed_at);
 
--- Conditions that keep Lakegate from work. One row of a kind and subject is open; ended ones stay as history.
+-- Conditions that keep Lakegate from work. One row of a kind and subject is open; ended ones stay for eight weeks.
 CREATE TABLE trouble (
     number     INTEGER PRIMARY KEY AUTOINCREMENT,
     kind       TEXT NOT NULL,

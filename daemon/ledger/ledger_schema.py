@@ -46,6 +46,7 @@ UPGRADES = {
         ALTER TABLE file RENAME COLUMN opaque TO claim_name;
         CREATE INDEX file_moving ON file (kind) WHERE state = 'MOVING';
     """,
+    # An old rejection has an alert of no subject: no message follows when its date is published.
     4: """
         CREATE INDEX history_time ON history (changed_at);
         ALTER TABLE batch ADD COLUMN dismissed_at TEXT;
@@ -78,7 +79,8 @@ UPGRADES = {
         CREATE INDEX alert_subject ON alert (subject);
         CREATE INDEX alert_unsent ON alert (number) WHERE sent_at IS NULL;
         INSERT INTO alert (about, subject, source, content, created_at, sent_at)
-        SELECT batch_id || ' ' || decided_at, batch_id, source, '', decided_at, decided_at
+        SELECT
+            batch_id || ' ' || decided_at, iif(state = 'REJECTED', '', batch_id), source, '', decided_at, decided_at
         FROM (
             SELECT *, coalesce((
                 SELECT max(changed_at) FROM history

@@ -19,6 +19,7 @@ from pipeline.contract import SetupError
 
 EVERY_SECONDS = 15.0
 READER_SECONDS = 10  # for one request
+MOST_READERS = 16  # connections at once; further ones are closed
 JOIN_SECONDS = 5.0
 EXPECTED = (OSError, sqlite3.Error, SetupError)
 
@@ -122,6 +123,25 @@ def write_file(path: Path, content: bytes) -> None:
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._places = threading.BoundedSemaphore(MOST_READERS)
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._places.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Prints nothing: a reader that is silent or gone is no error of the daemon."""
 
     def server_bind(self) -> None:
         # WSGIServer looks up the name of its host, which can take seconds

@@ -87,7 +87,7 @@ EVENTS: Mapping[str, Event] = {
     "daemon.stopped": _event(INFO, "The daemon ended.", "pid reason"),
     "definition.changed": _event(INFO, "Declarations changed; named tables hold older rows.", f"{_WORK} tables reason"),
     "environment.failed": _event(ERROR, "A folder, disk or file prevents work; logged once while it lasts.", "reason"),
-    "environment.recovered": _event(INFO, "An earlier environment.failed no longer holds.", "reason"),
+    "environment.recovered": _event(INFO, "An earlier environment.failed was not met for ten seconds.", "reason"),
     "file.corrected": _event(
         INFO, "A file came again with other content and counts as a correction.", f"{_WORK} file revision of"
     ),

@@ -10,6 +10,7 @@ from daemon.ledger.live_state import Trouble, TroubleKind
 from daemon.text import one_line
 
 REPEAT_SECONDS = 60.0  # between two records of an environment that still fails
+CALM_SECONDS = 10.0  # without a failure of the environment until it is over: two failures may alternate
 CURES = {
     TroubleKind.WORKER: "remove the cause: the worker starts by itself then, and the batches that wait go on",
     TroubleKind.WORKER_STARTING: "`lakegate check` tests the engine; worker.log, beside the log, has its output",
@@ -34,7 +35,9 @@ class Troubles:
         self._unrecorded: dict[Key, Trouble] = {}  # open, and not in the ledger
         self._unended: set[Key] = set()  # over, and still open in the ledger
         self._met: set[str] = set()  # reasons of the environment's failures in this tick
-        self._met_at: dict[str, float] = {}  # by reason: when the ledger had it last
+        self._met_before: set[str] = set()  # and in the last one
+        self._met_at: dict[str, float] = {}  # by reason: when it was met last
+        self._recorded_at: dict[str, float] = {}  # by reason: when the ledger had it last
 
     def open(self, kind: TroubleKind, subject: str, reason: str, *, source: str = "", batch_id: str = "") -> None:
         """Opens a trouble; one that is open already is met once more."""
@@ -75,25 +78,44 @@ class Troubles:
         """Notes a failure of the daemon's surroundings, such as a full disk, that may end without the daemon."""
         reason = one_line(reason)
         self._met.add(reason)
-        now = self._clock.monotonic()
-        if now - self._met_at.get(reason, -REPEAT_SECONDS) >= REPEAT_SECONDS:
-            self._met_at[reason] = now
+        now = self._met_at[reason] = self._clock.monotonic()
+        if now - self._recorded_at.get(reason, -REPEAT_SECONDS) >= REPEAT_SECONDS:
+            self._recorded_at[reason] = now
             self.open(TroubleKind.ENVIRONMENT, reason, reason)
 
     def end_tick(self) -> None:
-        """Ends the environment's failures that this tick did not meet, and those that another process ended."""
-        for kind, subject in list(self._open):
-            if kind == TroubleKind.ENVIRONMENT and subject not in self._met:
-                self._met_at.pop(subject, None)
-                self.end(TroubleKind.ENVIRONMENT, subject)
-        self._met = set()
+        """Ends the environment's failures that some seconds did not meet, and those that another process ended."""
+        for reason in self._environment() - self._met:
+            if self._calm_in(reason) <= 0:
+                self._end_environment(reason)
+        self._met_before, self._met = self._met, set()
         try:
             self._record_late()
             self._notice_ends()
         except sqlite3.Error:
             return  # the next tick tries again
 
+    def finish(self) -> None:
+        """Ends the environment's failures that the last tick did not meet: no other tick follows."""
+        for reason in self._environment() - self._met_before - self._met:
+            self._end_environment(reason)
+
+    def next_due_in(self) -> float:
+        """Returns the seconds until `end_tick` may end a failure of the environment; infinity without one."""
+        return min((self._calm_in(reason) for reason in self._environment()), default=float("inf"))
+
     # ---- details
+
+    def _environment(self) -> set[str]:
+        return {subject for kind, subject in self._open if kind == TroubleKind.ENVIRONMENT}
+
+    def _calm_in(self, reason: str) -> float:
+        return self._met_at.get(reason, -CALM_SECONDS) + CALM_SECONDS - self._clock.monotonic()
+
+    def _end_environment(self, reason: str) -> None:
+        self._met_at.pop(reason, None)
+        self._recorded_at.pop(reason, None)
+        self.end(TroubleKind.ENVIRONMENT, reason)
 
     def _in_memory(self, kind: str, subject: str, reason: str, **about: str) -> Trouble:
         now = self._clock.text()

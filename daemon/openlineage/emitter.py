@@ -1,6 +1,7 @@
 """Delivers OpenLineage events in a thread of its own: an endpoint that is slow or down delays only the events."""
 
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -33,6 +34,15 @@ _ENDS = {
     "batch.requeued": ABORT,
 }
 
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would send a GET without the event, and the key to the other address."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Returns no request, so that the answer is an error."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
 History = Callable[[str], Sequence[Mapping[str, str]]]
 
 
@@ -142,13 +152,16 @@ class LineageEvents:
         try:
             body = json.dumps(self._builder.event(change, self._graph(change.batch.source)))
             if self._target.path:
-                self._target.path.parent.mkdir(parents=True, exist_ok=True)
-                with self._target.path.open("a") as file:
-                    file.write(body + "\n")
+                append_line(self._target.path, body)
             else:
                 self._post(body)
         except HTTPError as error:
-            return f"[openlineage] url: HTTP {error.code} {error.reason}", error.code >= 500 or error.code in TRY_AGAIN
+            is_redirect = 300 <= error.code < 400
+            advice = "; no redirect is followed: set the address that takes the events" if is_redirect else ""
+            return (
+                f"[openlineage] url: HTTP {error.code} {error.reason}{advice}",
+                error.code >= 500 or error.code in TRY_AGAIN,
+            )
         except (URLError, OSError) as error:
             return error_line(error), True
         except Exception as error:  # noqa: BLE001  a mistake in one event must not end the thread
@@ -160,7 +173,7 @@ class LineageEvents:
         if self._target.api_key:
             headers["Authorization"] = f"Bearer {self._target.api_key}"
         request = urllib.request.Request(self._target.url, data=body.encode(), headers=headers)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310  checked with the file
+        with _OPENER.open(request, timeout=TIMEOUT_SECONDS) as answer:
             answer.read()
 
     def _graph(self, source: str) -> Any:
@@ -170,3 +183,17 @@ class LineageEvents:
             except LookupError:  # its declarations cannot be loaded; the event names the tables alone
                 return None
         return self._graphs[source]
+
+
+def append_line(path: Path, line: str) -> None:
+    """Appends a line to a file: all of it, or nothing where the disk is full. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        left = f"{line}\n".encode()
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(size)  # the next try would continue the half line
+            raise

@@ -9,6 +9,7 @@ from daemon.attention import Need
 from daemon.batch import Batch
 from daemon.config.config import Config
 from daemon.ledger.live_state import Activity
+from daemon.ledger.rejection_end import RejectionEnd
 from pipeline.lineage import Lineage
 from pipeline.reader import TableInfo
 
@@ -136,6 +137,7 @@ class LedgerFacts:
     needs: Sequence[Need]
     activity: Activity | None
     usual_seconds: Mapping[str, float]  # source -> from start to publication
+    ends: Mapping[str, RejectionEnd]  # rejected batch -> how it came to need a person no more
 
 
 @dataclass(frozen=True, kw_only=True)

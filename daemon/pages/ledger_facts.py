@@ -14,6 +14,7 @@ from typing import Any
 from daemon.attention import needs
 from daemon.batch import Batch
 from daemon.ledger.ledger_reader import LedgerReader
+from daemon.ledger.rejection_end import rejection_ends
 from daemon.pages.facts import LedgerFacts
 
 SQUARES = 20  # batches of a source at a glance
@@ -48,6 +49,7 @@ def gather(
         before=_versions_before(by_source, batches),
         needs=needs(ledger, now, missing_file_timeout_seconds=missing_file_timeout_seconds, daemon_since=daemon_since),
         activity=ledger.activity(),
+        ends=rejection_ends(ledger, batches),
         usual_seconds={name: s for name in names if (s := ledger.usual_seconds(name)) is not None},
     )
 

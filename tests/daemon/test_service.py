@@ -133,9 +133,9 @@ def test_a_zone_that_vanishes_is_taken_up_again_when_it_is_back(zone: Zone) -> N
         time.sleep(1.2)
         assert zone.states() == {"WAITING": 1}  # an unmounted folder is no missing file
         aside.rename(zone.landing)
-        wait_until(lambda: zone.log("environment.recovered"))
         zone.put("orders_1.csv")
         wait_until(lambda: zone.states() == {"ARCHIVED": 1})
+        wait_until(lambda: zone.log("environment.recovered"))
         aside = hidden(zone.landing)
         zone.trigger.mkdir(parents=True)
         zone.deliver("new", "ok new\n")

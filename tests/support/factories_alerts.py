@@ -1,6 +1,6 @@
 """The alerts of a daemon that does nothing else, in a landing zone of its own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from email.header import decode_header, make_header
 from email.message import Message
@@ -28,9 +28,9 @@ def zone_of(root: Path, *urls: str, **alerts: Any) -> Zone:
 
 
 @contextmanager
-def desk_of(zone: Zone, clock: Clock) -> Iterator[tuple[AlertDesk, Ledger]]:
+def desk_of(zone: Zone, clock: Clock, secrets: Sequence[str] = ()) -> Iterator[tuple[AlertDesk, Ledger]]:
     """Yields the alerts of a daemon that does nothing else, with its ledger."""
-    log = Log(zone.config.log.path, stderr=False)
+    log = Log(zone.config.log.path, stderr=False, secrets=secrets)
     ledger = Ledger.open(zone.config.ledger_path, clock, lambda event, _: desk.change(event))
     desk = AlertDesk(zone.config, ledger=ledger, log=log, clock=clock, wake=lambda: None)
     yield desk, ledger

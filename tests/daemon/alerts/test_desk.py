@@ -12,6 +12,7 @@ from factories_services import Inbox, free_port, mail_address, mail_server, part
 from daemon.batch import State
 from daemon.clock import Clock
 from daemon.ledger.ledger import Ledger
+from daemon.observe.troubles import CALM_SECONDS
 
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise loads it
 
@@ -145,6 +146,7 @@ def test_a_folder_that_is_back_at_once_sends_no_mail_and_one_that_stays_away_sen
                 daemon._tick_safely()  # noqa: SLF001
                 settle(daemon.components.alerts)
                 aside.rename(zone.landing)
+                by_hand.pass_(CALM_SECONDS)
                 daemon._tick_safely()  # noqa: SLF001
                 settle(daemon.components.alerts)
                 assert [r["title"].split()[2] for r in received] == titles
@@ -174,13 +176,37 @@ def test_a_changed_file_is_a_warning_of_its_own(tmp_path: Path) -> None:
     assert "orders_1.csv: changed after it was claimed" in warning["message"]
 
 
-def test_a_result_that_no_alert_can_show_does_not_end_the_daemon(tmp_path: Path) -> None:
-    with web_hook() as (hook, _), desk_of(zone_of(tmp_path, hook), Clock()) as (desk, ledger):
+def test_a_result_that_no_alert_can_show_stops_no_other_alert_and_is_logged_once(tmp_path: Path) -> None:
+    with web_hook() as (hook, received), desk_of(zone_of(tmp_path, hook), Clock()) as (desk, ledger):
         batch_id = reject(ledger, 1)
         ledger.update(batch_id, result={"findings": [{"broken": 1}]})
-        assert desk.step() == []
+        reject(ledger, 2, "another cause")
+        ledger.open_trouble("worker", "worker", "no Java")
+        desk.finish(10)
+        assert [r["title"].split()[2] for r in received] == ["REJECTED", "TROUBLE"]
         zone_log = (tmp_path / "logs" / "lakegate.jsonl").read_text()
-        assert "an alert could not be written: KeyError" in zone_log
+        assert zone_log.count("an alert could not be written: KeyError") == 1
+
+
+@pytest.mark.parametrize("secret", ["summary", "failure", "a", '"'])
+def test_a_secret_that_is_a_word_of_the_record_is_hidden_and_stops_no_alert(tmp_path: Path, secret: str) -> None:
+    with web_hook() as (hook, received), desk_of(zone_of(tmp_path, hook), Clock(), [secret]) as (desk, ledger):
+        reject(ledger, 1, f"the password {secret} is wrong")
+        desk.finish(10)
+        [alert] = received
+        assert "***" in alert["title"]
+        assert f" {secret} " not in alert["message"]
+        assert desk._records.unsent() == []  # noqa: SLF001
+
+
+def test_a_record_that_cannot_be_read_stops_no_start(tmp_path: Path) -> None:
+    zone = zone_of(tmp_path, "json://127.0.0.1:1/")
+    with desk_of(zone, Clock()) as (_, ledger):
+        about = {"subject": "", "source": "", "now": "2026-03-02T10:00:00.000Z"}
+        ledger.alert_records().add("old", content="no JSON", **about)
+    with desk_of(zone, Clock()) as (desk, _):
+        assert desk.step() == []
+    assert "an alert could not be written: JSONDecodeError" in zone.config.log.path.read_text()
 
 
 def test_a_daemon_that_cannot_start_until_a_person_acts_sends_a_mail(tmp_path: Path, inbox: Inbox, port: int) -> None:

@@ -23,6 +23,7 @@ from daemon.files.lock import lock_file
 from daemon.intake.claim import Claim
 from daemon.landing.scan import Landing, Listing
 from daemon.ledger.ledger import Ledger
+from daemon.observe.troubles import CALM_SECONDS
 from daemon.service import Service
 
 # watchdog warns where a folder that it watches is replaced faster than it reads, and goes on
@@ -164,6 +165,8 @@ def test_nothing_is_taken_into_a_claim_that_was_swapped(
     put_back(claim, aside)
     settle(daemon, hand)
     assert zone.batch("1").files
+    hand.pass_(CALM_SECONDS)
+    settle(daemon, hand)
     assert zone.log("environment.recovered")
 
 

@@ -136,6 +136,26 @@ def test_a_ledger_of_version_3_is_upgraded_with_its_waiting_duplicate(path: Path
     assert Ledger.open(path).batch("b1") == first
 
 
+def test_an_upgrade_makes_no_old_rejection_news_that_it_is_over(path: Path) -> None:
+    ledger_of_version_3(path)
+    with sqlite3.connect(path) as db:
+        for name, state, published_at in (("b5", "REJECTED", None), ("b6", "ARCHIVED", "then")):
+            db.execute(
+                "INSERT INTO batch (batch_id, source, batch_date, state, trigger, received_at, published_at)"
+                " VALUES (?, 'retail', '2026-03-05', ?, '5.json', 'then', ?)",
+                (name, state, published_at),
+            )
+            db.execute(
+                "INSERT INTO file VALUES (?, 0, 'data', 'a.csv', 'orders', 'PUT_AWAY', '', '', 7, 'ab', 1, '', 0, 0)",
+                (name,),
+            )
+    db.close()
+    opened = Ledger.open(path)
+    assert [b.batch_id for b in opened.open_rejections()] == ["b4"]
+    assert opened.alert_records().batches_over() == []
+    assert opened.alert_records().batches_without_alert() == []
+
+
 def test_of_two_processes_that_upgrade_a_ledger_the_second_finds_it_upgraded(path: Path) -> None:
     ledger_of_version_3(path)
     db = sqlite3.connect(path, isolation_level=None)

@@ -3,19 +3,21 @@
 import os
 import socket
 import stat
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from factories_daemon import HandClock, Zone, end, wait_until
 from metric_samples import Samples
 
-from daemon.clock import Clock
 from daemon.metrics import CONTENT_TYPE
-from daemon.metrics.exporter import MetricsExporter, write_file
+from daemon.metrics import exporter as exporter_module
+from daemon.metrics.exporter import MOST_READERS, MetricsExporter, write_file
+from daemon.observe.troubles import CALM_SECONDS
 from daemon.service import Service
 
 
@@ -95,6 +97,22 @@ def test_the_server_answers_at_an_address_of_ipv6(tmp_path: Path) -> None:
             assert Samples(answer.read()).has("lakegate_daemon_up")
 
 
+def test_silent_connections_take_few_threads_and_print_nothing(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exporter_module._Handler, "timeout", 0.3)  # noqa: SLF001  the test has no 10 seconds
+    with exporting(Zone(tmp_path, metrics={"listen": "127.0.0.1:0"})) as exporter, ExitStack() as stack:
+        wait_until(lambda: exporter.port)
+        before = threading.active_count()
+        for _ in range(3 * MOST_READERS):
+            stack.enter_context(socket.create_connection(("127.0.0.1", exporter.port)))
+        wait_until(lambda: threading.active_count() > before)
+        assert threading.active_count() <= before + MOST_READERS
+        wait_until(lambda: threading.active_count() <= before)
+        assert get(exporter.port)[0] == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_without_settings_there_is_no_thread(tmp_path: Path) -> None:
     exporter = MetricsExporter(Zone(tmp_path).config)
     exporter.start()
@@ -107,7 +125,7 @@ def test_a_file_that_cannot_be_written_is_a_trouble_that_ends_and_fails_no_tick(
     zone = Zone(tmp_path, metrics={"path": "metrics/lakegate.prom"})
     (tmp_path / "metrics").write_text("a file where a folder belongs")
     hand = HandClock()
-    with zone.by_hand(Clock(now=hand.clock.now)) as daemon:
+    with zone.by_hand(hand.clock) as daemon:
         exporter = daemon.components.exporter
         exporter._every_seconds = 0.05  # noqa: SLF001  the test has no 15 seconds
         run_tick(daemon)
@@ -121,6 +139,7 @@ def test_a_file_that_cannot_be_written_is_a_trouble_that_ends_and_fails_no_tick(
         assert len(zone.log("environment.failed")) == 1
         (tmp_path / "metrics").unlink()
         wait_until(lambda: not exporter.failures)
+        hand.pass_(CALM_SECONDS)
         run_tick(daemon)
         assert daemon.ledger.troubles() == []
     assert (tmp_path / "metrics" / "lakegate.prom").exists()

@@ -1,5 +1,6 @@
 """Troubles open once and end once, in the log and in the ledger, also while the ledger cannot be written."""
 
+import datetime as dt
 import sqlite3
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 from factories_daemon import HandClock, Zone, wait_until
 
 from daemon.batch import State
-from daemon.clock import Clock
+from daemon.clock import Clock, as_text
 from daemon.ledger.ledger import Ledger
 from daemon.ledger.live_state import TroubleKind
 from daemon.observe.troubles import Troubles
+from pipeline.contract import Progress
 
 Reports = list[tuple[str, str, int]]
 
@@ -59,8 +61,39 @@ def test_a_failure_of_the_environment_lasts_while_each_tick_meets_it(
     [trouble] = ledger.troubles()
     assert (trouble.reason, trouble.tries) == ("the disk is full", 2)  # one record a minute
     troubles.end_tick()
+    assert ledger.troubles() == [trouble]
+    hand.pass_(troubles.next_due_in())
+    troubles.end_tick()
     assert ledger.troubles() == []
+    assert troubles.next_due_in() == float("inf")
     assert [event for event, _, _ in reports] == ["trouble.opened", "trouble.ended"]
+
+
+def test_failures_that_alternate_are_open_until_both_are_over(
+    troubles: Troubles, ledger: Ledger, hand: HandClock, reports: Reports
+) -> None:
+    for n in range(45):
+        troubles.environment_failed("full /a" if n % 2 else "full /b")
+        troubles.end_tick()
+        hand.pass_(2)
+    since = hand.moment - dt.timedelta(seconds=90)
+    assert [(t.reason, t.since) for t in ledger.troubles()] == [
+        ("full /b", as_text(since)),
+        ("full /a", as_text(since + dt.timedelta(seconds=2))),
+    ]
+    assert ledger.troubles(ended=True) == []
+    assert len(reports) == 2
+    troubles.end_tick()
+    troubles.finish()  # the daemon ends: the last tick met neither
+    assert ledger.troubles() == []
+
+
+def test_ended_troubles_are_removed_after_some_weeks(ledger: Ledger, hand: HandClock) -> None:
+    for subject, days in (("old", 30), ("recent", 30), ("new", 0)):
+        ledger.open_trouble("serve", subject, "disk full")
+        ledger.end_trouble("serve", subject)
+        hand.pass_(days * 86400)
+    assert [t.subject for t in ledger.troubles(ended=True)] == ["new", "recent"]
 
 
 def test_while_the_ledger_cannot_be_written_troubles_are_reported_once_and_recorded_later(
@@ -133,6 +166,7 @@ def test_a_worker_that_dies_over_a_batch_is_one_trouble_until_the_batch_is_decid
     assert zone.states() == {"REJECTED": 1}
     assert len(zone.log("worker.died")) == 2
     assert [e["kind"] for e in zone.log("trouble.opened")] == ["worker_died"]
+    assert troubles_of(zone) == []
 
 
 def test_a_published_batch_ends_the_trouble_of_a_dead_worker(zone: Zone) -> None:
@@ -176,8 +210,20 @@ def test_a_worker_that_dies_or_hangs_while_it_serves_readers_costs_no_batch(tmp_
     assert ("serve", "retail", zone.batch("1").batch_id) in troubles_of(zone)
 
 
+def test_a_batch_that_the_ledger_does_not_know_has_its_trouble_under_the_source(zone: Zone) -> None:
+    zone.lake.mkdir()
+    with zone.by_hand(Clock()) as daemon:
+        handle = daemon.components.dispatch._handle_progress  # noqa: SLF001  a worker reports this at its start
+        values = {"reason": "no room", "source": "retail"}
+        handle(Progress(batch_id="lost", event="serve.failed", stage="serve", values=values))
+        assert troubles_of(zone) == [("serve", "retail", "lost")]
+        handle(Progress(batch_id="lost", event="serve.finished", stage="serve", values={"source": "retail"}))
+        assert troubles_of(zone) == []
+
+
 def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandClock) -> None:
-    zone = Zone(tmp_path, alerts={"urls": ["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com"]})
+    urls = ["mailto://127.0.0.1:1?from=a@example.com&to=b@example.com"]
+    zone = Zone(tmp_path, alerts={"urls": urls}, dispatch={"stop_seconds": 20})  # a busy machine loads apprise slowly
     zone.deliver("1", "reject no column\n")
     assert zone.once() == 1
     with zone.by_hand(hand.clock) as daemon:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import signal
 import socket
 import threading
 import time
@@ -17,6 +19,7 @@ from factories_daemon import Zone, end, wait_until
 from openlineage_rules import check, check_by_standard
 
 from daemon.clock import Clock
+from daemon.openlineage.emitter import append_line
 from daemon.openlineage.run_events import EventBuilder, RunChange, producer
 from pipeline.contract import lineage_of
 from pipeline.sources.registry import SOURCES
@@ -36,6 +39,8 @@ class Endpoint(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.answer = 201
         self.delay_seconds = 0.0
+        self.location = ""
+        self.gets = 0
 
     @property
     def url(self) -> str:
@@ -52,6 +57,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.events.append(json.loads(body))
             self.server.headers.append(dict(self.headers))
         self.send_response(self.server.answer)
+        if self.server.location:
+            self.send_header("Location", self.server.location)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.server.gets += 1
+        self.send_response(200)
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
@@ -289,6 +301,37 @@ def test_an_event_that_the_endpoint_refuses_does_not_hold_up_the_next(tmp_path: 
         zone.deliver("1")
         assert zone.once() == 0
         assert "HTTP 400" in zone.log("openlineage.failed")[0]["reason"]
+
+
+@pytest.mark.parametrize("answer", [301, 302, 303, 307, 308])
+def test_a_redirect_is_a_failure_and_the_key_goes_to_no_other_address(tmp_path: Path, answer: int) -> None:
+    with serving() as server, serving() as other:
+        server.answer, server.location = answer, other.url
+        target = {"url": server.url, "api_key": "a-key-of-the-shop"}
+        zone = Zone(tmp_path, openlineage=target, dispatch=PATIENT)
+        zone.deliver("1")
+        assert zone.once() == 0
+        assert (other.gets, other.events) == (0, [])
+    reason = zone.log("openlineage.failed")[0]["reason"]
+    assert f"HTTP {answer}" in reason
+    assert "no redirect is followed" in reason
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "lineage.jsonl"
+    append_line(path, '{"event": 1}')
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))
+        try:
+            append_line(path, '{"event": 2}')
+        except OSError:
+            os._exit(3)
+        os._exit(4)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
+    append_line(path, '{"event": 2}')
+    assert path.read_text() == '{"event": 1}\n{"event": 2}\n'
 
 
 def test_the_address_and_the_key_stay_out_of_the_log(tmp_path: Path) -> None:
