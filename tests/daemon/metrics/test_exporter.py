@@ -113,6 +113,20 @@ def test_silent_connections_take_few_threads_and_print_nothing(
     assert capfd.readouterr().err == ""
 
 
+def test_connections_for_which_no_thread_starts_take_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with exporting(Zone(tmp_path, metrics={"listen": "127.0.0.1:0"})) as exporter:
+        wait_until(lambda: exporter.port)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            for _ in range(2 * MOST_READERS):
+                with socket.create_connection(("127.0.0.1", exporter.port)) as reader:
+                    assert reader.recv(1) == b""  # it was closed
+        assert get(exporter.port)[0] == 200
+
+
 def test_without_settings_there_is_no_thread(tmp_path: Path) -> None:
     exporter = MetricsExporter(Zone(tmp_path).config)
     exporter.start()
