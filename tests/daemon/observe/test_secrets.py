@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -138,9 +139,14 @@ def test_check_with_an_engine_shows_no_secret(tmp_path: Path, capsys: pytest.Cap
 
 
 @pytest.mark.long
-def test_an_engine_that_repeats_its_settings_in_an_error_shows_no_secret(tmp_path: Path) -> None:
+def test_an_engine_that_repeats_its_settings_in_an_error_shows_no_secret(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     token = f"{SECRET}=="  # two signs of equality are what Spark's client complains about, with the parameter in full
-    spark = f'[spark]\nengine = "connect"\nremote = "sc://127.0.0.1:1/;token={token}"\n'
+    server = socket.create_server(("127.0.0.1", 0))  # the worker asks a server that answers only
+    request.addfinalizer(server.close)
+    address = f"sc://127.0.0.1:{server.getsockname()[1]}/;token={token}"
+    spark = f'[spark]\nengine = "connect"\nremote = "{address}"\n'
     (tmp_path / "config.toml").write_text(f"{spark}[retry]\nattempts = 1\n[debounce]\nquiet_seconds = 0.1\n")
     (tmp_path / "landing" / "trigger").mkdir(parents=True)
     (tmp_path / "landing" / "orders_2026_03_02.csv").write_text("ok\n")
