@@ -18,6 +18,8 @@ from daemon.batch import State
 from daemon.cli.main import VERBS, first_sentence, lakegate, main
 from pipeline.contract import RuleResult
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 DAILY = "retail.gold.daily_sales"
 
 

@@ -28,6 +28,8 @@ from daemon.cli.main import main
 from daemon.clock import Clock
 from daemon.ledger.live_state import Activity, Figure, RunningTask
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 ROOT = Path(__file__).parents[3]
 NOW = dt.datetime(2026, 3, 5, 9, 0, 0, tzinfo=dt.UTC)
 CLOCK = Clock(now=lambda: NOW)

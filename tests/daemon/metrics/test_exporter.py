@@ -20,6 +20,8 @@ from daemon.metrics.exporter import MOST_READERS, MetricsExporter, write_file
 from daemon.observe.troubles import CALM_SECONDS
 from daemon.service import Service
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:

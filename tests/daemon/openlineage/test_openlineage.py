@@ -24,6 +24,8 @@ from daemon.openlineage.run_events import EventBuilder, RunChange, producer
 from pipeline.contract import lineage_of
 from pipeline.sources.registry import SOURCES
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 PATIENT = {"stop_seconds": 60}  # a tenth of it is there for events: a busy machine takes a while to load sqlglot
 STANDARD = os.environ.get("LAKEGATE_OPENLINEAGE_SPEC", "")  # a folder with the standard's own schema files
 

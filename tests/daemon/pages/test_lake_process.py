@@ -18,6 +18,8 @@ from serving import served
 from daemon.pages import server
 from daemon.pages.lake_process import LakeProcess, LakeProcessError, read_facts
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 SALES = "/data/retail.gold.daily_sales.csv"
 
 

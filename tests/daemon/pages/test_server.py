@@ -19,6 +19,8 @@ from daemon.config.config import ConfigError
 from daemon.config.load import load_config
 from daemon.pages import live
 
+pytestmark = pytest.mark.long  # with real processes and servers, they take seconds together
+
 TOKEN = "correct-horse-battery"
 PAGES = ("/", "/batches", *(f"/{kind}/retail" for kind in ("source", "quality", "figures", "lineage")))
 SALES = "/data/retail.gold.daily_sales"
