@@ -93,16 +93,13 @@ def print_indented(text: str, line_width: int) -> None:
 
 def align_decimals(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
     """Returns the rows with as many decimal places in each column as its values need: 1117.200000 becomes 1117.2."""
+    from pipeline.contract.decimals import decimal_places
+
     columns = []
     for column in zip(*rows, strict=True):
-        places = max((_places(v) for v in column if isinstance(v, Decimal)), default=0)
+        places = max((decimal_places(v) for v in column if isinstance(v, Decimal)), default=0)
         columns.append([f"{v:.{places}f}" if isinstance(v, Decimal) else v for v in column])
     return [list(row) for row in zip(*columns, strict=True)]
-
-
-def _places(value: Decimal) -> int:
-    _, _, decimals = format(value, "f").partition(".")
-    return len(decimals.rstrip("0"))
 
 
 def escape_unprintable(text: str) -> str:

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline import reader
+from pipeline.contract.decimals import decimal_places
 
 LONGEST_CELL = 160  # characters of a value in a table
 _UNITS = ("kB", "MB", "GB", "TB")
@@ -31,20 +32,14 @@ def number(value: Any, decimals: int | None = None) -> str:
     exact = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
     if not exact.is_finite():
         return "–"
-    places = decimals_of(exact) if decimals is None else decimals
+    places = decimal_places(exact) if decimals is None else decimals
     return f"{exact:,.{places}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def decimals_of(value: Decimal) -> int:
-    """Returns the number of places that a number needs, without trailing zeros."""
-    exponent = value.normalize().as_tuple().exponent
-    return max(-exponent, 0) if isinstance(exponent, int) else 0
 
 
 def column(values: Sequence[Any]) -> list[str]:
     """Returns the values of one column as texts; all decimals of a column have equally many places."""
     exact = [v for v in values if isinstance(v, Decimal) and v.is_finite()]
-    places = max(map(decimals_of, exact), default=0)
+    places = max(map(decimal_places, exact), default=0)
     return [number(v, places) if isinstance(v, Decimal) else cell(v) for v in values]
 
 
