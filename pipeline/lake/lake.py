@@ -24,6 +24,7 @@ from pipeline.lake.delta_schema import arrow_from_delta, select_columns, spark_s
 from pipeline.lake.engine_append import append_by_engine
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
+from pipeline.lake.key_lookup import rows_of_keys
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, literal
@@ -150,6 +151,13 @@ class Lake:
         """Returns one version, by default the newest, as an Arrow table. Needs no engine."""
         dataset = self._open(table, version).to_pyarrow_dataset()
         return dataset.to_table(columns=list(columns) if columns else None, filter=filter)
+
+    def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
+        """Returns the rows of one version that have one of these keys: some columns. Needs no engine.
+
+        The columns of `keys` name the key; without any, returns all rows. A null is a key like others.
+        """
+        return rows_of_keys(self._open(table, version), self.location(table), keys, columns)
 
     def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Returns some columns of the newest version, file by file. Data files never change, so each is read once."""

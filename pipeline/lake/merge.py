@@ -24,7 +24,7 @@ class MergeSource:
     """
 
     def __init__(self, keys: pa.Table, rows: pa.Table) -> None:
-        self._keys = keys.group_by(keys.column_names, use_threads=False).aggregate([])
+        self._keys = distinct_keys(keys)
         self._rows = rows
         self._row_numbers = key_numbers(rows.select(keys.column_names), self._keys)
 
@@ -117,6 +117,11 @@ def write_merge(plan: _MergePlan, file_bytes: int) -> list[DataFile]:
 
     with ThreadPoolExecutor(WRITERS) as pool:
         return [file for files in pool.map(write, range(last + 1)) for file in files]
+
+
+def distinct_keys(keys: pa.Table) -> pa.Table:
+    """Returns each row once."""
+    return keys.group_by(keys.column_names, use_threads=False).aggregate([]) if keys.num_columns else keys
 
 
 def key_numbers(rows: pa.Table, keys: pa.Table) -> pa.Array:

@@ -54,10 +54,6 @@ OPS: Mapping[str, pa.Schema] = {
     ),
     # Keys of rejected rows of snapshots: an absent row is then no deletion. Null stands for a key that cannot be read.
     REJECTED_KEYS: pa.schema([(n, pa.string()) for n in ("batch_id", "source", "feed", "key")]),
-    # A signed log: the sum of `n` counts how often a member occurs in a group, so distinct counts go by difference.
-    "ops.pair_counts": pa.schema(
-        [(n, pa.string()) for n in ("source", "pair", "group_key", "member")] + [("n", pa.int64())]
-    ),
     # Texts hold a figure of every type exactly; null stands for a row that is gone, or for a figure that has no value.
     RESTATEMENTS: pa.schema(
         [(n, pa.string()) for n in ("batch_id", "source", "table_name")]

@@ -150,7 +150,7 @@ class Scratch:
         from pipeline.lake.engine_errors import error_context  # needs pyspark, which administration never loads
 
         assert self.session is not None, "this lake was opened for administration, without an engine"
-        folder = self.folder / f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', label)}"
+        folder = self.folder / self._file_name(label)
         with error_context(df=df):
             df_to_write, written = self.session.count_written(self.session.choose_compilation(df))
             df_to_write.write.mode("overwrite").options(**_WRITE_OPTIONS).parquet(str(folder))
@@ -165,11 +165,20 @@ class Scratch:
         # twice.
         return self._rows(folder, arrow_from_spark(df))
 
+    def write(self, rows: pa.Table, label: str) -> MaterializedRows:
+        """Writes a few rows of this process into the current folder, and returns the rows."""
+        path = self.folder / f"{self._file_name(label)}.parquet"
+        pq.write_table(rows, path, use_dictionary=False)
+        return self.open_parquet(path)
+
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""
         path = Path(path)
         sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
         return self._rows(path, arrow_from_parquet(pq.read_schema(sample)))
+
+    def _file_name(self, label: str) -> str:
+        return f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', label)}"
 
     def _rows(self, path: Path, schema: pa.Schema) -> MaterializedRows:
         return MaterializedRows(path=path, schema=schema, session=self.session, plans_all=self._plans_all)

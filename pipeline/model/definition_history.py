@@ -12,7 +12,7 @@ from pipeline.model.gold import GoldKind
 from pipeline.model.source import Source
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
-NEXT = "new, and it starts with the rows of the next batch"
+NEXT = "new, and the next batch computes it"
 STARTED = "it starts with batch {since}, rows from before are not in it"
 MIXED = "since batch {since} new rows follow another definition than older ones"
 
@@ -21,7 +21,7 @@ MIXED = "since batch {since} new rows follow another definition than older ones"
 class _Followed:
     """A definition that rows of a table follow, and the first batch with it.
 
-    `digest` is empty for the time before the table started, whose rows it lacks. `since` is empty if the batch is
+    `digest` is empty for the time before the table started, whose rows it lacks: an older release wrote it. `since` is empty if the batch is
     unknown and, behind another definition, if no row follows the definition yet.
     """
 
@@ -58,7 +58,9 @@ def next_history(
     for table, digest in json.loads(now).items():
         current = _Followed(digest, batch_id)
         upstream = upstreams.get(table)
-        if table in before:
+        if table not in before:
+            after[table] = (current,)  # a table without rows is computed whole
+        else:
             after[table] = _next(
                 before[table],
                 current,
@@ -66,9 +68,6 @@ def next_history(
                 is_written=table in written,
                 had_rows=partial(had_any_rows, table, upstream),
             )
-        else:
-            is_late = stored and upstream and table not in whole and had_rows(upstream)
-            after[table] = (_Followed(""), current) if is_late else (current,)
     return json.dumps({table: [[f.digest, f.since] for f in some] for table, some in after.items()}, sort_keys=True)
 
 

@@ -1,6 +1,5 @@
 """What the tasks of gold tables do: compute and check every table before the first one is written."""
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 import pyarrow as pa
@@ -10,44 +9,24 @@ from pyspark.sql import DataFrame
 from pipeline.contract import RuleResult
 from pipeline.contract.decimals import decimal_text
 from pipeline.errors import DataError, InvalidValue
-from pipeline.lake.engine_errors import error_context
+from pipeline.lake.file_pruning import MinMax, min_max
 from pipeline.lake.ops_tables import OPS, RESTATEMENTS
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import GoldKind, GoldTable
+from pipeline.stages.comparison import compare
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of
 from pipeline.stages.silver_tasks import own_names
 from pipeline.stages.task_graph import Results
-from pipeline.transform.aggregate import aggregate
-from pipeline.transform.aggregate_input import AggregateInput
+from pipeline.transform.aggregate import aggregate, grain_of
+from pipeline.transform.aggregate_input import AggregateInput, columns_needed, reads_followed_rows
 from pipeline.transform.change import TableChange, changes_in, with_change
 from pipeline.transform.column_queries import column_parts, column_queries, rows_to_search
-from pipeline.transform.distinct_counts import PAIR_COUNTS, effects_on_groups, value_counts
 from pipeline.transform.failing_rows import column_of, located
 from pipeline.transform.findings import check_rows
 from pipeline.transform.quality import check_quality
 from pipeline.transform.restatements import first_open_day, restatements_of
 from pipeline.transform.silver_tables import SilverTables
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistinctCounts:
-    """The rows that a batch adds to `ops.pair_counts` for the gold tables that follow one table, and their effects."""
-
-    deltas: MaterializedRows
-    effects: MaterializedRows
-
-
-def count_distinct(batch: BatchContext, followed: str, results: Results) -> DistinctCounts | None:
-    """Counts the values of the gold tables that follow a table, where the batch changes it."""
-    change = _change_of(batch, followed, results)
-    if change is None:
-        return None
-    tables, keep = [t for t in batch.source.gold if t.upstream == followed], batch.lake.scratch.materialize
-    with error_context(f"what gold counts of {followed}"):
-        deltas = keep(value_counts(tables, batch.source, change), f"pairs/{change.table}/deltas")
-        effects = effects_on_groups(tables, batch.source, deltas.df, batch.table(PAIR_COUNTS))
-        return DistinctCounts(deltas=deltas, effects=keep(effects, f"pairs/{change.table}/effects"))
 
 
 def full_name(batch: BatchContext, table: str) -> str:
@@ -73,15 +52,31 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
         if not given.may_change:
             return None
         try:
-            rows = batch.lake.scratch.materialize(aggregate(given), f"changes/{name}")
+            rows = batch.lake.scratch.materialize(aggregate(given), f"rows/{name}")
         except InvalidValue as error:
             raise _located(batch, given, error) from error
-        _check(given, rows)
+        _check_grain(given, rows)
+        if not given.is_first and not table.row_per_batch:
+            rows = _compared(given, rows)
+        check_rows(name, table.grain, rows)
     return TableChange(table=name, key=table.grain, rows=rows)
 
 
+def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows:
+    table, change = given.table, given.change
+    by = table.key if table.kind is GoldKind.RECOMPUTE else table.grain
+    # Rows of a `select_rows` table name their values themselves.
+    touched = () if change is None or table.kind is GoldKind.SELECT_ROWS else (change.rows,)
+    return compare(given.stored, table.stored_columns, rows, key=table.grain, by=by, touched=touched)
+
+
+def is_first(batch: BatchContext, table: GoldTable) -> bool:
+    """Returns whether a gold table has no rows yet."""
+    name = batch.name("gold", table.name)
+    return batch.lake.is_empty(name, batch.attempt.start_versions[name])
+
+
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
-    counts = next((r for r in results.values() if isinstance(r, DistinctCounts)), None)
     dimension, source = None, batch.source
     if table.dimension:
         stored = batch.table(batch.name("silver", table.dimension))
@@ -90,9 +85,9 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
     change = _change_of(batch, table.upstream, results)
     return AggregateInput(
         table=table,
-        stored=batch.table(batch.name("gold", table.name)),
+        stored=batch.table_before(batch.name("gold", table.name)),
+        is_first=is_first(batch, table),
         change=change,
-        effects=counts.effects.df if counts and table.members else None,
         dimension=dimension,
         dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
         source_rows=_source_rows(batch, table, change),
@@ -104,22 +99,35 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
 
 
 def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
-    """Returns all rows of the table that a gold table follows: with the batch, or for `per` without it."""
+    """Returns the rows of the table that a gold table follows: with the batch, or for `per` without it."""
     followed = full_name(batch, table.upstream)
-    if table.per:
-        before, own = batch.table_before(followed), batch.table(batch.name("gold", table.name))
-        # Rows that a table new to the lake never counted do not count back either.
-        return before.read() if before.version and not batch.lake.is_empty(own.name, own.version) else None
-    if table.kind is not GoldKind.RECOMPUTE:
-        return None
-    stored = batch.table(followed).read()
-    is_written = followed == batch.name("silver", table.upstream)
-    return stored if is_written or change is None else with_change(stored, change)
+    before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
+    if not reads_followed_rows(table, is_first=is_first(batch, table)):
+        if not table.per or change is None or batch.lake.is_empty(before.name, before.version):
+            return None
+        return before.read([*dict.fromkeys((*columns, *change.key))])
+    if followed == batch.name("silver", table.upstream):
+        after = batch.table(followed)  # written by this batch already
+        has_rows = batch.lake.plans_all or not batch.lake.is_empty(after.name, after.version)
+        within = {} if is_first(batch, table) else _touched_range(table, change)
+        return after.read(columns, within=within) if has_rows else None
+    if change is not None:
+        return with_change(before.read(), change)
+    return None if batch.lake.is_empty(before.name, before.version) else before.read()
 
 
-def _check(given: AggregateInput, rows: MaterializedRows) -> None:
+def _touched_range(table: GoldTable, change: TableChange | None) -> dict[str, MinMax]:
+    """Returns the ranges of values that the touched groups or keys have, so that files of others need not be read."""
+    names = table.key if table.kind is GoldKind.RECOMPUTE else grain_of(table)
+    if change is None or table.kind is GoldKind.SELECT_ROWS:
+        return {}
+    rows = change.rows.arrow(names)
+    return {c: min_max(rows[c]) for c in names if not rows[c].null_count}
+
+
+def _check_grain(given: AggregateInput, rows: MaterializedRows) -> None:
+    """Raises DataError where two rows of a table have one grain."""
     name, grain = given.stored.name, given.table.grain
-    check_rows(name, grain, rows)
     signed = rows.arrow(["_sign", *grain])
     now = signed.filter(pc.greater(signed["_sign"], 0))
     if grain and now.num_rows and pc.max(now.group_by(grain).aggregate([([], "count_all")])["count_all"]).as_py() > 1:
@@ -136,14 +144,6 @@ def findings_of(result: object) -> tuple[RuleResult, ...]:
     if isinstance(result, TableChange):
         return result.findings
     return result if isinstance(result, tuple) else ()
-
-
-def append_counts(batch: BatchContext, results: Results) -> int:
-    """Appends to `ops.pair_counts` what the batch adds to it."""
-    logs = [r.deltas for r in results.values() if isinstance(r, DistinctCounts)]
-    for log in logs:
-        batch.attempt.append(PAIR_COUNTS, log)
-    return sum(log.rows for log in logs)
 
 
 def append_restatements(batch: BatchContext, results: Results) -> int:

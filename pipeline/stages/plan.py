@@ -5,14 +5,13 @@ from functools import partial
 from typing import Any
 
 from pipeline.lake.ops_tables import RESTATEMENTS
-from pipeline.model import GoldKind
 from pipeline.stages import feed_tasks as feeds
 from pipeline.stages import gold_tasks as gold
 from pipeline.stages import silver_tasks as silver
 from pipeline.stages.context import BatchContext
 from pipeline.stages.task_graph import Results, Task
+from pipeline.transform.aggregate_input import reads_followed_rows
 from pipeline.transform.change import changes_in
-from pipeline.transform.distinct_counts import PAIR_COUNTS
 from pipeline.transform.enrich import tables_read
 
 MERGE, ENRICH, SUMMARISE = "merge", "enrich", "summarise"
@@ -66,26 +65,17 @@ def plan(batch: BatchContext) -> list[Task]:
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
 
-    counts = dict[str, str]()
     for table in source.gold:
         name, of, other = batch.name("gold", table.name), table.upstream, table.dimension
-        if table.members and of not in counts:
-            full = gold.full_name(batch, of)
-            counts[of] = add(SUMMARISE, "count distinct", full, [changes.get(of)], gold.count_distinct, of)
-        counted, rows = (
-            counts.get(of) if table.members else None,
-            writes.get(of) if table.kind is GoldKind.RECOMPUTE else None,
-        )
-        needed = [changes.get(of), counted, rows, changes.get(other), writes.get(other)]
+        reads_rows = reads_followed_rows(table, is_first=gold.is_first(batch, table))
+        needed = [changes.get(of), writes.get(of) if reads_rows else None, changes.get(other), writes.get(other)]
         changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table)
 
-    computed, written = [changes[t.name] for t in source.gold], list[str]()
+    computed = [changes[t.name] for t in source.gold]
     for name in (batch.name("gold", t.name) for t in source.gold):
-        written.append(add(SUMMARISE, "write", name, [check, *computed], write_change, name))
+        add(SUMMARISE, "write", name, [check, *computed], write_change, name)
     if dated := [changes[t.name] for t in source.gold if t.date_column]:
         add(SUMMARISE, "append", RESTATEMENTS, [check, *dated], gold.append_restatements)
-    if counts:
-        add(SUMMARISE, "append", PAIR_COUNTS, [check, *counts.values(), *written], gold.append_counts)
     return tasks
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.stages.context import BatchContext, TaskRecord, status_of
-from pipeline.stages.gold_tasks import DistinctCounts, findings_of, task_values
+from pipeline.stages.gold_tasks import findings_of, task_values
 from pipeline.stages.plan import BUILD, ENRICH, MERGE, SUMMARISE
 from pipeline.stages.task_graph import Task, TaskRun, run_tasks
 from pipeline.transform.change import TableChange
@@ -117,7 +117,7 @@ def _task_record(run: TaskRun) -> TaskRecord:
 def _rows(result: object) -> int:
     """Returns the rows that a task computed, wrote or found."""
     match result:
-        case TableChange(rows=rows) | DistinctCounts(deltas=rows):
+        case TableChange(rows=rows):
             return rows.rows
         case MaterializedRows():
             return result.rows

@@ -1,9 +1,10 @@
-"""Computes gold tables from the changes of the tables that they follow: only touched groups, sums by difference.
+"""Computes gold tables: the rows that a batch may change, as they are after the batch.
 
-Each kind of table has one function that returns its change: rows with `_sign`.
+A table with sums only adds the changed rows to its stored sums. Distinct counts and extremes are computed again, for
+the touched groups, from the columns of the followed table that they need. A table without rows is computed whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import reduce
 
 from pyspark.sql import Column as SparkColumn
@@ -14,43 +15,22 @@ from pipeline.errors import DeclarationError
 from pipeline.lake.engine_errors import engine_message
 from pipeline.model import Column, GoldKind, GoldTable, literal
 from pipeline.transform.aggregate_input import AggregateInput
-from pipeline.transform.change import TableChange, difference
+from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import text_key_sql
-from pipeline.transform.distinct_counts import grain_of, group_key_sql, pair_name
 from pipeline.transform.verdicts import named
 
 
 def aggregate(given: AggregateInput) -> DataFrame:
-    """Returns the change of a gold table, with the names of the checks that a row breaks in `_failed`."""
-    kinds = {GoldKind.AGGREGATE: _totals, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}
-    change = kinds[given.table.kind](given)
+    """Returns the rows of a gold table that the batch may change, with the names of the checks that a row breaks.
+
+    The rows have the stored columns, `_failed`, and `_sign`: 1, or -1 for a row of a `select_rows` table that is gone,
+    of which only the grain is given.
+    """
+    kinds = {GoldKind.AGGREGATE: _groups, GoldKind.SELECT_ROWS: _rows, GoldKind.RECOMPUTE: _keys}
+    rows = kinds[given.table.kind](given)
     good = ((c.name, f"coalesce({given.sql(c.condition)}, false)") for c in given.table.checks)
     checks = [f"CASE WHEN _sign > 0 AND NOT {holds} THEN '{name}' END" for name, holds in good]
-    return change.selectExpr("*", f"{named(checks)} AS _failed")
-
-
-# ---- a row for each row
-
-
-def _rows(given: AggregateInput) -> DataFrame:
-    table = given.table
-    if not table.as_of_columns:
-        return difference(_built(given, -1), _built(given, 1), table.schema)
-    if not given.stored.version:
-        return difference(None, _with_ages(given, _built(given, 1)), table.schema)
-    touched = _built(given, -1) if given.change is not None else None
-    before = _touched_or_older(given, given.stored.read(), touched)
-    # A row that only grew older is in no change: it is made from itself.
-    after = before.where("_touched IS NULL").drop("_touched", *table.as_of_columns)
-    if given.change is not None:
-        after = after.unionByName(_built(given, 1))
-    return difference(before.drop("_touched"), _with_ages(given, after), table.schema)
-
-
-def _built(given: AggregateInput, sign: int) -> DataFrame:
-    """Builds gold rows from the changed rows with this sign, without the columns that depend on the date."""
-    columns = [c for c in given.table.schema if c.name not in given.table.as_of_columns]
-    return typed(build(given.table, given.counted_rows.where(f"_sign = {sign}")), columns)
+    return rows.selectExpr("*", f"{named(checks)} AS _failed")
 
 
 def build(table: GoldTable, rows: DataFrame) -> DataFrame:
@@ -61,122 +41,143 @@ def build(table: GoldTable, rows: DataFrame) -> DataFrame:
         raise DeclarationError(f"its function raises {type(error).__name__}: {engine_message(error)}") from error
 
 
-def typed(built: DataFrame, columns: Sequence[Column]) -> DataFrame:
-    """Returns the declared columns, each of its type."""
-    return built.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns))
+def typed(built: DataFrame, columns: Sequence[Column], *more: str) -> DataFrame:
+    """Returns the declared columns, each of its type, and `more`, which is SQL."""
+    return built.selectExpr(*(f"CAST({c.name} AS {c.type}) AS {c.name}" for c in columns), *more)
+
+
+# ---- a row for each row
+
+
+def _rows(given: AggregateInput) -> DataFrame:
+    table = given.table
+    if given.is_first:
+        return _selected(given, _built(given, given.counted_source_rows))
+    parts = []
+    if given.change is not None:
+        parts.append(_selected(given, _built(given, given.counted_rows.where("_sign > 0"))))
+        if given.change.has_old_rows:
+            gone = _built(given, given.counted_rows.where("_sign < 0"))
+            nulls = [c.name if c.name in table.grain else f"CAST(NULL AS {c.type}) AS {c.name}" for c in table.schema]
+            parts.append(gone.selectExpr(*nulls, "-1 AS _sign"))
+    if given.grows_older:
+        # A row that only grew older is in no change: it is made from itself.
+        older = _without(given.stored.read().where(_grew_older(given)), table.grain, _touched_rows(given))
+        parts.append(_selected(given, older.drop(*table.as_of_columns)))
+    return reduce(DataFrame.unionByName, parts)
+
+
+def _built(given: AggregateInput, rows: DataFrame) -> DataFrame:
+    """Builds gold rows, without the columns that depend on the date."""
+    return typed(build(given.table, rows), [c for c in given.table.schema if c.name not in given.table.as_of_columns])
+
+
+def _selected(given: AggregateInput, rows: DataFrame) -> DataFrame:
+    return _with_ages(given, rows).selectExpr(*(c.name for c in given.table.schema), "1 AS _sign")
+
+
+def _touched_rows(given: AggregateInput) -> DataFrame | None:
+    return None if given.change is None else _built(given, given.counted_rows).select(*given.table.grain)
 
 
 # ---- all rows of a key
 
 
 def _keys(given: AggregateInput) -> DataFrame:
-    table, before = given.table, given.stored.read() if given.stored.version else None
-    if table.key and before is not None:
-        before = before.join(*_touched_keys(given), "left_semi")
-    return difference(before, typed(build(table, rows_of_touched_keys(given)), table.schema), table.schema)
+    return typed(build(given.table, rows_of_touched_keys(given)), given.table.schema, "1 AS _sign")
 
 
 def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
     """Returns all rows of the keys that the batch changes."""
     assert given.source_rows is not None
-    return given.source_rows.join(*_touched_keys(given), "left_semi") if given.table.key else given.source_rows
-
-
-def _touched_keys(given: AggregateInput) -> tuple[DataFrame, SparkColumn]:
-    """Returns the keys whose rows change, and the condition that joins them: rows without a key are a group, too."""
-    assert given.change is not None
-    touched = given.change.rows.df.selectExpr(*(f"{k} AS _of_{k}" for k in given.table.key)).distinct()
-    return touched, F.expr(" AND ".join(f"{k} <=> _of_{k}" for k in given.table.key))
+    if given.is_first or not given.table.key or given.change is None:
+        return given.source_rows
+    return _only(given.source_rows, given.table.key, given.change.rows.df)
 
 
 # ---- sums, counts and extremes of a group
 
 
-def _totals(given: AggregateInput) -> DataFrame:
-    """Adds the changed rows to the stored sums of their groups."""
+def _groups(given: AggregateInput) -> DataFrame:
     table, columns = given.table, given.table.stored_columns
-    types = {c.name: c.type for c in columns}
-    ends = [(end, c) for end, names in (("min", table.min), ("max", table.max)) for c in names]
-    new = {c: f"coalesce(CAST({end}(_new_{c}) AS {types[c]}), max({c}))" for end, c in ends}
-    extremes = [f"{f'max({c})' if given.effects is None else new[c]} AS {c}" for _, c in ends]
-    grain, old = (
-        [f"max({c}) AS {c}" for c in grain_of(table)],
-        [] if table.row_per_batch else ["first(_old, true) AS _old"],
-    )
-    expressions = (*grain, *sum_expressions(given).values(), *extremes, *old)
-    rows = all_parts(given).groupBy("_group").agg(*(F.expr(e) for e in expressions))
-    if not table.row_per_batch:
-        # Each group has its stored row, so that one query finds which groups changed.
-        return _changed_groups(columns, build(table, _with_ages(given, _with_attributes(given, rows))))
-    of_batch = (("batch_id", given.order.batch_id), ("batch_date", given.order.batch_date))
-    numbered = f"CAST({given.batch_seq} AS BIGINT) AS _batch_seq"
-    rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), numbered)
-    return typed(build(table, _with_ages(given, _with_attributes(given, rows))), columns).selectExpr("*", "1 AS _sign")
-
-
-def sum_expressions(given: AggregateInput) -> dict[str, str]:
-    """Returns SQL per column that adds up the parts of a group."""
-    types = {c.name: c.type for c in given.table.stored_columns}
-    names = ("_rows", *given.table.sum, *given.table.count_distinct)
-    return {c: f"CAST(coalesce(sum({c}), 0) AS {types[c]}) AS {c}" for c in names}
-
-
-def all_parts(given: AggregateInput) -> DataFrame:
-    """Returns, per group (`_group`), what was stored, what the changed rows add, and the moved counts of values."""
-    parts = [_previous_rows(given)]
-    if given.change is not None:
-        parts.append(_net_sums(given, given.change))
-    if given.effects is not None:
-        parts.append(_moved_counts(given, given.effects))
-    # A part has only some of the columns.
-    return reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)
-
-
-def _changed_groups(columns: Sequence[Column], rows: DataFrame) -> DataFrame:
-    """Returns the groups that differ from their stored row `_old`: as they were (-1) and as they are (+1)."""
-    now = ", ".join(f"'{c.name}', CAST({c.name} AS {c.type})" for c in columns)
-    pairs = rows.selectExpr("_old", f"CASE WHEN _rows > 0 THEN named_struct({now}) END AS _now")
-    both = "array(named_struct('_sign', -1, '_row', _old), named_struct('_sign', 1, '_row', _now))"
-    signed = pairs.where("NOT (_old <=> _now)").selectExpr(f"explode({both}) AS _pair")
-    return signed.where("_pair._row IS NOT NULL").selectExpr("_pair._row.*", "_pair._sign AS _sign")
-
-
-def _previous_rows(given: AggregateInput) -> DataFrame:
-    """Returns the stored row, whole in `_old`, of each group that may change; of a table per batch the newest row."""
-    table, stored = given.table, given.stored.read()
-    columns = ("_rows", *table.sum, *table.members)
+    parts = [fresh_groups(given)] if given.is_first or table.row_per_batch or given.change is not None else []
+    if not (given.is_first or table.row_per_batch):
+        parts += _kept_groups(given)
+    rows = reduce(DataFrame.unionByName, parts)
     if table.row_per_batch:
-        # With a row of nulls: a batch that changes nothing has its cumulative row, too.
-        newest = stored.orderBy(F.col("_batch_seq").desc()).limit(1).select(*columns)
-        nulls = stored.where("false").agg(*(F.max(c).alias(c) for c in columns))
-        return newest.unionByName(nulls).selectExpr("'' AS _group", "*")
-    changes = [c.rows.df.select(*table.grain) for c in (given.change, given.dimension_change) if c is not None]
-    touched = reduce(DataFrame.unionByName, changes) if changes else None
-    rows = _touched_or_older(given, stored, touched).drop("_touched")
-    return rows.selectExpr(f"{group_key_sql(table)} AS _group", *grain_of(table), *columns, "struct(*) AS _old")
+        of_batch = (("batch_id", given.order.batch_id), ("batch_date", given.order.batch_date))
+        numbered = f"CAST({given.batch_seq} AS BIGINT) AS _batch_seq"
+        rows = rows.selectExpr("*", *(f"{literal(v)} AS {c}" for c, v in of_batch), numbered)
+    else:
+        rows = rows.where("_rows > 0")
+    return typed(build(table, _with_ages(given, _with_attributes(given, rows))), columns, "1 AS _sign")
 
 
-def _net_sums(given: AggregateInput, change: TableChange) -> DataFrame:
+def fresh_groups(given: AggregateInput, wanted: Collection[str] = ()) -> DataFrame:
+    """Returns the touched groups with their number of rows, sums, counts and extremes; by default all of them."""
+    if given.computes_groups:
+        return _computed(given, wanted)
+    return _by_difference(given, wanted)
+
+
+def _computed(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
+    """Computes groups from the rows of the followed table."""
+    table, rows, grain = given.table, given.counted_source_rows, grain_of(given.table)
+    if grain and not given.is_first:
+        rows = _only(rows, grain, given.counted_rows)
+    members = _wanted(_members(given), wanted)
+    if not table.per:
+        return rows.groupBy(*grain).agg(*_expressions(given, _wanted(_sums(given), wanted) | members))
+    sums = _of_parts(given, rows, wanted).groupBy(*grain).agg(*_expressions(given, _added_up(given, wanted)))
+    if not members:
+        return sums
+    both = sums.unionByName(rows.groupBy(*grain).agg(*_expressions(given, members)), allowMissingColumns=True)
+    return both.groupBy(*grain).agg(*(F.max(c).alias(c) for c in both.columns if c not in grain))
+
+
+def _of_parts(given: AggregateInput, rows: DataFrame, wanted: Collection[str], *more: str) -> DataFrame:
+    """Returns what the rows of each part of a group add together."""
+    sums = _wanted({c: given.sql(sql) for c, sql in given.table.sum.items()}, wanted)
+    expressions = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
+    return rows.groupBy(*grain_of(given.table), *given.table.per, *more).agg(*expressions)
+
+
+def _by_difference(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
+    """Adds what the changed rows add to the stored sums of their groups."""
+    grain, names = grain_of(given.table), ("_rows", *_wanted(given.table.sum, wanted))
+    parts = [_stored_sums(given, names)]
+    if given.change is not None:
+        parts.append(_net_sums(given, given.change, wanted))
+    both = reduce(DataFrame.unionByName, parts)
+    return both.groupBy(*grain).agg(*_expressions(given, {c: f"coalesce(sum({c}), 0)" for c in names}))
+
+
+def _stored_sums(given: AggregateInput, names: Sequence[str]) -> DataFrame:
+    """Returns the stored sums of the touched groups; of a table with a row per batch those of the newest row."""
+    grain, stored = grain_of(given.table), given.stored
+    if given.table.row_per_batch:
+        newest = stored.read([*names, "_batch_seq"]).orderBy(F.col("_batch_seq").desc()).limit(1)
+        return newest.select(*names)
+    rows = stored.read([*dict.fromkeys((*grain, *names))])
+    return rows.where("false") if given.change is None else _only(rows, grain, given.change.rows.df)
+
+
+def _net_sums(given: AggregateInput, change: TableChange, wanted: Collection[str]) -> DataFrame:
     """Returns, per group, what the changed rows add to each sum: new rows count, old rows count back."""
-    table, types = given.table, {c.name: c.type for c in given.table.schema}
-    grain, rows = grain_of(table), given.counted_rows
-    sums = {"_rows": "1", **{c: given.sql(sql) for c, sql in table.sum.items()}}
-    if table.per:
-        one = [F.expr(sql).alias(c) for c, sql in {**sums, "_rows": "count(*)"}.items()]
-        rows = _rows_of_touched_parts(given, change, rows).groupBy(*grain, *table.per, "_sign").agg(*one)
+    grain, rows = grain_of(given.table), given.counted_rows
+    sums = {"_rows": "1", **_wanted({c: given.sql(sql) for c, sql in given.table.sum.items()}, wanted)}
+    if given.table.per:
+        rows = _of_parts(given, _rows_of_touched_parts(given, change, rows), wanted, "_sign")
         sums = {c: c for c in sums}
     moved = rows.groupBy(*grain).agg(*(F.sum(F.expr(f"_sign * ({sql})")).alias(c) for c, sql in sums.items()))
-    cast = (f"CAST({c} AS {types.get(c, 'BIGINT')}) AS {c}" for c in sums)
-    return moved.selectExpr(f"{group_key_sql(table)} AS _group", *grain, *cast)
+    return moved.selectExpr(*grain, *(f"CAST({c} AS {given.types[c]}) AS {c}" for c in sums))
 
 
 def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming: DataFrame) -> DataFrame:
     """Returns all rows of the parts of groups with changed rows: as they were (`_sign` -1) and as they are (+1)."""
     table, before = given.table, given.source_rows
-    lowest = change.rows.min_max("_sign")[0]
-    has_old_rows = lowest is None or lowest < 0
     # Sail takes ten times as long to group by a column of which a filter leaves one value.
-    came = incoming.where("_sign > 0") if has_old_rows else incoming
+    came = incoming.where("_sign > 0") if change.has_old_rows else incoming
     if before is None:
         return came
     columns = [*before.columns, "_sign"]  # the change may have more
@@ -185,7 +186,7 @@ def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming:
     known = before.where(given.sql(table.where or "true")).selectExpr("*", part)
     known = known.join(incoming.selectExpr(part).distinct(), "_part", "left_semi").drop("_part")
     is_removed = "false"
-    if has_old_rows:
+    if change.has_old_rows:
         key = f"{text_key_sql(change.key)} AS _key"
         removed = incoming.where("_sign < 0").selectExpr(key, "true AS _is_removed").distinct()
         known, is_removed = known.selectExpr("*", key).join(removed, "_key", "left"), "_is_removed"
@@ -193,33 +194,53 @@ def _rows_of_touched_parts(given: AggregateInput, change: TableChange, incoming:
     return known.selectExpr("*", signs).select(*columns).unionByName(came.select(*columns))
 
 
-def _moved_counts(given: AggregateInput, effects: DataFrame) -> DataFrame:
-    """Returns, per group, how its distinct counts changed and its new extremes."""
+def _sums(given: AggregateInput) -> dict[str, str]:
+    return {"_rows": "count(*)", **{c: f"coalesce(sum({given.sql(sql)}), 0)" for c, sql in given.table.sum.items()}}
+
+
+def _added_up(given: AggregateInput, wanted: Collection[str]) -> dict[str, str]:
+    names = ("_rows", *_wanted(given.table.sum, wanted))
+    return {c: f"coalesce(sum({c}), 0)" for c in names}
+
+
+def _members(given: AggregateInput) -> dict[str, str]:
     table = given.table
-    pair = {c: literal(pair_name(table, c)) for c in table.members}
-    counts = [f"sum(CASE WHEN pair = {pair[c]} THEN d ELSE 0 END) AS {c}" for c in table.count_distinct]
-    ends = [(end, c) for end, names in (("low", table.min), ("high", table.max)) for c in names]
-    extremes = [f"max(CASE WHEN pair = {pair[c]} THEN {end} END) AS _new_{c}" for end, c in ends]
-    mine = effects.where(f"pair IN ({', '.join(pair.values())})").withColumnRenamed("group_key", "_group")
-    return mine.groupBy("_group").agg(*(F.expr(e) for e in (*counts, *extremes)))
+    counts = {c: f"count(DISTINCT {given.sql(sql)})" for c, sql in table.count_distinct.items()}
+    lowest = {c: f"min({given.sql(sql)})" for c, sql in table.min.items()}
+    return {**counts, **lowest, **{c: f"max({given.sql(sql)})" for c, sql in table.max.items()}}
 
 
-# ---- attributes, and columns that depend on the newest batch date
+def _wanted(expressions: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:
+    return {c: sql for c, sql in expressions.items() if not wanted or c in wanted}
 
 
-def _touched_or_older(given: AggregateInput, stored: DataFrame, touched: DataFrame | None) -> DataFrame:
-    """Returns the stored rows of touched groups (`_touched` 1) and those that only grew older (null)."""
-    if touched is None:
-        return stored.where(_grew_older(given)).withColumn("_touched", F.lit(None).cast("int"))
-    group = F.expr(group_key_sql(given.table)).alias("_group")  # as text, because no join matches a null
-    keys = touched.select(group).distinct().withColumn("_touched", F.lit(1))
-    rows = stored.select("*", group).join(keys, "_group", "left")
-    return rows.where(f"_touched = 1 OR ({_grew_older(given)})").drop("_group")
+def _expressions(given: AggregateInput, expressions: Mapping[str, str]) -> list[SparkColumn]:
+    return [F.expr(f"CAST({sql} AS {given.types[c]}) AS {c}") for c, sql in expressions.items()]
+
+
+def grain_of(table: GoldTable) -> tuple[str, ...]:
+    """Returns the columns that rows are grouped by: the grain; none for a table with one cumulative row per batch."""
+    return () if table.row_per_batch else table.grain
+
+
+# ---- groups whose attributes or ages alone may change
+
+
+def _kept_groups(given: AggregateInput) -> list[DataFrame]:
+    """Returns the stored sums of groups without a changed row whose dimension changed or that grew older."""
+    table, renamed = given.table, given.dimension_change
+    parts, stored = [], given.stored.read()
+    if renamed is not None and renamed.rows.must_process:
+        parts.append(_only(stored, table.grain, renamed.rows.df))
+    if given.grows_older:
+        older = stored.where(_grew_older(given))
+        parts.append(_without(older, table.grain, renamed.rows.df if parts and renamed else None))
+    touched = None if given.change is None else given.counted_rows
+    names = (*table.grain, "_rows", *table.sum, *table.members)
+    return [_without(part, table.grain, touched).select(*names) for part in parts]
 
 
 def _grew_older(given: AggregateInput) -> str:
-    if not given.grows_older:
-        return "false"
     before, ages = given.as_of_before, given.table.as_of_columns.values()
     return " OR ".join(f"NOT (({given.sql(sql, as_of=before)}) <=> ({given.sql(sql)}))" for sql in ages)
 
@@ -231,7 +252,23 @@ def _with_attributes(given: AggregateInput, rows: DataFrame) -> DataFrame:
 
 
 def _with_ages(given: AggregateInput, rows: DataFrame) -> DataFrame:
-    types = {c.name: c.type for c in given.table.schema}
-    return rows.selectExpr(
-        "*", *(f"CAST({given.sql(sql)} AS {types[c]}) AS {c}" for c, sql in given.table.as_of_columns.items())
-    )
+    ages = given.table.as_of_columns.items()
+    return rows.selectExpr("*", *(f"CAST({given.sql(sql)} AS {given.types[c]}) AS {c}" for c, sql in ages))
+
+
+# ---- joins in which a null is a value like others
+
+
+def _only(rows: DataFrame, names: Sequence[str], keys: DataFrame) -> DataFrame:
+    """Returns the rows whose values in some columns occur among the keys."""
+    return rows.join(*_other(names, keys), "left_semi")
+
+
+def _without(rows: DataFrame, names: Sequence[str], keys: DataFrame | None) -> DataFrame:
+    """Returns the rows whose values in some columns do not occur among the keys."""
+    return rows if keys is None else rows.join(*_other(names, keys), "left_anti")
+
+
+def _other(names: Sequence[str], keys: DataFrame) -> tuple[DataFrame, SparkColumn]:
+    distinct = keys.selectExpr(*(f"{c} AS _of_{c}" for c in names)).distinct()
+    return distinct, F.expr(" AND ".join(f"{c} <=> _of_{c}" for c in names))

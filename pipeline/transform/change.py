@@ -21,6 +21,12 @@ class TableChange:
     rows: MaterializedRows
     findings: tuple[RuleResult, ...] = ()
 
+    @property
+    def has_old_rows(self) -> bool:
+        """Whether the change has a row as it was; true also where there is no row at all."""
+        lowest = self.rows.min_max("_sign")[0]
+        return lowest is None or lowest < 0
+
 
 def changes_in(results: Mapping[str, object]) -> dict[str, TableChange]:
     """Returns the changes among the results, by table."""

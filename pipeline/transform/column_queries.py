@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipeline.model import Column, GoldKind, GoldTable
-from pipeline.transform.aggregate import all_parts, build, rows_of_touched_keys, sum_expressions, typed
+from pipeline.transform.aggregate import build, fresh_groups, rows_of_touched_keys, typed
 from pipeline.transform.aggregate_input import AggregateInput
 from pipeline.transform.derived_columns import Part
 
@@ -21,7 +20,7 @@ def column_queries(given: AggregateInput) -> Mapping[str, Callable[[], DataFrame
     """Returns, per column, its query over all rows of the batch."""
     table = given.table
     if table.kind is GoldKind.AGGREGATE:
-        return {c: partial(_added_up, given, sql) for c, sql in sum_expressions(given).items()}
+        return {c: partial(fresh_groups, given, (c,)) for c in (*table.sum, *table.members)}
     rows = rows_to_search(given)
     return {c.name: partial(_one_column, table, c, rows) for c in _own_columns(table)}
 
@@ -41,10 +40,6 @@ def _own_columns(table: GoldTable) -> tuple[Column, ...]:
 
 def _added(given: AggregateInput, column: Column, rows: DataFrame) -> DataFrame:
     return rows.selectExpr(f"CAST({given.sql(given.table.sum[column.name])} AS {column.type}) AS {column.name}")
-
-
-def _added_up(given: AggregateInput, sql: str) -> DataFrame:
-    return all_parts(given).groupBy("_group").agg(F.expr(sql))
 
 
 def _one_column(table: GoldTable, column: Column, rows: DataFrame) -> DataFrame:

@@ -25,7 +25,7 @@ from pipeline.model import Column, columns_of
 BRONZE = "shop.bronze.orders"
 SILVER = "shop.silver.orders"
 GOLD = "shop.gold.totals"
-PAIRS = "ops.pair_counts"
+KEYS = "ops.rejected_keys"
 TABLES: Mapping[str, tuple[Column, ...]] = {
     BRONZE: columns_of("order_id STRING, amount INT, _batch_id STRING"),
     SILVER: columns_of("order_id STRING, amount INT"),
@@ -87,9 +87,7 @@ def write(attempt: Attempt) -> None:
         BRONZE, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32()), "_batch_id": [batch_id]})
     )
     attempt.append(SILVER, pa.table({"order_id": [batch_id], "amount": pa.array([10], pa.int32())}))
-    attempt.append(
-        PAIRS, pa.table({"source": ["shop"], "pair": ["orders"], "group_key": ["all"], "member": [batch_id], "n": [1]})
-    )
+    attempt.append(KEYS, pa.table({"batch_id": [batch_id], "source": ["shop"], "feed": ["orders"], "key": ["1"]}))
     before = lake.arrow(GOLD, attempt.version(GOLD)).to_pylist()
     rows = [{**row, "_sign": -1} for row in before] + [
         {"name": "all", "amount": sum(row["amount"] for row in before) + 10, "_sign": 1}

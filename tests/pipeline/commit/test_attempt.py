@@ -13,7 +13,7 @@ from effort import tries
 from factories_lake import (
     BRONZE,
     GOLD,
-    PAIRS,
+    KEYS,
     SILVER,
     TABLES,
     copy_of,
@@ -77,7 +77,7 @@ def test_one_row_publishes_a_batch_and_names_the_version_of_every_table_of_the_s
     assert row == first
     assert row.batch_seq == 1
     assert set(row.table_versions) == {*TABLES, *OPS} - {"ops.batches"}
-    assert [row.table_versions[t] for t in (BRONZE, SILVER, GOLD, PAIRS, "ops.quarantine")] == [1, 1, 1, 1, 0]
+    assert [row.table_versions[t] for t in (BRONZE, SILVER, GOLD, KEYS, "ops.quarantine")] == [1, 1, 1, 1, 0]
     assert state(path)[GOLD] == [{"name": "all", "amount": 10}]
     assert not any((path / "_journal").iterdir())
     assert not (path / "_work").exists()
@@ -97,7 +97,7 @@ def test_each_commit_is_reported_as_it_is_made(path: Path) -> None:
     events: list[Progress] = []
     publish(path, "b1", report=events.append)
     committed = [(p.values["table"], p.values["version"]) for p in events if p.event == "table.committed"]
-    assert committed == [(BRONZE, 1), (SILVER, 1), (PAIRS, 1), (GOLD, 1)]
+    assert committed == [(BRONZE, 1), (SILVER, 1), (KEYS, 1), (GOLD, 1)]
     assert events[-1].event == "manifest.written"
     assert {p.batch_id for p in events} == {"b1"}
 
@@ -514,11 +514,11 @@ def test_a_row_of_one_source_carries_the_newest_versions_of_ops(path: Path) -> N
         lake=lake, manifest=Manifest(lake), order=batch, tables={"other.bronze.orders": TABLES[BRONZE]}
     ) as attempt:
         attempt.append("other.bronze.orders", pa.table({"order_id": ["c1"]}))
-        attempt.append(PAIRS, pa.table({"source": ["other"], "n": [1]}))
+        attempt.append(KEYS, pa.table({"source": ["other"], "key": ["1"]}))
         row = attempt.publish(entry(batch))
-    assert row.table_versions[PAIRS] == 2
+    assert row.table_versions[KEYS] == 2
     assert SILVER not in row.table_versions
-    assert Manifest(lake).versions("shop")[PAIRS] == 2
+    assert Manifest(lake).versions("shop")[KEYS] == 2
     publish(path, "b2")
     assert totals(path) == 20
 

@@ -10,7 +10,6 @@ from decimal import Decimal
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import odd_values
 import pyarrow.parquet as pq
@@ -58,25 +57,16 @@ def must_be_published(result: Result) -> None:
 
 
 def shown(lake: Path, batch: str) -> dict[str, Counter[str]]:
-    """The rows of every table as a batch published them; of the pair counts their sums, of what is timed nothing."""
+    """The rows of every table as a batch published them, without the table of times."""
     opened = Lake(lake)
     row = Manifest(opened).published_row(batch)
     assert row is not None
     found = {}
     for table, version in row.table_versions.items():
         rows = opened.arrow(table, version).to_pylist(maps_as_pydicts="strict")
-        if table == "ops.pair_counts":
-            found[table] = pair_counts(rows)
-        elif table != "ops.processing_log":
+        if table != "ops.processing_log":
             found[table] = Counter(map(str, rows))
     return found
-
-
-def pair_counts(rows: Sequence[dict[str, Any]]) -> Counter[str]:
-    sums: Counter[str] = Counter()
-    for row in rows:
-        sums[str([row["source"], row["pair"], row["group_key"], row["member"]])] += row["n"]
-    return Counter({key: n for key, n in sums.items() if n})
 
 
 @on_spark

@@ -19,7 +19,6 @@ from reference_retail import gold, key_figures, public
 from pipeline import model
 from pipeline.contract import Outcome, Quality, Result
 from pipeline.engine.session import Session
-from pipeline.model import aggregate
 from pipeline.sources.external import load
 from pipeline.sources.retail.feeds import RETAIL
 
@@ -181,12 +180,32 @@ def test_rows_without_a_key_are_a_group_of_a_keys_table(session: Session, tmp_pa
     )
 
 
-@pytest.mark.parametrize("kind", ["INT", "BIGINT", "DECIMAL(8,2)"])
-def test_extremes_of_numbers_cannot_be_declared(kind: str) -> None:
-    with pytest.raises(ValueError, match="dearest is"):
-        aggregate(upstream="prices", grain=("note",), columns=f"note STRING, dearest {kind}", max={"dearest": "price"})(
-            lambda sums: sums
-        )
+EXTREMES = """
+from pipeline.model import aggregate
+
+@aggregate(
+    upstream="takings", where="is_current", grain=("stall",),
+    columns="stall STRING, fewest INT, most BIGINT, first_at TIMESTAMP",
+    min={"fewest": "quantity", "first_at": "sold_at"}, max={"most": "quantity"},
+)
+def by_stall(sums):
+    return sums
+"""
+
+
+def test_extremes_of_numbers_follow_their_order(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path, gold=EXTREMES)))
+    head = "receipt | stall | quantity | sold_at"
+    rows = "r1 | north | 9 | 2026-03-01 10:00:00\n r2 | north | 10 | 2026-03-01 09:00:00"
+    site.deliver("2026-03-01", takings=f"{head}\n {rows}\n r3 | south | 2 | 2026-03-01 08:00:00")
+    columns = ("stall", "fewest", "most", "first_at")
+    assert site.draw("gold.by_stall", *columns) == drawn(
+        "stall | fewest | most | first_at\n north | 9 | 10 | 2026-03-01 09:00\n south | 2 | 2 | 2026-03-01 08:00"
+    )
+    site.deliver("2026-03-02", takings=f"{head}\n r2 | south | 10 | 2026-03-02 07:00:00")
+    assert site.draw("gold.by_stall", *columns) == drawn(
+        "stall | fewest | most | first_at\n north | 9 | 9 | 2026-03-01 10:00\n south | 2 | 10 | 2026-03-01 08:00"
+    )
 
 
 SOLD = (
@@ -241,7 +260,7 @@ def test_sums_add_up_over_rows_of_enriched_and_of_gold_tables_too(session: Sessi
 
 
 @on_sail
-def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tmp_path: Path) -> None:
+def test_a_new_table_starts_with_all_rows_of_the_table_that_it_follows(session: Session, tmp_path: Path) -> None:
     site = Site(tmp_path, session, load(kiosk(tmp_path / "before")))
     site.deliver(
         "2026-03-01",
@@ -254,7 +273,7 @@ def test_what_a_new_table_never_counted_does_not_count_back(session: Session, tm
     site.source = load(kiosk(tmp_path / "after", gold=BUSY))
     site.deliver("2026-03-02", takings="receipt | stall | quantity | sold_at\n r3 | north | 1 | 2026-03-02 10:00:00")
     assert site.draw("gold.by_quantity", "quantity", "receipts", "stalls", "busy_stalls") == drawn(
-        "quantity | receipts | stalls | busy_stalls\n 1 | 1 | 1 | 0"
+        "quantity | receipts | stalls | busy_stalls\n 1 | 3 | 1 | 1"
     )
 
 

@@ -1,0 +1,80 @@
+"""Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from pipeline.lake.data_files import WRITERS, cast_to_schema
+from pipeline.lake.delta_schema import arrow_from_delta, select_columns
+from pipeline.lake.file_pruning import files_within, min_max
+from pipeline.lake.merge import distinct_keys, key_numbers
+
+
+def rows_of_keys(delta: DeltaTable, folder: Path, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """Returns the rows of an open table whose values in the columns of `keys` are one of these keys.
+
+    A null is a key like others. Without any key column, returns all rows.
+    """
+    stored = arrow_from_delta(delta.schema())
+    schema = select_columns(stored, columns)
+    wanted = distinct_keys(cast_to_schema(keys, select_columns(stored, keys.column_names)))
+    if not wanted.num_rows and wanted.num_columns:
+        return schema.empty_table()
+    # Statistics say nothing of nulls, so a column with a null key limits no file.
+    within = {c: min_max(wanted[c]) for c in wanted.column_names if not wanted[c].null_count}
+    files = [folder / unquote(path) for path, _ in files_within(delta, within)]
+    with ThreadPoolExecutor(WRITERS) as pool:
+        found = pool.map(lambda file: _rows_of_file(file, wanted, schema), files)
+        return pa.concat_tables([schema.empty_table(), *found])
+
+
+def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
+    parts = [schema.empty_table()]
+    with pq.ParquetFile(path) as file:
+        there = set(file.schema_arrow.names)
+        present = [n for n in schema.names if n in there]
+        for number in range(file.num_row_groups):
+            mask = None
+            if keys.num_columns:
+                own = file.read_row_group(number, [n for n in keys.column_names if n in there])
+                mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
+                if not pc.any(mask).as_py():
+                    continue
+            rows = file.read_row_group(number, present)
+            parts.append(cast_to_schema(rows if mask is None else rows.filter(mask), schema))
+    return pa.concat_tables(parts)
+
+
+def signed_difference(before: pa.Table, after: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Returns the rows of `before` (`_sign` -1) and `after` (+1) that are not in both, in the schema of `after`.
+
+    Rows with one key are compared. A key of `before` has one row. A null equals a null, and a NaN a NaN.
+    """
+    was = cast_to_schema(before, after.schema)
+    at = key_numbers(after.select(key), was.select(key))
+    same = _equal_rows(was.take(at), after, pc.is_valid(at))
+    kept = np.zeros(was.num_rows, np.bool_)
+    kept[at.filter(same).to_numpy(zero_copy_only=False).astype(np.int64)] = True
+    gone, come = was.filter(pa.array(~kept)), after.filter(pc.invert(same))
+    signs = [pa.array(np.full(rows.num_rows, sign, np.int32)) for rows, sign in ((gone, -1), (come, 1))]
+    tables = [rows.append_column("_sign", sign) for rows, sign in zip((gone, come), signs, strict=True)]
+    return pa.concat_tables(tables)
+
+
+def _equal_rows(left: pa.Table, right: pa.Table, found: pa.Array) -> pa.Array:
+    """Returns, for each pair of rows, whether all columns are equal; false where no left row was found."""
+    equal = found
+    for name in right.column_names:
+        one, other = left[name], right[name]
+        same = pc.fill_null(pc.equal(one, other), fill_value=False)
+        same = pc.or_(same, pc.and_(pc.is_null(one, nan_is_null=True), pc.is_null(other, nan_is_null=True)))
+        equal = pc.and_(equal, same)
+    return equal.combine_chunks() if isinstance(equal, pa.ChunkedArray) else equal

@@ -1,0 +1,55 @@
+"""Compares computed rows with the stored rows of a table: what a batch changes in the table."""
+
+from collections.abc import Sequence
+from functools import reduce
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.lake.data_files import cast_to_schema
+from pipeline.lake.key_lookup import signed_difference
+from pipeline.lake.lake import TableVersion
+from pipeline.lake.scratch import MaterializedRows
+from pipeline.model import Column
+from pipeline.schema import arrow_schema
+from pipeline.transform.change import difference
+
+# So many rows this process compares faster than an engine, and they fit its memory. More are compared by the engine.
+IN_PROCESS_ROWS = 200_000
+
+
+def compare(
+    stored: TableVersion,
+    columns: Sequence[Column],
+    after: MaterializedRows,
+    *,
+    key: Sequence[str],
+    by: Sequence[str],
+    touched: Sequence[MaterializedRows] = (),
+    in_process_rows: int = IN_PROCESS_ROWS,
+) -> MaterializedRows:
+    """Returns the signed rows by which a table changes where `after` takes the place of stored rows.
+
+    Replaced are the stored rows with the values that `after` and `touched` have in the columns `by`; without such
+    columns all. `after` has `columns`, `_failed`, and perhaps `_sign`, which is not 1 in a row that only names values.
+    A row that breaks a check (`_failed`) always counts as changed. `key` identifies a row of the table.
+    """
+    compared, scratch = (*columns, Column("_failed", "STRING")), stored.lake.scratch
+    names, label = [c.name for c in columns], f"changes/{stored.name}"
+    has_sign = "_sign" in after.schema.names
+    if sum(rows.rows for rows in (after, *touched)) <= in_process_rows:
+        rows = after.arrow()
+        keys = pa.concat_tables([t.select(by) for t in (rows, *(t.arrow(by) for t in touched))])
+        before = stored.lake.rows_of_keys(stored.name, stored.version, keys, names)
+        before = before.append_column("_failed", pa.repeat("", before.num_rows))
+        now = rows.filter(pc.greater(rows["_sign"], 0)) if has_sign else rows
+        return scratch.write(signed_difference(before, cast_to_schema(now, arrow_schema(compared)), key), label)
+    before_df, now_df = stored.read(names), after.df.where("_sign > 0") if has_sign else after.df
+    if by:
+        values = reduce(DataFrame.unionByName, (rows.read(by) for rows in (after, *touched)))
+        values = values.selectExpr(*(f"{c} AS _of_{c}" for c in by)).distinct()
+        before_df = before_df.join(values, F.expr(" AND ".join(f"{c} <=> _of_{c}" for c in by)), "left_semi")
+    now_df = now_df.select(*(c.name for c in compared))
+    return scratch.materialize(difference(before_df.selectExpr("*", "'' AS _failed"), now_df, compared), label)
