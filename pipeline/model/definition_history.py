@@ -21,8 +21,8 @@ MIXED = "since batch {since} new rows follow another definition than older ones"
 class _Followed:
     """A definition that rows of a table follow, and the first batch with it.
 
-    `digest` is empty for the time before the table started, whose rows it lacks: an older release wrote it. `since` is empty if the batch is
-    unknown and, behind another definition, if no row follows the definition yet.
+    `digest` is empty for the time before the table started, whose rows it lacks; an older release wrote that.
+    `since` is empty if the batch is unknown and, behind another definition, if no row follows the definition yet.
     """
 
     digest: str
