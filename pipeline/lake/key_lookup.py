@@ -1,38 +1,34 @@
 """Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema
-from pipeline.lake.delta_schema import arrow_from_delta, select_columns
-from pipeline.lake.file_pruning import files_within, min_max
+from pipeline.lake.file_pruning import MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
 
 
-def rows_of_keys(delta: DeltaTable, folder: Path, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """Returns the rows of an open table whose values in the columns of `keys` are one of these keys.
+def ranges_of(keys: pa.Table) -> dict[str, MinMax]:
+    """Returns the range of each column of the keys. Statistics say nothing of nulls: a column with one has no range."""
+    return {c: min_max(keys[c]) for c in keys.column_names if not keys[c].null_count}
+
+
+def rows_of_keys(files: Iterable[Path], keys: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Returns the rows of data files, in a schema, whose values in the columns of `keys` are one of these keys.
 
     A null is a key like others. Without any key column, returns all rows.
     """
-    stored = arrow_from_delta(delta.schema())
-    schema = select_columns(stored, columns)
-    wanted = distinct_keys(cast_to_schema(keys, select_columns(stored, keys.column_names)))
+    wanted = distinct_keys(keys)
     if not wanted.num_rows and wanted.num_columns:
         return schema.empty_table()
-    # Statistics say nothing of nulls, so a column with a null key limits no file.
-    within = {c: min_max(wanted[c]) for c in wanted.column_names if not wanted[c].null_count}
-    files = [folder / unquote(path) for path, _ in files_within(delta, within)]
     with ThreadPoolExecutor(WRITERS) as pool:
-        found = pool.map(lambda file: _rows_of_file(file, wanted, schema), files)
-        return pa.concat_tables([schema.empty_table(), *found])
+        return pa.concat_tables([schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, wanted, schema), files)])
 
 
 def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:

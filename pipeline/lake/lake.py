@@ -24,7 +24,7 @@ from pipeline.lake.delta_schema import arrow_from_delta, select_columns, spark_s
 from pipeline.lake.engine_append import append_by_engine
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
-from pipeline.lake.key_lookup import rows_of_keys
+from pipeline.lake.key_lookup import ranges_of, rows_of_keys
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, literal
@@ -157,7 +157,11 @@ class Lake:
 
         The columns of `keys` name the key; without any, returns all rows. A null is a key like others.
         """
-        return rows_of_keys(self._open(table, version), self.location(table), keys, columns)
+        delta = self._open(table, version)
+        schema = arrow_from_delta(delta.schema())
+        typed = cast_to_schema(keys, select_columns(schema, keys.column_names))
+        files = self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})
+        return rows_of_keys(files, typed, select_columns(schema, columns))
 
     def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Returns some columns of the newest version, file by file. Data files never change, so each is read once."""

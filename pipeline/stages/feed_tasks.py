@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
+from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
@@ -14,6 +15,17 @@ from pipeline.stages.error_place import errors_of
 from pipeline.stages.revisions import NO_FILES, superseded
 from pipeline.stages.task_graph import Results
 from pipeline.transform.change import TableChange
+from pipeline.transform.derived_columns import derive
+from pipeline.transform.history import silver_rows
+from pipeline.transform.history_in_process import (
+    bronze_columns,
+    change_of_history,
+    event_schema,
+    events_of_bronze,
+    matched_versions,
+    merged_versions,
+    rebuilt_keys,
+)
 from pipeline.transform.history_paths import (
     REBUILD,
     current_versions,
@@ -101,22 +113,63 @@ def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> 
 
 def match_versions(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, _: Results) -> MaterializedRows:
     """Finds the current versions of the keys of the batch."""
+    feed, silver, scratch = validated.feed, target.silver, batch.lake.scratch
+    with errors_of(batch, silver.name, feed.name):
+        if not _matches_in_process(validated, target):
+            current = current_versions(feed, incoming_events(validated), _with_bronze(batch, target))
+            return scratch.materialize(current, f"current/{feed.name}")
+        events = _events(validated)
+        names = [c.name for c in feed.silver]
+        stored = batch.lake.rows_of_keys(silver.name, silver.version, events.select(feed.key), names)
+        return scratch.write(matched_versions(feed, events, stored, target), f"current/{feed.name}")
+
+
+def _matches_in_process(validated: ValidatedFeed, target: MergeTarget) -> bool:
+    """Returns whether this process can match the versions: not those of a whole delivery, and not of too many rows."""
+    return target.this_snapshot is None and validated.rows_accepted <= IN_MEMORY and not validated.rows.plans_all
+
+
+def _merges_in_process(validated: ValidatedFeed, target: MergeTarget, current: MaterializedRows) -> bool:
+    """Returns whether this process can merge the versions: cleaned columns of older rows need an engine."""
+    if target.snapshots or not _matches_in_process(validated, target) or current.rows > IN_MEMORY:
+        return False
+    return not validated.feed.cleaned or REBUILD not in _paths(current)
+
+
+def _events(validated: ValidatedFeed) -> pa.Table:
     feed = validated.feed
-    with errors_of(batch, target.silver.name, feed.name):
-        current = current_versions(feed, incoming_events(validated), _with_bronze(batch, target))
-        return batch.lake.scratch.materialize(current, f"current/{feed.name}")
+    rows = validated.standing_table([*feed.input_names, "_event_at", "_batch_date", "_revision", "_deleted"])
+    return cast_to_schema(rows.append_column("_at", rows["_event_at"]), event_schema(feed))
 
 
 def merge_feed(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results) -> TableChange:
     """Computes the change of the feed's silver table."""
     feed, silver, target = validated.feed, target.silver.name, _with_bronze(batch, target)
     with errors_of(batch, silver, feed.name):
-        rows = batch.lake.scratch.materialize(_merged(validated, target, results), f"changes/{silver}")
+        if matches_versions(feed, target) and _merges_in_process(validated, target, _current(results)):
+            rows = _merged_in_process(batch, validated, target, _current(results).arrow())
+        else:
+            rows = batch.lake.scratch.materialize(_merged(validated, target, results), f"changes/{silver}")
         change = TableChange(table=silver, key=feed.primary_key, rows=rows)
         if _replaces_keys(feed, target):
             refuse_contradiction(feed, target, change)
             check_shrink(feed, target, change, batch.quality.max_snapshot_shrink)
     return change
+
+
+def _merged_in_process(
+    batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, current: pa.Table
+) -> MaterializedRows:
+    feed, bronze, scratch = validated.feed, target.bronze, batch.lake.scratch
+    rebuilt, events = rebuilt_keys(feed, current), event_schema(feed).empty_table()
+    if rebuilt.num_rows:
+        rows = batch.lake.rows_of_keys(bronze.name, bronze.version, rebuilt, bronze_columns(feed))
+        events = events_of_bronze(feed, rows)
+    after = merged_versions(feed, current, _events(validated), events)
+    if feed.derived and after.num_rows:
+        df = scratch.write(after, f"versions/{feed.name}").df
+        after = scratch.materialize(silver_rows(feed, derive(df, feed.derived)), f"derived/{feed.name}").arrow()
+    return scratch.write(change_of_history(feed, current, after), f"changes/{target.silver.name}")
 
 
 def _replaces_keys(feed: Feed, target: MergeTarget) -> bool:

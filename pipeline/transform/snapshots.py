@@ -76,6 +76,11 @@ def end_of(day: dt.date) -> str:
     return f"CAST({literal(day + dt.timedelta(days=1))} AS TIMESTAMP)"
 
 
+def first_instant_after(day: dt.date) -> dt.datetime:
+    """Returns the end of a day."""
+    return dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
+
+
 def incomplete_snapshots(target: MergeTarget) -> list[str]:
     """Returns the batch ids of whole deliveries with a record whose key could not be read."""
     unread = target.rejected_keys.filter(pc.is_null(target.rejected_keys["key"]))

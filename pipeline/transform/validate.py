@@ -42,6 +42,11 @@ class ValidatedFeed:
             .select(*columns)
         )
 
+    def standing_table(self, columns: Sequence[str]) -> pa.Table:
+        """Reads the same rows as `standing` without an engine."""
+        is_standing = ds.field("_reasons").is_null() & ~ds.field("_superseded")
+        return ds.dataset(self.rows.path, format="parquet").to_table(columns=list(columns), filter=is_standing)
+
     def accepted_table(self) -> pa.Table:
         """Reads the accepted rows without an engine."""
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
