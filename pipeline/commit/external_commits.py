@@ -38,9 +38,9 @@ def _problem(lake: Lake, table: str, published: int | None) -> str:
             return ""
         return f"{table} is gone, but version {published} of it is published: bring its folder back from a backup"
     expected = published or 0
-    if lake.is_newest(table, expected) and (published is not None or lake.is_empty(table, expected)):
+    if lake.is_newest(table, expected) and (published is not None or not lake.row_count(table, expected)):
         return ""
-    if published is None and not lake.is_empty(table, 0):
+    if published is None and lake.row_count(table, 0):
         return f"{table} holds rows, but no batch made it: move its folder {lake.location(table)} away"
     commits = lake.commits(table, expected)
     if commits:
@@ -107,7 +107,7 @@ def _published_version(lake: Lake, manifest: Manifest, table: str) -> int:
     versions = manifest.versions(table.split(".", maxsplit=1)[0])
     if not lake.exists(table):
         raise LookupError(f"{table} is no table of this lake; `lakegate tables` lists them")
-    if table not in versions and not lake.is_empty(table, 0):
+    if table not in versions and lake.row_count(table, 0):
         raise LookupError(f"{table} was not made by a batch: move its folder {lake.location(table)} away")
     return versions.get(table, 0)
 

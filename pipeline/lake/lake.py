@@ -93,9 +93,10 @@ class Lake:
         log = self._log(table)
         return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
 
-    def is_empty(self, table: str, version: int) -> bool:
-        """Returns whether a version holds no rows."""
-        return not self._open(table, version).file_uris()
+    def row_count(self, table: str, version: int) -> int:
+        """Returns the number of rows of a version, by the statistics in the log."""
+        counts = pa.table(self._open(table, version).get_add_actions())["num_records"]
+        return int(pc.sum(pc.fill_null(counts, 1)).as_py() or 0)  # a file without statistics holds rows
 
     def tables(self) -> tuple[str, ...]:
         """Returns the names of all tables in the lake."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake.data_files import cast_to_schema
@@ -39,12 +40,16 @@ class LostWrite(OSError):
 
 @dataclass(frozen=True, kw_only=True)
 class MaterializedRows:
-    """Rows that lie as Parquet in the scratch folder: each read takes them from there and computes nothing again."""
+    """Rows that lie as Parquet in the scratch folder: each read takes them from there and computes nothing again.
+
+    With `only_null` they are the rows of the files that have a null in that column.
+    """
 
     path: Path
     schema: pa.Schema
     session: EngineSession | None = None
     plans_all: bool = False
+    only_null: str = ""
 
     @property
     def must_process(self) -> bool:
@@ -59,6 +64,8 @@ class MaterializedRows:
 
     @cached_property
     def rows(self) -> int:
+        if self.only_null:
+            return sum(batch.num_rows for batch in self.batches(select_columns(self.schema, [self.only_null])))
         return sum(pq.read_metadata(f).num_rows for f in self.files)
 
     def min_max(self, column: str) -> MinMax:
@@ -88,7 +95,9 @@ class MaterializedRows:
         """Returns some columns as a DataFrame. Fewer columns are cheaper: an engine plans each, needed or not."""
         assert self.session is not None, "rows of a lake without a session have no DataFrame"
         files = {f: f.stat().st_size for f in self.files} if self.rows else {}
-        return read_parquet(self.session, select_columns(self.schema, columns), files)
+        names = [*dict.fromkeys((*columns, *filter(None, [self.only_null])))]
+        df = read_parquet(self.session, select_columns(self.schema, names), files)
+        return df.where(f"{self.only_null} IS NULL").select(*columns) if self.only_null else df
 
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns the rows as an Arrow table: some columns, by default all."""
@@ -99,12 +108,16 @@ class MaterializedRows:
         """Streams the rows in file order, cast to `schema`, and null where the rows lack a column."""
         for path in self.files:
             with pq.ParquetFile(path) as file:
-                present = [n for n in schema.names if n in file.schema_arrow.names]
+                there = set(file.schema_arrow.names)
+                present = [n for n in (*schema.names, self.only_null) if n in there]
                 for batch in file.iter_batches(batch_size=64 * 1024, columns=present):
-                    yield from cast_to_schema(pa.Table.from_batches([batch]), schema).to_batches()
+                    rows = pa.Table.from_batches([batch])
+                    rows = rows.filter(pc.is_null(rows[self.only_null])) if self.only_null else rows
+                    yield from cast_to_schema(rows, schema).to_batches()
 
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Streams the rows as `batches` does, in the order of a key."""
+        assert not self.only_null, "rows are sorted whole"
         import duckdb  # sorts on disk what memory does not hold; loaded here, since few batches are so large
 
         temp = str(self.path.parent / "_sort")

@@ -133,7 +133,7 @@ def _fingerprint(batch: BatchContext) -> str:
         written=batch.written_tables(),
         whole=_recomputed_tables(batch),
         had_rows=lambda table: (
-            attempt.start_versions.get(table, 0) > 0 and not batch.lake.is_empty(table, attempt.start_versions[table])
+            attempt.start_versions.get(table, 0) > 0 and batch.lake.row_count(table, attempt.start_versions[table]) > 0
         ),
     )
 

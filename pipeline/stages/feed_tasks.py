@@ -46,7 +46,8 @@ from pipeline.transform.merge import (
 from pipeline.transform.snapshots import MergeTarget, check_shrink, refuse_contradiction
 from pipeline.transform.validate import ValidatedFeed
 
-IN_MEMORY = 100_000  # accepted rows up to which this process itself passes them on, without the engine
+COUNTED_KEYS = 5_000_000  # rows of a first delivery whose keys this process counts
+IN_MEMORY = 100_000  # accepted rows, and versions of their keys, up to which this process merges without the engine
 
 
 def merge_target(batch: BatchContext, feed: Feed) -> MergeTarget:
@@ -99,15 +100,7 @@ def append_bronze(batch: BatchContext, validated: ValidatedFeed, _: Results) -> 
     """Appends the accepted rows of a feed to its bronze table."""
     table = batch.name("bronze", validated.feed.name)
     with errors_of(batch, table, validated.feed.name):
-        if validated.rows_accepted == validated.rows.rows:
-            rows: MaterializedRows | pa.Table = validated.rows
-        elif validated.rows_accepted > IN_MEMORY:
-            rows = batch.lake.scratch.materialize(
-                validated.rows.df.where("_reasons IS NULL"), f"accepted/{validated.feed.name}"
-            )
-        else:
-            rows = validated.accepted_table()
-        batch.attempt.append(table, rows)
+        batch.attempt.append(table, validated.accepted_rows)
     return validated.rows_accepted
 
 
@@ -149,7 +142,7 @@ def merge_feed(batch: BatchContext, validated: ValidatedFeed, target: MergeTarge
         if matches_versions(feed, target) and _merges_in_process(validated, target, _current(results)):
             rows = _merged_in_process(batch, validated, target, _current(results).arrow())
         else:
-            rows = batch.lake.scratch.materialize(_merged(validated, target, results), f"changes/{silver}")
+            rows = batch.lake.scratch.materialize(_merged(batch, validated, target, results), f"changes/{silver}")
         change = TableChange(table=silver, key=feed.primary_key, rows=rows)
         if _replaces_keys(feed, target):
             refuse_contradiction(feed, target, change)
@@ -183,11 +176,11 @@ def _with_bronze(batch: BatchContext, target: MergeTarget) -> MergeTarget:
     return replace(target, bronze=batch.table(target.bronze.name))
 
 
-def _merged(validated: ValidatedFeed, target: MergeTarget, results: Results) -> DataFrame:
+def _merged(batch: BatchContext, validated: ValidatedFeed, target: MergeTarget, results: Results) -> DataFrame:
     feed = validated.feed
     match feed.stored_as:
         case Scd2() if target.is_first:
-            return first_versions(validated, target)
+            return first_versions(validated, target, _repeated_keys(batch, validated))
         case Scd2():
             current = _current(results)
             return merge_history(feed, current.df, _paths(current), incoming_events(validated), target)
@@ -197,6 +190,16 @@ def _merged(validated: ValidatedFeed, target: MergeTarget, results: Results) -> 
             return merge_append(validated, target)
         case Scd1():
             return merge_scd1(validated, target)
+
+
+def _repeated_keys(batch: BatchContext, validated: ValidatedFeed) -> DataFrame | None:
+    """Returns the keys with several events; None where these are too many to be looked for in this process."""
+    if validated.rows_accepted > COUNTED_KEYS:
+        return None
+    keys = validated.standing_table(validated.feed.key)
+    counted = keys.group_by(keys.column_names).aggregate([([], "count_all")])
+    repeated = counted.filter(pc.greater(counted["count_all"], 1)).select(keys.column_names)
+    return batch.lake.scratch.write(repeated, f"repeated/{validated.feed.name}").df
 
 
 def _current(results: Results) -> MaterializedRows:

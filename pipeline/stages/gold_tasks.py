@@ -28,6 +28,8 @@ from pipeline.transform.quality import check_quality
 from pipeline.transform.restatements import first_open_day, restatements_of
 from pipeline.transform.silver_tables import SilverTables
 
+MANY_ROWS = 200_000  # in a followed table: its distinct values are counted in two steps, which plan longer
+
 
 def full_name(batch: BatchContext, table: str) -> str:
     """Returns the full name of a silver or gold table."""
@@ -73,11 +75,11 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
 def is_first(batch: BatchContext, table: GoldTable) -> bool:
     """Returns whether a gold table has no rows yet."""
     name = batch.name("gold", table.name)
-    return batch.lake.is_empty(name, batch.attempt.start_versions[name])
+    return not batch.lake.row_count(name, batch.attempt.start_versions[name])
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
-    dimension, source = None, batch.source
+    dimension, source, followed = None, batch.source, batch.table(full_name(batch, table.upstream))
     if table.dimension:
         stored = batch.table(batch.name("silver", table.dimension))
         silver = SilverTables(source=source, tables={table.dimension: stored}, changes={})
@@ -91,6 +93,7 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
         dimension=dimension,
         dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
         source_rows=_source_rows(batch, table, change),
+        has_many_rows=batch.lake.row_count(followed.name, followed.version) > MANY_ROWS,
         order=batch.order,
         batch_seq=batch.manifest.newest_seq() + 1,
         as_of_before=batch.manifest.newest_batch_date(source.name),
@@ -103,17 +106,17 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
     followed = full_name(batch, table.upstream)
     before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
     if not reads_followed_rows(table, is_first=is_first(batch, table)):
-        if not table.per or change is None or batch.lake.is_empty(before.name, before.version):
+        if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])
     if followed == batch.name("silver", table.upstream):
         after = batch.table(followed)  # written by this batch already
-        has_rows = batch.lake.plans_all or not batch.lake.is_empty(after.name, after.version)
+        has_rows = batch.lake.plans_all or batch.lake.row_count(after.name, after.version) > 0
         within = {} if is_first(batch, table) else _touched_range(table, change)
         return after.read(columns, within=within) if has_rows else None
     if change is not None:
         return with_change(before.read(), change)
-    return None if batch.lake.is_empty(before.name, before.version) else before.read()
+    return None if not batch.lake.row_count(before.name, before.version) else before.read()
 
 
 def _touched_range(table: GoldTable, change: TableChange | None) -> dict[str, MinMax]:

@@ -89,10 +89,9 @@ def _keys(given: AggregateInput) -> DataFrame:
 
 def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
     """Returns all rows of the keys that the batch changes."""
-    assert given.source_rows is not None
     if given.is_first or not given.table.key or given.change is None:
-        return given.source_rows
-    return _only(given.source_rows, given.table.key, given.change.rows.df)
+        return given.counted_source_rows
+    return _only(given.counted_source_rows, given.table.key, given.change.rows.df)
 
 
 # ---- sums, counts and extremes of a group
@@ -125,14 +124,24 @@ def _computed(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
     table, rows, grain = given.table, given.counted_source_rows, grain_of(given.table)
     if grain and not given.is_first:
         rows = _only(rows, grain, given.counted_rows)
-    members = _wanted(_members(given), wanted)
-    if not table.per:
-        return rows.groupBy(*grain).agg(*_expressions(given, _wanted(_sums(given), wanted) | members))
-    sums = _of_parts(given, rows, wanted).groupBy(*grain).agg(*_expressions(given, _added_up(given, wanted)))
-    if not members:
-        return sums
-    both = sums.unionByName(rows.groupBy(*grain).agg(*_expressions(given, members)), allowMissingColumns=True)
-    return both.groupBy(*grain).agg(*(F.max(c).alias(c) for c in both.columns if c not in grain))
+    sums, ends, counts = (_wanted(some, wanted) for some in (_sums(given), _ends(given), _counted(given)))
+    if not (given.has_many_rows or table.per):
+        distinct = {c: f"count(DISTINCT {sql})" for c, sql in counts.items()}
+        return rows.groupBy(*grain).agg(*_expressions(given, {**sums, **ends, **distinct}))
+    parts, of_rows = [], {**({} if table.per else sums), **ends}
+    if table.per:
+        parts.append(_of_parts(given, rows, wanted).groupBy(*grain).agg(*_expressions(given, _added_up(given, wanted))))
+    if of_rows:
+        parts.append(rows.groupBy(*grain).agg(*_expressions(given, of_rows)))
+    # Each count by two groupings: an engine that holds a set of values for each of many groups takes gigabytes.
+    for column, sql in counts.items():
+        values = rows.selectExpr(*grain, f"{sql} AS _member").where("_member IS NOT NULL").distinct()
+        parts.append(values.groupBy(*grain).agg(F.count(F.lit(1)).alias(column)))
+    if len(parts) == 1:
+        return parts[0]
+    both = reduce(lambda some, more: some.unionByName(more, allowMissingColumns=True), parts)
+    highest = {c: f"max({c})" for c in (*sums, *ends)} | {c: f"coalesce(max({c}), 0)" for c in counts}
+    return both.groupBy(*grain).agg(*_expressions(given, highest))
 
 
 def _of_parts(given: AggregateInput, rows: DataFrame, wanted: Collection[str], *more: str) -> DataFrame:
@@ -203,11 +212,13 @@ def _added_up(given: AggregateInput, wanted: Collection[str]) -> dict[str, str]:
     return {c: f"coalesce(sum({c}), 0)" for c in names}
 
 
-def _members(given: AggregateInput) -> dict[str, str]:
-    table = given.table
-    counts = {c: f"count(DISTINCT {given.sql(sql)})" for c, sql in table.count_distinct.items()}
-    lowest = {c: f"min({given.sql(sql)})" for c, sql in table.min.items()}
-    return {**counts, **lowest, **{c: f"max({given.sql(sql)})" for c, sql in table.max.items()}}
+def _ends(given: AggregateInput) -> dict[str, str]:
+    lowest = {c: f"min({given.sql(sql)})" for c, sql in given.table.min.items()}
+    return {**lowest, **{c: f"max({given.sql(sql)})" for c, sql in given.table.max.items()}}
+
+
+def _counted(given: AggregateInput) -> dict[str, str]:
+    return {c: given.sql(sql) for c, sql in given.table.count_distinct.items()}
 
 
 def _wanted(expressions: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:

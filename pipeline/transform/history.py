@@ -53,10 +53,14 @@ def _with_effective_reopenings(feed: Feed, events: DataFrame, order: WindowSpec)
     return events.where("NOT _reopens OR (_closed = 1 AND _place = 2)")
 
 
-def versions_of_many(feed: Feed, events: DataFrame) -> DataFrame:
-    """Returns the same as `versions`. Keys with one event are not sorted: their only version is known."""
+def versions_of_many(feed: Feed, events: DataFrame, repeated: DataFrame | None) -> DataFrame:
+    """Returns the same as `versions`. Keys with one event are not sorted: their only version is known.
+
+    `repeated` are the keys with several events; None: these are found here.
+    """
     key = list(feed.key)
-    repeated = events.groupBy(*key).count().where("count > 1").select(*key)
+    if repeated is None:
+        repeated = events.groupBy(*key).count().where("count > 1").select(*key)
     columns = (
         *feed.input_names,
         "_event_at",

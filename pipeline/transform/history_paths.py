@@ -37,15 +37,17 @@ def incoming_events(validated: ValidatedFeed) -> DataFrame:
     return rows.withColumn("_at", F.col("_event_at"))
 
 
-def first_versions(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:
-    """Returns the versions of a feed that had none, as a change."""
+def first_versions(validated: ValidatedFeed, target: MergeTarget, repeated: DataFrame | None) -> DataFrame:
+    """Returns the versions of a feed that had none, as a change; `repeated` are the keys with several events."""
     feed, incoming = validated.feed, incoming_events(validated)
     # The only delivery that ever came lacks no key and, where no row deletes one, finds none closed.
     is_alone = target.this_snapshot is not None and len(target.snapshots) == 1 and not feed.delete_condition
     if target.snapshots and not is_alone:
         after = _versions_with_snapshots(feed, incoming.select(*feed.input_names, *EVENT), target)
     else:
-        after = (versions_of_many if validated.rows_accepted >= MANY else versions)(feed, incoming)
+        after = (
+            versions_of_many(feed, incoming, repeated) if validated.rows_accepted >= MANY else versions(feed, incoming)
+        )
     return silver_rows(feed, derive(after, feed.derived), "1 AS _sign")
 
 

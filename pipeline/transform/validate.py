@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -47,9 +47,10 @@ class ValidatedFeed:
         is_standing = ds.field("_reasons").is_null() & ~ds.field("_superseded")
         return ds.dataset(self.rows.path, format="parquet").to_table(columns=list(columns), filter=is_standing)
 
-    def accepted_table(self) -> pa.Table:
-        """Reads the accepted rows without an engine."""
-        return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
+    @cached_property
+    def accepted_rows(self) -> MaterializedRows:
+        """The accepted rows."""
+        return replace(self.rows, only_null="_reasons")
 
     @cached_property
     def rows_accepted(self) -> int:

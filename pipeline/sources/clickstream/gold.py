@@ -68,8 +68,7 @@ def whether(event: str) -> str:
     per=("visitorid",),
     columns=f"""itemid BIGINT, unique_views BIGINT, unique_addtocarts BIGINT, unique_purchases BIGINT, view_to_cart_rate {RATE}, cart_to_purchase_rate {RATE},
         _views BIGINT""",  # noqa: E501
-    # Nearly every event is a new pair of item and visitor. To store a count per pair would cost more than to read the
-    # events of the changed pairs again.
+    # A batch reads the events of its pairs of item and visitor again, not those of the whole item.
     sum={
         "unique_views": whether("view"),
         "unique_addtocarts": whether("addtocart"),

@@ -137,7 +137,7 @@ def test_a_batch_with_too_many_such_values_is_rejected_with_the_first(trade: Sit
     assert result.outcome == Outcome.REJECTED
     first = "orders_001.csv: record 2 is the first of many of which ordered_on cannot be computed ("
     assert result.reason.startswith(first)
-    assert trade.lake.is_empty("trade.bronze.orders", trade.lake.version("trade.bronze.orders"))
+    assert trade.lake.row_count("trade.bronze.orders", trade.lake.version("trade.bronze.orders")) == 0
 
 
 @on_sail
