@@ -59,7 +59,6 @@ ROWS_OF_OPS = {
     "ops.rejected_keys": "rejected row of a whole delivery: its key, or null where the key cannot be read.",
     "ops.restatements": "figure of a past day, or other period, that was published and that a batch changed:"
     " `before` until this batch, `after` since.",
-    " Distinct counts are sums over these rows.",
 }
 
 

@@ -28,7 +28,6 @@ def compare(
     key: Sequence[str],
     by: Sequence[str],
     touched: Sequence[MaterializedRows] = (),
-    in_process_rows: int = IN_PROCESS_ROWS,
 ) -> MaterializedRows:
     """Returns the signed rows by which a table changes where `after` takes the place of stored rows.
 
@@ -39,7 +38,7 @@ def compare(
     compared, scratch = (*columns, Column("_failed", "STRING")), stored.lake.scratch
     names, label = [c.name for c in columns], f"changes/{stored.name}"
     has_sign = "_sign" in after.schema.names
-    if sum(rows.rows for rows in (after, *touched)) <= in_process_rows:
+    if sum(rows.rows for rows in (after, *touched)) <= IN_PROCESS_ROWS:
         rows = after.arrow()
         keys = pa.concat_tables([t.select(by) for t in (rows, *(t.arrow(by) for t in touched))])
         before = stored.lake.rows_of_keys(stored.name, stored.version, keys, names)

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from pipeline.contract import Outcome, Quality
 from pipeline.engine.session import Session
+from pipeline.stages import feed_tasks
 from pipeline.transform import history_paths
 
 FIRST = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
@@ -210,10 +211,11 @@ def test_any_order_any_batching_and_any_repetition_give_the_same_history(
 
 
 @on_sail
-def test_the_same_holds_where_keys_of_one_event_are_passed_by(
+def test_the_same_holds_where_the_engine_merges_and_passes_keys_of_one_event_by(
     session: Session, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_paths, "MANY", 1)
+    monkeypatch.setattr(feed_tasks, "IN_MEMORY", -1)
 
     def holds(deliveries: list[Delivery], chance: Random) -> None:
         _deliver_and_compare(Site(tmp_path_factory.mktemp("law"), session, quality=ANY_TIME), deliveries, chance)
