@@ -44,6 +44,8 @@ class ValidatedFeed:
 
     def standing_table(self, columns: Sequence[str]) -> pa.Table:
         """Reads the same rows as `standing` without an engine."""
+        if not self.rows.rows:
+            return self.rows.arrow(columns)
         is_standing = ds.field("_reasons").is_null() & ~ds.field("_superseded")
         return ds.dataset(self.rows.path, format="parquet").to_table(columns=list(columns), filter=is_standing)
 
