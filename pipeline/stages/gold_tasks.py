@@ -8,7 +8,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import RuleResult
 from pipeline.contract.decimals import decimal_text
-from pipeline.errors import DataError, InvalidValue
+from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.lake.file_pruning import MinMax, min_max
 from pipeline.lake.ops_tables import OPS, RESTATEMENTS
 from pipeline.lake.scratch import MaterializedRows
@@ -50,6 +50,7 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
     enriched = next((e for e in batch.source.enriched if e.name == table.upstream), None)
     own = own_names(batch, enriched) if enriched else None
     with errors_of(batch, name, enriched.upstream if enriched else table.upstream, own):
+        _check_columns(batch, table)
         given = _input(batch, table, results)
         if not given.may_change:
             return None
@@ -64,6 +65,13 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
     return TableChange(table=name, key=table.grain, rows=rows)
 
 
+def _check_columns(batch: BatchContext, table: GoldTable) -> None:
+    """Raises DeclarationError where the followed table lacks a column by which rows are grouped."""
+    names = {GoldKind.AGGREGATE: grain_of(table), GoldKind.RECOMPUTE: table.key, GoldKind.SELECT_ROWS: ()}[table.kind]
+    if missing := [c for c in names if c not in batch.table(full_name(batch, table.upstream)).columns]:
+        raise DeclarationError(f"there is no column {missing[0]} in {table.upstream}")
+
+
 def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows:
     table, change = given.table, given.change
     by = table.key if table.kind is GoldKind.RECOMPUTE else table.grain
@@ -73,9 +81,10 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
 
 
 def is_first(batch: BatchContext, table: GoldTable) -> bool:
-    """Returns whether a gold table has no rows yet."""
+    """Returns whether a gold table has no rows yet. A trial takes its written tables, which have none, for others."""
     name = batch.name("gold", table.name)
-    return not batch.lake.row_count(name, batch.attempt.start_versions[name])
+    version = batch.attempt.start_versions[name]
+    return not (batch.lake.plans_all and version) and not batch.lake.row_count(name, version)
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
@@ -109,14 +118,13 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
         if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])
+    first = is_first(batch, table)
     if followed == batch.name("silver", table.upstream):
         after = batch.table(followed)  # written by this batch already
-        has_rows = batch.lake.plans_all or batch.lake.row_count(after.name, after.version) > 0
-        within = {} if is_first(batch, table) else _touched_range(table, change)
-        return after.read(columns, within=within) if has_rows else None
-    if change is not None:
-        return with_change(before.read(), change)
-    return None if not batch.lake.row_count(before.name, before.version) else before.read()
+        if first and not (table.row_per_batch or batch.lake.plans_all or batch.lake.row_count(followed, after.version)):
+            return None
+        return after.read(columns, within={} if first else _touched_range(table, change))
+    return with_change(before.read(), change) if change is not None else before.read()
 
 
 def _touched_range(table: GoldTable, change: TableChange | None) -> dict[str, MinMax]:

@@ -74,12 +74,12 @@ class AggregateInput:
     @property
     def may_change(self) -> bool:
         """Whether the table has to be computed."""
-        if self.table.row_per_batch or (self.change is not None and self.change.rows.must_process):
+        if self.table.row_per_batch:
             return True
         if self.is_first:
             return self.source_rows is not None
         is_renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
-        return is_renamed or self.grows_older
+        return (self.change is not None and self.change.rows.must_process) or is_renamed or self.grows_older
 
 
 def computes_groups(table: GoldTable, *, is_first: bool) -> bool:
