@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -70,8 +71,12 @@ def _write_file(folder: Path, rows: pa.Table) -> DataFile:
     return describe_file(path)
 
 
+@lru_cache(maxsize=256)  # the files of a batch are described when they are written and when readers get them
 def describe_file(path: Path) -> DataFile:
-    """Returns a Parquet file with its statistics: rows, nulls, and lowest and highest values that JSON can hold."""
+    """Returns a data file with its statistics: rows, nulls, and lowest and highest values that JSON can hold.
+
+    Data files never change, so each is described once.
+    """
     metadata = pq.read_metadata(path)
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     nulls = dict[str, int]()

@@ -4,6 +4,7 @@ import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
@@ -24,6 +25,20 @@ class Commit:
     tag: str | None
     at: dt.datetime | None
     restored: int | None = None  # for a RESTORE: the version whose content it brought back
+
+
+def commit_path(log: Path, version: int) -> Path:
+    """Returns the path that the commit of a version has in the folder of the log."""
+    return Path(f"{log}/{version:020d}.json")
+
+
+def newest_version(log: Path, known: int) -> int:
+    """Returns the newest version of a log: by a look for each commit after a known one, while that one is there."""
+    if not commit_path(log, known).exists():  # a backup came back, or the start of a long log was cleaned up
+        return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
+    while commit_path(log, known + 1).exists():
+        known += 1
+    return known
 
 
 def commits_after(delta: DeltaTable, version: int, count: int) -> list[Commit]:

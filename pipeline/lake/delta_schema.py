@@ -18,6 +18,7 @@ def arrow_from_delta(schema: Schema) -> pa.Schema:
     return normalize(pa.schema(schema.to_arrow()))
 
 
+@lru_cache(maxsize=1024)
 def arrow_from_parquet(schema: pa.Schema) -> pa.Schema:
     """Returns the schema of a Parquet file with the types that Delta gives its columns."""
     return arrow_from_delta(Schema.from_arrow(normalize(schema)))

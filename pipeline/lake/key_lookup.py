@@ -9,20 +9,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema
-from pipeline.lake.delta_schema import arrow_from_delta, select_columns
+from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.file_pruning import files_within, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
+from pipeline.lake.open_table import OpenTable
 
 
-def rows_of_keys(delta: DeltaTable, folder: Path, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
+def rows_of_keys(delta: OpenTable, folder: Path, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
     """Returns the rows of an open table whose values in the columns of `keys` are one of these keys.
 
     A null is a key like others. Without any key column, returns all rows.
     """
-    stored = arrow_from_delta(delta.schema())
+    stored = delta.arrow_schema
     schema = select_columns(stored, columns)
     wanted = distinct_keys(cast_to_schema(keys, select_columns(stored, keys.column_names)))
     if not wanted.num_rows and wanted.num_columns:

@@ -19,13 +19,22 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
 from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, write_files
-from pipeline.lake.delta_log import Commit, commit_files, commit_properties, commits_after, retention
-from pipeline.lake.delta_schema import arrow_from_delta, select_columns, spark_schema
+from pipeline.lake.delta_log import (
+    Commit,
+    commit_files,
+    commit_path,
+    commit_properties,
+    commits_after,
+    newest_version,
+    retention,
+)
+from pipeline.lake.delta_schema import select_columns, spark_schema
 from pipeline.lake.engine_append import append_by_engine
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
 from pipeline.lake.key_lookup import rows_of_keys
 from pipeline.lake.merge import plan_merge, write_merge
+from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, literal
 from pipeline.schema import arrow_schema
@@ -66,7 +75,7 @@ class Lake:
         self.scratch = Scratch(path / "_work", session, plans_all=plans_all)
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
-        self._open_tables: dict[str, DeltaTable] = {}
+        self._open_tables: dict[str, OpenTable] = {}
         self._file_contents: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     @property
@@ -85,17 +94,18 @@ class Lake:
         return self._log(table).is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
 
     def version(self, table: str) -> int:
-        """Returns the newest version, from the file names of the log."""
-        return max(int(commit.name[:20]) for commit in self._log(table).glob("[0-9]*.json"))
+        """Returns the newest version."""
+        known = self._open_tables.get(table)
+        return newest_version(self._log(table), known.version() if known else 0)
 
     def is_newest(self, table: str, version: int) -> bool:
         """Returns whether a version is the newest, by two looks for files: cheap enough before every write."""
         log = self._log(table)
-        return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+        return commit_path(log, version).exists() and not commit_path(log, version + 1).exists()
 
     def is_empty(self, table: str, version: int) -> bool:
         """Returns whether a version holds no rows."""
-        return not self._open(table, version).file_uris()
+        return not self._open(table, version).logged_files.num_rows
 
     def tables(self) -> tuple[str, ...]:
         """Returns the names of all tables in the lake."""
@@ -104,9 +114,9 @@ class Lake:
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
         """Returns the columns of a version, by default the newest."""
-        return arrow_from_delta(self._open(table, version).schema())
+        return self._open(table, version).arrow_schema
 
-    def delta(self, table: str, version: int) -> DeltaTable:
+    def delta(self, table: str, version: int) -> OpenTable:
         """Returns a version of a table. The lake keeps it open, so the next batch does not read the log again."""
         return self._open(table, version)
 
@@ -137,7 +147,7 @@ class Lake:
             for name, (low, high) in ranges.items():
                 df = df.where("false" if low is None else f"{name} BETWEEN {literal(low)} AND {literal(high)}")
             return df.select(*columns) if columns else df
-        schema = arrow_from_delta(delta.schema())
+        schema = delta.arrow_schema
         files = self._existing_files(delta, table, ranges)
         return read_parquet(session, select_columns(schema, columns) if columns else schema, files)
 
@@ -199,7 +209,7 @@ class Lake:
         if not count:
             return self.version(table)
         delta = self._open(table)
-        schema = arrow_from_delta(delta.schema())
+        schema = delta.arrow_schema
         if not isinstance(rows, MaterializedRows):
             batches = iter(cast_to_schema(rows, schema).to_batches())
         elif count >= self._engine_rows and self.session and self.session.engine != "sail":
@@ -255,16 +265,16 @@ class Lake:
     def _log(self, table: str) -> Path:
         return self.location(table) / "_delta_log"
 
-    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+    def _open(self, table: str, version: int | None = None) -> OpenTable:
         known = self._open_tables.get(table)
         if known is None or not (
             self.is_newest(table, known.version()) if version is None else known.version() == version
         ):
-            known = DeltaTable(self.location(table), version=version)
+            known = OpenTable(self.location(table), version=version)
             self._open_tables[table] = known
         return known
 
-    def _existing_files(self, delta: DeltaTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
+    def _existing_files(self, delta: OpenTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
         """Returns the files of an open table with their bytes. Raises FileNotFoundError where one is gone."""
         files = {self.location(table) / unquote(path): size for path, size in files_within(delta, within)}
         for file in files:

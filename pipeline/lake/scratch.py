@@ -3,8 +3,8 @@
 import itertools
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ _WRITE_OPTIONS = {
 }
 
 
+FEW_ROWS = 10_000  # so few rows one thread reads faster than several
+
+
 class LostWrite(OSError):
     """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
 
@@ -45,6 +48,7 @@ class MaterializedRows:
     schema: pa.Schema
     session: EngineSession | None = None
     plans_all: bool = False
+    read_footers: Mapping[Path, pq.FileMetaData] | None = field(default=None, compare=False, repr=False)
 
     @property
     def must_process(self) -> bool:
@@ -52,14 +56,17 @@ class MaterializedRows:
         return self.plans_all or self.rows > 0
 
     @cached_property
+    def footers(self) -> Mapping[Path, pq.FileMetaData]:
+        """The footer of each file."""
+        return _footers(self.path) if self.read_footers is None else self.read_footers
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        if self.path.is_file():
-            return (self.path,)
-        return tuple(sorted(self.path.glob("*.parquet"))) if self.path.is_dir() else ()
+        return tuple(self.footers)
 
     @cached_property
     def rows(self) -> int:
-        return sum(pq.read_metadata(f).num_rows for f in self.files)
+        return sum(footer.num_rows for footer in self.footers.values())
 
     def min_max(self, column: str) -> MinMax:
         """Returns the lowest and the highest value of a column, from the statistics of its files where they have them.
@@ -68,8 +75,7 @@ class MaterializedRows:
         """
         low = list[Any]()
         high = list[Any]()
-        for file in self.files:
-            metadata = pq.read_metadata(file)
+        for metadata in self.footers.values():
             at = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == column)
             for chunk in (metadata.row_group(n).column(at) for n in range(metadata.num_row_groups)):
                 statistics = chunk.statistics
@@ -97,10 +103,12 @@ class MaterializedRows:
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Streams the rows in file order, cast to `schema`, and null where the rows lack a column."""
-        for path in self.files:
-            with pq.ParquetFile(path) as file:
-                present = [n for n in schema.names if n in file.schema_arrow.names]
-                for batch in file.iter_batches(batch_size=64 * 1024, columns=present):
+        for path, footer in self.footers.items():
+            with pq.ParquetFile(path, metadata=footer) as file:
+                there = set(file.schema_arrow.names)
+                present = [n for n in schema.names if n in there]
+                threads = footer.num_rows > FEW_ROWS
+                for batch in file.iter_batches(batch_size=64 * 1024, columns=present, use_threads=threads):
                     yield from cast_to_schema(pa.Table.from_batches([batch]), schema).to_batches()
 
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -154,8 +162,8 @@ class Scratch:
         with error_context(df=df):
             df_to_write, written = self.session.count_written(self.session.choose_compilation(df))
             df_to_write.write.mode("overwrite").options(**_WRITE_OPTIONS).parquet(str(folder))
-        if next(folder.glob("*.parquet"), None):
-            rows = self.open_parquet(folder)
+        if footers := _footers(folder):
+            rows = self._opened(folder, footers)
             if written is not None and written() != rows.rows:
                 raise LostWrite(folder, f"{written()} rows were written, {rows.rows} lie there")
             return rows
@@ -173,12 +181,24 @@ class Scratch:
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""
-        path = Path(path)
-        sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
-        return self._rows(path, arrow_from_parquet(pq.read_schema(sample)))
+        return self._opened(Path(path), _footers(Path(path)))
+
+    def _opened(self, path: Path, footers: Mapping[Path, pq.FileMetaData]) -> MaterializedRows:
+        sample = next(iter(footers.values()))
+        return self._rows(path, arrow_from_parquet(sample.schema.to_arrow_schema()), footers)
 
     def _file_name(self, label: str) -> str:
         return f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', label)}"
 
-    def _rows(self, path: Path, schema: pa.Schema) -> MaterializedRows:
-        return MaterializedRows(path=path, schema=schema, session=self.session, plans_all=self._plans_all)
+    def _rows(
+        self, path: Path, schema: pa.Schema, footers: Mapping[Path, pq.FileMetaData] | None = None
+    ) -> MaterializedRows:
+        return MaterializedRows(
+            path=path, schema=schema, session=self.session, plans_all=self._plans_all, read_footers=footers
+        )
+
+
+def _footers(path: Path) -> dict[Path, pq.FileMetaData]:
+    """Returns the footer of a Parquet file, or of each in a folder, in the order of their names."""
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    return {file: pq.read_metadata(file) for file in files}

@@ -11,9 +11,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.lake.delta_schema import arrow_from_delta
 from pipeline.lake.lake import Lake
-from pipeline.reader.delta_files import file_stats, is_internal, sql_type
+from pipeline.reader.delta_files import is_internal, sql_type
 from pipeline.serve.descriptions import TableText
 
 FORMAT = 1  # raise it when the folders that this code makes differ from those that it made before
@@ -86,20 +85,21 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
     versions = {"minReaderVersion": protocol.min_reader_version, "minWriterVersion": protocol.min_writer_version}
     schema = table.schema()
     public = [f for f in schema.fields if not is_internal(f.name)]
+    logged = table.logged_files
+    paths = map(unquote, logged["path"].to_pylist())
+    files = dict(zip(paths, logged["size_bytes"].to_pylist(), strict=True))
     # A file has statistics of its own columns only.
     counts = [f"null_count.{f.name}" for f in public]
-    stats = file_stats(table, "path", "size_bytes", *counts)
-    files = {unquote(f["path"]): int(f["size_bytes"]) for f in stats}
     nested = [path for path in files if Path(path).name != path]
     if nested:
         raise ValueError(
             f"{folder / nested[0]} does not lie directly in its table's folder; such tables are not served"
         )
     return Snapshot(
-        columns=arrow_from_delta(schema),
+        columns=table.arrow_schema,
         fields=tuple(f for f in json.loads(schema.to_json())["fields"] if not is_internal(f["name"])),
         protocol=versions | {name: found for name, found in features.items() if found},
         files=files,
         sql_types=tuple(sql_type(f.type) for f in public),
-        is_uniform=all(f.get(count) is not None for f in stats for count in counts),
+        is_uniform=all(c in logged.column_names and not logged[c].null_count for c in counts),
     )
