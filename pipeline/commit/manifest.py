@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +214,8 @@ class Manifest:
 
 def _to_record(row: ManifestRow) -> dict[str, Any]:
     # Arrow writes a map from a list of pairs.
-    return {**asdict(row), **{name: list(getattr(row, name).items()) for name in _MAPS}}
+    maps = {name: list(getattr(row, name).items()) for name in _MAPS}
+    return {**vars(row), "files": [vars(f) for f in row.files], **maps}
 
 
 def _from_record(record: Mapping[str, Any]) -> ManifestRow:

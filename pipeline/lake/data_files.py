@@ -1,7 +1,9 @@
 """Writes rows as Parquet data files and describes each file as Delta's log does. Knows nothing of the log itself."""
 
+import ctypes
 import datetime as dt
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -130,3 +132,13 @@ def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         return found if found.type == field.type else found.cast(field.type)
 
     return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
+
+
+def sync_file_system(folder: Path) -> None:
+    """Makes all that was written to the file system of a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)

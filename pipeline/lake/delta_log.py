@@ -1,6 +1,7 @@
 """Reads and writes the commits of a table's log."""
 
 import datetime as dt
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,16 +28,16 @@ class Commit:
     restored: int | None = None  # for a RESTORE: the version whose content it brought back
 
 
-def commit_path(log: Path, version: int) -> Path:
-    """Returns the path that the commit of a version has in the folder of the log."""
-    return Path(f"{log}/{version:020d}.json")
+def has_commit(log: Path, version: int) -> bool:
+    """Returns whether the log in this folder holds the commit of a version."""
+    return os.path.exists(f"{log}/{version:020d}.json")  # noqa: PTH110 - a batch asks hundreds of times
 
 
 def newest_version(log: Path, known: int) -> int:
     """Returns the newest version of a log: by a look for each commit after a known one, while that one is there."""
-    if not commit_path(log, known).exists():  # a backup came back, or the start of a long log was cleaned up
+    if not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
         return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
-    while commit_path(log, known + 1).exists():
+    while has_commit(log, known + 1):
         known += 1
     return known
 

@@ -37,6 +37,12 @@ def spark_schema(schema: pa.Schema) -> "StructType":
     return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
 
 
+@lru_cache(maxsize=1024)
+def spark_ddl(schema: pa.Schema) -> str:
+    """Returns the columns of an Arrow schema as Spark's SQL declares them: a reader of files takes that as it is."""
+    return ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in spark_schema(schema).fields)
+
+
 def normalize(schema: pa.Schema) -> pa.Schema:
     """Returns the schema with nullable fields, without field metadata, and with UTC as the only time zone.
 

@@ -4,8 +4,6 @@ Tables have no partitions, no deletion vectors and no column mapping, so the lis
 engine reads plain Parquet, this process writes it, and delta-rs commits: in milliseconds, the same for every engine.
 """
 
-import ctypes
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
-from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, write_files
+from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, sync_file_system, write_files
 from pipeline.lake.delta_log import (
     Commit,
     commit_files,
-    commit_path,
     commit_properties,
     commits_after,
+    has_commit,
     newest_version,
     retention,
 )
@@ -76,6 +74,7 @@ class Lake:
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
         self._open_tables: dict[str, OpenTable] = {}
+        self._folders: dict[str, Path] = {}
         self._file_contents: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     @property
@@ -86,12 +85,14 @@ class Lake:
 
     def location(self, table: str) -> Path:
         """Returns the folder of a table. Raises ValueError for a text that cannot name a table."""
-        if not _NAME.fullmatch(table):
-            raise ValueError(f"{table!r} is not a table's name; names look like retail.silver.orders or ops.batches")
-        return self.path.joinpath(*table.split("."))
+        if table not in self._folders:
+            if not _NAME.fullmatch(table):
+                raise ValueError(f"{table!r} is not a table's name; names look like retail.silver.orders, ops.batches")
+            self._folders[table] = self.path.joinpath(*table.split("."))
+        return self._folders[table]
 
     def exists(self, table: str) -> bool:
-        return self._log(table).is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
+        return has_commit(self._log(table), 0) or DeltaTable.is_deltatable(str(self.location(table)))
 
     def version(self, table: str) -> int:
         """Returns the newest version."""
@@ -101,7 +102,7 @@ class Lake:
     def is_newest(self, table: str, version: int) -> bool:
         """Returns whether a version is the newest, by two looks for files: cheap enough before every write."""
         log = self._log(table)
-        return commit_path(log, version).exists() and not commit_path(log, version + 1).exists()
+        return has_commit(log, version) and not has_commit(log, version + 1)
 
     def is_empty(self, table: str, version: int) -> bool:
         """Returns whether a version holds no rows."""
@@ -247,18 +248,12 @@ class Lake:
 
     def restore(self, table: str, version: int, tag: str) -> int:
         """Makes the content of an older version the newest one, and returns the new version."""
-        delta = DeltaTable(self.location(table))
-        delta.restore(version, commit_properties=commit_properties(tag))
+        DeltaTable(self.location(table)).restore(version, commit_properties=commit_properties(tag))
         return self.version(table)
 
     def sync(self) -> None:
         """Makes everything written so far survive a loss of power."""
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.path))
-        finally:
-            os.close(folder)
+        sync_file_system(self.path)
 
     # ---- opening
 

@@ -19,4 +19,4 @@ class OpenTable(DeltaTable):
     @cached_property
     def logged_files(self) -> pa.Table:
         """One row per data file: its path, its size, and its statistics by column."""
-        return pa.table(self.get_add_actions(flatten=True))
+        return pa.table(self.get_add_actions(flatten=True)).combine_chunks()

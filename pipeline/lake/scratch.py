@@ -4,7 +4,7 @@ import itertools
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +30,7 @@ _WRITE_OPTIONS = {
 }
 
 
-FEW_ROWS = 10_000  # so few rows one thread reads faster than several
+FEW_BYTES = 1 << 20  # rows of so few bytes stay in memory; a batch has some hundred files of rows
 
 
 class LostWrite(OSError):
@@ -49,6 +49,7 @@ class MaterializedRows:
     session: EngineSession | None = None
     plans_all: bool = False
     read_footers: Mapping[Path, pq.FileMetaData] | None = field(default=None, compare=False, repr=False)
+    table: pa.Table | None = field(default=None, compare=False, repr=False)  # all rows, where this process has them
 
     @property
     def must_process(self) -> bool:
@@ -66,13 +67,15 @@ class MaterializedRows:
 
     @cached_property
     def rows(self) -> int:
-        return sum(footer.num_rows for footer in self.footers.values())
+        return sum(f.num_rows for f in self.footers.values()) if self.table is None else int(self.table.num_rows)
 
     def min_max(self, column: str) -> MinMax:
         """Returns the lowest and the highest value of a column, from the statistics of its files where they have them.
 
         Statistics of long texts may be cut: then the lowest value is a prefix, and the highest value is a bound above.
         """
+        if self.table is not None:
+            return min_max(self.table[column])
         low = list[Any]()
         high = list[Any]()
         for metadata in self.footers.values():
@@ -103,13 +106,27 @@ class MaterializedRows:
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Streams the rows in file order, cast to `schema`, and null where the rows lack a column."""
+        if self._few is not None:
+            yield from cast_to_schema(self._few, schema).to_batches()
+            return
         for path, footer in self.footers.items():
             with pq.ParquetFile(path, metadata=footer) as file:
                 there = set(file.schema_arrow.names)
                 present = [n for n in schema.names if n in there]
-                threads = footer.num_rows > FEW_ROWS
-                for batch in file.iter_batches(batch_size=64 * 1024, columns=present, use_threads=threads):
+                for batch in file.iter_batches(batch_size=64 * 1024, columns=present):
                     yield from cast_to_schema(pa.Table.from_batches([batch]), schema).to_batches()
+
+    @cached_property
+    def _few(self) -> pa.Table | None:
+        """All rows, where they take few bytes: steps ask for them several times, and to open a file costs most."""
+        groups = (f.row_group(n) for f in self.footers.values() for n in range(f.num_row_groups))
+        if self.table is not None or sum(g.total_byte_size for g in groups) > FEW_BYTES:
+            return self.table
+        parts = [self.schema.empty_table()]
+        for path, footer in self.footers.items():
+            with pq.ParquetFile(path, metadata=footer) as file:
+                parts.append(cast_to_schema(file.read(use_threads=False), self.schema))
+        return pa.concat_tables(parts)
 
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Streams the rows as `batches` does, in the order of a key."""
@@ -177,7 +194,8 @@ class Scratch:
         """Writes a few rows of this process into the current folder, and returns the rows."""
         path = self.folder / f"{self._file_name(label)}.parquet"
         pq.write_table(rows, path, use_dictionary=False)
-        return self.open_parquet(path)
+        written = self.open_parquet(path)
+        return written if rows.nbytes > FEW_BYTES else replace(written, table=cast_to_schema(rows, written.schema))
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""
