@@ -59,6 +59,8 @@ class MaterializedRows:
     @cached_property
     def footers(self) -> Mapping[Path, pq.FileMetaData]:
         """The footer of each file."""
+        if self.table is not None and not self.path.exists():
+            pq.write_table(self.table, self.path, use_dictionary=False)
         return _footers(self.path) if self.read_footers is None else self.read_footers
 
     @property
@@ -119,9 +121,11 @@ class MaterializedRows:
     @cached_property
     def _few(self) -> pa.Table | None:
         """All rows, where they take few bytes: steps ask for them several times, and to open a file costs most."""
-        groups = (f.row_group(n) for f in self.footers.values() for n in range(f.num_row_groups))
-        if self.table is not None or sum(g.total_byte_size for g in groups) > FEW_BYTES:
+        if self.table is not None:
             return self.table
+        groups = (f.row_group(n) for f in self.footers.values() for n in range(f.num_row_groups))
+        if sum(g.total_byte_size for g in groups) > FEW_BYTES:
+            return None
         parts = [self.schema.empty_table()]
         for path, footer in self.footers.items():
             with pq.ParquetFile(path, metadata=footer) as file:
@@ -191,11 +195,12 @@ class Scratch:
         return self._rows(folder, arrow_from_spark(df))
 
     def write(self, rows: pa.Table, label: str) -> MaterializedRows:
-        """Writes a few rows of this process into the current folder, and returns the rows."""
+        """Returns rows of this process. Few stay in memory until an engine needs their file; more are written now."""
         path = self.folder / f"{self._file_name(label)}.parquet"
-        pq.write_table(rows, path, use_dictionary=False)
-        written = self.open_parquet(path)
-        return written if rows.nbytes > FEW_BYTES else replace(written, table=cast_to_schema(rows, written.schema))
+        schema = arrow_from_parquet(rows.schema)
+        table = cast_to_schema(rows, schema)
+        written = replace(self._rows(path, schema), table=table)
+        return written if table.nbytes <= FEW_BYTES else replace(written, table=None, read_footers=written.footers)
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""

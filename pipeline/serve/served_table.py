@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -40,7 +40,7 @@ class ServedTable:
     snapshot: Snapshot
     description: TableText
 
-    @property
+    @cached_property
     def schema(self) -> str:
         """The schema of the public columns for Delta's log, with a comment for each described column."""
         texts = self.description.columns
@@ -48,7 +48,7 @@ class ServedTable:
         fields = [{**f, "metadata": comment} for f, comment in zip(self.snapshot.fields, comments, strict=True)]
         return json.dumps({"type": "struct", "fields": fields})
 
-    @property
+    @cached_property
     def folder_name(self) -> str:
         """A name that no other content gets: a lake that comes back from a backup may use a version again."""
         content = [FORMAT, self.schema, self.description.text, self.snapshot.protocol, sorted(self.snapshot.files)]
@@ -89,7 +89,7 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
     paths = map(unquote, logged["path"].to_pylist())
     files = dict(zip(paths, logged["size_bytes"].to_pylist(), strict=True))
     # A file has statistics of its own columns only.
-    counts = [f"null_count.{f.name}" for f in public]
+    counts = {f"null_count.{f.name}" for f in public}
     nested = [path for path in files if Path(path).name != path]
     if nested:
         raise ValueError(
@@ -101,5 +101,5 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
         protocol=versions | {name: found for name, found in features.items() if found},
         files=files,
         sql_types=tuple(sql_type(f.type) for f in public),
-        is_uniform=all(c in logged.column_names and not logged[c].null_count for c in counts),
+        is_uniform=counts <= set(logged.column_names) and not any(logged[c].null_count for c in counts),
     )
