@@ -123,6 +123,8 @@ def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
     Raises pyarrow.ArrowInvalid where a value cannot be cast exactly.
     """
+    if rows.schema.equals(schema, check_metadata=True):
+        return rows
     present = set(rows.column_names)
 
     def column(field: pa.Field) -> pa.ChunkedArray:

@@ -104,6 +104,8 @@ class MaterializedRows:
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns the rows as an Arrow table: some columns, by default all."""
         schema = self.schema if columns is None else select_columns(self.schema, columns)
+        if self._few is not None:
+            return cast_to_schema(self._few, schema)
         return pa.Table.from_batches(self.batches(schema), schema)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
