@@ -38,9 +38,9 @@ def spark_schema(schema: pa.Schema) -> "StructType":
 
 
 @lru_cache(maxsize=1024)
-def spark_ddl(schema: pa.Schema) -> str:
-    """Returns the columns of an Arrow schema as Spark's SQL declares them: a reader of files takes that as it is."""
-    return ", ".join(f"`{f.name}` {f.dataType.simpleString()}" for f in spark_schema(schema).fields)
+def spark_json(schema: pa.Schema) -> str:
+    """Returns the Spark schema as the JSON that Spark Connect sends, which takes a while for many columns."""
+    return spark_schema(schema).json()
 
 
 def normalize(schema: pa.Schema) -> pa.Schema:
