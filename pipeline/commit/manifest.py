@@ -1,8 +1,8 @@
 """The manifest `ops.batches`: the published batches, with the version of every table. Appending a row publishes."""
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ class Manifest:
         self._now = now
         self._searched: pa.Table = OPS[BATCHES].empty_table().select(list(_SEARCHED))
         self._searched_by_file: list[tuple[Path, pa.Table]] = []
+        self._rows: dict[int, ManifestRow] = {}  # read in full, by number
         self._version = -1
 
     # ---- rows
@@ -176,6 +177,7 @@ class Manifest:
         if self._version >= 0 and self._lake.is_newest(BATCHES, self._version):
             return self._searched
         if self._lake.exists(BATCHES):
+            self._rows = {}
             self._version = self._lake.version(BATCHES)
             self._searched_by_file = self._lake.arrow_by_file(BATCHES, _SEARCHED)
             tables = [rows for _, rows in self._searched_by_file] or [self._searched.slice(0, 0)]
@@ -194,27 +196,31 @@ class Manifest:
         return rows[0] if rows else None
 
     def _read_rows(self, found: pa.Table) -> list[ManifestRow]:
-        """Reads the rows that a search has found in full, oldest first, from those files only that hold one of them."""
-        if not found.num_rows:
-            return []
-        wanted = found["batch_seq"].combine_chunks()
+        """Returns the rows that a search has found in full, oldest first."""
+        wanted = sorted(found["batch_seq"].to_pylist())
+        known = self._rows  # another thread that sees a new version begins a new one
+        missing = [seq for seq in wanted if seq not in known]
+        if missing:
+            known.update(self._read_from_files(pa.array(missing)))
+        return [known[seq] for seq in wanted]
+
+    def _read_from_files(self, wanted: pa.Array) -> Iterator[tuple[int, ManifestRow]]:
+        """Reads rows by their numbers, from those files only that hold one of them."""
         paths = [
             path
             for path, rows in self._searched_by_file
             if pc.any(pc.is_in(rows["batch_seq"], value_set=wanted)).as_py()
         ]
         tables = [pq.read_table(path, filters=pc.field("batch_seq").isin(wanted)) for path in paths]
-        rows = [
-            _from_record(record)
-            for table in tables
-            for record in cast_to_schema(table, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict")
-        ]
-        return sorted(rows, key=lambda row: row.batch_seq)
+        for table in tables:
+            for record in cast_to_schema(table, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict"):
+                yield record["batch_seq"], _from_record(record)
 
 
 def _to_record(row: ManifestRow) -> dict[str, Any]:
     # Arrow writes a map from a list of pairs.
-    return {**asdict(row), **{name: list(getattr(row, name).items()) for name in _MAPS}}
+    maps = {name: list(getattr(row, name).items()) for name in _MAPS}
+    return {**vars(row), "files": [vars(f) for f in row.files], **maps}
 
 
 def _from_record(record: Mapping[str, Any]) -> ManifestRow:

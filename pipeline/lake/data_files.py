@@ -1,11 +1,14 @@
 """Writes rows as Parquet data files and describes each file as Delta's log does. Knows nothing of the log itself."""
 
+import ctypes
 import datetime as dt
 import json
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -70,8 +73,12 @@ def _write_file(folder: Path, rows: pa.Table) -> DataFile:
     return describe_file(path)
 
 
+@lru_cache(maxsize=256)  # the files of a batch are described when they are written and when readers get them
 def describe_file(path: Path) -> DataFile:
-    """Returns a Parquet file with its statistics: rows, nulls, and lowest and highest values that JSON can hold."""
+    """Returns a data file with its statistics: rows, nulls, and lowest and highest values that JSON can hold.
+
+    Data files never change, so each is described once.
+    """
     metadata = pq.read_metadata(path)
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     nulls = dict[str, int]()
@@ -116,6 +123,8 @@ def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
 
     Raises pyarrow.ArrowInvalid where a value cannot be cast exactly.
     """
+    if rows.schema.equals(schema, check_metadata=True):
+        return rows
     present = set(rows.column_names)
 
     def column(field: pa.Field) -> pa.ChunkedArray:
@@ -125,3 +134,13 @@ def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         return found if found.type == field.type else found.cast(field.type)
 
     return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
+
+
+def sync_file_system(folder: Path) -> None:
+    """Makes all that was written to the file system of a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)

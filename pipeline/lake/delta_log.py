@@ -1,9 +1,11 @@
 """Reads and writes the commits of a table's log."""
 
 import datetime as dt
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
@@ -24,6 +26,20 @@ class Commit:
     tag: str | None
     at: dt.datetime | None
     restored: int | None = None  # for a RESTORE: the version whose content it brought back
+
+
+def has_commit(log: Path, version: int) -> bool:
+    """Returns whether the log in this folder holds the commit of a version."""
+    return os.path.exists(f"{log}/{version:020d}.json")  # noqa: PTH110 - a batch asks hundreds of times
+
+
+def newest_version(log: Path, known: int) -> int:
+    """Returns the newest version of a log: by a look for each commit after a known one, while that one is there."""
+    if not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
+        return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
+    while has_commit(log, known + 1):
+        known += 1
+    return known
 
 
 def commits_after(delta: DeltaTable, version: int, count: int) -> list[Commit]:

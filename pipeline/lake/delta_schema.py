@@ -18,6 +18,7 @@ def arrow_from_delta(schema: Schema) -> pa.Schema:
     return normalize(pa.schema(schema.to_arrow()))
 
 
+@lru_cache(maxsize=1024)
 def arrow_from_parquet(schema: pa.Schema) -> pa.Schema:
     """Returns the schema of a Parquet file with the types that Delta gives its columns."""
     return arrow_from_delta(Schema.from_arrow(normalize(schema)))
@@ -34,6 +35,12 @@ def spark_schema(schema: pa.Schema) -> "StructType":
     from pyspark.sql.types import StructType  # processes that only administer a lake never load pyspark
 
     return StructType.fromJson(json.loads(Schema.from_arrow(schema).to_json()))
+
+
+@lru_cache(maxsize=1024)
+def spark_json(schema: pa.Schema) -> str:
+    """Returns the Spark schema as the JSON that Spark Connect sends, which takes a while for many columns."""
+    return spark_schema(schema).json()
 
 
 def normalize(schema: pa.Schema) -> pa.Schema:

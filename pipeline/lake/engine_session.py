@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from pipeline.lake.delta_schema import spark_schema
+from pipeline.lake.delta_schema import spark_json, spark_schema
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -32,7 +32,8 @@ def read_parquet(session: EngineSession, schema: pa.Schema, files: Mapping[Path,
     size = sum(files.values())
     spark = session.spark_for(size)
     if files:
-        df = spark.read.schema(spark_schema(schema)).parquet(*map(str, files))
+        columns = spark_schema(schema) if session.engine == "spark" else spark_json(schema)
+        df = spark.read.schema(columns).parquet(*map(str, files))
     else:
         # From an empty list of files Spark plans tasks that find nothing. From an empty Arrow table it plans none.
         df = spark.createDataFrame(schema.empty_table(), schema=spark_schema(schema))

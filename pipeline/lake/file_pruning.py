@@ -5,7 +5,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+
+from pipeline.lake.open_table import OpenTable
 
 MinMax = tuple[Any, Any]  # the lowest and the highest of some values; (None, None) where there is no value
 LoggedFile = tuple[str, int]  # the path of a data file as the log writes it (percent-encoded), and its bytes
@@ -22,9 +23,10 @@ def min_max(values: pa.ChunkedArray) -> MinMax:
     return found["min"].as_py(), found["max"].as_py()
 
 
-def files_within(delta: DeltaTable, within: Mapping[str, MinMax]) -> list[LoggedFile]:
+def files_within(delta: OpenTable, within: Mapping[str, MinMax]) -> list[LoggedFile]:
     """Returns the files that may hold a row whose columns lie within these ranges. Without a range, returns all."""
-    files = pa.table(delta.get_add_actions(flatten=True))
+    files = delta.logged_files
+    wanted = None
     for name, ends in within.items():
         low, high = f"min.{name}", f"max.{name}"
         if low not in files.column_names or files[low].type not in _ORDERED:
@@ -38,5 +40,8 @@ def files_within(delta: DeltaTable, within: Mapping[str, MinMax]) -> list[Logged
             continue  # a time that is stored as text: texts have another order than times
         highest = pc.add(files[high], _MILLISECOND) if pa.types.is_timestamp(column_type) else files[high]
         outside = pc.or_(pc.less(highest, first), pc.greater(files[low], last))
-        files = files.filter(pc.invert(pc.fill_null(outside, fill_value=False)))  # null: the log has no statistics
-    return list(zip(files["path"].to_pylist(), files["size_bytes"].to_pylist(), strict=True))
+        inside = pc.invert(pc.fill_null(outside, fill_value=False))  # null: the log has no statistics
+        wanted = inside if wanted is None else pc.and_(wanted, inside)
+    found = files.select(["path", "size_bytes"])
+    paths, sizes = (found if wanted is None else found.filter(wanted)).columns
+    return list(zip(paths.to_pylist(), sizes.to_pylist(), strict=True))

@@ -68,9 +68,10 @@ def signed_difference(before: pa.Table, after: pa.Table, key: Sequence[str]) -> 
 def _equal_rows(left: pa.Table, right: pa.Table, found: pa.Array) -> pa.Array:
     """Returns, for each pair of rows, whether all columns are equal; false where no left row was found."""
     equal = found
-    for name in right.column_names:
+    for name in right.column_names if right.num_rows else ():
         one, other = left[name], right[name]
         same = pc.fill_null(pc.equal(one, other), fill_value=False)
-        same = pc.or_(same, pc.and_(pc.is_null(one, nan_is_null=True), pc.is_null(other, nan_is_null=True)))
+        if one.null_count or other.null_count or pa.types.is_floating(other.type):
+            same = pc.or_(same, pc.and_(pc.is_null(one, nan_is_null=True), pc.is_null(other, nan_is_null=True)))
         equal = pc.and_(equal, same)
     return equal.combine_chunks() if isinstance(equal, pa.ChunkedArray) else equal

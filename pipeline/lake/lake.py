@@ -4,8 +4,6 @@ Tables have no partitions, no deletion vectors and no column mapping, so the lis
 engine reads plain Parquet, this process writes it, and delta-rs commits: in milliseconds, the same for every engine.
 """
 
-import ctypes
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +16,23 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
-from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, write_files
-from pipeline.lake.delta_log import Commit, commit_files, commit_properties, commits_after, retention
-from pipeline.lake.delta_schema import arrow_from_delta, select_columns, spark_schema
+from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, sync_file_system, write_files
+from pipeline.lake.delta_log import (
+    Commit,
+    commit_files,
+    commit_properties,
+    commits_after,
+    has_commit,
+    newest_version,
+    retention,
+)
+from pipeline.lake.delta_schema import select_columns, spark_schema
 from pipeline.lake.engine_append import append_by_engine
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
 from pipeline.lake.key_lookup import ranges_of, rows_of_keys
 from pipeline.lake.merge import plan_merge, write_merge
+from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, literal
 from pipeline.schema import arrow_schema
@@ -66,7 +73,8 @@ class Lake:
         self.scratch = Scratch(path / "_work", session, plans_all=plans_all)
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
-        self._open_tables: dict[str, DeltaTable] = {}
+        self._open_tables: dict[str, OpenTable] = {}
+        self._folders: dict[str, Path] = {}
         self._file_contents: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
 
     @property
@@ -77,25 +85,28 @@ class Lake:
 
     def location(self, table: str) -> Path:
         """Returns the folder of a table. Raises ValueError for a text that cannot name a table."""
-        if not _NAME.fullmatch(table):
-            raise ValueError(f"{table!r} is not a table's name; names look like retail.silver.orders or ops.batches")
-        return self.path.joinpath(*table.split("."))
+        if table not in self._folders:
+            if not _NAME.fullmatch(table):
+                raise ValueError(f"{table!r} is not a table's name; names look like retail.silver.orders, ops.batches")
+            self._folders[table] = self.path.joinpath(*table.split("."))
+        return self._folders[table]
 
     def exists(self, table: str) -> bool:
-        return self._log(table).is_dir() and DeltaTable.is_deltatable(str(self.location(table)))
+        return has_commit(self._log(table), 0) or DeltaTable.is_deltatable(str(self.location(table)))
 
     def version(self, table: str) -> int:
-        """Returns the newest version, from the file names of the log."""
-        return max(int(commit.name[:20]) for commit in self._log(table).glob("[0-9]*.json"))
+        """Returns the newest version."""
+        known = self._open_tables.get(table)
+        return newest_version(self._log(table), known.version() if known else 0)
 
     def is_newest(self, table: str, version: int) -> bool:
         """Returns whether a version is the newest, by two looks for files: cheap enough before every write."""
         log = self._log(table)
-        return (log / f"{version:020d}.json").exists() and not (log / f"{version + 1:020d}.json").exists()
+        return has_commit(log, version) and not has_commit(log, version + 1)
 
     def row_count(self, table: str, version: int) -> int:
         """Returns the number of rows of a version, by the statistics in the log."""
-        counts = pa.table(self._open(table, version).get_add_actions())["num_records"]
+        counts = self._open(table, version).logged_files["num_records"]
         return int(pc.sum(pc.fill_null(counts, 1)).as_py() or 0)  # a file without statistics holds rows
 
     def tables(self) -> tuple[str, ...]:
@@ -105,9 +116,9 @@ class Lake:
 
     def schema(self, table: str, version: int | None = None) -> pa.Schema:
         """Returns the columns of a version, by default the newest."""
-        return arrow_from_delta(self._open(table, version).schema())
+        return self._open(table, version).arrow_schema
 
-    def delta(self, table: str, version: int) -> DeltaTable:
+    def delta(self, table: str, version: int) -> OpenTable:
         """Returns a version of a table. The lake keeps it open, so the next batch does not read the log again."""
         return self._open(table, version)
 
@@ -138,7 +149,7 @@ class Lake:
             for name, (low, high) in ranges.items():
                 df = df.where("false" if low is None else f"{name} BETWEEN {literal(low)} AND {literal(high)}")
             return df.select(*columns) if columns else df
-        schema = arrow_from_delta(delta.schema())
+        schema = delta.arrow_schema
         files = self._existing_files(delta, table, ranges)
         return read_parquet(session, select_columns(schema, columns) if columns else schema, files)
 
@@ -159,7 +170,7 @@ class Lake:
         The columns of `keys` name the key; without any, returns all rows. A null is a key like others.
         """
         delta = self._open(table, version)
-        schema = arrow_from_delta(delta.schema())
+        schema = delta.arrow_schema
         typed = cast_to_schema(keys, select_columns(schema, keys.column_names))
         files = self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})
         return rows_of_keys(files, typed, select_columns(schema, columns))
@@ -204,7 +215,7 @@ class Lake:
         if not count:
             return self.version(table)
         delta = self._open(table)
-        schema = arrow_from_delta(delta.schema())
+        schema = delta.arrow_schema
         if not isinstance(rows, MaterializedRows):
             batches = iter(cast_to_schema(rows, schema).to_batches())
         elif count >= self._engine_rows and self.session and self.session.engine != "sail":
@@ -242,34 +253,28 @@ class Lake:
 
     def restore(self, table: str, version: int, tag: str) -> int:
         """Makes the content of an older version the newest one, and returns the new version."""
-        delta = DeltaTable(self.location(table))
-        delta.restore(version, commit_properties=commit_properties(tag))
+        DeltaTable(self.location(table)).restore(version, commit_properties=commit_properties(tag))
         return self.version(table)
 
     def sync(self) -> None:
         """Makes everything written so far survive a loss of power."""
-        folder = os.open(self.path, os.O_RDONLY)
-        try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
-                raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(self.path))
-        finally:
-            os.close(folder)
+        sync_file_system(self.path)
 
     # ---- opening
 
     def _log(self, table: str) -> Path:
         return self.location(table) / "_delta_log"
 
-    def _open(self, table: str, version: int | None = None) -> DeltaTable:
+    def _open(self, table: str, version: int | None = None) -> OpenTable:
         known = self._open_tables.get(table)
         if known is None or not (
             self.is_newest(table, known.version()) if version is None else known.version() == version
         ):
-            known = DeltaTable(self.location(table), version=version)
+            known = OpenTable(self.location(table), version=version)
             self._open_tables[table] = known
         return known
 
-    def _existing_files(self, delta: DeltaTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
+    def _existing_files(self, delta: OpenTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
         """Returns the files of an open table with their bytes. Raises FileNotFoundError where one is gone."""
         files = {self.location(table) / unquote(path): size for path, size in files_within(delta, within)}
         for file in files:

@@ -9,11 +9,11 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from pipeline.lake.data_files import WRITERS, DataFile, cast_to_schema, write_files
-from pipeline.lake.delta_schema import arrow_from_delta, select_columns
+from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.file_pruning import LoggedFile, files_within, min_max
+from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows
 
 
@@ -81,12 +81,12 @@ class _MergePlan:
         }
 
 
-def plan_merge(delta: DeltaTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> _MergePlan:
+def plan_merge(delta: OpenTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> _MergePlan:
     """Finds the files of a table that signed rows change, and the rows that are new.
 
     `rows` has the table's columns and `_sign`: -1 for an old row, +1 for a new one.
     """
-    schema = arrow_from_delta(delta.schema())
+    schema = delta.arrow_schema
     signs = rows.arrow([*key, "_sign"])
     is_new = pc.greater(signs["_sign"], 0).combine_chunks()
     keys = cast_to_schema(signs, select_columns(schema, key))
@@ -155,7 +155,8 @@ def _as_array(column: pa.ChunkedArray) -> pa.Array:
 
 def _read(path: Path, schema: pa.Schema) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        return cast_to_schema(file.read([n for n in schema.names if n in file.schema_arrow.names]), schema)
+        there = set(file.schema_arrow.names)
+        return cast_to_schema(file.read([n for n in schema.names if n in there]), schema)
 
 
 def _filter(batches: Iterator[pa.RecordBatch], mask: pa.Array) -> Iterator[pa.RecordBatch]:

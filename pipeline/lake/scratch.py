@@ -3,8 +3,9 @@
 import itertools
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,9 @@ _WRITE_OPTIONS = {
 }
 
 
+FEW_BYTES = 1 << 20  # rows of so few bytes stay in memory; a batch has some hundred files of rows
+
+
 class LostWrite(OSError):
     """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
 
@@ -50,6 +54,8 @@ class MaterializedRows:
     session: EngineSession | None = None
     plans_all: bool = False
     only_null: str = ""
+    read_footers: Mapping[Path, pq.FileMetaData] | None = field(default=None, compare=False, repr=False)
+    table: pa.Table | None = field(default=None, compare=False, repr=False)  # all rows, where this process has them
 
     @property
     def must_process(self) -> bool:
@@ -57,26 +63,34 @@ class MaterializedRows:
         return self.plans_all or self.rows > 0
 
     @cached_property
+    def footers(self) -> Mapping[Path, pq.FileMetaData]:
+        """The footer of each file."""
+        if self.table is not None and not self.path.exists():
+            draft = self.path.with_name(f"{self.path.name}.{threading.get_ident()}")
+            pq.write_table(self.table, draft, use_dictionary=False)
+            draft.rename(self.path)  # another thread reads no half of a file
+        return _footers(self.path) if self.read_footers is None else self.read_footers
+
+    @property
     def files(self) -> tuple[Path, ...]:
-        if self.path.is_file():
-            return (self.path,)
-        return tuple(sorted(self.path.glob("*.parquet"))) if self.path.is_dir() else ()
+        return tuple(self.footers)
 
     @cached_property
     def rows(self) -> int:
         if self.only_null:
             return sum(batch.num_rows for batch in self.batches(select_columns(self.schema, [self.only_null])))
-        return sum(pq.read_metadata(f).num_rows for f in self.files)
+        return sum(f.num_rows for f in self.footers.values()) if self.table is None else int(self.table.num_rows)
 
     def min_max(self, column: str) -> MinMax:
         """Returns the lowest and the highest value of a column, from the statistics of its files where they have them.
 
         Statistics of long texts may be cut: then the lowest value is a prefix, and the highest value is a bound above.
         """
+        if self.table is not None:
+            return min_max(self.table[column])
         low = list[Any]()
         high = list[Any]()
-        for file in self.files:
-            metadata = pq.read_metadata(file)
+        for metadata in self.footers.values():
             at = next(n for n in range(metadata.num_columns) if metadata.schema.column(n).path == column)
             for chunk in (metadata.row_group(n).column(at) for n in range(metadata.num_row_groups)):
                 statistics = chunk.statistics
@@ -102,18 +116,38 @@ class MaterializedRows:
     def arrow(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Returns the rows as an Arrow table: some columns, by default all."""
         schema = self.schema if columns is None else select_columns(self.schema, columns)
+        if self._few is not None:
+            return cast_to_schema(self._few, schema)
         return pa.Table.from_batches(self.batches(schema), schema)
 
     def batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Streams the rows in file order, cast to `schema`, and null where the rows lack a column."""
-        for path in self.files:
-            with pq.ParquetFile(path) as file:
+        if self._few is not None:
+            yield from cast_to_schema(self._few, schema).to_batches()
+            return
+        for path, footer in self.footers.items():
+            with pq.ParquetFile(path, metadata=footer) as file:
                 there = set(file.schema_arrow.names)
                 present = [n for n in (*schema.names, self.only_null) if n in there]
                 for batch in file.iter_batches(batch_size=64 * 1024, columns=present):
-                    rows = pa.Table.from_batches([batch])
-                    rows = rows.filter(pc.is_null(rows[self.only_null])) if self.only_null else rows
-                    yield from cast_to_schema(rows, schema).to_batches()
+                    yield from cast_to_schema(self._wanted(pa.Table.from_batches([batch])), schema).to_batches()
+
+    def _wanted(self, rows: pa.Table) -> pa.Table:
+        return rows.filter(pc.is_null(rows[self.only_null])) if self.only_null else rows
+
+    @cached_property
+    def _few(self) -> pa.Table | None:
+        """All rows, where they take few bytes: steps ask for them several times, and to open a file costs most."""
+        if self.table is not None:
+            return self._wanted(self.table)
+        groups = (f.row_group(n) for f in self.footers.values() for n in range(f.num_row_groups))
+        if sum(g.total_byte_size for g in groups) > FEW_BYTES:
+            return None
+        parts = [self.schema.empty_table()]
+        for path, footer in self.footers.items():
+            with pq.ParquetFile(path, metadata=footer) as file:
+                parts.append(cast_to_schema(file.read(use_threads=False), self.schema))
+        return self._wanted(pa.concat_tables(parts))
 
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Streams the rows as `batches` does, in the order of a key."""
@@ -167,8 +201,8 @@ class Scratch:
         with error_context(df=df):
             df_to_write, written = self.session.count_written(self.session.choose_compilation(df))
             df_to_write.write.mode("overwrite").options(**_WRITE_OPTIONS).parquet(str(folder))
-        if next(folder.glob("*.parquet"), None):
-            rows = self.open_parquet(folder)
+        if footers := _footers(folder):
+            rows = self._opened(folder, footers)
             if written is not None and written() != rows.rows:
                 raise LostWrite(folder, f"{written()} rows were written, {rows.rows} lie there")
             return rows
@@ -179,19 +213,33 @@ class Scratch:
         return self._rows(folder, arrow_from_spark(df))
 
     def write(self, rows: pa.Table, label: str) -> MaterializedRows:
-        """Writes a few rows of this process into the current folder, and returns the rows."""
+        """Returns rows of this process. Few stay in memory until an engine needs their file; more are written now."""
         path = self.folder / f"{self._file_name(label)}.parquet"
-        pq.write_table(rows, path, use_dictionary=False)
-        return self.open_parquet(path)
+        schema = arrow_from_parquet(rows.schema)
+        table = cast_to_schema(rows, schema)
+        written = replace(self._rows(path, schema), table=table)
+        return written if table.nbytes <= FEW_BYTES else replace(written, table=None, read_footers=written.footers)
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""
-        path = Path(path)
-        sample = path if path.is_file() else next(iter(sorted(path.glob("*.parquet"))))
-        return self._rows(path, arrow_from_parquet(pq.read_schema(sample)))
+        return self._opened(Path(path), _footers(Path(path)))
+
+    def _opened(self, path: Path, footers: Mapping[Path, pq.FileMetaData]) -> MaterializedRows:
+        sample = next(iter(footers.values()))
+        return self._rows(path, arrow_from_parquet(sample.schema.to_arrow_schema()), footers)
 
     def _file_name(self, label: str) -> str:
         return f"{next(self._numbers):04d}_{re.sub(r'[^a-zA-Z0-9.]', '_', label)}"
 
-    def _rows(self, path: Path, schema: pa.Schema) -> MaterializedRows:
-        return MaterializedRows(path=path, schema=schema, session=self.session, plans_all=self._plans_all)
+    def _rows(
+        self, path: Path, schema: pa.Schema, footers: Mapping[Path, pq.FileMetaData] | None = None
+    ) -> MaterializedRows:
+        return MaterializedRows(
+            path=path, schema=schema, session=self.session, plans_all=self._plans_all, read_footers=footers
+        )
+
+
+def _footers(path: Path) -> dict[Path, pq.FileMetaData]:
+    """Returns the footer of a Parquet file, or of each in a folder, in the order of their names."""
+    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
+    return {file: pq.read_metadata(file) for file in files}

@@ -7,6 +7,7 @@ import json
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from pipeline.model.enriched import Enriched, Hierarchy
@@ -82,6 +83,7 @@ def _content(value: Any) -> str:
     return f"({', '.join(map(_content, value))})" if isinstance(value, tuple) else repr(value)
 
 
+@cache  # a function never changes while its process lives, and its text lies in a file
 def _body(function: Callable[..., Any]) -> str:
     """Returns the code of a function without comments, docstring and decorator; `_content` covers the decorator."""
     text = textwrap.dedent(inspect.getsource(function))

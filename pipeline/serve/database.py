@@ -20,11 +20,8 @@ def write_database(file: Path, tables: Iterable[ServedTable], lake: Path, prefix
 
     with duckdb.connect(file) as connection:
         connection.execute(f"SET VARIABLE {VARIABLE} = {literal(str(lake))}")  # DuckDB reads the files of a new view
-        connection.execute("BEGIN")
-        for table in tables:
-            for statement in _statements(table, prefix or str(lake)):
-                connection.execute(statement)
-        connection.execute("COMMIT")
+        statements = (s for table in tables for s in _statements(table, prefix or str(lake)))
+        connection.execute(";\n".join(("BEGIN", *statements, "COMMIT")))
 
 
 def _statements(table: ServedTable, lake: str) -> Iterable[str]:

@@ -125,15 +125,16 @@ class Generations:
             shutil.rmtree(folder)
         used = {table for folder in kept for table in self._used_by(folder)}
         for folder in self._folder(".tables").glob("*/*"):
-            if folder not in used:
+            if f"{self.source}.{folder.parent.name}/{folder.name}" not in used:
                 shutil.rmtree(folder)
 
-    def _used_by(self, generation: Path) -> list[Path]:
+    def _used_by(self, generation: Path) -> list[str]:
+        """Returns the folders of tables that a generation leads to, each as name and folder name."""
         try:
             tables = json.loads((generation / DOCUMENT).read_text(encoding="utf-8"))["tables"]
         except (OSError, ValueError):  # nothing that this code has made
             return []
-        return [self._tables_of(name) / folder for name, folder in tables.items()]
+        return [f"{name}/{folder}" for name, folder in tables.items()]
 
     # ---- places
 

@@ -4,16 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.lake.delta_schema import arrow_from_delta
 from pipeline.lake.lake import Lake
-from pipeline.reader.delta_files import file_stats, is_internal, sql_type
+from pipeline.reader.delta_files import is_internal, sql_type
 from pipeline.serve.descriptions import TableText
 
 FORMAT = 1  # raise it when the folders that this code makes differ from those that it made before
@@ -41,7 +40,7 @@ class ServedTable:
     snapshot: Snapshot
     description: TableText
 
-    @property
+    @cached_property
     def schema(self) -> str:
         """The schema of the public columns for Delta's log, with a comment for each described column."""
         texts = self.description.columns
@@ -49,7 +48,7 @@ class ServedTable:
         fields = [{**f, "metadata": comment} for f, comment in zip(self.snapshot.fields, comments, strict=True)]
         return json.dumps({"type": "struct", "fields": fields})
 
-    @property
+    @cached_property
     def folder_name(self) -> str:
         """A name that no other content gets: a lake that comes back from a backup may use a version again."""
         content = [FORMAT, self.schema, self.description.text, self.snapshot.protocol, sorted(self.snapshot.files)]
@@ -86,20 +85,21 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
     versions = {"minReaderVersion": protocol.min_reader_version, "minWriterVersion": protocol.min_writer_version}
     schema = table.schema()
     public = [f for f in schema.fields if not is_internal(f.name)]
+    logged = table.logged_files
+    paths = map(unquote, logged["path"].to_pylist())
+    files = dict(zip(paths, logged["size_bytes"].to_pylist(), strict=True))
     # A file has statistics of its own columns only.
-    counts = [f"null_count.{f.name}" for f in public]
-    stats = file_stats(table, "path", "size_bytes", *counts)
-    files = {unquote(f["path"]): int(f["size_bytes"]) for f in stats}
+    counts = {f"null_count.{f.name}" for f in public}
     nested = [path for path in files if Path(path).name != path]
     if nested:
         raise ValueError(
             f"{folder / nested[0]} does not lie directly in its table's folder; such tables are not served"
         )
     return Snapshot(
-        columns=arrow_from_delta(schema),
+        columns=table.arrow_schema,
         fields=tuple(f for f in json.loads(schema.to_json())["fields"] if not is_internal(f["name"])),
         protocol=versions | {name: found for name, found in features.items() if found},
         files=files,
         sql_types=tuple(sql_type(f.type) for f in public),
-        is_uniform=all(f.get(count) is not None for f in stats for count in counts),
+        is_uniform=counts <= set(logged.column_names) and not any(logged[c].null_count for c in counts),
     )

@@ -37,7 +37,7 @@ def write_table_folder(folder: Path, table: ServedTable, earlier: Path | None) -
     lines = [_line(_commit_info(table)), _line({"protocol": dict(table.snapshot.protocol)}), _line(_metadata(table))]
     for name, size in table.snapshot.files.items():
         os.link(f"{table.lake_folder}/{name}", f"{folder}/{name}")
-        lines.append(known.get(name) or _line(_add(folder / name, size)))
+        lines.append(known.get(name) or _line(_add(table.lake_folder / name, size)))
     (folder / LOG).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

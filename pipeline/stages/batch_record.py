@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -172,7 +172,7 @@ def _ops_rows(batch: BatchContext) -> dict[str, pa.Table]:
     attempt = {"batch_id": batch.order.batch_id, "attempt": batch.order.attempt}
     rows: Mapping[str, list[dict[str, object]]] = {
         "ops.validation_results": [_finding_row(batch, f) for f in batch.findings],
-        "ops.processing_log": [{**attempt, **asdict(t)} for t in batch.tasks],
+        "ops.processing_log": [{**attempt, **vars(t)} for t in batch.tasks],
     }
     # Of a row only the columns of the table are taken.
     tables = {table: pa.Table.from_pylist(some, schema=OPS[table]) for table, some in rows.items()}
@@ -183,4 +183,4 @@ def _ops_rows(batch: BatchContext) -> dict[str, pa.Table]:
 
 def _finding_row(batch: BatchContext, finding: RuleResult) -> dict[str, object]:
     share = finding.broken / finding.checked if finding.checked else 0.0
-    return {"batch_id": batch.order.batch_id, **asdict(finding), "share": share}
+    return {"batch_id": batch.order.batch_id, **vars(finding), "share": share}

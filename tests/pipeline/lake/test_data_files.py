@@ -5,6 +5,7 @@ import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,8 +38,9 @@ def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: 
 
 
 def statistics(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
-    pq.write_table(rows, path / "some.parquet", **options)
-    found: dict[str, Any] = json.loads(describe_file(path / "some.parquet").statistics)
+    file = path / f"{uuid4()}.parquet"
+    pq.write_table(rows, file, **options)
+    found: dict[str, Any] = json.loads(describe_file(file).statistics)
     return found
 
 

@@ -66,6 +66,20 @@ def signed(lake: Lake, table: str, *rows: Mapping[str, Any]) -> MaterializedRows
 # ---- creating and reading
 
 
+def test_the_newest_version_is_found_from_every_commit_that_is_known(lake: Lake) -> None:
+    lake.create(ORDERS, COLUMNS)
+    other = Lake(lake.path)
+    for version in range(1, 4):
+        assert lake.append(ORDERS, signed(lake, ORDERS, ROW), "t") == version
+        assert (lake.version(ORDERS), Lake(lake.path).version(ORDERS)) == (version, version)
+    assert other.version(ORDERS) == 3
+    log = lake.location(ORDERS) / "_delta_log"
+    assert lake.schema(ORDERS).names == [c.name for c in COLUMNS]  # version 3 is open now
+    for version in (0, 3):  # the log was cleaned up, and a backup came back
+        (log / f"{version:020d}.json").unlink()
+    assert (lake.version(ORDERS), Lake(lake.path).version(ORDERS)) == (2, 2)
+
+
 def test_a_new_table_is_empty_at_version_0_nullable_and_readable_by_any_delta_reader(lake: Lake) -> None:
     lake.create(ORDERS, COLUMNS)
     delta = DeltaTable(lake.location(ORDERS))
@@ -422,6 +436,22 @@ def test_materialized_rows_go_with_their_scratch_folder(engine_lake: Lake) -> No
     assert rows.path.is_relative_to(engine_lake.path / "_work" / "b1")
     engine_lake.scratch.clear()
     assert not (engine_lake.path / "_work").exists()
+
+
+@pytest.mark.parametrize(("count", "is_file"), [(3, False), (200_000, True)])
+def test_rows_of_this_process_are_read_alike_from_memory_and_from_their_file(
+    lake: Lake, count: int, is_file: bool
+) -> None:
+    table = pa.table({"n": pa.array(range(count), pa.int64()), "at": pa.array([AT] * count)})
+    rows = lake.scratch.write(table, "rows")
+    assert (rows.rows, rows.min_max("n"), rows.arrow(["n"]).equals(table.select(["n"]))) == (
+        count,
+        (0, count - 1),
+        True,
+    )
+    assert rows.path.exists() == is_file
+    assert [pq.read_table(file).num_rows for file in rows.files] == [count]
+    assert lake.scratch.open_parquet(rows.path).arrow().equals(rows.arrow())
 
 
 def test_the_lowest_and_highest_values_are_found_behind_nested_columns_and_among_nulls(lake: Lake) -> None:
