@@ -1,8 +1,9 @@
 """Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -70,8 +71,12 @@ def _equal_rows(left: pa.Table, right: pa.Table, found: pa.Array) -> pa.Array:
     equal = found
     for name in right.column_names if right.num_rows else ():
         one, other = left[name], right[name]
-        same = pc.fill_null(pc.equal(one, other), fill_value=False)
-        if one.null_count or other.null_count or pa.types.is_floating(other.type):
-            same = pc.or_(same, pc.and_(pc.is_null(one, nan_is_null=True), pc.is_null(other, nan_is_null=True)))
+        same = pc.or_(pc.fill_null(pc.equal(one, other), fill_value=False), _both(pc.is_null, one, other))
+        if pa.types.is_floating(one.type):
+            same = pc.or_(same, pc.fill_null(_both(pc.is_nan, one, other), fill_value=False))
         equal = pc.and_(equal, same)
     return equal.combine_chunks() if isinstance(equal, pa.ChunkedArray) else equal
+
+
+def _both(holds: Callable[[pa.ChunkedArray], pa.ChunkedArray], one: pa.ChunkedArray, other: pa.ChunkedArray) -> Any:
+    return pc.and_(holds(one), holds(other))

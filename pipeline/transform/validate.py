@@ -44,10 +44,9 @@ class ValidatedFeed:
 
     def standing_table(self, columns: Sequence[str]) -> pa.Table:
         """Reads the same rows as `standing` without an engine."""
-        if not self.rows.rows:
-            return self.rows.arrow(columns)
-        is_standing = ds.field("_reasons").is_null() & ~ds.field("_superseded")
-        return ds.dataset(self.rows.path, format="parquet").to_table(columns=list(columns), filter=is_standing)
+        rows = self.rows.arrow([*dict.fromkeys((*columns, "_reasons", "_superseded"))])
+        is_standing = pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_superseded"]))
+        return rows.filter(is_standing).select(columns)
 
     @cached_property
     def accepted_rows(self) -> MaterializedRows:
