@@ -11,6 +11,7 @@ from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.lake import TableVersion
 from pipeline.model import NOW, Enriched, Feed, HierarchyJoin, LatestJoin, PointInTimeJoin
 from pipeline.transform.change import TableChange
+from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.point_in_time import ALWAYS, NEVER
 from pipeline.transform.silver_tables import SilverTables
 
@@ -38,31 +39,29 @@ def changed_intervals(table: Enriched, silver: SilverTables) -> dict[tuple[str, 
     return {on: changed.selectExpr("*", f"least(_until, {NOW}) AS _last") for on, changed in every.items()}
 
 
-def affected_rows(table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals) -> DataFrame:
-    """Returns the rows that may change. `_lives` is false for a row as it was before the batch."""
+def affected_keys(table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals) -> DataFrame:
+    """Returns the keys of the rows that may change, and of those that the batch has removed."""
     source, feed = silver.source, silver.source.feed(table.upstream)
-    key, columns = list(source.enriched_key(table)), [old for old, _, _ in source.own_columns(table)]
-    shown = [*columns, "_lives"]
-    parts = []
+    key, parts = [*source.enriched_key(table)], list[DataFrame]()
     if feed.name in silver.changes:
-        which = "is_current" if feed.has_versions and not table.versions else "true"
-        own = silver.changes[feed.name].rows.df.where(which)
-        parts.append(own.withColumn("_lives", F.expr("_sign > 0")).select(*shown))
+        changed = silver.changes[feed.name].rows
+        if feed.has_versions and not table.versions:
+            parts.append(changed.read([*key, "is_current"]).where("is_current").select(*key))
+        else:
+            parts.append(changed.read(key))
     for join in table.joins:
         change = silver.change_of(join)
         if change is not None and isinstance(join, HierarchyJoin):
-            node = f"{source.hierarchy(join.hierarchy).id} AS {join.on}"
-            moved = change.rows.df.selectExpr(node).distinct()
-            stored_rows = stored.read([*dict.fromkeys((*key, join.on))])
-            there = stored_rows.join(moved, join.on, "left_semi").select(*key)
-            rows = silver.rows_of(table, columns).join(there, key, "left_semi")
-            parts.append(rows.selectExpr(*columns, "true AS _lives"))
-    for on, (changed, ends) in intervals.items():
-        within = None if ends is None else {table.as_of: ends}
-        rows = silver.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.as_of} AS _at")
-        parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
+            moved = change.rows.df.selectExpr(f"{source.hierarchy(join.hierarchy).id} AS {join.on}").distinct()
+            rows = stored.read([*dict.fromkeys((*key, join.on))])
+            parts.append(rows.join(moved, join.on, "left_semi").select(*key))
+    for on, (changed_intervals_of, ends) in intervals.items():
+        columns = dict.fromkeys((*key, *on, *columns_in(table.as_of, [c.name for c in feed.silver])))
+        rows = silver.rows_of(table, [*columns], within=None if ends is None else {table.as_of: ends})
+        rows = rows.selectExpr(*dict.fromkeys((*key, *on)), f"{table.as_of} AS _at")
+        parts.append(rows.join(changed_intervals_of, [*on]).where("_at >= _since AND _at < _until").select(*key))
     if not parts:
-        return silver.rows_of(table, columns).selectExpr(*columns, "true AS _lives").where("false")
+        return silver.rows_of(table, key).where("false")
     return reduce(DataFrame.unionByName, parts).distinct()
 
 
@@ -71,18 +70,23 @@ def _changed_intervals(join: PointInTimeJoin | LatestJoin, silver: SilverTables,
     given = join.columns or (*feed.tracked, *(d.name for d in feed.derived))
     always = (f"{ALWAYS} AS _since", f"{NEVER} AS _until")
     if isinstance(join, LatestJoin):
-        current = change.rows.df.where("is_current" if feed.has_versions else "true")
+        is_current = ["is_current"] if feed.has_versions else []
+        columns = [*dict.fromkeys((*feed.key, *join.on, *join.order_by, *(given if join.columns else ())))]
+        current = change.rows.read([*columns, *is_current, "_sign"]).where("is_current" if is_current else "true")
         if join.columns:
-            columns = {*feed.key, *join.on, *join.order_by, *given}
             current = current.groupBy(*columns).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
         return current.selectExpr(*join.on, *always).distinct()
     names = [*dict.fromkeys((*feed.key, *join.on))]
-    content = dict.fromkeys((*names, "effective_from", *given))
-    ends = change.rows.df.where(join.where or "true").withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
+    seen = columns_in(join.where, [c.name for c in feed.silver])
+    versions = change.rows.read([*dict.fromkeys((*names, *given, *seen, "effective_from", "effective_to", "_sign"))])
+    # An engine plans each column of each step: as one value the content costs no more than one column.
+    content = f"struct({', '.join(given)}) AS _content" if given else "0 AS _content"
+    end = f"coalesce(effective_to, {NEVER}) AS _end"
+    ends = versions.where(join.where or "true").selectExpr(*names, "effective_from", content, end, "_sign")
     sums = F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high")
-    rows = ends.groupBy(*content).agg(*sums)
+    rows = ends.groupBy(*names, "effective_from", "_content").agg(*sums)
     # A version on one side only differs from its start to its end; one whose end moved differs between the ends.
-    moved = rows.selectExpr(*names, "_net", "effective_from", "_low", "_high").where("_net <> 0 OR _low < _high")
+    moved = rows.where("_net <> 0 OR _low < _high")
     since = "CASE WHEN _net <> 0 THEN effective_from ELSE _low END AS _since"
     intervals = moved.selectExpr(*join.on, since, "_high AS _until")
     if join.before_first == "none":

@@ -25,6 +25,7 @@ LISTED = Rule(
     severity=MEDIUM,
     description="the key of a rejected row of a whole delivery stays as it was",
 )
+VERDICTS = ("_warned", "_unchecked")  # the rules that a row breaks, and those that do not check it
 SEARCHED = 10_000  # rows in which examples are looked for
 
 
@@ -138,10 +139,9 @@ def tie_findings(validated: ValidatedFeed, others: MaterializedRows | None) -> I
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 
-def rule_findings(feed: str, rules: Sequence[Rule], verdicts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the results of a table's rules over the batch's own rows; `verdicts` are `_own _warned _unchecked`."""
-    own = [v for v in combinations(verdicts) if v["_own"]] if verdicts is not None else []
-    checked, warned, outside = sum(v["count_all"] for v in own), tally(own, "_warned"), tally(own, "_unchecked")
+def rule_findings(feed: str, rules: Sequence[Rule], verdicts: Sequence[Mapping[str, Any]]) -> tuple[RuleResult, ...]:
+    """Returns the results of a table's rules over the batch's own rows, from `combinations` of their verdicts."""
+    checked, warned, outside = (sum(v["count_all"] for v in verdicts), *(tally(verdicts, c) for c in VERDICTS))
     return tuple(finding(feed, r, checked - outside[r.name], warned[r.name]) for r in rules)
 
 

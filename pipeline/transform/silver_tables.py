@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
@@ -38,6 +39,20 @@ class SilverTables:
             return self.tables[table.upstream].read(columns, within=within)
         return self.current(table.upstream, columns, within=within)
 
+    def rows_of_keys(
+        self, table: str, keys: pa.Table, columns: Sequence[str], *, only_current: bool
+    ) -> pa.Table | None:
+        """Returns some columns of the rows that have one of these keys, without an engine.
+
+        The columns of `keys` name the key. Returns None where a key is not of its column's type: SQL alone converts it.
+        """
+        stored, flag = self.tables[table], ["is_current"] if only_current and self.source.has_versions(table) else []
+        schema = stored.lake.schema(table=stored.name, version=stored.version)
+        if any(schema.field(c).type != keys.schema.field(c).type for c in keys.column_names):
+            return None
+        rows = stored.lake.rows_of_keys(stored.name, stored.version, keys, [*dict.fromkeys((*columns, *flag))])
+        return (rows.filter(rows["is_current"]) if flag else rows).select(columns)
+
     def change_of(self, join: Join) -> TableChange | None:
         """Returns what the batch changed in a joined table's table; None where it changed nothing."""
         change = self.changes.get(table_of(join))
@@ -47,8 +62,3 @@ class SilverTables:
 def table_of(join: Join) -> str:
     """Returns the name of the table that a join reads."""
     return join.hierarchy if isinstance(join, HierarchyJoin) else join.feed
-
-
-def joined_columns(join: Join) -> tuple[str, ...]:
-    """Returns the columns of a row by which the table is joined."""
-    return (join.on,) if isinstance(join, HierarchyJoin) else join.on
