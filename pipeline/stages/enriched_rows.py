@@ -14,14 +14,14 @@ from pyspark.sql import functions as F
 from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
 from pipeline.lake.data_files import cast_to_schema
-from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.lake import TableVersion
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.schema import arrow_schema
 from pipeline.stages.comparison import IN_PROCESS_ROWS, compare, compare_tables
 from pipeline.stages.context import BatchContext
-from pipeline.transform.affected_rows import affected_keys, changed_intervals, is_sorted_by_time
+from pipeline.transform.affected_rows import affected_keys
+from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import columns_joined, joined, parts, rows_of_batch, rows_of_table, with_rules
 from pipeline.transform.failing_rows import located
 from pipeline.transform.findings import VERDICTS, combinations, rule_findings
@@ -41,7 +41,9 @@ def enriched_rows(
     judged = _judged(batch, table)
     # Every row of the feed is new to a table that holds nothing yet.
     if stored.version:
-        keys = affected_keys(table, silver, stored, _intervals(batch, table, silver))
+        keys = affected_keys(
+            table, silver, stored, changed_intervals(table, silver, batch.lake.scratch, in_process_rows)
+        )
         affected = batch.lake.scratch.materialize(keys, f"affected/{table.name}")
         if affected.rows + (judged.rows.rows if judged else 0) <= in_process_rows:
             return _few(batch, table, silver, stored, affected, judged)
@@ -175,19 +177,6 @@ def _computed(batch: BatchContext, table: Enriched, rows: DataFrame, query: Data
         return scratch.materialize(query, f"{label}/{table.name}")
     except InvalidValue as error:
         raise located(error, parts(table), scratch.materialize(rows, f"joined/{table.name}"), batch.lake) from error
-
-
-def _intervals(
-    batch: BatchContext, table: Enriched, silver: SilverTables
-) -> dict[tuple[str, ...], tuple[DataFrame, MinMax | None]]:
-    feed, found = batch.source.feed(table.upstream), dict[tuple[str, ...], tuple[DataFrame, MinMax | None]]()
-    for on, changed in changed_intervals(table, silver).items():
-        if is_sorted_by_time(feed) and table.as_of == feed.event_time:
-            rows = batch.lake.scratch.materialize(changed, f"intervals/{table.name}")
-            found[on] = rows.df, (rows.min_max("_since")[0], rows.min_max("_last")[1])
-        else:
-            found[on] = changed, None
-    return found
 
 
 def _skewed(batch: BatchContext, table: Enriched, silver: SilverTables) -> dict[PointInTimeJoin, DataFrame]:

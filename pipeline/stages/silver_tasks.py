@@ -8,6 +8,7 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import RuleResult
 from pipeline.model import Enriched, Hierarchy
+from pipeline.stages.comparison import IN_PROCESS_ROWS
 from pipeline.stages.context import BatchContext
 from pipeline.stages.enriched_rows import enriched_rows
 from pipeline.stages.error_place import errors_of
@@ -17,7 +18,7 @@ from pipeline.transform.enrich import tables_read, with_settings
 from pipeline.transform.findings import check_rows, reference_findings, tie_findings
 from pipeline.transform.hierarchy import build_hierarchy
 from pipeline.transform.silver_tables import SilverTables
-from pipeline.transform.validate import reference_counts
+from pipeline.transform.validate import count_unknown, reference_count
 
 # ---- hierarchies and enriched tables
 
@@ -65,15 +66,25 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
 # ---- rules that look into several tables
 
 
-def count_references(batch: BatchContext, results: Results) -> tuple[RuleResult, ...]:
-    """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie."""
-    validated = list(batch.validated.values())
-    tables = {f.name: batch.table(batch.name("silver", f.name)) for f in batch.source.feeds}
-    queries = reference_counts(validated, tables)
-    counts = (
-        batch.lake.scratch.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow() if queries else None
-    )
+def count_references(
+    batch: BatchContext, results: Results, in_process_rows: int = IN_PROCESS_ROWS
+) -> tuple[RuleResult, ...]:
+    """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie.
+
+    Up to `in_process_rows` rows of a feed are looked up in this process.
+    """
+    validated, broken, queries = list(batch.validated.values()), dict[tuple[str, str], int](), list[DataFrame]()
+    for j, reference in ((j, r) for j in validated if j.rows_accepted for r in j.feed.references):
+        table = batch.table(batch.name("silver", reference.feed))
+        count = count_unknown(j, reference, table) if j.rows.rows <= in_process_rows else None
+        if count is None:
+            queries.append(reference_count(j, reference, table))
+        else:
+            broken[j.feed.name, reference.name] = count
+    if queries:
+        counts = batch.lake.scratch.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow()
+        broken |= {(c["feed"], c["rule"]): c["broken"] for c in counts.to_pylist()}
     ties = (
         f for j in validated for f in tie_findings(j, results.get(f"count ties {batch.name('silver', j.feed.name)}"))
     )
-    return (*reference_findings(validated, counts), *ties)
+    return (*reference_findings(validated, broken), *ties)

@@ -116,12 +116,14 @@ def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> 
     return finding(validated.feed.name, LISTED, validated.rows.rows, rejected.num_rows, examples)
 
 
-def reference_findings(validated: Iterable[ValidatedFeed], counts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the result of every reference; `counts` are the rows of `reference_counts`, if there are any."""
-    rows = counts.to_pylist() if counts is not None else []
-    known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
+def reference_findings(
+    validated: Iterable[ValidatedFeed], broken: Mapping[tuple[str, str], int]
+) -> tuple[RuleResult, ...]:
+    """Returns the result of every reference; `broken` has the number of rows that break it, by feed and rule."""
     return tuple(
-        finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in validated for r in j.feed.references
+        finding(j.feed.name, r, j.rows_kept if j.rows_accepted else 0, broken.get((j.feed.name, r.name), 0))
+        for j in validated
+        for r in j.feed.references
     )
 
 

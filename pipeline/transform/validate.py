@@ -13,9 +13,11 @@ from pyspark.sql import DataFrame
 from pipeline.contract import FileCounts, RuleResult, WorkOrder
 from pipeline.ingest.stage import StagedFeed
 from pipeline.lake.lake import TableVersion
+from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
+from pipeline.transform.silver_tables import rows_of_keys
 from pipeline.transform.ties import Ties
 from pipeline.transform.verdicts import WELL_FORMED
 
@@ -104,21 +106,25 @@ def _unread_key(feed: Feed) -> str:
     return f"({is_unread} OR ({names} LIKE '%,value:%' AND ({nameless})) {columns})"
 
 
-def reference_counts(validated: Iterable[ValidatedFeed], tables: Mapping[str, TableVersion]) -> list[DataFrame]:
-    """Returns one query per reference, which counts the accepted rows whose values neither batch nor lake has.
+def reference_count(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> DataFrame:
+    """Returns a query that counts the accepted rows whose values neither batch nor lake has.
 
-    `tables` are the silver tables of the feeds, with this batch.
-    A query returns one row: `feed, rule, checked, broken`.
+    `table` is the silver table of the other feed, with this batch. The query returns one row: `feed, rule, broken`.
     """
-    return [_reference_count(j, r, tables[r.feed]) for j in validated if j.rows_accepted for r in j.feed.references]
-
-
-def _reference_count(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> DataFrame:
     on = list(reference.on)
     rows = validated.rows.read([*on, "_deleted", "_reasons"]).where("_reasons IS NULL AND NOT _deleted")
     unknown = rows.select(*on).join(table.read(on), on, "left_anti")
     names = (f"{literal(validated.feed.name)} AS feed", f"{literal(reference.name)} AS rule")
-    return unknown.selectExpr(*names, f"CAST({validated.rows_kept} AS BIGINT) AS checked", "count(*) AS broken")
+    return unknown.selectExpr(*names, "count(*) AS broken")
+
+
+def count_unknown(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> int | None:
+    """Returns the count of `reference_count`, without an engine; None where only SQL compares the columns."""
+    rows = validated.rows.arrow([*reference.on, "_deleted", "_reasons"])
+    rows = rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"])))
+    keys = rows.select(reference.on).drop_null()
+    found = rows_of_keys(table, keys, reference.on)
+    return None if found is None else int(rows.num_rows - pc.count(key_numbers(keys, distinct_keys(found))).as_py())
 
 
 def quarantine(validated: Iterable[ValidatedFeed], order: WorkOrder) -> pa.Table:
