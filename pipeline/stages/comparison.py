@@ -30,7 +30,6 @@ def compare(
     by: Sequence[str],
     touched: Sequence[MaterializedRows] = (),
     within: Mapping[str, MinMax] | None = None,
-    in_process_rows: int = IN_PROCESS_ROWS,
 ) -> MaterializedRows:
     """Returns the signed rows by which a table changes where `after` takes the place of stored rows.
 
@@ -41,7 +40,7 @@ def compare(
     """
     names = [c.name for c in columns]
     has_sign = "_sign" in after.schema.names
-    if sum(rows.rows for rows in (after, *touched)) <= in_process_rows:
+    if sum(rows.rows for rows in (after, *touched)) <= IN_PROCESS_ROWS:
         rows = after.arrow()
         keys = pa.concat_tables([t.select(by) for t in (rows, *(t.arrow(by) for t in touched))])
         now = rows.filter(pc.greater(rows["_sign"], 0)) if has_sign else rows

@@ -4,6 +4,9 @@ Few rows are looked up by their keys, and compared, in this process: the engine 
 each joined table it reads the rows of those keys. Many rows are found and compared by the engine.
 """
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -15,12 +18,13 @@ from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.lake import TableVersion
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.schema import arrow_schema
-from pipeline.stages.comparison import IN_PROCESS_ROWS, compare, compare_tables
+from pipeline.stages import comparison
+from pipeline.stages.comparison import compare, compare_tables
 from pipeline.stages.context import BatchContext
-from pipeline.transform.affected_rows import affected_keys
+from pipeline.transform.affected_rows import affected_keys, time_range
 from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import columns_joined, joined, parts, rows_of_batch, rows_of_table, with_rules
 from pipeline.transform.failing_rows import located
@@ -29,160 +33,163 @@ from pipeline.transform.point_in_time import skewed_keys
 from pipeline.transform.silver_tables import SilverTables
 from pipeline.transform.validate import ValidatedFeed
 
+Found = tuple[MaterializedRows, tuple[RuleResult, ...]]
 
-def enriched_rows(
-    batch: BatchContext, table: Enriched, silver: SilverTables, in_process_rows: int = IN_PROCESS_ROWS
-) -> tuple[MaterializedRows, tuple[RuleResult, ...]]:
-    """Returns the signed rows by which the table changes, and the results of its rules over the batch's own rows.
 
-    Up to `in_process_rows` rows are looked up and compared in this process.
-    """
-    stored, affected = batch.table(batch.name("silver", table.name)), None
-    judged = _judged(batch, table)
-    # Every row of the feed is new to a table that holds nothing yet.
-    if stored.version:
-        keys = affected_keys(
-            table, silver, stored, changed_intervals(table, silver, batch.lake.scratch, in_process_rows)
+@dataclass(frozen=True, kw_only=True)
+class EnrichedRows:
+    """The work of one batch on one enriched table."""
+
+    batch: BatchContext
+    table: Enriched
+    silver: SilverTables
+
+    def change(self) -> Found:
+        """Returns the signed rows by which the table changes, and the results of its rules over the batch's own rows.
+
+        Raises InvalidValue with the column and the row at fault.
+        """
+        if not self._stored.version:
+            return self._many(None)  # every row of the feed is new to a table that holds nothing yet
+        few = comparison.IN_PROCESS_ROWS
+        intervals = changed_intervals(self.table, self.silver, self._scratch, few)
+        affected = affected_keys(self.table, self.silver, self._stored, intervals, few)
+        of_batch = 0 if self._judged is None else self._judged.rows.rows
+        return self._few(affected) if affected.rows + of_batch <= few else self._many(affected)
+
+    @cached_property
+    def _stored(self) -> TableVersion:
+        return self.batch.table(self.batch.name("silver", self.table.name))
+
+    @cached_property
+    def _key(self) -> tuple[str, ...]:
+        return self.batch.source.enriched_key(self.table)
+
+    @cached_property
+    def _columns(self) -> tuple[Column, ...]:
+        return self.batch.source.enriched_columns(self.table)
+
+    @cached_property
+    def _judged(self) -> ValidatedFeed | None:
+        """The feed of the batch whose rows the table's rules check; None where there is no row, or no rule."""
+        validated = self.batch.validated.get(self.table.upstream)
+        has_rows = validated is not None and (validated.rows_accepted or self.batch.lake.plans_all)
+        return validated if has_rows and self.table.rules else None
+
+    @property
+    def _scratch(self) -> Scratch:
+        return self.batch.lake.scratch
+
+    def _found(self, change: MaterializedRows, verdicts: Sequence[Mapping[str, Any]]) -> Found:
+        return change, rule_findings(self.table.upstream, self.table.rules, verdicts)
+
+    def _computed(self, rows: DataFrame, query: DataFrame, label: str) -> MaterializedRows:
+        """Computes a query over joined rows. Raises InvalidValue with the column and the row at fault."""
+        try:
+            return self._scratch.materialize(query, f"{label}/{self.table.name}")
+        except InvalidValue as error:
+            suspects = self._scratch.materialize(rows, f"joined/{self.table.name}")
+            raise located(error, parts(self.table), suspects, self.batch.lake) from error
+
+    # ---- few rows
+
+    def _few(self, affected: MaterializedRows) -> Found:
+        keys = affected.arrow(self._key)
+        rows = self._rows_and_own(keys)
+        given = self._scratch.write(rows, f"rows/{self.table.name}").df
+        df = joined(self.table, self.silver, given, looked_up=self._looked_up(rows), skewed={})
+        # One query serves the rules and the table: to plan a second one costs more than the rows.
+        query = with_rules(self.table, df, ["_own", *(c.name for c in self._columns)])
+        now = self._computed(df, query, "enriched").arrow()
+        of_batch = now.filter(now["_own"]).select(VERDICTS)
+        of_table = now.filter(pc.invert(now["_own"]))
+        change = compare_tables(self._stored, self._columns, of_table, keys=keys, key=self._key)
+        return self._found(change, combinations(of_batch))
+
+    def _rows_and_own(self, keys: pa.Table) -> pa.Table:
+        """Returns the affected rows of the feed, and the batch's own rows (`_own`), which later ones may replace."""
+        names = {old: new for old, new, _ in self.batch.source.own_columns(self.table)}
+        rows = self.silver.rows_of_keys(
+            self.table.upstream, keys, [*names], only_current=not self.table.versions
+        ).rename_columns([*names.values()])
+        rows = rows.append_column("_own", pa.repeat(pa.scalar(value=False), rows.num_rows))
+        if self._judged is None:
+            return rows
+        own = self._own(self._judged)
+        own = own.append_column("_own", pa.repeat(pa.scalar(value=True), own.num_rows))
+        return pa.concat_tables([rows, cast_to_schema(own, rows.schema)])
+
+    def _own(self, validated: ValidatedFeed) -> pa.Table:
+        feed, columns = self.batch.source.feed(self.table.upstream), self.batch.source.own_columns(self.table)
+        if feed.derived or self.table.versions:  # SQL computes some of the columns
+            query = rows_of_batch(self.table, self.silver, validated)
+            return self._scratch.materialize(query, f"own/{self.table.name}").arrow()
+        rows = validated.kept_table(feed.input_names)
+        # An append-only feed numbers its rows when it merges them: until then the number is null.
+        rows = cast_to_schema(rows, arrow_schema(Column(old, kind) for old, _, kind in columns))
+        return rows.rename_columns([new for _, new, _ in columns])
+
+    def _looked_up(self, rows: pa.Table) -> dict[Join, DataFrame]:
+        """Returns for the joins the rows of the joined table that the rows may match."""
+        found, read = dict[Join, DataFrame](), dict[tuple[str, tuple[str, ...], tuple[str, ...]], DataFrame]()
+        for join in self.table.joins:
+            if isinstance(join, HierarchyJoin):
+                continue  # its column may come from another join
+            columns = columns_joined(self.table, self.silver, join)
+            alike = join.feed, join.on, tuple(columns)
+            if alike not in read:
+                others = _look_up(join, self.silver, rows.select(join.on), columns)
+                if others is None:
+                    continue
+                read[alike] = self._scratch.write(others, f"{join.feed}/{self.table.name}").df
+            found[join] = read[alike]
+        return found
+
+    # ---- many rows
+
+    def _many(self, affected: MaterializedRows | None) -> Found:
+        skewed, verdicts = self._skewed(), list[dict[str, Any]]()
+        if self._judged is not None:
+            # By themselves the rules are cheap: an engine computes no column that they do not need.
+            own = rows_of_batch(self.table, self.silver, self._judged)
+            df = joined(self.table, self.silver, own, looked_up={}, skewed=skewed)
+            query = with_rules(self.table, df).groupBy(*VERDICTS).agg(F.count(F.lit(1)).alias("count_all"))
+            verdicts = self._computed(df, query, "verdicts").arrow().to_pylist()
+        names = [c.name for c in self._columns]
+        rows = rows_of_table(self.table, self.silver, affected)
+        df = joined(self.table, self.silver, rows, looked_up={}, skewed=skewed)
+        query = with_rules(self.table, df, names).select(*names, "_failed")
+        if affected is None:
+            return self._found(self._computed(df, query.selectExpr("*", "1 AS _sign"), "enriched"), verdicts)
+        change = compare(
+            self._stored,
+            self._columns,
+            self._computed(df, query, "enriched"),
+            key=self._key,
+            by=self._key,
+            touched=(affected,),
+            within=time_range(self.batch.source.feed(self.table.upstream), affected),
         )
-        affected = batch.lake.scratch.materialize(keys, f"affected/{table.name}")
-        if affected.rows + (judged.rows.rows if judged else 0) <= in_process_rows:
-            return _few(batch, table, silver, stored, affected, judged)
-    return _many(batch, table, silver, stored, affected, judged)
+        return self._found(change, verdicts)
+
+    def _skewed(self) -> dict[PointInTimeJoin, DataFrame]:
+        found = dict[PointInTimeJoin, DataFrame]()
+        for joins, query in skewed_keys(self.table, self.silver):
+            rows = self._scratch.materialize(query, f"skewed/{joins[0].feed}")
+            for n in rows.arrow(["_join"])["_join"].unique().to_pylist():
+                found[joins[n]] = rows.df.where(f"_join = {n}").drop("_join")
+        return found
 
 
-def _judged(batch: BatchContext, table: Enriched) -> ValidatedFeed | None:
-    """Returns the feed of the batch whose rows the table's rules check; None where there is no row, or no rule."""
-    validated = batch.validated.get(table.upstream)
-    has_rows = validated is not None and (validated.rows_accepted or batch.lake.plans_all)
-    return validated if has_rows and table.rules else None
-
-
-# ---- few rows
-
-
-def _few(
-    batch: BatchContext,
-    table: Enriched,
-    silver: SilverTables,
-    stored: TableVersion,
-    affected: MaterializedRows,
-    judged: ValidatedFeed | None,
-) -> tuple[MaterializedRows, tuple[RuleResult, ...]]:
-    source, scratch = batch.source, batch.lake.scratch
-    key, columns = source.enriched_key(table), source.enriched_columns(table)
-    keys = affected.arrow(key)
-    rows = _with_own(batch, table, silver, keys, judged)
-    found = _found(batch, table, silver, rows)
-    # One query serves the rules and the table: to plan a second one costs more than the rows.
-    given = scratch.write(rows, f"rows/{table.name}").df
-    df = joined(table, silver, given, found=found, skewed={})
-    shown = [c.name for c in columns]
-    now = _computed(batch, table, df, with_rules(table, df, ["_own", *shown]), "enriched").arrow()
-    of_batch = now.filter(now["_own"])
-    now = now.filter(pc.invert(now["_own"]))
-    change = compare_tables(stored, columns, now, keys=keys, key=key)
-    return change, rule_findings(table.upstream, table.rules, combinations(of_batch.select(VERDICTS)))
-
-
-def _with_own(
-    batch: BatchContext, table: Enriched, silver: SilverTables, keys: pa.Table, judged: ValidatedFeed | None
-) -> pa.Table:
-    """Returns the affected rows of the feed, and the batch's own rows (`_own`), which a later record may replace."""
-    names = {old: new for old, new, _ in batch.source.own_columns(table)}
-    rows = silver.rows_of_keys(table.upstream, keys, [*names], only_current=not table.versions)
-    assert rows is not None, "an enriched table has the keys of its feed"
-    rows = rows.rename_columns([*names.values()])
-    rows = rows.append_column("_own", pa.repeat(pa.scalar(value=False), rows.num_rows))
-    if judged is None:
-        return rows
-    own = _rows_of_batch(batch, table, silver, judged)
-    own = own.append_column("_own", pa.repeat(pa.scalar(value=True), own.num_rows))
-    return pa.concat_tables([rows, cast_to_schema(own, rows.schema)])
-
-
-def _rows_of_batch(batch: BatchContext, table: Enriched, silver: SilverTables, judged: ValidatedFeed) -> pa.Table:
-    feed, columns = batch.source.feed(table.upstream), batch.source.own_columns(table)
-    if feed.derived or table.versions:
-        df = rows_of_batch(table, silver, judged)
-        return batch.lake.scratch.materialize(df, f"own/{table.name}").arrow()
-    rows = judged.rows.arrow([*feed.input_names, "_reasons", "_deleted"])
-    rows = rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"])))
-    # An append-only feed numbers its rows when it merges them: until then the number is null.
-    rows = cast_to_schema(rows, arrow_schema(Column(old, kind) for old, _, kind in columns))
-    return rows.rename_columns([new for _, new, _ in columns])
-
-
-def _found(batch: BatchContext, table: Enriched, silver: SilverTables, rows: pa.Table) -> dict[Join, DataFrame]:
-    """Returns for the joins by columns of the row the joined rows that the rows may match."""
-    found, read = dict[Join, DataFrame](), dict[tuple[str, tuple[str, ...], tuple[str, ...]], DataFrame]()
-    for join in table.joins:
-        if isinstance(join, HierarchyJoin):
-            continue
-        columns = columns_joined(table, silver, join)
-        known = join.feed, join.on, tuple(columns)
-        if known not in read:
-            others = _lookup(join, silver, rows.select(join.on).drop_null(), columns)
-            if others is None:
-                continue
-            read[known] = batch.lake.scratch.write(others, f"{join.feed}/{table.name}").df
-        found[join] = read[known]
-    return found
-
-
-def _lookup(
-    join: PointInTimeJoin | LatestJoin, silver: SilverTables, keys: pa.Table, columns: list[str]
+def _look_up(
+    join: PointInTimeJoin | LatestJoin, silver: SilverTables, keys: pa.Table, columns: Sequence[str]
 ) -> pa.Table | None:
-    feed, is_latest = silver.source.feed(join.feed), isinstance(join, LatestJoin)
-    rows = silver.rows_of_keys(join.feed, keys, columns, only_current=is_latest)
-    if rows is None or is_latest or set(join.on) <= set(feed.key):
+    """Returns the rows of a joined feed that a join needs for some keys; None where only SQL compares the keys."""
+    feed, only_current = silver.source.feed(join.feed), isinstance(join, LatestJoin)
+    if not silver.has_types(join.feed, keys.schema):
+        return None
+    rows = silver.rows_of_keys(join.feed, keys.drop_null(), columns, only_current=only_current)
+    if only_current or set(join.on) <= set(feed.key):
         return rows
     # The first version of a key may have other values in the joined columns: all versions of the keys are needed.
     return silver.rows_of_keys(join.feed, rows.select(feed.key), columns, only_current=False)
-
-
-# ---- many rows
-
-
-def _many(
-    batch: BatchContext,
-    table: Enriched,
-    silver: SilverTables,
-    stored: TableVersion,
-    affected: MaterializedRows | None,
-    judged: ValidatedFeed | None,
-) -> tuple[MaterializedRows, tuple[RuleResult, ...]]:
-    source, scratch = batch.source, batch.lake.scratch
-    key, columns = source.enriched_key(table), source.enriched_columns(table)
-    shown, skewed = [c.name for c in columns], _skewed(batch, table, silver)
-    counts = list[dict[str, Any]]()
-    if judged is not None:
-        # The rules alone: an engine computes no column that they do not need, and most of these rows come again below.
-        df = joined(table, silver, rows_of_batch(table, silver, judged), found={}, skewed=skewed)
-        verdicts = with_rules(table, df).groupBy(*VERDICTS).agg(F.count(F.lit(1)).alias("count_all"))
-        counts = _computed(batch, table, df, verdicts, "verdicts").arrow().to_pylist()
-    df = joined(table, silver, rows_of_table(table, silver, affected), found={}, skewed=skewed)
-    now = with_rules(table, df, shown).select(*shown, "_failed")
-    if affected is None:
-        change = _computed(batch, table, df, now.selectExpr("*", "1 AS _sign"), "enriched")
-    else:
-        after = _computed(batch, table, df, now, "enriched")
-        change = compare(stored, columns, after, key=key, by=key, touched=(affected,), in_process_rows=0)
-    return change, rule_findings(table.upstream, table.rules, counts)
-
-
-def _computed(batch: BatchContext, table: Enriched, rows: DataFrame, query: DataFrame, label: str) -> MaterializedRows:
-    """Computes a query over joined rows. Raises InvalidValue with the column and the row at fault."""
-    scratch = batch.lake.scratch
-    try:
-        return scratch.materialize(query, f"{label}/{table.name}")
-    except InvalidValue as error:
-        raise located(error, parts(table), scratch.materialize(rows, f"joined/{table.name}"), batch.lake) from error
-
-
-def _skewed(batch: BatchContext, table: Enriched, silver: SilverTables) -> dict[PointInTimeJoin, DataFrame]:
-    found = dict[PointInTimeJoin, DataFrame]()
-    for joins, query in skewed_keys(table, silver):
-        rows = batch.lake.scratch.materialize(query, f"skewed/{joins[0].feed}")
-        for n in rows.arrow(["_join"])["_join"].unique().to_pylist():
-            found[joins[n]] = rows.df.where(f"_join = {n}").drop("_join")
-    return found

@@ -7,17 +7,18 @@ import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from pipeline.contract import RuleResult
+from pipeline.lake.delta_schema import select_columns
 from pipeline.model import Enriched, Hierarchy
-from pipeline.stages.comparison import IN_PROCESS_ROWS
+from pipeline.stages import comparison
 from pipeline.stages.context import BatchContext
-from pipeline.stages.enriched_rows import enriched_rows
+from pipeline.stages.enriched_rows import EnrichedRows
 from pipeline.stages.error_place import errors_of
 from pipeline.stages.task_graph import Results
 from pipeline.transform.change import TableChange, changes_in
 from pipeline.transform.enrich import tables_read, with_settings
 from pipeline.transform.findings import check_rows, reference_findings, tie_findings
 from pipeline.transform.hierarchy import build_hierarchy
-from pipeline.transform.silver_tables import SilverTables
+from pipeline.transform.silver_tables import SilverTables, has_types
 from pipeline.transform.validate import count_unknown, reference_count
 
 # ---- hierarchies and enriched tables
@@ -58,7 +59,8 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
     name, key = batch.name("silver", table.name), batch.source.enriched_key(table)
     with errors_of(batch, name, table.upstream, own_names(batch, table)):
         tables = silver_tables(batch, tables_read(table), results)
-        rows, findings = enriched_rows(batch, with_settings(table, batch.values), tables)
+        work = EnrichedRows(batch=batch, table=with_settings(table, batch.values), silver=tables)
+        rows, findings = work.change()
     check_rows(name, key, rows)
     return TableChange(table=name, key=key, rows=rows, findings=findings)
 
@@ -66,21 +68,18 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
 # ---- rules that look into several tables
 
 
-def count_references(
-    batch: BatchContext, results: Results, in_process_rows: int = IN_PROCESS_ROWS
-) -> tuple[RuleResult, ...]:
-    """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie.
-
-    Up to `in_process_rows` rows of a feed are looked up in this process.
-    """
+def count_references(batch: BatchContext, results: Results) -> tuple[RuleResult, ...]:
+    """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie."""
     validated, broken, queries = list(batch.validated.values()), dict[tuple[str, str], int](), list[DataFrame]()
-    for j, reference in ((j, r) for j in validated if j.rows_accepted for r in j.feed.references):
-        table = batch.table(batch.name("silver", reference.feed))
-        count = count_unknown(j, reference, table) if j.rows.rows <= in_process_rows else None
-        if count is None:
-            queries.append(reference_count(j, reference, table))
-        else:
-            broken[j.feed.name, reference.name] = count
+    for of in (v for v in validated if v.rows_accepted):
+        for reference in of.feed.references:
+            table = batch.table(batch.name("silver", reference.feed))
+            if of.rows.rows <= comparison.IN_PROCESS_ROWS and has_types(
+                table, select_columns(of.rows.schema, reference.on)
+            ):
+                broken[of.feed.name, reference.name] = count_unknown(of, reference, table)
+            else:
+                queries.append(reference_count(of, reference, table))
     if queries:
         counts = batch.lake.scratch.materialize(reduce(DataFrame.unionByName, queries), "counts").arrow()
         broken |= {(c["feed"], c["rule"]): c["broken"] for c in counts.to_pylist()}

@@ -4,7 +4,10 @@ from functools import reduce
 
 from pyspark.sql import DataFrame
 
+from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.lake import TableVersion
+from pipeline.lake.merge import distinct_keys
+from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Enriched, Feed, HierarchyJoin
 from pipeline.transform.changed_intervals import Intervals
 from pipeline.transform.derived_columns import columns_in
@@ -16,16 +19,32 @@ def is_sorted_by_time(feed: Feed) -> bool:
     return bool(feed.event_time) and feed.event_time in feed.current_key
 
 
-def affected_keys(table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals) -> DataFrame:
-    """Returns the keys of the rows that may change, and of those that the batch has removed."""
-    source, feed = silver.source, silver.source.feed(table.upstream)
-    key, parts = [*source.enriched_key(table)], list[DataFrame]()
+def time_range(feed: Feed, affected: MaterializedRows | None) -> dict[str, MinMax] | None:
+    """Returns the range of the affected rows' event times where files of other times need not be read."""
+    return {feed.event_time: affected.min_max(feed.event_time)} if affected and is_sorted_by_time(feed) else None
+
+
+def affected_keys(
+    table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals, in_process_rows: int
+) -> MaterializedRows:
+    """Returns the keys of the rows that may change, and of those that the batch has removed, each once.
+
+    Up to `in_process_rows` changed rows of the feed are read in this process.
+    """
+    source, feed, scratch = silver.source, silver.source.feed(table.upstream), stored.lake.scratch
+    key, parts, label = [*source.enriched_key(table)], list[DataFrame](), f"affected/{table.name}"
+    own: MaterializedRows | None = None
     if feed.name in silver.changes:
-        changed = silver.changes[feed.name].rows
-        if feed.has_versions and not table.versions:
-            parts.append(changed.read([*key, "is_current"]).where("is_current").select(*key))
+        changed, flag = (
+            silver.changes[feed.name].rows,
+            ["is_current"] if feed.has_versions and not table.versions else [],
+        )
+        if changed.rows <= in_process_rows:
+            rows = changed.arrow([*key, *flag])
+            own = scratch.write(distinct_keys((rows.filter(rows["is_current"]) if flag else rows).select(key)), label)
+            parts.append(own.df)
         else:
-            parts.append(changed.read(key))
+            parts.append(changed.read([*key, *flag]).where("is_current" if flag else "true").select(*key))
     for join in table.joins:
         change = silver.change_of(join)
         if change is not None and isinstance(join, HierarchyJoin):
@@ -40,6 +59,7 @@ def affected_keys(table: Enriched, silver: SilverTables, stored: TableVersion, i
         rows = rows.selectExpr(*dict.fromkeys((*key, *on)), f"{table.as_of} AS _at")
         interval = changed.read([*on, "_since", "_until"])
         parts.append(rows.join(interval, [*on]).where("_at >= _since AND _at < _until").select(*key))
-    if not parts:
-        return silver.rows_of(table, key).where("false")
-    return reduce(DataFrame.unionByName, parts).distinct()
+    if own is not None and len(parts) == 1:
+        return own
+    every = reduce(DataFrame.unionByName, parts) if parts else silver.rows_of(table, key).where("false")
+    return scratch.materialize(every.distinct(), label)

@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, render_sql
-from pipeline.transform.affected_rows import is_sorted_by_time
+from pipeline.transform.affected_rows import time_range
 from pipeline.transform.derived_columns import Part, derive, in_turn
 from pipeline.transform.history import first_row_per
 from pipeline.transform.point_in_time import columns_of_versions, join_as_of
@@ -44,11 +44,9 @@ def rows_of_batch(table: Enriched, silver: SilverTables, validated: ValidatedFee
 
 
 def rows_of_table(table: Enriched, silver: SilverTables, affected: MaterializedRows | None) -> DataFrame:
-    """Returns the affected rows of the feed, all where None, with the columns that the table takes from a row itself."""
+    """Returns the affected rows of the feed, all where None, with the columns that the table takes from each."""
     source, columns = silver.source, silver.source.own_columns(table)
-    feed, key, within = source.feed(table.upstream), [*source.enriched_key(table)], None
-    if affected is not None and is_sorted_by_time(feed):
-        within = {feed.event_time: affected.min_max(feed.event_time)}
+    key, within = [*source.enriched_key(table)], time_range(source.feed(table.upstream), affected)
     rows = silver.rows_of(table, [old for old, _, _ in columns], within=within)
     rows = rows if affected is None else rows.join(affected.df, key, "left_semi")
     return rows.select(*(F.col(old).alias(new) for old, new, _ in columns))
@@ -59,22 +57,22 @@ def joined(
     silver: SilverTables,
     rows: DataFrame,
     *,
-    found: Mapping[Join, DataFrame],
+    looked_up: Mapping[Join, DataFrame],
     skewed: Mapping[PointInTimeJoin, DataFrame],
 ) -> DataFrame:
     """Returns the rows with the columns of every join.
 
-    `found` has for a join the rows of the joined table that it may match. A table that is not there is read whole.
+    `looked_up` has for a join the rows of the joined table that it may match. Other tables are read whole.
     """
     points = now = rows.withColumn("_at", F.expr(table.as_of))
     for n, join in enumerate(table.joins):
         given = silver.source.join_columns(table, join)
-        other = found[join] if join in found else rows_joined(table, silver, join)
+        other = looked_up[join] if join in looked_up else rows_joined(table, silver, join)
         if isinstance(join, PointInTimeJoin):
             feed, skew = silver.source.feed(join.feed), skewed.get(join)
             now = join_as_of(join, feed, now, other, given, points=points, skewed=skew, name=f"j{n}")
         else:
-            now = _join(join, silver, now, other, given, f"j{n}")
+            now = _join(join, silver, now, other, given, name=f"j{n}")
     return now
 
 
@@ -102,6 +100,7 @@ def _join(
     rows: DataFrame,
     other: DataFrame,
     given: Sequence[tuple[str, str, str]],
+    *,
     name: str,
 ) -> DataFrame:
     """Joins at most one row of the other table to each row. The columns of both have different names."""

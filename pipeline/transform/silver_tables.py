@@ -39,13 +39,15 @@ class SilverTables:
             return self.tables[table.upstream].read(columns, within=within)
         return self.current(table.upstream, columns, within=within)
 
-    def rows_of_keys(
-        self, table: str, keys: pa.Table, columns: Sequence[str], *, only_current: bool
-    ) -> pa.Table | None:
-        """Returns some columns of the rows of these keys, without an engine; see the function `rows_of_keys`."""
-        flag = ["is_current"] if only_current and self.source.has_versions(table) else []
-        rows = rows_of_keys(self.tables[table], keys, [*dict.fromkeys((*columns, *flag))])
-        return rows if rows is None else (rows.filter(rows["is_current"]) if flag else rows).select(columns)
+    def rows_of_keys(self, table: str, keys: pa.Table, columns: Sequence[str], *, only_current: bool) -> pa.Table:
+        """Returns some columns of the rows that have one of these keys, without an engine; see `Lake.rows_of_keys`."""
+        stored, flag = self.tables[table], ["is_current"] if only_current and self.source.has_versions(table) else []
+        rows = stored.lake.rows_of_keys(stored.name, stored.version, keys, [*dict.fromkeys((*columns, *flag))])
+        return (rows.filter(rows["is_current"]) if flag else rows).select(columns)
+
+    def has_types(self, table: str, schema: pa.Schema) -> bool:
+        """Returns whether columns have the types that they have in a table. Only SQL compares values of other types."""
+        return has_types(self.tables[table], schema)
 
     def change_of(self, join: Join) -> TableChange | None:
         """Returns what the batch changed in a joined table's table; None where it changed nothing."""
@@ -53,15 +55,10 @@ class SilverTables:
         return change if change is not None and change.rows.must_process else None
 
 
-def rows_of_keys(table: TableVersion, keys: pa.Table, columns: Sequence[str]) -> pa.Table | None:
-    """Returns some columns of the rows that have one of these keys. The columns of `keys` name the key.
-
-    Returns None where a key is not of its column's type: only SQL compares them.
-    """
-    schema = table.lake.schema(table.name, table.version)
-    if any(schema.field(c).type != keys.schema.field(c).type for c in keys.column_names):
-        return None
-    return table.lake.rows_of_keys(table.name, table.version, keys, columns)
+def has_types(table: TableVersion, schema: pa.Schema) -> bool:
+    """Returns whether columns have the types that they have in a table."""
+    stored = table.lake.schema(table.name, table.version)
+    return all(stored.field(f.name).type == f.type for f in schema)
 
 
 def table_of(join: Join) -> str:

@@ -1,7 +1,7 @@
 """The validated rows of a feed, and the queries of rules that look into other tables and deliveries."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,6 @@ from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
-from pipeline.transform.silver_tables import rows_of_keys
 from pipeline.transform.ties import Ties
 from pipeline.transform.verdicts import WELL_FORMED
 
@@ -47,6 +46,11 @@ class ValidatedFeed:
     def accepted_table(self) -> pa.Table:
         """Reads the accepted rows without an engine."""
         return ds.dataset(self.rows.path, format="parquet").to_table(filter=ds.field("_reasons").is_null())
+
+    def kept_table(self, columns: Sequence[str]) -> pa.Table:
+        """Reads some columns of the accepted rows that are no deletes, without an engine."""
+        rows = self.rows.arrow([*columns, "_reasons", "_deleted"])
+        return rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"]))).select(columns)
 
     @cached_property
     def rows_accepted(self) -> int:
@@ -118,13 +122,12 @@ def reference_count(validated: ValidatedFeed, reference: Reference, table: Table
     return unknown.selectExpr(*names, "count(*) AS broken")
 
 
-def count_unknown(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> int | None:
-    """Returns the count of `reference_count`, without an engine; None where only SQL compares the columns."""
-    rows = validated.rows.arrow([*reference.on, "_deleted", "_reasons"])
-    rows = rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"])))
-    keys = rows.select(reference.on).drop_null()
-    found = rows_of_keys(table, keys, reference.on)
-    return None if found is None else int(rows.num_rows - pc.count(key_numbers(keys, distinct_keys(found))).as_py())
+def count_unknown(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> int:
+    """Returns the count of `reference_count`, without an engine."""
+    rows = validated.kept_table(reference.on)
+    keys = rows.drop_null()
+    found = distinct_keys(table.lake.rows_of_keys(table.name, table.version, keys, reference.on))
+    return int(rows.num_rows - pc.count(key_numbers(keys, found)).as_py())
 
 
 def quarantine(validated: Iterable[ValidatedFeed], order: WorkOrder) -> pa.Table:
