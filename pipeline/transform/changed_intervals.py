@@ -143,4 +143,5 @@ def _interval(on: pa.Table, since: pa.Scalar | pa.ChunkedArray, until: pa.Scalar
 
 
 def _with_last(rows: pa.Table) -> pa.Table:
-    return rows.append_column("_last", pc.min_element_wise(rows["_until"], _NOW))
+    until = rows["_until"]
+    return rows.append_column("_last", pc.if_else(pc.equal(until, _NEVER), _NOW, until))
