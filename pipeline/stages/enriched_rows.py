@@ -4,7 +4,7 @@ Few rows are looked up by their keys, and compared, in this process: the engine 
 each joined table it reads the rows of those keys. Many rows are found and compared by the engine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,7 +29,7 @@ from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import columns_joined, joined, parts, rows_of_batch, rows_of_table, with_rules
 from pipeline.transform.failing_rows import located
 from pipeline.transform.findings import VERDICTS, combinations, rule_findings
-from pipeline.transform.point_in_time import skewed_keys
+from pipeline.transform.point_in_time import skewed_keys, table_with_interval, with_interval
 from pipeline.transform.silver_tables import SilverTables
 from pipeline.transform.validate import ValidatedFeed
 
@@ -130,19 +130,18 @@ class EnrichedRows:
         return rows.rename_columns([new for _, new, _ in columns])
 
     def _looked_up(self, rows: pa.Table) -> dict[Join, DataFrame]:
-        """Returns for the joins the rows of the joined table that the rows may match."""
-        found, read = dict[Join, DataFrame](), dict[tuple[str, tuple[str, ...], tuple[str, ...]], DataFrame]()
-        for join in self.table.joins:
-            if isinstance(join, HierarchyJoin):
-                continue  # its column may come from another join
-            columns = columns_joined(self.table, self.silver, join)
-            alike = join.feed, join.on, tuple(columns)
+        """Returns for the joins the rows of the joined table that the rows may match; see `rows_joined`."""
+        found, read = dict[Join, DataFrame](), dict[Hashable, DataFrame]()
+        for join in (j for j in self.table.joins if not isinstance(j, HierarchyJoin)):  # one's column may be joined
+            feed, columns = self.batch.source.feed(join.feed), columns_joined(self.table, self.silver, join)
+            if not self.silver.has_types(feed.name, rows.select(join.on).schema):
+                continue
+            chosen = join if isinstance(join, PointInTimeJoin) and join.where else None  # SQL chooses the versions
+            alike = (feed.name, join.on, tuple(columns), None if chosen else join)
             if alike not in read:
                 others = _look_up(join, self.silver, rows.select(join.on), columns)
-                if others is None:
-                    continue
-                read[alike] = self._scratch.write(others, f"{join.feed}/{self.table.name}").df
-            found[join] = read[alike]
+                read[alike] = self._scratch.write(others, f"{feed.name}/{self.table.name}").df
+            found[join] = with_interval(chosen, feed, read[alike]) if chosen else read[alike]
         return found
 
     # ---- many rows
@@ -183,13 +182,13 @@ class EnrichedRows:
 
 def _look_up(
     join: PointInTimeJoin | LatestJoin, silver: SilverTables, keys: pa.Table, columns: Sequence[str]
-) -> pa.Table | None:
-    """Returns the rows of a joined feed that a join needs for some keys; None where only SQL compares the keys."""
-    feed, only_current = silver.source.feed(join.feed), isinstance(join, LatestJoin)
-    if not silver.has_types(join.feed, keys.schema):
-        return None
-    rows = silver.rows_of_keys(join.feed, keys.drop_null(), columns, only_current=only_current)
-    if only_current or set(join.on) <= set(feed.key):
-        return rows
-    # The first version of a key may have other values in the joined columns: all versions of the keys are needed.
-    return silver.rows_of_keys(join.feed, rows.select(feed.key), columns, only_current=False)
+) -> pa.Table:
+    """Returns the rows of a joined feed for some keys, with their intervals unless SQL chooses the versions."""
+    feed, keys = silver.source.feed(join.feed), keys.drop_null()
+    if isinstance(join, LatestJoin):
+        return silver.rows_of_keys(feed.name, keys, columns, only_current=True)
+    rows = silver.rows_of_keys(feed.name, keys, columns, only_current=False)
+    if not set(join.on) <= set(feed.key):
+        # The first version of a key may have other values in the joined columns: all versions of the keys are needed.
+        rows = silver.rows_of_keys(feed.name, rows.select(feed.key), columns, only_current=False)
+    return rows if join.where else table_with_interval(join, feed, rows)

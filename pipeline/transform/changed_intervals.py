@@ -14,14 +14,12 @@ from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import NOW, Enriched, Feed, HierarchyJoin, LatestJoin, PointInTimeJoin
 from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import columns_in
-from pipeline.transform.point_in_time import ALWAYS, NEVER
+from pipeline.transform.point_in_time import ALWAYS, ALWAYS_VALUE, NEVER, NEVER_VALUE
 from pipeline.transform.silver_tables import SilverTables
 
 # Per joined columns, their values with the changed intervals.
 Intervals = Mapping[tuple[str, ...], MaterializedRows]
-# The same instants as in SQL. Python cannot represent the last of them, but Arrow can.
-_TIME = pa.timestamp("us", "UTC")
-_ALWAYS, _NOW, _NEVER = (pa.scalar(n, _TIME) for n in (-62135596800000000, 253402300799999999, 253402300800000000))
+_NOW = pa.scalar(NEVER_VALUE.value - 1, NEVER_VALUE.type)
 
 
 def changed_intervals(table: Enriched, silver: SilverTables, scratch: Scratch, in_process_rows: int) -> Intervals:
@@ -101,10 +99,10 @@ def intervals_of_table(join: PointInTimeJoin | LatestJoin, silver: SilverTables,
         if join.columns:
             rows = rows.group_by(columns).aggregate([("_sign", "sum")])
             rows = rows.filter(pc.not_equal(rows["_sign_sum"], 0))
-        return _interval(distinct_keys(rows.select(join.on)), _ALWAYS, _NEVER)
+        return _interval(distinct_keys(rows.select(join.on)), ALWAYS_VALUE, NEVER_VALUE)
     names = [*dict.fromkeys((*feed.key, *join.on))]
     versions = change.rows.arrow([*dict.fromkeys((*names, *given, "effective_from", "effective_to", "_sign"))])
-    versions = versions.append_column("_end", pc.coalesce(versions["effective_to"], _NEVER))
+    versions = versions.append_column("_end", pc.coalesce(versions["effective_to"], NEVER_VALUE))
     content = [*dict.fromkeys((*names, "effective_from", *given))]
     rows = versions.group_by(content).aggregate([("_sign", "sum"), ("_end", "min"), ("_end", "max")])
     low, high = rows["_end_min"], rows["_end_max"]
@@ -114,7 +112,7 @@ def intervals_of_table(join: PointInTimeJoin | LatestJoin, silver: SilverTables,
     found = _interval(moved.select(join.on), pc.if_else(is_new, start, moved["_end_min"]), moved["_end_max"])
     if join.before_first == "none":
         return found
-    nothing = pa.scalar(None, _TIME)
+    nothing = pa.scalar(None, NEVER_VALUE.type)
     starts = moved.append_column("_new", pc.if_else(is_new, start, nothing))
     starts = starts.append_column("_old", pc.if_else(is_new, nothing, start))
     firsts = starts.group_by(feed.key).aggregate([("_new", "min"), ("_old", "min")])
@@ -124,7 +122,7 @@ def intervals_of_table(join: PointInTimeJoin | LatestJoin, silver: SilverTables,
         stored = silver.rows_of_keys(feed.name, firsts, names, only_current=False)
         every = pa.concat_tables([versions.select(names), stored])
         firsts = distinct_keys(every.filter(pc.is_valid(key_numbers(every.select(feed.key), firsts))))
-    return pa.concat_tables([found, _interval(firsts.select(join.on), _ALWAYS, _NEVER)])
+    return pa.concat_tables([found, _interval(firsts.select(join.on), ALWAYS_VALUE, NEVER_VALUE)])
 
 
 def _given(join: PointInTimeJoin | LatestJoin, silver: SilverTables) -> tuple[str, ...]:
@@ -144,4 +142,4 @@ def _interval(on: pa.Table, since: pa.Scalar | pa.ChunkedArray, until: pa.Scalar
 
 def _with_last(rows: pa.Table) -> pa.Table:
     until = rows["_until"]
-    return rows.append_column("_last", pc.if_else(pc.equal(until, _NEVER), _NOW, until))
+    return rows.append_column("_last", pc.if_else(pc.equal(until, NEVER_VALUE), _NOW, until))

@@ -11,7 +11,7 @@ from pipeline.model import Enriched, HierarchyJoin, Join, LatestJoin, PointInTim
 from pipeline.transform.affected_rows import time_range
 from pipeline.transform.derived_columns import Part, derive, in_turn
 from pipeline.transform.history import first_row_per
-from pipeline.transform.point_in_time import columns_of_versions, join_as_of
+from pipeline.transform.point_in_time import columns_of_versions, join_as_of, with_interval
 from pipeline.transform.silver_tables import SilverTables, table_of
 from pipeline.transform.validate import ValidatedFeed
 from pipeline.transform.verdicts import when_broken, when_outside
@@ -62,15 +62,14 @@ def joined(
 ) -> DataFrame:
     """Returns the rows with the columns of every join.
 
-    `looked_up` has for a join the rows of the joined table that it may match. Other tables are read whole.
+    `looked_up` has for a join what `rows_joined` returns, for few keys. Other tables are read whole.
     """
     points = now = rows.withColumn("_at", F.expr(table.as_of))
     for n, join in enumerate(table.joins):
         given = silver.source.join_columns(table, join)
         other = looked_up[join] if join in looked_up else rows_joined(table, silver, join)
         if isinstance(join, PointInTimeJoin):
-            feed, skew = silver.source.feed(join.feed), skewed.get(join)
-            now = join_as_of(join, feed, now, other, given, points=points, skewed=skew, name=f"j{n}")
+            now = join_as_of(join, now, other, given, points=points, skewed=skewed.get(join), name=f"j{n}")
         else:
             now = _join(join, silver, now, other, given, name=f"j{n}")
     return now
@@ -79,7 +78,10 @@ def joined(
 def rows_joined(table: Enriched, silver: SilverTables, join: Join) -> DataFrame:
     """Returns all rows of a joined table that a row may match, with the columns that the join reads."""
     columns, name = columns_joined(table, silver, join), table_of(join)
-    return silver.current(name, columns) if isinstance(join, LatestJoin) else silver.tables[name].read(columns)
+    if isinstance(join, LatestJoin):
+        return silver.current(name, columns)
+    rows = silver.tables[name].read(columns)
+    return with_interval(join, silver.source.feed(name), rows) if isinstance(join, PointInTimeJoin) else rows
 
 
 def columns_joined(table: Enriched, silver: SilverTables, join: Join) -> list[str]:

@@ -3,9 +3,12 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from pipeline.lake.merge import key_numbers
 from pipeline.model import Enriched, Feed, PointInTimeJoin
 from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.silver_tables import SilverTables
@@ -13,13 +16,14 @@ from pipeline.transform.silver_tables import SilverTables
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 # No instant is so late. Engines read a literal with a year of five digits differently.
 NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"
+# The same instants in Arrow. Python cannot represent the second one.
+ALWAYS_VALUE, NEVER_VALUE = (pa.scalar(n, pa.timestamp("us", "UTC")) for n in (-62135596800000000, 253402300800000000))
 # A row is compared with every version of its key. The time range of a skewed key, with so many versions, is split.
 MANY_VERSIONS = 64
 
 
 def join_as_of(
     join: PointInTimeJoin,
-    feed: Feed,
     rows: DataFrame,
     versions: DataFrame,
     given: Sequence[tuple[str, str, str]],
@@ -30,19 +34,18 @@ def join_as_of(
 ) -> DataFrame:
     """Adds the columns of a joined feed.
 
-    `versions` are all versions of the keys that are looked up, or more; `points` has the joined columns and `_at` of
-    all rows; `skewed` are the skewed keys. New columns beside those of the table start with `_<name>_`.
+    `versions` have an interval: see `with_interval`. `points` has the joined columns and `_at` of all rows; `skewed`
+    are the skewed keys. New columns beside those of the table start with `_<name>_`.
     """
     of = {c: f"_{name}_{c}" for c in join.on}
     same = " AND ".join(f"{c} = {new}" for c, new in of.items())
-    valid = _with_interval(join, feed, versions.where(join.where) if join.where else versions)
     if join.aggregates:
         return rows.join(
-            _aggregated(join, points, valid, of, f"_{name}_at"), F.expr(f"{same} AND _at = _{name}_at"), "left"
+            _aggregated(join, points, versions, of, f"_{name}_at"), F.expr(f"{same} AND _at = _{name}_at"), "left"
         )
     since, until = f"_{name}_since", f"_{join.prefix}to"
     ends = (f"_valid_from AS {since}", f"_valid_to AS {until}")
-    answer = valid.selectExpr(
+    answer = versions.selectExpr(
         *(f"{c} AS {new}" for c, new in of.items()), *ends, *(f"{sql} AS {new}" for sql, new, _ in given)
     )
     when = f"{same} AND _at >= {since} AND _at < {until}"
@@ -101,14 +104,27 @@ def _with_bin(rows: DataFrame, on: Mapping[str, str], skewed: DataFrame, numbere
     return rows.join(skewed, F.expr(when), "left").selectExpr(*rows.columns, numbered)
 
 
-def _with_interval(join: PointInTimeJoin, feed: Feed, versions: DataFrame) -> DataFrame:
-    """Adds the interval in which each version is joined: from `_valid_from` to before `_valid_to`."""
-    end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
-    start = F.col("effective_from")
+def with_interval(join: PointInTimeJoin, feed: Feed, versions: DataFrame) -> DataFrame:
+    """Returns the versions that a join sees, with the interval of each: from `_valid_from` to before `_valid_to`.
+
+    `versions` must have every version of a key.
+    """
+    seen = versions.where(join.where) if join.where else versions
+    end, start = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to"), F.col("effective_from")
     if join.before_first != "none":
         first = F.min("effective_from").over(Window.partitionBy(*feed.key))
         start = F.when(start == first, F.expr(ALWAYS)).otherwise(start)
-    return versions.select("*", end, start.alias("_valid_from"))
+    return seen.select("*", end, start.alias("_valid_from"))
+
+
+def table_with_interval(join: PointInTimeJoin, feed: Feed, versions: pa.Table) -> pa.Table:
+    """Returns the rows of `with_interval` for a join without `where`, without an engine."""
+    start, end = versions["effective_from"], pc.coalesce(versions["effective_to"], NEVER_VALUE)
+    if join.before_first != "none":
+        firsts = versions.group_by(feed.key).aggregate([("effective_from", "min")])
+        first = firsts["effective_from_min"].take(key_numbers(versions.select(feed.key), firsts.select(feed.key)))
+        start = pc.if_else(pc.equal(start, first), ALWAYS_VALUE, start)
+    return versions.append_column("_valid_to", end).append_column("_valid_from", start)
 
 
 def _aggregated(
