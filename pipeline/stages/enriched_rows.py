@@ -6,7 +6,7 @@ each joined table it reads the rows of those keys. Many rows are found and compa
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ from pipeline.schema import arrow_schema
 from pipeline.stages import comparison
 from pipeline.stages.comparison import compare, compare_tables
 from pipeline.stages.context import BatchContext
-from pipeline.transform.affected_rows import affected_keys, time_range
+from pipeline.transform.affected_rows import joined_keys, own_keys, read_own_keys, time_range
 from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import columns_joined, joined, parts, rows_of_batch, rows_of_table, with_rules
 from pipeline.transform.failing_rows import located
@@ -51,11 +51,31 @@ class EnrichedRows:
         """
         if not self._stored.version:
             return self._many(None)  # every row of the feed is new to a table that holds nothing yet
-        few = comparison.IN_PROCESS_ROWS
-        intervals = changed_intervals(self.table, self.silver, self._scratch, few)
-        affected = affected_keys(self.table, self.silver, self._stored, intervals, few)
+        affected, few = self._affected(), comparison.IN_PROCESS_ROWS
         of_batch = 0 if self._judged is None else self._judged.rows.rows
         return self._few(affected) if affected.rows + of_batch <= few else self._many(affected)
+
+    def _affected(self) -> MaterializedRows:
+        """Returns the keys of the rows that may change, and of those that the batch has removed, each once."""
+        scratch, table, silver, few = self._scratch, self.table, self.silver, comparison.IN_PROCESS_ROWS
+        intervals = dict[tuple[str, ...], MaterializedRows]()
+        for on, (found, query) in changed_intervals(table, silver, few).items():
+            rows = None if found is None else scratch.write(found, f"intervals/{table.name}")
+            if query is not None:
+                every = query if rows is None else query.unionByName(rows.df)
+                rows = self.batch.lake.scratch.materialize(every, f"intervals/{table.name}")
+            if rows is not None and rows.must_process:
+                intervals[on] = rows
+        queries, changed = joined_keys(table, silver, self._stored, intervals), silver.changes.get(table.upstream)
+        if changed is not None and changed.rows.rows > few:
+            queries.append(read_own_keys(table, silver))
+        elif (keys := own_keys(table, silver)) is not None:
+            own = scratch.write(keys, f"own_keys/{table.name}")
+            if not queries:
+                return own
+            queries.append(own.df)
+        every = reduce(DataFrame.unionByName, queries) if queries else silver.rows_of(table, self._key).where("false")
+        return self.batch.lake.scratch.materialize(every.distinct(), f"affected/{table.name}")
 
     @cached_property
     def _stored(self) -> TableVersion:
@@ -86,9 +106,9 @@ class EnrichedRows:
     def _computed(self, rows: DataFrame, query: DataFrame, label: str) -> MaterializedRows:
         """Computes a query over joined rows. Raises InvalidValue with the column and the row at fault."""
         try:
-            return self._scratch.materialize(query, f"{label}/{self.table.name}")
+            return self.batch.lake.scratch.materialize(query, f"{label}/{self.table.name}")
         except InvalidValue as error:
-            suspects = self._scratch.materialize(rows, f"joined/{self.table.name}")
+            suspects = self.batch.lake.scratch.materialize(rows, f"joined/{self.table.name}")
             raise located(error, parts(self.table), suspects, self.batch.lake) from error
 
     # ---- few rows
@@ -123,7 +143,7 @@ class EnrichedRows:
         feed, columns = self.batch.source.feed(self.table.upstream), self.batch.source.own_columns(self.table)
         if feed.derived or self.table.versions:  # SQL computes some of the columns
             query = rows_of_batch(self.table, self.silver, validated)
-            return self._scratch.materialize(query, f"own/{self.table.name}").arrow()
+            return self.batch.lake.scratch.materialize(query, f"own/{self.table.name}").arrow()
         rows = validated.kept_table(feed.input_names)
         # An append-only feed numbers its rows when it merges them: until then the number is null.
         rows = cast_to_schema(rows, arrow_schema(Column(old, kind) for old, _, kind in columns))
@@ -174,7 +194,7 @@ class EnrichedRows:
     def _skewed(self) -> dict[PointInTimeJoin, DataFrame]:
         found = dict[PointInTimeJoin, DataFrame]()
         for joins, query in skewed_keys(self.table, self.silver):
-            rows = self._scratch.materialize(query, f"skewed/{joins[0].feed}")
+            rows = self.batch.lake.scratch.materialize(query, f"skewed/{joins[0].feed}")
             for n in rows.arrow(["_join"])["_join"].unique().to_pylist():
                 found[joins[n]] = rows.df.where(f"_join = {n}").drop("_join")
         return found

@@ -1,7 +1,8 @@
 """Finds the rows of an enriched table that a batch may change: they or the versions they are joined to changed."""
 
-from functools import reduce
+from collections.abc import Mapping
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
@@ -9,7 +10,6 @@ from pipeline.lake.lake import TableVersion
 from pipeline.lake.merge import distinct_keys
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Enriched, Feed, HierarchyJoin
-from pipeline.transform.changed_intervals import Intervals
 from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.silver_tables import SilverTables
 
@@ -24,27 +24,31 @@ def time_range(feed: Feed, affected: MaterializedRows | None) -> dict[str, MinMa
     return {feed.event_time: affected.min_max(feed.event_time)} if affected and is_sorted_by_time(feed) else None
 
 
-def affected_keys(
-    table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals, in_process_rows: int
-) -> MaterializedRows:
-    """Returns the keys of the rows that may change, and of those that the batch has removed, each once.
+def own_keys(table: Enriched, silver: SilverTables) -> pa.Table | None:
+    """Returns the keys of the rows of the feed that the batch changed, each once, without an engine.
 
-    Up to `in_process_rows` changed rows of the feed are read in this process.
+    Returns None where it changed none.
     """
-    source, feed, scratch = silver.source, silver.source.feed(table.upstream), stored.lake.scratch
-    key, parts, label = [*source.enriched_key(table)], list[DataFrame](), f"affected/{table.name}"
-    own: MaterializedRows | None = None
-    if feed.name in silver.changes:
-        changed, flag = (
-            silver.changes[feed.name].rows,
-            ["is_current"] if feed.has_versions and not table.versions else [],
-        )
-        if changed.rows <= in_process_rows:
-            rows = changed.arrow([*key, *flag])
-            own = scratch.write(distinct_keys((rows.filter(rows["is_current"]) if flag else rows).select(key)), label)
-            parts.append(own.df)
-        else:
-            parts.append(changed.read([*key, *flag]).where("is_current" if flag else "true").select(*key))
+    if table.upstream not in silver.changes:
+        return None
+    key, flag = silver.source.enriched_key(table), _flag(table, silver)
+    rows = silver.changes[table.upstream].rows.arrow([*key, *flag])
+    return distinct_keys((rows.filter(rows["is_current"]) if flag else rows).select(key))
+
+
+def read_own_keys(table: Enriched, silver: SilverTables) -> DataFrame:
+    """Returns a query for the keys of the rows of the feed that the batch changed."""
+    key, flag = silver.source.enriched_key(table), _flag(table, silver)
+    changed = silver.changes[table.upstream].rows.read([*key, *flag])
+    return changed.where("is_current" if flag else "true").select(*key)
+
+
+def joined_keys(
+    table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Mapping[tuple[str, ...], MaterializedRows]
+) -> list[DataFrame]:
+    """Returns queries for the keys of the rows of which a joined row changed; `intervals` by joined columns."""
+    source, feed = silver.source, silver.source.feed(table.upstream)
+    key, parts = [*source.enriched_key(table)], list[DataFrame]()
     for join in table.joins:
         change = silver.change_of(join)
         if change is not None and isinstance(join, HierarchyJoin):
@@ -59,7 +63,8 @@ def affected_keys(
         rows = rows.selectExpr(*dict.fromkeys((*key, *on)), f"{table.as_of} AS _at")
         interval = changed.read([*on, "_since", "_until"])
         parts.append(rows.join(interval, [*on]).where("_at >= _since AND _at < _until").select(*key))
-    if own is not None and len(parts) == 1:
-        return own
-    every = reduce(DataFrame.unionByName, parts) if parts else silver.rows_of(table, key).where("false")
-    return scratch.materialize(every.distinct(), label)
+    return parts
+
+
+def _flag(table: Enriched, silver: SilverTables) -> list[str]:
+    return ["is_current"] if silver.source.feed(table.upstream).has_versions and not table.versions else []

@@ -1,7 +1,6 @@
 """Finds the intervals in which the history of a joined table has changed: by an engine, or few rows in this process."""
 
 from collections import defaultdict
-from collections.abc import Mapping
 from functools import reduce
 
 import pyarrow as pa
@@ -10,24 +9,23 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.lake.merge import distinct_keys, key_numbers
-from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import NOW, Enriched, Feed, HierarchyJoin, LatestJoin, PointInTimeJoin
 from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.point_in_time import ALWAYS, ALWAYS_VALUE, NEVER, NEVER_VALUE
 from pipeline.transform.silver_tables import SilverTables
 
-# Per joined columns, their values with the changed intervals.
-Intervals = Mapping[tuple[str, ...], MaterializedRows]
 _NOW = pa.scalar(NEVER_VALUE.value - 1, NEVER_VALUE.type)
 
 
-def changed_intervals(table: Enriched, silver: SilverTables, scratch: Scratch, in_process_rows: int) -> Intervals:
+def changed_intervals(
+    table: Enriched, silver: SilverTables, in_process_rows: int
+) -> dict[tuple[str, ...], tuple[pa.Table | None, DataFrame | None]]:
     """Returns, per joined columns, their values with the intervals in which a joined table's history has changed.
 
     An interval starts at `_since` and ends before `_until`; `_last` is the same end, but not after the year 9999, which
     Python cannot represent. Partners that share the joined columns share the rows: these are read once for all. The
-    intervals of up to `in_process_rows` changed rows are found in this process, unless SQL chooses the versions.
+    intervals of up to `in_process_rows` changed rows are a table, unless SQL chooses the versions; others are a query.
     """
     few, many = defaultdict[tuple[str, ...], list[pa.Table]](list), defaultdict[tuple[str, ...], list[DataFrame]](list)
     for join in table.joins:
@@ -38,15 +36,12 @@ def changed_intervals(table: Enriched, silver: SilverTables, scratch: Scratch, i
             few[join.on].append(intervals_of_table(join, silver, change))
         else:
             many[join.on].append(intervals(join, silver, change))
-    found, label = dict[tuple[str, ...], MaterializedRows](), f"intervals/{table.name}"
-    for on in dict.fromkeys((*few, *many)):
-        rows = scratch.write(_with_last(pa.concat_tables(few[on])), label) if on in few else None
-        if on in many:
-            every = reduce(DataFrame.unionByName, many[on]).selectExpr("*", f"least(_until, {NOW}) AS _last")
-            rows = scratch.materialize(every if rows is None else every.unionByName(rows.df), label)
-        if rows is not None and rows.must_process:
-            found[on] = rows
-    return found
+    tables = {on: _with_last(pa.concat_tables(some)) for on, some in few.items()}
+    queries = {
+        on: reduce(DataFrame.unionByName, some).selectExpr("*", f"least(_until, {NOW}) AS _last")
+        for on, some in many.items()
+    }
+    return {on: (tables.get(on), queries.get(on)) for on in dict.fromkeys((*tables, *queries))}
 
 
 def intervals(join: PointInTimeJoin | LatestJoin, silver: SilverTables, change: TableChange) -> DataFrame:
