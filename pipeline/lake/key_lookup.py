@@ -35,6 +35,11 @@ def rows_of_keys(delta: DeltaTable, folder: Path, keys: pa.Table, columns: Seque
         return pa.concat_tables([schema.empty_table(), *found])
 
 
+def row_count(delta: DeltaTable) -> int:
+    """Returns the rows of an open table, from the log."""
+    return pc.sum(pa.table(delta.get_add_actions(flatten=True))["num_records"]).as_py() or 0
+
+
 def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
     parts = [schema.empty_table()]

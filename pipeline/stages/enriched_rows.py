@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
 from pipeline.lake.data_files import cast_to_schema
+from pipeline.lake.key_lookup import row_count
 from pipeline.lake.lake import TableVersion
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
@@ -26,12 +27,23 @@ from pipeline.stages.comparison import compare, compare_tables
 from pipeline.stages.context import BatchContext
 from pipeline.transform.affected_rows import joined_keys, own_keys, read_own_keys, time_range
 from pipeline.transform.changed_intervals import changed_intervals
-from pipeline.transform.enrich import columns_joined, joined, parts, rows_of_batch, rows_of_table, with_rules
+from pipeline.transform.enrich import (
+    columns_joined,
+    joined,
+    parts,
+    rows_joined,
+    rows_of_batch,
+    rows_of_table,
+    with_rules,
+)
 from pipeline.transform.failing_rows import located
 from pipeline.transform.findings import VERDICTS, combinations, rule_findings
 from pipeline.transform.point_in_time import skewed_keys, table_with_interval, with_interval
 from pipeline.transform.silver_tables import SilverTables
 from pipeline.transform.validate import ValidatedFeed
+
+# A joined table of more rows is left to the engine: all versions of many keys may not fit the memory of this process.
+LOOKUP_ROWS = 2_000_000
 
 Found = tuple[MaterializedRows, tuple[RuleResult, ...]]
 
@@ -116,8 +128,8 @@ class EnrichedRows:
     def _few(self, affected: MaterializedRows) -> Found:
         keys = affected.arrow(self._key)
         rows = self._rows_and_own(keys)
-        given = self._scratch.write(rows, f"rows/{self.table.name}").df
-        df = joined(self.table, self.silver, given, looked_up=self._looked_up(rows), skewed={})
+        given = self._scratch.write(rows, f"rows/{self.table.name}")
+        df = joined(self.table, self.silver, given.df, looked_up=self._looked_up(rows, given), skewed={})
         # One query serves the rules and the table: to plan a second one costs more than the rows.
         query = with_rules(self.table, df, ["_own", *(c.name for c in self._columns)])
         now = self._computed(df, query, "enriched").arrow()
@@ -149,12 +161,16 @@ class EnrichedRows:
         rows = cast_to_schema(rows, arrow_schema(Column(old, kind) for old, _, kind in columns))
         return rows.rename_columns([new for _, new, _ in columns])
 
-    def _looked_up(self, rows: pa.Table) -> dict[Join, DataFrame]:
-        """Returns for the joins the rows of the joined table that the rows may match; see `rows_joined`."""
+    def _looked_up(self, rows: pa.Table, given: MaterializedRows) -> dict[Join, DataFrame]:
+        """Returns for the joins the rows of the joined table that `rows`, which `given` holds, may match."""
         found, read = dict[Join, DataFrame](), dict[Hashable, DataFrame]()
         for join in (j for j in self.table.joins if not isinstance(j, HierarchyJoin)):  # one's column may be joined
             feed, columns = self.batch.source.feed(join.feed), columns_joined(self.table, self.silver, join)
-            if not self.silver.has_types(feed.name, rows.select(join.on).schema):
+            stored = self.silver.tables[feed.name]
+            is_large = row_count(stored.lake.delta(stored.name, stored.version)) > LOOKUP_ROWS
+            if is_large or not self.silver.has_types(feed.name, rows.select(join.on).schema):
+                keys = given.read(join.on).distinct()
+                found[join] = rows_joined(self.table, self.silver, join, keys)
                 continue
             chosen = join if isinstance(join, PointInTimeJoin) and join.where else None  # SQL chooses the versions
             alike = (feed.name, join.on, tuple(columns), None if chosen else join)

@@ -75,13 +75,26 @@ def joined(
     return now
 
 
-def rows_joined(table: Enriched, silver: SilverTables, join: Join) -> DataFrame:
-    """Returns all rows of a joined table that a row may match, with the columns that the join reads."""
+def rows_joined(table: Enriched, silver: SilverTables, join: Join, keys: DataFrame | None = None) -> DataFrame:
+    """Returns all rows of a joined table that a row may match, with the columns that the join reads.
+
+    With `keys`, the rows of these values of the joined columns alone. Versions have an interval: see `with_interval`.
+    """
     columns, name = columns_joined(table, silver, join), table_of(join)
     if isinstance(join, LatestJoin):
-        return silver.current(name, columns)
+        return _limited_to(silver.current(name, columns), join.on, keys)
     rows = silver.tables[name].read(columns)
-    return with_interval(join, silver.source.feed(name), rows) if isinstance(join, PointInTimeJoin) else rows
+    if isinstance(join, HierarchyJoin):
+        return rows
+    feed = silver.source.feed(name)
+    if set(join.on) <= set(feed.key):
+        return with_interval(join, feed, _limited_to(rows, join.on, keys))
+    # The first version of a key may have other values in the joined columns.
+    return _limited_to(with_interval(join, feed, rows), join.on, keys)
+
+
+def _limited_to(rows: DataFrame, on: Sequence[str], keys: DataFrame | None) -> DataFrame:
+    return rows if keys is None else rows.join(keys, list(on), "left_semi")
 
 
 def columns_joined(table: Enriched, silver: SilverTables, join: Join) -> list[str]:
