@@ -269,7 +269,8 @@ def test_transformations_return_dataframes_and_only_tasks_materialize_them() -> 
         for n in ast.walk(tree(p))
         if isinstance(n, ast.Attribute) and n.attr == "materialize" and ast.unparse(n.value).endswith("lake.scratch")
     }
-    tasks = {f"stages.{name}" for name in ("row_stages", "feed_tasks", "silver_tasks", "gold_tasks")}
+    names = ("row_stages", "feed_tasks", "silver_tasks", "enriched_rows", "gold_tasks", "comparison")
+    tasks = {f"stages.{name}" for name in names}
     search_for_errors = {"transform.failing_rows", "transform.unfit_rows"}
     assert users == tasks | search_for_errors
 

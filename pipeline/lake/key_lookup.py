@@ -45,7 +45,11 @@ def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
                 mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
                 if not pc.any(mask).as_py():
                     continue
-            rows = file.read_row_group(number, present)
+            rows = (
+                own
+                if mask is not None and set(present) <= set(own.column_names)
+                else file.read_row_group(number, present)
+            )
             parts.append(cast_to_schema(rows if mask is None else rows.filter(mask), schema))
     return pa.concat_tables(parts)
 

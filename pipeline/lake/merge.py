@@ -129,6 +129,8 @@ def key_numbers(rows: pa.Table, keys: pa.Table) -> pa.Array:
 
     The rows of `keys` are distinct. Two nulls are equal here. Arrow's own joins would not find a null.
     """
+    if keys.num_columns == 1:
+        return pc.index_in(*(_as_array(table.column(keys.column_names[0])) for table in (rows, keys)))
     row_codes = key_codes = None
     for name in keys.column_names:
         values = pc.unique(keys[name])

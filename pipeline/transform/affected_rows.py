@@ -1,21 +1,17 @@
 """Finds the rows of an enriched table that a batch may change: they or the versions they are joined to changed."""
 
-from collections import defaultdict
 from collections.abc import Mapping
-from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.lake import TableVersion
-from pipeline.model import NOW, Enriched, Feed, HierarchyJoin, LatestJoin, PointInTimeJoin
-from pipeline.transform.change import TableChange
-from pipeline.transform.point_in_time import ALWAYS, NEVER
+from pipeline.lake.merge import distinct_keys
+from pipeline.lake.scratch import MaterializedRows
+from pipeline.model import Enriched, Feed, HierarchyJoin
+from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.silver_tables import SilverTables
-
-# Per joined columns the changed intervals, and the first and last instant of all of them where these are known.
-Intervals = Mapping[tuple[str, ...], tuple[DataFrame, MinMax | None]]
 
 
 def is_sorted_by_time(feed: Feed) -> bool:
@@ -23,78 +19,52 @@ def is_sorted_by_time(feed: Feed) -> bool:
     return bool(feed.event_time) and feed.event_time in feed.current_key
 
 
-def changed_intervals(table: Enriched, silver: SilverTables) -> dict[tuple[str, ...], DataFrame]:
-    """Returns, per joined columns, their values with the intervals in which a joined table's history has changed.
+def time_range(feed: Feed, affected: MaterializedRows | None) -> dict[str, MinMax] | None:
+    """Returns the range of the affected rows' event times where files of other times need not be read."""
+    return {feed.event_time: affected.min_max(feed.event_time)} if affected and is_sorted_by_time(feed) else None
 
-    An interval starts at `_since` and ends before `_until`; `_last` is the same end, but not after the year 9999, which
-    Python cannot represent. Partners that share the joined columns share a DataFrame: the rows are read once for all.
+
+def own_keys(table: Enriched, silver: SilverTables) -> pa.Table | None:
+    """Returns the keys of the rows of the feed that the batch changed, each once, without an engine.
+
+    Returns None where it changed none.
     """
-    intervals = defaultdict[tuple[str, ...], list[DataFrame]](list)
-    for join in table.joins:
-        change = silver.change_of(join)
-        if change is not None and not isinstance(join, HierarchyJoin):
-            intervals[join.on].append(_changed_intervals(join, silver, change))
-    every = {on: reduce(DataFrame.unionByName, some) for on, some in intervals.items()}
-    return {on: changed.selectExpr("*", f"least(_until, {NOW}) AS _last") for on, changed in every.items()}
+    if table.upstream not in silver.changes:
+        return None
+    key, flag = silver.source.enriched_key(table), _flag(table, silver)
+    rows = silver.changes[table.upstream].rows.arrow([*key, *flag])
+    return distinct_keys((rows.filter(rows["is_current"]) if flag else rows).select(key))
 
 
-def affected_rows(table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Intervals) -> DataFrame:
-    """Returns the rows that may change. `_lives` is false for a row as it was before the batch."""
+def read_own_keys(table: Enriched, silver: SilverTables) -> DataFrame:
+    """Returns a query for the keys of the rows of the feed that the batch changed."""
+    key, flag = silver.source.enriched_key(table), _flag(table, silver)
+    changed = silver.changes[table.upstream].rows.read([*key, *flag])
+    return changed.where("is_current" if flag else "true").select(*key)
+
+
+def joined_keys(
+    table: Enriched, silver: SilverTables, stored: TableVersion, intervals: Mapping[tuple[str, ...], MaterializedRows]
+) -> list[DataFrame]:
+    """Returns queries for the keys of the rows of which a joined row changed; `intervals` by joined columns."""
     source, feed = silver.source, silver.source.feed(table.upstream)
-    key, columns = list(source.enriched_key(table)), [old for old, _, _ in source.own_columns(table)]
-    shown = [*columns, "_lives"]
-    parts = []
-    if feed.name in silver.changes:
-        which = "is_current" if feed.has_versions and not table.versions else "true"
-        own = silver.changes[feed.name].rows.df.where(which)
-        parts.append(own.withColumn("_lives", F.expr("_sign > 0")).select(*shown))
+    key, parts = [*source.enriched_key(table)], list[DataFrame]()
     for join in table.joins:
         change = silver.change_of(join)
         if change is not None and isinstance(join, HierarchyJoin):
-            node = f"{source.hierarchy(join.hierarchy).id} AS {join.on}"
-            moved = change.rows.df.selectExpr(node).distinct()
-            stored_rows = stored.read([*dict.fromkeys((*key, join.on))])
-            there = stored_rows.join(moved, join.on, "left_semi").select(*key)
-            rows = silver.rows_of(table, columns).join(there, key, "left_semi")
-            parts.append(rows.selectExpr(*columns, "true AS _lives"))
-    for on, (changed, ends) in intervals.items():
-        within = None if ends is None else {table.as_of: ends}
-        rows = silver.rows_of(table, columns, within=within).selectExpr("*", "true AS _lives", f"{table.as_of} AS _at")
-        parts.append(rows.join(changed, list(on)).where("_at >= _since AND _at < _until").select(*shown))
-    if not parts:
-        return silver.rows_of(table, columns).selectExpr(*columns, "true AS _lives").where("false")
-    return reduce(DataFrame.unionByName, parts).distinct()
+            moved = change.rows.df.selectExpr(f"{source.hierarchy(join.hierarchy).id} AS {join.on}").distinct()
+            rows = stored.read([*dict.fromkeys((*key, join.on))])
+            parts.append(rows.join(moved, join.on, "left_semi").select(*key))
+    is_sorted = is_sorted_by_time(feed) and table.as_of == feed.event_time
+    for on, changed in intervals.items():
+        columns = dict.fromkeys((*key, *on, *columns_in(table.as_of, [c.name for c in feed.silver])))
+        within = {table.as_of: (changed.min_max("_since")[0], changed.min_max("_last")[1])} if is_sorted else None
+        rows = silver.rows_of(table, [*columns], within=within)
+        rows = rows.selectExpr(*dict.fromkeys((*key, *on)), f"{table.as_of} AS _at")
+        interval = changed.read([*on, "_since", "_until"])
+        parts.append(rows.join(interval, [*on]).where("_at >= _since AND _at < _until").select(*key))
+    return parts
 
 
-def _changed_intervals(join: PointInTimeJoin | LatestJoin, silver: SilverTables, change: TableChange) -> DataFrame:
-    feed = silver.source.feed(join.feed)
-    given = join.columns or (*feed.tracked, *(d.name for d in feed.derived))
-    always = (f"{ALWAYS} AS _since", f"{NEVER} AS _until")
-    if isinstance(join, LatestJoin):
-        current = change.rows.df.where("is_current" if feed.has_versions else "true")
-        if join.columns:
-            columns = {*feed.key, *join.on, *join.order_by, *given}
-            current = current.groupBy(*columns).agg(F.sum("_sign").alias("_net")).where("_net <> 0")
-        return current.selectExpr(*join.on, *always).distinct()
-    names = [*dict.fromkeys((*feed.key, *join.on))]
-    content = dict.fromkeys((*names, "effective_from", *given))
-    ends = change.rows.df.where(join.where or "true").withColumn("_end", F.expr(f"coalesce(effective_to, {NEVER})"))
-    sums = F.sum("_sign").alias("_net"), F.min("_end").alias("_low"), F.max("_end").alias("_high")
-    rows = ends.groupBy(*content).agg(*sums)
-    # A version on one side only differs from its start to its end; one whose end moved differs between the ends.
-    moved = rows.selectExpr(*names, "_net", "effective_from", "_low", "_high").where("_net <> 0 OR _low < _high")
-    since = "CASE WHEN _net <> 0 THEN effective_from ELSE _low END AS _since"
-    intervals = moved.selectExpr(*join.on, since, "_high AS _until")
-    if join.before_first == "none":
-        return intervals
-    # Rows older than the first version take the first: where that may be another one now, all older rows are affected.
-    firsts = moved.groupBy(*feed.key).agg(
-        F.min(F.expr("CASE WHEN _net <> 0 THEN effective_from END")).alias("_new"),
-        F.min(F.expr("CASE WHEN _net = 0 THEN effective_from END")).alias("_old"),
-    )
-    firsts = firsts.where("_new IS NOT NULL AND (_old IS NULL OR _new < _old)")
-    if not set(join.on) <= set(feed.key):
-        # The joined columns may differ between versions: the first one, before and after, may be found by others.
-        versions = change.rows.df.select(*names).unionByName(silver.tables[feed.name].read(names))
-        firsts = versions.join(firsts, list(feed.key), "left_semi").distinct()
-    return intervals.unionByName(firsts.selectExpr(*join.on, *always))
+def _flag(table: Enriched, silver: SilverTables) -> list[str]:
+    return ["is_current"] if silver.source.feed(table.upstream).has_versions and not table.versions else []

@@ -47,6 +47,12 @@ def words(sql: str) -> set[str]:
     return set(re.findall(r"\w+", sql))
 
 
+def columns_in(sql: str, columns: Sequence[str]) -> list[str]:
+    """Returns the columns that an expression may read."""
+    seen = words(sql.casefold())
+    return [c for c in columns if c.casefold() in seen]
+
+
 def text_key_sql(names: Sequence[str]) -> str:
     """Returns SQL for some columns as one text. Different values have different texts: each follows its length."""
     values = [

@@ -6,23 +6,15 @@ from dataclasses import replace
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.lake.lake import TableVersion
 from pipeline.lake.scratch import MaterializedRows
-from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, Source, render_sql
-from pipeline.transform.affected_rows import is_sorted_by_time
-from pipeline.transform.change import difference
+from pipeline.model import Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, render_sql
+from pipeline.transform.affected_rows import time_range
 from pipeline.transform.derived_columns import Part, derive, in_turn
 from pipeline.transform.history import first_row_per
-from pipeline.transform.point_in_time import join_as_of, limited_to
-from pipeline.transform.silver_tables import SilverTables, joined_columns, table_of
+from pipeline.transform.point_in_time import columns_of_versions, join_as_of, with_interval
+from pipeline.transform.silver_tables import SilverTables, table_of
 from pipeline.transform.validate import ValidatedFeed
 from pipeline.transform.verdicts import when_broken, when_outside
-
-VERDICTS = (
-    "_own",
-    "_warned",
-    "_unchecked",
-)  # of a row: whether it is the batch's own, the rules that it breaks, or lacks
 
 
 def with_settings(table: Enriched, values: Mapping[str, object]) -> Enriched:
@@ -40,46 +32,24 @@ def with_settings(table: Enriched, values: Mapping[str, object]) -> Enriched:
     return replace(table, rules=rules(table.rules), checks=rules(table.checks), derived=derived, joins=joins)
 
 
-def columns_of_change(table: Enriched, source: Source) -> tuple[Column, ...]:
-    """Returns the columns in which rows are compared: those of the table, and the names of checks that a row breaks.
-
-    So no row that breaks a check is taken for one that has not changed.
-    """
-    return (*source.enriched_columns(table), Column("_failed", "STRING"))
-
-
-def batch_rows(table: Enriched, silver: SilverTables, validated: ValidatedFeed | None) -> DataFrame | None:
-    """Returns the batch's accepted rows in the shape of the feed's silver table, where the table has rules for them."""
-    if validated is None or not validated.rows_accepted or not table.rules:
-        return None
+def rows_of_batch(table: Enriched, silver: SilverTables, validated: ValidatedFeed) -> DataFrame:
+    """Returns the batch's accepted rows with the columns that the table takes from a row itself."""
     feed = silver.source.feed(table.upstream)
-    accepted = validated.accepted([*feed.input_names, "_event_at", "_batch_date", "_revision", "_deleted"])
-    started = accepted.where("NOT _deleted").withColumn("effective_from", F.expr(feed.valid_from_sql))
-    later = [c for c in feed.silver if c.name in ("effective_to", "is_current", "_row")]
-    return derive(started, validated.feed.derived).selectExpr(
-        "*", *(f"CAST(NULL AS {c.type}) AS {c.name}" for c in later)
-    )
+    accepted = validated.accepted([*feed.input_names, "_event_at", "_batch_date", "_deleted"]).where("NOT _deleted")
+    started = derive(accepted.withColumn("effective_from", F.expr(feed.valid_from_sql)), validated.feed.derived)
+    # A version gets its end, and a row of an append-only feed its number, when it is merged.
+    known = {*feed.input_names, *(d.name for d in feed.derived), "effective_from"}
+    columns = silver.source.own_columns(table)
+    return started.selectExpr(*(f"CAST({c if c in known else 'NULL'} AS {kind}) AS {new}" for c, new, kind in columns))
 
 
-def affected_and_batch_rows(
-    table: Enriched, silver: SilverTables, affected: DataFrame | None, batch: DataFrame | None
-) -> DataFrame:
-    """Returns the affected rows (`_own` 0; all where None) and the batch's (1), so that one query joins both."""
-    columns = [F.col(old).alias(new) for old, new, _ in silver.source.own_columns(table)]
-    rows = silver.rows_of(table) if affected is None else affected.where("_lives")
-    rows = rows.select(*columns, F.lit(0).alias("_own"))
-    if batch is not None:
-        rows = rows.unionByName(batch.select(*columns, F.lit(1).alias("_own")))
-    return rows.withColumn("_at", F.expr(table.as_of))
-
-
-def lookup_keys(join: Join, rows: DataFrame, affected: MaterializedRows, batch: DataFrame | None) -> DataFrame:
-    """Returns the values of the joined columns by which rows are looked up."""
-    on = list(joined_columns(join))
-    if not set(on) <= set(affected.schema.names):
-        return rows.select(*on).distinct()
-    keys = affected.df.select(*on)
-    return (keys if batch is None else keys.unionByName(batch.select(*on))).distinct()
+def rows_of_table(table: Enriched, silver: SilverTables, affected: MaterializedRows | None) -> DataFrame:
+    """Returns the affected rows of the feed, all where None, with the columns that the table takes from each."""
+    source, columns = silver.source, silver.source.own_columns(table)
+    key, within = [*source.enriched_key(table)], time_range(source.feed(table.upstream), affected)
+    rows = silver.rows_of(table, [old for old, _, _ in columns], within=within)
+    rows = rows if affected is None else rows.join(affected.df, key, "left_semi")
+    return rows.select(*(F.col(old).alias(new) for old, new, _ in columns))
 
 
 def joined(
@@ -87,39 +57,76 @@ def joined(
     silver: SilverTables,
     rows: DataFrame,
     *,
-    affected: MaterializedRows | None,
-    batch: DataFrame | None,
+    looked_up: Mapping[Join, DataFrame],
     skewed: Mapping[PointInTimeJoin, DataFrame],
 ) -> DataFrame:
-    """Returns the rows with the columns of every join. With `affected` only versions of their keys are read."""
-    for join in table.joins:
+    """Returns the rows with the columns of every join.
+
+    `looked_up` has for a join what `rows_joined` returns, for few keys. Other tables are read whole.
+    """
+    points = now = rows.withColumn("_at", F.expr(table.as_of))
+    for n, join in enumerate(table.joins):
         given = silver.source.join_columns(table, join)
-        keys = None if affected is None else lookup_keys(join, rows, affected, batch)
+        other = looked_up[join] if join in looked_up else rows_joined(table, silver, join)
         if isinstance(join, PointInTimeJoin):
-            rows = join_as_of(join, silver, rows, given, lookup_keys=keys, skewed=skewed.get(join))
+            now = join_as_of(join, now, other, given, points=points, skewed=skewed.get(join), name=f"j{n}")
         else:
-            rows = _join(join, silver, rows, given, keys)
-    return rows
+            now = _join(join, silver, now, other, given, name=f"j{n}")
+    return now
+
+
+def rows_joined(table: Enriched, silver: SilverTables, join: Join, keys: DataFrame | None = None) -> DataFrame:
+    """Returns all rows of a joined table that a row may match, with the columns that the join reads.
+
+    With `keys`, the rows of these values of the joined columns alone. Versions have an interval: see `with_interval`.
+    """
+    columns, name = columns_joined(table, silver, join), table_of(join)
+    if isinstance(join, LatestJoin):
+        return _limited_to(silver.current(name, columns), join.on, keys)
+    rows = silver.tables[name].read(columns)
+    if isinstance(join, HierarchyJoin):
+        return rows
+    feed = silver.source.feed(name)
+    if set(join.on) <= set(feed.key):
+        return with_interval(join, feed, _limited_to(rows, join.on, keys))
+    # The first version of a key may have other values in the joined columns.
+    return _limited_to(with_interval(join, feed, rows), join.on, keys)
+
+
+def _limited_to(rows: DataFrame, on: Sequence[str], keys: DataFrame | None) -> DataFrame:
+    return rows if keys is None else rows.join(keys, list(on), "left_semi")
+
+
+def columns_joined(table: Enriched, silver: SilverTables, join: Join) -> list[str]:
+    """Returns the columns of the joined table that a join reads."""
+    given = silver.source.join_columns(table, join)
+    match join:
+        case PointInTimeJoin():
+            return columns_of_versions(join, silver.source.feed(join.feed), given)
+        case LatestJoin():
+            return [*dict.fromkeys((*join.on, *join.order_by, *(c for c, _, _ in given if c != join.count)))]
+        case HierarchyJoin():
+            return [c.name for c in silver.source.hierarchy_columns(silver.source.hierarchy(join.hierarchy))]
 
 
 def _join(
     join: LatestJoin | HierarchyJoin,
     silver: SilverTables,
     rows: DataFrame,
+    other: DataFrame,
     given: Sequence[tuple[str, str, str]],
-    keys: DataFrame | None,
+    *,
+    name: str,
 ) -> DataFrame:
     """Joins at most one row of the other table to each row. The columns of both have different names."""
-    on = joined_columns(join)
     if isinstance(join, HierarchyJoin):
-        node = silver.source.hierarchy(join.hierarchy).id
-        found = silver.tables[join.hierarchy].read().withColumnRenamed(node, join.on)
+        of = {join.on: silver.source.hierarchy(join.hierarchy).id}
     else:
-        found = limited_to(silver.current(join.feed), join.on, keys)
-        found = _newest(join, found) if join.order_by else found
-    answer = found.select(*(F.col(c).alias(f"_of_{c}") for c in on), *(F.expr(sql).alias(new) for sql, new, _ in given))
-    same = F.expr(" AND ".join(f"{c} = _of_{c}" for c in on))
-    return rows.join(answer, same, "left").drop(*(f"_of_{c}" for c in on))
+        of = {c: c for c in join.on}
+        other = _newest(join, other) if join.order_by else other
+    named = (f"{c} AS _{name}_{on}" for on, c in of.items())
+    answer = other.selectExpr(*named, *(f"{sql} AS {new}" for sql, new, _ in given))
+    return rows.join(answer, F.expr(" AND ".join(f"{on} = _{name}_{on}" for on in of)), "left")
 
 
 def _newest(join: LatestJoin, rows: DataFrame) -> DataFrame:
@@ -129,25 +136,15 @@ def _newest(join: LatestJoin, rows: DataFrame) -> DataFrame:
     return first_row_per(rows, Window.partitionBy(*join.on).orderBy(*last))
 
 
-def with_rules(table: Enriched, rows: DataFrame) -> DataFrame:
-    """Adds the derived columns, and the names of the rules and checks that a row breaks, or is not checked by."""
-    failed = f"{when_broken(table.checks, '_own = 0')} AS _failed"
+def with_rules(table: Enriched, rows: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
+    """Returns some columns of the joined and derived rows, and the verdicts on each.
+
+    `_failed` names the checks that the row breaks, `_warned` the rules that it breaks, `_unchecked` those outside of
+    which it is.
+    """
+    failed = f"{when_broken(table.checks)} AS _failed"
     verdicts = (f"{when_broken(table.rules)} AS _warned", f"{when_outside(table.rules)} AS _unchecked", failed)
-    return derive(rows, table.derived).selectExpr("*", *verdicts)
-
-
-def change_of(
-    table: Enriched, source: Source, rows: DataFrame, stored: TableVersion, affected: MaterializedRows | None
-) -> DataFrame:
-    """Returns what changes in the table: `rows` as they are now, and the stored rows of the affected ones."""
-    columns = columns_of_change(table, source)
-    now = rows.select(*(c.name for c in columns))
-    if affected is None:
-        return difference(None, now, columns)
-    feed = source.feed(table.upstream)
-    within = {feed.event_time: affected.min_max(feed.event_time)} if is_sorted_by_time(feed) else None
-    before = stored.read(within=within).join(affected.df, list(source.enriched_key(table)), "left_semi")
-    return difference(before.selectExpr("*", "'' AS _failed"), now, columns)
+    return derive(rows, table.derived).selectExpr(*columns, *verdicts)
 
 
 def parts(table: Enriched) -> list[Part]:

@@ -25,6 +25,7 @@ LISTED = Rule(
     severity=MEDIUM,
     description="the key of a rejected row of a whole delivery stays as it was",
 )
+VERDICTS = ("_warned", "_unchecked")  # the rules that a row breaks, and those that do not check it
 SEARCHED = 10_000  # rows in which examples are looked for
 
 
@@ -115,12 +116,14 @@ def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> 
     return finding(validated.feed.name, LISTED, validated.rows.rows, rejected.num_rows, examples)
 
 
-def reference_findings(validated: Iterable[ValidatedFeed], counts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the result of every reference; `counts` are the rows of `reference_counts`, if there are any."""
-    rows = counts.to_pylist() if counts is not None else []
-    known = {(r["feed"], r["rule"]): (r["checked"], r["broken"]) for r in rows}
+def reference_findings(
+    validated: Iterable[ValidatedFeed], broken: Mapping[tuple[str, str], int]
+) -> tuple[RuleResult, ...]:
+    """Returns the result of every reference; `broken` has the number of rows that break it, by feed and rule."""
     return tuple(
-        finding(j.feed.name, r, *known.get((j.feed.name, r.name), (0, 0))) for j in validated for r in j.feed.references
+        finding(j.feed.name, r, j.rows_kept if j.rows_accepted else 0, broken.get((j.feed.name, r.name), 0))
+        for j in validated
+        for r in j.feed.references
     )
 
 
@@ -138,10 +141,9 @@ def tie_findings(validated: ValidatedFeed, others: MaterializedRows | None) -> I
     yield replace(finding(feed.name, COME_ONCE, checked, ties.repeats, repeated), advice=ADVICE[COME_ONCE.name])
 
 
-def rule_findings(feed: str, rules: Sequence[Rule], verdicts: pa.Table | None) -> tuple[RuleResult, ...]:
-    """Returns the results of a table's rules over the batch's own rows; `verdicts` are `_own _warned _unchecked`."""
-    own = [v for v in combinations(verdicts) if v["_own"]] if verdicts is not None else []
-    checked, warned, outside = sum(v["count_all"] for v in own), tally(own, "_warned"), tally(own, "_unchecked")
+def rule_findings(feed: str, rules: Sequence[Rule], verdicts: Sequence[Mapping[str, Any]]) -> tuple[RuleResult, ...]:
+    """Returns the results of a table's rules over the batch's own rows, from `combinations` of their verdicts."""
+    checked, warned, outside = (sum(v["count_all"] for v in verdicts), *(tally(verdicts, c) for c in VERDICTS))
     return tuple(finding(feed, r, checked - outside[r.name], warned[r.name]) for r in rules)
 
 

@@ -1,52 +1,69 @@
 """Joins rows to the versions that are valid at the instant `_at` of each row."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
-from pipeline.model import Enriched, PointInTimeJoin
+from pipeline.lake.merge import key_numbers
+from pipeline.model import Enriched, Feed, PointInTimeJoin
+from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.silver_tables import SilverTables
 
 ALWAYS = "TIMESTAMP '0001-01-01 00:00:00'"
 # No instant is so late. Engines read a literal with a year of five digits differently.
 NEVER = "CAST(date_add(DATE '9999-12-31', 1) AS TIMESTAMP)"
+# The same instants in Arrow. Python cannot represent the second one.
+ALWAYS_VALUE, NEVER_VALUE = (pa.scalar(n, pa.timestamp("us", "UTC")) for n in (-62135596800000000, 253402300800000000))
 # A row is compared with every version of its key. The time range of a skewed key, with so many versions, is split.
 MANY_VERSIONS = 64
 
 
 def join_as_of(
     join: PointInTimeJoin,
-    silver: SilverTables,
     rows: DataFrame,
+    versions: DataFrame,
     given: Sequence[tuple[str, str, str]],
     *,
-    lookup_keys: DataFrame | None,
+    points: DataFrame,
     skewed: DataFrame | None,
+    name: str,
 ) -> DataFrame:
-    """Adds the columns of a joined table. `lookup_keys` limits the versions, `skewed` are the skewed keys."""
-    of = {c: f"_of_{c}" for c in join.on}
-    same = " AND ".join(f"{c} = {name}" for c, name in of.items())
-    versions = _versions(join, silver, lookup_keys)
+    """Adds the columns of a joined feed.
+
+    `versions` have an interval: see `with_interval`. `points` has the joined columns and `_at` of all rows; `skewed`
+    are the skewed keys. New columns beside those of the table start with `_<name>_`.
+    """
+    of = {c: f"_{name}_{c}" for c in join.on}
+    same = " AND ".join(f"{c} = {new}" for c, new in of.items())
     if join.aggregates:
-        aggregated = _aggregated(join, rows, versions)
-        return rows.join(aggregated, F.expr(f"{same} AND _at = _of_at"), "left").drop("_of_at", *of.values())
-    until = f"_{join.prefix}to"
-    named = [F.col("_valid_to").alias(until), *(F.expr(sql).alias(new) for sql, new, _ in given)]
-    answer = versions.select(*(F.col(c).alias(name) for c, name in of.items()), "_valid_from", *named)
-    when = f"{same} AND _at >= _valid_from AND _at < {until}"
+        return rows.join(
+            _aggregated(join, points, versions, of, f"_{name}_at"), F.expr(f"{same} AND _at = _{name}_at"), "left"
+        )
+    since, until = f"_{name}_since", f"_{join.prefix}to"
+    ends = (f"_valid_from AS {since}", f"_valid_to AS {until}")
+    answer = versions.selectExpr(
+        *(f"{c} AS {new}" for c, new in of.items()), *ends, *(f"{sql} AS {new}" for sql, new, _ in given)
+    )
+    when = f"{same} AND _at >= {since} AND _at < {until}"
     if skewed is not None:
-        rows = _with_bin(rows, list(of), skewed, f"{_bin('_at')} AS _bin")
-        bins = f"explode(sequence({_bin('_valid_from')}, {_bin(until)})) AS _of_bin"
-        answer = _with_bin(answer, list(of.values()), skewed, bins)
-        when = f"{when} AND _bin = _of_bin"
-    return rows.join(answer, F.expr(when), "left").drop("_valid_from", "_bin", "_of_bin", *of.values())
+        own_bin, bin_of = f"_{name}_bin", f"_{name}_of_bin"
+        rows = _with_bin(rows, {c: c for c in of}, skewed, f"{_bin('_at')} AS {own_bin}")
+        bins = f"explode(sequence({_bin(since)}, {_bin(until)})) AS {bin_of}"
+        answer = _with_bin(answer, of, skewed, bins)
+        when = f"{when} AND {own_bin} = {bin_of}"
+    return rows.join(answer, F.expr(when), "left")
 
 
-def limited_to(rows: DataFrame, on: Sequence[str], lookup_keys: DataFrame | None) -> DataFrame:
-    """Returns the rows of the keys that are looked up; all where these are not known."""
-    return rows if lookup_keys is None else rows.join(lookup_keys, list(on), "left_semi")
+def columns_of_versions(join: PointInTimeJoin, feed: Feed, given: Sequence[tuple[str, str, str]]) -> list[str]:
+    """Returns the columns of a joined feed that the join reads."""
+    needed = " ".join((join.where, *(d.sql for d in join.aggregates or join.select), *(sql for sql, _, _ in given)))
+    return columns_in(
+        " ".join((needed, *feed.key, *join.on, "effective_from effective_to")), [c.name for c in feed.silver]
+    )
 
 
 def skewed_keys(table: Enriched, silver: SilverTables) -> list[tuple[list[PointInTimeJoin], DataFrame]]:
@@ -82,33 +99,39 @@ def _bin(instant: str) -> str:
     return f"CASE WHEN _bin_width IS NULL THEN 0 ELSE least(greatest({number}, -1), _versions) END"
 
 
-def _with_bin(rows: DataFrame, on: Sequence[str], skewed: DataFrame, numbered: str) -> DataFrame:
-    when = " AND ".join(f"{c} = _skewed_{c.removeprefix('_of_')}" for c in on)
+def _with_bin(rows: DataFrame, on: Mapping[str, str], skewed: DataFrame, numbered: str) -> DataFrame:
+    when = " AND ".join(f"{name} = _skewed_{c}" for c, name in on.items())
     return rows.join(skewed, F.expr(when), "left").selectExpr(*rows.columns, numbered)
 
 
-def _versions(join: PointInTimeJoin, silver: SilverTables, lookup_keys: DataFrame | None) -> DataFrame:
-    """Returns the versions with the interval in which each is joined: from `_valid_from` to before `_valid_to`."""
-    feed = silver.source.feed(join.feed)
-    versions = silver.tables[feed.name].read().where(join.where or "true")
-    end = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to")
-    if join.before_first == "none":
-        versions = versions.select("*", end, F.col("effective_from").alias("_valid_from"))
-        return limited_to(versions, join.on, lookup_keys)
-    # The first version is the first of all versions of a key: only rows of other keys may be left out before.
-    is_whole_keys = set(join.on) <= set(feed.key)
-    versions = limited_to(versions, join.on, lookup_keys) if is_whole_keys else versions
-    first = F.min("effective_from").over(Window.partitionBy(*feed.key))
-    start = F.when(F.col("effective_from") == first, F.expr(ALWAYS)).otherwise(F.col("effective_from"))
-    versions = versions.select("*", end, start.alias("_valid_from"))
-    return versions if is_whole_keys else limited_to(versions, join.on, lookup_keys)
+def with_interval(join: PointInTimeJoin, feed: Feed, versions: DataFrame) -> DataFrame:
+    """Returns the versions that a join sees, with the interval of each: from `_valid_from` to before `_valid_to`.
+
+    `versions` must have every version of a key.
+    """
+    seen = versions.where(join.where) if join.where else versions
+    end, start = F.expr(f"coalesce(effective_to, {NEVER})").alias("_valid_to"), F.col("effective_from")
+    if join.before_first != "none":
+        first = F.min("effective_from").over(Window.partitionBy(*feed.key))
+        start = F.when(start == first, F.expr(ALWAYS)).otherwise(start)
+    return seen.select("*", end, start.alias("_valid_from"))
 
 
-def _aggregated(join: PointInTimeJoin, rows: DataFrame, versions: DataFrame) -> DataFrame:
+def table_with_interval(join: PointInTimeJoin, feed: Feed, versions: pa.Table) -> pa.Table:
+    """Returns the rows of `with_interval` for a join without `where`, without an engine."""
+    start, end = versions["effective_from"], pc.coalesce(versions["effective_to"], NEVER_VALUE)
+    if join.before_first != "none":
+        firsts = versions.group_by(feed.key).aggregate([("effective_from", "min")])
+        first = firsts["effective_from_min"].take(key_numbers(versions.select(feed.key), firsts.select(feed.key)))
+        start = pc.if_else(pc.equal(start, first), ALWAYS_VALUE, start)
+    return versions.append_column("_valid_to", end).append_column("_valid_from", start)
+
+
+def _aggregated(
+    join: PointInTimeJoin, points: DataFrame, versions: DataFrame, of: Mapping[str, str], at: str
+) -> DataFrame:
     """Aggregates, for each joined value and instant of the rows, the versions that all keys have at that instant."""
-    of = [f"_of_{c}" for c in join.on]
-    points = rows.select(*(F.col(c).alias(f"_of_{c}") for c in join.on), F.col("_at").alias("_of_at")).distinct()
-    when = " AND ".join([*(f"{c} = _of_{c}" for c in join.on), "_of_at >= _valid_from", "_of_at < _valid_to"])
-    joined = points.join(versions, F.expr(when))
+    named = points.selectExpr(*(f"{c} AS {new}" for c, new in of.items()), f"_at AS {at}").distinct()
+    when = " AND ".join([*(f"{c} = {new}" for c, new in of.items()), f"{at} >= _valid_from", f"{at} < _valid_to"])
     totals = (F.expr(d.sql).cast(d.type).alias(d.name) for d in join.aggregates)
-    return joined.groupBy(*of, "_of_at").agg(*totals)
+    return named.join(versions, F.expr(when)).groupBy(*of.values(), at).agg(*totals)

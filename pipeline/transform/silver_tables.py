@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
@@ -38,17 +39,28 @@ class SilverTables:
             return self.tables[table.upstream].read(columns, within=within)
         return self.current(table.upstream, columns, within=within)
 
+    def rows_of_keys(self, table: str, keys: pa.Table, columns: Sequence[str], *, only_current: bool) -> pa.Table:
+        """Returns some columns of the rows that have one of these keys, without an engine; see `Lake.rows_of_keys`."""
+        stored, flag = self.tables[table], ["is_current"] if only_current and self.source.has_versions(table) else []
+        rows = stored.lake.rows_of_keys(stored.name, stored.version, keys, [*dict.fromkeys((*columns, *flag))])
+        return (rows.filter(rows["is_current"]) if flag else rows).select(columns)
+
+    def has_types(self, table: str, schema: pa.Schema) -> bool:
+        """Returns whether columns have the types that they have in a table. Only SQL compares values of other types."""
+        return has_types(self.tables[table], schema)
+
     def change_of(self, join: Join) -> TableChange | None:
         """Returns what the batch changed in a joined table's table; None where it changed nothing."""
         change = self.changes.get(table_of(join))
         return change if change is not None and change.rows.must_process else None
 
 
+def has_types(table: TableVersion, schema: pa.Schema) -> bool:
+    """Returns whether columns have the types that they have in a table."""
+    stored = table.lake.schema(table.name, table.version)
+    return all(stored.field(f.name).type == f.type for f in schema)
+
+
 def table_of(join: Join) -> str:
     """Returns the name of the table that a join reads."""
     return join.hierarchy if isinstance(join, HierarchyJoin) else join.feed
-
-
-def joined_columns(join: Join) -> tuple[str, ...]:
-    """Returns the columns of a row by which the table is joined."""
-    return (join.on,) if isinstance(join, HierarchyJoin) else join.on

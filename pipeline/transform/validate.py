@@ -1,7 +1,7 @@
 """The validated rows of a feed, and the queries of rules that look into other tables and deliveries."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from pipeline.contract import FileCounts, RuleResult, WorkOrder
 from pipeline.ingest.stage import StagedFeed
 from pipeline.lake.lake import TableVersion
+from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
@@ -52,6 +53,11 @@ class ValidatedFeed:
     def accepted_rows(self) -> MaterializedRows:
         """The accepted rows."""
         return replace(self.rows, only_null="_reasons")
+
+    def kept_table(self, columns: Sequence[str]) -> pa.Table:
+        """Reads some columns of the accepted rows that are no deletes, without an engine."""
+        rows = self.rows.arrow([*columns, "_reasons", "_deleted"])
+        return rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"]))).select(columns)
 
     @cached_property
     def rows_accepted(self) -> int:
@@ -111,21 +117,24 @@ def _unread_key(feed: Feed) -> str:
     return f"({is_unread} OR ({names} LIKE '%,value:%' AND ({nameless})) {columns})"
 
 
-def reference_counts(validated: Iterable[ValidatedFeed], tables: Mapping[str, TableVersion]) -> list[DataFrame]:
-    """Returns one query per reference, which counts the accepted rows whose values neither batch nor lake has.
+def reference_count(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> DataFrame:
+    """Returns a query that counts the accepted rows whose values neither batch nor lake has.
 
-    `tables` are the silver tables of the feeds, with this batch.
-    A query returns one row: `feed, rule, checked, broken`.
+    `table` is the silver table of the other feed, with this batch. The query returns one row: `feed, rule, broken`.
     """
-    return [_reference_count(j, r, tables[r.feed]) for j in validated if j.rows_accepted for r in j.feed.references]
-
-
-def _reference_count(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> DataFrame:
     on = list(reference.on)
     rows = validated.rows.read([*on, "_deleted", "_reasons"]).where("_reasons IS NULL AND NOT _deleted")
     unknown = rows.select(*on).join(table.read(on), on, "left_anti")
     names = (f"{literal(validated.feed.name)} AS feed", f"{literal(reference.name)} AS rule")
-    return unknown.selectExpr(*names, f"CAST({validated.rows_kept} AS BIGINT) AS checked", "count(*) AS broken")
+    return unknown.selectExpr(*names, "count(*) AS broken")
+
+
+def count_unknown(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> int:
+    """Returns the count of `reference_count`, without an engine."""
+    rows = validated.kept_table(reference.on)
+    keys = rows.drop_null()
+    found = distinct_keys(table.lake.rows_of_keys(table.name, table.version, keys, reference.on))
+    return int(rows.num_rows - pc.count(key_numbers(keys, found)).as_py())
 
 
 def quarantine(validated: Iterable[ValidatedFeed], order: WorkOrder) -> pa.Table:

@@ -15,6 +15,7 @@ from pipeline.contract import Quality, Result
 from pipeline.engine.session import Session
 from pipeline.model import Derived, Enriched, Feed, PointInTimeJoin, Scd2, Source
 from pipeline.sources.retail.feeds import RETAIL
+from pipeline.stages import comparison
 
 WITHOUT_GOLD = replace(RETAIL, gold_module="")
 
@@ -292,10 +293,12 @@ ABSENT = "customer_id | customer_tier\n c2 | basic"
 
 
 @on_sail
+@pytest.mark.parametrize("few", [comparison.IN_PROCESS_ROWS, 0], ids=["in this process", "by the engine"])
 @pytest.mark.parametrize("arrival", [(0, 1, 2, 3), (3, 2, 1, 0)], ids=["in order", "backwards"])
 def test_in_the_gap_after_a_delete_an_order_has_no_customer(
-    session: Session, tmp_path: Path, arrival: Sequence[int]
+    session: Session, tmp_path: Path, arrival: Sequence[int], few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(comparison, "IN_PROCESS_ROWS", few)
     site = Site(tmp_path, session, WITHOUT_GOLD, fill=SHOP, quality=Quality(max_snapshot_shrink=1.0))
     deliveries = [
         {"day": "2026-03-02", "customers": PRESENT, "snapshot": ["customers"]},
@@ -350,7 +353,11 @@ BASKETS = Source(
 )
 
 
-def test_lines_are_summed_onto_their_baskets_in_every_batch(session: Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [comparison.IN_PROCESS_ROWS, 0], ids=["in this process", "by the engine"])
+def test_lines_are_summed_onto_their_baskets_in_every_batch(
+    session: Session, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "IN_PROCESS_ROWS", few)
     site = Site(tmp_path, session, BASKETS)
     lines = "line | basket | price | put_at"
     baskets = "basket | sold_at\n b1 | 2026-03-01 10:00:00\n b2 | 2026-03-01 10:00:00\n b3 | 2026-03-01 10:00:00"
