@@ -180,10 +180,7 @@ def _sail(settings: Settings) -> Session:
         server.stop()
 
     remote = f"sc://127.0.0.1:{server.listening_address[1]}"
-    opened = _connect(settings, remote, FOR_EVERY_ENGINE | FOR_OWN_ENGINES, close_server=close_server)
-    # No network can break an answer off. To be able to fetch its rest costs one more request for each query.
-    opened.spark.client.disable_reattachable_execute()
-    return opened
+    return _connect(settings, remote, FOR_EVERY_ENGINE | FOR_OWN_ENGINES, close_server=close_server)
 
 
 def _connect(
