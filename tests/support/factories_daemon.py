@@ -27,7 +27,8 @@ from daemon.observe.log import Log
 from pipeline.contract import CatalogFeed, CatalogSource
 
 HERE = Path(__file__).parent
-WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
+# Without the environment's own imports at the start (-I -S): the worker needs none of them.
+WORKER = (sys.executable, "-I", "-S", str(HERE / "worker_for_daemon_tests.py"))
 CATALOGUE = (
     CatalogSource(
         name="retail",
