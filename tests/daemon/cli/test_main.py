@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from factories_command import DAY, Site, answer, finding
 from factories_published import PublishedLake, sale
+from source_code import MODULES, nodes
 
 from daemon.batch import State
 from daemon.cli.main import EXIT_CODES, lakegate, main
@@ -632,8 +633,7 @@ def test_reading_verbs_take_less_than_half_a_second_of_work(
 
 
 def test_every_error_with_an_exit_code_of_its_own_is_a_class_of_the_code() -> None:
-    paths = [path for package in ("daemon", "pipeline") for path in (ROOT / package).rglob("*.py")]
-    classes = {n.name for p in paths for n in ast.walk(ast.parse(p.read_text())) if isinstance(n, ast.ClassDef)}
+    classes = {n.name for path in MODULES for n in nodes(path) if isinstance(n, ast.ClassDef)}
     assert set(EXIT_CODES) <= classes
 
 
