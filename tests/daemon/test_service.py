@@ -266,7 +266,7 @@ def test_bare_touch_files_that_never_stop_are_taken_at_the_longest_wait(zone: Zo
 
 
 def test_an_idle_daemon_costs_next_to_nothing(zone: Zone) -> None:
-    process = zone.start()
+    process = zone.start_program()
     try:
         wait_until(lambda: is_up(zone))
         time.sleep(0.3)
@@ -400,7 +400,7 @@ def test_a_hang_up_reopens_the_logs_and_ends_nothing(zone: Zone) -> None:
 
 def test_hang_ups_before_the_daemon_is_ready_do_not_end_it(zone: Zone) -> None:
     zone.deliver("1")
-    process = zone.start()
+    process = zone.start_program()
     try:
         wait_until(lambda: process.poll() is not None or hears_hang_ups(process.pid))
         while not (zone.config.log.path.exists() and zone.log("log.reopened")) and process.poll() is None:

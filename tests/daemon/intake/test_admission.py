@@ -4,14 +4,14 @@ import ctypes
 import datetime as dt
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from child_processes import Child
 from factories_daemon import CATALOGUE, HandClock, Zone
+from mounts import run_beside_a_mount
 
 from daemon.batch import Batch, State
 from daemon.cli import show_batches
@@ -492,26 +492,6 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
             assert zone.batches() == []
 
 
-MOUNT = """
-import ctypes, os, sys
-from pathlib import Path
-from factories_daemon import Zone
-libc = ctypes.CDLL(None, use_errno=True)
-zone, owner, where = Zone(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-os.unshare(os.CLONE_NEWNS) if hasattr(os, "unshare") else libc.unshare(0x00020000)
-assert libc.mount(b"none", b"/", None, 0x40000 | 0x4000, None) == 0
-(zone.root / where).mkdir()
-descriptor = os.open("/dev/fuse", os.O_RDWR)
-options = f"fd={descriptor},rootmode=40000,user_id={owner},group_id=0".encode()
-assert libc.mount(b"share", os.fsencode(zone.root / where), b"fuse", 0, options) == 0
-if owner == "0":
-    os.close(descriptor)
-zone.put("orders_2026_03_02.csv")
-zone.touch("day.done")
-sys.exit(zone.once())
-"""
-
-
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="only root mounts")
 @pytest.mark.parametrize(
     ("owner", "where", "says"),
@@ -524,14 +504,12 @@ sys.exit(zone.once())
     ids=["dead", "of another user", "in a sub-folder", "in the trigger folder"],
 )
 def test_a_mount_that_does_not_answer_holds_no_batch(tmp_path: Path, owner: int, where: str, says: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     may_mount = ctypes.CDLL(None).prctl(23, 21, 0, 0, 0)  # PR_CAPBSET_READ, CAP_SYS_ADMIN
     if may_mount != 1:
         pytest.skip("no mount is allowed here")
     (tmp_path / "landing" / "monday").mkdir(parents=True)
-    command = [sys.executable, "-c", MOUNT, str(tmp_path), str(owner), where]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    output = tmp_path / "daemon.err"
+    assert (Child(run_beside_a_mount, tmp_path, owner, where, output=output).wait(30), output.read_text()) == (0, "")
     zone = Zone(tmp_path)
     assert zone.states() == {"ARCHIVED": 1}
     assert says in troubles(zone)
