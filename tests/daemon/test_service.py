@@ -19,7 +19,7 @@ from daemon import service
 from daemon.batch import State
 from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger import Ledger
-from daemon.observe.sd_notify import notify
+from daemon.observe import sd_notify
 
 
 @pytest.fixture
@@ -316,7 +316,8 @@ def test_a_listener_that_does_not_read_blocks_no_sender(tmp_path: Path, monkeypa
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        fill = [threading.Thread(target=notify, args=("WATCHDOG=1",)) for _ in range(30)]
+        monkeypatch.setattr(sd_notify, "SEND_SECONDS", 0.2)
+        fill = [threading.Thread(target=sd_notify.notify, args=("WATCHDOG=1",)) for _ in range(30)]
         for thread in fill:
             thread.start()
         for thread in fill:
