@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,10 @@ class Zone:
 
     def once(self, **options: Any) -> int:
         usual: dict[str, Any] = {"quiet": True, "command": WORKER, "catalogue": CATALOGUE}
-        return service.run(self.config, once=True, **usual | options)
+        debounce = self.config.debounce
+        if debounce.quiet_seconds == QUICK["debounce"]["quiet_seconds"]:  # the files lie there before the run
+            debounce = replace(debounce, quiet_seconds=0.02)
+        return service.run(replace(self.config, debounce=debounce), once=True, **usual | options)
 
     @contextmanager
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:
