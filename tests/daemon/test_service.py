@@ -265,6 +265,7 @@ def test_bare_touch_files_that_never_stop_are_taken_at_the_longest_wait(zone: Zo
         assert end(process) == 0
 
 
+@pytest.mark.long
 def test_an_idle_daemon_costs_next_to_nothing(zone: Zone) -> None:
     process = zone.start_program()
     try:
