@@ -1,7 +1,11 @@
 """Settings for all tests, and a guard: a test starts only the engines that its markers name."""
 
+import gc
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -27,6 +31,22 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("all", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=40)
 settings.load_profile("quick")
+
+
+def pytest_collection_finish() -> None:
+    """Takes modules and collected tests out of the garbage collection, which would visit them again and again."""
+    gc.freeze()
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than `tmp_path`."""
+    places = (Path(p) for p in ("/dev/shm", "/tmp", "/var/tmp", "/run"))
+    place = next((p for p in places if os.access(p, os.W_OK) and p.stat().st_dev != tmp_path.stat().st_dev), None)
+    if place is None:
+        pytest.skip("one file system only")
+    with tempfile.TemporaryDirectory(dir=place, prefix="lakegate-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,10 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from source_code import MODULES, PROJECT, nodes, tree
 
 from pipeline.sources.registry import all_sources
 
-PROJECT = Path(__file__).parents[1]
-MODULES = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT / package).rglob("*.py"))
 SOURCES = {s.name for s in all_sources()}
 
 # Every folder of the two packages, and every file beside the folders, with the folders and files that it may import.
@@ -102,11 +101,6 @@ def folder_of(module: str) -> str:
 
 
 @cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(), str(path))
-
-
-@cache
 def imports(path: Path) -> tuple[Import, ...]:
     """Returns every import of a module, wherever it stands: at the top, in a function, in `if TYPE_CHECKING`."""
     return tuple(_imports(tree(path), for_types_only=False, in_function=False))
@@ -122,12 +116,13 @@ def _imports(node: ast.AST, *, for_types_only: bool, in_function: bool) -> Itera
                 inner = f"{child.module}.{alias.name}"
                 module = inner if _is_module(inner) else str(child.module)
                 yield Import(module, child.lineno, for_types_only, in_function)
-        else:
+        elif not isinstance(child, ast.expr):  # an expression holds no import
             types = isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING")
             function = isinstance(child, ast.FunctionDef)
             yield from _imports(child, for_types_only=for_types_only or types, in_function=in_function or function)
 
 
+@cache
 def _is_module(name: str) -> bool:
     path = PROJECT.joinpath(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
@@ -217,7 +212,7 @@ def test_no_module_is_imported_by_a_string() -> None:
         f"{name_of(p)}:{n.lineno}"
         for p in MODULES
         if name_of(p).startswith("daemon")
-        for n in ast.walk(tree(p))
+        for n in nodes(p)
         if isinstance(n, ast.Call) and ast.unparse(n.func).endswith("import_module")
     ], "neither mypy nor this file sees such an import"
 
@@ -236,8 +231,8 @@ def test_only_the_lake_writes_delta_and_the_reader_reads_it() -> None:
         "pipeline.lake",
         "pipeline.reader",
     }
-    nodes = [node for p in within("pipeline.reader") for node in ast.walk(tree(p))]
-    named = {n.id for n in nodes if isinstance(n, ast.Name)} | {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+    read = [node for p in within("pipeline.reader") for node in nodes(p)]
+    named = {n.id for n in read if isinstance(n, ast.Name)} | {n.attr for n in read if isinstance(n, ast.Attribute)}
     assert not named & {"write_deltalake", "merge", "delete", "restore", "optimize", "vacuum", "CommitProperties"}
 
 
@@ -246,8 +241,8 @@ def test_only_the_engine_folder_builds_sessions() -> None:
         folder_of(name_of(p))
         for p in MODULES
         if loads(p, "pysail", "py4j")
-        or any(isinstance(n, ast.Attribute) and n.attr == "builder" for n in ast.walk(tree(p)))
-        or any(isinstance(n, ast.Name) and n.id in ("SparkContext", "SparkConf") for n in ast.walk(tree(p)))
+        or any(isinstance(n, ast.Attribute) and n.attr == "builder" for n in nodes(p))
+        or any(isinstance(n, ast.Name) and n.id in ("SparkContext", "SparkConf") for n in nodes(p))
     }
     assert builders == {"pipeline.engine"}
 
@@ -256,7 +251,7 @@ def test_what_a_connect_session_cannot_do_is_used_by_the_engine_folder_alone() -
     users = [
         f"{name_of(p)}:{n.lineno} .{n.attr}"
         for p in MODULES
-        for n in ast.walk(tree(p))
+        for n in nodes(p)
         if isinstance(n, ast.Attribute) and n.attr in ENGINE_INTERNALS and folder_of(name_of(p)) != "pipeline.engine"
     ]
     assert not users
@@ -266,7 +261,7 @@ def test_transformations_return_dataframes_and_only_tasks_materialize_them() -> 
     users = {
         name_of(p).removeprefix("pipeline.")
         for p in within("pipeline.transform", "pipeline.stages")
-        for n in ast.walk(tree(p))
+        for n in nodes(p)
         if isinstance(n, ast.Attribute) and n.attr == "materialize" and ast.unparse(n.value).endswith("lake.scratch")
     }
     names = ("row_stages", "feed_tasks", "silver_tasks", "enriched_rows", "gold_tasks", "comparison")
@@ -310,7 +305,7 @@ def test_no_stage_knows_a_source_or_a_feed_by_name() -> None:
     known = [
         f"{name_of(p)}:{n.lineno} {n.value!r}"
         for p in stages
-        for n in ast.walk(tree(p))
+        for n in nodes(p)
         if isinstance(n, ast.Constant) and n.value in names
     ]
     assert not known

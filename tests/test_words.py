@@ -8,8 +8,8 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[1]
-CODE = sorted(path for package in ("daemon", "pipeline") for path in (PROJECT / package).rglob("*.py"))
+from source_code import MODULES, PROJECT, nodes
+
 PAGES = [PROJECT / "README.md", PROJECT / "config.toml", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 # Words of private metaphors, and participles where a verb or a noun belongs.
@@ -27,7 +27,7 @@ SOURCES = PROJECT / "pipeline" / "sources"
 
 
 def names(path: Path) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.lineno, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", node.name).lower()
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -42,7 +42,7 @@ def prose(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def test_names_are_words_of_the_field() -> None:
-    paths = [p for p in CODE if SOURCES not in p.parents or p.parent == SOURCES]
+    paths = [p for p in MODULES if SOURCES not in p.parents or p.parent == SOURCES]
     found = [f"{p.relative_to(PROJECT)}:{n} {w}" for p in paths for n, w in names(p) if NOT_IN_NAMES.search(w)]
     assert found == []
 
@@ -50,7 +50,7 @@ def test_names_are_words_of_the_field() -> None:
 def test_prose_is_plain() -> None:
     found = [
         f"{p.relative_to(PROJECT)}:{line} {match[0]}"
-        for p in CODE
+        for p in MODULES
         for line, text in prose(p)
         for match in NOT_IN_PROSE.finditer(text)
     ]
@@ -68,13 +68,12 @@ def test_pages_are_plain() -> None:
 
 
 def test_the_errors_that_docstrings_name_exist() -> None:
-    trees = {path: ast.parse(path.read_text()) for path in CODE}
-    classes = {n.name for tree in trees.values() for n in ast.walk(tree) if isinstance(n, ast.ClassDef)}
+    classes = {n.name for path in MODULES for n in nodes(path) if isinstance(n, ast.ClassDef)}
     known = classes | set(dir(builtins)) | {"ArrowInvalid", "PySparkException", "SubprocessError"}  # of libraries
     found = [
         f"{path.relative_to(PROJECT)}:{node.name} {name}"
-        for path, tree in trees.items()
-        for node in ast.walk(tree)
+        for path in MODULES
+        for node in nodes(path)
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
         for sentence in re.findall(r"\bRaises (.*?)(?:\.(?:\s|$)|$)", ast.get_docstring(node) or "", re.DOTALL)
         for name in re.findall(r"\b[A-Z][a-z]+[A-Z]\w*", sentence)

@@ -4,6 +4,8 @@ import os
 import socket
 from collections.abc import Callable
 
+SEND_SECONDS = 1.0  # a receiver that does not read must not block the daemon
+
 
 def notify(state: str) -> None:
     """Sends `READY=1`, `WATCHDOG=1`, `STOPPING=1` and the like to the socket of NOTIFY_SOCKET."""
@@ -11,7 +13,7 @@ def notify(state: str) -> None:
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-        channel.settimeout(1.0)  # a receiver that does not read must not block the daemon
+        channel.settimeout(SEND_SECONDS)
         try:
             channel.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError:

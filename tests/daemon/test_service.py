@@ -19,7 +19,7 @@ from daemon import service
 from daemon.batch import State
 from daemon.files.lock_holder import lock_holder
 from daemon.ledger.ledger import Ledger
-from daemon.observe.sd_notify import notify
+from daemon.observe import sd_notify
 
 
 @pytest.fixture
@@ -265,8 +265,9 @@ def test_bare_touch_files_that_never_stop_are_taken_at_the_longest_wait(zone: Zo
         assert end(process) == 0
 
 
+@pytest.mark.long
 def test_an_idle_daemon_costs_next_to_nothing(zone: Zone) -> None:
-    process = zone.start()
+    process = zone.start_program()
     try:
         wait_until(lambda: is_up(zone))
         time.sleep(0.3)
@@ -316,7 +317,8 @@ def test_a_listener_that_does_not_read_blocks_no_sender(tmp_path: Path, monkeypa
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
-        fill = [threading.Thread(target=notify, args=("WATCHDOG=1",)) for _ in range(30)]
+        monkeypatch.setattr(sd_notify, "SEND_SECONDS", 0.2)
+        fill = [threading.Thread(target=sd_notify.notify, args=("WATCHDOG=1",)) for _ in range(30)]
         for thread in fill:
             thread.start()
         for thread in fill:
@@ -400,7 +402,7 @@ def test_a_hang_up_reopens_the_logs_and_ends_nothing(zone: Zone) -> None:
 
 def test_hang_ups_before_the_daemon_is_ready_do_not_end_it(zone: Zone) -> None:
     zone.deliver("1")
-    process = zone.start()
+    process = zone.start_program()
     try:
         wait_until(lambda: process.poll() is not None or hears_hang_ups(process.pid))
         while not (zone.config.log.path.exists() and zone.log("log.reopened")) and process.poll() is None:

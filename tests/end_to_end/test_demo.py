@@ -1,5 +1,6 @@
 """The demo as a user runs it, and the documented ways to read tables, on the lake that the demo leaves."""
 
+import fcntl
 import json
 import os
 import re
@@ -54,9 +55,18 @@ def run(*command: str, cwd: Path, check: bool = True) -> subprocess.CompletedPro
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    folder = tmp_path_factory.mktemp("demo")
-    return Demo(site=folder / "site", done=run(LAKEGATE, "demo", "site", "--engine", "sail", cwd=folder, check=False))
+def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Demo:
+    """The site of one demo, which all processes of the tests share: no test changes its lake."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "demo"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = folder / "done.json"
+        if not kept.exists():
+            made = run(LAKEGATE, "demo", "site", "--engine", "sail", cwd=folder, check=False)
+            kept.write_text(json.dumps(vars(made)))
+    return Demo(site=folder / "site", done=subprocess.CompletedProcess(**json.loads(kept.read_text())))
 
 
 def python_blocks() -> list[Block]:

@@ -12,8 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from child_processes import Child
 
 from daemon import service
 from daemon.batch import Batch
@@ -27,7 +30,8 @@ from daemon.observe.log import Log
 from pipeline.contract import CatalogFeed, CatalogSource
 
 HERE = Path(__file__).parent
-WORKER = (sys.executable, str(HERE / "worker_for_daemon_tests.py"))
+# Without the environment's own imports at the start (-I -S): the worker needs none of them.
+WORKER = (sys.executable, "-I", "-S", str(HERE / "worker_for_daemon_tests.py"))
 CATALOGUE = (
     CatalogSource(
         name="retail",
@@ -111,7 +115,10 @@ class Zone:
 
     def once(self, **options: Any) -> int:
         usual: dict[str, Any] = {"quiet": True, "command": WORKER, "catalogue": CATALOGUE}
-        return service.run(self.config, once=True, **usual | options)
+        debounce = self.config.debounce
+        if debounce.quiet_seconds == QUICK["debounce"]["quiet_seconds"]:  # the files lie there before the run
+            debounce = replace(debounce, quiet_seconds=0.02)
+        return service.run(replace(self.config, debounce=debounce), once=True, **usual | options)
 
     @contextmanager
     def by_hand(self, clock: Clock) -> Iterator[service.Service]:
@@ -122,14 +129,13 @@ class Zone:
         ) as daemon:
             yield daemon
 
-    def start(self, *, once: bool = False) -> "subprocess.Popen[bytes]":
+    def start(self, *, once: bool = False) -> Child:
         """Starts a daemon in its own process group, so that a SIGKILL reaches every process that it started."""
-        command = [
-            sys.executable,
-            str(HERE / "factories_daemon.py"),
-            str(self.root / "config.toml"),
-            *(["--once"] if once else []),
-        ]
+        return Child(run_daemon, self.root / "config.toml", once, output=self.root / "daemon.err")
+
+    def start_program(self) -> "subprocess.Popen[bytes]":
+        """Starts a daemon as `start` does, but as a program of its own, with the memory and the imports of one."""
+        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
         with (self.root / "daemon.err").open("ab") as output:
             return subprocess.Popen(
@@ -138,17 +144,7 @@ class Zone:
 
     def once_without_rights(self) -> int:
         """Runs `--once` without root's right to read every file, and returns the exit code."""
-        command = [sys.executable, str(HERE / "factories_daemon.py"), str(self.root / "config.toml"), "--once"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE)))}
-        libc = ctypes.CDLL(None)
-
-        def drop_capabilities() -> None:
-            for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-                libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP
-
-        return subprocess.run(
-            command, env=environment, preexec_fn=drop_capabilities, timeout=30, check=False
-        ).returncode
+        return Child(run_without_rights, self.root / "config.toml", output=self.root / "daemon.err").wait(30)
 
     # ---- reading
 
@@ -227,7 +223,7 @@ def wait_until(holds: Callable[[], Any], seconds: float = 20) -> Any:
     raise AssertionError(f"did not come within {seconds} s")
 
 
-def end(process: "subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
+def end(process: "Child | subprocess.Popen[bytes]", number: int = signal.SIGTERM) -> int:
     """Ends a daemon of a test and returns its exit code. A SIGKILL goes to its whole process group."""
     if process.poll() is None:
         (os.killpg if number == signal.SIGKILL else os.kill)(process.pid, number)
@@ -241,7 +237,26 @@ def hidden(folder: Path) -> Path:
     return aside
 
 
+def run_daemon(config: Path, once: bool) -> int:
+    return service.run(load_config(config, {}), once=once, command=WORKER, catalogue=CATALOGUE)
+
+
+def run_without_rights(config: Path) -> int:
+    drop_capabilities((1, 2))  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    return run_daemon(config, once=True)
+
+
+def drop_capabilities(capabilities: tuple[int, ...]) -> None:
+    """Takes capabilities from this process and from all that it starts."""
+    libc = ctypes.CDLL(None)
+    header, data = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable
+    assert libc.capget(header, data) == 0
+    for capability in capabilities:
+        libc.prctl(24, capability, 0, 0, 0)  # PR_CAPBSET_DROP: a program that is started does not get it back
+        data[0] &= ~(1 << capability)
+        data[1] &= ~(1 << capability)
+    assert libc.capset(header, data) == 0
+
+
 if __name__ == "__main__":
-    sys.exit(
-        service.run(load_config(Path(sys.argv[1]), {}), once="--once" in sys.argv, command=WORKER, catalogue=CATALOGUE)
-    )
+    sys.exit(run_daemon(Path(sys.argv[1]), once=False))

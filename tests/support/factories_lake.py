@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-import multiprocessing as mp
 import os
 import shutil
 import signal
@@ -13,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from child_processes import processes
 
 from pipeline.commit.attempt import Attempt
 from pipeline.commit.journal import recover
@@ -173,7 +173,7 @@ def copy_of(lake: Path, folder: Path) -> Path:
 
 def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str, attempt: int = 1) -> bool:
     """Runs `act` in a child that kills itself at this step. Returns False if `act` ended before the step."""
-    child = _processes().Process(target=_run_until, args=(step, act, path, batch_id, attempt))
+    child = processes().Process(target=_run_until, args=(step, act, path, batch_id, attempt))
     child.start()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL), f"the child failed with {child.exitcode}"
@@ -182,8 +182,8 @@ def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str,
 
 def killed_after(seconds: float, act: Callable[..., object], path: Path, batch_id: str) -> bool:
     """Runs `act` in a child and kills the child after some seconds. Returns False if `act` ended before."""
-    receiver, sender = _processes().Pipe(duplex=False)
-    child = _processes().Process(target=_announce_and_run, args=(sender, act, path, batch_id))
+    receiver, sender = processes().Pipe(duplex=False)
+    child = processes().Process(target=_announce_and_run, args=(sender, act, path, batch_id))
     child.start()
     receiver.recv()
     child.join(seconds)
@@ -211,22 +211,3 @@ def _run_until(step: int, act: Callable[..., object], path: Path, batch_id: str,
 def _announce_and_run(sender: Any, act: Callable[..., object], path: Path, batch_id: str) -> None:
     sender.send("started")
     act(path, batch_id)
-
-
-def _processes() -> Any:
-    # A fork of this process would inherit the threads of the Delta library. A fork server that only imported the
-    # library has none.
-    context = mp.get_context("forkserver")
-    # Each scenario is a child: an import that the fork server did once costs two hundred children nothing.
-    context.set_forkserver_preload(
-        [
-            "deltalake",
-            "pyarrow.compute",
-            "pyarrow.dataset",
-            "pyarrow.parquet",
-            "pipeline.commit.attempt",
-            "pipeline.serve.serve",
-            "duckdb",
-        ]
-    )
-    return context

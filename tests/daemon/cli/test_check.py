@@ -3,8 +3,7 @@
 import fcntl
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -65,14 +64,9 @@ def test_a_claim_that_others_may_enter_is_noted(site: Site) -> None:
     assert verdicts(site, "claim") == {OK}
 
 
-def test_a_claim_on_another_file_system_is_noted(tmp_path: Path) -> None:
-    other = next(
-        (p for p in (Path("/dev/shm"), Path("/run")) if p.is_dir() and p.stat().st_dev != tmp_path.stat().st_dev), None
-    )
-    if other is None:
-        pytest.skip("one file system only")
+def test_a_claim_on_another_file_system_is_noted(tmp_path: Path, other_disk: Path) -> None:
     assert verdicts(Site(tmp_path / "a", SAIL), "moves") == {OK}
-    site = Site(tmp_path / "b", f'{SAIL}[landing]\nclaim_path = "{other}/lakegate-claim"\n')
+    site = Site(tmp_path / "b", f'{SAIL}[landing]\nclaim_path = "{other_disk}/lakegate-claim"\n')
     assert found(site, "moves")[0][0] == NOTE
     assert "claim on another file system" in found(site, "moves")[0][1]
 
@@ -95,14 +89,6 @@ def test_a_file_system_that_refuses_links_is_noted_with_what_takes_their_place(s
         f"{lake}/<source>.duckdb or `lakegate sql`: docs/how-to/read-tables.md"
     )
     assert found(site, "readers") == [(NOTE, sentence)]
-
-
-@pytest.fixture
-def other_disk(tmp_path: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
-        if Path(folder).stat().st_dev == tmp_path.stat().st_dev:
-            pytest.skip("one file system only")
-        yield Path(folder)
 
 
 def test_readers_of_an_earlier_batch_are_noted_when_no_layer_is_served(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,13 @@ def test_folders_elsewhere_are_made_before_the_first_start(tmp_path: Path) -> No
     assert '"/data/50 of $it"' in written["RequiresMountsFor"]
 
 
-def test_the_service_sees_the_paths_that_it_needs_in_hidden_folders(tmp_path: Path) -> None:
+def test_the_service_sees_the_paths_that_it_needs_in_hidden_folders() -> None:
     site = '[lake]\npath = "/home/me/lake"\n[log]\npath = "/srv/logs/l.jsonl"\n'
-    written = lines_of(systemd_unit.text(settings_of(tmp_path, site)))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        written = lines_of(systemd_unit.text(settings_of(Path(folder), site)))
     assert (written["PrivateTmp"], written["ProtectHome"]) == ("yes", "tmpfs")
-    assert f"-{tmp_path}/config.toml" in written["BindReadOnlyPaths"].split()
-    assert {"-/home/me/lake", f"-{tmp_path}/landing"} <= set(written["BindPaths"].split())
+    assert f"-{folder}/config.toml" in written["BindReadOnlyPaths"].split()
+    assert {"-/home/me/lake", f"-{folder}/landing"} <= set(written["BindPaths"].split())
     assert "-/srv/logs" not in written["BindPaths"].split()
 
 

@@ -11,12 +11,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from source_code import MODULES, PROJECT, nodes
 
 from daemon.config.config import Config, ConfigError
 from daemon.config.load import load_config
 from daemon.config.options import sections
 
-PROJECT = Path(__file__).parents[3]
 SHIPPED = PROJECT / "config.toml"
 
 
@@ -84,17 +84,12 @@ def test_the_shipped_file_explains_every_key() -> None:
 
 
 def test_every_key_that_a_message_or_a_page_names_exists() -> None:
-    code = [node for d in ("daemon", "pipeline") for p in (PROJECT / d).rglob("*.py") for node in ast.walk(tree(p))]
-    texts = [n.value for n in code if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    texts = [n.value for p in MODULES for n in nodes(p) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
     texts += [p.read_text() for p in (*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md"), SHIPPED)]
     options = {section: {option.name for option in some} for section, some in sections().items()}
     named = {m.groups() for text in texts for m in re.finditer(rf"\[({'|'.join(options)})\] (\w+)", text)}
     assert len(named) > 20
     assert {f"[{section}] {key}" for section, key in named if key not in options[section]} == set()
-
-
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
 
 
 def test_the_environment_overrides_the_file(tmp_path: Path) -> None:

@@ -146,14 +146,14 @@ def test_a_death_names_the_stages_that_had_not_finished(zone: Zone, events: str,
 
 
 def test_silence_is_death_but_progress_is_life(tmp_path: Path) -> None:
-    zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 1, "stop_seconds": 2})
-    zone.deliver("long", "slow 2\n", date="2026-03-01")
+    zone = Zone(tmp_path, dispatch={"timeout_seconds": 0.9, "poison_after": 1, "stop_seconds": 2})
+    zone.deliver("long", "slow 1.2\n", date="2026-03-01")
     zone.deliver("hung", "hang\n", date="2026-03-02")
     assert zone.once() == 1
     assert zone.batch("long").state == State.ARCHIVED
     hung = zone.batch("hung")
     assert (hung.state, hung.attempts) == (State.REJECTED, 1)
-    assert hung.reason.endswith("the worker died in stage stage: it made no progress for 1.5 seconds and was killed")
+    assert hung.reason.endswith("the worker died in stage stage: it made no progress for 0.9 seconds and was killed")
 
 
 def test_a_worker_that_babbles_is_replaced(zone: Zone) -> None:

@@ -4,14 +4,14 @@ import ctypes
 import datetime as dt
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from child_processes import Child
 from factories_daemon import CATALOGUE, HandClock, Zone
+from mounts import run_beside_a_mount
 
 from daemon.batch import Batch, State
 from daemon.cli import show_batches
@@ -164,50 +164,52 @@ def test_a_date_that_is_required_is_never_that_of_a_time(tmp_path: Path) -> None
 # ---- what merely lies about
 
 
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "#recycle",
-        "#RECYCLE",
-        "@Recycle",
-        "$Recycle.Bin",
-        "RECYCLER",
-        "System Volume Information",
-        "lost+found",
-        "FOUND.001",
-        "@eaDir",
-        "~snapshot",
-    ],
+BINS = (
+    "#recycle",
+    "#RECYCLE",
+    "@Recycle",
+    "$Recycle.Bin",
+    "RECYCLER",
+    "System Volume Information",
+    "lost+found",
+    "FOUND.001",
+    "@eaDir",
+    "~snapshot",
 )
-def test_what_lies_in_bins_and_snapshots_stays_there(zone: Zone, folder: str) -> None:
-    zone.put("orders_2026_03_01.csv", "deleted\n", within=folder)
-    zone.put("orders_2026_03_02.csv", "old\n", within=folder)
+
+
+def test_what_lies_in_bins_and_snapshots_stays_there(zone: Zone) -> None:
+    for folder in BINS:
+        zone.put("orders_2026_03_01.csv", "deleted\n", within=folder)
+        zone.put("orders_2026_03_02.csv", "old\n", within=folder)
     zone.put("orders_2026_03_02.csv")
     zone.touch("day.done")
     assert zone.once() == 0
     assert [[f.name for f in b.data_files] for b in zone.batches()] == [["orders_2026_03_02.csv"]]
-    assert zone.files("landing") == [f"{folder}/orders_2026_03_01.csv", f"{folder}/orders_2026_03_02.csv"]
+    left = sorted(f"{folder}/orders_2026_03_0{day}.csv" for folder in BINS for day in (1, 2))
+    assert zone.files("landing") == left
     zone.put("orders_2026_03_01.csv", "named\n")
     zone.land("named", "orders_2026_03_01.csv", date="2026-03-01")
     assert zone.once() == 0
+    assert zone.files("landing") == left
 
 
-@pytest.mark.parametrize(
-    "copy",
-    [
-        "orders_2026_03_02 (Ana's conflicted copy 2026-03-02).csv",
-        "orders_2026_03_02 (Conflicted Copy).csv",
-        "orders_2026_03_02.sync-conflict-20260302-101500-ABCDEFG.csv",
-        "orders_2026_03_02.csv.PART",
-        ".~lock.orders_2026_03_02.csv#",
-    ],
+COPIES = (
+    "orders_2026_03_02 (Ana's conflicted copy 2026-03-02).csv",
+    "orders_2026_03_02 (Conflicted Copy).csv",
+    "orders_2026_03_02.sync-conflict-20260302-101500-ABCDEFG.csv",
+    "orders_2026_03_02.csv.PART",
+    ".~lock.orders_2026_03_02.csv#",
 )
-def test_copies_that_tools_make_are_no_deliveries(zone: Zone, copy: str) -> None:
-    zone.put(copy, "copy\n")
+
+
+def test_copies_that_tools_make_are_no_deliveries(zone: Zone) -> None:
+    for copy in COPIES:
+        zone.put(copy, "copy\n")
     zone.put("orders_2026_03_02.csv")
     zone.touch("day.done")
     assert zone.once() == 0
-    assert zone.files("landing") == [copy]
+    assert zone.files("landing") == sorted(COPIES)
 
 
 @pytest.mark.parametrize(
@@ -492,26 +494,6 @@ def test_what_is_of_the_disk_and_what_asks_to_stop_is_of_no_entry(
             assert zone.batches() == []
 
 
-MOUNT = """
-import ctypes, os, sys
-from pathlib import Path
-from factories_daemon import Zone
-libc = ctypes.CDLL(None, use_errno=True)
-zone, owner, where = Zone(Path(sys.argv[1])), sys.argv[2], sys.argv[3]
-os.unshare(os.CLONE_NEWNS) if hasattr(os, "unshare") else libc.unshare(0x00020000)
-assert libc.mount(b"none", b"/", None, 0x40000 | 0x4000, None) == 0
-(zone.root / where).mkdir()
-descriptor = os.open("/dev/fuse", os.O_RDWR)
-options = f"fd={descriptor},rootmode=40000,user_id={owner},group_id=0".encode()
-assert libc.mount(b"share", os.fsencode(zone.root / where), b"fuse", 0, options) == 0
-if owner == "0":
-    os.close(descriptor)
-zone.put("orders_2026_03_02.csv")
-zone.touch("day.done")
-sys.exit(zone.once())
-"""
-
-
 @pytest.mark.skipif(os.geteuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="only root mounts")
 @pytest.mark.parametrize(
     ("owner", "where", "says"),
@@ -524,14 +506,12 @@ sys.exit(zone.once())
     ids=["dead", "of another user", "in a sub-folder", "in the trigger folder"],
 )
 def test_a_mount_that_does_not_answer_holds_no_batch(tmp_path: Path, owner: int, where: str, says: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     may_mount = ctypes.CDLL(None).prctl(23, 21, 0, 0, 0)  # PR_CAPBSET_READ, CAP_SYS_ADMIN
     if may_mount != 1:
         pytest.skip("no mount is allowed here")
     (tmp_path / "landing" / "monday").mkdir(parents=True)
-    command = [sys.executable, "-c", MOUNT, str(tmp_path), str(owner), where]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    output = tmp_path / "daemon.err"
+    assert (Child(run_beside_a_mount, tmp_path, owner, where, output=output).wait(30), output.read_text()) == (0, "")
     zone = Zone(tmp_path)
     assert zone.states() == {"ARCHIVED": 1}
     assert says in troubles(zone)

@@ -111,7 +111,7 @@ SPOILED = {
         zipped({"a.csv": HOLDS, "b.csv": HOLDS}),
         "the zip archive holds 2 files; pack one file alone",
     ),
-    "bomb": ("orders_1.csv.gz", gzip.compress(bytes(65 << 20)), "unpacked it is more than 200 times as large"),
+    "bomb": ("orders_1.csv.gz", gzip.compress(bytes(65 << 20), 1), "unpacked it is more than 200 times as large"),
     "hidden": ("orders_1.csv", gzip.compress(HOLDS), "the file is packed (gzip); name it orders_1.csv.gz"),
 }
 

@@ -4,26 +4,28 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+
+from source_code import MODULES, nodes
 
 from daemon.observe.events import EVENTS, LEVELS
 
-PROJECT = Path(__file__).parents[3]
 NAME = re.compile(r"[a-z_]+\.[a-z_]+")
 # The calls that log an event. Those of a level name it; all others log with the level of the registry.
 WITHOUT_LEVEL = {"write", "move", "_move", "_notify", "Progress", "_report", "report_event", "_record"}
 
 
+@cache
 def logged() -> dict[str, set[str]]:
     """Returns, by event, the levels with which the code logs it; '' is that of the registry."""
     found = defaultdict[str, set[str]](set)
-    for package in ("daemon", "pipeline"):
-        for path in (PROJECT / package).rglob("*.py"):
-            for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-                callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
-                if callee in LEVELS or callee in WITHOUT_LEVEL:
-                    for name in names(call, path):
-                        found[name].add(callee if callee in LEVELS else "")
+    for path in MODULES:
+        for call in (node for node in nodes(path) if isinstance(node, ast.Call)):
+            callee = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if callee in LEVELS or callee in WITHOUT_LEVEL:
+                for name in names(call, path):
+                    found[name].add(callee if callee in LEVELS else "")
     return found
 
 
@@ -39,7 +41,7 @@ def assigned(argument: ast.expr, path: Path) -> list[ast.expr]:
     """Returns what a variable named `event` may hold."""
     if not (isinstance(argument, ast.Name) and argument.id == "event"):
         return []
-    assigns = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Assign)]
+    assigns = [node for node in nodes(path) if isinstance(node, ast.Assign)]
     return [a.value for a in assigns if any(isinstance(t, ast.Name) and t.id == "event" for t in a.targets)]
 
 

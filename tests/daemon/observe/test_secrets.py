@@ -205,7 +205,7 @@ def test_the_last_words_of_an_engine_that_does_not_start_are_hidden_before_they_
     zone = Zone(tmp_path)
     for start in range(380, 402, 3):
         said = f"print('x' * {start} + '{SECRET}', file=sys.stderr)"
-        [verdict] = run_trials(zone.config, (sys.executable, "-c", f"import sys; {said}"))
+        [verdict] = run_trials(zone.config, (sys.executable, "-I", "-S", "-c", f"import sys; {said}"))
         assert "; at last: xxx" in str(verdict)
         assert HALF not in str(verdict)
 

@@ -52,34 +52,40 @@ def html(site: PagesSite, **options: bool) -> str:
     return report.html(gather(site.config, **options))
 
 
-def test_it_shows_every_batch_source_and_table_on_a_page_of_its_own(site: PagesSite) -> None:
-    document = Elements(html(site))
-    pages = {a["id"] for tag, a in document.found if tag == "article"}
+@pytest.fixture(scope="module")
+def shown(site: PagesSite) -> str:
+    return html(site)
+
+
+@pytest.fixture(scope="module")
+def elements(shown: str) -> Elements:
+    return Elements(shown)
+
+
+def test_it_shows_every_batch_source_and_table_on_a_page_of_its_own(site: PagesSite, elements: Elements) -> None:
+    pages = {a["id"] for tag, a in elements.found if tag == "article"}
     batches = {f"batch/{b.batch_id}" for b in gather(site.config).ledger.batches}
     assert {"overview", "batches", "quality/retail", "figures/retail", "lineage/retail", "source/retail"} <= pages
     assert batches | {"table/retail.gold.daily_sales", "table/retail.silver.customers"} <= pages
-    targets = {str(a["href"]).removeprefix("#") for tag, a in document.found if tag == "a"}
+    targets = {str(a["href"]).removeprefix("#") for tag, a in elements.found if tag == "a"}
     assert targets <= pages | {"main"}, "every link leads to a page of the report"
 
 
-def test_no_name_and_no_row_becomes_markup(site: PagesSite) -> None:
-    text = html(site)
-    document = Elements(text)
-    scripts = [a for tag, a in document.found if tag == "script"]
+def test_no_name_and_no_row_becomes_markup(shown: str, elements: Elements) -> None:
+    scripts = [a for tag, a in elements.found if tag == "script"]
     assert len([a for a in scripts if a.get("type") != "application/json"]) == len(report.SCRIPTS) + 1
-    assert not [tag for tag, _ in document.found if tag in ("img", "iframe", "object", "base", "form", "link-x")]
-    assert "<img src=x" not in text
-    assert "\u202e" not in text
-    assert "\x1b" not in text
-    assert "\\u202e" in document.text, "an invisible character is shown as its code"
-    assert not [a for _, a in document.found if any(k.startswith("on") or k == "style" for k in a)]
+    assert not [tag for tag, _ in elements.found if tag in ("img", "iframe", "object", "base", "form", "link-x")]
+    assert "<img src=x" not in shown
+    assert "\u202e" not in shown
+    assert "\x1b" not in shown
+    assert "\\u202e" in elements.text, "an invisible character is shown as its code"
+    assert not [a for _, a in elements.found if any(k.startswith("on") or k == "style" for k in a)]
 
 
-def test_it_asks_no_server_for_anything(site: PagesSite) -> None:
-    document = Elements(html(site))
-    addresses = [v for _, a in document.found for k, v in a.items() if k in ("src", "href", "data", "action") and v]
+def test_it_asks_no_server_for_anything(elements: Elements) -> None:
+    addresses = [v for _, a in elements.found for k, v in a.items() if k in ("src", "href", "data", "action") and v]
     assert not [a for a in addresses if not a.startswith(("#", "data:"))]
-    policy = next(a["content"] for tag, a in document.found if a.get("http-equiv") == "Content-Security-Policy")
+    policy = next(a["content"] for tag, a in elements.found if a.get("http-equiv") == "Content-Security-Policy")
     assert policy
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "connect-src" not in policy
@@ -161,8 +167,8 @@ def test_a_trouble_and_its_cure_come_before_all_batches(tmp_path: Path) -> None:
     assert "lakegate check" in needs
 
 
-def test_needs_come_first_with_the_command(site: PagesSite) -> None:
-    text = re.sub(r"\s+", " ", Elements(html(site)).text)
+def test_needs_come_first_with_the_command(elements: Elements) -> None:
+    text = re.sub(r"\s+", " ", elements.text)
     needs = text[text.index("Needs you") : text.index("batches shown")]
     assert "rejected retail 2026-03-04 000003" in needs
     assert "has no header" in needs

@@ -17,16 +17,21 @@ from pipeline import reader
 DAILY = "retail.gold.daily_sales"
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> PublishedLake:
-    """Daily sales with two published days, and a table of another source."""
-    made = PublishedLake(tmp_path / "lake")
+@pytest.fixture(scope="module")
+def two_days(tmp_path_factory: pytest.TempPathFactory) -> PublishedLake:
+    made = PublishedLake(tmp_path_factory.mktemp("made") / "lake")
     made.create(DAILY)
     made.publish("retail", {DAILY: made.write(DAILY, [sale(1)])})
     made.create("crm.gold.customers")
     made.publish("crm", {"crm.gold.customers": 0})
     made.publish("retail", {DAILY: made.write(DAILY, [sale(2, "2.25")])})
     return made
+
+
+@pytest.fixture
+def lake(tmp_path: Path, two_days: PublishedLake) -> PublishedLake:
+    """Daily sales with two published days, and a table of another source."""
+    return two_days.copied(tmp_path / "lake")
 
 
 def rows(lake: PublishedLake, query: str, batch: str | None = None) -> list[tuple[object, ...]]:

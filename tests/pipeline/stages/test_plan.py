@@ -24,11 +24,11 @@ from pipeline.transform.validate import ValidatedFeed
 SOURCES = all_sources()
 
 
-@pytest.fixture(params=SOURCES, ids=[s.name for s in SOURCES])
-def batch(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[BatchContext]:
+@pytest.fixture(params=SOURCES, ids=[s.name for s in SOURCES], scope="module")
+def batch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[BatchContext]:
     """A first batch of a source, with a row of every feed."""
     source: Source = request.param
-    lake = Lake(tmp_path)
+    lake = Lake(tmp_path_factory.mktemp("lake"))
     manifest = Manifest(lake)
     order = WorkOrder(batch_id="b1", source=source.name, batch_date=dt.date(2026, 3, 1), files=())
     with Attempt(lake=lake, manifest=manifest, order=order, tables=batch_record.tables(source)) as attempt:
