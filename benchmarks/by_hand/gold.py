@@ -120,7 +120,9 @@ def _customers(orders: pl.DataFrame, customers: pl.DataFrame, as_of: dt.date) ->
             ((spent >= 200) & (count >= 2), "Medium Value"),
             otherwise="Low Value",
         ),
-        lifecycle_stage=cases((age <= 30, "Active"), (age <= 90, "At Risk"), (age <= 180, "Inactive"), otherwise="Lost"),
+        lifecycle_stage=cases(
+            (age <= 30, "Active"), (age <= 90, "At Risk"), (age <= 180, "Inactive"), otherwise="Lost"
+        ),
     )
 
 

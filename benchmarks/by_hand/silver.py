@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -155,7 +154,10 @@ def _products(rows: pl.DataFrame) -> pl.DataFrame:
             (price < 50, "Budget"), (price < 150, "Mid-range"), (price < 300, "Premium"), otherwise="Luxury"
         ),
         stock_status=cases(
-            (stock == 0, "Out of Stock"), (stock < 10, "Low Stock"), (stock < 50, "Medium Stock"), otherwise="High Stock"
+            (stock == 0, "Out of Stock"),
+            (stock < 10, "Low Stock"),
+            (stock < 50, "Medium Stock"),
+            otherwise="High Stock",
         ),
         launch_stage=cases(
             (days < 30, "New"), (days < 365, "Growth"), (pl.col("discontinued"), "Discontinued"), otherwise="Mature"
