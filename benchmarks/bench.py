@@ -7,13 +7,14 @@ them to five Delta tables. Each contender runs warm in a process of its own. Pri
 import argparse
 import datetime as dt
 import json
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from cases import CASES, FLOOR, HAND, OURS, USUAL, Measured, Options
-from cost import median, medians
+from cost import Cost, median, medians
 from figures import machine, markdown, ratio
 from processes import exit_on_sigterm
 
@@ -30,6 +31,7 @@ FIGURES = {
     "peak MB JVM": "jvm_mb",
     "serve s": "serve_seconds",
 }
+COUNTS = ("queries", "jobs", "commits")
 
 
 def seconds_table(engine: str, measured: Sequence[Measured]) -> str:
@@ -59,22 +61,32 @@ def others_table(engine: str, measured: Sequence[Measured]) -> str:
     for m in measured:
         if HAND not in m.costs:
             groups = [f"{name}: {median(costs, 'seconds'):.2f} s" for name, costs in m.costs.items()]
-            seconds = [[c.seconds for c in costs] for costs in m.costs.values()]
-            quotient = ratio(seconds[1], seconds[0]) if len(seconds) == 2 else None
-            rows.append((m.title, ", ".join(groups), quotient, "; ".join(m.notes)))
+            rows.append((m.title, ", ".join(groups), _second_to_first(m), "; ".join(m.notes)))
     columns = ("case", "median seconds", "ratio", "note")
     return markdown(f"Lakegate alone, on {engine}", columns, rows) if rows else ""
+
+
+def _second_to_first(measured: Measured) -> float | None:
+    if len(measured.costs) < 2:
+        return None
+    first, second = ([cost.seconds for cost in costs] for costs in measured.costs.values())
+    return ratio(second, first) if measured.is_in_turn else statistics.median(second) / statistics.median(first)
 
 
 def figures_table(measured: Measured) -> str:
     """Returns the other figures of a case, by contender."""
     names = {title: name for title, name in FIGURES.items() if _is_known(measured, name)}
     rows = [
-        (contender, median(costs, "seconds"), *(median(costs, name) for name in names.values()))
+        (contender, median(costs, "seconds"), *(_figure(costs, name) for name in names.values()))
         for contender, costs in measured.costs.items()
     ]
     rounds = len(next(iter(measured.costs.values())))
     return markdown(f"{measured.title} ({rounds} rounds, medians)", ("", "seconds", *names), rows)
+
+
+def _figure(costs: Sequence[Cost], name: str) -> float | int | None:
+    value = median(costs, name)
+    return round(value) if value is not None and name in COUNTS else value
 
 
 def _is_known(measured: Measured, name: str) -> bool:
@@ -83,12 +95,13 @@ def _is_known(measured: Measured, name: str) -> bool:
 
 def tasks_table(measured: Measured) -> str:
     """Returns the seconds by stage and by task of our batches; both overlap."""
-    costs = next(iter(measured.costs.values()))
-    stages = [("stage", name, seconds) for name, seconds in medians(costs, "stages").items()]
-    tasks = [("task", name, seconds) for name, seconds in [*medians(costs, "tasks").items()][:LONGEST]]
-    return markdown(
-        "Seconds by stage, and of the longest tasks (they overlap)", ("", "name", "seconds"), stages + tasks
-    )
+    ours = {name: costs for name, costs in measured.costs.items() if any(cost.tasks for cost in costs)}
+    rows: list[tuple[object, ...]] = []
+    for kind, group, most in (("stage", "stages", None), ("task", "tasks", LONGEST)):
+        seconds = [medians(costs, group) for costs in ours.values()]
+        rows += [(kind, name, *(some.get(name) for some in seconds)) for name in [*seconds[0]][:most]]
+    title = "Lakegate: seconds by stage, and of the longest tasks (they overlap)"
+    return markdown(title, ("", "name", *ours), rows)
 
 
 def measure(names: Sequence[str], options: Options, folder: Path | None) -> Iterator[Measured]:

@@ -1,8 +1,8 @@
 """Draws the tasks of one batch as a timeline, from the batch's own record in `ops.processing_log`.
 
-`python benchmarks/timeline.py LAKE BATCH OUT.svg`: BATCH is a batch id or `last`. A row of bars is a thread, a colour is
-a stage. The marked bars are the chain that the batch waited for: from the task that ended last back to the task that
-ended last before it began, and so on. The record ends where publishing begins.
+`python benchmarks/timeline.py LAKE BATCH OUT.svg`: BATCH is a batch id or `last`. A row of bars is a thread, and each
+stage has a colour. The marked bars are the chain that the batch waited for: from the task that ended last back to the
+task that ended last before it began, and so on. The record ends where publishing begins.
 """
 
 import argparse
