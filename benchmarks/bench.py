@@ -8,6 +8,7 @@ import argparse
 import datetime as dt
 import json
 import statistics
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -108,11 +109,18 @@ def measure(names: Sequence[str], options: Options, folder: Path | None) -> Iter
     """Runs the cases, each in a folder of its own, and prints the figures of each."""
     for name in names:
         with tempfile.TemporaryDirectory(prefix=f"bench_{name}_", dir=folder) as root:
-            for measured in CASES[name](options, Path(root)):
+            for measured in _until_failure(name, CASES[name](options, Path(root))):
                 if measured.costs:
                     print(figures_table(measured), tasks_table(measured), sep="\n", flush=True)
                 print(*measured.notes, sep="\n", flush=True)
                 yield measured
+
+
+def _until_failure(name: str, case: Iterator[Measured]) -> Iterator[Measured]:
+    try:
+        yield from case
+    except RuntimeError as error:  # such as a worker that needed more memory than there is: the other cases can run
+        yield Measured(case=name, title=name, costs={}, notes=[f"{name} failed: {error}"], has_failed=True)
 
 
 def document(options: Options, measured: Measured) -> dict[str, object]:
@@ -133,18 +141,20 @@ def main() -> None:
     print(f"{machine()}, {dt.date.today()}, scale {given.scale:g}", flush=True)  # noqa: DTZ011 - the reader's own day
     documents: list[dict[str, object]] = []
     summaries: list[str] = []
+    has_failed = False
     for engine in ("sail", "spark") if given.engine == "both" else (given.engine,):
         options = Options(engine=engine, scale=given.scale, rounds=given.rounds)
-        measured = list[Measured]()
-        for one in measure(given.cases, options, given.folder):
-            measured.append(one)
-            documents.append(document(options, one))
+        complete = list[Measured]()
+        for measured in measure(given.cases, options, given.folder):
+            has_failed |= measured.has_failed
+            complete += [measured] if measured.costs else []
+            documents.append(document(options, measured))
             if given.json:  # after each case: a long run may end early
                 text = json.dumps({"machine": machine(), "cases": documents}, indent=1)
                 given.json.write_text(text + "\n", encoding="utf-8")
-        complete = [m for m in measured if m.costs]
         summaries += [seconds_table(engine, complete), others_table(engine, complete)]
     print(*filter(None, summaries), sep="\n")
+    sys.exit(int(has_failed))
 
 
 if __name__ == "__main__":
