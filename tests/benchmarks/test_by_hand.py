@@ -22,8 +22,8 @@ DAYS = 3
 SHOP = Shop(orders=400, orders_a_day=80, late_share=0.1, bad_share=0.05)
 SILVER = [f"silver.{name}" for name in (*(f.name for f in RETAIL.feeds), *(e.name for e in RETAIL.enriched))]
 GOLD = [f"gold.{table.name}" for table in RETAIL.gold]
-# Each has its own batch ids and its own hash for surrogate keys; Lakegate also counts its batches.
-OWN = {"batch_id", "_batch_seq", "_batch_id", "customer_key", "product_key"}
+# Each has its own batch ids and its own hash for surrogate keys.
+OWN = {"batch_id", "_batch_id", "customer_key", "product_key"}
 
 Tables = dict[str, pa.Table]
 
@@ -57,10 +57,10 @@ def tables(lake: Path) -> tuple[Tables, Tables]:
 def test_by_hand_keeps_the_same_columns(tables: tuple[Tables, Tables]) -> None:
     ours, hand = tables
 
-    def columns(table: pa.Table) -> dict[str, pa.DataType]:
-        return {f.name: f.type for f in table.schema if f.name != "_batch_seq"}
+    def types(tables: Tables) -> dict[str, dict[str, pa.DataType]]:
+        return {name: {c: table.schema.field(c).type for c in columns(name, table)} for name, table in tables.items()}
 
-    assert {name: columns(table) for name, table in hand.items()} == {n: columns(t) for n, t in ours.items()}
+    assert types(hand) == types(ours)
 
 
 def test_by_hand_has_the_same_number_of_rows(tables: tuple[Tables, Tables]) -> None:
@@ -73,9 +73,9 @@ def test_by_hand_has_the_same_number_of_rows(tables: tuple[Tables, Tables]) -> N
 @pytest.mark.parametrize("name", SILVER + GOLD)
 def test_by_hand_has_equal_values(tables: tuple[Tables, Tables], name: str) -> None:
     ours, hand = (both[name] for both in tables)
-    columns = sorted(set(ours.column_names) - OWN)
+    compared = sorted(columns(name, ours) - OWN)
 
-    assert rows_of(hand, columns) == rows_of(ours, columns)
+    assert rows_of(hand, compared) == rows_of(ours, compared)
 
 
 def test_by_hand_rejects_the_same_rows(lake: Path) -> None:
@@ -95,6 +95,11 @@ def test_timeline_shows_each_task_of_a_batch(lake: Path) -> None:
     titles = [e.text or "" for e in ET.fromstring(draw("a < b", bars)).iter("{http://www.w3.org/2000/svg}title")]
     assert titles[0] == "a < b"
     assert len(titles) == 1 + len(bars)
+
+
+def columns(name: str, table: pa.Table) -> set[str]:
+    """Returns the columns of a table. Gold has internal ones, which follow from how Lakegate computes it."""
+    return {c for c in table.column_names if not (name.startswith("gold.") and c.startswith("_"))}
 
 
 def rows_of(table: pa.Table, columns: list[str]) -> list[str]:
