@@ -4,6 +4,7 @@
 #   make test                 the tests that need no JVM, minutes; make test ARGS="tests/daemon -k trigger" some of them
 #   make test-quick           the tests that need no engine and are quick, a minute
 #   make test-all             all tests, with more cases, on both engines
+#   make bench                measure against a pipeline by hand; make bench ARGS="--engine both --cases small million"
 #   make check                ruff and mypy
 #   make format               ruff's own order
 #   make install VENV=/opt/lakegate   an environment of its own, which needs this folder no more
@@ -20,7 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # Hashes for everything, and no isolated build: it would fetch a setuptools that no lock names.
 LOCKED := $(PIP) --require-hashes --no-build-isolation --use-pep517
 
-.PHONY: demo test test-quick test-all check format install lock clean distclean
+.PHONY: demo test test-quick test-all bench check format install lock clean distclean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed $(VENV)/.jars
@@ -41,6 +42,10 @@ test-quick: $(VENV)/.installed-dev $(VENV)/.jars
 test-all: $(VENV)/.installed-dev $(VENV)/.jars
 	$(PYTEST) -n 2 --hypothesis-profile=all -m "not spark" $(ARGS)
 	$(PYTEST) -n 2 --hypothesis-profile=all -m spark $(ARGS)
+
+# docs/speed.md says what is measured. It takes an hour on both engines; nothing else should run meanwhile.
+bench: $(VENV)/.installed-dev $(VENV)/.jars
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

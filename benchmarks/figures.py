@@ -1,4 +1,4 @@
-"""Prints measured figures: text tables, medians with their range, and the machine."""
+"""Prints measured figures: tables as text and in Markdown, medians with their range, and the machine."""
 
 import os
 import platform
@@ -20,6 +20,15 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
             ).rstrip(),
             flush=True,
         )
+
+
+def markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a table in Markdown below its title; empty without rows."""
+    cells = [[_cell(v) for v in row] for row in rows]
+    numeric = [all(_is_figure(row[n]) for row in cells) for n in range(len(columns))]
+    marks = ["---:" if right else "---" for right in numeric]
+    lines = ["| " + " | ".join(line) + " |" for line in (columns, marks, *cells)]
+    return "\n".join(["", title, "", *lines]) if cells else ""
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:

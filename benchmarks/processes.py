@@ -5,13 +5,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Self
-
-SAMPLE_SECONDS = 0.05
 
 
 def memory_mb(pid: int) -> float:
@@ -54,41 +50,6 @@ def descendants(pid: int) -> list[int]:
             with contextlib.suppress(OSError):
                 children += map(int, task.read_text().split())
     return children + [d for child in children for d in descendants(child)]
-
-
-class Memory:
-    """Samples the memory of a process and of its JVM inside of a `with` block; the peaks are in MB, by phase."""
-
-    def __init__(self, pid: int) -> None:
-        self.phase = ""
-        self.peaks: dict[tuple[str, str], float] = {}
-        self._pid = pid
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join()
-
-    def peak(self, which: str, phase: str | None = None) -> float | None:
-        """Returns the peak of "python" or "jvm" in a phase, or in all phases; None without a sample."""
-        peaks = [mb for (of_phase, of), mb in self.peaks.items() if of == which and phase in (None, of_phase)]
-        return max(peaks, default=None)
-
-    def _sample(self) -> None:
-        while not self._stopping.wait(SAMPLE_SECONDS):
-            phase = self.phase
-            self._note(phase, "python", memory_mb(self._pid))
-            jvms = [pid for pid in descendants(self._pid) if name_of(pid) == "java"]
-            if jvms:
-                self._note(phase, "jvm", sum(map(memory_mb, jvms)))
-
-    def _note(self, phase: str, which: str, mb: float) -> None:
-        self.peaks[phase, which] = max(self.peaks.get((phase, which), 0.0), mb)
 
 
 @contextlib.contextmanager

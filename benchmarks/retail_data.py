@@ -16,7 +16,7 @@ from arrow_columns import HOUR, seconds_of
 from delivery import Delivery, date_of
 from figures import show
 from pyarrow import csv
-from shop_rows import MOVED_SHARE, ShopRows
+from shop_rows import ShopRows
 
 WINDOW_DAYS = 5  # the status of an order changes within this many days
 ROWS_AN_ORDER = 2.1  # in all feeds: the order, 0.97 shipments, 0.1 customers, 0.01 products, 0.02 stocks
@@ -57,9 +57,7 @@ class Shop(ShopRows):
         window = min(WINDOW_DAYS * self.orders_a_day, known)
         random = np.random.default_rng((self.seed, day))
         new = np.arange(known, known + self._new)
-        moved = (
-            known - window + random.choice(window, min(round(MOVED_SHARE * self.orders_a_day), window), replace=False)
-        )
+        moved = known - window + random.choice(window, min(self._moved, window), replace=False)
         late = random.choice(known - window, min(self._late, known - window), replace=False)
         today = seconds_of(date_of(day))
         moved_at = today + 8 * HOUR + self._draw(f"moved {day}", moved, 10 * HOUR)
@@ -99,10 +97,20 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=100_000, help="in the first delivery")
     parser.add_argument("--orders-a-day", type=int, default=1_000, help="in each later one")
     parser.add_argument("--days", type=int, default=3)
+    parser.add_argument("--moved-share", type=float, default=Shop.moved_share, help="of a later day: older orders")
+    parser.add_argument(
+        "--late-share", type=float, default=Shop.late_share, help="of a later day: events older than the known ones"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="write the files here, one sub-folder a day")
     options = parser.parse_args()
-    shop = Shop(orders=options.orders, orders_a_day=options.orders_a_day, seed=options.seed)
+    shop = Shop(
+        orders=options.orders,
+        orders_a_day=options.orders_a_day,
+        moved_share=options.moved_share,
+        late_share=options.late_share,
+        seed=options.seed,
+    )
     with tempfile.TemporaryDirectory() as scratch:
         rows = []
         for day in range(options.days):

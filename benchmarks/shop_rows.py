@@ -23,7 +23,6 @@ from arrow_columns import (
 from delivery import FIRST_DATE, date_of
 
 PAST_DAYS = 60  # the orders of the first delivery are spread over this many days
-MOVED_SHARE = 0.3  # of a day's orders: older orders with a new status
 SHIPPED_PERCENT = 97
 WAREHOUSES = (("WH-N", "North Pier"), ("WH-S", "South Quay"))
 
@@ -34,7 +33,8 @@ class ShopRows:
 
     orders: int  # in the first delivery
     orders_a_day: int  # in each later one
-    late_share: float = 0.02  # of a later day's orders: events that are older than the known ones
+    moved_share: float = 0.3  # of a later day's orders: older orders, most of them with a new status
+    late_share: float = 0.02  # of a later day's orders: among the moved ones, events that are older than the known ones
     bad_share: float = 0.001  # additional orders that validation rejects, at least one
     seed: int = 1
 
@@ -55,8 +55,13 @@ class ShopRows:
         return max(1, round(self.late_share * self.orders_a_day)) if self.late_share else 0
 
     @property
+    def _moved(self) -> int:
+        return max(0, round(self.moved_share * self.orders_a_day) - self._late)
+
+    @property
     def _new(self) -> int:
-        return max(1, self.orders_a_day - self._late - round(MOVED_SHARE * self.orders_a_day))
+        # Days with and without late events have equal numbers of new orders, so that they can follow each other.
+        return max(1, self.orders_a_day - round(self.moved_share * self.orders_a_day))
 
     @property
     def _new_customers(self) -> int:

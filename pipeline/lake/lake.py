@@ -6,7 +6,6 @@ engine reads plain Parquet, this process writes it, and delta-rs commits: in mil
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -285,20 +284,3 @@ class Lake:
     def _session(self) -> EngineSession:
         assert self.session is not None, "this lake was opened for administration, without an engine"
         return self.session
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableVersion:
-    """A table of the lake at one version; version 0 holds no rows.
-
-    `columns` are the declared ones. The table may hold more: columns that were declared once are never dropped.
-    """
-
-    lake: Lake
-    name: str
-    version: int
-    columns: tuple[str, ...]
-
-    def read(self, columns: Sequence[str] | None = None, *, within: Mapping[str, MinMax] | None = None) -> "DataFrame":
-        """Returns some columns, by default all declared ones, as a DataFrame; see `Lake.read`."""
-        return self.lake.read(self.name, self.version, columns or self.columns, within=within)

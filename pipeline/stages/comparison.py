@@ -11,8 +11,8 @@ from pyspark.sql import functions as F
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.key_lookup import signed_difference
-from pipeline.lake.lake import TableVersion
 from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Column
 from pipeline.schema import arrow_schema
 from pipeline.transform.change import difference

@@ -11,7 +11,8 @@ from pipeline.commit.attempt import Attempt
 from pipeline.commit.manifest import Manifest
 from pipeline.contract import Correction, FileCounts, Progress, Quality, RuleResult, WorkOrder
 from pipeline.errors import DataError
-from pipeline.lake.lake import Lake, TableVersion
+from pipeline.lake.lake import Lake
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Source
 from pipeline.transform.validate import ValidatedFeed
 

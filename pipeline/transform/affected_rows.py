@@ -6,9 +6,9 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
-from pipeline.lake.lake import TableVersion
 from pipeline.lake.merge import distinct_keys
 from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Enriched, Feed, HierarchyJoin
 from pipeline.transform.derived_columns import columns_in
 from pipeline.transform.silver_tables import SilverTables

@@ -8,7 +8,7 @@ from functools import cached_property
 from pyspark.sql import DataFrame
 
 from pipeline.contract import WorkOrder
-from pipeline.lake.lake import TableVersion
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import GoldKind, GoldTable, render_sql
 from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import words

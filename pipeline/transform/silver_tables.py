@@ -7,7 +7,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
-from pipeline.lake.lake import TableVersion
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Enriched, HierarchyJoin, Join, Source
 from pipeline.transform.change import TableChange
 

@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from pipeline.contract import WorkOrder
 from pipeline.errors import DataError
-from pipeline.lake.lake import TableVersion
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, literal
 from pipeline.transform.change import TableChange
 from pipeline.transform.derived_columns import text_key_sql

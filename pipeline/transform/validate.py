@@ -12,9 +12,9 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import FileCounts, RuleResult, WorkOrder
 from pipeline.ingest.stage import StagedFeed
-from pipeline.lake.lake import TableVersion
 from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
 from pipeline.transform.ties import Ties

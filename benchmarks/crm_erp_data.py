@@ -1,26 +1,16 @@
-"""Measures snapshot deliveries of crm_erp on a warm session: a first one of 116,000 rows, then again with few changes.
+"""Writes random deliveries of crm_erp of any size: whole ones, with few changes from day to day.
 
-The random data have the usual errors: prefixes, dashes, spaces, wrong amounts, invalid dates. A smaller firm in a lake
-of its own warms up the session. Equal arguments give equal bytes.
+They have the usual errors: prefixes, dashes, spaces, wrong amounts, invalid dates. Equal arguments give equal bytes.
 """
 
-import argparse
-import dataclasses
 import datetime as dt
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from delivery import FIRST_DATE, Delivery
-from figures import machine, show
-from processes import exit_on_sigterm
 from pyarrow import csv
-from warm_lake import BatchCost, WarmLake, warm_session
 
 LINES_A_CUSTOMER = 3.27
 KINDS = ("BI-RB", "BI-MB", "AC-HE", "CL-JE", "CO-PE")  # the last kind is not among the categories
@@ -135,71 +125,3 @@ class Firm:
         moved = self._random(5).permutation(self.customers)[: day * self.moved_a_day]
         countries[moved] = "France"
         return pa.table({"CID": [f"AW-{n:08}" for n in range(self.customers)], "CNTRY": countries})
-
-
-def measure(engine: str, firm: Firm, deliveries: int, root: Path) -> list[tuple[int, BatchCost]]:
-    """Returns the number of rows and the cost of each delivery, taken one after another."""
-    small = dataclasses.replace(firm, customers=max(50, firm.customers // 50))
-    with warm_session(engine, root) as (session, settings):
-        warm = WarmLake(root / "warm", session, settings)
-        lake = WarmLake(root / "lake", session, settings)
-        for day in range(3):
-            warm.take(small.write(day, root / f"small/{day}"))
-        costs = []
-        for day in range(deliveries):
-            delivery = firm.write(day, root / f"files/{day}")
-            costs.append((delivery.row_count, lake.take(delivery)))
-    return costs
-
-
-def report(engine: str, taken: Sequence[tuple[int, BatchCost]], slowest: int) -> None:
-    """Prints each delivery by stage, and its slowest computations and writes."""
-    stages = list(dict.fromkeys(s for _, t in taken for s in t.stages))
-    columns = ("", *(f"delivery {n}" for n in range(1, len(taken) + 1)))
-    rows: list[tuple[object, ...]] = [
-        ("rows", *(rows for rows, _ in taken)),
-        ("seconds", *(t.seconds for _, t in taken)),
-    ]
-    rows += [(f"  {name}", *(t.stages.get(name, 0.0) for _, t in taken)) for name in stages]
-    rows += [
-        ("processor seconds", *(t.work_seconds for _, t in taken)),
-        ("engine queries", *(t.queries for _, t in taken)),
-    ]
-    show(f"{engine}: repeated snapshot deliveries of crm_erp", columns, rows)
-    for number, (_, t) in enumerate(taken, 1):
-        parts = sorted(t.steps, key=lambda s: -s.seconds)[:slowest]
-        if parts:
-            show(
-                f"{engine}, delivery {number}: the slowest parts (some run side by side)",
-                ("", "name", "seconds"),
-                [(s.kind, s.name, s.seconds) for s in parts],
-            )
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine", choices=("spark", "sail", "both"), default="both")
-    parser.add_argument(
-        "--customers", type=int, default=18_484, help="of the firm; a delivery has about 6.3 rows per customer"
-    )
-    parser.add_argument("--deliveries", type=int, default=3)
-    parser.add_argument(
-        "--slowest", type=int, default=0, metavar="N", help="also show the N slowest computations and writes"
-    )
-    options = parser.parse_args()
-    exit_on_sigterm()
-    if options.engine == "both":
-        # A process can use one kind of session only. The last one of repeated options counts.
-        codes = [
-            subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], check=False).returncode
-            for engine in ("sail", "spark")
-        ]
-        sys.exit(max(codes))
-    print(machine())
-    with tempfile.TemporaryDirectory(prefix="crm_erp_") as root:
-        taken = measure(options.engine, Firm(customers=options.customers), options.deliveries, Path(root))
-    report(options.engine, taken, options.slowest)
-
-
-if __name__ == "__main__":
-    main()
