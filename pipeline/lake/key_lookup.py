@@ -1,6 +1,6 @@
 """Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ def ranges_of(keys: pa.Table) -> dict[str, MinMax]:
     return {c: min_max(keys[c]) for c in keys.column_names if not keys[c].null_count}
 
 
-def rows_of_keys(files: Iterable[Path], keys: pa.Table, schema: pa.Schema) -> pa.Table:
+def rows_of_keys(files: Collection[Path], keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Returns the rows of data files, in a schema, whose values in the columns of `keys` are one of these keys.
 
     A null is a key like others. Without any key column, returns all rows.
@@ -28,6 +28,8 @@ def rows_of_keys(files: Iterable[Path], keys: pa.Table, schema: pa.Schema) -> pa
     wanted = distinct_keys(keys)
     if not wanted.num_rows and wanted.num_columns:
         return schema.empty_table()
+    if len(files) == 1:  # most lookups of a small lake: threads would cost more than the file
+        return _rows_of_file(next(iter(files)), wanted, schema)
     with ThreadPoolExecutor(WRITERS) as pool:
         return pa.concat_tables([schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, wanted, schema), files)])
 

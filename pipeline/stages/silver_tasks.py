@@ -71,13 +71,13 @@ def enrich(batch: BatchContext, table: Enriched, results: Results) -> TableChang
 def count_references(batch: BatchContext, results: Results) -> tuple[RuleResult, ...]:
     """Counts the accepted rows whose reference neither the batch nor the lake has, and the rows that tie."""
     validated, broken, queries = list(batch.validated.values()), dict[tuple[str, str], int](), list[DataFrame]()
-    for of in (v for v in validated if v.rows_accepted):
+    for of in (v for v in validated if v.rows_accepted and v.feed.references):
+        is_small, on = of.rows.rows <= comparison.IN_PROCESS_ROWS, {c for r in of.feed.references for c in r.on}
+        rows = of.kept_table(sorted(on)) if is_small else None
         for reference in of.feed.references:
             table = batch.table(batch.name("silver", reference.feed))
-            if of.rows.rows <= comparison.IN_PROCESS_ROWS and has_types(
-                table, select_columns(of.rows.schema, reference.on)
-            ):
-                broken[of.feed.name, reference.name] = count_unknown(of, reference, table)
+            if rows is not None and has_types(table, select_columns(rows.schema, reference.on)):
+                broken[of.feed.name, reference.name] = count_unknown(rows, reference, table)
             else:
                 queries.append(reference_count(of, reference, table))
     if queries:

@@ -56,7 +56,7 @@ class ValidatedFeed:
 
     def kept_table(self, columns: Sequence[str]) -> pa.Table:
         """Reads some columns of the accepted rows that are no deletes, without an engine."""
-        rows = self.rows.arrow([*columns, "_reasons", "_deleted"])
+        rows = self.rows.arrow([*dict.fromkeys((*columns, "_reasons", "_deleted"))])
         return rows.filter(pc.and_(pc.is_null(rows["_reasons"]), pc.invert(rows["_deleted"]))).select(columns)
 
     @cached_property
@@ -66,11 +66,7 @@ class ValidatedFeed:
     @cached_property
     def rows_kept(self) -> int:
         """Counts the accepted rows that are no deletes."""
-        return int(
-            ds.dataset(self.rows.path, format="parquet").count_rows(
-                filter=ds.field("_reasons").is_null() & ~ds.field("_deleted")
-            )
-        )
+        return int(self.kept_table(["_deleted"]).num_rows)
 
 
 def rejects(rows: MaterializedRows, columns: Sequence[str]) -> pa.Table:
@@ -129,12 +125,11 @@ def reference_count(validated: ValidatedFeed, reference: Reference, table: Table
     return unknown.selectExpr(*names, "count(*) AS broken")
 
 
-def count_unknown(validated: ValidatedFeed, reference: Reference, table: TableVersion) -> int:
-    """Returns the count of `reference_count`, without an engine."""
-    rows = validated.kept_table(reference.on)
-    keys = rows.drop_null()
-    found = distinct_keys(table.lake.rows_of_keys(table.name, table.version, keys, reference.on))
-    return int(rows.num_rows - pc.count(key_numbers(keys, found)).as_py())
+def count_unknown(rows: pa.Table, reference: Reference, table: TableVersion) -> int:
+    """Returns the count of `reference_count` for the kept rows of a feed, without an engine."""
+    values = rows.select(reference.on).drop_null()
+    known = distinct_keys(table.lake.rows_of_keys(table.name, table.version, values, reference.on))
+    return int(rows.num_rows - pc.count(key_numbers(values, known)).as_py())
 
 
 def quarantine(validated: Iterable[ValidatedFeed], order: WorkOrder) -> pa.Table:
