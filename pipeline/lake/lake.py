@@ -111,8 +111,13 @@ class Lake:
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Returns the commits after a version, oldest first."""
-        count = self.version(table) - after
-        return commits_after(self._open(table), after, count) if count > 0 else []
+        while True:
+            delta = self._open(table)
+            count = int(delta.version()) - after
+            commits = commits_after(delta, after, count) if count > 0 else []
+            # delta-rs reads a commit that came meanwhile, too, and counts the versions down from the open one.
+            if self.is_newest(table, delta.version()):
+                return commits
 
     # ---- reading
 
@@ -185,12 +190,20 @@ class Lake:
             commit_properties=commit_properties(tag),
         )
 
-    def append(self, table: str, rows: MaterializedRows | pa.Table, tag: str, *, sorted_by: Sequence[str] = ()) -> int:
-        """Appends rows by column name, cast to the table's types, and returns the new version. No rows, no commit."""
+    def append(
+        self,
+        table: str,
+        rows: MaterializedRows | pa.Table,
+        tag: str,
+        *,
+        sorted_by: Sequence[str] = (),
+        after: int | None = None,
+    ) -> int:
+        """Appends rows by column name, cast to the table's types, after a version (the newest); returns the new one."""
         count = rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         if not count:
             return self.version(table)
-        delta = self._open(table)
+        delta = self._open(table, after)
         schema = arrow_from_delta(delta.schema())
         if not isinstance(rows, MaterializedRows):
             batches = iter(cast_to_schema(rows, schema).to_batches())

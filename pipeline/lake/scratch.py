@@ -1,5 +1,7 @@
 """The scratch folder of the running attempt: Parquet files with rows that are computed once and read several times."""
 
+import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -55,7 +57,9 @@ class MaterializedRows:
     def files(self) -> tuple[Path, ...]:
         if self.path.is_file():
             return (self.path,)
-        return tuple(sorted(self.path.glob("*.parquet"))) if self.path.is_dir() else ()
+        if not self.path.is_dir():  # rows that are gone are not the same as no rows
+            raise FileNotFoundError(errno.ENOENT, "the rows that were computed are gone", str(self.path))
+        return tuple(sorted(self.path.glob("*.parquet")))
 
     @cached_property
     def rows(self) -> int:
@@ -137,6 +141,13 @@ class Scratch:
         self._folder.mkdir(parents=True)
         return self._folder
 
+    def close(self) -> None:
+        """Removes the scratch files of this attempt."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder = None
+        with contextlib.suppress(OSError):  # other files may lie there
+            self._root.rmdir()
+
     def clear(self) -> None:
         """Removes the scratch files of every attempt."""
         shutil.rmtree(self._root, ignore_errors=True)
@@ -164,9 +175,12 @@ class Scratch:
             lie_there = self.session.spark.read.schema("_absent INT").parquet(str(folder)).count()
             if lie_there != lie_here:
                 raise LostWrite(folder, f"the server finds {lie_there} rows there, and this process {lie_here}")
+        if rows:
+            return rows
         # Sail writes no file for no rows. Only now the schema is read: before the write, every query would be planned
         # twice.
-        return rows or self._rows(folder, arrow_from_spark(df))
+        folder.mkdir(exist_ok=True)
+        return self._rows(folder, arrow_from_spark(df))
 
     def open_parquet(self, path: Path | str) -> MaterializedRows:
         """Returns Parquet that exists already, a file or a folder of part files, as materialized rows."""

@@ -424,6 +424,14 @@ def test_materialized_rows_go_with_their_scratch_folder(engine_lake: Lake) -> No
     assert not (engine_lake.path / "_work").exists()
 
 
+def test_rows_that_are_gone_are_an_error_and_never_no_rows(lake: Lake) -> None:
+    lake.create(ORDERS, COLUMNS)
+    rows = signed(lake, ORDERS, {**ROW, "_sign": 1})
+    lake.scratch.clear()
+    with pytest.raises(FileNotFoundError, match="the rows that were computed are gone"):
+        lake.change(ORDERS, ["order_id"], rows, "t")
+
+
 def test_the_lowest_and_highest_values_are_found_behind_nested_columns_and_among_nulls(lake: Lake) -> None:
     schema = pa.schema(
         [
