@@ -38,5 +38,15 @@ class ExternalCommit(Exception):
         self.tables = tuple(tables)
 
 
+class ConcurrentWriter(Exception):
+    """Another process of Lakegate has written to the lake meanwhile. The attempt is void, and a retry may help."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"another process of Lakegate has written to {what} since this attempt began; the attempt is void and may "
+            "be tried again; see that one daemon alone writes to this lake"
+        )
+
+
 class ClaimChanged(Exception):
     """A claimed file changed after the claim. The attempt is void, and a retry may help."""

@@ -1,7 +1,6 @@
 """Exactly once on many tables: an attempt starts from published versions, and ends in one manifest row or is undone."""
 
 import hashlib
-import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +11,12 @@ from typing import Self
 import pyarrow as pa
 
 from pipeline.commit import journal
-from pipeline.commit.external_commits import external_commit_message, refuse_external_commits
-from pipeline.commit.journal import TAG, Journal, Report, ignore_progress, recover
+from pipeline.commit.external_commits import external_commit_message, start_versions
+from pipeline.commit.journal import TAG, Journal, Report, ignore_progress, new_tag, recover
 from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.contract.packed_files import UnpackError, open_unpacked
-from pipeline.errors import ClaimChanged, DeclarationError, ExternalCommit
+from pipeline.errors import ClaimChanged, ConcurrentWriter, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES, OPS
 from pipeline.lake.scratch import MaterializedRows
@@ -32,7 +31,8 @@ class Attempt:
     """One try at a batch. `with Attempt(...) as attempt:` ends in `publish`, in `verdict`, or with everything undone.
 
     `tables` are all tables of the source with their columns; those that are missing are created. Without any table the
-    attempt can still write a verdict. Raises ExternalCommit where a table holds a commit that no batch published.
+    attempt can still write a verdict. Raises ExternalCommit where a table holds a commit that no batch published, and
+    ConcurrentWriter, here and in every method, where another process has undone this attempt or published meanwhile.
     """
 
     lake: Lake
@@ -46,24 +46,29 @@ class Attempt:
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)  # as declared, by table
     start_versions: dict[str, int] = field(default_factory=dict)  # before the first row was written
     _journal: Journal | None = None
+    _tag: str = ""
+    _fence: int = 0  # the version of the manifest that this attempt knows: another one makes the attempt void
 
     def __enter__(self) -> Self:
         recover(self.lake, self.manifest, self.report)
+        self._tag = new_tag(f"{self.order.batch_id}/{self.order.attempt}")
+        self._fence = self.manifest.fence()
         published = self.manifest.versions(self.order.source)
         schemas: dict[str, pa.Schema] = {
             n: c if isinstance(c, pa.Schema) else arrow_schema(c) for n, c in self.tables.items()
         }
         schemas |= {n: s for n, s in OPS.items() if n != BATCHES}  # the manifest creates and writes its own table
-        refuse_external_commits(self.lake, {n: published.get(n) for n in schemas})
+        expected = {n: published.get(n) for n in schemas}
+        self.versions = start_versions(self.lake, self.manifest, expected, tag=self._tag, fence=self._fence)
         for name, schema in schemas.items():
             if not self.lake.exists(name):
                 self.lake.create(name, schema)
                 self._report("table.created", table=name)
-        self.versions = {name: published.get(name, 0) for name in schemas}
         self.columns = {name: tuple(schema.names) for name, schema in schemas.items()}
-        self.lake.scratch.open(journal.check_batch_id(self.order.batch_id))
-        self._journal = self._new_journal()
-        journal.write(self.lake, self._journal)
+        opened = self._new_journal()
+        self.lake.scratch.open(opened.name)
+        self._journal = opened
+        journal.write(self.lake, opened)
         self._report("journal.written", tables=len(self.versions))
         try:
             self._add_missing_columns(schemas)
@@ -79,18 +84,18 @@ class Attempt:
         if self._journal is not None:
             cause = f": {type(error).__name__}: {error}" if error else ""
             reason = f"attempt {self.order.attempt} ended without a result{cause}"
-            journal.close(self.lake, self.manifest, self._journal, reason, self.report)
+            tag, fence = self._tag, self._fence
+            journal.close(self.lake, self.manifest, self._journal, reason, self.report, tag=tag, fence=fence)
             self._journal = None
-        self.lake.scratch.clear()
+        self.lake.scratch.close()
 
     def _new_journal(self) -> Journal:
         return Journal(
             batch_id=self.order.batch_id,
             source=self.order.source,
-            # The number of an attempt may come again after a restart of the daemon. The token makes the tag unique.
-            tag=f"{TAG}{self.order.batch_id}/{self.order.attempt} {secrets.token_hex(4)}",
-            after_seq=self.manifest.newest_seq(),
+            tag=self._tag,
             versions=dict(self.versions),
+            fence=self._fence,
             batch_date=self.order.batch_date.isoformat(),
             revision=self.order.revision,
         )
@@ -115,11 +120,12 @@ class Attempt:
 
     def _write(self, table: str, commit: Callable[[str], int]) -> int:
         """Calls `commit` with the attempt's tag and notes the version that it returns."""
-        before = self.versions[table]
-        self._check_version(table, before)
         assert self._journal is not None, "the attempt is over"
+        before = self.versions[table]
+        self.manifest.require(self._fence)
+        self._check_version(table, before)
         try:
-            version = commit(self._journal.tag)
+            version = commit(self._tag)
         except Exception:
             # Where another program commits first, the writer fails with one of many errors. Its cause is clearer.
             self._check_version(table, before)
@@ -133,15 +139,16 @@ class Attempt:
         return version
 
     def _check_version(self, table: str, version: int) -> None:
-        """Raises ExternalCommit where another program has committed after a version."""
+        """Raises ExternalCommit or ConcurrentWriter where another program or process has committed after a version."""
         if not self.lake.is_newest(table, version):
             self._check_commits(table, version)
 
     def _check_commits(self, table: str, after: int) -> None:
-        tag = self._journal.tag if self._journal else None
-        external = [c for c in self.lake.commits(table, after) if c.tag != tag]
-        if external:
-            raise ExternalCommit(external_commit_message(table, external), [table])
+        others = [c for c in self.lake.commits(table, after) if c.tag != self._tag]
+        if any(not (c.tag or "").startswith(TAG) for c in others):
+            raise ExternalCommit(external_commit_message(table, others), [table])
+        if others:
+            raise ConcurrentWriter(table)
 
     def _add_missing_columns(self, schemas: Mapping[str, pa.Schema]) -> None:
         for name, schema in schemas.items():
@@ -167,6 +174,8 @@ class Attempt:
         Raises ClaimChanged, ExternalCommit, and RuntimeError where the row's counts do not add up to the written rows.
         """
         self._check_counts(row)
+        if self.manifest.has_published(row.batch_id, row.identity):
+            raise ConcurrentWriter(BATCHES)
         for table, version in self.versions.items():
             self._check_version(table, version)
         _check_claim(self.order.files)
@@ -175,7 +184,8 @@ class Attempt:
     def verdict(self, row: ManifestRow, ops_rows: Mapping[str, pa.Table | MaterializedRows]) -> ManifestRow:
         """Undoes the tables of a rejected or failed batch, then writes its rows of `ops` and its manifest row."""
         assert self._journal is not None, "the attempt is over"
-        self.versions |= journal.roll_back(self.lake, self._journal, self.report).versions
+        self.manifest.require(self._fence)
+        self.versions |= journal.roll_back(self.lake, self.manifest, self._journal, self._tag, self.report).versions
         for table, rows in ops_rows.items():
             self.append(table, rows)
         return self._write_manifest(row)
@@ -183,7 +193,7 @@ class Attempt:
     def _write_manifest(self, row: ManifestRow) -> ManifestRow:
         assert self._journal is not None, "the attempt is over"
         self.lake.sync()  # after a loss of power the manifest row must not name files that are lost
-        written = self.manifest.write(row, self.manifest.versions(self.order.source) | self.versions)
+        written = self.manifest.write(row, self.versions, fence=self._fence, tag=self._tag)
         self.lake.sync()
         self._report("manifest.written", batch_seq=written.batch_seq)
         journal.remove(self.lake, self._journal)

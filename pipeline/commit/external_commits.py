@@ -5,20 +5,46 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.commit.journal import TAG, recover
+from pipeline.commit.journal import TAG, has_open_journal, is_void, new_tag, recover
 from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import Settings
-from pipeline.errors import ExternalCommit
+from pipeline.errors import ConcurrentWriter, ExternalCommit
 from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import lake_lock
 
 
-def refuse_external_commits(lake: Lake, published: Mapping[str, int | None]) -> None:
-    """Raises ExternalCommit where a table is not at its published version (None: no batch has published it yet)."""
+def start_versions(
+    lake: Lake, manifest: Manifest, published: Mapping[str, int | None], *, tag: str, fence: int
+) -> dict[str, int]:
+    """Returns the version of each table from which an attempt starts: the published one (None: not published yet).
+
+    Where an attempt that is void has written to a table since, the table is restored with this tag. Raises
+    ExternalCommit where another program has written to a table.
+    """
     problems = {name: p for name, version in published.items() if (p := _problem(lake, name, version))}
     if problems:
-        raise ExternalCommit("; ".join(problems.values()) + "; then retry the batch", problems)
+        # The commits may be those of another process that works at this moment, or has just published.
+        if has_open_journal(lake):
+            raise ConcurrentWriter(", ".join(problems))
+        manifest.require(fence)
+    late = {name: commits for name in problems if (commits := _late_commits(lake, manifest, name, published[name]))}
+    if problems.keys() - late.keys():
+        external = {name: problem for name, problem in problems.items() if name not in late}
+        raise ExternalCommit("; ".join(external.values()) + "; then retry the batch", external)
+    versions = {name: version or 0 for name, version in published.items()}
+    for name, commits in late.items():
+        is_restored = commits[-1].restored == versions[name]
+        versions[name] = commits[-1].version if is_restored else lake.restore(name, versions[name], tag)
+    return versions
+
+
+def _late_commits(lake: Lake, manifest: Manifest, table: str, published: int | None) -> list[Commit]:
+    """Returns the commits after the published version where all of them are of attempts that are void, else none."""
+    if not lake.exists(table) or (published is None and lake.row_count(table, 0)):
+        return []
+    commits, void = lake.commits(table, published or 0), manifest.taken_attempts()
+    return commits if all(is_void(c, void) for c in commits) else []
 
 
 def external_commit_message(table: str, commits: Sequence[Commit]) -> str:
@@ -83,7 +109,7 @@ def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
         published = _published_version(lake, manifest, table)
         if not lake.commits(table, published):
             return f"{table}: nothing to undo, its newest version {published} is published"
-        version = lake.restore(table, published, f"{TAG}restore")
+        version = lake.restore(table, published, new_tag("restore"))
         _publish_version(manifest, table, version, f"restored version {published} of {table} as version {version}")
         return (
             f"{table}: version {version} holds the published rows of version {published} again; "
@@ -116,7 +142,7 @@ def _publish_version(manifest: Manifest, table: str, version: int, reason: str) 
     source = table.split(".", maxsplit=1)[0]
     now = dt.datetime.now(dt.UTC)
     row = ManifestRow(batch_id=f"maintenance-{now:%Y%m%dT%H%M%S%f}", kind="maintenance", source=source, reason=reason)
-    manifest.write(row, manifest.versions(source) | {table: version})
+    manifest.write(row, {table: version}, fence=manifest.fence(), tag=new_tag(row.batch_id))
 
 
 def _unfinished_write(commits: Iterable[Commit], published: int) -> Commit | None:

@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Callable
 
 from pipeline.commit import journal
-from pipeline.commit.journal import TAG, Journal
+from pipeline.commit.journal import Journal, new_tag
 from pipeline.commit.manifest import Manifest, ManifestRow, utc_now
 from pipeline.contract import Outcome, Result
 from pipeline.lake.compaction import compact, vacuum
@@ -15,8 +15,6 @@ EVERY_BATCHES = 16  # looking at a table costs milliseconds; every 16 batches th
 SMALL_FILES = 32  # each batch appends small files, and so many of them make every read slow
 VACUUM_EVERY = dt.timedelta(days=1)
 VACUUMED = "vacuumed"
-
-_TAG = f"{TAG}maintenance"
 
 
 class Maintenance:
@@ -55,21 +53,23 @@ def maintain(
         return ()
     vacuum_days = keep_days if _is_vacuum_due(manifest, now()) else None
     changed = list[str]()
+    tag = new_tag("maintenance")
     for source in sorted({*manifest.sources(), "ops"}):
+        fence = manifest.fence()
         published = manifest.versions(source)
         own = {t: v for t, v in published.items() if t.startswith(f"{source}.") and lake.is_newest(t, v)}
         batch_id = f"maintenance-{source}-{now():%Y%m%dT%H%M%S}"
-        before = Journal(batch_id=batch_id, source=source, tag=_TAG, after_seq=manifest.newest_seq(), versions=own)
+        before = Journal(batch_id=batch_id, source=source, tag=tag, versions=own, fence=fence)
         changed += _maintain_source(lake, manifest, before, vacuum_days)
     # The manifest is always read at its newest version, so no row has to name that version.
-    _maintain_table(lake, manifest, BATCHES, vacuum_days)
+    _maintain_table(lake, manifest, BATCHES, vacuum_days, tag)
     return tuple(changed)
 
 
 def _maintain_source(lake: Lake, manifest: Manifest, before: Journal, vacuum_days: int | None) -> list[str]:
     journal.write(lake, before)
     try:
-        versions = {table: _maintain_table(lake, manifest, table, vacuum_days) for table in before.versions}
+        versions = {table: _maintain_table(lake, manifest, table, vacuum_days, before.tag) for table in before.versions}
         changed = [table for table, version in versions.items() if version != before.versions[table]]
         if changed:
             lake.sync()
@@ -80,19 +80,20 @@ def _maintain_source(lake: Lake, manifest: Manifest, before: Journal, vacuum_day
                 task_values={} if vacuum_days is None else {VACUUMED: "true"},
                 reason="housekeeping",
             )
-            manifest.write(row, manifest.versions(before.source) | versions)
+            manifest.write(row, versions, fence=before.fence, tag=before.tag)
         return changed
     finally:
-        journal.close(lake, manifest, before, "housekeeping was cut short", journal.ignore_progress)
+        reason = "housekeeping was cut short"
+        journal.close(lake, manifest, before, reason, journal.ignore_progress, tag=before.tag, fence=before.fence)
 
 
-def _maintain_table(lake: Lake, manifest: Manifest, table: str, vacuum_days: int | None) -> int:
-    version = compact(lake, table, _TAG, SMALL_FILES)
+def _maintain_table(lake: Lake, manifest: Manifest, table: str, vacuum_days: int | None, tag: str) -> int:
+    version = compact(lake, table, tag, SMALL_FILES)
     if vacuum_days is None:
         return version
     newest = [manifest.newest(source) for source in manifest.sources()]
     named = [row.table_versions[table] for row in newest if row and table in row.table_versions]
-    return vacuum(lake, table, vacuum_days, named, _TAG)
+    return vacuum(lake, table, vacuum_days, named, tag)
 
 
 def _is_vacuum_due(manifest: Manifest, at: dt.datetime) -> bool:

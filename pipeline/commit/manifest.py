@@ -11,12 +11,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.contract import FileCounts, OrderFile
+from pipeline.errors import ConcurrentWriter
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES, OPS
 
 # The columns that searches need. They take few bytes, so those of all rows fit in memory for years.
 _SEARCHED = ("batch_id", "batch_seq", "kind", "source", "batch_date", "identity", "revision", "whole_feeds")
+TAKEN = "taken"  # the kind of the row that makes an attempt of another process void, before it is undone
+ATTEMPT = "attempt"  # the task value of such a row: the tag of that attempt's commits
 _MAPS = ("task_values", "table_versions", "file_revisions")
 
 
@@ -38,7 +41,7 @@ class ManifestRow:
     """One row of the manifest. `Manifest.write` fills in number, time and table versions."""
 
     batch_id: str
-    kind: str  # batch, rejected, failed, undone, maintenance
+    kind: str  # batch, rejected, failed, taken, undone, maintenance
     source: str
     batch_date: dt.date | None = None
     revision: int = 0
@@ -95,6 +98,11 @@ class Manifest:
         """Returns the row that published a batch."""
         return self._newest_of(self._where(batch_id=batch_id, kind="batch"))
 
+    def has_published(self, batch_id: str, identity: str) -> bool:
+        """Returns whether a batch of this id, or with this content, is published."""
+        same_content = bool(identity) and self._where(identity=identity, kind="batch").num_rows > 0
+        return same_content or bool(self._where(batch_id=batch_id, kind="batch").num_rows)
+
     def find_identity(self, identity: str) -> ManifestRow | None:
         """Returns the row of the published batch with this content."""
         return self._newest_of(self._where(identity=identity, kind="batch"))
@@ -133,9 +141,20 @@ class Manifest:
         """Returns every source that has a row."""
         return tuple(sorted(set(self._searched_rows()["source"].to_pylist())))
 
-    def newest_seq(self, batch_id: str | None = None) -> int:
-        """Returns the number of the newest row, optionally of a batch; 0 where there is none."""
-        return int(pc.max(self._where(batch_id=batch_id)["batch_seq"]).as_py() or 0)
+    def newest_seq(self) -> int:
+        """Returns the number of the newest row; 0 where there is none."""
+        return int(pc.max(self._searched_rows()["batch_seq"]).as_py() or 0)
+
+    def has_ended(self, tag: str, fence: int) -> bool:
+        """Returns whether a row after this version ends the attempt with this tag. A row `taken` does not end it."""
+        if not self._lake.exists(BATCHES):
+            return False
+        attempt_and_kind = ((c.tag or "").rpartition(" ") for c in self._lake.commits(BATCHES, fence))
+        return any(attempt == tag and kind != TAKEN for attempt, _, kind in attempt_and_kind)
+
+    def taken_attempts(self) -> set[str]:
+        """Returns the tags of the attempts that other processes have made void."""
+        return {row.task_values[ATTEMPT] for row in self._read_rows(self._where(kind=TAKEN))}
 
     def newest_batch_date(self, source: str) -> dt.date | None:
         """Returns the newest batch date that is published for a source."""
@@ -154,21 +173,46 @@ class Manifest:
 
     # ---- writing
 
-    def write(self, row: ManifestRow, versions: Mapping[str, int]) -> ManifestRow:
-        """Appends a row that names these table versions, and returns the row as written. This commit publishes."""
-        tag = f"lakegate {row.batch_id} {row.kind}"
+    def fence(self) -> int:
+        """Returns the version of the manifest that a later `write` must follow. Creates a manifest that is missing."""
         if not self._lake.exists(BATCHES):
             self._lake.create(BATCHES, OPS[BATCHES])
-        missing = [f for f in OPS[BATCHES] if f.name not in self._lake.schema(BATCHES).names]
+        self._searched_rows()
+        return self._version
+
+    def require(self, fence: int) -> None:
+        """Raises ConcurrentWriter where a row was written after this version of the manifest."""
+        if not self._lake.is_newest(BATCHES, fence):
+            raise ConcurrentWriter(BATCHES)
+
+    def write(self, row: ManifestRow, versions: Mapping[str, int], *, fence: int, tag: str) -> ManifestRow:
+        """Appends a row that names the published table versions and these, and returns the row as written.
+
+        This commit publishes. Its own tag is `tag` and the kind of the row. Raises ConcurrentWriter where the manifest
+        has left the version `fence`, so the row knows too little.
+        """
+        self.require(fence)
+        try:
+            return self._write(row, {**self.versions(row.source), **versions}, fence, f"{tag} {row.kind}")
+        except Exception:
+            # Delta lets one of two writers commit a version. The other one fails with one of many errors.
+            self.require(fence)
+            raise
+
+    def _write(self, row: ManifestRow, versions: Mapping[str, int], fence: int, tag: str) -> ManifestRow:
+        missing = [f for f in OPS[BATCHES] if f.name not in self._lake.schema(BATCHES, fence).names]
         if missing:  # an older release wrote the lake
-            self._lake.add_columns(BATCHES, pa.schema(missing), tag)
+            fence += 1
+            if self._lake.add_columns(BATCHES, pa.schema(missing), tag) != fence:
+                raise ConcurrentWriter(BATCHES)
         written = replace(
             row,
             batch_seq=self.newest_seq() + 1,
             published_at=self._now(),
             table_versions=dict(sorted(versions.items())),
         )
-        self._lake.append(BATCHES, pa.Table.from_pylist([_to_record(written)], schema=OPS[BATCHES]), tag)
+        table = pa.Table.from_pylist([_to_record(written)], schema=OPS[BATCHES])
+        self._lake.append(BATCHES, table, tag, after=fence)
         return written
 
     # ---- searching

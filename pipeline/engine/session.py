@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pyspark.errors import AnalysisException
+from pyspark.errors import AnalysisException, UnsupportedOperationException
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
@@ -41,6 +41,7 @@ class Session:
     engine: str
     close: Callable[[], None]
     compiling: SparkSession | None = None  # on the same engine, set to compile queries where `spark` is set not to
+    observes: bool = True  # Spark counts the rows of a query while it runs, and Sail does not
 
     def spark_for(self, size: int) -> SparkSession:
         """Returns the session for reading files of so many bytes: large files are read by compiled code."""
@@ -63,9 +64,9 @@ class Session:
     def count_written(self, df: DataFrame) -> tuple[DataFrame, Callable[[], int] | None]:
         """Returns the same query, and a function that returns the number of rows once the engine has written them.
 
-        On Sail the function is None: Sail counts nothing, and writes from this process to this machine's own files.
+        The function is None for an engine that counts nothing.
         """
-        if self.engine == "sail":
+        if not self.observes:
             return df, None
         observation = Observation()
         counted = df.observe(observation, F.count(F.lit(1)).alias("rows"))
@@ -203,4 +204,14 @@ def _connect(
         if close_server:
             close_server()
 
-    return Session(spark=session, engine=settings.engine, close=close)
+    return Session(
+        spark=session, engine=settings.engine, close=close, observes=settings.engine != "sail" and _observes(session)
+    )
+
+
+def _observes(session: SparkSession) -> bool:
+    try:
+        session.range(1).observe(Observation(), F.count(F.lit(1)).alias("rows")).collect()
+    except UnsupportedOperationException:  # a server of Sail
+        return False
+    return True

@@ -42,9 +42,11 @@ def newest_version(log: Path, known: int) -> int:
     return known
 
 
-def commits_after(delta: DeltaTable, version: int, count: int) -> list[Commit]:
-    """Returns those of the newest `count` commits that come after a version, oldest first."""
-    return [_as_commit(entry) for entry in reversed(delta.history(count)) if entry["version"] > version]
+def commits_after(delta: DeltaTable, version: int) -> list[Commit]:
+    """Returns the commits after a version up to the one that is open, oldest first."""
+    count = int(delta.version()) - version
+    entries = delta.history(count) if count > 0 else []
+    return [_as_commit(entry) for entry in reversed(entries) if entry["version"] > version]
 
 
 def commit_files(

@@ -26,7 +26,7 @@ from pipeline.lake.delta_log import (
     retention,
 )
 from pipeline.lake.delta_schema import select_columns, spark_schema
-from pipeline.lake.engine_append import append_by_engine
+from pipeline.lake.engine_files import append_files, merge_files
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
 from pipeline.lake.key_lookup import ranges_of, rows_of_keys
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 SORTED_ROWS = 50_000  # a first write of so many rows is sorted by key; for fewer rows a sort gains nothing
-ENGINE_ROWS = 20_000_000  # for so many rows the many writers of a cluster are faster than this process
+ENGINE_ROWS = 20_000_000  # so many rows are written by the engine: they may not fit into this process
 
 _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
@@ -123,8 +123,12 @@ class Lake:
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Returns the commits after a version, oldest first."""
-        count = self.version(table) - after
-        return commits_after(self._open(table), after, count) if count > 0 else []
+        while True:
+            delta = self._open(table)
+            commits = commits_after(delta, after)
+            # delta-rs reads a commit that came meanwhile, too, and counts the versions down from the open one.
+            if self.is_newest(table, delta.version()):
+                return commits
 
     # ---- reading
 
@@ -208,23 +212,29 @@ class Lake:
             commit_properties=commit_properties(tag),
         )
 
-    def append(self, table: str, rows: MaterializedRows | pa.Table, tag: str, *, sorted_by: Sequence[str] = ()) -> int:
-        """Appends rows by column name, cast to the table's types, and returns the new version. No rows, no commit."""
-        count = rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
-        if not count:
+    def append(
+        self,
+        table: str,
+        rows: MaterializedRows | pa.Table,
+        tag: str,
+        *,
+        sorted_by: Sequence[str] = (),
+        after: int | None = None,
+    ) -> int:
+        """Appends rows by column name, cast to the table's types, after a version (the newest); returns the new one."""
+        if not (count := rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows):
             return self.version(table)
-        delta = self._open(table)
+        delta = self._open(table, after)
         schema = delta.arrow_schema
+        folder = self.location(table)
         if not isinstance(rows, MaterializedRows):
-            batches = iter(cast_to_schema(rows, schema).to_batches())
-        elif count >= self._engine_rows and self.session and self.session.engine != "sail":
-            append_by_engine(rows, schema, self.location(table), tag)
-            return self.version(table)
-        elif sorted_by and count >= SORTED_ROWS:
-            batches = rows.sorted_batches(schema, sorted_by)
+            files = write_files(folder, iter(cast_to_schema(rows, schema).to_batches()), schema, FILE_BYTES)
+        elif self._is_for_engine(rows):
+            files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
-            batches = rows.batches(schema)
-        files = write_files(self.location(table), batches, schema, FILE_BYTES)
+            is_sorted = sorted_by and count >= SORTED_ROWS
+            batches = rows.sorted_batches(schema, sorted_by) if is_sorted else rows.batches(schema)
+            files = write_files(folder, batches, schema, FILE_BYTES)
         return commit_files(delta, files, tag, {"num_added_rows": count})
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
@@ -239,10 +249,14 @@ class Lake:
         if rows.min_max("_sign")[0] > 0:  # only new rows
             return self.append(table, rows, tag, sorted_by=key)
         delta = self._open(table)
-        plan = plan_merge(delta, self.location(table), key, rows)
+        plan = plan_merge(delta, self.location(table), key, rows, keys_only=(by_engine := self._is_for_engine(rows)))
         if not plan.source.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
-        return commit_files(delta, write_merge(plan, FILE_BYTES), tag, plan.metrics, removed=plan.replaced)
+        files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, FILE_BYTES)
+        return commit_files(delta, files, tag, plan.metrics, removed=plan.replaced)
+
+    def _is_for_engine(self, rows: MaterializedRows) -> bool:
+        return self.session is not None and rows.rows >= self._engine_rows
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every existing row, and returns the new version."""

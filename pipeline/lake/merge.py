@@ -55,8 +55,11 @@ class MergeSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _MergePlan:
-    """The files that a merge replaces, with the matches of each, and the rows that are new to the table."""
+class MergePlan:
+    """The files that a merge replaces, with the matches of each, and the rows that are new to the table.
+
+    Of `source` and `inserts` the plan may hold the key alone, where the engine writes the rows.
+    """
 
     folder: Path
     schema: pa.Schema
@@ -70,6 +73,11 @@ class _MergePlan:
         return [file for file, _ in self.matched]
 
     @property
+    def row_count(self) -> int:
+        """Returns the number of rows that the new files hold."""
+        return self.source.row_count + sum(int(matches.null_count) for _, matches in self.matched)
+
+    @property
     def metrics(self) -> dict[str, int]:
         """Returns the row counts that the commit shows, under the names that Delta gives them."""
         updated = self.source.row_count - self.inserts.num_rows
@@ -81,16 +89,19 @@ class _MergePlan:
         }
 
 
-def plan_merge(delta: OpenTable, folder: Path, key: Sequence[str], rows: MaterializedRows) -> _MergePlan:
-    """Finds the files of a table that signed rows change, and the rows that are new.
+def plan_merge(
+    delta: OpenTable, folder: Path, key: Sequence[str], rows: MaterializedRows, *, keys_only: bool = False
+) -> MergePlan:
+    """Finds the files of a table that signed rows change, and the rows that are new, whole or by their key alone.
 
     `rows` has the table's columns and `_sign`: -1 for an old row, +1 for a new one.
     """
     schema = delta.arrow_schema
+    held = select_columns(schema, key) if keys_only else schema
     signs = rows.arrow([*key, "_sign"])
     is_new = pc.greater(signs["_sign"], 0).combine_chunks()
     keys = cast_to_schema(signs, select_columns(schema, key))
-    source = MergeSource(keys, pa.Table.from_batches(_filter(rows.batches(schema), is_new), schema))
+    source = MergeSource(keys, pa.Table.from_batches(_filter(rows.batches(held), is_new), held))
     # Only old rows lie in the table, so their keys alone bound the search. A null key has no place in statistics.
     old = keys.filter(pc.invert(is_new))
     candidates = files_within(delta, {c: min_max(old[c]) for c in key if not old[c].null_count})
@@ -98,10 +109,10 @@ def plan_merge(delta: OpenTable, folder: Path, key: Sequence[str], rows: Materia
         found = list(pool.map(lambda file: source.match(folder / unquote(file[0])), candidates))
     matched = [(f, matches) for f, matches in zip(candidates, found, strict=True) if matches.null_count < len(matches)]
     inserts = source.not_matched(matches for _, matches in matched)
-    return _MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
+    return MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
 
 
-def write_merge(plan: _MergePlan, file_bytes: int) -> list[DataFile]:
+def write_merge(plan: MergePlan, file_bytes: int) -> list[DataFile]:
     """Writes the new data files of a plan and returns them: one or more for each replaced file."""
     last = max(len(plan.matched) - 1, 0)
 

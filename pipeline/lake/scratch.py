@@ -1,5 +1,7 @@
 """The scratch folder of the running attempt: Parquet files with rows that are computed once and read several times."""
 
+import contextlib
+import errno
 import itertools
 import re
 import shutil
@@ -69,6 +71,8 @@ class MaterializedRows:
             draft = self.path.with_name(f"{self.path.name}.{threading.get_ident()}")
             pq.write_table(self.table, draft, use_dictionary=False)
             draft.rename(self.path)  # another thread reads no half of a file
+        if not self.path.exists():  # rows that are gone are not the same as no rows
+            raise FileNotFoundError(errno.ENOENT, "the rows that were computed are gone", str(self.path))
         return _footers(self.path) if self.read_footers is None else self.read_footers
 
     @property
@@ -184,6 +188,13 @@ class Scratch:
         self._folder.mkdir(parents=True)
         return self._folder
 
+    def close(self) -> None:
+        """Removes the scratch files of this attempt."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self._folder = None
+        with contextlib.suppress(OSError):  # other files may lie there
+            self._root.rmdir()
+
     def clear(self) -> None:
         """Removes the scratch files of every attempt."""
         shutil.rmtree(self._root, ignore_errors=True)
@@ -201,15 +212,22 @@ class Scratch:
         with error_context(df=df):
             df_to_write, written = self.session.count_written(self.session.choose_compilation(df))
             df_to_write.write.mode("overwrite").options(**_WRITE_OPTIONS).parquet(str(folder))
-        if footers := _footers(folder):
-            rows = self._opened(folder, footers)
-            if written is not None and written() != rows.rows:
-                raise LostWrite(folder, f"{written()} rows were written, {rows.rows} lie there")
+        footers = _footers(folder)
+        rows = self._opened(folder, footers) if footers else None
+        lie_here = rows.rows if rows else 0
+        if written is not None and (rows is None or written() != lie_here):  # Spark writes a file also for no rows
+            here = f"{lie_here} lie there" if rows else "and no file lies there"
+            raise LostWrite(folder, f"{written()} rows were written, {here}")
+        if written is None and self.session.engine == "connect":
+            # Without a schema an empty folder would be an error. No file has this column, so no type can differ.
+            lie_there = self.session.spark.read.schema("_absent INT").parquet(str(folder)).count()
+            if lie_there != lie_here:
+                raise LostWrite(folder, f"the server finds {lie_there} rows there, and this process {lie_here}")
+        if rows:
             return rows
-        if written is not None:  # Spark writes a file also for no rows
-            raise LostWrite(folder, f"{written()} rows were written, and no file lies there")
         # Sail writes no file for no rows. Only now the schema is read: before the write, every query would be planned
         # twice.
+        folder.mkdir(exist_ok=True)
         return self._rows(folder, arrow_from_spark(df))
 
     def write(self, rows: pa.Table, label: str) -> MaterializedRows:

@@ -85,7 +85,8 @@ def _publish_versions(source: Source, lake: Lake) -> None:
     for table in (t for t in versions if t != BATCHES and lake.version(t) == 0):
         lake.append(table, pa.Table.from_pylist([{}], schema=lake.schema(table)), "trial")
         versions[table] = lake.restore(table, 0, "trial")
-    manifest.write(ManifestRow(batch_id="trial", kind="maintenance", source=source.name), versions)
+    row = ManifestRow(batch_id="trial", kind="maintenance", source=source.name)
+    manifest.write(row, versions, fence=manifest.fence(), tag="trial")
 
 
 def _places(source: Source, reason: str) -> list[str]:

@@ -114,28 +114,42 @@ def log_row(batch: WorkOrder) -> Mapping[str, pa.Table]:
 
 
 def publish(
-    path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
+    path: Path,
+    batch_id: str,
+    attempt: int = 1,
+    report: Callable[[Progress], None] = lambda _: None,
+    lake: Lake | None = None,
 ) -> ManifestRow:
     """Takes a batch to its end."""
-    lake, batch = Lake(path), order(path, batch_id, attempt)
+    lake, batch = lake or Lake(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.publish(entry(batch))
 
 
 def reject(
-    path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
+    path: Path,
+    batch_id: str,
+    attempt: int = 1,
+    report: Callable[[Progress], None] = lambda _: None,
+    lake: Lake | None = None,
 ) -> ManifestRow:
     """Writes a batch and then finds that it must be rejected."""
-    lake, batch = Lake(path), order(path, batch_id, attempt)
+    lake, batch = lake or Lake(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.verdict(entry(batch, "rejected", reason="too little"), log_row(batch))
 
 
-def halt(path: Path, batch_id: str, attempt: int = 1, report: Callable[[Progress], None] = lambda _: None) -> None:
+def halt(
+    path: Path,
+    batch_id: str,
+    attempt: int = 1,
+    report: Callable[[Progress], None] = lambda _: None,
+    lake: Lake | None = None,
+) -> None:
     """Writes a batch and fails."""
-    lake = Lake(path)
+    lake = lake or Lake(path)
     with (
         suppress(Halt),
         Attempt(

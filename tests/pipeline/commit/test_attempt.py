@@ -274,7 +274,7 @@ def test_a_published_batch_whose_journal_still_stands_is_not_undone(path: Path) 
     events: list[str] = []
     publish(path, "b1", report=lambda p: events.append(p.event))
     assert dies_after(1 + len([e for e in events if e != "table.created"]) - 1, publish, path, "b2")
-    assert [p.name for p in (path / "_journal").glob("*.json")] == ["b2.json"]
+    assert [p.name.partition(".")[0] for p in (path / "_journal").glob("*.json")] == ["b2"]
     assert recover(Lake(path)) == ()
     assert totals(path) == 20
 
@@ -284,7 +284,7 @@ def test_the_next_attempt_undoes_what_a_dead_one_left_without_a_new_worker(path:
     assert dies_after(4, publish, path, "b2")
     publish(path, "b3")
     assert totals(path) == 20
-    assert kinds(path) == [("b1", "batch"), ("b2", "undone"), ("b3", "batch")]
+    assert kinds(path) == [("b1", "batch"), ("b2", "taken"), ("b2", "undone"), ("b3", "batch")]
 
 
 def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Path) -> None:
@@ -292,6 +292,17 @@ def test_a_journal_that_cannot_be_read_is_named_and_nothing_is_touched(path: Pat
     (path / "_journal" / "b2.json").write_text("{")
     with pytest.raises(RuntimeError, match=r"b2.json is no journal .* move it away"):
         recover(Lake(path))
+
+
+def test_a_journal_that_an_older_release_left_is_undone(path: Path) -> None:
+    publish(path, "b1")
+    before = state(path)
+    assert dies_after(4, publish, path, "b2")
+    [journal] = (path / "_journal").glob("*.json")
+    journal.rename(path / "_journal" / "b2.json")
+    assert recover(Lake(path)) == ("b2",)
+    assert state(path) == before
+    assert not any((path / "_journal").iterdir())
 
 
 # ---- commits of other programs

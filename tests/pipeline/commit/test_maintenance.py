@@ -132,7 +132,6 @@ def test_housekeeping_that_was_killed_is_undone_by_the_next_worker(small_files: 
             batch_id="maintenance-shop-1",
             source="shop",
             tag="lakegate maintenance",
-            after_seq=SMALL_FILES,
             versions=versions,
         ),
     )

@@ -1,17 +1,15 @@
-"""A Spark Connect server in another process: a worker starts against it, and its tables equal those of Sail."""
+"""A server in another process, of Spark Connect or of Sail: a worker starts against it, and its tables are the same."""
 
-import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyspark
 import pytest
+from factories_servers import free_port, sail_server, started
 from factories_worker import Worker, example
 
 from pipeline.contract import Outcome, Settings
@@ -25,15 +23,9 @@ FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enab
 SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server on loopback, started as its users start it: Delta's extension and jars, and nothing of ours."""
+    """A server of Spark, started as its users start it: Delta's extension and jars, and nothing of ours."""
     root, port = tmp_path_factory.mktemp("connect"), free_port()
     conf = {
         "spark.connect.grpc.binding.port": port,
@@ -48,27 +40,15 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--jars", ",".join(map(str, find_jars()))]
     command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
-    with (root / "server.log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "spark-internal"],
-            cwd=root,
-            env=os.environ | java,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        until = time.monotonic() + 60
-        while time.monotonic() < until and process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.2)
-        else:
-            pytest.fail((root / "server.log").read_text()[-3000:])
-        yield f"sc://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with started(root, port, [*command, "spark-internal"], java) as address:
+        yield address
+
+
+@pytest.fixture
+def remote_sail(tmp_path: Path) -> Iterator[str]:
+    """A server of Sail with two workers of its own."""
+    with sail_server(tmp_path) as address:
+        yield address
 
 
 def published(root: Path, engine: str, remote: str = "") -> dict[str, list[str]]:
@@ -77,7 +57,7 @@ def published(root: Path, engine: str, remote: str = "") -> dict[str, list[str]]
     settings = Settings(lake_path=str(lake), engine=engine, remote=remote, conf=FOR_LITTLE_DATA if remote else {})
     with Worker(settings, root / f"{engine}.log") as worker:
         result = worker.run(example())
-    assert result.outcome == Outcome.PUBLISHED, result.error
+    assert result.outcome == Outcome.PUBLISHED, (result.reason, result.error)
     assert result.rows_read == result.rows_accepted + result.rows_rejected == 86
     tables = {name: version for name, version in result.table_versions.items() if name.startswith("retail.")}
     return {name: sorted(map(repr, Lake(lake).arrow(name, version).to_pylist())) for name, version in tables.items()}
@@ -89,7 +69,17 @@ def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_loca
     tmp_path: Path,
     remote: str,
 ) -> None:
-    there, here = published(tmp_path, "connect", remote), published(tmp_path, "sail")
+    assert_equal(published(tmp_path, "connect", remote), published(tmp_path, "sail"))
+
+
+@pytest.mark.sail
+def test_a_batch_through_a_cluster_of_sail_gives_the_tables_of_sail_in_the_worker(
+    tmp_path: Path, remote_sail: str
+) -> None:
+    assert_equal(published(tmp_path, "connect", remote_sail), published(tmp_path, "sail"))
+
+
+def assert_equal(there: dict[str, list[str]], here: dict[str, list[str]]) -> None:
     assert there.keys() == here.keys()
     assert [name for name, rows in there.items() if rows != here[name]] == []
     assert sum(map(len, there.values())) > 200

@@ -255,8 +255,7 @@ def test_many_new_rows_are_laid_out_by_key(lake: Lake) -> None:
     assert found == sorted(ids)
 
 
-@on_spark
-def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session: Session, tmp_path: Path) -> None:
+def test_the_engine_writes_the_same_rows_and_delta_rs_commits_them(session: Session, tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", session, engine_rows=1)
     lake.scratch.open("b1")
     lake.create(ORDERS, COLUMNS)
@@ -269,16 +268,18 @@ def test_the_engines_own_writer_appends_the_same_rows_with_the_same_tag(session:
     assert lake.append(ORDERS, rows, "lakegate b1/1") == 1
     assert rows_of(lake) == [{**EMPTY, "order_id": "O1", "seen": AT, "items": 2}]
     assert [c.tag for c in lake.commits(ORDERS, 0)] == ["lakegate b1/1"]
+    assert DeltaTable(lake.location(ORDERS)).history(1)[0]["engineInfo"].startswith("delta-rs")
+    assert {p.suffix for p in lake.location(ORDERS).iterdir() if p.name != "_delta_log"} == {".parquet"}
     assert lake.read(ORDERS, 1).where("seen = timestamp'2026-03-02 10:30:00'").count() == 1
 
 
 @on_spark
 def test_a_row_is_found_in_a_file_whose_statistics_spark_cut_to_milliseconds(session: Session, tmp_path: Path) -> None:
-    lake = Lake(tmp_path / "lake", session, engine_rows=1)
+    lake = Lake(tmp_path / "lake", session)
     lake.scratch.open("b1")
     lake.create("a.t", columns_of("seen TIMESTAMP, n INT"))
     row = "select timestamp'2026-03-02 10:30:00.000999' seen"
-    lake.append("a.t", lake.scratch.materialize(session.spark.sql(f"{row}, 1 n"), "first"), "t")
+    session.spark.sql(f"{row}, 1 n").write.format("delta").mode("append").save(str(lake.location("a.t")))
     lake.change(
         "a.t",
         ["seen"],
@@ -352,8 +353,24 @@ def test_any_sequence_of_changes_leaves_what_a_dictionary_holds(
     tmp_path: Path, key_columns: str, data: st.DataObject
 ) -> None:
     """The law of `change`: keys of every type, nulls and odd characters included."""
+    assert_changes_as_a_dictionary(Lake(Path(tempfile.mkdtemp(dir=tmp_path))), key_columns, data)
+
+
+@pytest.mark.parametrize("key_columns", list(KEYS))
+@settings(
+    max_examples=tries(quick=2, every=8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_changes_that_the_engine_writes_leave_the_same(
+    session: Session, tmp_path: Path, key_columns: str, data: st.DataObject
+) -> None:
+    """The same law, with every file written by the engine."""
+    lake = Lake(Path(tempfile.mkdtemp(dir=tmp_path)), session, engine_rows=1)
+    assert_changes_as_a_dictionary(lake, key_columns, data)
+
+
+def assert_changes_as_a_dictionary(lake: Lake, key_columns: str, data: st.DataObject) -> None:
     key = [c.name for c in columns_of(key_columns)]
-    lake = Lake(Path(tempfile.mkdtemp(dir=tmp_path)))
     lake.scratch.open("b1")
     lake.create("a.t", [*columns_of(key_columns), *columns_of("value INT")])
     schema = lake.schema("a.t").append(pa.field("_sign", pa.int32()))
@@ -452,6 +469,14 @@ def test_rows_of_this_process_are_read_alike_from_memory_and_from_their_file(
     assert rows.path.exists() == is_file
     assert [pq.read_table(file).num_rows for file in rows.files] == [count]
     assert lake.scratch.open_parquet(rows.path).arrow().equals(rows.arrow())
+
+
+def test_rows_that_are_gone_are_an_error_and_never_no_rows(lake: Lake) -> None:
+    lake.create(ORDERS, COLUMNS)
+    rows = signed(lake, ORDERS, {**ROW, "_sign": 1})
+    lake.scratch.clear()
+    with pytest.raises(FileNotFoundError, match="the rows that were computed are gone"):
+        lake.change(ORDERS, ["order_id"], rows, "t")
 
 
 def test_the_lowest_and_highest_values_are_found_behind_nested_columns_and_among_nulls(lake: Lake) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 from factories_pipeline import Site, on_spark
+from factories_servers import free_port, sail_server
 
 from pipeline.contract import Outcome
 from pipeline.engine.java import find_java
@@ -89,16 +89,14 @@ def test_a_write_without_loss_is_materialized(tmp_path: Path, session: Session, 
 
 
 @on_spark
-@pytest.mark.parametrize(
-    ("lost", "message"), [(0, ""), (1, "10 rows were to be written, [0-9] lie there, in . of . files")]
-)
+@pytest.mark.parametrize(("lost", "message"), [(0, ""), (1, "10 rows were written, [0-9] lie there")])
 def test_rows_that_the_engine_appends_are_counted(tmp_path: Path, session: Session, lost: int, message: str) -> None:
-    lake = Lake(tmp_path, session, engine_rows=1)
+    lake = Lake(tmp_path, LosingSession(session, lost), engine_rows=1)
     lake.scratch.open("b1")
     lake.create(TABLE, columns_of("id BIGINT"))
     pq.write_table(pa.table({"id": range(10)}), lake.scratch.folder / "rows.parquet")
     rows = lake.scratch.open_parquet(lake.scratch.folder / "rows.parquet")
-    vars(rows)["df"] = Losing(rows.df.repartition(2), lost)
+    vars(rows)["df"] = rows.df.repartition(2)
     with pytest.raises(LostWrite, match=message) if message else contextlib.nullcontext():
         assert lake.append(TABLE, rows, "t") == 1
 
@@ -130,11 +128,10 @@ from pipeline.engine.session import open_session
 from pipeline.contract import Settings
 from pipeline.lake.lake import Lake
 
-master, root = sys.argv[1:]
+address, root = sys.argv[1:]
 conf = {"spark.driver.host": "127.0.0.1", "spark.executor.memory": "512m", "spark.sql.shuffle.partitions": "1"}
-settings = Settings(
-    lake_path=root, master=master, driver_memory="512m", log_path=f"{root}/../spark.log", conf=conf
-)
+engine = {"engine": "connect", "remote": address} if address.startswith("sc:") else {"master": address, "conf": conf}
+settings = Settings(lake_path=root, driver_memory="512m", log_path=f"{root}/../spark.log", **engine)
 session = open_session(settings)
 lake = Lake(Path(root), session)
 lake.scratch.open("b1")
@@ -146,18 +143,16 @@ session.stop()
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def one_way(root: Path) -> list[str]:
+    """A command that runs another one, which reads the folder `site` and whose writes there stay with itself."""
+    for name in ("site", "overlay", "cluster"):
+        (root / name).mkdir()
+    return ["unshare", "--mount", "sh", "-c", ONE_WAY, "sh", str(root / "site"), str(root / "overlay")]
 
 
 @pytest.fixture
 def master(tmp_path: Path) -> Iterator[str]:
     """A standalone cluster of one worker, in a namespace of mounts."""
-    (tmp_path / "site").mkdir()
-    for name in ("overlay", "cluster"):
-        (tmp_path / name).mkdir()
     port, home = free_port(), Path(pyspark.__file__).parent
     java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
     address, started = f"spark://127.0.0.1:{port}", [str(home / "bin" / "spark-class")]
@@ -165,19 +160,8 @@ def master(tmp_path: Path) -> Iterator[str]:
     head = [*started, f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]
     worker = [*started, f"{deploy}.worker.Worker", "--host", "127.0.0.1", "--cores", "1", "--memory", "1g"]
     worker += ["--webui-port", "0", "--work-dir", str(tmp_path / "cluster"), address]
-    blind = [
-        "unshare",
-        "--mount",
-        "sh",
-        "-c",
-        ONE_WAY,
-        "sh",
-        str(tmp_path / "site"),
-        str(tmp_path / "overlay"),
-        *worker,
-    ]
     with contextlib.ExitStack() as stack, (tmp_path / "cluster.log").open("wb") as log:
-        for command in (head, blind):
+        for command in (head, [*one_way(tmp_path), *worker]):
             process = subprocess.Popen(command, env=os.environ | java, stdout=log, stderr=log)
             stack.callback(process.wait, 30)
             stack.callback(process.terminate)
@@ -187,12 +171,25 @@ def master(tmp_path: Path) -> Iterator[str]:
         yield address
 
 
+def lost_write(address: str, site: Path) -> str:
+    """The first line of a driver that writes ten rows of the engine at this address below `site`."""
+    command = [sys.executable, "-c", DRIVER, address, str(site)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
+
+
 @pytest.mark.spark
 @pytest.mark.skipif(os.geteuid() != 0, reason="an overlay is mounted")
 def test_a_cluster_whose_writes_do_not_arrive_is_an_error(tmp_path: Path, master: str) -> None:
-    command = [sys.executable, "-c", DRIVER, master, str(tmp_path / "site")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True).stdout
-    assert output.startswith(
+    assert lost_write(master, tmp_path / "site").startswith(
         f"LostWrite {tmp_path}/site/_work/b1/0001_some: 10 rows were written, and no file lies there"
     )
+
+
+@pytest.mark.sail
+@pytest.mark.skipif(os.geteuid() != 0, reason="an overlay is mounted")
+def test_a_server_of_sail_whose_writes_do_not_arrive_is_an_error(tmp_path: Path) -> None:
+    with sail_server(tmp_path, one_way(tmp_path)) as address:
+        assert lost_write(address, tmp_path / "site").startswith(
+            f"LostWrite {tmp_path}/site/_work/b1/0001_some: the server finds 10 rows there, and this process 0"
+        )

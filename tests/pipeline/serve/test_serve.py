@@ -57,8 +57,13 @@ def in_gold(lake: Path, source: str, tables: dict[str, pa.Table], *, new: bool =
         if new:
             opened.create(table, rows.schema)
         versions[table] = opened.append(table, rows, "lakegate test")
-    Manifest(opened).write(ManifestRow(batch_id=f"m{uuid4().hex[:6]}", kind="batch", source=source), versions)
+    publish_versions(opened, ManifestRow(batch_id=f"m{uuid4().hex[:6]}", kind="batch", source=source), versions)
     serve(opened, Manifest(opened), settings(lake), source, raise_failure)
+
+
+def publish_versions(lake: Lake, row: ManifestRow, versions: dict[str, int]) -> None:
+    manifest = Manifest(lake)
+    manifest.write(row, versions, fence=manifest.fence(), tag="lakegate test")
 
 
 def raise_failure(progress: Progress) -> None:
@@ -127,7 +132,7 @@ def test_a_batch_makes_folders_for_changed_tables_only(lake: Path) -> None:
     opened = Lake(lake)
     version = opened.append("till.gold.a", pa.table({"n": [2]}), "lakegate test")
     versions = Manifest(opened).versions("till") | {"till.gold.a": version}
-    Manifest(opened).write(ManifestRow(batch_id="m2", kind="batch", source="till"), versions)
+    publish_versions(opened, ManifestRow(batch_id="m2", kind="batch", source="till"), versions)
     events: list[Progress] = []
     serve(opened, Manifest(opened), settings(lake), "till", events.append)
     assert [e.values["tables"] for e in events] == [1]
@@ -197,7 +202,7 @@ def test_housekeeping_shows_the_joined_files(lake: Path) -> None:
     opened = Lake(lake)
     versions = {"shop.silver.orders": compact(opened, "shop.silver.orders", "lakegate test", 2)}
     row = ManifestRow(batch_id="m", kind="maintenance", source="shop")
-    Manifest(opened).write(row, Manifest(opened).versions("shop") | versions)
+    publish_versions(opened, row, versions)
     serve_all(opened, settings(lake), raise_failure)
     assert len(DeltaTable(lake / "published/shop/silver/orders").file_uris()) == 1
     assert seen_in_folders(lake) == seen_in_database(lake) == (3, 3)

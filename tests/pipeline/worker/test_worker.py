@@ -158,6 +158,7 @@ def test_a_worker_killed_in_the_middle_of_a_batch_is_followed_by_one_that_publis
     assert second.receive_until(Result).outcome == Outcome.PUBLISHED
     lake = Lake(tmp_path / "lake")
     assert [(r["batch_id"], r["kind"]) for r in lake.arrow("ops.batches").sort_by("batch_seq").to_pylist()] == [
+        ("b1", "taken"),
         ("b1", "undone"),
         ("b1", "batch"),
     ]

@@ -1,0 +1,181 @@
+"""Two processes write to one lake: one is slow, and the other takes it for dead. A batch is still published once.
+
+Threads stand for the processes, each with a lake of its own. The slow one stops at a step, between two looks at files
+or writes of files, and goes on when the other one has done its work.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from effort import tries
+from factories_lake import GOLD, copy_of, dies_after, halt, publish, reject, state
+
+from pipeline.commit.journal import recover
+from pipeline.commit.maintenance import SMALL_FILES, maintain
+from pipeline.commit.manifest import Manifest
+from pipeline.errors import DeclarationError, ExternalCommit, SetupError
+from pipeline.lake.lake import Lake
+
+pytestmark = pytest.mark.long
+
+WAIT_FOR_A_PERSON = ExternalCommit, DeclarationError, SetupError
+STEPS = "exists", "is_newest", "version", "commits", "create", "append", "change", "restore", "sync", "_open"
+Act = Callable[[Path, Lake], object]
+
+
+class SteppedLake(Lake):
+    """A lake that calls a function before and after each of its steps."""
+
+    step: Callable[[], None] = staticmethod(lambda: None)
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        if name not in STEPS:
+            return found
+
+        def stepped(*values: Any, **named: Any) -> Any:
+            self.step()
+            result = found(*values, **named)
+            self.step()
+            return result
+
+        return stepped
+
+
+class Writer:
+    """A process that acts on a lake until a step, and to its end when it is told so."""
+
+    def __init__(self, act: Act, path: Path, stops_at: int = -1) -> None:
+        self.error: Exception | None = None
+        self.steps = 0
+        self._stops_at = stops_at
+        self._stands, self._goes = threading.Event(), threading.Event()
+        lake = SteppedLake(path)
+        lake.step = self._step  # type: ignore[method-assign]
+        self._thread = threading.Thread(target=self._run, args=(act, path, lake))
+        self._thread.start()
+        self._stands.wait()
+
+    def _run(self, act: Act, path: Path, lake: Lake) -> None:
+        try:
+            act(path, lake)
+        except Exception as error:  # noqa: BLE001 - the test judges it in another thread
+            self.error = error
+        self._stands.set()
+
+    def _step(self) -> None:
+        self.steps += 1
+        if self.steps == self._stops_at:
+            self._stands.set()
+            self._goes.wait()
+
+    def end(self) -> None:
+        """Lets it go on to its end. No error of it may wait for a person."""
+        self._goes.set()
+        self._thread.join()
+        assert not isinstance(self.error, WAIT_FOR_A_PERSON), repr(self.error)
+
+
+def maintained(_path: Path, lake: Lake) -> None:
+    maintain(lake, Manifest(lake), keep_days=30)
+
+
+ACTS: dict[str, Act] = {
+    "publish": lambda path, lake: publish(path, "b2", lake=lake),
+    "reject": lambda path, lake: reject(path, "b2", lake=lake),
+    "halt": lambda path, lake: halt(path, "b2", lake=lake),
+    "recover": lambda _path, lake: recover(lake),
+    "maintain": maintained,
+}
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """For each act a lake on which it has something to do."""
+    small = tmp_path_factory.mktemp("small") / "lake"
+    publish(small, "b1")
+    dead = copy_of(small, tmp_path_factory.mktemp("dead") / "site")
+    assert dies_after(5, publish, dead, "b2")
+    large = copy_of(small, tmp_path_factory.mktemp("large") / "site")
+    for n in range(SMALL_FILES):
+        publish(large, f"a{n}")
+    return dict.fromkeys(ACTS, small) | {"recover": dead, "maintain": large}
+
+
+def published(path: Path, batch_id: str) -> bool:
+    return Manifest(Lake(path)).published_row(batch_id) is not None
+
+
+def publish_once(path: Path, batch_id: str, attempt: int) -> None:
+    """What a daemon does: a batch that is published is a duplicate."""
+    if not published(path, batch_id):
+        publish(path, batch_id, attempt)
+
+
+def assert_whole(path: Path) -> None:
+    """Publishes one more batch: nothing may be in its way. Then every batch counts once."""
+    publish(path, "last")
+    assert not any((path / "_journal").iterdir())
+    rows = Lake(path).arrow("ops.batches").sort_by("batch_seq").to_pylist()
+    batches = [row["batch_id"] for row in rows if row["kind"] == "batch"]
+    assert len(batches) == len(set(batches)), batches
+    assert [row["batch_seq"] for row in rows] == list(range(1, len(rows) + 1))
+    assert state(path)[GOLD] == [{"name": "all", "amount": 10 * len(batches)}]
+
+
+def some_of(count: int, quick: int) -> list[int]:
+    """Steps from 1 to `count`: all of them in `make test-all`, else some, other ones in each run."""
+    return sorted(random.sample(range(1, count + 1), min(count, tries(quick=quick, every=count))))
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+def test_a_writer_that_wakes_at_any_step_after_another_one_took_over_changes_nothing_that_is_published(
+    tmp_path: Path, grown: dict[str, Path], act: str
+) -> None:
+    alone = Writer(ACTS[act], copy_of(grown[act], tmp_path / "alone"))
+    alone.end()
+    assert alone.error is None
+    assert alone.steps > 20
+    for step in some_of(alone.steps, quick=5):
+        path = copy_of(grown[act], tmp_path / str(step))
+        slow = Writer(ACTS[act], path, stops_at=step)
+        publish_once(path, "b2", 2)
+        publish(path, "b3")
+        seen = state(path)
+        slow.end()
+        versions = Manifest(Lake(path)).versions("shop")
+        rows = {table: sorted(Lake(path).arrow(table, v).to_pylist(), key=str) for table, v in versions.items()}
+        assert {table: found for table, found in rows.items() if found} == seen, step
+        assert_whole(path)
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+@pytest.mark.parametrize("batch_id", ["b2", "b3"])
+def test_of_two_writers_that_wait_for_each_other_at_any_steps_one_publishes_and_the_next_batch_goes_on(
+    tmp_path: Path, grown: dict[str, Path], act: str, batch_id: str
+) -> None:
+    def other(path: Path, lake: Lake) -> None:
+        publish(path, batch_id, 2, lake=lake)
+
+    counts = []
+    for n, one in enumerate((ACTS[act], other)):
+        alone = Writer(one, copy_of(grown[act], tmp_path / f"alone{n}"))
+        alone.end()
+        counts.append(alone.steps)
+    for turn in range(tries(quick=4, every=60)):
+        path = copy_of(grown[act], tmp_path / str(turn))
+        steps = [random.randint(1, count) for count in counts]
+        slow = Writer(ACTS[act], path, stops_at=steps[0])
+        if published(path, batch_id):
+            slow.end()
+            continue
+        taker = Writer(other, path, stops_at=steps[1])
+        slow.end()
+        taker.end()
+        for batch in ("b2", "b3"):
+            publish_once(path, batch, 3)
+        assert_whole(path)
