@@ -12,6 +12,8 @@ from pipeline.contract import Settings
 FOR_EVERY_ENGINE = {
     "spark.sql.session.timeZone": "UTC",  # on every machine a timestamp without a zone means UTC
     "spark.sql.ansi.enabled": "true",  # a number that does not fit is an error, never a null
+    # The old form of 12 bytes is slower, and readers that count nanoseconds end in 2262.
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
 }
 # Sessions that we start ourselves. A running server refuses these: they must be set before its first session.
 FOR_OWN_ENGINES = {
@@ -22,8 +24,6 @@ _FOR_SPARK = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.catalogImplementation": "in-memory",  # Hive would write its Derby database to the current folder
-    # The old form of 12 bytes is slower, and readers that count nanoseconds end in 2262.
-    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
     # Power BI and delta-rs's Arrow reader refuse tables with deletion vectors.
     "spark.databricks.delta.properties.defaults.enableDeletionVectors": "false",
     "spark.ui.enabled": "false",  # the web pages take a port and a second of the start

@@ -86,6 +86,23 @@ def assert_equal(there: dict[str, list[str]], here: dict[str, list[str]]) -> Non
 
 
 @pytest.mark.spark
+def test_a_server_writes_times_of_any_year(tmp_path: Path, remote: str) -> None:
+    writes = (
+        "from pathlib import Path\n"
+        "from pipeline.contract import Settings\n"
+        "from pipeline.engine.session import open_session\n"
+        "from pipeline.lake.lake import Lake\n"
+        f"session = open_session(Settings(lake_path={str(tmp_path)!r}, engine='connect', remote={remote!r}))\n"
+        f"lake = Lake(Path({str(tmp_path)!r}), session)\n"
+        "lake.scratch.open('b1')\n"
+        "df = session.spark.sql(\"SELECT timestamp'9999-12-31 23:59:59.999999' AS at\")\n"
+        "print(lake.scratch.materialize(df, 'some').arrow()['at'].cast('string')[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", writes], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout.strip() == "9999-12-31 23:59:59.999999Z", done.stderr[-2000:]
+
+
+@pytest.mark.spark
 @pytest.mark.parametrize(
     ("key", "value"),
     [("spark.sql.extensions", "a.B"), ("spark.sql.warehouse.dir", "/nowhere")],
