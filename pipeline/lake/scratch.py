@@ -156,9 +156,6 @@ class MaterializedRows:
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Streams the rows as `batches` does, in the order of a key."""
         assert not self.only_null, "rows are sorted whole"
-        if is_sorted(self.arrow(key)):  # an engine that has all cores sorted them
-            yield from self.batches(schema)
-            return
         import duckdb  # sorts on disk what memory does not hold; loaded here, since few batches are so large
 
         temp = str(self.path.parent / "_sort")
@@ -258,19 +255,6 @@ class Scratch:
         return MaterializedRows(
             path=path, schema=schema, session=self.session, plans_all=self._plans_all, read_footers=footers
         )
-
-
-def is_sorted(keys: pa.Table) -> bool:
-    """Returns whether rows are in the ascending order of their columns, without a null."""
-    if any(keys[name].null_count for name in keys.column_names):
-        return False
-    rises, equals = pa.scalar(value=False), pa.scalar(value=True)
-    for name in keys.column_names:
-        column = keys[name].combine_chunks()
-        before, after = column.slice(0, max(len(column) - 1, 0)), column.slice(1)
-        rises = pc.or_(rises, pc.and_(equals, pc.greater(after, before)))
-        equals = pc.and_(equals, pc.equal(after, before))
-    return pc.all(pc.or_(rises, equals)).as_py() is not False
 
 
 def _footers(path: Path) -> dict[Path, pq.FileMetaData]:

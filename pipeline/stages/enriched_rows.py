@@ -194,9 +194,7 @@ class EnrichedRows:
         df = joined(self.table, self.silver, rows, looked_up={}, skewed=skewed)
         query = with_rules(self.table, df, names).select(*names, "_failed")
         if affected is None:
-            # In the order of the key, so that later batches find their rows in few files.
-            query = query.selectExpr("*", "1 AS _sign").sort(*self._key)
-            return self._found(self._computed(df, query, "enriched"), verdicts)
+            return self._found(self._computed(df, query.selectExpr("*", "1 AS _sign"), "enriched"), verdicts)
         change = compare(
             self._stored,
             self._columns,
