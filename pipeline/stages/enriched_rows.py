@@ -29,6 +29,7 @@ from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import (
     columns_joined,
     joined,
+    newest_of_table,
     parts,
     rows_joined,
     rows_of_batch,
@@ -218,10 +219,10 @@ class EnrichedRows:
 def _look_up(
     join: PointInTimeJoin | LatestJoin, silver: SilverTables, keys: pa.Table, columns: Sequence[str]
 ) -> pa.Table:
-    """Returns the rows of a joined feed for some keys, with their intervals unless SQL chooses the versions."""
+    """Returns what `rows_joined` returns for some keys; where SQL chooses the versions, all without an interval."""
     feed, keys = silver.source.feed(join.feed), keys.drop_null()
     if isinstance(join, LatestJoin):
-        return silver.rows_of_keys(feed.name, keys, columns, only_current=True)
+        return newest_of_table(join, silver.rows_of_keys(feed.name, keys, columns, only_current=True))
     rows = silver.rows_of_keys(feed.name, keys, columns, only_current=False)
     if not set(join.on) <= set(feed.key):
         # The first version of a key may have other values in the joined columns: all versions of the keys are needed.

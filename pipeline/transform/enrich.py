@@ -3,9 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from pipeline.lake.merge import key_numbers
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, render_sql
 from pipeline.transform.affected_rows import time_range
@@ -79,10 +83,12 @@ def rows_joined(table: Enriched, silver: SilverTables, join: Join, keys: DataFra
     """Returns all rows of a joined table that a row may match, with the columns that the join reads.
 
     With `keys`, the rows of these values of the joined columns alone. Versions have an interval: see `with_interval`.
+    Of the rows that a LatestJoin finds for one value, only the last is there.
     """
     columns, name = columns_joined(table, silver, join), table_of(join)
     if isinstance(join, LatestJoin):
-        return _limited_to(silver.current(name, columns), join.on, keys)
+        rows = _limited_to(silver.current(name, columns), join.on, keys)
+        return _newest(join, rows) if join.order_by else rows
     rows = silver.tables[name].read(columns)
     if isinstance(join, HierarchyJoin):
         return rows
@@ -123,7 +129,6 @@ def _join(
         of = {join.on: silver.source.hierarchy(join.hierarchy).id}
     else:
         of = {c: c for c in join.on}
-        other = _newest(join, other) if join.order_by else other
     named = (f"{c} AS _{name}_{on}" for on, c in of.items())
     answer = other.selectExpr(*named, *(f"{sql} AS {new}" for sql, new, _ in given))
     return rows.join(answer, F.expr(" AND ".join(f"{on} = _{name}_{on}" for on in of)), "left")
@@ -134,6 +139,18 @@ def _newest(join: LatestJoin, rows: DataFrame) -> DataFrame:
         rows = rows.withColumn(join.count, F.count(F.lit(1)).over(Window.partitionBy(*join.on)))
     last = (F.col(c).desc_nulls_last() for c in join.order_by)
     return first_row_per(rows, Window.partitionBy(*join.on).orderBy(*last))
+
+
+def newest_of_table(join: LatestJoin, rows: pa.Table) -> pa.Table:
+    """Returns, per value of the joined columns, the last row and the number of rows, without an engine."""
+    if not join.order_by:
+        return rows
+    in_order = rows.take(pc.sort_indices(rows, [(c, "descending", "at_end") for c in join.order_by]))
+    counts = in_order.group_by(join.on).aggregate([([], "count_all")])
+    numbers = key_numbers(in_order.select(join.on), counts.select(join.on)).to_numpy(zero_copy_only=False)
+    group, first = np.unique(numbers, return_index=True)
+    last = in_order.take(pa.array(first))
+    return last.append_column(join.count, counts["count_all"].take(pa.array(group))) if join.count else last
 
 
 def with_rules(table: Enriched, rows: DataFrame, columns: Sequence[str] = ()) -> DataFrame:
