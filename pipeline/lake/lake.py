@@ -229,7 +229,7 @@ class Lake:
         folder = self.location(table)
         if not isinstance(rows, MaterializedRows):
             files = write_files(folder, iter(cast_to_schema(rows, schema).to_batches()), schema, FILE_BYTES)
-        elif self._is_for_engine(rows):
+        elif self._is_for_engine(rows) and self.session and self.session.engine != "sail":  # its sort has no bound
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
             is_sorted = sorted_by and count >= SORTED_ROWS
