@@ -16,7 +16,7 @@ from pipeline.lake.engine_errors import engine_message
 from pipeline.model import Column, GoldKind, GoldTable, literal
 from pipeline.transform.aggregate_input import AggregateInput
 from pipeline.transform.change import TableChange
-from pipeline.transform.derived_columns import text_key_sql
+from pipeline.transform.derived_columns import text_key_sql, words
 from pipeline.transform.verdicts import named
 
 
@@ -91,7 +91,7 @@ def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
     """Returns all rows of the keys that the batch changes."""
     if given.is_first or not given.table.key or given.change is None:
         return given.counted_source_rows
-    return _only(given.counted_source_rows, given.table.key, given.change.rows.df)
+    return _only(given.counted_source_rows, given.table.key, given.change.rows.read(given.table.key))
 
 
 # ---- sums, counts and extremes of a group
@@ -168,7 +168,7 @@ def _stored_sums(given: AggregateInput, names: Sequence[str]) -> DataFrame:
         newest = stored.read([*names, "_batch_seq"]).orderBy(F.col("_batch_seq").desc()).limit(1)
         return newest.select(*names)
     rows = stored.read([*dict.fromkeys((*grain, *names))])
-    return rows.where("false") if given.change is None else _only(rows, grain, given.change.rows.df)
+    return rows.where("false") if given.change is None else _only(rows, grain, given.change.rows.read(grain))
 
 
 def _net_sums(given: AggregateInput, change: TableChange, wanted: Collection[str]) -> DataFrame:
@@ -240,14 +240,18 @@ def grain_of(table: GoldTable) -> tuple[str, ...]:
 def _kept_groups(given: AggregateInput) -> list[DataFrame]:
     """Returns the stored sums of groups without a changed row whose dimension changed or that grew older."""
     table, renamed = given.table, given.dimension_change
-    parts, stored = [], given.stored.read()
-    if renamed is not None and renamed.rows.must_process:
-        parts.append(_only(stored, table.grain, renamed.rows.df))
+    names = [*dict.fromkeys((*table.grain, "_rows", *table.sum, *table.members))]
+    aged = {word.casefold() for sql in table.as_of_columns.values() for word in words(sql)}
+    parts, stored = (
+        [],
+        given.stored.read([*names, *(c for c in given.types if c.casefold() in aged and c not in names)]),
+    )
+    moved = None if renamed is None or not renamed.rows.must_process else renamed.rows.read(table.grain)
+    if moved is not None:
+        parts.append(_only(stored, table.grain, moved))
     if given.grows_older:
-        older = stored.where(_grew_older(given))
-        parts.append(_without(older, table.grain, renamed.rows.df if parts and renamed else None))
+        parts.append(_without(stored.where(_grew_older(given)), table.grain, moved))
     touched = None if given.change is None else given.counted_rows
-    names = (*table.grain, "_rows", *table.sum, *table.members)
     return [_without(part, table.grain, touched).select(*names) for part in parts]
 
 

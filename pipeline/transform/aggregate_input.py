@@ -52,7 +52,9 @@ class AggregateInput:
     def counted_rows(self) -> DataFrame:
         """The changed rows that count for the table."""
         assert self.change is not None
-        return self.change.rows.df.where(self.sql(self.table.where or "true"))
+        rows = self.change.rows
+        needed = {*columns_needed(self.table, rows.schema.names), "_sign", *(self.change.key if self.table.per else ())}
+        return rows.read([c for c in rows.schema.names if c in needed]).where(self.sql(self.table.where or "true"))
 
     @property
     def counted_source_rows(self) -> DataFrame:
