@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 # A batch rewrites the files that hold its keys. Small files keep that cheap, and Parquet still compresses them well.
 FILE_BYTES = 16 << 20
-GROUP_ROWS = 256 * 1024  # rows of a row group: a reader holds one group in memory, and small groups cost time
+GROUP_ROWS = 32 * 1024  # rows of a row group: a lookup reads the groups that hold a key; smaller ones cost scans time
 ARROW_FACTOR = 2  # rows in memory take about so many times the bytes that they take in a file
 WRITERS = 2  # files that are written side by side; the rows of each are in memory meanwhile
 LONGEST_TEXT = 64  # characters; a text column with a longer lowest or highest value has no statistics in the log

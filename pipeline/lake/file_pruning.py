@@ -12,7 +12,7 @@ MinMax = tuple[Any, Any]  # the lowest and the highest of some values; (None, No
 LoggedFile = tuple[str, int]  # the path of a data file as the log writes it (percent-encoded), and its bytes
 
 # The log holds no statistics of other types, or inexact ones.
-_ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
+ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
 # Spark's Delta writer, which other programs use too, cuts the times of its statistics to whole milliseconds.
 _MILLISECOND = pa.scalar(1000, pa.duration("us"))
 
@@ -29,7 +29,7 @@ def files_within(delta: OpenTable, within: Mapping[str, MinMax]) -> list[LoggedF
     wanted = None
     for name, ends in within.items():
         low, high = f"min.{name}", f"max.{name}"
-        if low not in files.column_names or files[low].type not in _ORDERED:
+        if low not in files.column_names or files[low].type not in ORDERED:
             continue
         if None in ends:
             return []  # a range without ends holds no value

@@ -1,6 +1,6 @@
 """Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema
-from pipeline.lake.file_pruning import MinMax, min_max
+from pipeline.lake.file_pruning import ORDERED, MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
 
 
@@ -34,26 +34,57 @@ def rows_of_keys(files: Collection[Path], keys: pa.Table, schema: pa.Schema) -> 
         return pa.concat_tables([schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, wanted, schema), files)])
 
 
+def has_more_rows(files: Iterable[Path], keys: pa.Table, limit: int) -> bool:
+    """Returns whether data files hold more than `limit` rows with one of these keys. Reads the key columns only."""
+    wanted, found = distinct_keys(keys), 0
+    for path in files:
+        with pq.ParquetFile(path) as file:
+            found += sum(pc.sum(mask).as_py() for _, _, mask in _matched_groups(file, wanted))
+        if found > limit:
+            return True
+    return False
+
+
 def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
     parts = [schema.empty_table()]
     with pq.ParquetFile(path) as file:
         there = set(file.schema_arrow.names)
         present = [n for n in schema.names if n in there]
-        for number in range(file.num_row_groups):
-            mask = None
-            if keys.num_columns:
-                own = file.read_row_group(number, [n for n in keys.column_names if n in there])
-                mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
-                if not pc.any(mask).as_py():
-                    continue
-            rows = (
-                own
-                if mask is not None and set(present) <= set(own.column_names)
-                else file.read_row_group(number, present)
-            )
-            parts.append(cast_to_schema(rows if mask is None else rows.filter(mask), schema))
+        if not keys.num_columns:
+            return cast_to_schema(file.read(present), schema)
+        for number, own, mask in _matched_groups(file, keys):
+            rows = own if set(present) <= set(own.column_names) else file.read_row_group(number, present)
+            parts.append(cast_to_schema(rows.filter(mask), schema))
     return pa.concat_tables(parts)
+
+
+def _matched_groups(file: pq.ParquetFile, keys: pa.Table) -> Iterator[tuple[int, pa.Table, pa.Array]]:
+    """Yields number, key columns and matching rows of each row group that holds a key."""
+    there = set(file.schema_arrow.names)
+    names = [n for n in keys.column_names if n in there]
+    for number in (n for n in range(file.num_row_groups) if _may_hold(file.metadata.row_group(n), keys)):
+        own = file.read_row_group(number, names, use_threads=False)
+        mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
+        if pc.any(mask).as_py():
+            yield number, own, mask
+
+
+def _may_hold(group: pq.RowGroupMetaData, keys: pa.Table) -> bool:
+    """Returns whether a row group may hold one of the keys, by the statistics of their first column."""
+    name = keys.column_names[0]
+    at = next((n for n in range(group.num_columns) if group.column(n).path_in_schema == name), None)
+    statistics = None if at is None else group.column(at).statistics
+    if (
+        statistics is None
+        or not statistics.has_min_max
+        or keys[name].null_count
+        or keys.schema.field(0).type not in ORDERED
+    ):
+        return True
+    low, high = (pa.scalar(end, keys.schema.field(0).type) for end in (statistics.min, statistics.max))
+    within = pc.and_(pc.greater_equal(keys[name], low), pc.less_equal(keys[name], high))
+    return bool(pc.any(within).as_py())
 
 
 def signed_difference(before: pa.Table, after: pa.Table, key: Sequence[str]) -> pa.Table:

@@ -25,11 +25,11 @@ from pipeline.lake.delta_log import (
     newest_version,
     retention,
 )
-from pipeline.lake.delta_schema import select_columns, spark_schema
+from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.engine_files import append_files, merge_files
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
-from pipeline.lake.key_lookup import ranges_of, rows_of_keys
+from pipeline.lake.key_lookup import has_more_rows, ranges_of, rows_of_keys
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows, Scratch
@@ -168,15 +168,18 @@ class Lake:
         return dataset.to_table(columns=list(columns) if columns else None, filter=filter)
 
     def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
-        """Returns the rows of one version that have one of these keys: some columns. Needs no engine.
+        """Returns some columns of the rows of one version that have one of these keys; see `key_lookup`."""
+        files, typed = self._files_of_keys(table, version, keys)
+        return rows_of_keys(files, typed, select_columns(self._open(table, version).arrow_schema, columns))
 
-        The columns of `keys` name the key; without any, returns all rows. A null is a key like others.
-        """
+    def has_more_rows(self, table: str, version: int, keys: pa.Table, limit: int) -> bool:
+        """Returns whether one version holds more than `limit` rows with one of these keys."""
+        return has_more_rows(*self._files_of_keys(table, version, keys), limit)
+
+    def _files_of_keys(self, table: str, version: int, keys: pa.Table) -> tuple[list[Path], pa.Table]:
         delta = self._open(table, version)
-        schema = delta.arrow_schema
-        typed = cast_to_schema(keys, select_columns(schema, keys.column_names))
-        files = self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})
-        return rows_of_keys(files, typed, select_columns(schema, columns))
+        typed = cast_to_schema(keys, select_columns(delta.arrow_schema, keys.column_names))
+        return list(self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})), typed
 
     def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
         """Returns some columns of the newest version, file by file. Data files never change, so each is read once."""
@@ -191,10 +194,6 @@ class Lake:
                 del self._file_contents[path, names]
         self._file_contents |= {keys[path]: rows for path, rows in contents.items()}
         return list(contents.items())
-
-    def dataframe(self, rows: pa.Table) -> "DataFrame":
-        """Returns a few rows of this process as a DataFrame."""
-        return self._session().spark.createDataFrame(rows, schema=spark_schema(rows.schema))
 
     # ---- writing
 

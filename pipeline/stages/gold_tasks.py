@@ -28,6 +28,7 @@ from pipeline.transform.quality import check_quality
 from pipeline.transform.restatements import first_open_day, restatements_of
 from pipeline.transform.silver_tables import SilverTables
 
+FEW_ROWS = 20_000  # of touched groups: so many are found in this process, which plans no query over the whole table
 MANY_ROWS = 200_000  # in a followed table: its distinct values are counted in two steps, which plan longer
 
 
@@ -67,8 +68,7 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
 
 def _check_columns(batch: BatchContext, table: GoldTable) -> None:
     """Raises DeclarationError where the followed table lacks a column by which rows are grouped."""
-    names = {GoldKind.AGGREGATE: grain_of(table), GoldKind.RECOMPUTE: table.key, GoldKind.SELECT_ROWS: ()}[table.kind]
-    if missing := [c for c in names if c not in batch.table(full_name(batch, table.upstream)).columns]:
+    if missing := [c for c in _touched_by(table) if c not in batch.table(full_name(batch, table.upstream)).columns]:
         raise DeclarationError(f"there is no column {missing[0]} in {table.upstream}")
 
 
@@ -88,12 +88,14 @@ def is_first(batch: BatchContext, table: GoldTable) -> bool:
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
-    dimension, source, followed = None, batch.source, batch.table(full_name(batch, table.upstream))
+    dimension, source = None, batch.source
     if table.dimension:
         stored = batch.table(batch.name("silver", table.dimension))
         silver = SilverTables(source=source, tables={table.dimension: stored}, changes={})
         dimension = silver.current(table.dimension, source.dimension_columns(table))
     change = _change_of(batch, table.upstream, results)
+    followed, touched = batch.table(full_name(batch, table.upstream)), _touched_rows(batch, table, change)
+    is_many = touched is None and batch.lake.row_count(followed.name, followed.version) > MANY_ROWS
     return AggregateInput(
         table=table,
         stored=batch.table_before(batch.name("gold", table.name)),
@@ -101,13 +103,42 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
         change=change,
         dimension=dimension,
         dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
-        source_rows=_source_rows(batch, table, change),
-        has_many_rows=batch.lake.row_count(followed.name, followed.version) > MANY_ROWS,
+        source_rows=_source_rows(batch, table, change) if touched is None else touched,
+        has_touched_rows_only=touched is not None,
+        has_many_rows=is_many,
         order=batch.order,
         batch_seq=batch.manifest.newest_seq() + 1,
         as_of_before=batch.manifest.newest_batch_date(source.name),
         settings=batch.values,
     )
+
+
+def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
+    """Returns the rows of the touched groups or keys, with the batch, where these are few; else None."""
+    followed, names = full_name(batch, table.upstream), _touched_by(table)
+    first, is_written = is_first(batch, table), followed == batch.name("silver", table.upstream)
+    if not names or change is None or first or not is_written or not reads_followed_rows(table, is_first=first):
+        return None
+    of = batch.table(followed)
+    keys, columns = change.rows.arrow(names), columns_needed(table, of.columns)
+    if (
+        batch.lake.plans_all
+        or keys.num_rows > FEW_ROWS
+        or batch.lake.has_more_rows(of.name, of.version, keys, FEW_ROWS)
+    ):
+        return None
+    rows = batch.lake.rows_of_keys(of.name, of.version, keys, columns)
+    return batch.lake.scratch.write(rows, f"touched/{table.name}").df
+
+
+def _touched_by(table: GoldTable) -> tuple[str, ...]:
+    """Returns the columns whose values in changed rows say what is computed again; none for a row for each row."""
+    match table.kind:
+        case GoldKind.AGGREGATE:
+            return grain_of(table)
+        case GoldKind.RECOMPUTE:
+            return table.key
+    return ()
 
 
 def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
@@ -129,8 +160,8 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
 
 def _touched_range(table: GoldTable, change: TableChange | None) -> dict[str, MinMax]:
     """Returns the ranges of values that the touched groups or keys have, so that files of others need not be read."""
-    names = table.key if table.kind is GoldKind.RECOMPUTE else grain_of(table)
-    if change is None or table.kind is GoldKind.SELECT_ROWS:
+    names = _touched_by(table)
+    if change is None or not names:
         return {}
     rows = change.rows.arrow(names)
     return {c: min_max(rows[c]) for c in names if not rows[c].null_count}

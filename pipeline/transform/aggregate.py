@@ -89,7 +89,7 @@ def _keys(given: AggregateInput) -> DataFrame:
 
 def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
     """Returns all rows of the keys that the batch changes."""
-    if given.is_first or not given.table.key or given.change is None:
+    if given.is_first or given.has_touched_rows_only or not given.table.key or given.change is None:
         return given.counted_source_rows
     return _only(given.counted_source_rows, given.table.key, given.change.rows.read(given.table.key))
 
@@ -122,8 +122,8 @@ def fresh_groups(given: AggregateInput, wanted: Collection[str] = ()) -> DataFra
 def _computed(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
     """Computes groups from the rows of the followed table."""
     table, rows, grain = given.table, given.counted_source_rows, grain_of(given.table)
-    if grain and not given.is_first:
-        rows = _only(rows, grain, given.counted_rows)
+    if grain and given.change is not None and not (given.is_first or given.has_touched_rows_only):
+        rows = _only(rows, grain, given.change.rows.read(grain))
     sums, ends, counts = (_wanted(some, wanted) for some in (_sums(given), _ends(given), _counted(given)))
     if not (given.has_many_rows or table.per):
         distinct = {c: f"count(DISTINCT {sql})" for c, sql in counts.items()}
@@ -251,7 +251,7 @@ def _kept_groups(given: AggregateInput) -> list[DataFrame]:
         parts.append(_only(stored, table.grain, moved))
     if given.grows_older:
         parts.append(_without(stored.where(_grew_older(given)), table.grain, moved))
-    touched = None if given.change is None else given.counted_rows
+    touched = None if given.change is None else given.change.rows.read(table.grain)
     return [_without(part, table.grain, touched).select(*names) for part in parts]
 
 

@@ -26,6 +26,7 @@ class AggregateInput:
     dimension_change: TableChange | None
     # The rows of the followed table: with this batch; for sums by difference with `per` before it. None: not needed.
     source_rows: DataFrame | None
+    has_touched_rows_only: bool  # whether these are the rows of the touched groups or keys, and no others
     has_many_rows: bool  # whether these may be many
     order: WorkOrder
     batch_seq: int  # the batch's place among all batches

@@ -93,7 +93,7 @@ def _corrected(feed: Feed, incoming: DataFrame, target: MergeTarget) -> DataFram
 def _files(target: MergeTarget, files: Iterable[tuple[str, str]]) -> DataFrame:
     ids = sorted(files)
     batches, names = pa.array([b for b, _ in ids], pa.string()), pa.array([n for _, n in ids], pa.string())
-    return target.silver.lake.dataframe(pa.table({"_of_batch": batches, "_of_file": names}))
+    return target.silver.lake.scratch.write(pa.table({"_of_batch": batches, "_of_file": names}), "files").df
 
 
 def _stored_rows_of_the_time(validated: ValidatedFeed, target: MergeTarget) -> DataFrame:

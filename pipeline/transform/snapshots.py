@@ -94,7 +94,7 @@ def hidden_keys(target: MergeTarget, batch_id: str | None = None) -> DataFrame |
     if not rows.num_rows:
         return None
     named = {"_key": rows["key"]} | ({"_of": rows["batch_id"]} if batch_id is None else {})
-    return target.silver.lake.dataframe(pa.table(named)).distinct()
+    return target.silver.lake.scratch.write(pa.table(named), "named").df.distinct()
 
 
 def without_hidden_keys(feed: Feed, current: DataFrame, target: MergeTarget, snapshot: DeliveredSnapshot) -> DataFrame:
