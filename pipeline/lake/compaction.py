@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 from deltalake import DeltaTable, WriterProperties
 
-from pipeline.lake.data_files import FILE_BYTES, GROUP_ROWS
+from pipeline.lake.data_files import GROUP_ROWS, target_bytes
 from pipeline.lake.delta_log import commit_properties, retention
 from pipeline.lake.lake import Lake
 
@@ -17,9 +17,10 @@ def compact(lake: Lake, table: str, tag: str, small_files: int) -> int:
     """Joins the small files of a table where there are at least `small_files` of them, and returns the version."""
     delta = DeltaTable(lake.location(table))
     sizes: list[int] = pa.table(delta.get_add_actions())["size_bytes"].to_pylist()
-    if sum(size < FILE_BYTES // 4 for size in sizes) < small_files:
+    target = target_bytes(sum(sizes))
+    if sum(size < target // 4 for size in sizes) < small_files:
         return int(delta.version())
-    delta.optimize.compact(target_size=FILE_BYTES, writer_properties=_WRITER, commit_properties=commit_properties(tag))
+    delta.optimize.compact(target_size=target, writer_properties=_WRITER, commit_properties=commit_properties(tag))
     return lake.version(table)
 
 

@@ -16,8 +16,9 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-# A batch rewrites the files that hold its keys. Small files keep that cheap, and Parquet still compresses them well.
-FILE_BYTES = 16 << 20
+FILE_BYTES = 16 << 20  # of the largest files
+SMALLEST_FILE = 2 << 20  # Parquet compresses files of this size well, and to read one costs more than to open it
+FILES = 64  # that a table has until its files are of the largest size
 GROUP_ROWS = 32 * 1024  # rows of a row group: a lookup reads the groups that hold a key; smaller ones cost scans time
 ARROW_FACTOR = 2  # rows in memory take about so many times the bytes that they take in a file
 WRITERS = 2  # files that are written side by side; the rows of each are in memory meanwhile
@@ -31,6 +32,14 @@ class DataFile:
     name: str
     size: int
     statistics: str
+
+
+def target_bytes(table_bytes: int) -> int:
+    """Returns the size of new files for a table of so many bytes.
+
+    A merge writes the files that hold its keys again. So they are a small part of the table, and yet not too many.
+    """
+    return min(max(table_bytes // FILES, SMALLEST_FILE), FILE_BYTES)
 
 
 def write_files(folder: Path, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:

@@ -11,7 +11,7 @@ from typing import Any
 from deltalake import CommitProperties, DeltaTable
 from deltalake.transaction import AddAction, RemoveAction
 
-from pipeline.lake.data_files import DataFile
+from pipeline.lake.data_files import FILE_BYTES, DataFile
 from pipeline.lake.file_pruning import LoggedFile
 
 TAG = "userMetadata"  # Spark's Delta writer fills the same entry of a commit, so one reader of tags serves both
@@ -86,6 +86,12 @@ def commit_properties(tag: str, **more: Any) -> CommitProperties:
     Delta never retries: where another program has taken the next version, the attempt must notice it.
     """
     return CommitProperties(custom_metadata={TAG: tag, **more}, max_commit_retries=0)
+
+
+def table_properties(keep_days: int) -> dict[str, str]:
+    """Returns the properties of a new table."""
+    checkpoint = {"delta.checkpointInterval": "20"}  # tables are opened often, and opening reads all commits since it
+    return {"delta.targetFileSize": str(FILE_BYTES), **checkpoint, **retention(keep_days)}
 
 
 def retention(keep_days: int) -> dict[str, str]:

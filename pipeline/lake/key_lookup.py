@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema
@@ -35,20 +37,16 @@ def rows_of_keys(files: Collection[Path], keys: pa.Table, schema: pa.Schema) -> 
 
 
 def has_more_rows(files: Iterable[Path], keys: pa.Table, limit: int) -> bool:
-    """Returns whether data files hold more than `limit` rows with one of these keys. Reads the key columns only."""
-    wanted, found = distinct_keys(keys), 0
-    for path in files:
-        with pq.ParquetFile(path) as file:
-            found += sum(pc.sum(mask).as_py() for _, _, mask in _matched_groups(file, wanted))
-        if found > limit:
-            return True
-    return False
+    """Returns whether data files hold more than `limit` rows that have a key's value in the first key column."""
+    wanted = distinct_keys(keys)
+    matches = pc.field(wanted.column_names[0]).isin(wanted.column(0).combine_chunks())
+    return int(ds.dataset([str(f) for f in files], schema=wanted.schema).count_rows(filter=matches)) > limit
 
 
 def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
     parts = [schema.empty_table()]
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, metadata=_footer(path)) as file:
         there = set(file.schema_arrow.names)
         present = [n for n in schema.names if n in there]
         if not keys.num_columns:
@@ -68,6 +66,12 @@ def _matched_groups(file: pq.ParquetFile, keys: pa.Table) -> Iterator[tuple[int,
         mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
         if pc.any(mask).as_py():
             yield number, own, mask
+
+
+@lru_cache(maxsize=4096)
+def _footer(path: Path) -> pq.FileMetaData:
+    """Returns the footer of a data file. Data files never change, and each batch looks into many of them."""
+    return pq.read_metadata(path)
 
 
 def _may_hold(group: pq.RowGroupMetaData, keys: pa.Table) -> bool:

@@ -15,7 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, Schema
 
-from pipeline.lake.data_files import FILE_BYTES, cast_to_schema, sync_file_system, write_files
+from pipeline.lake.data_files import (
+    ARROW_FACTOR,
+    cast_to_schema,
+    sync_file_system,
+    target_bytes,
+    write_files,
+)
 from pipeline.lake.delta_log import (
     Commit,
     commit_files,
@@ -23,7 +29,7 @@ from pipeline.lake.delta_log import (
     commits_after,
     has_commit,
     newest_version,
-    retention,
+    table_properties,
 )
 from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.engine_files import append_files, merge_files
@@ -169,8 +175,8 @@ class Lake:
 
     def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Returns some columns of the rows of one version that have one of these keys; see `key_lookup`."""
-        files, typed = self._files_of_keys(table, version, keys)
-        return rows_of_keys(files, typed, select_columns(self._open(table, version).arrow_schema, columns))
+        schema = select_columns(self._open(table, version).arrow_schema, columns)
+        return rows_of_keys(*self._files_of_keys(table, version, keys), schema)
 
     def has_more_rows(self, table: str, version: int, keys: pa.Table, limit: int) -> bool:
         """Returns whether one version holds more than `limit` rows with one of these keys."""
@@ -200,14 +206,10 @@ class Lake:
     def create(self, table: str, columns: Sequence[Column] | pa.Schema, tag: str = "create") -> None:
         """Creates an empty table at version 0: every column nullable, protocol 1 of readers."""
         schema = columns if isinstance(columns, pa.Schema) else arrow_schema(columns)
-        configuration = {
-            "delta.targetFileSize": str(FILE_BYTES),
-            "delta.checkpointInterval": "20",  # tables are opened often, and opening reads all commits since it
-        }
         DeltaTable.create(
             self.location(table),
             Schema.from_arrow(pa.schema([pa.field(f.name, f.type) for f in schema])),
-            configuration=configuration | retention(self.keep_days),
+            configuration=table_properties(self.keep_days),
             commit_properties=commit_properties(tag),
         )
 
@@ -223,17 +225,17 @@ class Lake:
         """Appends rows by column name, cast to the table's types, after a version (the newest); returns the new one."""
         if not (count := rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows):
             return self.version(table)
-        delta = self._open(table, after)
+        delta, folder = self._open(table, after), self.location(table)
         schema = delta.arrow_schema
-        folder = self.location(table)
         if not isinstance(rows, MaterializedRows):
-            files = write_files(folder, iter(cast_to_schema(rows, schema).to_batches()), schema, FILE_BYTES)
+            size = target_bytes(delta.size + rows.nbytes // ARROW_FACTOR)
+            files = write_files(folder, iter(cast_to_schema(rows, schema).to_batches()), schema, size)
         elif self._is_for_engine(rows) and self.session and self.session.engine != "sail":  # its sort has no bound
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
             is_sorted = sorted_by and count >= SORTED_ROWS
             batches = rows.sorted_batches(schema, sorted_by) if is_sorted else rows.batches(schema)
-            files = write_files(folder, batches, schema, FILE_BYTES)
+            files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return commit_files(delta, files, tag, {"num_added_rows": count})
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
@@ -251,7 +253,7 @@ class Lake:
         plan = plan_merge(delta, self.location(table), key, rows, keys_only=(by_engine := self._is_for_engine(rows)))
         if not plan.source.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
-        files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, FILE_BYTES)
+        files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, target_bytes(delta.size))
         return commit_files(delta, files, tag, plan.metrics, removed=plan.replaced)
 
     def _is_for_engine(self, rows: MaterializedRows) -> bool:

@@ -20,3 +20,8 @@ class OpenTable(DeltaTable):
     def logged_files(self) -> pa.Table:
         """One row per data file: its path, its size, and its statistics by column."""
         return pa.table(self.get_add_actions(flatten=True)).combine_chunks()
+
+    @cached_property
+    def size(self) -> int:
+        """The bytes of all data files."""
+        return sum(self.logged_files["size_bytes"].to_pylist())

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake.data_files import cast_to_schema
+from pipeline.lake.data_files import ARROW_FACTOR, cast_to_schema
 from pipeline.lake.delta_schema import arrow_from_parquet, arrow_from_spark, select_columns
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, min_max
@@ -84,6 +84,11 @@ class MaterializedRows:
         if self.only_null:
             return sum(batch.num_rows for batch in self.batches(select_columns(self.schema, [self.only_null])))
         return sum(f.num_rows for f in self.footers.values()) if self.table is None else int(self.table.num_rows)
+
+    @property
+    def size(self) -> int:
+        """The bytes that the rows take in files, about."""
+        return sum(f.stat().st_size for f in self.files) if self.table is None else self.table.nbytes // ARROW_FACTOR
 
     def min_max(self, column: str) -> MinMax:
         """Returns the lowest and the highest value of a column, from the statistics of its files where they have them.
