@@ -150,8 +150,7 @@ class Lake:
 
         `within` maps columns to ranges of values; the result may lack any row that lies outside of one of them.
         """
-        session = self._session()
-        delta = self._open(table, version)
+        session, delta = self._session(), self._open(table, version)
         ranges = within or {}
         if session.engine == "connect":  # the server reads the version by its own Delta
             df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
@@ -233,8 +232,8 @@ class Lake:
         elif self._is_for_engine(rows) and self.session and self.session.engine != "sail":  # its sort has no bound
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
-            is_sorted = sorted_by and count >= SORTED_ROWS
-            batches = rows.sorted_batches(schema, sorted_by) if is_sorted else rows.batches(schema)
+            key = sorted_by if count >= SORTED_ROWS else ()
+            batches = rows.sorted_batches(schema, key) if key else rows.batches(schema)
             files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return commit_files(delta, files, tag, {"num_added_rows": count})
 
