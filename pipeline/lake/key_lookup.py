@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +45,7 @@ def has_more_rows(files: Iterable[Path], keys: pa.Table, limit: int) -> bool:
 def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
     parts = [schema.empty_table()]
-    with pq.ParquetFile(path, metadata=_footer(path)) as file:
+    with pq.ParquetFile(path) as file:
         there = set(file.schema_arrow.names)
         present = [n for n in schema.names if n in there]
         if not keys.num_columns:
@@ -66,12 +65,6 @@ def _matched_groups(file: pq.ParquetFile, keys: pa.Table) -> Iterator[tuple[int,
         mask = pc.is_valid(key_numbers(cast_to_schema(own, keys.schema), keys))
         if pc.any(mask).as_py():
             yield number, own, mask
-
-
-@lru_cache(maxsize=4096)
-def _footer(path: Path) -> pq.FileMetaData:
-    """Returns the footer of a data file. Data files never change, and each batch looks into many of them."""
-    return pq.read_metadata(path)
 
 
 def _may_hold(group: pq.RowGroupMetaData, keys: pa.Table) -> bool:
