@@ -66,9 +66,10 @@ class Attempt:
                 self._report("table.created", table=name)
         self.columns = {name: tuple(schema.names) for name, schema in schemas.items()}
         opened = self._new_journal()
+        if not journal.write_alone(self.lake, opened):
+            raise ConcurrentWriter("its journal")
         self.lake.scratch.open(opened.name)
         self._journal = opened
-        journal.write(self.lake, opened)
         self._report("journal.written", tables=len(self.versions))
         try:
             self._add_missing_columns(schemas)
@@ -174,8 +175,7 @@ class Attempt:
         Raises ClaimChanged, ExternalCommit, and RuntimeError where the row's counts do not add up to the written rows.
         """
         self._check_counts(row)
-        if self.manifest.has_published(row.batch_id, row.identity):
-            raise ConcurrentWriter(BATCHES)
+        self._refuse_published(row)
         for table, version in self.versions.items():
             self._check_version(table, version)
         _check_claim(self.order.files)
@@ -184,11 +184,17 @@ class Attempt:
     def verdict(self, row: ManifestRow, ops_rows: Mapping[str, pa.Table | MaterializedRows]) -> ManifestRow:
         """Undoes the tables of a rejected or failed batch, then writes its rows of `ops` and its manifest row."""
         assert self._journal is not None, "the attempt is over"
+        self._refuse_published(row)
         self.manifest.require(self._fence)
         self.versions |= journal.roll_back(self.lake, self.manifest, self._journal, self._tag, self.report).versions
         for table, rows in ops_rows.items():
             self.append(table, rows)
         return self._write_manifest(row)
+
+    def _refuse_published(self, row: ManifestRow) -> None:
+        """Raises ConcurrentWriter where another process has published the batch since this one looked for it."""
+        if self.manifest.has_published(row.batch_id, row.identity):
+            raise ConcurrentWriter(BATCHES)
 
     def _write_manifest(self, row: ManifestRow) -> ManifestRow:
         assert self._journal is not None, "the attempt is over"

@@ -196,6 +196,20 @@ def has_open_journal(lake: Lake) -> bool:
     return any((lake.path / "_journal").glob("*.json"))
 
 
+def write_alone(lake: Lake, journal: Journal) -> bool:
+    """Writes the journal, and returns whether it is the only one; else it is removed again.
+
+    Each process writes its journal before it looks for others. So of two that begin at one time at least one sees the
+    other one, and no attempt works beside another that it has not made void.
+    """
+    write(lake, journal)
+    path = _journal_path(lake, journal)
+    is_alone = all(other == path for other in path.parent.glob("*.json"))
+    if not is_alone:
+        remove(lake, journal)
+    return is_alone
+
+
 def _journal_path(lake: Lake, journal: Journal) -> Path:
     return lake.path / "_journal" / f"{journal.name}.json"
 

@@ -67,7 +67,8 @@ def maintain(
 
 
 def _maintain_source(lake: Lake, manifest: Manifest, before: Journal, vacuum_days: int | None) -> list[str]:
-    journal.write(lake, before)
+    if not journal.write_alone(lake, before):
+        return []
     try:
         versions = {table: _maintain_table(lake, manifest, table, vacuum_days, before.tag) for table in before.versions}
         changed = [table for table, version in versions.items() if version != before.versions[table]]
