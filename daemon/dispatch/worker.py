@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from daemon.clock import Clock
 from daemon.config.config import Config
@@ -91,10 +92,9 @@ class WorkerSupervisor:
         while self._process and not self._process.messages.empty():
             message = self._process.messages.get()
             self.last_sign = self._clock.monotonic()
-            waits = isinstance(message, Progress) and message.event == WAITING
-            self._note_waiting(str(message.values["reason"]) if waits else "")
+            self._note_waiting(str(message.values["reason"]) if _is_wait(message) else "")
             match message:
-                case Progress() if waits:
+                case Progress() if _is_wait(message):
                     continue
                 case Ready():
                     self._note_ready(message)
@@ -178,7 +178,7 @@ class WorkerSupervisor:
         process.end(patience_seconds=patience_seconds)
         while not process.messages.empty():
             message = process.messages.get()
-            if isinstance(message, Progress | Result):
+            if isinstance(message, Progress | Result) and not _is_wait(message):
                 yield message
 
     def _note_ready(self, message: Ready) -> None:
@@ -216,3 +216,8 @@ class WorkerSupervisor:
             attempt=self._failed_starts,
             retry_in_seconds=round(seconds, 1),
         )
+
+
+def _is_wait(message: object) -> TypeGuard[Progress]:
+    """Returns whether the message is about the worker's wait for the lake's lock; such a message is about no batch."""
+    return isinstance(message, Progress) and message.event == WAITING
