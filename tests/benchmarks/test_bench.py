@@ -12,6 +12,7 @@ from timeline import Bar, awaited, draw, lanes
 PROJECT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.sail
 def test_bench_measures_all_contenders_in_turn(tmp_path: Path) -> None:
     file = tmp_path / "bench.json"

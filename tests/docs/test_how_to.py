@@ -18,6 +18,7 @@ PAGES_OF_THE_KIOSK = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.sail
 def test_the_pages_make_a_source_that_runs_and_show_what_is_printed(tmp_path: Path) -> None:
     for name in PAGES_OF_THE_KIOSK:

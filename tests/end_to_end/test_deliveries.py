@@ -177,6 +177,7 @@ def test_a_delivery_becomes_tables_an_archive_and_a_log(undisturbed: Zone) -> No
         assert row["rows_read"] == row["rows_accepted"] + row["rows_rejected"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.sail
 def test_a_daemon_that_is_killed_again_and_again_loses_nothing_and_doubles_nothing(
     undisturbed: Zone, tmp_path: Path

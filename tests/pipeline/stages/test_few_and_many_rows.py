@@ -18,6 +18,7 @@ WITHOUT_GOLD = replace(RETAIL, gold_module="")
 COLUMNS = [c.name for c in RETAIL.enriched_columns(RETAIL.enriched[0])]
 
 
+@pytest.mark.slow
 @on_sail
 def test_few_and_many_rows_give_the_same_enriched_rows_and_findings(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

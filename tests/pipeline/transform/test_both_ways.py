@@ -22,6 +22,7 @@ from pipeline.stages import comparison, feed_tasks, gold_tasks
 TIMED = {"ops.processing_log", "ops.batches"}
 
 
+@pytest.mark.slow
 @on_sail
 def test_the_engine_and_this_process_write_the_same_tables(
     session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
