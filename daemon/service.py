@@ -9,7 +9,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -259,7 +258,7 @@ def run(
                 raise contract.SetupError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
-            contract.check_lake(Path(config.settings.lake_path))
+            contract.check_lake(config.settings.lake)
             sources = (
                 contract.catalog(config.settings.source_paths, config.settings.exclude)
                 if catalogue is None

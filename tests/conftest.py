@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from object_store import ObjectStore, object_store
 
 # No test runs long enough in one JVM for Java's second compiler to pay: without it the tests take a fifth less
 # of the processor. Java then keeps a fifth of the usual memory for compiled code, and the JVM that all tests of an
@@ -47,6 +48,13 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("one file system only")
     with tempfile.TemporaryDirectory(dir=place, prefix="lakegate-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
+    """The object store of all tests of this process: its client, too, lives as long as the process."""
+    with object_store(tmp_path_factory.mktemp("store")) as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

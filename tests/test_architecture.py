@@ -22,21 +22,22 @@ SOURCES = {s.name for s in all_sources()}
 MAY_IMPORT = {
     # the pipeline, from the declarations up to the story of one batch
     "pipeline.errors": "",
+    "pipeline.place": "errors",
     "pipeline.model": "",
     "pipeline.schema": "model",
     "pipeline.sources": "model",
     "pipeline.lineage": "model",
-    "pipeline.contract": "lineage sources model errors",
-    "pipeline.reader": "contract sources model",
+    "pipeline.contract": "lineage sources model place errors",
+    "pipeline.reader": "contract sources model place",
     "pipeline.engine": "contract errors",
     "pipeline.ingest": "contract schema model errors",
-    "pipeline.lake": "contract schema model errors",
-    "pipeline.commit": "lake contract schema model errors",
+    "pipeline.lake": "contract schema model place errors",
+    "pipeline.commit": "lake contract schema model place errors",
     "pipeline.transform": "lake ingest contract schema model errors",
     "pipeline.stages": "transform commit lake ingest contract schema model errors",
-    "pipeline.serve": "commit lake reader sources contract model",
+    "pipeline.serve": "commit lake reader sources contract model place",
     "pipeline.run": "stages commit lake reader sources contract model errors",
-    "pipeline.worker": "run serve commit engine lake reader contract model",
+    "pipeline.worker": "run serve commit engine lake reader contract model place",
     "pipeline.scaffold": "ingest sources contract errors",
     "pipeline.__main__": "worker",
     # the daemon, from small tools up to the command line
@@ -234,6 +235,10 @@ def test_only_the_lake_writes_delta_and_the_reader_reads_it() -> None:
     read = [node for p in within("pipeline.reader") for node in nodes(p)]
     named = {n.id for n in read if isinstance(n, ast.Name)} | {n.attr for n in read if isinstance(n, ast.Attribute)}
     assert not named & {"write_deltalake", "merge", "delete", "restore", "optimize", "vacuum", "CommitProperties"}
+
+
+def test_only_the_place_talks_to_a_store() -> None:
+    assert {folder_of(name_of(p)) for p in MODULES if loads(p, "obstore", "fsspec")} == {"pipeline.place"}
 
 
 def test_only_the_engine_folder_builds_sessions() -> None:

@@ -1,7 +1,6 @@
 """Declares the arguments that name batches and tables, and completes these names and those of sources in shells."""
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -37,7 +36,7 @@ def _batches(config: "Config") -> Iterable[str]:
 def _tables(config: "Config") -> Iterable[str]:
     from pipeline import reader
 
-    return reader.published(Path(config.settings.lake_path)).versions
+    return reader.published(config.settings.lake).versions
 
 
 def _sources(config: "Config") -> Iterable[str]:

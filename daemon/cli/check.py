@@ -24,6 +24,7 @@ def check(config: Config, environ: Mapping[str, str], *, with_engine: bool = Fal
         "folders": folders.folders(config),
         "moves": folders.moves(config),
         "space": folders.space(config),
+        "store": lake.store(config),
         "lease": folders.lease(config),
         "ledger": folders.file_systems(config),
         "commands": installation.commands(config, environ),

@@ -184,7 +184,7 @@ def _write_report(console: Console, config: Config) -> None:
 def _print_results(console: Console, config: Config) -> None:
     from pipeline import reader
 
-    published = reader.published(Path(config.settings.lake_path))
+    published = reader.published(config.settings.lake)
     if "retail.gold.analytics_summary" not in published.versions:
         console.print("\nNothing was published.", style="red")
         return

@@ -29,7 +29,7 @@ def create(path: Path, engine: str) -> list[Path]:
     config = load_config(path, {})
     landing = config.landing
     folders = [landing.path, landing.trigger_path, landing.archive_path, landing.rejected_path]
-    folders += [Path(config.settings.lake_path), config.ledger_path.parent, config.log.path.parent]
+    folders += [config.settings.folder, config.ledger_path.parent, config.log.path.parent]
     for folder in folders:
         folder.mkdir(mode=MODE, parents=True, exist_ok=True)
     return folders

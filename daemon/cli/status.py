@@ -30,7 +30,7 @@ def status(config: Config, ledger: Ledger, clock: Clock | None = None) -> dict[s
     """Returns the shape of `status --json`."""
     now = (clock or Clock()).now()
     daemon = lock_holder(config.landing.path)
-    worker, other = find_writers(daemon, Path(config.settings.lake_path))
+    worker, other = find_writers(daemon, config.settings.lake)
     last = ledger.last_published()
     outdated, unreadable = outdated_tables(config, ledger)
     unclaimed, triggers = unclaimed_files(config, ledger)
@@ -95,18 +95,32 @@ def running(config: Config, ledger: Ledger) -> dict[str, Any] | None:
     }
 
 
-def find_writers(daemon: LockHolder | None, lake: Path) -> tuple[int | None, int | None]:
+def find_writers(daemon: LockHolder | None, lake: contract.Place) -> tuple[int | None, int | str | None]:
     """Returns the process ids of the worker and of another writer to the lake; None for each that does not run.
 
     The worker is the process that writes to the lake, or the daemon's idle worker. A worker waits for another writer.
+    A writer on another machine has that machine's name: `4711 on night-2`.
     """
-    writer = lock_holder(lake / ".lock")
-    if daemon is None:
-        return (writer.pid if writer else None), None
-    own = child_process(daemon.pid, "pipeline")
-    if writer is None or writer.pid in (own, daemon.pid):
-        return (writer.pid if writer else own), None
-    return own, writer.pid
+    own = child_process(daemon.pid, "pipeline") if daemon else None
+    writer = _writer(lake)
+    if isinstance(writer, str):
+        return own, writer
+    if daemon is None or writer in (None, own, daemon.pid):
+        return (own if writer is None else writer), None
+    return own, writer
+
+
+def _writer(lake: contract.Place) -> int | str | None:
+    if isinstance(lake, Path):
+        found = lock_holder(lake / ".lock")
+        return found.pid if found else None
+    try:
+        holder = contract.lease_holder(lake)
+    except Exception:  # noqa: BLE001 - a store that does not answer is reported with the tables
+        return None
+    if holder is None or holder.is_here:
+        return holder.pid if holder else None
+    return f"{holder.pid} on {holder.host}"
 
 
 def outdated_tables(config: Config, ledger: Ledger) -> tuple[list[str], str | None]:
@@ -119,7 +133,7 @@ def outdated_tables(config: Config, ledger: Ledger) -> tuple[list[str], str | No
 
     known = ledger.fingerprints()
     try:
-        contract.check_lake(Path(config.settings.lake_path))
+        contract.check_lake(config.settings.lake)
         found = outdated.outdated_by_source(config.settings, known if known and all(known.values()) else None)
     except Exception as error:  # noqa: BLE001 - the lake may be damaged or newer; all other facts are still shown
         return [], one_line(error, most=None)

@@ -92,8 +92,8 @@ def _folders(config: Config) -> list[Path]:
     }
     if config.metrics.path:
         every.add(config.metrics.path.parent)
-    if "://" not in config.settings.lake_path:
-        every.add(Path(config.settings.lake_path))
+    if isinstance(config.settings.lake, Path):
+        every.add(config.settings.lake)
     return list(_outermost(sorted(every)))
 
 

@@ -30,7 +30,8 @@ def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried
     parent = _shared_folder(config.settings)
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=parent, ignore_cleanup_errors=True) as root:
         folder = Path(root)
-        settings = replace(config.settings, lake_path=str(folder / "lake"), log_path=str(folder / "spark.log"))
+        lake, log = str(folder / "lake"), str(folder / "spark.log")
+        settings = replace(config.settings, lake_path=lake, work_path="", log_path=log)
         secrets = config.secrets(os.environ)
         child = WorkerProcess(command, folder / "worker.log", threading.Event().set, secrets)
         try:
@@ -51,7 +52,7 @@ def _shared_folder(settings: Settings) -> str | None:
     """
     if settings.engine == "sail" or (settings.engine == "spark" and settings.master.startswith("local")):
         return None
-    lake = Path(settings.lake_path)
+    lake = settings.folder
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))
 
 

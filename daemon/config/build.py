@@ -18,7 +18,7 @@ from daemon.config.config import (
     UiConfig,
 )
 from daemon.config.options import OPTIONS
-from pipeline.contract import Quality, Settings
+from pipeline.contract import Quality, Settings, is_store
 
 
 def build_config(path: Path, values: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -64,8 +64,12 @@ def _build_openlineage(folder: Path, values: Mapping[str, Any]) -> OpenLineageCo
 def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[str, Any]]) -> Settings:
     spark = dict(values["spark"])
     jars_path = spark.pop("jars_path")
+    path = values["lake"]["path"]
+    lake_path = path.rstrip("/") if is_store(path) else str(absolute(folder, path))
+    ledger = absolute(folder, values["ledger"]["path"])
     return Settings(
-        lake_path=str(absolute(folder, values["lake"]["path"])),
+        lake_path=lake_path,
+        work_path=str(ledger.parent / "work") if is_store(lake_path) else "",
         keep_days=values["lake"]["keep_days"],
         **spark,
         jars_path=str(absolute(folder, jars_path)) if jars_path else "",
@@ -74,7 +78,8 @@ def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[s
         sources={name: dict(keys) for name, keys in values.items() if name not in OPTIONS},
         source_paths=tuple(str(absolute(folder, path)) for path in values["sources"]["paths"]),
         exclude=values["sources"]["exclude"],
-        serve_layers=values["serve"]["layers"],
+        # Readers of folders find links in a folder. A store has no links.
+        serve_layers=() if is_store(lake_path) else values["serve"]["layers"],
         serve_prefix=values["serve"]["prefix"],
     )
 

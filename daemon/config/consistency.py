@@ -6,7 +6,7 @@ from pathlib import Path
 
 from daemon.config.config import Config, UiConfig
 from daemon.config.problems import did_you_mean
-from pipeline.contract import STREAMING_ENGINE, catalog, streaming
+from pipeline.contract import STREAMING_ENGINE, catalog, is_store, streaming
 
 # Characters that readers of Delta tables treat as a glob pattern or as an escape.
 UNUSABLE_IN_LAKE_PATH = r"""[]{}*?%#\^|<>"`"""
@@ -44,6 +44,13 @@ def _engine(config: Config) -> Iterator[Contradiction]:
     if settings.engine == "connect" and not settings.remote:
         sentence = 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
         yield "spark", "engine", sentence
+    if is_store(settings.lake) and settings.engine != "sail":
+        remedy = 'set [spark] engine = "sail", or [lake] path to a folder'
+        yield (
+            "spark",
+            "engine",
+            f"engine {settings.engine} reads no lake in a store; {remedy}",
+        )
     if settings.engine == STREAMING_ENGINE:
         return
     for source in streaming(catalog(settings.source_paths, settings.exclude), settings):
@@ -96,7 +103,7 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         ("landing", "claim_path"): landing.claim_path,
         ("landing", "archive_path"): landing.archive_path,
         ("landing", "rejected_path"): landing.rejected_path,
-        ("lake", "path"): Path(config.settings.lake_path),
+        ("lake", "path"): config.settings.folder,
     }
     first_use: dict[Path, tuple[str, str]] = {}
     for (section, key), folder in folders.items():
@@ -105,7 +112,7 @@ def _folders(config: Config) -> Iterator[Contradiction]:
             yield section, key, f"{key} is the same folder as [{other_section}] {other_key} ({folder})"
         first_use.setdefault(folder, (section, key))
     watched = (landing.path, landing.trigger_path)
-    private = (landing.claim_path, landing.archive_path, landing.rejected_path, Path(config.settings.lake_path))
+    private = (landing.claim_path, landing.archive_path, landing.rejected_path, config.settings.folder)
     for key, folder in zip(("path", "trigger_path"), watched, strict=True):
         inside = [p for p in private if folder.is_relative_to(p) and p not in watched]
         if inside:

@@ -22,6 +22,7 @@ from daemon.config.value_types import (
     MEMORY,
     NUMBER,
     PATH,
+    PLACE,
     ROUTES,
     SCORE,
     SECONDS,
@@ -129,7 +130,9 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _option("path", PATH, "state/ledger.sqlite", "file of the ledger, an SQLite database; on a local disk"),
     ),
     "lake": (
-        _option("path", PATH, "lake", "folder of the Delta tables"),
+        _option(
+            "path", PLACE, "lake", "folder of the Delta tables, or the address of a prefix in a store: s3://bucket/lake"
+        ),
         _option("keep_days", DAYS, 30, "days for which older table versions stay readable"),
     ),
     "serve": (

@@ -127,6 +127,12 @@ HOURS = ValueType(phrase="a number of hours, 0 or more", parse=_number_parser(at
 SHARE = ValueType(phrase="a share from 0 to 1", parse=_number_parser(at_least=0, at_most=1))
 SCORE = ValueType(phrase="a score from 0 to 100", parse=_number_parser(at_least=0, at_most=100))
 PATH = ValueType(phrase="a path on this machine", parse=_text_parser(r"(?!\w+://)[^\0]+"), is_text=True)
+# The addresses of stores are those that delta-rs, Sail and obstore all take.
+PLACE = ValueType(
+    phrase='a path on this machine, or the address of a prefix in a store such as "s3://bucket/lake"',
+    parse=_text_parser(r"(?:(?!\w+://)[^\0]+|(?:s3|gs|az|abfss)://[\w.-]+(?:@[\w.-]+)?(?:/[^\0?#]*)?)"),
+    is_text=True,
+)
 TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)
 MEMORY = ValueType(
     phrase='an amount of memory such as "2g" or "900m"', parse=_text_parser(r"[1-9]\d*[kmgtKMGT]"), is_text=True

@@ -57,7 +57,7 @@ class LineageEvents:
         self._builder = EventBuilder(
             namespace=self._target.namespace,
             landing=config.landing.path,
-            lake=Path(config.settings.lake_path),
+            lake=config.settings.lake,
             producer=producer(),
         )
         self._waiting: deque[RunChange] = deque()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from daemon.batch import Batch, BatchFile
 from daemon.openlineage.facets import RUN_EVENT, Facet, column_lineage, facet, own_facet, table_facets
+from pipeline.contract import Place, StorePath
 
 if TYPE_CHECKING:
     from pipeline.contract.table_lineage import Lineage, LineageTable
@@ -42,7 +43,7 @@ class EventBuilder:
 
     namespace: str
     landing: Path
-    lake: Path
+    lake: Place
     producer: str
 
     def event(self, change: RunChange, graph: "Lineage | None") -> dict[str, Any]:
@@ -149,7 +150,9 @@ class EventBuilder:
 
     def _plain_dataset(self, table: str) -> dict[str, Any]:
         # Readers such as Spark know a table by its folder.
-        folder = {"namespace": FILES, "name": str(self.lake.joinpath(*table.split("."))), "type": "LOCATION"}
+        place = self.lake.joinpath(*table.split("."))
+        namespace, name = (place.root, place.key) if isinstance(place, StorePath) else (FILES, str(place))
+        folder = {"namespace": namespace, "name": name, "type": "LOCATION"}
         storage = facet("storage", self.producer, storageLayer="delta", fileFormat="parquet")
         facets = {**facet("symlinks", self.producer, identifiers=[folder]), **storage}
         return {"namespace": self.namespace, "name": table, "facets": facets}

@@ -4,7 +4,6 @@ import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from daemon.pages.facts import BrokenRule, Chart, LakeFacts, RejectedRow, Restatement, SourceFacts, Task
@@ -32,7 +31,7 @@ def gather(settings: Settings, batches: Sequence[str], *, samples: bool = True) 
     """Returns the facts about these batches and about all published tables. A lake that cannot be read has a reason."""
     plans = reader.charts(settings)
     try:
-        state = reader.published(Path(settings.lake_path))
+        state = reader.published(settings.lake)
         with reader.session(state, [*OPS, *(p.table for some in plans.values() for p in some)]) as query:
             charts = {name: _charts(state, query, some) for name, some in plans.items()}
             ops = _Ops(state=state, query=query, batches=batches)

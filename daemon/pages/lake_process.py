@@ -116,7 +116,7 @@ def write_table(settings: Settings, table: str, form: str, grain: Sequence[str],
     from pipeline import reader
     from pipeline.reader.export import export
 
-    export(reader.published(Path(settings.lake_path)), table, form, path, order_by=grain)
+    export(reader.published(settings.lake), table, form, path, order_by=grain)
 
 
 def remove(folder: Path) -> None:

@@ -70,6 +70,7 @@ class Attempt:
             raise ConcurrentWriter("its journal")
         self.lake.scratch.open(opened.name)
         self._journal = opened
+        self.manifest.hold(self._fence)
         self._report("journal.written", tables=len(self.versions))
         try:
             self._add_missing_columns(schemas)
@@ -82,6 +83,7 @@ class Attempt:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.manifest.release()
         if self._journal is not None:
             cause = f": {type(error).__name__}: {error}" if error else ""
             reason = f"attempt {self.order.attempt} ended without a result{cause}"
@@ -109,13 +111,13 @@ class Attempt:
 
     def append(self, table: str, rows: MaterializedRows | pa.Table) -> int:
         """Appends rows and returns the table's new version. Raises ExternalCommit where another program has written."""
-        version = self._write(table, lambda tag: self.lake.append(table, rows, tag))
+        version = self._write(table, lambda tag: self.lake.append(table, rows, tag, after=self.versions[table]))
         self.appended[table] += rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows
         return version
 
     def change(self, table: str, key: Sequence[str], rows: MaterializedRows) -> int:
         """Merges signed rows (see `Lake.change`) and returns the table's new version. Raises ExternalCommit."""
-        version = self._write(table, lambda tag: self.lake.change(table, key, rows, tag))
+        version = self._write(table, lambda tag: self.lake.change(table, key, rows, tag, after=self.versions[table]))
         self.changed[table] += rows.rows
         return version
 
@@ -124,7 +126,6 @@ class Attempt:
         assert self._journal is not None, "the attempt is over"
         before = self.versions[table]
         self.manifest.require(self._fence)
-        self._check_version(table, before)
         try:
             version = commit(self._tag)
         except Exception:

@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from pipeline.commit.journal import TAG, has_open_journal, is_void, new_tag, recover
 from pipeline.commit.manifest import Manifest, ManifestRow
@@ -119,11 +118,11 @@ def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
 
 @contextlib.contextmanager
 def _locked_lake(settings: Settings, wait_seconds: float) -> Iterator[tuple[Lake, Manifest]]:
-    path = Path(settings.lake_path)
+    path = settings.lake
     if not path.is_dir():
         raise LookupError(f"{path}: there is no lake yet")
     with lake_lock(path, wait_seconds):
-        lake = Lake(path, keep_days=settings.keep_days)
+        lake = Lake(path, keep_days=settings.keep_days, work=settings.work)
         manifest = Manifest(lake)
         recover(lake, manifest)
         yield lake, manifest

@@ -7,17 +7,17 @@ attempt's tag is the attempt's own and is undone. Commits without a tag of ours 
 import contextlib
 import datetime as dt
 import json
-import os
 import re
 import secrets
 from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 
 from pipeline.commit.manifest import ATTEMPT, TAKEN, Manifest, ManifestRow
 from pipeline.contract import Progress
 from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
+from pipeline.place import Place, write_whole
+from pipeline.place import remove as remove_file
 
 Report = Callable[[Progress], None]
 
@@ -173,22 +173,12 @@ def check_batch_id(batch_id: str) -> str:
 
 def write(lake: Lake, journal: Journal) -> None:
     """Writes the journal to disk, whole or not at all."""
-    path = _journal_path(lake, journal)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".draft")
-    with draft.open("w") as file:
-        json.dump(asdict(journal), file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(path)
-    _sync(path.parent)
+    write_whole(_journal_path(lake, journal), json.dumps(asdict(journal)).encode())
 
 
 def remove(lake: Lake, journal: Journal) -> None:
     """Removes the journal of an attempt that has ended."""
-    path = _journal_path(lake, journal)
-    path.unlink(missing_ok=True)
-    _sync(path.parent)
+    remove_file(_journal_path(lake, journal))
 
 
 def has_open_journal(lake: Lake) -> bool:
@@ -210,21 +200,24 @@ def write_alone(lake: Lake, journal: Journal) -> bool:
     return is_alone
 
 
-def _journal_path(lake: Lake, journal: Journal) -> Path:
+def _journal_path(lake: Lake, journal: Journal) -> Place:
     return lake.path / "_journal" / f"{journal.name}.json"
 
 
 def _journals(lake: Lake) -> list[Journal]:
     journals = list[Journal]()
-    for path in sorted((lake.path / "_journal").glob("*.json")):
+    paths: list[Place] = sorted((lake.path / "_journal").glob("*.json"), key=str)
+    for path in paths:
         with contextlib.suppress(FileNotFoundError):  # its own process has just ended the attempt
             journal = _read_journal(path)
             journals.append(journal)
-            path.rename(_journal_path(lake, journal))  # an older release named the file by the batch alone
+            if path != _journal_path(lake, journal):  # an older release named the file by the batch alone
+                write(lake, journal)
+                remove_file(path)
     return journals
 
 
-def _read_journal(path: Path) -> Journal:
+def _read_journal(path: Place) -> Journal:
     try:
         known = {field.name for field in fields(Journal)}  # an older release noted other facts as well
         return Journal(**{name: value for name, value in json.loads(path.read_text()).items() if name in known})
@@ -233,11 +226,3 @@ def _read_journal(path: Path) -> Journal:
             f"{path} is no journal ({error}); move it away: what its attempt wrote then shows as commits that no batch "
             "published, and `lakegate restore TABLE` undoes each"
         ) from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,7 +3,6 @@
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from pipeline.errors import ConcurrentWriter
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES, OPS
+from pipeline.place import Place, open_file
 
 # The columns that searches need. They take few bytes, so those of all rows fit in memory for years.
 _SEARCHED = ("batch_id", "batch_seq", "kind", "source", "batch_date", "identity", "revision", "whole_feeds")
@@ -84,9 +84,10 @@ class Manifest:
         self._lake = lake
         self._now = now
         self._searched: pa.Table = OPS[BATCHES].empty_table().select(list(_SEARCHED))
-        self._searched_by_file: list[tuple[Path, pa.Table]] = []
+        self._searched_by_file: list[tuple[Place, pa.Table]] = []
         self._rows: dict[int, ManifestRow] = {}  # read in full, by number
         self._version = -1
+        self._is_held = False
 
     # ---- rows
 
@@ -180,6 +181,17 @@ class Manifest:
         self._searched_rows()
         return self._version
 
+    def hold(self, fence: int) -> None:
+        """Lets all searches answer as of this version until the next write, or `release`, without a look at the log.
+
+        An attempt asks tens of times, and it may publish only after the version at which it began.
+        """
+        self._is_held = self._version == fence
+
+    def release(self) -> None:
+        """Lets searches find newer rows again."""
+        self._is_held = False
+
     def require(self, fence: int) -> None:
         """Raises ConcurrentWriter where a row was written after this version of the manifest."""
         if not self._lake.is_newest(BATCHES, fence):
@@ -198,6 +210,8 @@ class Manifest:
             # Delta lets one of two writers commit a version. The other one fails with one of many errors.
             self.require(fence)
             raise
+        finally:
+            self.release()
 
     def _write(self, row: ManifestRow, versions: Mapping[str, int], fence: int, tag: str) -> ManifestRow:
         missing = [f for f in OPS[BATCHES] if f.name not in self._lake.schema(BATCHES, fence).names]
@@ -218,7 +232,7 @@ class Manifest:
     # ---- searching
 
     def _searched_rows(self) -> pa.Table:
-        if self._version >= 0 and self._lake.is_newest(BATCHES, self._version):
+        if self._version >= 0 and (self._is_held or self._lake.is_newest(BATCHES, self._version)):
             return self._searched
         if self._lake.exists(BATCHES):
             self._rows = {}
@@ -255,7 +269,7 @@ class Manifest:
             for path, rows in self._searched_by_file
             if pc.any(pc.is_in(rows["batch_seq"], value_set=wanted)).as_py()
         ]
-        tables = [pq.read_table(path, filters=pc.field("batch_seq").isin(wanted)) for path in paths]
+        tables = [pq.read_table(open_file(path), filters=pc.field("batch_seq").isin(wanted)) for path in paths]
         for table in tables:
             for record in cast_to_schema(table, OPS[BATCHES]).to_pylist(maps_as_pydicts="strict"):
                 yield record["batch_seq"], _from_record(record)

@@ -29,6 +29,9 @@ from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog
 from pipeline.contract.table_lineage import lineage_of
 from pipeline.errors import SetupError
 from pipeline.model import Setting
+from pipeline.place import Place, StorePath, is_store
+from pipeline.place.lease import holder as lease_holder
+from pipeline.place.probe import probe as probe_store
 
 __all__ = [
     "STREAMING_ENGINE",
@@ -39,6 +42,7 @@ __all__ = [
     "FileCounts",
     "OrderFile",
     "Outcome",
+    "Place",
     "Progress",
     "Quality",
     "Ready",
@@ -48,6 +52,7 @@ __all__ = [
     "Setting",
     "Settings",
     "SetupError",
+    "StorePath",
     "Trial",
     "Tried",
     "UnpackError",
@@ -59,11 +64,14 @@ __all__ = [
     "hide_secrets",
     "identity",
     "is_secret_name",
+    "is_store",
+    "lease_holder",
     "lineage_of",
     "mask_secrets",
     "named_revision",
     "next_revision",
     "plain_name",
+    "probe_store",
     "secrets_of",
     "setting_values",
     "stated_revision",

@@ -1,9 +1,7 @@
 """The layout version of a lake, in a small file of the lake: an older Lakegate leaves a newer lake alone."""
 
-import os
-from pathlib import Path
-
 from pipeline.errors import SetupError
+from pipeline.place import Place, write_whole
 
 # Raise this number when an older Lakegate would misread or damage the files that this one writes.
 # A lake without the file has version 1.
@@ -11,7 +9,7 @@ VERSION = 1
 FILE_NAME = "_version"
 
 
-def check(lake: Path) -> None:
+def check(lake: Place) -> None:
     """Raises SetupError unless this Lakegate knows the layout of the lake. A lake that does not exist yet is fine."""
     version = _read(lake)
     if version > VERSION:
@@ -19,24 +17,18 @@ def check(lake: Path) -> None:
         raise SetupError(f"{sentence}; install that version again")
 
 
-def write(lake: Path) -> None:
+def write(lake: Place) -> None:
     """Writes this Lakegate's version durably to a lake with an older version or none. Raises SetupError."""
     check(lake)
-    if (lake / FILE_NAME).exists() and _read(lake) == VERSION:
-        return
-    draft = lake / f"{FILE_NAME}.draft"
-    with draft.open("w") as file:
-        file.write(f"{VERSION}\n")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(lake / FILE_NAME)
+    if _read(lake, missing=0) != VERSION:
+        write_whole(lake / FILE_NAME, f"{VERSION}\n".encode())
 
 
-def _read(lake: Path) -> int:
+def _read(lake: Place, missing: int = 1) -> int:
     try:
         text = (lake / FILE_NAME).read_text()
     except (FileNotFoundError, NotADirectoryError):
-        return 1
+        return missing
     try:
         return int(text)
     except ValueError:

@@ -3,9 +3,11 @@
 import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from pipeline.contract.secrets import all_spellings, named_secrets, secrets_of_address
+from pipeline.place import Place, place_of
 
 STREAMING_ENGINE = "spark"  # only this engine passes the batches of a streaming query to this process
 
@@ -29,7 +31,8 @@ class Quality:
 class Settings:
     """The part of config.toml that the pipeline needs. Paths are absolute."""
 
-    lake_path: str
+    lake_path: str  # or the address of a prefix in an object store: s3://bucket/lake
+    work_path: str = ""  # the folder of scratch files; empty: _work in the lake
     keep_days: int = 30
     engine: str = "spark"  # spark | sail | connect
     master: str = "local[*]"
@@ -44,6 +47,21 @@ class Settings:
     exclude: tuple[str, ...] = ()  # shipped sources that this lake leaves out
     serve_layers: tuple[str, ...] = ()  # the layers for readers that know no versions; empty: none
     serve_prefix: str = ""  # the lake's folder as the readers of the DuckDB files see it; empty: lake_path
+
+    @property
+    def lake(self) -> Place:
+        """The place of the lake."""
+        return place_of(self.lake_path)
+
+    @property
+    def folder(self) -> Path:
+        """The folder on this machine: of the lake, or of the scratch files of a lake in a store."""
+        return self.lake if isinstance(self.lake, Path) else self.work
+
+    @property
+    def work(self) -> Path:
+        """The folder of scratch files, on this machine."""
+        return Path(self.work_path or f"{self.lake_path}/_work")
 
 
 def secrets_of(

@@ -101,7 +101,7 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved_classes: 
     conf["spark.driver.memory"] = settings.driver_memory  # fixed, because the machine has other work
     conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved_classes))
     # Spark creates this folder and never uses it. The default lies in the current folder.
-    conf["spark.sql.warehouse.dir"] = f"{settings.lake_path}/_work/warehouse"
+    conf["spark.sql.warehouse.dir"] = f"{settings.work}/warehouse"
     if settings.master.startswith("local"):
         conf |= _FOR_ONE_MACHINE
         conf["spark.sql.shuffle.partitions"] = str(min(max(_cores(settings.master), 2), 8))

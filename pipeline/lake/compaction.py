@@ -15,7 +15,7 @@ _WRITER = WriterProperties(compression="SNAPPY", max_row_group_size=GROUP_ROWS)
 
 def compact(lake: Lake, table: str, tag: str, small_files: int) -> int:
     """Joins the small files of a table where there are at least `small_files` of them, and returns the version."""
-    delta = DeltaTable(lake.location(table))
+    delta = DeltaTable(str(lake.location(table)))
     sizes: list[int] = pa.table(delta.get_add_actions())["size_bytes"].to_pylist()
     target = target_bytes(sum(sizes))
     if sum(size < target // 4 for size in sizes) < small_files:
@@ -29,11 +29,11 @@ def vacuum(lake: Lake, table: str, keep_days: int, keep_versions: Iterable[int],
 
     Kept are `keep_versions` and every version that is younger than `keep_days`.
     """
-    delta = DeltaTable(lake.location(table))
+    delta = DeltaTable(str(lake.location(table)))
     properties = retention(keep_days)
     if any(delta.metadata().configuration.get(name) != value for name, value in properties.items()):
         delta.alter.set_table_properties(properties, commit_properties=commit_properties(tag))
-        delta = DeltaTable(lake.location(table))
+        delta = DeltaTable(str(lake.location(table)))
     commits = (lake.location(table) / "_delta_log").glob("*.json")
     oldest = min(int(commit.stem) for commit in commits if commit.stem.isdigit())
     options: dict[str, Any] = {

@@ -1,9 +1,7 @@
 """Writes rows as Parquet data files and describes each file as Delta's log does. Knows nothing of the log itself."""
 
-import ctypes
 import datetime as dt
 import json
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +13,8 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from pipeline.place import Place, as_folder, write_file
 
 FILE_BYTES = 16 << 20  # of the largest files
 SMALLEST_FILE = 2 << 20  # Parquet compresses files of this size well, and to read one costs more than to open it
@@ -42,7 +42,7 @@ def target_bytes(table_bytes: int) -> int:
     return min(max(table_bytes // FILES, SMALLEST_FILE), FILE_BYTES)
 
 
-def write_files(folder: Path, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:
+def write_files(folder: Place, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:
     """Writes rows of this schema, in their order, into new files of about `file_bytes` each, and returns the files."""
     files = list[DataFile]()
     under_way = deque[Future[DataFile]]()
@@ -75,11 +75,16 @@ def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iter
         yield pa.Table.from_batches([*ready, *waiting], schema)
 
 
-def _write_file(folder: Path, rows: pa.Table) -> DataFile:
+def _write_file(folder: Place, rows: pa.Table) -> DataFile:
+    def write(target: Any) -> None:
+        # Dictionaries cost half of the writing time, and compression finds repeated values as well.
+        pq.write_table(rows, target, row_group_size=GROUP_ROWS, compression="snappy", use_dictionary=False)
+
     path = folder / f"{uuid4()}.parquet"
-    # Dictionaries cost half of the writing time, and compression finds repeated values as well.
-    pq.write_table(rows, path, row_group_size=GROUP_ROWS, compression="snappy", use_dictionary=False)
-    return describe_file(path)
+    content = write_file(path, write)
+    if content is None:
+        return describe_file(as_folder(path))
+    return _describe(path.name, content.size, pq.read_metadata(pa.BufferReader(content)))
 
 
 @lru_cache(maxsize=256)  # the files of a batch are described when they are written and when readers get them
@@ -88,27 +93,30 @@ def describe_file(path: Path) -> DataFile:
 
     Data files never change, so each is described once.
     """
-    metadata = pq.read_metadata(path)
+    return _describe(path.name, path.stat().st_size, pq.read_metadata(path))
+
+
+def _describe(name: str, size: int, metadata: pq.FileMetaData) -> DataFile:
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     nulls = dict[str, int]()
     lowest = dict[str, Any]()
     highest = dict[str, Any]()
     for at in range(metadata.num_columns):
-        name = metadata.schema.column(at).path
+        column = metadata.schema.column(at).path
         chunks = [g.column(at).statistics for g in groups]
-        if "." in name or not all(c is not None and c.has_null_count for c in chunks):
+        if "." in column or not all(c is not None and c.has_null_count for c in chunks):
             continue
-        nulls[name] = sum(c.null_count for c in chunks)
+        nulls[column] = sum(c.null_count for c in chunks)
         with_values = [c for c in chunks if c.num_values]  # `num_values` counts no nulls
         if with_values and all(c.has_min_max for c in with_values):
             low = _json_value(min(c.min for c in with_values))
             high = _json_value(max(c.max for c in with_values))
             if low is not None and high is not None:
-                lowest[name] = low
-                highest[name] = high
+                lowest[column] = low
+                highest[column] = high
     statistics = {"numRecords": metadata.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls}
     # Characters are not escaped: delta-rs reads an escaped character above U+1FFFF as another one.
-    return DataFile(name=path.name, size=path.stat().st_size, statistics=json.dumps(statistics, ensure_ascii=False))
+    return DataFile(name=name, size=size, statistics=json.dumps(statistics, ensure_ascii=False))
 
 
 def _json_value(value: object) -> object:
@@ -143,13 +151,3 @@ def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         return found if found.type == field.type else found.cast(field.type)
 
     return pa.Table.from_arrays([column(f) for f in schema], schema=schema)
-
-
-def sync_file_system(folder: Path) -> None:
-    """Makes all that was written to the file system of a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
-            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
-    finally:
-        os.close(descriptor)

@@ -1,18 +1,18 @@
 """Reads and writes the commits of a table's log."""
 
 import datetime as dt
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties
 from deltalake.transaction import AddAction, RemoveAction
 
 from pipeline.lake.data_files import FILE_BYTES, DataFile
 from pipeline.lake.file_pruning import LoggedFile
+from pipeline.lake.open_table import CHECKPOINT_VERSIONS, OpenTable, commit_name
+from pipeline.place import Place, is_logged
 
 TAG = "userMetadata"  # Spark's Delta writer fills the same entry of a commit, so one reader of tags serves both
 
@@ -28,12 +28,12 @@ class Commit:
     restored: int | None = None  # for a RESTORE: the version whose content it brought back
 
 
-def has_commit(log: Path, version: int) -> bool:
+def has_commit(log: Place, version: int) -> bool:
     """Returns whether the log in this folder holds the commit of a version."""
-    return os.path.exists(f"{log}/{version:020d}.json")  # noqa: PTH110 - a batch asks hundreds of times
+    return is_logged(log, commit_name(version))
 
 
-def newest_version(log: Path, known: int) -> int:
+def newest_version(log: Place, known: int) -> int:
     """Returns the newest version of a log: by a look for each commit after a known one, while that one is there."""
     if not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
         return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
@@ -42,15 +42,15 @@ def newest_version(log: Path, known: int) -> int:
     return known
 
 
-def commits_after(delta: DeltaTable, version: int) -> list[Commit]:
+def commits_after(delta: OpenTable, version: int) -> list[Commit]:
     """Returns the commits after a version up to the one that is open, oldest first."""
-    count = int(delta.version()) - version
+    count = delta.version() - version
     entries = delta.history(count) if count > 0 else []
     return [_as_commit(entry) for entry in reversed(entries) if entry["version"] > version]
 
 
 def commit_files(
-    delta: DeltaTable,
+    delta: OpenTable,
     files: Sequence[DataFile],
     tag: str,
     metrics: Mapping[str, int],
@@ -75,9 +75,7 @@ def commit_files(
         for path, size in removed
     ]
     all_metrics = {**metrics, "num_added_files": len(files), "num_removed_files": len(removed)}
-    properties = commit_properties(tag, operationMetrics=all_metrics)
-    delta.create_write_transaction([*added, *gone], "append", delta.schema(), commit_properties=properties)
-    return int(delta.version()) + 1  # the open table keeps its version, because other threads read it
+    return delta.commit([*added, *gone], commit_properties(tag, operationMetrics=all_metrics))
 
 
 def commit_properties(tag: str, **more: Any) -> CommitProperties:
@@ -90,7 +88,7 @@ def commit_properties(tag: str, **more: Any) -> CommitProperties:
 
 def table_properties(keep_days: int) -> dict[str, str]:
     """Returns the properties of a new table."""
-    checkpoint = {"delta.checkpointInterval": "20"}  # tables are opened often, and opening reads all commits since it
+    checkpoint = {"delta.checkpointInterval": str(CHECKPOINT_VERSIONS)}
     return {"delta.targetFileSize": str(FILE_BYTES), **checkpoint, **retention(keep_days)}
 
 

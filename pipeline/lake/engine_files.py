@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from pipeline.lake.delta_schema import select_columns, spark_schema
 from pipeline.lake.engine_session import read_parquet
 from pipeline.lake.merge import MergePlan
 from pipeline.lake.scratch import LostWrite, MaterializedRows, Scratch
+from pipeline.place import Place, move_in
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -23,7 +25,7 @@ _READERS = 8  # footers that are read side by side
 
 
 def append_files(
-    scratch: Scratch, rows: MaterializedRows, schema: pa.Schema, folder: Path, sorted_by: Sequence[str]
+    scratch: Scratch, rows: MaterializedRows, schema: pa.Schema, folder: Place, sorted_by: Sequence[str]
 ) -> list[DataFile]:
     """Writes rows into new files of a table's folder: cast to `schema`, null where a column is absent.
 
@@ -60,14 +62,17 @@ def _cast(df: "DataFrame", schema: pa.Schema) -> "DataFrame":
     return df.select(*columns)
 
 
-def _write(scratch: Scratch, df: "DataFrame", folder: Path, expected: int) -> list[DataFile]:
+def _write(scratch: Scratch, df: "DataFrame", folder: Place, expected: int) -> list[DataFile]:
     """Computes the rows in the scratch folder, and then moves the files: no half of a job lies in a table's folder."""
     written = scratch.materialize(df, f"files of {folder.name}")
     if written.rows != expected:
         raise LostWrite(folder, f"{expected} rows were to be written, {written.rows} were")
 
     def move(file: Path) -> DataFile:
-        return describe_file(file.rename(folder / f"{uuid4()}.parquet"))
+        target = folder / f"{uuid4()}.parquet"
+        described = replace(describe_file(file), name=target.name)
+        move_in(file, target)
+        return described
 
     with ThreadPoolExecutor(_READERS) as pool:
         with_rows = [file for file in written.files if pq.read_metadata(file).num_rows]

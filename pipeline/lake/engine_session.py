@@ -1,12 +1,12 @@
 """The engine's session as the lake uses it, and how an engine reads data files."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from pipeline.lake.delta_schema import spark_json, spark_schema
+from pipeline.place import Place
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -27,7 +27,7 @@ class EngineSession(Protocol):
     def count_written(self, df: "DataFrame") -> "tuple[DataFrame, Callable[[], int] | None]": ...
 
 
-def read_parquet(session: EngineSession, schema: pa.Schema, files: Mapping[Path, int]) -> "DataFrame":
+def read_parquet(session: EngineSession, schema: pa.Schema, files: Mapping[Place, int]) -> "DataFrame":
     """Returns the rows of Parquet files, given with their sizes in bytes, as a DataFrame of this schema."""
     size = sum(files.values())
     spark = session.spark_for(size)

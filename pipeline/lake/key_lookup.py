@@ -1,6 +1,6 @@
 """Reads the rows of a table that have some keys, and compares two sets of rows by key, without an engine."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema
 from pipeline.lake.file_pruning import ORDERED, MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
+from pipeline.place import Place, open_file
 
 
 def ranges_of(keys: pa.Table) -> dict[str, MinMax]:
@@ -21,7 +23,7 @@ def ranges_of(keys: pa.Table) -> dict[str, MinMax]:
     return {c: min_max(keys[c]) for c in keys.column_names if not keys[c].null_count}
 
 
-def rows_of_keys(files: Collection[Path], keys: pa.Table, schema: pa.Schema) -> pa.Table:
+def rows_of_keys(files: Mapping[Place, int], keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Returns the rows of data files, in a schema, whose values in the columns of `keys` are one of these keys.
 
     A null is a key like others. Without any key column, returns all rows.
@@ -30,22 +32,30 @@ def rows_of_keys(files: Collection[Path], keys: pa.Table, schema: pa.Schema) -> 
     if not wanted.num_rows and wanted.num_columns:
         return schema.empty_table()
     if len(files) == 1:  # most lookups of a small lake: threads would cost more than the file
-        return _rows_of_file(next(iter(files)), wanted, schema)
+        return _rows_of_file(*next(iter(files.items())), wanted, schema)
     with ThreadPoolExecutor(WRITERS) as pool:
-        return pa.concat_tables([schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, wanted, schema), files)])
+        return pa.concat_tables(
+            [schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, files[f], wanted, schema), files)]
+        )
 
 
-def has_more_rows(files: Iterable[Path], keys: pa.Table, limit: int) -> bool:
+def has_more_rows(files: Mapping[Place, int], keys: pa.Table, limit: int) -> bool:
     """Returns whether data files hold more than `limit` rows that have a key's value in the first key column."""
     wanted = distinct_keys(keys)
     matches = pc.field(wanted.column_names[0]).isin(wanted.column(0).combine_chunks())
-    return int(ds.dataset([str(f) for f in files], schema=wanted.schema).count_rows(filter=matches)) > limit
+    files_format = ds.ParquetFileFormat()
+    sources = [open_file(path, size) for path, size in files.items()]
+    fragments = [
+        files_format.make_fragment(str(s), LocalFileSystem()) if isinstance(s, Path) else files_format.make_fragment(s)
+        for s in sources
+    ]
+    return int(ds.FileSystemDataset(fragments, wanted.schema, files_format).count_rows(filter=matches)) > limit
 
 
-def _rows_of_file(path: Path, keys: pa.Table, schema: pa.Schema) -> pa.Table:
+def _rows_of_file(path: Place, size: int, keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Reads the key columns first, and the other columns of those row groups alone that hold a key."""
     parts = [schema.empty_table()]
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(open_file(path, size)) as file:
         there = set(file.schema_arrow.names)
         present = [n for n in schema.names if n in there]
         if not keys.num_columns:

@@ -18,7 +18,6 @@ from deltalake import DeltaTable, Schema
 from pipeline.lake.data_files import (
     ARROW_FACTOR,
     cast_to_schema,
-    sync_file_system,
     target_bytes,
     write_files,
 )
@@ -40,6 +39,7 @@ from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows, Scratch
 from pipeline.model import Column, literal
+from pipeline.place import Place, as_folder, is_store, open_file, sync
 from pipeline.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -61,12 +61,13 @@ class Lake:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         session: EngineSession | None = None,
         *,
         keep_days: int = 30,
         engine_rows: int = ENGINE_ROWS,
         plans_all: bool = False,
+        work: Path | None = None,
     ) -> None:
         unsafe = _UNSAFE.search(str(path))
         if unsafe:
@@ -75,12 +76,12 @@ class Lake:
         self.path = path
         self.keep_days = keep_days
         self.plans_all = plans_all
-        self.scratch = Scratch(path / "_work", session, plans_all=plans_all)
+        self.scratch = Scratch(work or as_folder(path) / "_work", session, plans_all=plans_all)
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
         self._open_tables: dict[str, OpenTable] = {}
-        self._folders: dict[str, Path] = {}
-        self._file_contents: dict[tuple[Path, tuple[str, ...]], pa.Table] = {}
+        self._folders: dict[str, Place] = {}
+        self._file_contents: dict[tuple[str, tuple[str, ...]], dict[Place, pa.Table]] = {}
 
     @property
     def session(self) -> EngineSession | None:
@@ -88,7 +89,7 @@ class Lake:
 
     # ---- names and versions
 
-    def location(self, table: str) -> Path:
+    def location(self, table: str) -> Place:
         """Returns the folder of a table. Raises ValueError for a text that cannot name a table."""
         if table not in self._folders:
             if not _NAME.fullmatch(table):
@@ -130,10 +131,10 @@ class Lake:
     def commits(self, table: str, after: int) -> list[Commit]:
         """Returns the commits after a version, oldest first."""
         while True:
-            delta = self._open(table)
-            commits = commits_after(delta, after)
+            opened = self._open(table)
+            commits = commits_after(opened, after)
             # delta-rs reads a commit that came meanwhile, too, and counts the versions down from the open one.
-            if self.is_newest(table, delta.version()):
+            if self.is_newest(table, opened.version()):
                 return commits
 
     # ---- reading
@@ -169,8 +170,7 @@ class Lake:
         filter: pc.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
         """Returns one version, by default the newest, as an Arrow table. Needs no engine."""
-        dataset = self._open(table, version).to_pyarrow_dataset()
-        return dataset.to_table(columns=list(columns) if columns else None, filter=filter)
+        return self._open(table, version).rows(columns, filter)
 
     def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Returns some columns of the rows of one version that have one of these keys; see `key_lookup`."""
@@ -181,23 +181,20 @@ class Lake:
         """Returns whether one version holds more than `limit` rows with one of these keys."""
         return has_more_rows(*self._files_of_keys(table, version, keys), limit)
 
-    def _files_of_keys(self, table: str, version: int, keys: pa.Table) -> tuple[list[Path], pa.Table]:
+    def _files_of_keys(self, table: str, version: int, keys: pa.Table) -> tuple[dict[Place, int], pa.Table]:
         delta = self._open(table, version)
         typed = cast_to_schema(keys, select_columns(delta.arrow_schema, keys.column_names))
-        return list(self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})), typed
+        return self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {}), typed
 
-    def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Path, pa.Table]]:
+    def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Place, pa.Table]]:
         """Returns some columns of the newest version, file by file. Data files never change, so each is read once."""
-        keys = {path: (path, tuple(columns)) for path in self._existing_files(self._open(table), table, {})}
+        files, held = self._existing_files(self._open(table), table, {}), (table, tuple(columns))
+        known = self._file_contents.get(held, {})
         contents = {
-            path: self._file_contents[key] if key in self._file_contents else pq.read_table(path, columns=list(columns))
-            for path, key in keys.items()
+            path: known[path] if path in known else pq.read_table(open_file(path, size), columns=list(columns))
+            for path, size in files.items()
         }
-        folder = self.location(table)
-        for path, names in list(self._file_contents):
-            if names == tuple(columns) and path.parent == folder and path not in contents:
-                del self._file_contents[path, names]
-        self._file_contents |= {keys[path]: rows for path, rows in contents.items()}
+        self._file_contents[held] = contents
         return list(contents.items())
 
     # ---- writing
@@ -206,7 +203,7 @@ class Lake:
         """Creates an empty table at version 0: every column nullable, protocol 1 of readers."""
         schema = columns if isinstance(columns, pa.Schema) else arrow_schema(columns)
         DeltaTable.create(
-            self.location(table),
+            str(self.location(table)),
             Schema.from_arrow(pa.schema([pa.field(f.name, f.type) for f in schema])),
             configuration=table_properties(self.keep_days),
             commit_properties=commit_properties(tag),
@@ -223,7 +220,7 @@ class Lake:
     ) -> int:
         """Appends rows by column name, cast to the table's types, after a version (the newest); returns the new one."""
         if not (count := rows.rows if isinstance(rows, MaterializedRows) else rows.num_rows):
-            return self.version(table)
+            return self.version(table) if after is None else after
         delta, folder = self._open(table, after), self.location(table)
         schema = delta.arrow_schema
         if not isinstance(rows, MaterializedRows):
@@ -237,18 +234,18 @@ class Lake:
             files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return commit_files(delta, files, tag, {"num_added_rows": count})
 
-    def change(self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str) -> int:
-        """Merges signed rows into a table in one commit and returns the new version.
+    def change(
+        self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str, *, after: int | None = None
+    ) -> int:
+        """Merges signed rows into a table in one commit, after a version as `append`; returns the new version.
 
         `rows` has the table's columns and `_sign`: -1 for a row as it was, +1 for a row as it is now. A key that has
         only -1 rows is deleted. A +1 row updates the row of its key, or is inserted. Files that hold none of the keys
         stay as they are. Raises ValueError where a key has two +1 rows.
         """
-        if not rows.rows:
-            return self.version(table)
-        if rows.min_max("_sign")[0] > 0:  # only new rows
-            return self.append(table, rows, tag, sorted_by=key)
-        delta = self._open(table)
+        if not rows.rows or rows.min_max("_sign")[0] > 0:  # only new rows
+            return self.append(table, rows, tag, sorted_by=key, after=after)
+        delta = self._open(table, after)
         plan = plan_merge(delta, self.location(table), key, rows, keys_only=(by_engine := self._is_for_engine(rows)))
         if not plan.source.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
@@ -260,37 +257,40 @@ class Lake:
 
     def add_columns(self, table: str, fields: pa.Schema, tag: str) -> int:
         """Adds columns, null in every existing row, and returns the new version."""
-        delta = DeltaTable(self.location(table))
+        delta = DeltaTable(str(self.location(table)))
         delta.alter.add_columns(list(Schema.from_arrow(fields).fields), commit_properties=commit_properties(tag))
         return self.version(table)
 
     def restore(self, table: str, version: int, tag: str) -> int:
         """Makes the content of an older version the newest one, and returns the new version."""
-        DeltaTable(self.location(table)).restore(version, commit_properties=commit_properties(tag))
+        DeltaTable(str(self.location(table))).restore(version, commit_properties=commit_properties(tag))
         return self.version(table)
 
     def sync(self) -> None:
         """Makes everything written so far survive a loss of power."""
-        sync_file_system(self.path)
+        sync(self.path)
 
     # ---- opening
 
-    def _log(self, table: str) -> Path:
+    def _log(self, table: str) -> Place:
         return self.location(table) / "_delta_log"
 
     def _open(self, table: str, version: int | None = None) -> OpenTable:
         known = self._open_tables.get(table)
-        if known is None or not (
-            self.is_newest(table, known.version()) if version is None else known.version() == version
-        ):
-            known = OpenTable(self.location(table), version=version)
-            self._open_tables[table] = known
-        return known
+        if known and (self.is_newest(table, known.version()) if version is None else known.version() == version):
+            return known
+        found = None
+        if known and (version is None or version > known.version()) and has_commit(self._log(table), known.version()):
+            found = known.newest()
+        if found is None or version not in (None, found.version()):  # not after a backup came back
+            found = OpenTable.open(self.location(table), version)
+        self._open_tables[table] = found
+        return found
 
-    def _existing_files(self, delta: OpenTable, table: str, within: Mapping[str, MinMax]) -> dict[Path, int]:
+    def _existing_files(self, delta: OpenTable, table: str, within: Mapping[str, MinMax]) -> dict[Place, int]:
         """Returns the files of an open table with their bytes. Raises FileNotFoundError where one is gone."""
         files = {self.location(table) / unquote(path): size for path, size in files_within(delta, within)}
-        for file in files:
+        for file in () if is_store(self.path) else files:  # engines do not miss the lack of an object
             if not file.exists():  # some engines read a missing file as no rows
                 raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
         return files

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -15,6 +14,7 @@ from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.file_pruning import LoggedFile, files_within, min_max
 from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import MaterializedRows
+from pipeline.place import Place, open_file
 
 
 class MergeSource:
@@ -37,13 +37,13 @@ class MergeSource:
         """Returns whether each key has at most one row."""
         return bool(len(self._row_numbers.unique()) == self.row_count)
 
-    def match(self, path: Path) -> pa.Array:
+    def match(self, path: Place, size: int) -> pa.Array:
         """Returns, for each row of a file, the number of its key; null where the row has none of the keys."""
-        return key_numbers(_read(path, self._keys.schema), self._keys)
+        return key_numbers(_read(path, size, self._keys.schema), self._keys)
 
-    def apply(self, path: Path, matches: pa.Array) -> pa.Table:
+    def apply(self, path: Place, size: int, matches: pa.Array) -> pa.Table:
         """Returns the rows that a file holds after the merge."""
-        unmatched = _read(path, self._rows.schema).filter(pc.is_null(matches))
+        unmatched = _read(path, size, self._rows.schema).filter(pc.is_null(matches))
         return pa.concat_tables([unmatched, self._rows.filter(self._is_in(matches))])
 
     def not_matched(self, matches: Iterable[pa.Array]) -> pa.Table:
@@ -61,7 +61,7 @@ class MergePlan:
     Of `source` and `inserts` the plan may hold the key alone, where the engine writes the rows.
     """
 
-    folder: Path
+    folder: Place
     schema: pa.Schema
     source: MergeSource
     matched: Sequence[tuple[LoggedFile, pa.Array]]
@@ -90,7 +90,7 @@ class MergePlan:
 
 
 def plan_merge(
-    delta: OpenTable, folder: Path, key: Sequence[str], rows: MaterializedRows, *, keys_only: bool = False
+    delta: OpenTable, folder: Place, key: Sequence[str], rows: MaterializedRows, *, keys_only: bool = False
 ) -> MergePlan:
     """Finds the files of a table that signed rows change, and the rows that are new, whole or by their key alone.
 
@@ -106,7 +106,7 @@ def plan_merge(
     old = keys.filter(pc.invert(is_new))
     candidates = files_within(delta, {c: min_max(old[c]) for c in key if not old[c].null_count})
     with ThreadPoolExecutor(WRITERS) as pool:
-        found = list(pool.map(lambda file: source.match(folder / unquote(file[0])), candidates))
+        found = list(pool.map(lambda file: source.match(folder / unquote(file[0]), file[1]), candidates))
     matched = [(f, matches) for f, matches in zip(candidates, found, strict=True) if matches.null_count < len(matches)]
     inserts = source.not_matched(matches for _, matches in matched)
     return MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
@@ -119,8 +119,8 @@ def write_merge(plan: MergePlan, file_bytes: int) -> list[DataFile]:
     def write(number: int) -> list[DataFile]:
         # The slice is empty where the plan replaces no file: then only the new rows are written.
         parts = [
-            plan.source.apply(plan.folder / unquote(path), matches)
-            for (path, _), matches in plan.matched[number : number + 1]
+            plan.source.apply(plan.folder / unquote(path), size, matches)
+            for (path, size), matches in plan.matched[number : number + 1]
         ]
         if number == last:  # new rows join a file that is written anyway: small tables stay one file
             parts.append(plan.inserts)
@@ -166,8 +166,8 @@ def _as_array(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table:
-    with pq.ParquetFile(path) as file:
+def _read(path: Place, size: int, schema: pa.Schema) -> pa.Table:
+    with pq.ParquetFile(open_file(path, size)) as file:
         there = set(file.schema_arrow.names)
         return cast_to_schema(file.read([n for n in schema.names if n in there]), schema)
 

@@ -20,6 +20,7 @@ from pipeline.lake.data_files import ARROW_FACTOR, cast_to_schema
 from pipeline.lake.delta_schema import arrow_from_parquet, arrow_from_spark, select_columns
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, min_max
+from pipeline.place import Place
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -40,7 +41,7 @@ FEW_BYTES = 1 << 20  # rows of so few bytes stay in memory; a batch has some hun
 class LostWrite(OSError):
     """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
 
-    def __init__(self, folder: Path, what: str) -> None:
+    def __init__(self, folder: Place, what: str) -> None:
         super().__init__(f"{folder}: {what}; see that the engine writes to the same folder that this process reads")
 
 
@@ -117,7 +118,7 @@ class MaterializedRows:
     def read(self, columns: Sequence[str]) -> "DataFrame":
         """Returns some columns as a DataFrame. Fewer columns are cheaper: an engine plans each, needed or not."""
         assert self.session is not None, "rows of a lake without a session have no DataFrame"
-        files = {f: f.stat().st_size for f in self.files} if self.rows else {}
+        files: dict[Place, int] = {f: f.stat().st_size for f in self.files} if self.rows else {}
         names = [*dict.fromkeys((*columns, *filter(None, [self.only_null])))]
         df = read_parquet(self.session, select_columns(self.schema, names), files)
         return df.where(f"{self.only_null} IS NULL").select(*columns) if self.only_null else df
@@ -175,7 +176,7 @@ class Scratch:
 
     def __init__(self, root: Path, session: EngineSession | None, *, plans_all: bool) -> None:
         self.session = session
-        self._root = root
+        self.root = root
         self._plans_all = plans_all
         self._folder: Path | None = None
         self._numbers = itertools.count(1)  # file names of one attempt stay distinct, also when a label comes again
@@ -188,7 +189,7 @@ class Scratch:
 
     def open(self, name: str) -> Path:
         """Makes an empty folder of this name the current one, and returns the folder."""
-        self._folder = self._root / name
+        self._folder = self.root / name
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         return self._folder
@@ -198,11 +199,11 @@ class Scratch:
         shutil.rmtree(self.folder, ignore_errors=True)
         self._folder = None
         with contextlib.suppress(OSError):  # other files may lie there
-            self._root.rmdir()
+            self.root.rmdir()
 
     def clear(self) -> None:
         """Removes the scratch files of every attempt."""
-        shutil.rmtree(self._root, ignore_errors=True)
+        shutil.rmtree(self.root, ignore_errors=True)
         self._folder = None
 
     def materialize(self, df: "DataFrame", label: str) -> MaterializedRows:

@@ -4,9 +4,10 @@ Only this module and `pipeline.lake` use the Delta library. Nothing here writes.
 """
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
+
+from pipeline.place import Place
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -27,7 +28,7 @@ _SQL_TYPES = {
 }
 
 
-def open_table(folder: Path, version: int | None = None) -> "DeltaTable | None":
+def open_table(folder: Place, version: int | None = None) -> "DeltaTable | None":
     """Returns a Delta table at a version, by default the newest; None if the folder holds no table."""
     if not (folder / "_delta_log").is_dir():
         return None
@@ -48,13 +49,13 @@ def file_stats(table: "DeltaTable", *wanted: str) -> list[dict[str, Any]]:
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
-def scan_files(folder: Path, files: Sequence[str]) -> str:
+def scan_files(folder: Place, files: Sequence[str]) -> str:
     """Returns a DuckDB table function that reads these data files of a table."""
     paths = ", ".join(literal(str(folder / unquote(name))) for name in files)
     return f"read_parquet([{paths}], union_by_name=true)"
 
 
-def scan_table(folder: Path, version: int, words: Collection[str] | None = None) -> str:
+def scan_table(folder: Place, version: int, words: Collection[str] | None = None) -> str:
     """Returns a DuckDB query over one version of a table, with the types of its schema; empty if it does not exist.
 
     Of the internal columns, which begin with `_`, the query has those in `words`; without `words` it has all.
@@ -73,7 +74,7 @@ def scan_table(folder: Path, version: int, words: Collection[str] | None = None)
     return body if len(shown) in (0, len(fields)) else f"SELECT {', '.join(map(quote, shown))} FROM ({body})"
 
 
-def column_names(folder: Path, version: int) -> list[str]:
+def column_names(folder: Place, version: int) -> list[str]:
     """Returns the columns of one version of a table; none if it does not exist."""
     table = open_table(folder, version)
     return [f.name for f in table.schema().fields] if table else []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.place import connect
 from pipeline.reader.delta_files import literal, quote, quote_parts
 from pipeline.reader.published_versions import PublishedVersions, UnknownTableError, no_such_table
 from pipeline.reader.query import ColumnInfo, select
@@ -41,7 +42,7 @@ def export(
     if name not in state.versions:
         raise UnknownTableError(no_such_table(state, name))
     query = select(state, name, order_by, internal=internal)
-    with duckdb.connect() as connection, complete_file(out) as part:
+    with connect(state.lake) as connection, complete_file(out) as part:
         try:
             create_views(connection, state, name, internal=True)
             described = connection.execute(f"DESCRIBE {query}").fetchall()

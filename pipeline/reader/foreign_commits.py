@@ -3,9 +3,9 @@
 import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.place import Place
 from pipeline.reader.delta_files import file_stats, open_table
 from pipeline.reader.published_versions import PublishedVersions, location
 
@@ -57,7 +57,7 @@ def _commit(version: int, entry: Mapping[str, Any], rows: int | None) -> Foreign
     )
 
 
-def _rows(folder: Path, version: int) -> int | None:
+def _rows(folder: Place, version: int) -> int | None:
     table: DeltaTable | None = open_table(folder, version)
     counts = [f.get("num_records") for f in file_stats(table, "path", "num_records")] if table else [None]
     return None if None in counts else sum(c for c in counts if c is not None)

@@ -1,7 +1,6 @@
 """Finds the published tables whose rows follow other definitions than the declared ones."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from pipeline.contract import Progress, Settings, setting_values
 from pipeline.model import Source
@@ -25,7 +24,7 @@ def outdated_by_source(settings: Settings, stored: Mapping[str, str] | None = No
     def outdated(source: Source, text: str) -> dict[str, str]:
         return outdated_tables(text, source, fingerprint(source, setting_values(source, settings)))
 
-    known = fingerprints(Path(settings.lake_path)) if stored is None else stored
+    known = fingerprints(settings.lake) if stored is None else stored
     return {
         name: outdated(declared[name], text) if name in declared else None
         for name, text in known.items()

@@ -3,10 +3,10 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.contract import lake_version
+from pipeline.place import Place, connect
 from pipeline.reader.delta_files import file_stats, literal, open_table, scan_files
 
 if TYPE_CHECKING:
@@ -23,17 +23,17 @@ class UnknownTableError(LookupError):
 class PublishedVersions:
     """The version of every published table of a lake, by table name; of one source, if `batch` names a batch."""
 
-    lake: Path
+    lake: Place
     versions: Mapping[str, int]
     batch: str = ""
 
 
-def location(lake: Path, table: str) -> Path:
+def location(lake: Place, table: str) -> Place:
     """Returns the folder of `source.layer.table` or `ops.table`."""
     return lake.joinpath(*table.split("."))
 
 
-def published(lake: Path, batch: str | None = None) -> PublishedVersions:
+def published(lake: Place, batch: str | None = None) -> PublishedVersions:
     """Returns the versions in the newest manifest row of each source, or those in the row of one batch.
 
     A lake without a manifest has no tables. Raises UnknownTableError if the manifest has no such batch, and SetupError.
@@ -69,20 +69,18 @@ def newer_versions(state: PublishedVersions) -> dict[str, int]:
     return newer
 
 
-def fingerprints(lake: Path) -> dict[str, str]:
+def fingerprints(lake: Place) -> dict[str, str]:
     """Returns, by source, the fingerprint of the declarations of its newest published batch. Raises SetupError."""
     lake_version.check(lake)
     manifest = open_table(location(lake, _MANIFEST))
     files = [f["path"] for f in file_stats(manifest, "path")] if manifest else []
     if not files:
         return {}
-    import duckdb
-
     query = (
         f"SELECT source, arg_max(fingerprint, batch_seq) FROM {scan_files(location(lake, _MANIFEST), files)} "
         "WHERE fingerprint <> '' GROUP BY source"
     )
-    with duckdb.connect() as connection:
+    with connect(lake) as connection:
         rows = connection.execute(query).fetchall()
     return {str(source): str(fingerprint) for source, fingerprint in rows}
 
@@ -106,10 +104,8 @@ def no_such_table(state: PublishedVersions, name: str) -> str:
     )
 
 
-def _manifest_rows(manifest: "DeltaTable", folder: Path, batch: str | None) -> list[tuple[str, Mapping[str, int]]]:
+def _manifest_rows(manifest: "DeltaTable", folder: Place, batch: str | None) -> list[tuple[str, Mapping[str, int]]]:
     """Returns (source, table versions) of the newest row per source, or of the row of one batch; the newest last."""
-    import duckdb
-
     stats = file_stats(manifest, "path", "min.source", "max.source", "max.batch_seq", "min.batch_id", "max.batch_id")
     files = _files_of_newest(stats) if batch is None else _files_of_batch(stats, batch)
     if not files:
@@ -121,7 +117,7 @@ def _manifest_rows(manifest: "DeltaTable", folder: Path, batch: str | None) -> l
         f"SELECT source, arg_max(table_versions, batch_seq) FROM {scan_files(folder, files)} {where} "
         "GROUP BY source ORDER BY max(batch_seq)"
     )
-    with duckdb.connect() as connection:
+    with connect(folder) as connection:
         rows = connection.execute(query).fetchall()
     return [(str(source), dict(versions or {})) for source, versions in rows]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from pipeline.place import connect
 from pipeline.reader.delta_files import column_names, is_internal, literal, quote, quote_parts
 from pipeline.reader.published_versions import PublishedVersions, UnknownTableError, location, no_such_table
 from pipeline.reader.views import create_views
@@ -58,7 +59,7 @@ def sql(state: PublishedVersions, query: str, limit: int | None = None, *, inter
     if _SHOW_TABLES.fullmatch(query):  # DuckDB would list the tables of one schema
         return QueryResult(columns=(ColumnInfo(name="name", type="VARCHAR"),), rows=tuple((n,) for n in state.versions))
 
-    with duckdb.connect() as connection:
+    with connect(state.lake) as connection:
         try:
             statements = connection.extract_statements(query)
             if not statements:
@@ -88,7 +89,7 @@ def session(state: PublishedVersions, tables: Collection[str]) -> Iterator[Calla
     """
     import duckdb
 
-    with duckdb.connect() as connection:
+    with connect(state.lake) as connection:
         create_views(connection, state, " ".join(tables), internal=True)
 
         def run(query: str) -> QueryResult:

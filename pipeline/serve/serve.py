@@ -14,6 +14,7 @@ from pipeline.contract import Progress, Settings, secrets_of, setting_values
 from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, lake_lock
+from pipeline.place import as_folder
 from pipeline.serve.database import write_database
 from pipeline.serve.descriptions import TableText, descriptions
 from pipeline.serve.generations import FOLDER, Generations
@@ -76,11 +77,13 @@ def serve_from_outside(settings: Settings, source: str, wait_seconds: float = 5.
 
     Returns the reason where that failed, else an empty text.
     """
+    if not settings.serve_layers:
+        return ""
     events: list[Progress] = []
-    path = Path(settings.lake_path)
+    path = settings.lake
     # While a batch of this source runs, its end shows the tables.
     with suppress(LakeLocked), lake_lock(path, wait_seconds):
-        lake = Lake(path, keep_days=settings.keep_days)
+        lake = Lake(path, keep_days=settings.keep_days, work=settings.work)
         serve(lake, Manifest(lake), settings, source, events.append)
     return next((str(e.values["reason"]) for e in events if e.event == "serve.failed"), "")
 
@@ -93,7 +96,8 @@ def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow 
     source = row.source
     layers = tuple(f"{source}.{layer}." for layer in settings.serve_layers)
     versions = {name: version for name, version in row.table_versions.items() if name.startswith(layers)}
-    generations = Generations(lake=lake.path, source=source)
+    folder = as_folder(lake.path)
+    generations = Generations(lake=folder, source=source)
     shown = generations.document()
     texts = _texts(settings, source)
 
@@ -109,19 +113,19 @@ def _serve(lake: Lake, settings: Settings, row: ManifestRow, batch: ManifestRow 
         return 0
 
     def database(file: Path) -> None:
-        write_database(file, tables, lake.path, settings.serve_prefix)
+        write_database(file, tables, folder, settings.serve_prefix)
 
     try:
         count = generations.show(document, tables, database, lake.sync)
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        draft = lake.path / f".{source}.duckdb.draft"
+        draft = folder / f".{source}.duckdb.draft"
         draft.unlink(missing_ok=True)
         database(draft)
         draft.rename(generations.database)
         raise LinksRefused(
-            f"the file system of {lake.path / FOLDER} refuses links ({os.strerror(error.errno)}); read "
+            f"the file system of {folder / FOLDER} refuses links ({os.strerror(error.errno)}); read "
             f"{generations.database} or use `lakegate sql`, or put the lake on a file system with hard links"
         ) from None
     generations.prune()

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from pipeline.lake.lake import Lake
+from pipeline.place import as_folder
 from pipeline.reader.delta_files import is_internal, sql_type
 from pipeline.serve.descriptions import TableText
 
@@ -60,7 +61,7 @@ def served_table(lake: Lake, name: str, version: int, description: TableText) ->
     return ServedTable(
         name=name,
         version=version,
-        lake_folder=lake.location(name),
+        lake_folder=as_folder(lake.location(name)),
         snapshot=_snapshot(lake, name, version),
         description=description,
     )

@@ -19,6 +19,7 @@ from pipeline.contract import STREAMING_ENGINE, Outcome, Result, Settings, WorkO
 from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
+from pipeline.place import as_folder
 from pipeline.run import Report, run, sources_of
 
 FOLDER = "_stream"
@@ -49,7 +50,7 @@ def take(
             "no table was touched"
         )
         return Result(batch_id=order.batch_id, outcome=Outcome.FAILED, reason=reason)
-    folder = lake.path / FOLDER / source.name / stream.feed
+    folder = as_folder(lake.path) / FOLDER / source.name / stream.feed
     try:
         return StreamingRun(order=order, lake=lake, folder=folder, run_stages=run_stages).run()
     except Exception as error:  # noqa: BLE001 - the daemon needs an answer to every order

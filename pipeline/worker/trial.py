@@ -8,7 +8,6 @@ import hashlib
 import inspect
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES
 from pipeline.model import Feed, PointInTimeJoin, Source
+from pipeline.place import as_folder
 from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 LONGEST_MISTAKE = 320  # characters
@@ -38,19 +38,19 @@ def trial(
 ) -> Tried:
     """Tries a source on empty tables in a scratch folder of the lake, and returns the first mistake. Never raises."""
     started = time.monotonic()
-    scratch = lake.path / "_trial" / name
+    scratch = lake.scratch.open(f"trial.{name}")
     try:
         source = (source_of or sources_of(settings))(name)
         mistake = _mistake(source, settings, Lake(scratch, lake.session, plans_all=True), report)
     except Exception as error:  # noqa: BLE001 - every error of a declaration is an answer
         mistake = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_MISTAKE)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        lake.scratch.close()
     return Tried(source=name, mistake=mistake, seconds=round(time.monotonic() - started, 2))
 
 
 def _mistake(source: Source, settings: Settings, lake: Lake, report: Report) -> str:
-    files = tuple(_write_header(feed, lake.path / "_files") for feed in source.feeds)
+    files = tuple(_write_header(feed, as_folder(lake.path) / "_files") for feed in source.feeds)
     for day in DAYS:
         order = WorkOrder(batch_id=f"trial-{day:%d}", source=source.name, batch_date=day, files=files)
         result = run(order, settings, lake, report, lambda _: source)

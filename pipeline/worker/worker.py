@@ -27,6 +27,8 @@ from pipeline.engine.connect_server import ServerAway
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import LakeLocked, Lock
+from pipeline.place import StorePath
+from pipeline.place.probe import probe
 from pipeline.serve.serve import serve, serve_all
 
 # The worker of a killed daemon notices that at once, and its JVM may take some seconds to end. A worker that waits
@@ -119,14 +121,16 @@ class Worker:
             traceback.print_exc()
 
     def _open(self, settings: Settings) -> tuple[Session, Lake, Lock, tuple[str, ...]]:
-        path = Path(settings.lake_path)
-        lake = Lake(path, keep_days=settings.keep_days)
-        lock = Lock(path)
+        path = settings.lake
+        lake = Lake(path, keep_days=settings.keep_days, work=settings.work)
+        if isinstance(path, StorePath) and (refusal := probe(path)):
+            raise SetupError(refusal)
+        lock = Lock(path, on_lost=exit_now)
         with self._locked(lock):
             undone = recover(lake, report=self._daemon.send)
-            session = open_session(settings, inherit_fds=(lock.fd,))
+            session = open_session(settings, inherit_fds=lock.inherited)
         _ignore_ctrl_c()  # again, because Sail's server has just installed a handler that ends this process
-        return session, Lake(path, session, keep_days=settings.keep_days), lock, undone
+        return session, Lake(path, session, keep_days=settings.keep_days, work=settings.work), lock, undone
 
     def _take_orders(self, settings: Settings, session: Session, lake: Lake, lock: Lock) -> int:
         maintenance, is_new = Maintenance(lake, settings.keep_days), True

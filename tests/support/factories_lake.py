@@ -2,6 +2,7 @@
 
 import datetime as dt
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.lake.lake import Lake
 from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column, columns_of
+from pipeline.place import place_of
 
 BRONZE = "shop.bronze.orders"
 SILVER = "shop.silver.orders"
@@ -32,6 +34,17 @@ TABLES: Mapping[str, tuple[Column, ...]] = {
     GOLD: columns_of("name STRING, amount BIGINT"),
 }
 DAY = dt.date(2026, 3, 2)
+ADDRESS = "address"  # the file beside a lake that lies in a store
+
+
+def opened(path: Path, kind: type[Lake] = Lake) -> Lake:
+    """Opens the lake in a folder, or the one in the store whose address lies beside the folder."""
+    address = path.parent / ADDRESS
+    if not address.exists():
+        return kind(path)
+    where = json.loads(address.read_text())
+    os.environ.update(where["environment"])  # a child of the fork server has that of the server's start
+    return kind(place_of(where["lake"]), work=path / "_work")
 
 
 class Halt(Exception):
@@ -121,7 +134,7 @@ def publish(
     lake: Lake | None = None,
 ) -> ManifestRow:
     """Takes a batch to its end."""
-    lake, batch = lake or Lake(path), order(path, batch_id, attempt)
+    lake, batch = lake or opened(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.publish(entry(batch))
@@ -135,7 +148,7 @@ def reject(
     lake: Lake | None = None,
 ) -> ManifestRow:
     """Writes a batch and then finds that it must be rejected."""
-    lake, batch = lake or Lake(path), order(path, batch_id, attempt)
+    lake, batch = lake or opened(path), order(path, batch_id, attempt)
     with Attempt(lake=lake, manifest=Manifest(lake), order=batch, tables=TABLES, report=report) as running:
         write(running)
         return running.verdict(entry(batch, "rejected", reason="too little"), log_row(batch))
@@ -149,7 +162,7 @@ def halt(
     lake: Lake | None = None,
 ) -> None:
     """Writes a batch and fails."""
-    lake = lake or Lake(path)
+    lake = lake or opened(path)
     with (
         suppress(Halt),
         Attempt(
@@ -164,12 +177,12 @@ def recover_lake(
     path: Path, _batch_id: str, _attempt: int = 1, report: Callable[[Progress], None] = lambda _: None
 ) -> None:
     """Undoes unfinished attempts, as a worker does at its start."""
-    recover(Lake(path), report=report)
+    recover(opened(path), report=report)
 
 
 def state(path: Path) -> dict[str, Any]:
     """Returns the rows of every published table. Asserts that no table has a newer version than the published one."""
-    lake = Lake(path)
+    lake = opened(path)
     manifest = Manifest(lake)
     versions = manifest.versions("shop")
     assert all(lake.is_newest(table, version) for table, version in versions.items()), (

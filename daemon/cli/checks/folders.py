@@ -98,7 +98,7 @@ def _folders(config: Config) -> dict[str, Path]:
         "archive": landing.archive_path,
         "rejected": landing.rejected_path,
         "ledger": config.ledger_path.parent,
-        "lake": Path(config.settings.lake_path),
+        "lake": config.settings.folder,
         "log": config.log.path.parent,
         **({"metrics": config.metrics.path.parent} if config.metrics.path else {}),
     }

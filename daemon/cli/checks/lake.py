@@ -1,6 +1,5 @@
 """Checks the lake: which processes write to it, commits of other programs, and rows of older definitions."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from daemon.cli.checks.diagnostic import Diagnostics, bad, note, ok
@@ -8,6 +7,7 @@ from daemon.cli.output import plural
 from daemon.cli.status import find_writers
 from daemon.config.config import Config
 from daemon.files.lock_holder import lock_holder
+from pipeline import contract
 
 if TYPE_CHECKING:
     from pipeline.reader import PublishedVersions
@@ -17,7 +17,7 @@ def writers(config: Config) -> Diagnostics:
     """Checks whether the daemon runs, and whether a process writes to the lake."""
     daemon = lock_holder(config.landing.path)
     yield ok("daemon", f"running, process {daemon.pid}" if daemon else "not running")
-    worker, other = find_writers(daemon, Path(config.settings.lake_path))
+    worker, other = find_writers(daemon, config.settings.lake)
     # Without a daemon, its worker is a survivor that ends by itself.
     writer = other if daemon else worker
     if writer is not None:
@@ -25,9 +25,20 @@ def writers(config: Config) -> Diagnostics:
         yield note("lake", f"{sentence}; {'the' if daemon else 'a new'} worker waits for its end")
 
 
+def store(config: Config) -> Diagnostics:
+    """Checks whether an object store answers and keeps the conditions that a lake needs; it writes small objects."""
+    place = config.settings.lake
+    if not isinstance(place, contract.StorePath):
+        return
+    if refusal := contract.probe_store(place):
+        yield bad("store", refusal)
+    else:
+        yield ok("store", f"{place.root} answers, and keeps the conditions of writes")
+
+
 def tables(config: Config) -> Diagnostics:
     """Checks the versions of the published tables and the definitions that their rows follow."""
-    lake = Path(config.settings.lake_path)
+    lake = config.settings.lake
     if not (lake / "ops" / "batches").is_dir():
         yield ok("tables", "nothing is published yet")
         return
@@ -35,7 +46,7 @@ def tables(config: Config) -> Diagnostics:
 
     published = reader.published(lake)
     yield ok("tables", f"{len(published.versions)} published")
-    if lock_holder(lake / ".lock") is None:  # a batch at work makes newer versions, too
+    if find_writers(None, lake) == (None, None):  # a batch at work makes newer versions, too
         yield from _unpublished_versions(published)
     yield from _outdated(config)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from daemon.cli.checks.diagnostic import Diagnostics, note, ok
 from daemon.config.config import Config
 from daemon.files.file_systems import file_system_of
+from pipeline.contract import is_store
 
 PUBLISHED = "published"
 PAGE = "docs/how-to/read-tables.md"
@@ -15,7 +16,10 @@ PAGE = "docs/how-to/read-tables.md"
 
 def readers(config: Config) -> Diagnostics:
     """Checks whether the file system of the lake has the links of which `published` is made."""
-    lake = Path(config.settings.lake_path)
+    if is_store(config.settings.lake):
+        yield ok("readers", f"`lakegate sql`, and readers of Delta tables by version: {PAGE}")
+        return
+    lake = config.settings.folder
     published = lake / PUBLISHED
     if not config.settings.serve_layers:
         yield ok("readers", "only `lakegate sql` and readers of versions: [serve] layers is empty")

@@ -35,7 +35,7 @@ def quarantine(words: tuple[str, ...], limit: int, kind: str, out: Path | None, 
 
     action, name = _action(words)
     config = read_config()
-    state = reader.published(Path(config.settings.lake_path))
+    state = reader.published(config.settings.lake)
     if action == "list" and not name:
         show_quarantine.print_files(rejected_files(state), as_json=as_json)
         return

@@ -99,7 +99,7 @@ def _published_versions(config: "Config", batch: str | None) -> "PublishedVersio
         from daemon.ledger.ledger import Ledger
 
         batch_id = Ledger.reading(config.ledger_path).batch(batch).batch_id
-    return reader.published(Path(config.settings.lake_path), batch_id)
+    return reader.published(config.settings.lake, batch_id)
 
 
 def _grain(config: "Config", table: str) -> Sequence[str]:
@@ -169,7 +169,7 @@ def _effect(config: "Config", table: str, effect: str) -> str:
     from pipeline import reader
     from pipeline.reader.foreign_commits import commits_since_published
 
-    published = reader.published(Path(config.settings.lake_path))
+    published = reader.published(config.settings.lake)
     # A table that no batch has published yet can have commits of other programs, too.
     exists = (reader.location(published.lake, table) / "_delta_log").is_dir()
     if table not in published.versions and not exists:

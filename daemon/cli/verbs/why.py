@@ -1,7 +1,5 @@
 """The verb that explains a figure: why."""
 
-from pathlib import Path
-
 import click
 
 from daemon.cli.arguments import table_argument
@@ -27,7 +25,7 @@ def why(table: str, key: str, limit: int, *, as_json: bool) -> None:
     from pipeline.reader.why import why
 
     config = read_config()
-    published = reader.published(Path(config.settings.lake_path))
+    published = reader.published(config.settings.lake)
     explanation = why(config.settings, published, show_tables.full_name(published, table), key, limit)
     if as_json:
         output.print_json(show_why.as_record(explanation))

@@ -549,7 +549,8 @@ def test_locks_are_held_by_the_process_that_inherits_them(path: Path) -> None:
 
     lock = Lock(path)
     lock.acquire()
-    os.set_inheritable(lock.fd, True)  # noqa: FBT003
+    [fd] = lock.inherited
+    os.set_inheritable(fd, True)  # noqa: FBT003
     child = os.posix_spawn("/bin/sleep", ["sleep", "30"], os.environ)
     lock.close()
     other = Lock(path)

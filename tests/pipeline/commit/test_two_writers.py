@@ -5,80 +5,21 @@ or writes of files, and goes on when the other one has done its work.
 """
 
 import random
-import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 from effort import tries
-from factories_lake import GOLD, copy_of, dies_after, halt, publish, reject, state
+from factories_lake import copy_of, dies_after, halt, opened, publish, reject, state
+from stepped_writers import Act, Writer, assert_whole, publish_once, published, some_of
 
 from pipeline.commit.journal import recover
 from pipeline.commit.maintenance import SMALL_FILES, maintain
 from pipeline.commit.manifest import Manifest
-from pipeline.errors import DeclarationError, ExternalCommit, SetupError
 from pipeline.lake.lake import Lake
 
 pytestmark = pytest.mark.long
-
-WAIT_FOR_A_PERSON = ExternalCommit, DeclarationError, SetupError
-STEPS = "exists", "is_newest", "version", "commits", "create", "append", "change", "restore", "sync", "_open"
-Act = Callable[[Path, Lake], object]
-
-
-class SteppedLake(Lake):
-    """A lake that calls a function before and after each of its steps."""
-
-    step: Callable[[], None] = staticmethod(lambda: None)
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name not in STEPS:
-            return found
-
-        def stepped(*values: Any, **named: Any) -> Any:
-            self.step()
-            result = found(*values, **named)
-            self.step()
-            return result
-
-        return stepped
-
-
-class Writer:
-    """A process that acts on a lake until a step, and to its end when it is told so."""
-
-    def __init__(self, act: Act, path: Path, stops_at: int = -1) -> None:
-        self.error: Exception | None = None
-        self.steps = 0
-        self._stops_at = stops_at
-        self._stands, self._goes = threading.Event(), threading.Event()
-        lake = SteppedLake(path)
-        lake.step = self._step  # type: ignore[method-assign]
-        self._thread = threading.Thread(target=self._run, args=(act, path, lake))
-        self._thread.start()
-        self._stands.wait()
-
-    def _run(self, act: Act, path: Path, lake: Lake) -> None:
-        try:
-            act(path, lake)
-        except Exception as error:  # noqa: BLE001 - the test judges it in another thread
-            self.error = error
-        self._stands.set()
-
-    def _step(self) -> None:
-        self.steps += 1
-        if self.steps == self._stops_at:
-            self._stands.set()
-            self._goes.wait()
-
-    def end(self) -> None:
-        """Lets it go on to its end. No error of it may wait for a person."""
-        self._goes.set()
-        self._thread.join()
-        assert not isinstance(self.error, WAIT_FOR_A_PERSON), repr(self.error)
 
 
 def maintained(_path: Path, lake: Lake) -> None:
@@ -109,32 +50,6 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return make
 
 
-def published(path: Path, batch_id: str) -> bool:
-    return Manifest(Lake(path)).published_row(batch_id) is not None
-
-
-def publish_once(path: Path, batch_id: str, attempt: int) -> None:
-    """What a daemon does: a batch that is published is a duplicate."""
-    if not published(path, batch_id):
-        publish(path, batch_id, attempt)
-
-
-def assert_whole(path: Path) -> None:
-    """Publishes one more batch: nothing may be in its way. Then every batch counts once."""
-    publish(path, "last")
-    assert not any((path / "_journal").iterdir())
-    rows = Lake(path).arrow("ops.batches").sort_by("batch_seq").to_pylist()
-    batches = [row["batch_id"] for row in rows if row["kind"] == "batch"]
-    assert len(batches) == len(set(batches)), batches
-    assert [row["batch_seq"] for row in rows] == list(range(1, len(rows) + 1))
-    assert state(path)[GOLD] == [{"name": "all", "amount": 10 * len(batches)}]
-
-
-def some_of(count: int, quick: int) -> list[int]:
-    """Steps from 1 to `count`: all of them in `make test-all`, else some, other ones in each run."""
-    return sorted(random.sample(range(1, count + 1), min(count, tries(quick=quick, every=count))))
-
-
 # Housekeeping has work on large lakes only, and their copies take time.
 ANY_ACT = [pytest.param(act, marks=pytest.mark.slow) if act == "maintain" else act for act in ACTS]
 
@@ -154,8 +69,8 @@ def test_a_writer_that_wakes_at_any_step_after_another_one_took_over_changes_not
         publish(path, "b3")
         seen = state(path)
         slow.end()
-        versions = Manifest(Lake(path)).versions("shop")
-        rows = {table: sorted(Lake(path).arrow(table, v).to_pylist(), key=str) for table, v in versions.items()}
+        versions = Manifest(opened(path)).versions("shop")
+        rows = {table: sorted(opened(path).arrow(table, v).to_pylist(), key=str) for table, v in versions.items()}
         assert {table: found for table, found in rows.items() if found} == seen, step
         assert_whole(path)
 

@@ -117,8 +117,8 @@ def test_a_merge_updates_deletes_and_leaves_rows_to_insert(tmp_path: Path) -> No
     schema = SCHEMA.append(pa.field("late", pa.string()))  # a column that the file does not know yet
     rows = pa.Table.from_pylist([{"text": "b", "n": 1, "late": "x"}, {"text": "c", "n": 1, "late": "y"}], schema)
     source = MergeSource(pa.table({"text": ["b", "a", "c", "b"], "n": pa.array([1, 1, 1, 1], pa.int32())}), rows)
-    found = source.match(tmp_path / "some.parquet")
-    after = [(r["text"], r["n"], r["late"]) for r in source.apply(tmp_path / "some.parquet", found).to_pylist()]
+    found = source.match(path := tmp_path / "some.parquet", size := path.stat().st_size)
+    after = [(r["text"], r["n"], r["late"]) for r in source.apply(path, size, found).to_pylist()]
     assert (source.is_distinct, after) == (True, [("b", None, None), ("b", 1, "x")])
     assert source.not_matched([found])["text"].to_pylist() == ["c"]
     assert source.not_matched([])["text"].to_pylist() == ["b", "c"]

@@ -92,10 +92,10 @@ def test_rows_of_keys_are_those_that_a_filter_finds(
         pq.write_table(_table(rows), path, row_group_size=3)
     keys = {row[:2] for row in wanted}
     expected = Counter(str(row) for rows in files for row in rows if row[:2] in keys)
-    found = rows_of_keys(paths, _table(wanted).select(["name", "number"]), SCHEMA)
+    found = rows_of_keys({p: p.stat().st_size for p in paths}, _table(wanted).select(["name", "number"]), SCHEMA)
     assert Counter(str(tuple(row.values())) for row in found.to_pylist()) == expected
 
 
 def test_without_key_columns_every_row_is_found(tmp_path: Path) -> None:
     pq.write_table(_table([("a", 1, None, "x"), (None, 2, 1.5, "")]), tmp_path / "0.parquet")
-    assert rows_of_keys([tmp_path / "0.parquet"], pa.table({}), SCHEMA).num_rows == 2
+    assert rows_of_keys({(path := tmp_path / "0.parquet"): path.stat().st_size}, pa.table({}), SCHEMA).num_rows == 2

@@ -1,0 +1,35 @@
+"""Where a lake lies: a folder of this machine, or a prefix in an object store. All else names files through a place."""
+
+from pipeline.place.place import (
+    Place,
+    as_folder,
+    connect,
+    is_logged,
+    is_store,
+    move_in,
+    note_logged,
+    open_file,
+    place_of,
+    remove,
+    sync,
+    write_file,
+    write_whole,
+)
+from pipeline.place.store_path import StorePath
+
+__all__ = [
+    "Place",
+    "StorePath",
+    "as_folder",
+    "connect",
+    "is_logged",
+    "is_store",
+    "move_in",
+    "note_logged",
+    "open_file",
+    "place_of",
+    "remove",
+    "sync",
+    "write_file",
+    "write_whole",
+]

@@ -1,0 +1,208 @@
+"""A place is a `pathlib.Path` or a `StorePath`. What the two do in different ways stands here as functions."""
+
+import ctypes
+import io
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.place.store_path import StorePath
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+Place = Path | StorePath
+
+# An object up to this size is read whole, in one request: all files that this process writes are smaller. Of a larger
+# one, which an engine wrote, come parts.
+WHOLE_BYTES = 32 << 20
+PART_BYTES = 4 << 20
+
+# Files of a lake never change, and the next batch reads a small one again: so many of the last ones stay in memory.
+SMALL_BYTES = 256 << 10
+SMALL_FILES = 256
+
+_logged = set[StorePath]()  # the commits that were seen in stores
+_small = OrderedDict[StorePath, "pa.Buffer"]()
+_small_lock = threading.Lock()
+
+
+def place_of(address: str) -> Place:
+    """Returns the place of an address of the configuration: a path, or `s3://bucket/prefix`, `gs://…`, `az://…`."""
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return Path(address)
+    root, _, key = rest.partition("/")
+    return StorePath(f"{scheme}://{root}", key.strip("/"))
+
+
+def is_store(place: Place | str) -> bool:
+    """Returns whether a place or its address is in an object store."""
+    return "://" in place if isinstance(place, str) else isinstance(place, StorePath)
+
+
+def as_folder(place: Place) -> Path:
+    """Returns a place that has to be a folder or file of this machine. Raises TypeError for one in a store."""
+    if isinstance(place, StorePath):
+        raise TypeError(f"{place} is no folder of this machine")
+    return place
+
+
+def is_logged(log: Place, commit: str) -> bool:
+    """Returns whether a table's log holds a commit.
+
+    A batch asks hundreds of times: of a folder by the quickest call, of a store at most once for each commit that is
+    there, because no commit is taken back there. A folder may come back from a backup.
+    """
+    if isinstance(log, Path):
+        return os.path.exists(f"{log}/{commit}")  # noqa: PTH110 - `Path.exists` takes longer
+    path = log / commit
+    if path not in _logged and path.exists():
+        _logged.add(path)
+    return path in _logged
+
+
+def note_logged(log: Place, commit: str) -> None:
+    """Notes a commit that this process has just made, so that `is_logged` need not ask for it."""
+    if isinstance(log, StorePath):
+        _logged.add(log / commit)
+
+
+def write_whole(path: Place, content: bytes) -> None:
+    """Writes a small file so that it is there whole or not at all, also after a loss of power."""
+    if isinstance(path, StorePath):
+        path.write_bytes(content)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.rename(path)
+    _sync_folder(path.parent)
+
+
+def remove(path: Place) -> None:
+    """Removes a file for good; one that is gone already is no error."""
+    path.unlink(missing_ok=True)
+    if isinstance(path, Path):
+        _sync_folder(path.parent)
+
+
+def write_file(path: Place, write: Callable[[Any], None]) -> "pa.Buffer | None":
+    """Lets `write` fill a new file, given its path or a sink. Returns the content that went to a store, in one put.
+
+    A file never changes afterwards.
+    """
+    if isinstance(path, Path):
+        write(path)
+        return None
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    write(sink)
+    content = sink.getvalue()
+    path.write_bytes(content.to_pybytes())
+    _remember(path, content)
+    return content
+
+
+def open_file(path: Place, size: int | None = None) -> "Path | pa.NativeFile":
+    """Returns a path or an open file, as Arrow's readers take both. Without a size an object comes whole."""
+    if isinstance(path, Path):
+        return path
+    import pyarrow as pa
+
+    if size is None or size <= WHOLE_BYTES:
+        content = _small.get(path)
+        if content is None:
+            content = pa.py_buffer(path.read_bytes())
+        _remember(path, content)
+        return pa.BufferReader(content)
+    return pa.PythonFile(io.BufferedReader(_Parts(path, size), PART_BYTES), mode="r")
+
+
+def _remember(path: StorePath, content: "pa.Buffer") -> None:
+    if content.size > SMALL_BYTES:
+        return
+    with _small_lock:
+        _small[path] = content
+        _small.move_to_end(path)
+        while len(_small) > SMALL_FILES:
+            _small.popitem(last=False)
+
+
+class _Parts(io.RawIOBase):
+    """A large object as a file that is read in parts, one request each."""
+
+    def __init__(self, path: StorePath, size: int) -> None:
+        self._path = path
+        self._size = size
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        self._at = max(start + offset, 0)
+        return self._at
+
+    def readinto(self, target: Any) -> int:
+        length = min(len(target), self._size - self._at)
+        if length > 0:
+            target[:length] = self._path.read_part(self._at, length)
+            self._at += length
+        return max(length, 0)
+
+
+def move_in(file: Path, target: Place) -> None:
+    """Moves a file of this machine to a place, where a rename of the file system does that at once."""
+    if isinstance(target, Path):
+        file.rename(target)
+        return
+    import obstore
+
+    obstore.put(target.store, target.key, file)
+    file.unlink()
+
+
+def sync(folder: Place) -> None:
+    """Makes all that was written to the file system of a folder survive a loss of power. What a store has, it keeps."""
+    if isinstance(folder, StorePath):
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(folder))
+    finally:
+        os.close(descriptor)
+
+
+def connect(place: Place) -> "duckdb.DuckDBPyConnection":
+    """Opens an empty database of DuckDB that reads the files of a place by their names."""
+    import duckdb
+
+    connection = duckdb.connect()
+    if isinstance(place, StorePath):
+        from obstore.fsspec import FsspecStore
+
+        scheme: Any = place.root.partition("://")[0]
+        connection.register_filesystem(FsspecStore(scheme))
+    return connection
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
