@@ -258,7 +258,8 @@ def run(
                 raise contract.SetupError(sentence)
             log.warning("landing.exposed", reason=sentence)
         with stop_on_signals(wake_events):
-            contract.check_lake(config.settings.lake)
+            with suppress(contract.StoreError):  # the worker tries again until the store answers
+                contract.check_lake(config.settings.lake)
             sources = (
                 contract.catalog(config.settings.source_paths, config.settings.exclude)
                 if catalogue is None

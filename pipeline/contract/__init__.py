@@ -29,7 +29,7 @@ from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog
 from pipeline.contract.table_lineage import lineage_of
 from pipeline.errors import SetupError
 from pipeline.model import Setting
-from pipeline.place import Place, StorePath, is_store
+from pipeline.place import Place, StoreError, StorePath, is_store
 from pipeline.place.lease import holder as lease_holder
 from pipeline.place.probe import probe as probe_store
 
@@ -52,6 +52,7 @@ __all__ = [
     "Setting",
     "Settings",
     "SetupError",
+    "StoreError",
     "StorePath",
     "Trial",
     "Tried",

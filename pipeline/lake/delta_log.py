@@ -33,9 +33,9 @@ def has_commit(log: Place, version: int) -> bool:
     return is_logged(log, commit_name(version))
 
 
-def newest_version(log: Place, known: int) -> int:
-    """Returns the newest version of a log: by a look for each commit after a known one, while that one is there."""
-    if not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
+def newest_version(log: Place, known: int | None) -> int:
+    """Returns the newest version of a log: by a look for each commit after a known one, or by the list of the log."""
+    if known is None or not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
         return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
     while has_commit(log, known + 1):
         known += 1

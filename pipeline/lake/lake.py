@@ -103,7 +103,7 @@ class Lake:
     def version(self, table: str) -> int:
         """Returns the newest version."""
         known = self._open_tables.get(table)
-        return newest_version(self._log(table), known.version() if known else 0)
+        return newest_version(self._log(table), known.version() if known else None)
 
     def is_newest(self, table: str, version: int) -> bool:
         """Returns whether a version is the newest, by two looks for files: cheap enough before every write."""

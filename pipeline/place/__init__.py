@@ -15,10 +15,11 @@ from pipeline.place.place import (
     write_file,
     write_whole,
 )
-from pipeline.place.store_path import StorePath
+from pipeline.place.store_path import StoreError, StorePath
 
 __all__ = [
     "Place",
+    "StoreError",
     "StorePath",
     "as_folder",
     "connect",

@@ -77,7 +77,7 @@ class StorePath:
         import obstore
 
         with _one_error():
-            return any(len(page) for page in obstore.list(self.store, f"{self.key}/", chunk_size=1))
+            return any(len(page) for page in obstore.list(self.store, self._prefix, chunk_size=1))
 
     def read_bytes(self) -> bytes:
         """Returns the object. Raises FileNotFoundError."""
@@ -106,7 +106,7 @@ class StorePath:
         import obstore
 
         with _one_error():
-            found = obstore.list_with_delimiter(self.store, f"{self.key}/" if self.key else None)
+            found = obstore.list_with_delimiter(self.store, self._prefix)
         for key in (*found["common_prefixes"], *(meta["path"] for meta in found["objects"])):
             yield StorePath(self.root, key.rstrip("/"))
 
@@ -159,6 +159,10 @@ class StorePath:
             if isinstance(mode, dict):
                 raise FileExistsError(f"{self} is gone by now") from None
             raise StoreError(f"{self.root} is not there, or not for these keys; make the bucket first") from None
+
+    @property
+    def _prefix(self) -> str | None:
+        return f"{self.key}/" if self.key else None
 
     @property
     def store(self) -> "ObjectStore":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from factories_servers import free_port
 from object_store import ObjectStore, forgetful_store
 
 pytestmark = pytest.mark.sail
@@ -105,6 +106,7 @@ def test_a_lake_in_a_store_shows_the_same_figures_and_every_verb_reads_it(
     assert "nothing to undo" in site.run("restore", "retail.silver.orders", "--yes")
 
 
+@pytest.mark.slow
 def test_kills_in_the_middle_of_batches_lose_nothing_and_double_nothing(
     tmp_path: Path, store: ObjectStore, figures: Any
 ) -> None:
@@ -141,3 +143,24 @@ def test_a_store_that_ignores_conditions_is_refused_before_anything_is_written(
     written = {r.split()[1] for r in store.requests() if r.startswith("PUT") and prefix in r}
     assert written
     assert all("_probe" in path for path in written), written
+
+
+@pytest.mark.slow
+def test_a_store_that_does_not_answer_is_named_and_nothing_else_fails(tmp_path: Path, store: ObjectStore) -> None:
+    environment = {**store.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    site = Site(tmp_path / "site", store.new_prefix(), environment)
+    [verdict] = [d for d in json.loads(site.run("check", "--json", code=1)) if d["subject"] == "store"]
+    assert "cannot be looked at: Generic S3 error: Error performing PUT http://127.0.0.1" in verdict["says"]
+    assert "\n" not in verdict["says"]
+    status = site.json("status")
+    assert "Error performing GET http://127.0.0.1" in status["lake"]["unreadable"]
+    daemon = subprocess.Popen([*LAKEGATE, "run", "--quiet"], cwd=site.root, env=site.environment)
+    log = site.root / "logs" / "lakegate.jsonl"
+    site.deliver(DAYS[0])
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not (log.exists() and "Error performing" in log.read_text()):
+        time.sleep(0.2)
+    assert daemon.poll() is None  # it waits for the store
+    daemon.terminate()
+    assert daemon.wait(30) == 0
+    assert "Error performing" in log.read_text()

@@ -69,7 +69,10 @@ def test_a_batch_that_is_killed_at_any_step_is_undone_and_then_published_once(
         assert_whole(path)
 
 
-@pytest.mark.parametrize("act", [publish, reject, halt])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("act", [publish, pytest.param(reject, marks=SLOW), pytest.param(halt, marks=SLOW)])
 def test_a_slow_writer_that_wakes_after_another_one_took_over_publishes_nothing(
     new_lake: Callable[[str], Path], act: Callable[..., object]
 ) -> None:
