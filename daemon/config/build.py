@@ -69,7 +69,7 @@ def _build_settings(folder: Path, log_path: Path, values: Mapping[str, Mapping[s
     ledger = absolute(folder, values["ledger"]["path"])
     return Settings(
         lake_path=lake_path,
-        work_path=str(ledger.parent / "work") if is_store(lake_path) else "",
+        work_path=f"{ledger}.work/_work" if is_store(lake_path) else "",
         keep_days=values["lake"]["keep_days"],
         **spark,
         jars_path=str(absolute(folder, jars_path)) if jars_path else "",

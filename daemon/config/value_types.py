@@ -130,7 +130,9 @@ PATH = ValueType(phrase="a path on this machine", parse=_text_parser(r"(?!\w+://
 # The addresses of stores are those that delta-rs, Sail and obstore all take.
 PLACE = ValueType(
     phrase='a path on this machine, or the address of a prefix in a store such as "s3://bucket/lake"',
-    parse=_text_parser(r"(?:(?!\w+://)[^\0]+|(?:s3|gs|az|abfss)://[\w.-]+(?:@[\w.-]+)?(?:/[^\0?#]*)?)"),
+    parse=_text_parser(
+        r"(?:(?!\w+://)[^\0]+|(?:s3|gs|az|abfss)://[\w.-]+(?:@[\w.-]+)?(?:/(?!\.{1,2}(?:/|$))[^/\0?#]+)*/?)"
+    ),
     is_text=True,
 )
 TEXT = ValueType(phrase="a text", parse=_text_parser(), is_text=True)

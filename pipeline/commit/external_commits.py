@@ -83,6 +83,7 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
     version holds a write of an unfinished batch.
     """
     with _locked_lake(settings, wait_seconds) as (lake, manifest):
+        fence = manifest.fence()  # first: a batch that another process publishes meanwhile makes this void
         published = _published_version(lake, manifest, table)
         commits = lake.commits(table, published)
         if not commits:
@@ -95,7 +96,7 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
             )
         newest = commits[-1]
         reason = f"adopted version {newest.version} ({newest.operation}) of {table}"
-        _publish_version(manifest, table, newest.version, reason)
+        _publish_version(manifest, table, newest.version, reason, fence)
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"
 
 
@@ -105,11 +106,14 @@ def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
     Raises LakeLocked while a batch is running, and LookupError for an unknown table.
     """
     with _locked_lake(settings, wait_seconds) as (lake, manifest):
+        fence = manifest.fence()  # first: a batch that another process publishes meanwhile makes this void
         published = _published_version(lake, manifest, table)
         if not lake.commits(table, published):
             return f"{table}: nothing to undo, its newest version {published} is published"
+        manifest.require(fence)
         version = lake.restore(table, published, new_tag("restore"))
-        _publish_version(manifest, table, version, f"restored version {published} of {table} as version {version}")
+        reason = f"restored version {published} of {table} as version {version}"
+        _publish_version(manifest, table, version, reason, fence)
         return (
             f"{table}: version {version} holds the published rows of version {published} again; "
             "retry the batches that failed"
@@ -137,11 +141,11 @@ def _published_version(lake: Lake, manifest: Manifest, table: str) -> int:
     return versions.get(table, 0)
 
 
-def _publish_version(manifest: Manifest, table: str, version: int, reason: str) -> None:
+def _publish_version(manifest: Manifest, table: str, version: int, reason: str, fence: int) -> None:
     source = table.split(".", maxsplit=1)[0]
     now = dt.datetime.now(dt.UTC)
     row = ManifestRow(batch_id=f"maintenance-{now:%Y%m%dT%H%M%S%f}", kind="maintenance", source=source, reason=reason)
-    manifest.write(row, {table: version}, fence=manifest.fence(), tag=new_tag(row.batch_id))
+    manifest.write(row, {table: version}, fence=fence, tag=new_tag(row.batch_id))
 
 
 def _unfinished_write(commits: Iterable[Commit], published: int) -> Commit | None:

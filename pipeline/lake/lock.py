@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.contract import lake_version
 from pipeline.place import Place, is_store
-from pipeline.place.lease import Lease
+from pipeline.place.lease import LEASE_SECONDS, Lease
 
 LOOK_SECONDS = 0.05, 1.0  # between two looks at a lock and at a lease
 
@@ -90,10 +90,13 @@ class Lock:
 
 @contextlib.contextmanager
 def lake_lock(lake: Place, wait_seconds: float = 0.0) -> Iterator[Lock]:
-    """Holds the lake's lock within a `with` block. Raises LakeLocked, and SetupError."""
+    """Holds the lake's lock within a `with` block. Raises LakeLocked, and SetupError.
+
+    In a store it waits at least until the lease of a machine that is gone has run out.
+    """
     lock = Lock(lake)
     try:
-        lock.acquire(wait_seconds)
+        lock.acquire(max(wait_seconds, LEASE_SECONDS + 5) if is_store(lake) else wait_seconds)
         yield lock
     finally:
         lock.close()

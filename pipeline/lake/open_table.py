@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
 from deltalake.table import ProtocolVersions
 from deltalake.transaction import AddAction, RemoveAction
@@ -32,18 +32,22 @@ class OpenTable:
     def __init__(self, folder: Place, shared: DeltaTable, lock: "threading.RLock") -> None:
         self._folder = folder
         self._shared = shared
-        self._lock = lock  # held while the shared table is used: no other thread lets that one go on meanwhile
+        # Held while the shared table is used: no other thread lets that one go on meanwhile. It guards what was read,
+        # too: Python 3.11 gives a cached property one lock for all tables, and two locks could wait for each other.
+        self._lock = lock
         self._version = int(shared.version())
+        self._files: pa.Table | None = None
+        self._arrow_schema: pa.Schema | None = None
 
     def version(self) -> int:
         return self._version
 
     def newest(self) -> "OpenTable":
-        """Returns the newest version, and reads only the commits after this one."""
+        """Returns the newest version, and reads only the commits after the last one that was opened."""
         with self._lock:
             if self._shared.version() == self._version:
                 _ = self.arrow_schema, self.logged_files  # readers of this version may ask for them later
-                self._shared.update_incremental()
+            self._shared.update_incremental()
             return OpenTable(self._folder, self._shared, self._lock)
 
     @classmethod
@@ -51,21 +55,27 @@ class OpenTable:
         """Opens a version of a table, by default the newest, and reads its whole log."""
         return cls(folder, DeltaTable(str(folder), version=version), threading.RLock())
 
-    @cached_property
+    @property
     def arrow_schema(self) -> pa.Schema:
         """The columns, as the lake gives them to everyone."""
-        return arrow_from_delta(self.schema())
+        with self._lock:
+            if self._arrow_schema is None:
+                self._arrow_schema = arrow_from_delta(self.schema())
+            return self._arrow_schema
 
-    @cached_property
+    @property
     def logged_files(self) -> pa.Table:
         """One row per data file: its path, its size, and its statistics by column."""
-        with self._delta() as delta:
-            return pa.table(delta.get_add_actions(flatten=True)).combine_chunks()
+        with self._lock:
+            if self._files is None:
+                with self._delta() as delta:
+                    self._files = pa.table(delta.get_add_actions(flatten=True)).combine_chunks()
+            return self._files
 
-    @cached_property
+    @property
     def size(self) -> int:
         """The bytes of all data files."""
-        return sum(self.logged_files["size_bytes"].to_pylist())
+        return int(pc.sum(self.logged_files["size_bytes"]).as_py() or 0)
 
     def schema(self) -> Schema:
         with self._delta() as delta:

@@ -182,6 +182,11 @@ class Scratch:
         self._numbers = itertools.count(1)  # file names of one attempt stay distinct, also when a label comes again
 
     @property
+    def spill(self) -> Path:
+        """The folder of what a database of this process does not hold in memory; the process's attempts share it."""
+        return self.root.with_name("_spill")
+
+    @property
     def folder(self) -> Path:
         """The folder of the running attempt."""
         assert self._folder is not None, "no attempt is running"

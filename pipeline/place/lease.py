@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from pipeline.place.store_path import StorePath
+from pipeline.place.store_path import StoreError, StorePath, Version
 
 LEASE_SECONDS = 30.0
 FILE_NAME = "_lease.json"
@@ -42,7 +43,7 @@ class Holder:
     @property
     def has_ended(self) -> bool:
         """Whether nothing holds the lease: it was given back, or the kernel here says that its process is gone."""
-        return not self.token or (self.is_here and _started(self.pid) != self.started)
+        return not self.token or (self.is_here and _has_ended(self.pid, self.started))
 
 
 def holder(lake: StorePath) -> Holder | None:
@@ -77,10 +78,11 @@ class Lease:
             pid=os.getpid(),
             started=_started(os.getpid()),
         )
-        self._version = ""  # that this process wrote last
-        self._seen = ("", 0.0)  # the version of another holder, and since when it stays
+        self._version: Version | None = None  # that this process wrote last
+        self._seen: tuple[Version | None, float] = (None, 0.0)  # the version of another holder, and since when it stays
         self._released = threading.Event()
-        self._renewing: threading.Thread | None = None
+        self._renewed_at = 0.0
+        self._threads: list[threading.Thread] = []
 
     def try_lock(self) -> str:
         """Takes the lease. Returns "", or a few words that name its holder."""
@@ -97,7 +99,8 @@ class Lease:
         other = _parse(content)
         if version != self._seen[0]:
             self._seen = (version, time.monotonic())
-        is_over = other.has_ended or time.monotonic() - self._seen[1] > self._seconds
+        is_own = other.token == self._own.token  # it could not be given back, for lack of an answer
+        is_over = is_own or other.has_ended or time.monotonic() - self._seen[1] > self._seconds
         if is_over and self._swap(self._own, version):
             return self._hold()
         return f"process {other.pid} on {other.host}"
@@ -105,47 +108,67 @@ class Lease:
     def release(self) -> None:
         """Gives the lease back, by a write: a holder that was late could else be taken for the newest."""
         self._released.set()
-        if self._renewing:
-            self._renewing.join()
-            self._renewing = None
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
         if self._version:
-            self._swap(Holder(), self._version)
+            with suppress(StoreError):  # the lease runs out by itself, and the work under it is done
+                self._swap(Holder(), self._version)
 
     def close(self) -> None:
         """Gives the lease back if this process holds it."""
-        if self._renewing:
+        if self._threads:
             self.release()
 
-    def _swap(self, content: Holder, version: str) -> bool:
-        try:
-            self._version = self._file.replace(_text(content), version)
-        except FileExistsError:
-            self._version = ""
-            return False
-        return True
+    def _swap(self, content: Holder, version: Version) -> bool:
+        text = _text(content)
+        for _ in range(2):
+            try:
+                self._version = self._file.replace(text, version)
+                return True
+            except FileExistsError:
+                # The answer to an earlier write of this process may have been lost, although the store took the write.
+                try:
+                    found, version = self._file.read()
+                except FileNotFoundError:
+                    break
+                if found == text:
+                    self._version = version
+                    return True
+                if _parse(found).token != self._own.token:
+                    break
+        self._version = None
+        return False
 
     def _hold(self) -> str:
         self._released.clear()
-        self._renewing = threading.Thread(target=self._renew, name="lease", daemon=True)
-        self._renewing.start()
+        self._renewed_at = time.monotonic()
+        self._threads = [threading.Thread(target=run, name="lease", daemon=True) for run in (self._renew, self._watch)]
+        for thread in self._threads:
+            thread.start()
         return ""
 
     def _renew(self) -> None:
-        renewed_at = time.monotonic()
-        while not self._released.wait(self._seconds / 6):
-            if time.monotonic() - renewed_at < self._seconds / 3:
-                continue
+        while self._version and not self._released.wait(self._seconds / 3):
+            began = time.monotonic()  # a taker counts from a moment after this one
             self._own = replace(self._own, renewals=self._own.renewals + 1)
-            try:
-                is_held = self._swap(self._own, self._version)
-                renewed_at = time.monotonic()
-            except Exception:  # noqa: BLE001 - the store or the way to it: the next turn tries again
-                is_held = time.monotonic() - renewed_at < self._seconds / 2
-            if not is_held:
-                sentence = f"the lease {self._file} could not be renewed; another process may write to the lake by now"
-                print(sentence, file=sys.stderr)
-                self._on_lost()
+            with suppress(StoreError):  # the next turn tries again
+                if not self._swap(self._own, self._version):
+                    self._lose()
+                    return
+                self._renewed_at = began
+
+    def _watch(self) -> None:
+        """Ends the process in time also where a request of `_renew` hangs."""
+        while not self._released.wait(self._seconds / 12):
+            if time.monotonic() - self._renewed_at > self._seconds * 3 / 4:
+                self._lose()
                 return
+
+    def _lose(self) -> None:
+        sentence = f"the lease {self._file} could not be renewed; another process may write to the lake by now"
+        print(sentence, file=sys.stderr)
+        self._on_lost()
 
 
 def _end_process() -> None:
@@ -175,8 +198,19 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """Returns when a process of this machine started, in the kernel's ticks; "" where it is gone."""
+    """Returns when a process of this machine started, in the kernel's ticks; "" where it is gone or hidden."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return ""
+
+
+def _has_ended(pid: int, started: str) -> bool:
+    """Returns whether the kernel says that a process of this machine is gone, or that its id is another process's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass  # another user's process
+    return _started(pid) not in ("", started)  # /proc may hide it

@@ -2,8 +2,10 @@
 
 import ctypes
 import io
+import math
 import os
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +28,9 @@ PART_BYTES = 4 << 20
 SMALL_BYTES = 256 << 10
 SMALL_FILES = 256
 
-_logged = set[StorePath]()  # the commits that were seen in stores
+KNOWN_SECONDS = 3600.0  # a log is cleaned up after a day at the earliest; until then a commit that was seen is there
+
+_logged = dict[StorePath, float]()  # the commits that were seen in stores, and when
 _small = OrderedDict[StorePath, "pa.Buffer"]()
 _small_lock = threading.Lock()
 
@@ -55,21 +59,22 @@ def as_folder(place: Place) -> Path:
 def is_logged(log: Place, commit: str) -> bool:
     """Returns whether a table's log holds a commit.
 
-    A batch asks hundreds of times: of a folder by the quickest call, of a store at most once for each commit that is
-    there, because no commit is taken back there. A folder may come back from a backup.
+    A batch asks hundreds of times: of a folder by the quickest call, of a store once an hour for each commit that
+    is there, because no commit is taken back there. A folder may come back from a backup.
     """
     if isinstance(log, Path):
         return os.path.exists(f"{log}/{commit}")  # noqa: PTH110 - `Path.exists` takes longer
     path = log / commit
-    if path not in _logged and path.exists():
-        _logged.add(path)
-    return path in _logged
+    is_known = time.monotonic() - _logged.get(path, -math.inf) < KNOWN_SECONDS
+    if not is_known and (is_known := path.exists()):
+        _logged[path] = time.monotonic()
+    return is_known
 
 
 def note_logged(log: Place, commit: str) -> None:
     """Notes a commit that this process has just made, so that `is_logged` need not ask for it."""
     if isinstance(log, StorePath):
-        _logged.add(log / commit)
+        _logged[log / commit] = time.monotonic()
 
 
 def write_whole(path: Place, content: bytes) -> None:
@@ -169,9 +174,7 @@ def move_in(file: Path, target: Place) -> None:
     if isinstance(target, Path):
         file.rename(target)
         return
-    import obstore
-
-    obstore.put(target.store, target.key, file)
+    target.put_file(file)
     file.unlink()
 
 

@@ -4,11 +4,11 @@ import datetime as dt
 import fnmatch
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import SetupError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _opening = threading.Lock()
+
+
+Version = dict[str, str]  # of an object: its ETag, and its generation where the store counts those, as Google's does
 
 
 class StoreError(OSError):
@@ -86,13 +89,13 @@ class StorePath:
     def read_text(self) -> str:
         return self.read_bytes().decode()
 
-    def read(self) -> tuple[bytes, str]:
-        """Returns the object and its version (an ETag) for `replace`. Raises FileNotFoundError."""
+    def read(self) -> tuple[bytes, Version]:
+        """Returns the object and its version for `replace`. Raises FileNotFoundError."""
         import obstore
 
         with _one_error():
             found = obstore.get(self.store, self.key)
-            return bytes(found.bytes()), str(found.meta["e_tag"])
+            return bytes(found.bytes()), _version(found.meta)
 
     def read_part(self, start: int, length: int) -> bytes:
         """Returns a part of the object."""
@@ -127,32 +130,40 @@ class StorePath:
 
     # ---- writing
 
-    def write_bytes(self, content: bytes) -> str:
+    def write_bytes(self, content: bytes) -> Version:
         """Writes the object, whole and durable, and returns its version."""
         return self._put(content, "overwrite")
 
-    def create(self, content: bytes) -> str:
+    def create(self, content: bytes) -> Version:
         """Writes the object where there is none, and returns its version. Raises FileExistsError."""
         return self._put(content, "create")
 
-    def replace(self, content: bytes, version: str) -> str:
+    def replace(self, content: bytes, version: Version) -> Version:
         """Writes the object where it has this version, and returns the new one. Raises FileExistsError."""
-        return self._put(content, {"e_tag": version})
+        return self._put(content, version)
 
-    def unlink(self, missing_ok: bool = False) -> None:  # noqa: ARG002 - as pathlib has it
-        """Removes the object. A store does not say whether there was one."""
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the object. Not every store says whether there was one."""
         import obstore
 
-        with _one_error():
-            obstore.delete(self.store, self.key)
+        try:
+            with _one_error():
+                obstore.delete(self.store, self.key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
 
-    def _put(self, content: bytes, mode: Any) -> str:
+    def put_file(self, file: Path) -> None:
+        """Writes the content of a file of this machine to the object, in parts where it is large."""
+        self._put(file, "overwrite")
+
+    def _put(self, content: Any, mode: Any) -> Version:
         import obstore
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
         try:
             with _one_error():
-                return str(obstore.put(self.store, self.key, content, mode=mode)["e_tag"])
+                return _version(obstore.put(self.store, self.key, content, mode=mode))
         except (AlreadyExistsError, PreconditionError):
             raise FileExistsError(f"{self} is there already, or has another version by now") from None
         except FileNotFoundError:
@@ -185,6 +196,10 @@ def _open(root: str) -> "ObjectStore":
         )
     except Exception as error:
         raise SetupError(f"{root} cannot be opened: {error}") from error
+
+
+def _version(found: Mapping[str, Any]) -> Version:
+    return {name: str(found[name]) for name in ("e_tag", "version") if found[name]}
 
 
 def _allows_http() -> bool:

@@ -69,7 +69,7 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
     """
     if not rows.rows:
         return rows, NO_TIES
-    with _database(str(lake.scratch.root / "_spill")).cursor() as db:
+    with _database(str(lake.scratch.spill)).cursor() as db:
         accepted = "SELECT * FROM read_parquet($files) WHERE _reasons IS NULL"
         files = {"files": [str(f) for f in rows.files]}
         if isinstance(feed.stored_as, Append):

@@ -26,8 +26,8 @@ from pipeline.contract.error_text import one_line
 from pipeline.engine.connect_server import ServerAway
 from pipeline.engine.session import Session, open_session
 from pipeline.lake.lake import Lake
-from pipeline.lake.lock import LakeLocked, Lock
-from pipeline.place import StorePath
+from pipeline.lake.lock import LOOK_SECONDS, LakeLocked, Lock
+from pipeline.place import StoreError, StorePath
 from pipeline.place.probe import probe
 from pipeline.serve.serve import serve, serve_all
 
@@ -138,7 +138,7 @@ class Worker:
             order = self._daemon.receive(IDLE_SECONDS if is_new or maintenance.is_due else None)
             if order is None:
                 # Not before the first order: a fault of what serves readers must not keep a batch from its attempt.
-                with contextlib.suppress(LakeLocked), self._locked(lock, waits=False):
+                with contextlib.suppress(LakeLocked, StoreError), self._locked(lock, waits=False):
                     if maintenance.is_due:
                         maintenance.run()
                     serve_all(lake, settings, self._daemon.send)
@@ -181,11 +181,13 @@ class Worker:
             try:
                 lock.acquire(self._lock_seconds if waits else 0.0)
                 break
-            except LakeLocked as error:
+            except (LakeLocked, StoreError) as error:
                 if not waits:
                     raise
                 # The daemon decides how long a batch may wait.
-                self._daemon.send(Progress(batch_id="", event=contract.WAITING, values={"reason": error.reason}))
+                reason = error.reason if isinstance(error, LakeLocked) else f"the lake does not answer ({error})"
+                self._daemon.send(Progress(batch_id="", event=contract.WAITING, values={"reason": reason}))
+                time.sleep(0.0 if isinstance(error, LakeLocked) else LOOK_SECONDS[1])
         try:
             yield
         finally:

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from pipeline.lake.lock import LakeLocked, Lock, lake_lock
 from pipeline.place import StorePath, place_of
 from pipeline.place.lease import FILE_NAME, Lease, holder
 from pipeline.place.probe import probe
+from pipeline.place.store_path import StoreError, Version
 
 pytestmark = pytest.mark.long
 SECONDS = 0.6  # of the leases here; a tick of a busy machine is far shorter
@@ -70,9 +73,9 @@ def test_the_lease_of_a_process_that_was_killed_on_this_machine_is_free_at_once(
     assert child.exitcode == -signal.SIGKILL
     assert (lake / FILE_NAME).exists()
     assert holder(lake) is None
-    lease = Lease(lake, seconds=60)
-    assert lease.try_lock() == ""
-    lease.close()
+    own = Lease(lake, seconds=60)
+    assert own.try_lock() == ""
+    own.close()
 
 
 def test_the_lease_of_a_process_that_died_elsewhere_is_free_when_it_has_not_changed_for_its_time(
@@ -99,6 +102,54 @@ def test_a_holder_whose_lease_was_taken_ends(lake: StorePath) -> None:
     assert lost.wait(10)
     slow.release()  # takes nothing back from the taker
     assert (lake / FILE_NAME).read_bytes() == b"{}"
+
+
+def test_a_holder_finds_its_own_write_again_where_the_answer_was_lost(
+    lake: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = StorePath.replace
+
+    def loses_the_answer(path: StorePath, content: bytes, version: Version) -> Version:
+        put(path, content, version)
+        return put(path, content, version)  # as the library sends a request again
+
+    own = Lease(lake, seconds=60)
+    assert own.try_lock() == ""
+    own.release()
+    with monkeypatch.context() as patch:
+        patch.setattr(StorePath, "replace", loses_the_answer)
+        assert own.try_lock() == ""
+        assert Lease(lake).try_lock() != ""
+
+        def gets_no_answer(_path: StorePath, _content: bytes, _version: Version) -> Version:
+            raise StoreError("no answer")
+
+        patch.setattr(StorePath, "replace", gets_no_answer)
+        own.release()
+    assert holder(lake)  # not given back
+    assert own.try_lock() == ""
+    own.release()
+    assert holder(lake) is None
+
+
+def test_a_process_that_is_hidden_or_of_another_user_has_not_ended(
+    lake: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = Lease(lake)
+    assert own.try_lock() == ""
+    found = holder(lake)
+    own.close()
+    assert found
+    child = subprocess.Popen(["/bin/sleep", "60"])
+    started = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()[19]
+    of_child = replace(found, pid=child.pid, started=started)
+    assert not of_child.has_ended
+    assert replace(of_child, started="1").has_ended, "its id belongs to another process now"
+    monkeypatch.setattr("pipeline.place.lease._started", lambda _pid: "")  # as /proc shows a process that it hides
+    assert not of_child.has_ended
+    child.kill()
+    child.wait()
+    assert of_child.has_ended
 
 
 def test_the_lock_of_a_lake_in_a_store_is_a_lease(lake: StorePath) -> None:
