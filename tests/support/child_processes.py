@@ -1,5 +1,6 @@
 """Child processes of tests that start in hundredths of a second: from a process that has imported the code already."""
 
+import contextlib
 import multiprocessing as mp
 import os
 import subprocess
@@ -28,6 +29,20 @@ def processes() -> Any:
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
     return context
+
+
+def children_of(pid: int, named: str = "") -> list[int]:
+    """Returns the child processes of a process whose command line holds a name.
+
+    Threads and processes may end while it looks: each is read once, and those that have ended are left out.
+    """
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and named.encode() in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
 
 
 class Child:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from child_processes import children_of
 from factories_daemon import wait_until
 from factories_pages import HOSTILE_FILE, HOSTILE_ROW, PagesSite
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -256,12 +257,7 @@ def test_the_process_that_reads_the_lake_ends_when_it_is_idle_or_hangs(tmp_path:
     process = LakeProcess(idle_seconds=0.2)
     for _ in range(2):
         assert "retail" in process.run(read_facts, site.config.settings, []).sources
-        wait_until(lambda: not _readers())
+        wait_until(lambda: not children_of(os.getpid(), named="lake_process"))
     process.close()
     with pytest.raises(LakeProcessError):
         process.run(read_facts, site.config.settings, [])
-
-
-def _readers() -> list[str]:
-    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [c for c in children if b"lake_process" in Path(f"/proc/{c}/cmdline").read_bytes()]

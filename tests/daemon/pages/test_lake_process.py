@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from child_processes import children_of
 from factories_daemon import wait_until
 from factories_pages import PagesSite
 from serving import served
@@ -34,8 +35,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def readers() -> list[int]:
-    children = [c for task in Path("/proc/self/task").iterdir() for c in (task / "children").read_text().split()]
-    return [int(c) for c in children if b"lake_process" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return children_of(os.getpid(), named="lake_process")
 
 
 @contextmanager

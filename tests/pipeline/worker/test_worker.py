@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from child_processes import children_of
 
 from pipeline import contract
 from pipeline.commit.manifest import Manifest
@@ -102,10 +103,6 @@ def order(batch_id: str = "b1", attempt: int = 1, feeds: tuple[str, ...] = ("cus
     return WorkOrder(
         batch_id=batch_id, source="retail", batch_date=dt.date(2026, 3, 2), files=tuple(files), attempt=attempt
     )
-
-
-def processes_of(pid: int) -> list[int]:
-    return [int(c) for task in Path(f"/proc/{pid}/task").glob("*/children") for c in task.read_text().split()]
 
 
 def ends(pid: int, within_seconds: float = 10) -> bool:
@@ -283,7 +280,7 @@ def test_a_worker_takes_its_jvm_with_it_and_the_jvm_holds_the_lock_while_it_live
     here = daemon()
     here.send(settings(tmp_path, "spark"))
     assert isinstance(here.receive(), Ready)
-    (jvm,) = processes_of(here.process.pid)
+    (jvm,) = children_of(here.process.pid)
     lock = (tmp_path / "lake" / ".lock").stat().st_ino
     held = [fd.stat().st_ino for fd in Path(f"/proc/{jvm}/fd").iterdir() if fd.exists()]
     assert lock in held
@@ -297,7 +294,7 @@ def test_a_worker_whose_jvm_died_fails_the_batch_and_ends(tmp_path: Path, daemon
     here = daemon()
     here.send(settings(tmp_path, "spark"))
     assert isinstance(here.receive(), Ready)
-    (jvm,) = processes_of(here.process.pid)
+    (jvm,) = children_of(here.process.pid)
     os.kill(jvm, signal.SIGKILL)
     here.send(order())
     result = here.receive_until(Result)
