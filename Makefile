@@ -72,7 +72,7 @@ $(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
 
 # Delta's jars, which its wheel does not carry, and what Java saves so that sessions start in half the time (without
 # it they start all the same); the folders lie in the environment.
-$(VENV)/.jars: pipeline/engine/jars.py pipeline/engine/class_data_sharing.py $(VENV)/.installed
+$(VENV)/.jars: pipeline/engine/jar_list.py pipeline/engine/jars.py pipeline/engine/class_data_sharing.py $(VENV)/.installed
 	$(BIN)/python -m pipeline.engine.jars
 	$(BIN)/python -m pipeline.engine.class_data_sharing || true
 	@touch $@

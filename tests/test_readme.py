@@ -21,7 +21,7 @@ def test_it_shows_how_to_start_the_demo_and_the_tests() -> None:
 
 
 def test_the_jars_are_those_of_the_locked_delta() -> None:
-    from pipeline.engine import jars
+    from pipeline.engine.jar_list import DELTA_VERSION
 
     declared = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert f"delta-spark=={jars.VERSION}" in declared
+    assert f"delta-spark=={DELTA_VERSION}" in declared

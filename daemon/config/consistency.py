@@ -44,20 +44,17 @@ def _engine(config: Config) -> Iterator[Contradiction]:
     if settings.engine == "connect" and not settings.remote:
         sentence = 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
         yield "spark", "engine", sentence
-    if is_store(settings.lake) and settings.engine != "sail":
-        remedy = 'set [spark] engine = "sail", or [lake] path to a folder'
-        yield (
-            "spark",
-            "engine",
-            f"engine {settings.engine} reads no lake in a store; {remedy}",
-        )
-    if settings.engine == STREAMING_ENGINE:
-        return
     for source in streaming(catalog(settings.source_paths, settings.exclude), settings):
         key = source.stream
-        problem = f"{key} = true needs the engine {STREAMING_ENGINE}, and this is {settings.engine}"
-        remedy = f'set [spark] engine = "{STREAMING_ENGINE}", or {key} = false and deliver with triggers'
-        yield source.name, key, f"{problem}; {remedy}"
+        if settings.engine != STREAMING_ENGINE:
+            problem = f"{key} = true needs the engine {STREAMING_ENGINE}, and this is {settings.engine}"
+            remedy = f'set [spark] engine = "{STREAMING_ENGINE}"'
+        elif is_store(settings.lake):
+            problem = f"{key} = true needs a lake in a folder, and this one lies in a store"
+            remedy = "set [lake] path to a folder"
+        else:
+            continue
+        yield source.name, key, f"{problem}; {remedy}, or {key} = false and deliver with triggers"
 
 
 def _lake_path(config: Config) -> Iterator[Contradiction]:

@@ -152,7 +152,10 @@ OPTIONS: Mapping[str, tuple[ConfigOption, ...]] = {
         _option("driver_memory", MEMORY, "2g", "memory of the driver's Java heap, for the engine spark"),
         _secret("remote", TEXT, "", "address of the Spark Connect server, for the engine connect: sc://host:15002"),
         _option(
-            "jars_path", PATH, None, "folder of Delta's jars, for the engine spark; default: that of the installation"
+            "jars_path",
+            PATH,
+            None,
+            "folder of the jars of Delta and S3, for the engine spark; default: the installation's",
         ),
         _secret("conf", SPARK_SETTINGS, {}, "further Spark settings"),
     ),

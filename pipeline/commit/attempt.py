@@ -18,8 +18,8 @@ from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.contract.packed_files import UnpackError, open_unpacked
 from pipeline.errors import ClaimChanged, ConcurrentWriter, DeclarationError, ExternalCommit
 from pipeline.lake.lake import Lake
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.ops_tables import BATCHES, OPS
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Column
 from pipeline.schema import arrow_schema
 

@@ -1,1 +1,1 @@
-"""Opens the engine's session and finds Java and Delta's jars."""
+"""Opens the engine's session and finds Java and the jars that Spark needs."""

@@ -1,4 +1,4 @@
-"""Fetches Delta's jars, which its wheel lacks, once into a folder of the installation. Sessions then need no network.
+"""Fetches the jars that wheels lack, once into a folder of the installation. Sessions then need no network.
 
 `python -m pipeline.engine.jars [FOLDER]` fetches them. On a machine without a network, `[spark] jars_path` names a
 folder with the jars.
@@ -14,23 +14,16 @@ import sys
 import tempfile
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from pipeline.engine.jar_list import DELTA, DELTA_VERSION, S3, file_name
 from pipeline.engine.java import SHARE, JavaFound, find_java
 from pipeline.errors import SetupError
 
 FOLDER = SHARE / "jars"
-VERSION = "4.4.0"
-# Only these five. Spark ships the other packages that they depend on (Hadoop, Jackson, Parquet, log4j, …), and second
-# copies would clash with Spark's.
-JARS = {
-    f"delta-spark_4.2_2.13-{VERSION}.jar": "27d4fd8b1f879535c573ed1c718177d6a27f24d3e626ba02e216369725721ead",
-    f"delta-storage-{VERSION}.jar": "c46735481fa8e326b0957be02b4420cbcab4b325bb08009b7f2045a95133f1cc",
-    f"delta-kernel-api-{VERSION}.jar": "ee9b5a14ac3b7efdff4d61a58478fe8eb0e5a3fbca43889dca7290795fe79a11",
-    f"delta-kernel-defaults-{VERSION}.jar": "225c975199e4718b38ee5b7e6da7f19e9585024262b2cec2656b32151a856b0b",
-    f"delta-kernel-unitycatalog-{VERSION}.jar": "cea22dfb4ac562b3cd27bf652697750e8336009d73fb06631363aaaad5345ffa",
-}
+ALL = DELTA | S3
 # One resolver only: some repositories of Ivy's default list may not answer.
 IVY_SETTINGS = """<ivysettings>
   <settings defaultResolver="central"/>
@@ -43,24 +36,31 @@ OFFLINE = (
 )
 
 
-def find_jars(jars_path: str = "") -> tuple[Path, ...]:
-    """Returns the five jars of `jars_path` or of the installation's folder. Raises SetupError.
+def find_jars(jars_path: str = "", wanted: Iterable[str] = DELTA) -> tuple[Path, ...]:
+    """Returns the jars of `jars_path` or of the installation's folder, by default Delta's. Raises SetupError.
 
-    A resolver may have put a prefix before their names.
+    A resolver may have put their organisation before their names: `io.delta_delta-storage-4.4.0.jar`.
     """
     folder = Path(jars_path) if jars_path else FOLDER
-    found = {name: next(folder.glob(f"*{name}"), None) for name in JARS}
+    found = {
+        name: next((p for p in (folder / name, *folder.glob(f"*_{name}")) if p.exists()), None)
+        for name in map(file_name, wanted)
+    }
     missing = [name for name, path in found.items() if path is None]
     if missing:
         how = "" if jars_path else "run `python -m pipeline.engine.jars` once; "
         raise SetupError(
-            f"{folder}: {len(missing)} of Delta's {len(JARS)} jars are missing ({', '.join(missing)}); {how}{OFFLINE}"
+            f"{folder}: {len(missing)} of {len(found)} jars are missing ({_shown(missing)}); {how}{OFFLINE}"
         )
     return tuple(path for path in found.values() if path is not None)
 
 
+def _shown(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
+
+
 def fetch(folder: Path = FOLDER) -> None:
-    """Puts the five jars into the folder, all or none, each checked by its SHA-256.
+    """Puts all jars into the folder, all or none, each checked by its SHA-256.
 
     Raises SetupError.
     """
@@ -68,7 +68,7 @@ def fetch(folder: Path = FOLDER) -> None:
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".jars-") as scratch:
         _resolve(Path(scratch), find_java(os.environ))
         new = Path(scratch) / "jars"
-        for name, sha256 in JARS.items():
+        for name, sha256 in ((file_name(jar), sha256) for jar, sha256 in ALL.items()):
             if not (new / name).is_file() or hashlib.sha256((new / name).read_bytes()).hexdigest() != sha256:
                 raise SetupError(
                     f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}"
@@ -96,12 +96,12 @@ def _resolve(scratch: Path, java: JavaFound) -> None:
         lines = [line.strip() for line in (done.stdout + done.stderr).splitlines()]
         errors = [line for line in lines if "error" in line.lower() or "exception" in line.lower()]
         cause = errors[0] if errors else "no answer"
-        raise SetupError(f"Delta's jars could not be fetched ({cause}); try again, or {OFFLINE}")
+        raise SetupError(f"Spark's further jars could not be fetched ({cause}); try again, or {OFFLINE}")
 
 
 def _ivy_module() -> str:
-    names = (name.removesuffix(f"-{VERSION}.jar") for name in JARS)
-    lines = (f'<dependency org="io.delta" name="{name}" rev="{VERSION}" transitive="false"/>' for name in names)
+    parts = (coordinates.split(":") for coordinates in ALL)
+    lines = (f'<dependency org="{org}" name="{name}" rev="{rev}" transitive="false"/>' for org, name, rev in parts)
     info = '<info organisation="lakegate" module="jars"/>'
     return f'<ivy-module version="2.0">{info}<dependencies>{"".join(lines)}</dependencies></ivy-module>'
 
@@ -136,14 +136,14 @@ def main(arguments: list[str]) -> int:
     """Fetches missing jars into the installation's folder, or into a given folder for a machine without a network."""
     folder = Path(arguments[0]) if arguments else FOLDER
     try:
-        find_jars(str(folder))
+        find_jars(str(folder), ALL)
     except SetupError:
         try:
             fetch(folder)
         except SetupError as e:
             print(e, file=sys.stderr)
             return 1
-    print(f"Delta {VERSION}: {len(JARS)} jars in {folder}")
+    print(f"Delta {DELTA_VERSION} and S3: {len(ALL)} jars in {folder}")
     return 0
 
 

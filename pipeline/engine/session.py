@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from pipeline.contract import Settings, secrets_of
 from pipeline.contract.error_text import one_line
 from pipeline.engine import connect_server, jars, java, time_zone
+from pipeline.engine.jar_list import S3
 from pipeline.engine.spark_settings import (
     COMPILED_BYTES,
     FOR_EVERY_ENGINE,
@@ -41,6 +42,7 @@ class Session:
     engine: str
     close: Callable[[], None]
     compiling: SparkSession | None = None  # on the same engine, set to compile queries where `spark` is set not to
+    is_elsewhere: bool = False  # it reads and writes on other machines
     observes: bool = True  # Spark counts the rows of a query while it runs, and Sail does not
 
     def spark_for(self, size: int) -> SparkSession:
@@ -99,7 +101,8 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
     java_found = java.find_java(os.environ)
     delta_jars = jars.find_jars(settings.jars_path)
     saved_classes = java.class_data(java_found, delta_jars)
-    conf = spark_conf(settings, delta_jars, saved_classes if saved_classes.is_file() else None)
+    store_jars = jars.find_jars(settings.jars_path, S3) if settings.lake_path.startswith("s3://") else ()
+    conf = spark_conf(settings, delta_jars, saved_classes if saved_classes.is_file() else None, store_jars=store_jars)
     is_local = settings.master.startswith("local")
     _prepare_environment(java_found, is_local=is_local)
     at_launch = [(key, value) for key, value in conf.items() if key.startswith(NEEDED_AT_LAUNCH)]
@@ -112,7 +115,7 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
         _end_jvm(gateway)
 
     if not is_local or any(key in settings.conf for key in UNCOMPILED):
-        return Session(spark=session, engine="spark", close=close)
+        return Session(spark=session, engine="spark", close=close, is_elsewhere=not is_local)
     compiling = session.newSession()
     for key, value in UNCOMPILED.items():
         session.conf.set(key, value)
@@ -204,9 +207,9 @@ def _connect(
         if close_server:
             close_server()
 
-    return Session(
-        spark=session, engine=settings.engine, close=close, observes=settings.engine != "sail" and _observes(session)
-    )
+    is_elsewhere = settings.engine != "sail"
+    observes = is_elsewhere and _observes(session)
+    return Session(spark=session, engine=settings.engine, close=close, is_elsewhere=is_elsewhere, observes=observes)
 
 
 def _observes(session: SparkSession) -> bool:

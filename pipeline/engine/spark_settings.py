@@ -2,8 +2,10 @@
 
 import os
 import re
+import socket
 import tempfile
-from collections.abc import Mapping
+import urllib.parse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.contract import Settings
@@ -69,6 +71,7 @@ _LATE_OPTIMISATION = (
 _READS_CLASSES = re.compile("FlightRecord|agent")
 _SETS_THE_HEAP = re.compile("-Xm[sx]|HeapSize")  # Java refuses a heap that starts larger than it may become
 _FEW_CORES = 2  # on so few cores the threads of a concurrent collector take time from the work
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 # These shape the JVM or its class path, so the JVM must start with them. All others reach Spark through the session:
 # every user of the machine can read a command line, and `conf` may hold the key of an object store. Joins that
 # broadcast a whole number take the page size from the JVM's start.
@@ -90,12 +93,23 @@ _JOINED_BY = {
 }
 
 
-def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved_classes: Path | None = None) -> dict[str, str]:
+def spark_conf(
+    settings: Settings,
+    delta_jars: Iterable[Path],
+    saved_classes: Path | None = None,
+    *,
+    store_jars: Iterable[Path] = (),
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, str]:
     """Returns every setting of a session on Spark, ours and the user's.
 
-    `saved_classes` is the file of class data that fits the session's Java and jars.
+    `saved_classes` is the file of class data that fits the session's Java and jars. `store_jars` reach the store of the
+    lake, whose address and region `environ` names, as for every other reader of the store.
     """
     conf = {**FOR_EVERY_ENGINE, **FOR_OWN_ENGINES, **_FOR_SPARK}
+    loaded = list(store_jars)
+    if loaded:
+        conf |= s3_conf(environ)
     conf["spark.master"] = settings.master
     conf["spark.app.name"] = "lakegate"
     conf["spark.driver.memory"] = settings.driver_memory  # fixed, because the machine has other work
@@ -108,11 +122,49 @@ def spark_conf(settings: Settings, delta_jars: tuple[Path, ...], saved_classes: 
         # Driver and executor are one JVM: on its class path the jars are not copied to an executor.
         conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))
     else:
-        conf["spark.jars"] = ",".join(map(str, delta_jars))
+        loaded += delta_jars
+        conf |= _driver_address(settings.master)
+    if loaded:
+        conf["spark.jars"] = ",".join(map(str, loaded))
     for key, value in settings.conf.items():
         is_added = key in _JOINED_BY and key in conf and value not in conf[key]
         conf[key] = _JOINED_BY[key].join((conf[key], value)) if is_added else value
     return conf
+
+
+def s3_conf(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the settings with which Spark reads `s3://` by the variables that the AWS tools read.
+
+    Spark itself hands the keys of these variables on to its executors.
+    """
+    conf = {"spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem"}
+    if endpoint := next((environ[name] for name in _ENDPOINTS if environ.get(name)), ""):
+        # A store of one's own seldom has a host name for each bucket.
+        conf["spark.hadoop.fs.s3a.endpoint"] = endpoint
+        conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
+        conf["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(not endpoint.startswith("http://")).lower()
+    if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
+        conf["spark.hadoop.fs.s3a.endpoint.region"] = region
+    # A task moves its files itself, and the driver need not copy each again. A job that fails leaves files in the
+    # scratch folder alone, and the rows of a job that ends are counted.
+    conf["spark.hadoop.mapreduce.fileoutputcommitter.algorithm.version"] = "2"
+    return conf
+
+
+def _driver_address(master: str) -> dict[str, str]:
+    """Returns the address at which executors find the driver: that of this machine on the way to the cluster's master.
+
+    By default Spark takes the machine's name, which often does not resolve on other machines.
+    """
+    address = urllib.parse.urlsplit(master.partition(",")[0])
+    if address.scheme != "spark" or not address.hostname:
+        return {}  # Kubernetes and YARN have rules of their own
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
+            way.connect((address.hostname, address.port or 7077))  # sends nothing
+            return {"spark.driver.host": way.getsockname()[0]}
+    except OSError:
+        return {}
 
 
 def server_conf(conf: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,9 +12,11 @@ from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from pyarrow.fs import LocalFileSystem
 
-from pipeline.place import Place, as_folder, write_file
+from pipeline.place import Place, as_folder, open_file, write_file
 
 FILE_BYTES = 16 << 20  # of the largest files
 SMALLEST_FILE = 2 << 20  # Parquet compresses files of this size well, and to read one costs more than to open it
@@ -84,7 +86,7 @@ def _write_file(folder: Place, rows: pa.Table) -> DataFile:
     content = write_file(path, write)
     if content is None:
         return describe_file(as_folder(path))
-    return _describe(path.name, content.size, pq.read_metadata(pa.BufferReader(content)))
+    return describe_footer(path.name, content.size, pq.read_metadata(pa.BufferReader(content)))
 
 
 @lru_cache(maxsize=256)  # the files of a batch are described when they are written and when readers get them
@@ -93,10 +95,11 @@ def describe_file(path: Path) -> DataFile:
 
     Data files never change, so each is described once.
     """
-    return _describe(path.name, path.stat().st_size, pq.read_metadata(path))
+    return describe_footer(path.name, path.stat().st_size, pq.read_metadata(path))
 
 
-def _describe(name: str, size: int, metadata: pq.FileMetaData) -> DataFile:
+def describe_footer(name: str, size: int, metadata: pq.FileMetaData) -> DataFile:
+    """Returns a data file of this name and size with the statistics of its footer; see `describe_file`."""
     groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
     nulls = dict[str, int]()
     lowest = dict[str, Any]()
@@ -133,6 +136,17 @@ def _json_value(value: object) -> object:
             return value
         case _:  # JSON numbers do not keep all digits of a decimal
             return None
+
+
+def parquet_dataset(files: Mapping[Place, int], schema: pa.Schema | None = None) -> ds.Dataset:
+    """Returns Parquet files, given with their sizes in bytes, as a dataset of Arrow; without a schema in their own."""
+    own_format = ds.ParquetFileFormat()
+    sources = [open_file(path, size) for path, size in files.items()]
+    fragments = [
+        own_format.make_fragment(str(s), LocalFileSystem()) if isinstance(s, Path) else own_format.make_fragment(s)
+        for s in sources
+    ]
+    return ds.FileSystemDataset(fragments, schema or fragments[0].physical_schema, own_format)
 
 
 def cast_to_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -2,26 +2,22 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline.lake.data_files import DataFile, describe_file
+from pipeline.lake.data_files import DataFile, describe_footer
 from pipeline.lake.delta_schema import select_columns, spark_schema
 from pipeline.lake.engine_session import read_parquet
+from pipeline.lake.materialized_rows import READERS, MaterializedRows
 from pipeline.lake.merge import MergePlan
-from pipeline.lake.scratch import LostWrite, MaterializedRows, Scratch
+from pipeline.lake.scratch import LostWrite, Scratch
 from pipeline.place import Place, move_in
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
-
-_READERS = 8  # footers that are read side by side
 
 
 def append_files(
@@ -68,12 +64,12 @@ def _write(scratch: Scratch, df: "DataFrame", folder: Place, expected: int) -> l
     if written.rows != expected:
         raise LostWrite(folder, f"{expected} rows were to be written, {written.rows} were")
 
-    def move(file: Path) -> DataFile:
+    def move(file: Place) -> DataFile:
         target = folder / f"{uuid4()}.parquet"
-        described = replace(describe_file(file), name=target.name)
+        known = written.files[file]
         move_in(file, target)
-        return described
+        return describe_footer(target.name, known.size, known.footer)
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        with_rows = [file for file in written.files if pq.read_metadata(file).num_rows]
+    with ThreadPoolExecutor(READERS) as pool:
+        with_rows = [path for path, file in written.files.items() if file.footer.num_rows]
         return list(pool.map(move, with_rows))

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from pyarrow.fs import LocalFileSystem
 
-from pipeline.lake.data_files import WRITERS, cast_to_schema
+from pipeline.lake.data_files import WRITERS, cast_to_schema, parquet_dataset
 from pipeline.lake.file_pruning import ORDERED, MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.place import Place, open_file
@@ -43,13 +40,7 @@ def has_more_rows(files: Mapping[Place, int], keys: pa.Table, limit: int) -> boo
     """Returns whether data files hold more than `limit` rows that have a key's value in the first key column."""
     wanted = distinct_keys(keys)
     matches = pc.field(wanted.column_names[0]).isin(wanted.column(0).combine_chunks())
-    files_format = ds.ParquetFileFormat()
-    sources = [open_file(path, size) for path, size in files.items()]
-    fragments = [
-        files_format.make_fragment(str(s), LocalFileSystem()) if isinstance(s, Path) else files_format.make_fragment(s)
-        for s in sources
-    ]
-    return int(ds.FileSystemDataset(fragments, wanted.schema, files_format).count_rows(filter=matches)) > limit
+    return int(parquet_dataset(files, wanted.schema).count_rows(filter=matches)) > limit
 
 
 def _rows_of_file(path: Place, size: int, keys: pa.Table, schema: pa.Schema) -> pa.Table:

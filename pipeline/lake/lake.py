@@ -35,10 +35,11 @@ from pipeline.lake.engine_files import append_files, merge_files
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
 from pipeline.lake.key_lookup import has_more_rows, ranges_of, rows_of_keys
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
-from pipeline.lake.scratch import MaterializedRows, Scratch
-from pipeline.model import Column, literal
+from pipeline.lake.scratch import Scratch
+from pipeline.model import Column
 from pipeline.place import Place, as_folder, is_store, open_file, sync
 from pipeline.schema import arrow_schema
 
@@ -76,7 +77,8 @@ class Lake:
         self.path = path
         self.keep_days = keep_days
         self.plans_all = plans_all
-        self.scratch = Scratch(work or as_folder(path) / "_work", session, plans_all=plans_all)
+        shared = path / "_work"
+        self.scratch = Scratch(work or as_folder(shared), session, plans_all=plans_all, shared=shared)
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
         self._open_tables: dict[str, OpenTable] = {}
@@ -153,11 +155,6 @@ class Lake:
         """
         session, delta = self._session(), self._open(table, version)
         ranges = within or {}
-        if session.engine == "connect":  # the server reads the version by its own Delta
-            df = session.spark.read.format("delta").option("versionAsOf", version).load(str(self.location(table)))
-            for name, (low, high) in ranges.items():
-                df = df.where("false" if low is None else f"{name} BETWEEN {literal(low)} AND {literal(high)}")
-            return df.select(*columns) if columns else df
         schema = delta.arrow_schema
         files = self._existing_files(delta, table, ranges)
         return read_parquet(session, select_columns(schema, columns) if columns else schema, files)
@@ -230,7 +227,7 @@ class Lake:
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
             key = sorted_by if count >= SORTED_ROWS else ()
-            batches = rows.sorted_batches(schema, key) if key else rows.batches(schema)
+            batches = rows.sorted_batches(schema, key, self.scratch.spill) if key else rows.batches(schema)
             files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return commit_files(delta, files, tag, {"num_added_rows": count})
 

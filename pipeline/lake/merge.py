@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from pipeline.lake.data_files import WRITERS, DataFile, cast_to_schema, write_files
 from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.file_pruning import LoggedFile, files_within, min_max
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.open_table import OpenTable
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.place import Place, open_file
 
 

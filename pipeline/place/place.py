@@ -4,6 +4,7 @@ import ctypes
 import io
 import math
 import os
+import shutil
 import threading
 import time
 from collections import OrderedDict
@@ -117,13 +118,16 @@ def write_file(path: Place, write: Callable[[Any], None]) -> "pa.Buffer | None":
     return content
 
 
-def open_file(path: Place, size: int | None = None) -> "Path | pa.NativeFile":
-    """Returns a path or an open file, as Arrow's readers take both. Without a size an object comes whole."""
+def open_file(path: Place, size: int | None = None, *, whole_bytes: int = WHOLE_BYTES) -> "Path | pa.NativeFile":
+    """Returns a path or an open file, as Arrow's readers take both. Without a size an object comes whole.
+
+    With a size, an object of at most `whole_bytes` comes whole; of a larger one come the parts that are read.
+    """
     if isinstance(path, Path):
         return path
     import pyarrow as pa
 
-    if size is None or size <= WHOLE_BYTES:
+    if size is None or size <= whole_bytes:
         content = _small.get(path)
         if content is None:
             content = pa.py_buffer(path.read_bytes())
@@ -169,13 +173,31 @@ class _Parts(io.RawIOBase):
         return max(length, 0)
 
 
-def move_in(file: Path, target: Place) -> None:
-    """Moves a file of this machine to a place, where a rename of the file system does that at once."""
-    if isinstance(target, Path):
+def move_in(file: Place, target: Place) -> None:
+    """Moves a file to a place. Between folders a rename of the file system does that at once."""
+    if isinstance(file, StorePath):
+        assert isinstance(target, StorePath), "only files of a lake in a store lie in a store"
         file.rename(target)
-        return
-    target.put_file(file)
-    file.unlink()
+    elif isinstance(target, Path):
+        file.rename(target)
+    else:
+        target.put_file(file)
+        file.unlink()
+
+
+def sizes(folder: Place, suffix: str) -> dict[Place, int]:
+    """Returns the files of a folder whose names end so, in the order of their names, with their bytes."""
+    if isinstance(folder, StorePath):
+        return {path: size for path, size in folder.sizes().items() if path.name.endswith(suffix)}
+    return {path: path.stat().st_size for path in sorted(folder.glob(f"*{suffix}"))}
+
+
+def remove_tree(folder: Place) -> None:
+    """Removes a folder with all that lies below it; a folder of this machine as far as its files may be removed."""
+    if isinstance(folder, StorePath):
+        folder.remove_tree()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sync(folder: Place) -> None:
@@ -190,11 +212,15 @@ def sync(folder: Place) -> None:
         os.close(descriptor)
 
 
-def connect(place: Place) -> "duckdb.DuckDBPyConnection":
-    """Opens an empty database of DuckDB that reads the files of a place by their names."""
+def connect(place: Place, spill: Path | None = None) -> "duckdb.DuckDBPyConnection":
+    """Opens an empty database of DuckDB that reads the files of a place by their names.
+
+    With `spill` it takes 1 GB of memory, two threads, and that folder for rows that the memory does not hold.
+    """
     import duckdb
 
-    connection = duckdb.connect()
+    limits: dict[str, Any] = {"memory_limit": "1GB", "temp_directory": str(spill), "threads": 2} if spill else {}
+    connection = duckdb.connect(config=limits)
     if isinstance(place, StorePath):
         from obstore.fsspec import FsspecStore
 

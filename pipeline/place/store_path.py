@@ -128,6 +128,14 @@ class StorePath:
             if fnmatch.fnmatchcase(child.name, first):
                 yield from child.glob(rest) if rest else (child,)
 
+    def sizes(self) -> dict["StorePath", int]:
+        """Returns the objects directly below this prefix, by name, with their bytes."""
+        import obstore
+
+        with _one_error():
+            found = obstore.list_with_delimiter(self.store, self._prefix)["objects"]
+        return {StorePath(self.root, m["path"]): m["size"] for m in sorted(found, key=lambda m: m["path"])}
+
     # ---- writing
 
     def write_bytes(self, content: bytes) -> Version:
@@ -152,6 +160,21 @@ class StorePath:
         except FileNotFoundError:
             if not missing_ok:
                 raise
+
+    def remove_tree(self) -> None:
+        """Removes every object below this prefix."""
+        import obstore
+
+        with _one_error():
+            for page in obstore.list(self.store, self._prefix):
+                obstore.delete(self.store, [meta["path"] for meta in page])
+
+    def rename(self, target: "StorePath") -> None:
+        """Gives the object another name in its store, which copies the object."""
+        import obstore
+
+        with _one_error():
+            obstore.rename(self.store, self.key, target.key)
 
     def put_file(self, file: Path) -> None:
         """Writes the content of a file of this machine to the object, in parts where it is large."""

@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.key_lookup import signed_difference
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Column
 from pipeline.schema import arrow_schema

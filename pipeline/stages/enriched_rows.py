@@ -17,7 +17,8 @@ from pyspark.sql import functions as F
 from pipeline.contract import RuleResult
 from pipeline.errors import InvalidValue
 from pipeline.lake.data_files import cast_to_schema
-from pipeline.lake.scratch import MaterializedRows, Scratch
+from pipeline.lake.materialized_rows import MaterializedRows
+from pipeline.lake.scratch import Scratch
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.schema import arrow_schema

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 from pipeline.lake.data_files import cast_to_schema
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.ops_tables import OPS, REJECTED_KEYS
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Append, Feed, Scd1, Scd2, Snapshot
 from pipeline.stages.context import BatchContext
 from pipeline.stages.error_place import errors_of

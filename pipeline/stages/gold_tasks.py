@@ -10,8 +10,8 @@ from pipeline.contract import RuleResult
 from pipeline.contract.decimals import decimal_text
 from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.lake.file_pruning import MinMax, min_max
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.ops_tables import OPS, RESTATEMENTS
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import GoldKind, GoldTable
 from pipeline.stages.comparison import compare
 from pipeline.stages.context import BatchContext

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import Iterable, Sequence
 
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.stages.context import BatchContext, TaskRecord, status_of
 from pipeline.stages.gold_tasks import findings_of, task_values
 from pipeline.stages.plan import BUILD, ENRICH, MERGE, SUMMARISE

@@ -6,8 +6,8 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 
 from pipeline.lake.file_pruning import MinMax
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import distinct_keys
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Enriched, Feed, HierarchyJoin
 from pipeline.transform.derived_columns import columns_in

@@ -7,7 +7,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.contract import RuleResult
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import Column
 from pipeline.transform.derived_columns import text_key_sql
 

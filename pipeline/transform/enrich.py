@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import key_numbers
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.model import Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin, Rule, render_sql
 from pipeline.transform.affected_rows import time_range
 from pipeline.transform.derived_columns import Part, derive, in_turn

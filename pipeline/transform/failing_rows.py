@@ -1,7 +1,6 @@
 """After an error of the engine, finds the row and the expression at fault, by trying SQL on some of the rows."""
 
 import contextlib
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -15,14 +14,14 @@ from pyspark.sql import DataFrame
 from pipeline.errors import InvalidValue
 from pipeline.lake.engine_errors import error_context
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.transform.derived_columns import Part
 
 
 def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> InvalidValue | None:
     """Runs a query over rows, and returns the error of a value among them. Other errors are raised."""
     try:
-        shutil.rmtree(_run(query, rows, lake).path, ignore_errors=True)
+        lake.scratch.remove(_run(query, rows, lake))
     except InvalidValue as error:
         return error
     return None

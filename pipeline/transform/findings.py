@@ -13,7 +13,7 @@ from pipeline.contract import RuleResult
 from pipeline.errors import DataError
 from pipeline.ingest.invisible_characters import describe_character, escape_invisible
 from pipeline.ingest.non_data_records import DESCRIPTIONS
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import HIGH, MEDIUM, REJECT, REPAIR, WARN, Append, Feed, Reference, Rule
 from pipeline.transform.ties import ADVICE, AGREE, COME_ONCE, EXAMPLES
 from pipeline.transform.validate import ValidatedFeed, rejects
@@ -105,7 +105,7 @@ def _examples(rows: pa.Table, wanted: Collection[str] = ()) -> dict[str, list[st
 
 def _warned(rows: MaterializedRows) -> pa.Table:
     accepted = ds.field("_reasons").is_null() & (ds.field("_warned") != "")
-    return ds.dataset(rows.path, format="parquet").head(SEARCHED, columns=["_warned", "_raw"], filter=accepted)
+    return rows.dataset().head(SEARCHED, columns=["_warned", "_raw"], filter=accepted)
 
 
 def listed_keys_finding(validated: ValidatedFeed, rejected: pa.Table | None) -> RuleResult:

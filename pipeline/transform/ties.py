@@ -1,23 +1,20 @@
 """Finds ties: rows of one batch with the same key, instant and revision. In one file the later record counts.
 
-Needs no engine: the validated rows of a batch are Parquet files on this machine. A HIGH rule counts every tie, with
+Needs no engine: this process reads the files of the validated rows, too. A HIGH rule counts every tie, with
 examples, also where the order of records decides.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import HIGH, Append, Feed, Rule, Scd1, Scd2
 
 AGREE = Rule(
@@ -56,12 +53,6 @@ def tie_breaker(feed: Feed) -> tuple[str, ...]:
     return feed.stored_as.tie_breaker if isinstance(feed.stored_as, Scd2) else ()
 
 
-@lru_cache(maxsize=1)
-def _database(spill: str) -> duckdb.DuckDBPyConnection:
-    """Opens one database for the process, without tables: to open one costs more than a query about a small batch."""
-    return duckdb.connect(config={"memory_limit": "1GB", "temp_directory": spill, "threads": 2})
-
-
 def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[MaterializedRows, Ties]:
     """Marks the rows that a later record of their file replaces (`_superseded`), and returns all ties.
 
@@ -69,7 +60,7 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
     """
     if not rows.rows:
         return rows, NO_TIES
-    with _database(str(lake.scratch.spill)).cursor() as db:
+    with lake.scratch.database.cursor() as db:
         accepted = "SELECT * FROM read_parquet($files) WHERE _reasons IS NULL"
         files = {"files": [str(f) for f in rows.files]}
         if isinstance(feed.stored_as, Append):
@@ -81,11 +72,7 @@ def settled(feed: Feed, rows: MaterializedRows, lake: Lake) -> tuple[Materialize
         found = db.execute(_rows_of_ties(feed, accepted, same), files).to_arrow_table()
     ties = _ties(found)
     overruled = found.filter(pc.greater(found["_place"], 1))
-    return (
-        _marked(rows, overruled, lake.scratch.folder / "settled" / f"{feed.name}.parquet")
-        if overruled.num_rows
-        else rows
-    ), ties
+    return (_marked(rows, overruled, feed, lake) if overruled.num_rows else rows), ties
 
 
 def _same(feed: Feed) -> str:
@@ -149,11 +136,12 @@ def _listed(names: Sequence[str], of: str = "") -> str:
     return ", ".join(f'{of}"{c}"' for c in names)
 
 
-def _marked(rows: MaterializedRows, overruled: pa.Table, path: Path) -> MaterializedRows:
+def _marked(rows: MaterializedRows, overruled: pa.Table, feed: Feed, lake: Lake) -> MaterializedRows:
     """Writes the rows to a new file, with `_superseded` true for the accepted ones among `overruled`."""
     names = overruled["_source_file"].to_numpy(zero_copy_only=False)
     records = overruled["_record"].to_numpy()
     by_file = {name: records[names == name] for name in set(names)}
+    path = lake.scratch.folder / "settled" / f"{feed.name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, rows.schema, compression="snappy", use_dictionary=False) as writer:
         for batch in rows.batches(rows.schema):
@@ -165,4 +153,4 @@ def _marked(rows: MaterializedRows, overruled: pa.Table, path: Path) -> Material
             accepted = pc.is_null(batch["_reasons"]).to_numpy(zero_copy_only=False)
             at = rows.schema.get_field_index("_superseded")
             writer.write_batch(batch.set_column(at, "_superseded", pa.array(mask & accepted)))
-    return MaterializedRows(path=path, schema=rows.schema, session=rows.session)
+    return lake.scratch.open_parquet(path)

@@ -13,7 +13,7 @@ from pipeline.contract import Progress
 from pipeline.errors import DataError, DeclarationError, InvalidValue
 from pipeline.ingest.stage import StagedFeed
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import Feed
 from pipeline.transform.derived_columns import Part
 from pipeline.transform.failing_rows import are_among, error_of, failing, first_part
@@ -154,7 +154,7 @@ def _with_rejects(kept: MaterializedRows, search: _Search) -> MaterializedRows:
     given = {**{name: bad[name] for name in bad.column_names}, **given}
     columns = [given[f.name].cast(f.type) if f.name in given else pa.nulls(n, f.type) for f in kept.schema]
     # One file: what an engine and what Arrow writes differ in how they name the parts of a map.
-    path = kept.path.with_suffix(".parquet")
+    path = search.lake.scratch.folder / f"{kept.path.name}.parquet"
     with pq.ParquetWriter(path, kept.schema, compression="snappy") as writer:
         for rows in (*kept.batches(kept.schema), *pa.table(columns, schema=kept.schema).to_batches()):
             writer.write_batch(rows)

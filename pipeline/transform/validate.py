@@ -12,8 +12,8 @@ from pyspark.sql import DataFrame
 
 from pipeline.contract import FileCounts, RuleResult, WorkOrder
 from pipeline.ingest.stage import StagedFeed
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import distinct_keys, key_numbers
-from pipeline.lake.scratch import MaterializedRows
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Reference, literal
 from pipeline.transform.derived_columns import text_key_sql
@@ -73,9 +73,7 @@ def rejects(rows: MaterializedRows, columns: Sequence[str]) -> pa.Table:
     """Reads the rejected rows alone."""
     if not rows.rows:
         return rows.arrow(columns)
-    return ds.dataset(rows.path, format="parquet").to_table(
-        columns=list(columns), filter=ds.field("_reasons").is_valid()
-    )
+    return rows.dataset().to_table(columns=list(columns), filter=ds.field("_reasons").is_valid())
 
 
 def file_counts(feed: Feed, rows: MaterializedRows, staged: StagedFeed) -> tuple[FileCounts, ...]:

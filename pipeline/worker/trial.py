@@ -21,7 +21,6 @@ from pipeline.contract.error_text import one_line
 from pipeline.lake.lake import Lake
 from pipeline.lake.ops_tables import BATCHES
 from pipeline.model import Feed, PointInTimeJoin, Source
-from pipeline.place import as_folder
 from pipeline.run import MEND_DECLARATION, Report, run, sources_of
 
 LONGEST_MISTAKE = 320  # characters
@@ -38,10 +37,11 @@ def trial(
 ) -> Tried:
     """Tries a source on empty tables in a scratch folder of the lake, and returns the first mistake. Never raises."""
     started = time.monotonic()
-    scratch = lake.scratch.open(f"trial.{name}")
+    folder = lake.scratch.open(f"trial.{name}")
     try:
         source = (source_of or sources_of(settings))(name)
-        mistake = _mistake(source, settings, Lake(scratch, lake.session, plans_all=True), report)
+        tried = Lake(lake.scratch.place, lake.session, plans_all=True, work=folder / "_work")
+        mistake = _mistake(source, settings, tried, folder, report)
     except Exception as error:  # noqa: BLE001 - every error of a declaration is an answer
         mistake = one_line(error, secrets_of(settings, environ=os.environ), LONGEST_MISTAKE)
     finally:
@@ -49,8 +49,8 @@ def trial(
     return Tried(source=name, mistake=mistake, seconds=round(time.monotonic() - started, 2))
 
 
-def _mistake(source: Source, settings: Settings, lake: Lake, report: Report) -> str:
-    files = tuple(_write_header(feed, as_folder(lake.path) / "_files") for feed in source.feeds)
+def _mistake(source: Source, settings: Settings, lake: Lake, folder: Path, report: Report) -> str:
+    files = tuple(_write_header(feed, folder / "_files") for feed in source.feeds)
     for day in DAYS:
         order = WorkOrder(batch_id=f"trial-{day:%d}", source=source.name, batch_date=day, files=files)
         result = run(order, settings, lake, report, lambda _: source)

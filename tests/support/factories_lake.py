@@ -20,7 +20,7 @@ from pipeline.commit.journal import recover
 from pipeline.commit.manifest import Manifest, ManifestRow, PublishedFile
 from pipeline.contract import OrderFile, Progress, WorkOrder
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import Column, columns_of
 from pipeline.place import place_of
 

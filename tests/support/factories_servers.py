@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -9,9 +10,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import pyspark
 import pytest
 
+from pipeline.contract import Settings
+from pipeline.engine.jar_list import DELTA, S3
+from pipeline.engine.jars import find_jars
+from pipeline.engine.java import find_java
+from pipeline.engine.spark_settings import UNCOMPILED, s3_conf
+
 CLUSTER_OF_SAIL = {"SAIL_MODE": "local-cluster", "SAIL_CLUSTER__WORKER_INITIAL_COUNT": "2", "RUST_LOG": "warn"}
+
+
+# A server's own settings are for large data: with them so small a batch takes two minutes.
+FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", **UNCOMPILED}
+CONNECT_SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
+SPARK_HOME = Path(pyspark.__file__).parent
 
 
 def free_port() -> int:
@@ -54,3 +68,73 @@ def sail_server(root: Path, through: Sequence[str] = ()) -> Iterator[str]:
     command = [*through, sail, "spark", "server", "--ip", "127.0.0.1", "--port", port]
     with started(root, port, command, CLUSTER_OF_SAIL) as address:
         yield address
+
+
+def blind_to(folder: Path) -> list[str]:
+    """Returns a command that runs another one so that this folder is empty for it, as on another machine."""
+    hide = f"mount --make-rprivate / && mount -t tmpfs tmpfs {shlex.quote(str(folder))}"
+    return ["unshare", "--mount", "sh", "-c", f'{hide} && exec "$@"', "sh"]
+
+
+def why_no_blind_process() -> str:
+    """Returns the reason why no process can be blind to a folder here; empty if it can."""
+    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
+    return "" if tried.returncode == 0 else "only root can hide a folder from a process"
+
+
+def _java_environment() -> dict[str, str]:
+    home = str(find_java(os.environ).home)
+    return {"SPARK_HOME": str(SPARK_HOME), "JAVA_HOME": home, "SPARK_LOCAL_IP": "127.0.0.1"}
+
+
+@contextlib.contextmanager
+def connect_server(root: Path, through: Sequence[str] = (), *, of_store: bool = False) -> Iterator[str]:
+    """A server of Spark Connect, started as its users start it: Delta's extension and jars, those of S3 for a store."""
+    port = free_port()
+    conf = {
+        "spark.connect.grpc.binding.port": port,
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.warehouse.dir": root / "warehouse",
+        "spark.ui.enabled": "false",
+        **(s3_conf(os.environ) if of_store else {}),
+    }
+    jars = find_jars(wanted=DELTA | S3 if of_store else DELTA)
+    command = [*through, SPARK_HOME / "bin" / "spark-submit", "--class", CONNECT_SERVER, "--master", "local[2]"]
+    command += ["--driver-memory", "1g", "--jars", ",".join(map(str, jars))]
+    command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
+    with started(root, port, [*command, "spark-internal"], _java_environment()) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def spark_cluster(root: Path, through: Sequence[str] = ()) -> Iterator[str]:
+    """A cluster of Spark, standalone, with two workers of one core each, and the address of its master."""
+    with contextlib.ExitStack() as stack:
+        master, port = "", free_port()
+        for name, own_port in (("Master", port), ("Worker", free_port()), ("Worker", free_port())):
+            folder = root / f"{name}-{own_port}"
+            folder.mkdir(parents=True)
+            command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name.lower()}.{name}"]
+            command += ["--host", "127.0.0.1", "--port", own_port, "--webui-port", 0]
+            if master:
+                command = [*through, *command, "--cores", 1, "--memory", "1g", "--work-dir", folder, master]
+            stack.enter_context(started(folder, own_port, command, _java_environment()))
+            master = f"spark://127.0.0.1:{port}"
+        yield master
+
+
+def cluster_settings(master: str, lake_path: str, work: Path) -> Settings:
+    """Returns the settings of a worker whose engine is a small cluster."""
+    conf = {**FOR_LITTLE_DATA, "spark.executor.memory": "600m", "spark.executor.cores": "1"}
+    log = str(work.with_suffix(".spark.log"))
+    return Settings(
+        lake_path=lake_path,
+        work_path=str(work),
+        engine="spark",
+        master=master,
+        driver_memory="1g",
+        conf=conf,
+        log_path=log,
+    )

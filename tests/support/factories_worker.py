@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pipeline.contract import OrderFile, Progress, Ready, Result, Settings, WorkOrder, from_json, to_json
+from pipeline.contract import OrderFile, Outcome, Progress, Ready, Result, Settings, WorkOrder, from_json, to_json
+from pipeline.lake.lake import Lake
 
+SEQ = "_batch_seq"
 EXAMPLE = Path(__file__).parents[2] / "landing_zone_example" / "2026-03-02"
 
 
@@ -71,3 +73,34 @@ class Worker:
         line = self._stream.readline()
         assert line, "the worker has died"
         return from_json(line)
+
+
+def tables_of_a_day(settings: Settings, root: Path, killed_at: str = "") -> dict[str, list[str]]:
+    """Returns the rows of every table of the shop after the first day of the example, as text and in order.
+
+    With `killed_at` a first worker is killed at the first message of this event, and another one runs the batch.
+    """
+    log = root / f"{settings.engine}.log"
+    if killed_at:
+        worker = Worker(settings, log)
+        worker.kill_at(example(), killed_at)
+        with worker:
+            pass
+    with Worker(settings, log) as worker:
+        result = worker.run(example())
+    assert result.outcome == Outcome.PUBLISHED, (result.reason, result.error)
+    assert result.rows_read == result.rows_accepted + result.rows_rejected == 86
+    lake = Lake(settings.lake, work=settings.work)
+    tables = {name: version for name, version in result.table_versions.items() if name.startswith("retail.")}
+    every = {name: lake.arrow(name, version) for name, version in tables.items()}
+    # An attempt that was undone took a number, too.
+    numbered = {name: rows.drop_columns(SEQ) if SEQ in rows.column_names else rows for name, rows in every.items()}
+    return {name: sorted(map(repr, rows.to_pylist())) for name, rows in numbered.items()}
+
+
+def assert_same(there: dict[str, list[str]], here: dict[str, list[str]]) -> None:
+    """Compares the tables of two lakes."""
+    assert there.keys() == here.keys()
+    differing = {name: (rows, here[name]) for name, rows in there.items() if rows != here[name]}
+    assert differing == {}
+    assert sum(map(len, there.values())) > 200

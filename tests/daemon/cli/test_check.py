@@ -15,7 +15,7 @@ from daemon.cli.check import check
 from daemon.cli.checks.diagnostic import BAD, NOTE, OK, Diagnostic
 from daemon.cli.main import main
 from daemon.files.file_systems import MODELESS, file_system_of
-from pipeline.engine.jars import JARS
+from pipeline.engine.jar_list import DELTA, file_name
 
 DAILY = "retail.gold.daily_sales"
 COMMITS_OF_OTHERS = "docs/how-to/commits-of-others.md"
@@ -120,7 +120,7 @@ def test_without_a_java_the_engine_spark_is_bad_and_a_remedy_is_named(tmp_path: 
 def test_class_data_that_is_not_saved_is_noted(tmp_path: Path) -> None:
     site = Site(tmp_path / "site", f'[spark]\njars_path = "{tmp_path}/jars"\n')
     (tmp_path / "jars").mkdir()
-    for name in JARS:
+    for name in map(file_name, DELTA):
         (tmp_path / "jars" / name).touch()
     assert any(
         verdict == NOTE and "`python -m pipeline.engine.class_data_sharing` does it" in sentence

@@ -160,7 +160,10 @@ def test_all_mistakes_are_reported_at_once_with_their_places(tmp_path: Path) -> 
         ("landing.path = ''", '= "" is not a path'),
         ("landing.path = 3", "= 3 is not a path on this machine"),
         ("lake.path = 'ftp://host/lake'", "is not a path on this machine, or the address of a prefix in a store"),
-        ("lake.path = 's3://bucket/lake'", 'engine spark reads no lake in a store; set [spark] engine = "sail"'),
+        (
+            "clickstream.stream = true\nlake.path = 's3://bucket/lake'",
+            "true needs a lake in a folder, and this one",
+        ),
         ("landing.ignore = '*.tmp'", '= "*.tmp" is not a list of texts'),
         ("spark.engine = 'flink'", '= "flink" is not an engine (spark, sail, connect)'),
         ("spark.engine = 'sial'", "did you mean sail?"),

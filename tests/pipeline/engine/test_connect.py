@@ -1,46 +1,22 @@
 """A server in another process, of Spark Connect or of Sail: a worker starts against it, and its tables are the same."""
 
-import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyspark
 import pytest
-from factories_servers import free_port, sail_server, started
-from factories_worker import Worker, example
+from factories_servers import FOR_LITTLE_DATA, connect_server, sail_server
+from factories_worker import assert_same, tables_of_a_day
 
-from pipeline.contract import Outcome, Settings
-from pipeline.engine.jars import find_jars
-from pipeline.engine.java import find_java
-from pipeline.engine.spark_settings import UNCOMPILED
-from pipeline.lake.lake import Lake
-
-# The server's own settings are for large data: with them so small a batch takes two minutes.
-FOR_LITTLE_DATA = {"spark.sql.shuffle.partitions": "2", "spark.sql.adaptive.enabled": "false", **UNCOMPILED}
-SERVER = "org.apache.spark.sql.connect.service.SparkConnectServer"
+from pipeline.contract import Settings
 
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of Spark, started as its users start it: Delta's extension and jars, and nothing of ours."""
-    root, port = tmp_path_factory.mktemp("connect"), free_port()
-    conf = {
-        "spark.connect.grpc.binding.port": port,
-        "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.warehouse.dir": root / "warehouse",
-        "spark.ui.enabled": "false",
-    }
-    home = Path(pyspark.__file__).parent
-    command = [home / "bin" / "spark-submit", "--class", SERVER, "--master", "local[2]", "--driver-memory", "1g"]
-    command += ["--jars", ",".join(map(str, find_jars()))]
-    command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
-    java = {"SPARK_HOME": str(home), "JAVA_HOME": str(find_java(os.environ).home), "SPARK_LOCAL_IP": "127.0.0.1"}
-    with started(root, port, [*command, "spark-internal"], java) as address:
+    with connect_server(tmp_path_factory.mktemp("connect")) as address:
         yield address
 
 
@@ -53,14 +29,8 @@ def remote_sail(tmp_path: Path) -> Iterator[str]:
 
 def published(root: Path, engine: str, remote: str = "") -> dict[str, list[str]]:
     """The rows of every table of the shop after its first day, as text and in order."""
-    lake = root / engine
-    settings = Settings(lake_path=str(lake), engine=engine, remote=remote, conf=FOR_LITTLE_DATA if remote else {})
-    with Worker(settings, root / f"{engine}.log") as worker:
-        result = worker.run(example())
-    assert result.outcome == Outcome.PUBLISHED, (result.reason, result.error)
-    assert result.rows_read == result.rows_accepted + result.rows_rejected == 86
-    tables = {name: version for name, version in result.table_versions.items() if name.startswith("retail.")}
-    return {name: sorted(map(repr, Lake(lake).arrow(name, version).to_pylist())) for name, version in tables.items()}
+    conf = FOR_LITTLE_DATA if remote else {}
+    return tables_of_a_day(Settings(lake_path=str(root / engine), engine=engine, remote=remote, conf=conf), root)
 
 
 @pytest.mark.spark
@@ -69,20 +39,14 @@ def test_a_batch_through_a_server_that_runs_already_gives_the_tables_of_the_loca
     tmp_path: Path,
     remote: str,
 ) -> None:
-    assert_equal(published(tmp_path, "connect", remote), published(tmp_path, "sail"))
+    assert_same(published(tmp_path, "connect", remote), published(tmp_path, "sail"))
 
 
 @pytest.mark.sail
 def test_a_batch_through_a_cluster_of_sail_gives_the_tables_of_sail_in_the_worker(
     tmp_path: Path, remote_sail: str
 ) -> None:
-    assert_equal(published(tmp_path, "connect", remote_sail), published(tmp_path, "sail"))
-
-
-def assert_equal(there: dict[str, list[str]], here: dict[str, list[str]]) -> None:
-    assert there.keys() == here.keys()
-    assert [name for name, rows in there.items() if rows != here[name]] == []
-    assert sum(map(len, there.values())) > 200
+    assert_same(published(tmp_path, "connect", remote_sail), published(tmp_path, "sail"))
 
 
 @pytest.mark.spark

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline.engine.session import Session
 from pipeline.lake.lake import Lake
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import columns_of
 
 ORDERS = "retail.silver.orders"

@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 from object_store import ObjectStore
 
-import pipeline.place.place
 from pipeline.errors import SetupError
 from pipeline.place import (
     Place,
@@ -20,6 +19,8 @@ from pipeline.place import (
     open_file,
     place_of,
     remove,
+    remove_tree,
+    sizes,
     sync,
     write_file,
     write_whole,
@@ -95,6 +96,22 @@ def test_parquet_goes_there_and_comes_back(place: Place, tmp_path: Path) -> None
         assert db.execute(f"SELECT sum(n) FROM read_parquet('{place}/t/moved.parquet')").fetchone() == (499500,)
 
 
+def test_the_files_of_a_folder_are_listed_with_their_bytes_and_removed_with_it(place: Place) -> None:
+    folder = place / "rows"
+    assert sizes(folder, ".parquet") == {}
+    for name, content in (("b.parquet", b"12"), ("a.parquet", b"1"), ("_SUCCESS", b""), ("below/c.parquet", b"3")):
+        write_whole(folder / name, content)
+    assert sizes(folder, ".parquet") == {folder / "a.parquet": 1, folder / "b.parquet": 2}
+    assert next(iter(sizes(folder, ".parquet"))) == folder / "a.parquet"
+    move_in(folder / "a.parquet", place / "moved.parquet")
+    assert (place / "moved.parquet").read_bytes() == b"1"
+    assert list(sizes(folder, ".parquet")) == [folder / "b.parquet"]
+    remove_tree(folder)
+    remove_tree(folder)  # one that is gone is no error
+    assert not folder.is_dir()
+    assert (place / "moved.parquet").exists()
+
+
 def test_a_commit_is_logged_once_it_is_there(place: Place, store: ObjectStore) -> None:
     log = place / "_delta_log"
     assert not is_logged(log, "0.json")
@@ -104,14 +121,13 @@ def test_a_commit_is_logged_once_it_is_there(place: Place, store: ObjectStore) -
     assert len(store.requests()) - before == (1 if is_store(place) else 0)
 
 
-def test_a_large_object_is_read_in_parts(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_object_is_read_in_parts(store: ObjectStore) -> None:
     path = place_of(store.new_prefix()) / "large.parquet"
     rows = pa.table({"n": list(range(10_000)), "text": [f"{n:09d}" for n in range(10_000)]})
     content = write_file(path, lambda sink: pq.write_table(rows, sink, row_group_size=100))
     assert content is not None
-    monkeypatch.setattr(pipeline.place.place, "WHOLE_BYTES", 1000)
     before = len(store.requests())
-    with pq.ParquetFile(open_file(path, content.size)) as file:
+    with pq.ParquetFile(open_file(path, content.size, whole_bytes=1000)) as file:
         assert file.read(["n"]) == rows.select(["n"])
         assert file.read_row_group(50) == rows.slice(5000, 100)
     assert 0 < len(store.requests()) - before < 10

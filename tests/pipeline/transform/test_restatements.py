@@ -14,7 +14,7 @@ from factories_shop_rows import SHOP
 from pipeline import reader
 from pipeline.contract.decimals import decimal_text
 from pipeline.engine.session import Session
-from pipeline.lake.scratch import MaterializedRows
+from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.model import GoldKind, GoldTable
 from pipeline.reader.why import UnknownFigureError, why
 from pipeline.sources.retail.feeds import RETAIL
