@@ -39,6 +39,7 @@ VERBS: Mapping[str, Sequence[click.Command]] = {
         tables.tables,
         tables.sql,
         tables.export,
+        tables.catalog,
         pages.report,
         pages.ui,
         why.why,

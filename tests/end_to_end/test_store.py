@@ -83,10 +83,12 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return site.json("sql", FIGURES)
 
 
+@pytest.mark.slow
 def test_a_lake_in_a_store_shows_the_same_figures_and_every_verb_reads_it(
     tmp_path: Path, store: ObjectStore, figures: Any
 ) -> None:
-    site = Site(tmp_path / "site", store.new_prefix())
+    lake = store.new_prefix()
+    site = Site(tmp_path / "site", lake)
     checked = {d["subject"]: d["verdict"] for d in site.json("check")}
     assert (checked["store"], checked["readers"], checked["tables"]) == ("ok", "ok", "ok")
     for day in DAYS:
@@ -97,6 +99,7 @@ def test_a_lake_in_a_store_shows_the_same_figures_and_every_verb_reads_it(
     assert not (tmp_path / "site" / "s3:").exists()
     assert not (tmp_path / "site" / "lake").exists()
     assert "retail.gold.daily_sales" in site.run("tables")
+    assert f"LOCATION '{lake}/retail/gold/daily_sales'" in site.run("catalog", "daily_sales")
     assert site.json("status")["lake"] == {"held_by": None, "unreadable": None}
     assert {d["verdict"] for d in site.json("check") if d["subject"] in ("store", "tables")} == {"ok"}
     site.run("export", "retail.gold.daily_sales", "--to", "csv", "--out", str(tmp_path / "sales.csv"))

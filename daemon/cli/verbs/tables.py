@@ -1,4 +1,4 @@
-"""The verbs for published tables: tables, sql, export, adopt, restore."""
+"""The verbs for published tables: tables, sql, export, catalog, adopt, restore."""
 
 import sys
 from collections.abc import Sequence
@@ -89,6 +89,32 @@ def export(table: str, kind: str, out: Path | None, batch: str | None, *, raw: b
     file = out or Path(f"{name}.{kind}")
     count = export(published, name, kind, file, order_by=_grain(config, name), internal=internal, raw=raw)
     print_message(f"{name}: {plural(count, 'row')} are in {file} ({size(file.stat().st_size)})")
+
+
+@verb("catalog")
+@click.argument("name", metavar="[NAME]", required=False, shell_complete=complete_table)
+@click.option("--catalog", default="", metavar="CATALOG", help="The catalog of Unity, before the names of schemas.")
+@_batch_option
+def catalog(name: str | None, catalog: str, batch: str | None) -> None:
+    """Print SQL that puts the tables into a catalog.
+
+    The catalog is Unity Catalog, a Hive metastore or Spark's own. NAME is a table, the end of its name, or the beginning, such as retail.gold. The statements create external tables
+    and views of the published versions. They change no file of the lake, and may run again after every batch.
+    """
+    from daemon.cli import show_tables
+    from pipeline import reader
+    from pipeline.reader.catalog_sql import catalog_statements
+    from pipeline.reader.describe import describe_sources
+
+    config = read_config()
+    published = _published_versions(config, batch)
+    wanted = show_tables.full_name(published, name or "")
+    names = [t for t in published.versions if not wanted or t == wanted or t.startswith(f"{wanted}.")]
+    if not names:
+        raise reader.UnknownTableError(reader.no_such_table(published, wanted))
+    described = {t["name"]: t for source in describe_sources(config.settings) for t in source.get("tables", ())}
+    for statement in catalog_statements(published, names, described, catalog):
+        print(f"{statement};")
 
 
 def _published_versions(config: "Config", batch: str | None) -> "PublishedVersions":

@@ -59,6 +59,7 @@ Look:
   tables      List the published tables, or show one
   sql         Query the published tables with SQL
   export      Write a published table to a file
+  catalog     Print SQL that puts the tables into a catalog
   report      Write all pages as one HTML file, which needs no server
   ui          Serve the pages and the tables over HTTP, live and read-only
   why         Explain a figure of a gold table

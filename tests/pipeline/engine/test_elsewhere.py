@@ -21,7 +21,11 @@ from object_store import ObjectStore
 from pipeline.contract import Settings
 from pipeline.place import place_of
 
-pytestmark = [pytest.mark.sail, pytest.mark.skipif(bool(why_no_blind_process()), reason=why_no_blind_process())]
+pytestmark = [
+    pytest.mark.sail,
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(why_no_blind_process()), reason=why_no_blind_process()),
+]
 
 
 @pytest.fixture
