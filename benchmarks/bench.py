@@ -31,8 +31,9 @@ FIGURES = {
     "peak MB": "python_mb",
     "peak MB JVM": "jvm_mb",
     "serve s": "serve_seconds",
+    "requests": "requests",
 }
-COUNTS = ("queries", "jobs", "commits")
+COUNTS = ("queries", "jobs", "commits", "requests")
 
 
 def seconds_table(engine: str, measured: Sequence[Measured]) -> str:
@@ -64,16 +65,18 @@ def others_table(engine: str, measured: Sequence[Measured]) -> str:
     for m in measured:
         if HAND not in m.costs:
             groups = [f"{name}: {median(costs, 'seconds'):.2f} s" for name, costs in m.costs.items()]
-            rows.append((m.title, ", ".join(groups), _second_to_first(m), "; ".join(m.notes)))
-    columns = ("case", "median seconds", "ratio", "note")
+            rows.append((m.title, ", ".join(groups), _ratios_to_first(m), "; ".join(m.notes)))
+    columns = ("case", "median seconds", "ratio to the first", "note")
     return markdown(f"Lakegate alone, on {engine}", columns, rows) if rows else ""
 
 
-def _second_to_first(measured: Measured) -> float | None:
-    if len(measured.costs) < 2:
-        return None
-    first, second = ([cost.seconds for cost in costs] for costs in measured.costs.values())
-    return ratio(second, first) if measured.is_in_turn else statistics.median(second) / statistics.median(first)
+def _ratios_to_first(measured: Measured) -> str:
+    first, *others = ([cost.seconds for cost in costs] for costs in measured.costs.values())
+    ratios = [
+        ratio(other, first) if measured.is_in_turn else statistics.median(other) / statistics.median(first)
+        for other in others
+    ]
+    return ", ".join(f"{value:.2f}" for value in ratios)
 
 
 def figures_table(measured: Measured) -> str:

@@ -1,6 +1,7 @@
 """The cases of the benchmark. Contenders take equal files in turn, and each round begins with another contender."""
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,9 +12,11 @@ from cost import Cost
 from crm_erp_data import Firm
 from delivery import Delivery
 from retail_data import Shop, orders_for
+from servers import connect_server, spark_cluster, store_server
 
 SMALL_ROWS = 100
 OURS, HAND, FLOOR = "Lakegate", "by hand", "floor"
+LOCAL = "local[2]"
 # Free memory for ten million orders: for Lakegate alone, and for all contenders, whose processes run at one time.
 TEN_MILLION_MB = 12_000
 ALL_TEN_MILLION_MB = 40_000
@@ -167,6 +170,62 @@ def many(options: Options, root: Path) -> Iterator[Measured]:
     yield Measured(case="many", title=title, costs=groups, notes=[note], is_in_turn=False)
 
 
+def store(options: Options, root: Path) -> Iterator[Measured]:
+    """About 100 rows onto 2,000 orders, with the lake in an object store on this machine."""
+    shop = Shop(orders=2_000, orders_a_day=orders_for(SMALL_ROWS))
+    warm_up = 3
+    costs = []
+    (root / "store").mkdir()
+    with store_server(root / "store") as server, environment(server.environment):
+        ours = Ours(options.engine, root / "ours", lake_path=server.new_prefix(), work_path=str(root / "work"))
+        with started(ours):
+            for day in range(warm_up + options.rounds):
+                before = len(server.requests())
+                cost = ours.take(shop.write(day, root / f"files/{day}"))
+                costs.append(replace(cost, requests=len(server.requests()) - before))
+    title = f"about {SMALL_ROWS} rows onto {shop.orders:,} orders, lake in a store"
+    yield Measured(case="store", title=title, costs={OURS: costs[warm_up:]})
+
+
+def elsewhere(options: Options, root: Path) -> Iterator[Measured]:
+    """A first load and days on Spark: here on two cores, on a cluster of two workers, and on a server of Connect."""
+    size = options.size(1_000_000, 200)
+    shop = Shop(orders=size, orders_a_day=options.size(13_000, 20))
+    executor = {"spark.executor.memory": "2g", "spark.executor.cores": "1"}
+    folders = {name: root / name for name in ("cluster", "connect")}
+    for folder in folders.values():
+        folder.mkdir()
+    with spark_cluster(folders["cluster"], memory="2g") as master, connect_server(folders["connect"], "2g") as remote:
+        contenders = started(
+            Ours("spark", root / "here", LOCAL, master="local[2]"),
+            Ours("spark", root / "two", "two workers of a core", master=master, conf=executor),
+            Ours("connect", root / "remote", "Spark Connect", remote=remote),
+        )
+        with contenders as named:
+            rounds = []
+            for day in range(1 + options.rounds):
+                delivery = shop.write(day, root / f"files/{day}")
+                rounds.append(in_turn(named, dict.fromkeys(named, delivery), day))
+    parts = {
+        f"first load of {size:,} orders": rounds[:1],
+        f"day: {shop.orders_a_day:,} orders onto {size:,}": rounds[1:],
+    }
+    for title, some in parts.items():
+        yield Measured(case="elsewhere", title=title, costs=by_contender(some))
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables during a block."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def clickstream(options: Options, root: Path) -> Iterator[Measured]:
     """A first load of 2 M events, then days of 20,000: with even keys, and with a hot item, in turn."""
     even = Clicks(
@@ -219,6 +278,8 @@ CASES: Mapping[str, Case] = {
     "many": many,
     "clickstream": clickstream,
     "crm_erp": crm_erp,
+    "store": store,
+    "elsewhere": elsewhere,
     "ten_million": ten_million,
 }
-USUAL = tuple(name for name in CASES if name != "ten_million")
+USUAL = tuple(name for name in CASES if name not in ("ten_million", "elsewhere"))

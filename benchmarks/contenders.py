@@ -45,19 +45,15 @@ class Contender(Protocol):
 class Ours:
     """The worker as the daemon starts it, with the default settings. A worker that retires is replaced in time."""
 
-    def __init__(self, engine: str, folder: Path, *, driver_memory: str = Settings.driver_memory) -> None:
+    def __init__(self, engine: str, folder: Path, name: str = "Lakegate", **more: Any) -> None:
+        """Starts a worker. `more` are further settings; a lake outside of the folder is shown to no readers."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.name = "Lakegate"
+        self.name = name
         self.replacements = 0
         self._jobs = 0
         self._folder = folder
-        self._settings = Settings(
-            lake_path=str(folder / "lake"),
-            engine=engine,
-            driver_memory=driver_memory,
-            log_path=str(folder / "engine.log"),
-            serve_layers=("gold", "silver"),
-        )
+        given = {"lake_path": str(folder / "lake"), "serve_layers": () if "lake_path" in more else ("gold", "silver")}
+        self._settings = Settings(engine=engine, log_path=str(folder / "engine.log"), **given | more)
         self._output = folder / "worker.log"
         self._queries = folder / "queries.txt"
         self._start()
@@ -120,7 +116,7 @@ class Ours:
         raise RuntimeError(f"the worker ended while it served: {message}")
 
     def _task_seconds(self, batch_id: str) -> dict[str, float]:
-        log = Lake(Path(self._settings.lake_path)).arrow("ops.processing_log").to_pylist()
+        log = Lake(self._settings.lake, work=self._settings.work).arrow("ops.processing_log").to_pylist()
         return {
             row["task"]: (row["finished_at"] - row["started_at"]).total_seconds()
             for row in log

@@ -33,6 +33,7 @@ class Cost:
     queries: int | None = None  # what the engine was asked to compute
     jobs: int | None = None  # Spark's own count
     serve_seconds: float | None = None  # after the batch is published
+    requests: int | None = None  # to an object store
     stages: Mapping[str, float] = field(default_factory=dict)
     tasks: Mapping[str, float] = field(default_factory=dict)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factories_servers import free_port
 from object_store import ObjectStore, forgetful_store
+from servers import free_port
 
 pytestmark = pytest.mark.sail
 PROJECT = Path(__file__).parents[2]

@@ -98,8 +98,9 @@ def export(table: str, kind: str, out: Path | None, batch: str | None, *, raw: b
 def catalog(name: str | None, catalog: str, batch: str | None) -> None:
     """Print SQL that puts the tables into a catalog.
 
-    The catalog is Unity Catalog, a Hive metastore or Spark's own. NAME is a table, the end of its name, or the beginning, such as retail.gold. The statements create external tables
-    and views of the published versions. They change no file of the lake, and may run again after every batch.
+    The catalog is Unity Catalog, a Hive metastore or Spark's own. NAME is a table, the end of its name, or the
+    beginning, such as retail.gold. The statements create external tables and views of the published versions. They
+    change no file of the lake, and may run again after every batch.
     """
     from daemon.cli import show_tables
     from pipeline import reader

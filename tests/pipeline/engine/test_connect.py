@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from factories_servers import FOR_LITTLE_DATA, connect_server, sail_server
 from factories_worker import assert_same, tables_of_a_day
+from servers import FOR_LITTLE_DATA, connect_server, sail_server
 
 from pipeline.contract import Settings
 

@@ -6,7 +6,9 @@ A process is blind to a folder of this machine, as on another one: a mount in a 
 from pathlib import Path
 
 import pytest
-from factories_servers import (
+from factories_worker import assert_same, tables_of_a_day
+from object_store import ObjectStore
+from servers import (
     FOR_LITTLE_DATA,
     blind_to,
     cluster_settings,
@@ -15,8 +17,6 @@ from factories_servers import (
     spark_cluster,
     why_no_blind_process,
 )
-from factories_worker import assert_same, tables_of_a_day
-from object_store import ObjectStore
 
 from pipeline.contract import Settings
 from pipeline.place import place_of
@@ -82,7 +82,7 @@ def test_spark_on_this_machine(store: ObjectStore, site: Path, expected: dict[st
 
 @pytest.mark.spark
 def test_a_server_of_spark_connect(store: ObjectStore, site: Path, there: Path, expected: dict[str, list[str]]) -> None:
-    with connect_server(there, blind_to(site), of_store=True) as remote:
+    with connect_server(there, through=blind_to(site), of_store=True) as remote:
         settings = remote_settings(store, site, remote)
         assert_same(tables_of_a_day(settings, site, killed_at="stage.finished"), expected)
     assert_nothing_left(settings)

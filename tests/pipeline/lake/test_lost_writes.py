@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 from factories_pipeline import Site, on_spark
-from factories_servers import free_port, sail_server
+from servers import free_port, sail_server
 
 from pipeline.contract import Outcome
 from pipeline.engine.java import find_java

@@ -1,6 +1,7 @@
-"""Servers of engines in processes of their own, on loopback."""
+"""Servers in processes of their own, on loopback: engines, clusters, and an object store. Tests use them, too."""
 
 import contextlib
+import http.client
 import os
 import shlex
 import socket
@@ -9,9 +10,9 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 import pyspark
-import pytest
 
 from pipeline.contract import Settings
 from pipeline.engine.jar_list import DELTA, S3
@@ -53,7 +54,7 @@ def started(root: Path, port: int, command: Sequence[object], environment: Mappi
                 break
             time.sleep(0.2)
         else:
-            pytest.fail((root / "server.log").read_text()[-3000:])
+            raise RuntimeError((root / "server.log").read_text()[-3000:])
         yield f"sc://127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -88,7 +89,9 @@ def _java_environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def connect_server(root: Path, through: Sequence[str] = (), *, of_store: bool = False) -> Iterator[str]:
+def connect_server(
+    root: Path, memory: str = "1g", through: Sequence[str] = (), *, of_store: bool = False
+) -> Iterator[str]:
     """A server of Spark Connect, started as its users start it: Delta's extension and jars, those of S3 for a store."""
     port = free_port()
     conf = {
@@ -102,14 +105,14 @@ def connect_server(root: Path, through: Sequence[str] = (), *, of_store: bool = 
     }
     jars = find_jars(wanted=DELTA | S3 if of_store else DELTA)
     command = [*through, SPARK_HOME / "bin" / "spark-submit", "--class", CONNECT_SERVER, "--master", "local[2]"]
-    command += ["--driver-memory", "1g", "--jars", ",".join(map(str, jars))]
+    command += ["--driver-memory", memory, "--jars", ",".join(map(str, jars))]
     command += [word for key, value in conf.items() for word in ("--conf", f"{key}={value}")]
     with started(root, port, [*command, "spark-internal"], _java_environment()) as address:
         yield address
 
 
 @contextlib.contextmanager
-def spark_cluster(root: Path, through: Sequence[str] = ()) -> Iterator[str]:
+def spark_cluster(root: Path, through: Sequence[str] = (), memory: str = "1g") -> Iterator[str]:
     """A cluster of Spark, standalone, with two workers of one core each, and the address of its master."""
     with contextlib.ExitStack() as stack:
         master, port = "", free_port()
@@ -119,7 +122,7 @@ def spark_cluster(root: Path, through: Sequence[str] = ()) -> Iterator[str]:
             command = [SPARK_HOME / "bin" / "spark-class", f"org.apache.spark.deploy.{name.lower()}.{name}"]
             command += ["--host", "127.0.0.1", "--port", own_port, "--webui-port", 0]
             if master:
-                command = [*through, *command, "--cores", 1, "--memory", "1g", "--work-dir", folder, master]
+                command = [*through, *command, "--cores", 1, "--memory", memory, "--work-dir", folder, master]
             stack.enter_context(started(folder, own_port, command, _java_environment()))
             master = f"spark://127.0.0.1:{port}"
         yield master
@@ -138,3 +141,42 @@ def cluster_settings(master: str, lake_path: str, work: Path) -> Settings:
         conf=conf,
         log_path=log,
     )
+
+
+class ObjectStore:
+    """A store with one bucket. `environment` is what a shop would set for a store of its own."""
+
+    def __init__(self, port: int, log: Path) -> None:
+        self.port = port
+        self._log = log
+        self.environment = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "a-key-of-tests",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+        }
+        self._request("PUT", "/shop")
+
+    def new_prefix(self) -> str:
+        """Returns an address below which nothing lies."""
+        return f"s3://shop/{uuid4().hex[:8]}/lake"
+
+    def requests(self) -> list[str]:
+        """Returns the requests so far: `GET /shop/…`."""
+        return [line.split('"')[1] for line in self._log.read_text().splitlines() if '"' in line]
+
+    def _request(self, method: str, path: str) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection.request(method, path)
+        assert connection.getresponse().status == 200
+        connection.close()
+
+
+@contextlib.contextmanager
+def store_server(root: Path) -> Iterator[ObjectStore]:
+    """A store of moto, which speaks S3 and keeps objects in memory."""
+    port = free_port()
+    serve = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
+    with started(root, port, [sys.executable, "-c", serve], {}):
+        yield ObjectStore(port, root / "server.log")
