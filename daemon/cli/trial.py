@@ -27,11 +27,10 @@ def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried
     """Starts a worker, and yields its Ready, then one Tried for each source. A worker that fails yields a sentence."""
     every = contract.catalog(config.settings.source_paths, config.settings.exclude)
     sources = [s.name for s in every if not s.broken]
-    parent = _shared_folder(config.settings)
+    parent = _parent(config.settings)
     with tempfile.TemporaryDirectory(prefix="_lakegate-check-", dir=parent, ignore_cleanup_errors=True) as root:
         folder = Path(root)
-        lake, log = str(folder / "lake"), str(folder / "spark.log")
-        settings = replace(config.settings, lake_path=lake, work_path="", log_path=log)
+        settings = _settings(config.settings, folder)
         secrets = config.secrets(os.environ)
         child = WorkerProcess(command, folder / "worker.log", threading.Event().set, secrets)
         try:
@@ -43,14 +42,25 @@ def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried
                     return
         finally:
             child.end(patience_seconds=5.0)
+            if contract.is_store(settings.lake):
+                contract.remove_tree(settings.lake)
 
 
-def _shared_folder(settings: Settings) -> str | None:
-    """Returns a folder that an engine on other machines sees too, beside the lake; None for a local engine.
+def _settings(settings: Settings, folder: Path) -> Settings:
+    """Returns the settings of the trial. The lake lies in the folder, or in the store where the engine is elsewhere."""
+    in_store = settings.is_elsewhere and contract.is_store(settings.lake)
+    # A worker of the lake removes all below `_work` when it starts, should this process be killed.
+    lake = f"{settings.lake_path}/_work/{folder.name}" if in_store else str(folder / "lake")
+    work = str(folder / "work") if in_store else ""
+    return replace(settings, lake_path=lake, work_path=work, log_path=str(folder / "spark.log"))
+
+
+def _parent(settings: Settings) -> str | None:
+    """Returns a folder that an engine on other machines sees too, beside the lake; None where there is no need for one.
 
     None stands for the temporary folder of the system.
     """
-    if settings.engine == "sail" or (settings.engine == "spark" and settings.master.startswith("local")):
+    if not settings.is_elsewhere or contract.is_store(settings.lake):
         return None
     lake = settings.folder
     return str(next(p for p in (lake, *lake.parents) if p.is_dir()))

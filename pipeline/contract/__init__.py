@@ -29,7 +29,7 @@ from pipeline.contract.source_catalog import CatalogFeed, CatalogSource, catalog
 from pipeline.contract.table_lineage import lineage_of
 from pipeline.errors import SetupError
 from pipeline.model import Setting
-from pipeline.place import Place, StoreError, StorePath, is_store
+from pipeline.place import Place, StoreError, StorePath, is_store, remove_tree
 from pipeline.place.lease import holder as lease_holder
 from pipeline.place.probe import probe as probe_store
 
@@ -73,6 +73,7 @@ __all__ = [
     "next_revision",
     "plain_name",
     "probe_store",
+    "remove_tree",
     "secrets_of",
     "setting_values",
     "stated_revision",

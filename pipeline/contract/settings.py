@@ -59,6 +59,11 @@ class Settings:
         return self.lake if isinstance(self.lake, Path) else self.work
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether the engine reads and writes on other machines: it sees no folder of this one."""
+        return self.engine == "connect" or (self.engine == "spark" and not self.master.startswith("local"))
+
+    @property
     def work(self) -> Path:
         """The folder of scratch files, on this machine."""
         return Path(self.work_path or f"{self.lake_path}/_work")

@@ -115,7 +115,7 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
         _end_jvm(gateway)
 
     if not is_local or any(key in settings.conf for key in UNCOMPILED):
-        return Session(spark=session, engine="spark", close=close, is_elsewhere=not is_local)
+        return Session(spark=session, engine="spark", close=close, is_elsewhere=settings.is_elsewhere)
     compiling = session.newSession()
     for key, value in UNCOMPILED.items():
         session.conf.set(key, value)
@@ -207,9 +207,13 @@ def _connect(
         if close_server:
             close_server()
 
-    is_elsewhere = settings.engine != "sail"
-    observes = is_elsewhere and _observes(session)
-    return Session(spark=session, engine=settings.engine, close=close, is_elsewhere=is_elsewhere, observes=observes)
+    return Session(
+        spark=session,
+        engine=settings.engine,
+        close=close,
+        is_elsewhere=settings.is_elsewhere,
+        observes=settings.engine != "sail" and _observes(session),
+    )
 
 
 def _observes(session: SparkSession) -> bool:

@@ -6,6 +6,7 @@ A process is blind to a folder of this machine, as on another one: a mount in a 
 from pathlib import Path
 
 import pytest
+from factories_command import Site
 from factories_worker import assert_same, tables_of_a_day
 from object_store import ObjectStore
 from servers import (
@@ -18,7 +19,9 @@ from servers import (
     why_no_blind_process,
 )
 
-from pipeline.contract import Settings
+from daemon.cli.trial import run_trials
+from daemon.service import WORKER
+from pipeline.contract import Ready, Settings, Tried
 from pipeline.place import place_of
 
 pytestmark = [
@@ -58,6 +61,19 @@ def remote_settings(store: ObjectStore, site: Path, remote: str) -> Settings:
 def assert_nothing_left(settings: Settings) -> None:
     assert not settings.work.exists()
     assert not (place_of(settings.lake_path) / "_work").is_dir()
+
+
+def test_check_tries_the_declarations_in_the_store_and_leaves_nothing_there(
+    store: ObjectStore, site: Path, there: Path
+) -> None:
+    with sail_server(there, blind_to(site)) as remote:
+        lake = store.new_prefix()
+        settings = f'[lake]\npath = "{lake}"\n[spark]\nengine = "connect"\nremote = "{remote}"\n'
+        config = Site(site, f"{settings}[sources]\nexclude = ['crm_erp', 'clickstream']\n").config
+        ready, tried = run_trials(config, WORKER)
+    assert isinstance(ready, Ready)
+    assert tried == Tried(source="retail", mistake="", seconds=getattr(tried, "seconds", 0))
+    assert not place_of(lake).is_dir()
 
 
 def test_a_cluster_of_sail(store: ObjectStore, site: Path, there: Path, expected: dict[str, list[str]]) -> None:
