@@ -124,7 +124,7 @@ def measure(names: Sequence[str], options: Options, folder: Path | None) -> Iter
 def _until_failure(name: str, case: Iterator[Measured]) -> Iterator[Measured]:
     try:
         yield from case
-    except RuntimeError as error:  # such as a worker that needed more memory than there is: the other cases can run
+    except (RuntimeError, OSError) as error:  # such as a worker that needed too much memory: the other cases can run
         yield Measured(case=name, title=name, costs={}, notes=[f"{name} failed: {error}"], has_failed=True)
 
 

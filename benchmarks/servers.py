@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -79,8 +80,8 @@ def blind_to(folder: Path) -> list[str]:
 
 def why_no_blind_process() -> str:
     """Returns the reason why no process can be blind to a folder here; empty if it can."""
-    tried = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False)
-    return "" if tried.returncode == 0 else "only root can hide a folder from a process"
+    is_able = shutil.which("unshare") and not subprocess.run(["unshare", "--mount", "true"], check=False).returncode
+    return "" if is_able else "only root, with the command unshare, can hide a folder from a process"
 
 
 def _java_environment() -> dict[str, str]:
@@ -144,7 +145,10 @@ def cluster_settings(master: str, lake_path: str, work: Path) -> Settings:
 
 
 class ObjectStore:
-    """A store with one bucket. `environment` is what a shop would set for a store of its own."""
+    """A store with one bucket, whose name no other server has.
+
+    `environment` is what a shop would set for a store of its own.
+    """
 
     def __init__(self, port: int, log: Path) -> None:
         self.port = port
@@ -156,11 +160,12 @@ class ObjectStore:
             "AWS_ACCESS_KEY_ID": "a-key-of-tests",
             "AWS_SECRET_ACCESS_KEY": "secret",
         }
-        self._request("PUT", "/shop")
+        self.bucket = f"shop-{port}"
+        self._request("PUT", f"/{self.bucket}")
 
     def new_prefix(self) -> str:
         """Returns an address below which nothing lies."""
-        return f"s3://shop/{uuid4().hex[:8]}/lake"
+        return f"s3://{self.bucket}/{uuid4().hex[:8]}/lake"
 
     def requests(self) -> list[str]:
         """Returns the requests so far: `GET /shop/…`."""

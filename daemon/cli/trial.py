@@ -3,6 +3,7 @@
 Touches neither the lake nor its lock, and removes all its files.
 """
 
+import contextlib
 import os
 import tempfile
 import threading
@@ -43,14 +44,17 @@ def run_trials(config: Config, command: Sequence[str]) -> Iterator[Ready | Tried
         finally:
             child.end(patience_seconds=5.0)
             if contract.is_store(settings.lake):
-                contract.remove_tree(settings.lake)
+                with contextlib.suppress(contract.StoreError):  # the worker has said before why it does not answer
+                    contract.remove_tree(settings.lake)
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
-    """Returns the settings of the trial. The lake lies in the folder, or in the store where the engine is elsewhere."""
-    in_store = settings.is_elsewhere and contract.is_store(settings.lake)
-    # A worker of the lake removes all below `_work` when it starts, should this process be killed.
-    lake = f"{settings.lake_path}/_work/{folder.name}" if in_store else str(folder / "lake")
+    """Returns the settings of the trial. Its lake lies in the folder, or in the store, which the engine has to reach.
+
+    Sail has the library by which this process reaches the store, so that it needs no trial there.
+    """
+    in_store = settings.engine != "sail" and contract.is_store(settings.lake)
+    lake = f"{settings.lake_path}/_check/{folder.name}" if in_store else str(folder / "lake")
     work = str(folder / "work") if in_store else ""
     return replace(settings, lake_path=lake, work_path=work, log_path=str(folder / "spark.log"))
 

@@ -44,6 +44,9 @@ def _engine(config: Config) -> Iterator[Contradiction]:
     if settings.engine == "connect" and not settings.remote:
         sentence = 'engine = "connect" needs remote, the address of the server: remote = "sc://host:15002"'
         yield "spark", "engine", sentence
+    if settings.engine != "sail" and settings.lake_path.startswith("az://"):
+        remedy = "write abfss://container@account.dfs.core.windows.net/lake"
+        yield "lake", "path", f"the engine {settings.engine} knows no az:// addresses; {remedy}"
     for source in streaming(catalog(settings.source_paths, settings.exclude), settings):
         key = source.stream
         if settings.engine != STREAMING_ENGINE:

@@ -6,7 +6,6 @@ folder with the jars.
 
 import hashlib
 import os
-import shutil
 import ssl
 import struct
 import subprocess
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from pipeline.contract import Settings
 from pipeline.engine.jar_list import DELTA, DELTA_VERSION, S3, file_name
 from pipeline.engine.java import SHARE, JavaFound, find_java
 from pipeline.errors import SetupError
@@ -55,12 +55,20 @@ def find_jars(jars_path: str = "", wanted: Iterable[str] = DELTA) -> tuple[Path,
     return tuple(path for path in found.values() if path is not None)
 
 
+def jars_of_store(settings: Settings) -> tuple[Path, ...]:
+    """Returns the jars by which Spark reaches the store of the lake; none for a folder. Raises SetupError.
+
+    Those of another store than S3 are the user's: `conf = { "spark.jars" = "…" }`.
+    """
+    return find_jars(settings.jars_path, S3) if settings.lake_path.startswith("s3://") else ()
+
+
 def _shown(names: Sequence[str], most: int = 5) -> str:
     return ", ".join([*names[:most], *(["…"] if len(names) > most else [])])
 
 
 def fetch(folder: Path = FOLDER) -> None:
-    """Puts all jars into the folder, all or none, each checked by its SHA-256.
+    """Puts the jars into the folder, once each has arrived and was checked by its SHA-256.
 
     Raises SetupError.
     """
@@ -73,8 +81,9 @@ def fetch(folder: Path = FOLDER) -> None:
                 raise SetupError(
                     f"{name} did not arrive as this version of Lakegate knows it; nothing was kept. {OFFLINE}"
                 )
-        shutil.rmtree(folder, ignore_errors=True)
-        new.replace(folder)
+        folder.mkdir(exist_ok=True)
+        for name in map(file_name, ALL):  # the folder may hold jars of the user
+            (new / name).replace(folder / name)
 
 
 def _resolve(scratch: Path, java: JavaFound) -> None:

@@ -19,7 +19,6 @@ from pyspark.sql import functions as F
 from pipeline.contract import Settings, secrets_of
 from pipeline.contract.error_text import one_line
 from pipeline.engine import connect_server, jars, java, time_zone
-from pipeline.engine.jar_list import S3
 from pipeline.engine.spark_settings import (
     COMPILED_BYTES,
     FOR_EVERY_ENGINE,
@@ -101,7 +100,7 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
     java_found = java.find_java(os.environ)
     delta_jars = jars.find_jars(settings.jars_path)
     saved_classes = java.class_data(java_found, delta_jars)
-    store_jars = jars.find_jars(settings.jars_path, S3) if settings.lake_path.startswith("s3://") else ()
+    store_jars = jars.jars_of_store(settings)
     conf = spark_conf(settings, delta_jars, saved_classes if saved_classes.is_file() else None, store_jars=store_jars)
     is_local = settings.master.startswith("local")
     _prepare_environment(java_found, is_local=is_local)

@@ -118,12 +118,14 @@ def spark_conf(
     conf["spark.sql.warehouse.dir"] = f"{settings.work}/warehouse"
     if settings.master.startswith("local"):
         conf |= _FOR_ONE_MACHINE
+        if loaded:  # one after another takes long in a store
+            del conf["spark.sql.sources.parallelPartitionDiscovery.threshold"]
         conf["spark.sql.shuffle.partitions"] = str(min(max(_cores(settings.master), 2), 8))
         # Driver and executor are one JVM: on its class path the jars are not copied to an executor.
         conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))
     else:
         loaded += delta_jars
-        conf |= _driver_address(settings.master)
+        conf |= _driver_address(settings.master, environ)
     if loaded:
         conf["spark.jars"] = ",".join(map(str, loaded))
     for key, value in settings.conf.items():
@@ -143,6 +145,9 @@ def s3_conf(environ: Mapping[str, str]) -> dict[str, str]:
         conf["spark.hadoop.fs.s3a.endpoint"] = endpoint
         conf["spark.hadoop.fs.s3a.path.style.access"] = "true"
         conf["spark.hadoop.fs.s3a.connection.ssl.enabled"] = str(not endpoint.startswith("http://")).lower()
+    if environ.get("AWS_WEB_IDENTITY_TOKEN_FILE"):  # a role of Kubernetes, which is not among S3A's own providers
+        provider = "software.amazon.awssdk.auth.credentials.WebIdentityTokenFileCredentialsProvider"
+        conf["spark.hadoop.fs.s3a.aws.credentials.provider"] = provider
     if region := environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"):
         conf["spark.hadoop.fs.s3a.endpoint.region"] = region
     # A task moves its files itself, and the driver need not copy each again. A job that fails leaves files in the
@@ -151,20 +156,24 @@ def s3_conf(environ: Mapping[str, str]) -> dict[str, str]:
     return conf
 
 
-def _driver_address(master: str) -> dict[str, str]:
+def _driver_address(master: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Returns the address at which executors find the driver: that of this machine on the way to the cluster's master.
 
     By default Spark takes the machine's name, which often does not resolve on other machines.
     """
     address = urllib.parse.urlsplit(master.partition(",")[0])
-    if address.scheme != "spark" or not address.hostname:
+    is_given = any(environ.get(name) for name in ("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME"))
+    if is_given or address.scheme != "spark" or not address.hostname:
         return {}  # Kubernetes and YARN have rules of their own
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as way:
             way.connect((address.hostname, address.port or 7077))  # sends nothing
-            return {"spark.driver.host": way.getsockname()[0]}
+            host = str(way.getsockname()[0])
     except OSError:
         return {}
+    # /etc/hosts may give this machine's own name a loopback address, which leads nowhere from other machines.
+    is_for_others = not host.startswith("127.") or address.hostname in ("localhost", host)
+    return {"spark.driver.host": host} if is_for_others else {}
 
 
 def server_conf(conf: Mapping[str, str]) -> dict[str, str]:

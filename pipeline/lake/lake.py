@@ -40,7 +40,7 @@ from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import Scratch
 from pipeline.model import Column
-from pipeline.place import Place, as_folder, is_store, open_file, sync
+from pipeline.place import SCRATCH, Place, as_folder, is_store, open_file, sync
 from pipeline.schema import arrow_schema
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Lake:
         self.path = path
         self.keep_days = keep_days
         self.plans_all = plans_all
-        shared = path / "_work"
+        shared = path / SCRATCH
         self.scratch = Scratch(work or as_folder(shared), session, plans_all=plans_all, shared=shared)
         self._engine_rows = engine_rows
         # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.

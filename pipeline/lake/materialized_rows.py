@@ -159,7 +159,7 @@ class MaterializedRows:
     def sorted_batches(self, schema: pa.Schema, key: Sequence[str], spill: Path) -> Iterator[pa.RecordBatch]:
         """Streams the rows as `batches` does, in the order of a key. What memory does not hold goes to `spill`."""
         assert not self.only_null, "rows are sorted whole"
-        with connect(self.path, spill) as db:
+        with connect(self.path, spill) as db:  # removes its files when it closes
             rows = db.read_parquet([str(f) for f in self.files]).order(", ".join(f'"{k}"' for k in key))
             for batch in rows.to_arrow_reader(64 * 1024):
                 yield from cast_to_schema(pa.Table.from_batches([batch]), schema).to_batches()

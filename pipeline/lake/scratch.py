@@ -7,6 +7,7 @@ the engine reads or writes lie in the store.
 import contextlib
 import itertools
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.delta_schema import arrow_from_parquet, arrow_from_spark
 from pipeline.lake.engine_session import EngineSession
 from pipeline.lake.materialized_rows import FEW_BYTES, MaterializedRows, ScratchFile, scratch_files
-from pipeline.place import Place, StorePath, as_folder, connect, is_store, remove_tree
+from pipeline.place import Place, StoreError, StorePath, as_folder, connect, is_store, remove_tree
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,6 +34,9 @@ _WRITE_OPTIONS = {
     "dictionary_enabled": "false",
     "statistics_enabled": "chunk",
 }
+
+
+_PROCESS = secrets.token_hex(8)
 
 
 class LostWrite(OSError):
@@ -58,7 +62,11 @@ class Scratch:
 
     @property
     def spill(self) -> Path:
-        """The folder of what a database of this process does not hold in memory; the process's attempts share it."""
+        """The folder of what databases of this process do not hold in memory; the process's attempts share it."""
+        return self._spills / _PROCESS
+
+    @property
+    def _spills(self) -> Path:
         return self.root.with_name("_spill")
 
     @cached_property
@@ -79,29 +87,29 @@ class Scratch:
         return self._shared / self.folder.name if is_elsewhere else self.folder
 
     def open(self, name: str) -> Path:
-        """Makes an empty folder of this name the current one, and returns the folder."""
+        """Makes an empty folder of this name, which no attempt had before, the current one, and returns the folder."""
         self._folder = self.root / name
-        self._remove()
+        remove_tree(self._folder)
         self._folder.mkdir(parents=True)
         return self._folder
 
     def close(self) -> None:
-        """Removes the scratch files of this attempt."""
-        self._remove()
+        """Removes the scratch files of this attempt, which has ended: a store that does not answer is no error here."""
+        if self.place != self.folder:
+            with contextlib.suppress(StoreError):  # `clear` removes the files later
+                remove_tree(self.place)
+        remove_tree(self.folder)
         self._folder = None
         with contextlib.suppress(OSError):  # other files may lie there
             self.root.rmdir()
 
-    def _remove(self) -> None:
-        remove_tree(self.folder)
-        if self.place != self.folder:
-            remove_tree(self.place)
-
     def clear(self) -> None:
-        """Removes the scratch files of every attempt."""
+        """Removes the scratch files of every attempt, and those of other processes that are gone."""
         remove_tree(self.root)
         if self._shared != self.root:
             remove_tree(self._shared)
+        for spill in (s for s in self._spills.glob("*") if s.name != _PROCESS):
+            remove_tree(spill)
         self._folder = None
 
     def materialize(self, df: "DataFrame", label: str) -> MaterializedRows:
@@ -156,7 +164,10 @@ class Scratch:
 
     def remove(self, rows: MaterializedRows) -> None:
         """Removes the files of rows that are not read any more."""
-        remove_tree(rows.path)
+        if rows.path in rows.files:
+            rows.path.unlink()
+        else:
+            remove_tree(rows.path)
 
     def _opened(self, path: Place, files: Mapping[Place, ScratchFile]) -> MaterializedRows:
         sample = next(iter(files.values())).footer

@@ -1,6 +1,7 @@
 """Where a lake lies: a folder of this machine, or a prefix in an object store. All else names files through a place."""
 
 from pipeline.place.place import (
+    SCRATCH,
     Place,
     as_folder,
     connect,
@@ -20,6 +21,7 @@ from pipeline.place.place import (
 from pipeline.place.store_path import StoreError, StorePath
 
 __all__ = [
+    "SCRATCH",
     "Place",
     "StoreError",
     "StorePath",

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from pipeline.place.store_path import StorePath
 
@@ -28,6 +29,8 @@ PART_BYTES = 4 << 20
 # Files of a lake never change, and the next batch reads a small one again: so many of the last ones stay in memory.
 SMALL_BYTES = 256 << 10
 SMALL_FILES = 256
+
+SCRATCH = "_work"  # the folder of a lake for files that live as long as an attempt
 
 KNOWN_SECONDS = 3600.0  # a log is cleaned up after a day at the earliest; until then a commit that was seen is there
 
@@ -137,7 +140,7 @@ def open_file(path: Place, size: int | None = None, *, whole_bytes: int = WHOLE_
 
 
 def _remember(path: StorePath, content: "pa.Buffer") -> None:
-    if content.size > SMALL_BYTES:
+    if content.size > SMALL_BYTES or f"/{SCRATCH}/" in path.key:  # scratch files would push out those of tables
         return
     with _small_lock:
         _small[path] = content
@@ -215,11 +218,15 @@ def sync(folder: Place) -> None:
 def connect(place: Place, spill: Path | None = None) -> "duckdb.DuckDBPyConnection":
     """Opens an empty database of DuckDB that reads the files of a place by their names.
 
-    With `spill` it takes 1 GB of memory, two threads, and that folder for rows that the memory does not hold.
+    With `spill` it takes 1 GB of memory, two threads, and a new folder below that one for rows that the memory does not
+    hold. Two databases in one folder would overwrite each other's rows: DuckDB's files have fixed names.
     """
     import duckdb
 
-    limits: dict[str, Any] = {"memory_limit": "1GB", "temp_directory": str(spill), "threads": 2} if spill else {}
+    limits: dict[str, Any] = {}
+    if spill:
+        spill.mkdir(parents=True, exist_ok=True)
+        limits = {"memory_limit": "1GB", "temp_directory": str(spill / uuid4().hex), "threads": 2}
     connection = duckdb.connect(config=limits)
     if isinstance(place, StorePath):
         from obstore.fsspec import FsspecStore

@@ -1,14 +1,12 @@
 """After an error of the engine, finds the row and the expression at fault, by trying SQL on some of the rows."""
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame
 
 from pipeline.errors import InvalidValue
@@ -21,7 +19,8 @@ from pipeline.transform.derived_columns import Part
 def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> InvalidValue | None:
     """Runs a query over rows, and returns the error of a value among them. Other errors are raised."""
     try:
-        lake.scratch.remove(_run(query, rows, lake))
+        with _computed(query, rows, lake):
+            pass
     except InvalidValue as error:
         return error
     return None
@@ -30,7 +29,8 @@ def error_of(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake
 def are_among(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> npt.NDArray[np.bool_]:
     """Returns per row whether a query returns it, by `_source_file` and `_record`; none where the query fails."""
     try:
-        kept = _run(query, rows, lake).arrow()
+        with _computed(query, rows, lake) as computed:
+            kept = computed.arrow()
     except InvalidValue:
         return np.zeros(rows.num_rows, np.bool_)
     found = set(_places(kept))
@@ -41,10 +41,16 @@ def _places(rows: pa.Table) -> list[tuple[str, int]]:
     return list(zip(rows["_source_file"].to_pylist(), rows["_record"].to_pylist(), strict=True))
 
 
-def _run(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> MaterializedRows:
-    path = lake.scratch.folder / f"trial-{threading.get_ident()}.parquet"
-    pq.write_table(rows, path)
-    return lake.scratch.materialize(query(lake.scratch.open_parquet(path).df), "trial")
+@contextlib.contextmanager
+def _computed(query: Callable[[DataFrame], DataFrame], rows: pa.Table, lake: Lake) -> Iterator[MaterializedRows]:
+    """Computes a query over rows. The files of both are gone after the block: a search computes many queries."""
+    given = lake.scratch.write(rows, "trial")
+    try:
+        computed = lake.scratch.materialize(query(given.df), "trial")
+        yield computed
+        lake.scratch.remove(computed)
+    finally:
+        lake.scratch.remove(given)
 
 
 def first_part(parts: Sequence[Part], rows: pa.Table, lake: Lake) -> tuple[Part, InvalidValue] | None:

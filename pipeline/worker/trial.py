@@ -39,6 +39,7 @@ def trial(
     started = time.monotonic()
     folder = lake.scratch.open(f"trial.{name}")
     try:
+        _require_rows_arrive(lake)
         source = (source_of or sources_of(settings))(name)
         tried = Lake(lake.scratch.place, lake.session, plans_all=True, work=folder / "_work")
         mistake = _mistake(source, settings, tried, folder, report)
@@ -47,6 +48,13 @@ def trial(
     finally:
         lake.scratch.close()
     return Tried(source=name, mistake=mistake, seconds=round(time.monotonic() - started, 2))
+
+
+def _require_rows_arrive(lake: Lake) -> None:
+    """Lets the engine write a row, since the trial's batches have none. Raises LostWrite."""
+    session = lake.session
+    assert session is not None, "the worker has opened a session"
+    lake.scratch.materialize(session.spark.sql("SELECT 1 AS one"), "a row")
 
 
 def _mistake(source: Source, settings: Settings, lake: Lake, folder: Path, report: Report) -> str:

@@ -63,7 +63,7 @@ def _spark(settings: Settings, environ: Mapping[str, str]) -> Diagnostics:
     master = contract.mask_secrets(settings.master)
     yield ok("engine", f"spark, master {master}, {settings.driver_memory} for the driver")
     java = yield from _java(environ)
-    jars = yield from _jars(settings.jars_path)
+    jars = yield from _jars(settings)
     if java and jars:
         from pipeline.engine.java import class_data
 
@@ -86,16 +86,18 @@ def _java(environ: Mapping[str, str]) -> Generator[Diagnostic, None, "JavaFound 
     return java
 
 
-def _jars(jars_path: str) -> Generator[Diagnostic, None, tuple[Path, ...]]:
+def _jars(settings: Settings) -> Generator[Diagnostic, None, tuple[Path, ...]]:
+    """Returns Delta's jars."""
     from pipeline.contract import SetupError
-    from pipeline.engine.jars import find_jars
+    from pipeline.engine.jars import find_jars, jars_of_store
 
     try:
-        jars = find_jars(jars_path)
+        jars, of_store = find_jars(settings.jars_path), jars_of_store(settings)
     except SetupError as error:
         yield bad("jars", str(error))
         return ()
-    yield ok("jars", f"{plural(len(jars), 'jar')} of Delta in {jars[0].parent}")
+    more = f", {len(of_store)} of S3" if of_store else ""
+    yield ok("jars", f"{plural(len(jars), 'jar')} of Delta{more} in {jars[0].parent}")
     return jars
 
 

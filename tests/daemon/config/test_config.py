@@ -164,6 +164,7 @@ def test_all_mistakes_are_reported_at_once_with_their_places(tmp_path: Path) -> 
             "clickstream.stream = true\nlake.path = 's3://bucket/lake'",
             "true needs a lake in a folder, and this one",
         ),
+        ("lake.path = 'az://box/lake'", "the engine spark knows no az:// addresses; write abfss://container@account"),
         ("landing.ignore = '*.tmp'", '= "*.tmp" is not a list of texts'),
         ("spark.engine = 'flink'", '= "flink" is not an engine (spark, sail, connect)'),
         ("spark.engine = 'sial'", "did you mean sail?"),

@@ -24,11 +24,8 @@ from daemon.service import WORKER
 from pipeline.contract import Ready, Settings, Tried
 from pipeline.place import place_of
 
-pytestmark = [
-    pytest.mark.sail,
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(why_no_blind_process()), reason=why_no_blind_process()),
-]
+pytestmark = [pytest.mark.sail, pytest.mark.slow]
+needs_a_blind_process = pytest.mark.skipif(bool(why_no_blind_process()), reason=why_no_blind_process())
 
 
 @pytest.fixture
@@ -63,6 +60,7 @@ def assert_nothing_left(settings: Settings) -> None:
     assert not (place_of(settings.lake_path) / "_work").is_dir()
 
 
+@needs_a_blind_process
 def test_check_tries_the_declarations_in_the_store_and_leaves_nothing_there(
     store: ObjectStore, site: Path, there: Path
 ) -> None:
@@ -76,6 +74,7 @@ def test_check_tries_the_declarations_in_the_store_and_leaves_nothing_there(
     assert not place_of(lake).is_dir()
 
 
+@needs_a_blind_process
 def test_a_cluster_of_sail(store: ObjectStore, site: Path, there: Path, expected: dict[str, list[str]]) -> None:
     with sail_server(there, blind_to(site)) as remote:
         settings = remote_settings(store, site, remote)
@@ -97,6 +96,7 @@ def test_spark_on_this_machine(store: ObjectStore, site: Path, expected: dict[st
 
 
 @pytest.mark.spark
+@needs_a_blind_process
 def test_a_server_of_spark_connect(store: ObjectStore, site: Path, there: Path, expected: dict[str, list[str]]) -> None:
     with connect_server(there, through=blind_to(site), of_store=True) as remote:
         settings = remote_settings(store, site, remote)
@@ -105,6 +105,7 @@ def test_a_server_of_spark_connect(store: ObjectStore, site: Path, there: Path, 
 
 
 @pytest.mark.spark
+@needs_a_blind_process
 def test_a_cluster_of_spark(store: ObjectStore, site: Path, there: Path, expected: dict[str, list[str]]) -> None:
     with spark_cluster(there, blind_to(site)) as master:
         settings = cluster_settings(master, store.new_prefix(), site / "work")

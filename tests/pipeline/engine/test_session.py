@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 from pipeline.contract import Settings
 from pipeline.engine.jars import find_jars
 from pipeline.engine.java import class_data, find_java
-from pipeline.engine.spark_settings import spark_conf
+from pipeline.engine.spark_settings import s3_conf, spark_conf
 
 SESSION = """
 import fcntl, json, os, sys
@@ -209,9 +210,59 @@ def test_extensions_and_class_path_of_the_user_stand_beside_ours() -> None:
 
 
 def test_a_cluster_gets_the_jars_sent_and_keeps_sparks_own_parallelism() -> None:
-    conf = conf_of(master="spark://head:7077")
+    conf = conf_of(master="spark://head.invalid:7077")
     assert conf["spark.jars"] == "/jars/a.jar,/jars/b.jar"
     assert {"spark.sql.shuffle.partitions", "spark.sql.adaptive.enabled", "spark.driver.host"} & set(conf) == set()
+
+
+@pytest.mark.parametrize(
+    ("master", "environ", "expected"),
+    [
+        ("spark://127.0.0.1:7077", {}, "127.0.0.1"),
+        ("spark://localhost:7077,other:7077", {}, "127.0.0.1"),
+        ("spark://127.0.0.1:7077", {"SPARK_LOCAL_IP": "10.0.0.1"}, None),
+        ("spark://head.invalid:7077", {}, None),
+        ("yarn", {}, None),
+        ("k8s://https://127.0.0.1:443", {}, None),
+    ],
+)
+def test_executors_find_the_driver_at_its_address_on_the_way_to_the_master(
+    master: str, environ: dict[str, str], expected: str | None
+) -> None:
+    conf = spark_conf(Settings(lake_path="/lake", master=master), (), environ=environ)
+    assert conf.get("spark.driver.host") == expected
+
+
+def test_a_name_of_this_machine_that_leads_to_itself_alone_is_no_address_for_executors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Way(socket.socket):
+        def connect(self, address: Any) -> None:
+            super().connect(("127.0.1.1", address[1]))  # as Debian's /etc/hosts maps the machine's own name
+
+    monkeypatch.setattr(socket, "socket", Way)
+    conf = spark_conf(Settings(lake_path="/lake", master="spark://head:7077"), (), environ={})
+    assert "spark.driver.host" not in conf
+
+
+def test_spark_finds_a_store_by_the_variables_of_the_aws_tools() -> None:
+    own = {"AWS_ENDPOINT_URL": "http://store.example:9000", "AWS_REGION": "eu-central-1"}
+    conf = s3_conf(own)
+    assert conf["spark.hadoop.fs.s3a.endpoint"] == "http://store.example:9000"
+    assert conf["spark.hadoop.fs.s3a.path.style.access"] == "true"
+    assert conf["spark.hadoop.fs.s3a.connection.ssl.enabled"] == "false"
+    assert conf["spark.hadoop.fs.s3a.endpoint.region"] == "eu-central-1"
+    assert not [key for key in s3_conf({}) if "endpoint" in key or "credentials" in key]
+    of_role = s3_conf({"AWS_WEB_IDENTITY_TOKEN_FILE": "/token"})["spark.hadoop.fs.s3a.aws.credentials.provider"]
+    assert of_role.endswith(".WebIdentityTokenFileCredentialsProvider")
+
+
+def test_jars_of_a_store_stand_beside_those_of_the_user() -> None:
+    settings = Settings(lake_path="s3://shop/lake", work_path="/work", conf={"spark.jars": "/mine.jar"})
+    conf = spark_conf(settings, (Path("/delta.jar"),), store_jars=(Path("/s3.jar"),), environ={})
+    assert conf["spark.jars"] == "/s3.jar,/mine.jar"
+    assert conf["spark.driver.extraClassPath"] == "/delta.jar"
+    assert "spark.sql.sources.parallelPartitionDiscovery.threshold" not in conf
 
 
 @pytest.mark.parametrize(

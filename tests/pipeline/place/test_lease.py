@@ -175,7 +175,7 @@ def test_a_store_that_keeps_the_conditions_is_taken_and_one_that_ignores_them_is
         child = processes().Process(target=probe_into, args=(str(lake), dict(environment), answer))
         child.start()
         child.join()
-    assert "the store s3://shop cannot hold a lake: it writes an object anew" in answer.read_text()
+    assert f"the store s3://{store.bucket} cannot hold a lake: it writes an object anew" in answer.read_text()
     assert not lake.is_dir()
 
 

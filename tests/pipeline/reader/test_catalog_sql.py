@@ -42,6 +42,10 @@ def lake(tmp_path: Path) -> PublishedLake:
     return PublishedLake(tmp_path / "a lake's folder")
 
 
+def commits(lake: PublishedLake) -> list[Path]:
+    return sorted(lake.path.rglob("_delta_log/*"))
+
+
 def statements(lake: PublishedLake, catalog: str = "") -> list[str]:
     return list(catalog_statements(reader.published(lake.path), [SALES], DESCRIBED, catalog))
 
@@ -66,11 +70,13 @@ def test_spark_shows_the_published_versions_after_every_batch(lake: PublishedLak
     first = statements(lake)
     lake.publish("shop", {SALES: lake.write(SALES, [sale(3)])})
     second = statements(lake)
+    commits_before = commits(lake)
     arguments = [str(lake.path.parent / "work"), json.dumps(first), json.dumps(second)]
     done = subprocess.run([sys.executable, "-c", RUNS, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     shown, comments, about = json.loads(done.stdout.splitlines()[-1])
     assert [len(rows) for rows in shown] == [1, 3]
+    assert commits(lake) == commits_before  # a catalog only reads
     assert shown[0][0][:2] == ["2026-03-01", "1.50"]
     assert comments["revenue"] == r"Net, in \ EUR"
     assert about == ["Sales by day; it's the shop's own"]
