@@ -174,15 +174,17 @@ def store(options: Options, root: Path) -> Iterator[Measured]:
     """About 100 rows onto 2,000 orders, with the lake in an object store on this machine."""
     shop = Shop(orders=2_000, orders_a_day=orders_for(SMALL_ROWS))
     warm_up = 3
-    costs = []
     (root / "store").mkdir()
     with store_server(root / "store") as server, environment(server.environment):
-        ours = Ours(options.engine, root / "ours", lake_path=server.new_prefix(), work_path=str(root / "work"))
+        ours = Ours(
+            options.engine,
+            root / "ours",
+            count_requests=lambda: len(server.requests()),
+            lake_path=server.new_prefix(),
+            work_path=str(root / "work"),
+        )
         with started(ours):
-            for day in range(warm_up + options.rounds):
-                before = len(server.requests())
-                cost = ours.take(shop.write(day, root / f"files/{day}"))
-                costs.append(replace(cost, requests=len(server.requests()) - before))
+            costs = [ours.take(shop.write(day, root / f"files/{day}")) for day in range(warm_up + options.rounds)]
     title = f"about {SMALL_ROWS} rows onto {shop.orders:,} orders, lake in a store"
     yield Measured(case="store", title=title, costs={OURS: costs[warm_up:]})
 

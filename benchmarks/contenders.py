@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,12 +45,24 @@ class Contender(Protocol):
 class Ours:
     """The worker as the daemon starts it, with the default settings. A worker that retires is replaced in time."""
 
-    def __init__(self, engine: str, folder: Path, name: str = "Lakegate", **more: Any) -> None:
-        """Starts a worker. `more` are further settings; a lake outside of the folder is shown to no readers."""
+    def __init__(
+        self,
+        engine: str,
+        folder: Path,
+        name: str = "Lakegate",
+        *,
+        count_requests: Callable[[], int] | None = None,
+        **more: Any,
+    ) -> None:
+        """Starts a worker. `more` are further settings; a lake outside of the folder is shown to no readers.
+
+        `count_requests` counts the requests to the store of the lake so far.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.replacements = 0
         self._jobs = 0
+        self._count_requests = count_requests or (lambda: 0)
         self._folder = folder
         given = {"lake_path": str(folder / "lake"), "serve_layers": () if "lake_path" in more else ("gold", "silver")}
         self._settings = Settings(engine=engine, log_path=str(folder / "engine.log"), **given | more)
@@ -69,11 +81,13 @@ class Ours:
         jobs = self._jobs
         meter = Meter(self._child.pid, self._folder)
         clock = StageClock()
+        requests = self._count_requests()
         began = time.monotonic()
         self._child.send(order)
         while isinstance(message := self._receive(), Progress):
             clock.receive(message)
         seconds = time.monotonic() - began
+        requests = self._count_requests() - requests
         if not isinstance(message, Result) or message.outcome != Outcome.PUBLISHED:
             raise RuntimeError(f"{delivery.date} was not published: {message}\n{self._output.read_text()[-2000:]}")
         serve_seconds = self._await_serve(began + seconds) if message.serves else None
@@ -85,6 +99,7 @@ class Ours:
             serve_seconds=serve_seconds,
             queries=len(calls),
             jobs=self._jobs - jobs if self._settings.engine == "spark" else None,
+            requests=requests or None,
             stages={**message.seconds, "elsewhere": clock.elsewhere},
             tasks=self._task_seconds(order.batch_id),
         )

@@ -113,12 +113,12 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
         session.stop()
         _end_jvm(gateway)
 
-    if not is_local or any(key in settings.conf for key in UNCOMPILED):
-        return Session(spark=session, engine="spark", close=close, is_elsewhere=settings.is_elsewhere)
-    compiling = session.newSession()
-    for key, value in UNCOMPILED.items():
-        session.conf.set(key, value)
-    return Session(spark=session, engine="spark", close=close, compiling=compiling)
+    compiling = None
+    if not any(key in settings.conf for key in UNCOMPILED):
+        compiling = session.newSession()
+        for key, value in UNCOMPILED.items():
+            session.conf.set(key, value)
+    return Session(spark=session, engine="spark", close=close, compiling=compiling, is_elsewhere=settings.is_elsewhere)
 
 
 def _prepare_environment(java_found: java.JavaFound, *, is_local: bool) -> None:

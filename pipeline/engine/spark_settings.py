@@ -5,7 +5,7 @@ import re
 import socket
 import tempfile
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pipeline.contract import Settings
@@ -95,7 +95,7 @@ _JOINED_BY = {
 
 def spark_conf(
     settings: Settings,
-    delta_jars: Iterable[Path],
+    delta_jars: Sequence[Path],
     saved_classes: Path | None = None,
     *,
     store_jars: Iterable[Path] = (),
@@ -121,11 +121,11 @@ def spark_conf(
         if loaded:  # one after another takes long in a store
             del conf["spark.sql.sources.parallelPartitionDiscovery.threshold"]
         conf["spark.sql.shuffle.partitions"] = str(min(max(_cores(settings.master), 2), 8))
-        # Driver and executor are one JVM: on its class path the jars are not copied to an executor.
-        conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))
     else:
-        loaded += delta_jars
+        loaded += delta_jars  # for the executors; on one machine the driver is the executor, too
         conf |= _driver_address(settings.master, environ)
+    # On the class path of the driver's start, since saved class data is of this class path.
+    conf["spark.driver.extraClassPath"] = ":".join(map(str, delta_jars))
     if loaded:
         conf["spark.jars"] = ",".join(map(str, loaded))
     for key, value in settings.conf.items():
@@ -192,14 +192,8 @@ def _java_options(settings: Settings, saved_classes: Path | None) -> list[str]:
         "-Dfile.encoding=UTF-8",
         "-Djava.awt.headless=true",
     ]
-    if settings.master.startswith("local"):
-        options += _local_java_options(settings, saved_classes)
-    return options
-
-
-def _local_java_options(settings: Settings, saved_classes: Path | None) -> list[str]:
     of_user = _java_options_of_user(settings)
-    options = [*_LATE_OPTIMISATION]
+    options += _LATE_OPTIMISATION
     # A space for classes that starts small is collected whole each time it grows, already for the first classes.
     options.append("-XX:MetaspaceSize=256m")
     if not _SETS_THE_HEAP.search(of_user):
