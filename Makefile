@@ -33,7 +33,7 @@ PYTEST = $(BIN)/python -m pytest --dist worksteal
 IN_MEMORY = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 4000000 {print "PYTEST_DEBUG_TEMPROOT=/dev/shm"}')
 
 test: $(VENV)/.installed-dev $(VENV)/.jars
-	$(IN_MEMORY) $(PYTEST) -n 2 -m "not (spark or slow)" $(ARGS)
+	$(IN_MEMORY) $(PYTEST) -n 3 -m "not (spark or slow)" $(ARGS)
 
 test-quick: $(VENV)/.installed-dev $(VENV)/.jars
 	$(IN_MEMORY) $(PYTEST) -n 3 -m "not (spark or sail or slow or long)" $(ARGS)

@@ -39,8 +39,8 @@ def trial(
     started = time.monotonic()
     folder = lake.scratch.open(f"trial.{name}")
     try:
-        _require_rows_arrive(lake)
         source = (source_of or sources_of(settings))(name)
+        _require_rows_arrive(lake)
         tried = Lake(lake.scratch.place, lake.session, plans_all=True, work=folder / "_work")
         mistake = _mistake(source, settings, tried, folder, report)
     except Exception as error:  # noqa: BLE001 - every error of a declaration is an answer

@@ -16,7 +16,7 @@ from timeline import draw, lanes, read_bars
 from pipeline.lake.lake import Lake
 from pipeline.sources.retail.feeds import RETAIL
 
-pytestmark = pytest.mark.sail
+pytestmark = [pytest.mark.sail, pytest.mark.slow]
 
 DAYS = 3
 SHOP = Shop(orders=400, orders_a_day=80, late_share=0.1, bad_share=0.05)

@@ -102,7 +102,13 @@ def serious(page: Page) -> list[str]:
 # ---- from disk
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390)], ids=["light desktop", "dark phone"])
+@pytest.mark.parametrize(
+    ("theme", "width"),
+    [
+        pytest.param("light", 1280, id="light desktop", marks=pytest.mark.slow),
+        pytest.param("dark", 390, id="dark phone"),
+    ],
+)
 def test_the_report_works_without_a_network_for_every_reader(
     site: PagesSite, report_file: Path, watch: Callable[..., Watched], theme: str, width: int
 ) -> None:
