@@ -23,6 +23,7 @@ class Elsewhere:
     def count_written(self, _df: Any) -> Any: ...
 
 
+@pytest.mark.long
 def test_two_databases_that_spill_at_one_time_keep_their_rows_apart(tmp_path: Path) -> None:
     spill, sums = tmp_path / "_spill", dict[int, Any]()
     begins = threading.Barrier(2)
