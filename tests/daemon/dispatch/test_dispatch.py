@@ -145,6 +145,7 @@ def test_a_death_names_the_stages_that_had_not_finished(zone: Zone, events: str,
     assert f"; at last the worker died{where}: " in zone.batches()[0].reason
 
 
+@pytest.mark.long
 def test_silence_is_death_but_progress_is_life(tmp_path: Path) -> None:
     zone = Zone(tmp_path, dispatch={"timeout_seconds": 0.9, "poison_after": 1, "stop_seconds": 2})
     zone.deliver("long", "slow 1.2\n", date="2026-03-01")

@@ -59,6 +59,7 @@ def test_a_rejected_batch_keeps_the_sentence_the_counts_and_the_examples(zone: Z
     assert zone.files("landing") == []
 
 
+@pytest.mark.long
 def test_a_batch_of_missing_files_names_them_in_its_reason_file(zone: Zone) -> None:
     zone.land("1", "orders_1.csv")
     assert zone.once() == 1

@@ -243,6 +243,7 @@ def test_a_touch_file_that_only_its_owner_may_read_is_moved_all_the_same(zone: Z
     assert sum(f.endswith(f"/{name}") for f in zone.files("archive")) == 1
 
 
+@pytest.mark.long
 def test_a_document_that_only_its_owner_may_read_is_refused_and_moved(zone: Zone) -> None:
     zone.deliver("1")
     (zone.trigger / "1.json").chmod(0)

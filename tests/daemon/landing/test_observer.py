@@ -53,6 +53,7 @@ def setting(tmp_path: Path) -> Iterator[Setting]:
     made.watch.stop()
 
 
+@pytest.mark.long
 def test_every_arrival_wakes_and_the_daemons_own_files_do_not(setting: Setting) -> None:
     setting.watch.check()
     assert setting.woken_by((setting.trigger / "a.done").touch)

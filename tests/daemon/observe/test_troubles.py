@@ -201,6 +201,7 @@ def test_a_folder_for_readers_that_is_not_served_is_a_trouble_and_no_failure(zon
 
 
 @pytest.mark.parametrize("fault", ["serve-die", "serve-hang"])
+@pytest.mark.long
 def test_a_worker_that_dies_or_hangs_while_it_serves_readers_costs_no_batch(tmp_path: Path, fault: str) -> None:
     zone = Zone(tmp_path, dispatch={"timeout_seconds": 1.5, "poison_after": 1, "stop_seconds": 2})
     zone.deliver("1", f"{fault}\n", date="2026-03-01")
@@ -231,6 +232,7 @@ def test_alerts_that_no_service_takes_are_a_trouble(tmp_path: Path, hand: HandCl
         assert troubles_of(zone) == [("alerts", "address 1 (mailto) to b@example.com", "")]
 
 
+@pytest.mark.long
 def test_the_ledger_shows_the_stage_and_the_task_of_the_running_batch(zone: Zone) -> None:
     zone.deliver("1", "busy\n")
     with zone.by_hand(Clock()) as daemon:
