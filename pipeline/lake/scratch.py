@@ -6,8 +6,8 @@ the engine reads or writes lie in the store.
 
 import contextlib
 import itertools
+import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
@@ -36,9 +36,6 @@ _WRITE_OPTIONS = {
 }
 
 
-_PROCESS = secrets.token_hex(8)
-
-
 class LostWrite(OSError):
     """Rows that the engine wrote are not in the folder where this process reads them. A retry may help."""
 
@@ -63,7 +60,7 @@ class Scratch:
     @property
     def spill(self) -> Path:
         """The folder of what databases of this process do not hold in memory; the process's attempts share it."""
-        return self._spills / _PROCESS
+        return self._spills / str(os.getpid())
 
     @property
     def _spills(self) -> Path:
@@ -104,12 +101,13 @@ class Scratch:
             self.root.rmdir()
 
     def clear(self) -> None:
-        """Removes the scratch files of every attempt, and those of other processes that are gone."""
+        """Removes the scratch files of every attempt, and what the databases of dead processes left."""
         remove_tree(self.root)
         if self._shared != self.root:
             remove_tree(self._shared)
-        for spill in (s for s in self._spills.glob("*") if s.name != _PROCESS):
-            remove_tree(spill)
+        for spill in self._spills.glob("*"):
+            if not Path(f"/proc/{spill.name}").exists():  # a worker that waits keeps its database open
+                remove_tree(spill)
         self._folder = None
 
     def materialize(self, df: "DataFrame", label: str) -> MaterializedRows:

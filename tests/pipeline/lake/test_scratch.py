@@ -1,5 +1,7 @@
 """Scratch files: databases that spill do not meet, and what an attempt or a dead process leaves is removed."""
 
+import os
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -46,12 +48,19 @@ def test_two_databases_that_spill_at_one_time_keep_their_rows_apart(tmp_path: Pa
     assert list(spill.iterdir()) == []
 
 
-def test_a_worker_that_starts_removes_what_a_dead_one_has_spilled(tmp_path: Path) -> None:
+def test_what_dead_processes_have_spilled_is_removed_and_what_live_ones_use_is_not(tmp_path: Path) -> None:
     scratch = Scratch(tmp_path / "_work", None, plans_all=False, shared=tmp_path / "_work")
-    (tmp_path / "_spill" / "dead").mkdir(parents=True)
-    scratch.spill.mkdir(parents=True)
-    scratch.clear()
-    assert list((tmp_path / "_spill").iterdir()) == [scratch.spill]
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    living = subprocess.Popen(["sleep", "60"])
+    try:
+        for pid in (dead.pid, living.pid, os.getpid()):
+            (tmp_path / "_spill" / str(pid)).mkdir(parents=True)
+        scratch.clear()
+        assert sorted((tmp_path / "_spill").iterdir()) == sorted([scratch.spill, tmp_path / "_spill" / str(living.pid)])
+    finally:
+        living.kill()
+        living.wait()
 
 
 @pytest.mark.long
