@@ -44,6 +44,7 @@ def commands_for_any_site() -> set[str]:
         "lakegate tail",
         "lakegate demo",
         "lakegate export",
+        "lakegate catalog",
     )
     commands = {
         line

@@ -80,6 +80,15 @@ def documented_rejects() -> Counter[tuple[str, str]]:
     return Counter(rows)
 
 
+def test_the_statements_for_a_catalog_make_a_view_of_every_gold_table(demo: Demo) -> None:
+    command = (LAKEGATE, "--config", str(demo.site / "config.toml"), "catalog", "retail.gold", "--catalog", "main")
+    lines = run(*command, cwd=demo.site).stdout.splitlines()
+    views = [line.partition(" (")[0].rpartition(" ")[2] for line in lines if line.startswith("CREATE OR REPLACE VIEW")]
+    tables = [t["name"].split(".") for t in demo.json("tables") if t["name"].startswith("retail.gold.")]
+    assert views == [f"`main`.`retail_gold`.`{name}`" for _, _, name in tables]
+    assert all(line.endswith(";") for line in lines)
+
+
 def test_the_demo_ends_well_and_prints_no_control_characters_into_a_pipe(demo: Demo) -> None:
     assert demo.done.returncode == 0, demo.done.stdout[-3000:] + demo.done.stderr[-3000:]
     assert demo.done.stdout.isprintable() or set(demo.done.stdout) & set(map(chr, range(32))) == {"\n"}
