@@ -199,7 +199,7 @@ def elsewhere(options: Options, root: Path) -> Iterator[Measured]:
         folder.mkdir()
     with spark_cluster(folders["cluster"], memory="2g") as master, connect_server(folders["connect"], "2g") as remote:
         contenders = started(
-            Ours("spark", root / "here", LOCAL, master="local[2]"),
+            Ours("spark", root / "here", LOCAL, master=LOCAL),
             Ours("spark", root / "two", "two workers of a core", master=master, conf=executor),
             Ours("connect", root / "remote", "Spark Connect", remote=remote),
         )

@@ -102,8 +102,7 @@ def _spark(settings: Settings, inherit_fds: tuple[int, ...]) -> Session:
     saved_classes = java.class_data(java_found, delta_jars)
     store_jars = jars.jars_of_store(settings)
     conf = spark_conf(settings, delta_jars, saved_classes if saved_classes.is_file() else None, store_jars=store_jars)
-    is_local = settings.master.startswith("local")
-    _prepare_environment(java_found, is_local=is_local)
+    _prepare_environment(java_found, is_local=not settings.is_elsewhere)
     at_launch = [(key, value) for key, value in conf.items() if key.startswith(NEEDED_AT_LAUNCH)]
     gateway = _launch(SparkConf(loadDefaults=False).setAll(at_launch), settings, inherit_fds)
     context = SparkContext(gateway=gateway, conf=SparkConf(loadDefaults=False).setAll(list(conf.items())))

@@ -116,7 +116,7 @@ def spark_conf(
     conf["spark.driver.extraJavaOptions"] = " ".join(_java_options(settings, saved_classes))
     # Spark creates this folder and never uses it. The default lies in the current folder.
     conf["spark.sql.warehouse.dir"] = f"{settings.work}/warehouse"
-    if settings.master.startswith("local"):
+    if not settings.is_elsewhere:
         conf |= _FOR_ONE_MACHINE
         if loaded:  # one after another takes long in a store
             del conf["spark.sql.sources.parallelPartitionDiscovery.threshold"]

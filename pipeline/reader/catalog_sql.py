@@ -29,7 +29,7 @@ def catalog_statements(
         delta = open_table(folder, state.versions[name])
         if delta is None:
             continue
-        schema, _, table = _schema(name), *name.rpartition(".")[1:]
+        schema, table = _schema(name), name.rpartition(".")[2]
         stored = _quoted(catalog, f"{schema}{_TABLES}", table)
         yield f"CREATE TABLE IF NOT EXISTS {stored} USING DELTA LOCATION {_literal(_address(folder))}"
         record = described.get(name, {})
