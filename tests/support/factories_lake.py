@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -207,12 +208,19 @@ def dies_after(step: int, act: Callable[..., object], path: Path, batch_id: str,
     return child.exitcode != 0
 
 
-def killed_after(seconds: float, act: Callable[..., object], path: Path, batch_id: str) -> bool:
-    """Runs `act` in a child and kills the child after some seconds. Returns False if `act` ended before."""
+def killed_after(
+    seconds: float, act: Callable[..., object], path: Path, batch_id: str, once: Callable[[], bool] = lambda: True
+) -> bool:
+    """Runs `act` in a child and kills the child after some seconds. Returns False if `act` ended before.
+
+    The seconds begin with `act`, or when `act` has made this condition true.
+    """
     receiver, sender = processes().Pipe(duplex=False)
     child = processes().Process(target=_announce_and_run, args=(sender, act, path, batch_id))
     child.start()
     receiver.recv()
+    while not once() and child.is_alive():
+        time.sleep(0.001)
     child.join(seconds)
     with suppress(ProcessLookupError):
         child.kill()
