@@ -44,33 +44,41 @@ def target_bytes(table_bytes: int) -> int:
     return min(max(table_bytes // FILES, SMALLEST_FILE), FILE_BYTES)
 
 
-def write_files(folder: Place, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:
-    """Writes rows of this schema, in their order, into new files of about `file_bytes` each, and returns the files."""
+def target_rows(table_bytes: int, table_rows: int) -> int:
+    """Returns the rows of a new file of `target_bytes` for a table of so many bytes and rows."""
+    return max(target_bytes(table_bytes) * table_rows // max(table_bytes, 1), 1)
+
+
+def write_files(folder: Place, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_rows: int) -> list[DataFile]:
+    """Writes rows of this schema, in their order, into new files of `file_rows` each, and returns the files.
+
+    The last of several files has at least half as many rows, and less than half as many more.
+    """
     files = list[DataFile]()
     under_way = deque[Future[DataFile]]()
     with ThreadPoolExecutor(WRITERS) as pool:
-        for table in _split(rows, schema, ARROW_FACTOR * file_bytes):
+        for table in _split(rows, schema, file_rows):
             under_way.append(pool.submit(_write_file, folder, table))
             if len(under_way) > WRITERS:  # bounds the memory: at most so many tables wait for their writer
                 files.append(under_way.popleft().result())
         return [*files, *(f.result() for f in under_way)]
 
 
-def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iterator[pa.Table]:
-    """Splits a stream into tables of about `size` bytes. The last of several tables has at least half of that."""
-    ready = list[pa.RecordBatch]()
-    waiting = list[pa.RecordBatch]()
-    waiting_bytes = 0
-    for batch in (b for b in rows if b.num_rows):
-        waiting.append(batch)
-        waiting_bytes += batch.nbytes
-        if waiting_bytes >= size:
-            if ready:
-                yield pa.Table.from_batches(ready, schema)
-            ready = waiting
-            waiting = []
-            waiting_bytes = 0
-    if ready and waiting_bytes >= size // 2:
+def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, count: int) -> Iterator[pa.Table]:
+    """Splits a stream into tables of `count` rows. The last of several tables has at least half of that."""
+    ready, waiting, waiting_rows = list[pa.RecordBatch](), list[pa.RecordBatch](), 0
+    for batch in rows:
+        start = 0
+        while start < batch.num_rows:
+            part = batch.slice(start, count - waiting_rows)
+            waiting.append(part)
+            waiting_rows += part.num_rows
+            start += part.num_rows
+            if waiting_rows == count:
+                if ready:
+                    yield pa.Table.from_batches(ready, schema)
+                ready, waiting, waiting_rows = waiting, [], 0
+    if ready and 2 * waiting_rows >= count:
         yield pa.Table.from_batches(ready, schema)
         ready = []
     if ready or waiting:
