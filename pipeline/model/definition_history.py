@@ -13,6 +13,7 @@ from pipeline.model.source import Source
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and the next batch computes it"
+LEFT_OUT = "not declared since batch {since}, and the next batch computes it whole"
 STARTED = "it starts with batch {since}, rows from before are not in it"
 MIXED = "since batch {since} new rows follow another definition than older ones"
 
@@ -21,8 +22,9 @@ MIXED = "since batch {since} new rows follow another definition than older ones"
 class _Followed:
     """A definition that rows of a table follow, and the first batch with it.
 
-    `digest` is empty for the time before the table started, whose rows it lacks; an older release wrote that.
-    `since` is empty if the batch is unknown and, behind another definition, if no row follows the definition yet.
+    `digest` is empty, behind another definition, for the time in which the table was not declared: it lacks the rows of
+    that time. It is also empty for the time before the table started; an older release wrote that. `since` is empty if
+    the batch is unknown and, behind another definition, if no row follows the definition yet.
     """
 
     digest: str
@@ -54,8 +56,10 @@ def next_history(
 
     before = _read(stored)
     upstreams = _upstream_tables(source)
-    after = dict(before)  # a table that is no longer declared may be declared again, and its rows are still there
-    for table, digest in json.loads(now).items():
+    declared = json.loads(now)
+    # A table that is no longer declared may be declared again, and its rows are still there.
+    after = {t: h if t in declared or _is_left_out(h) else (*h, _Followed("", batch_id)) for t, h in before.items()}
+    for table, digest in declared.items():
         current = _Followed(digest, batch_id)
         upstream = upstreams.get(table)
         if table not in before:
@@ -76,6 +80,8 @@ def _next(
 ) -> _History:
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
+    if not is_whole:
+        before = _declared(before)  # of a feed: no row was accepted while it was not declared
     if is_whole:
         return before[-1:] if before[-1].digest == current.digest else (current,)
     if before[-1].digest == current.digest:
@@ -93,16 +99,35 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
         return {}
     before = _read(stored)
     upstreams = _upstream_tables(source)
+    missed = left_out_tables(stored, source)
     outdated = {}
     for table, digest in json.loads(now).items():
-        if table not in before:
+        history = _declared(before.get(table, ()))
+        if not history:
             if upstreams.get(table) in before:
                 outdated[table] = NEXT
-        elif before[table][-1].digest != digest or (len(before[table]) > 1 and not before[table][-1].since):
+        elif table in missed:
+            outdated[table] = LEFT_OUT.format(since=before[table][-1].since)
+        elif history[-1].digest != digest or (len(history) > 1 and not history[-1].since):
             outdated[table] = CHANGED
-        elif len(before[table]) > 1:
-            outdated[table] = _mixed(before[table])
+        elif len(history) > 1:
+            outdated[table] = _mixed(history)
     return dict(sorted(outdated.items()))
+
+
+def left_out_tables(stored: str, source: Source) -> frozenset[str]:
+    """Returns the enriched and gold tables that lack the newest batches, in which they were not declared."""
+    computed = {f"{source.name}.silver.{e.name}" for e in source.enriched}
+    computed |= {f"{source.name}.gold.{g.name}" for g in source.gold}
+    return frozenset(table for table, history in _read(stored).items() if table in computed and _is_left_out(history))
+
+
+def _is_left_out(history: _History) -> bool:
+    return len(history) > 1 and not history[-1].digest
+
+
+def _declared(history: _History) -> _History:
+    return history[:-1] if _is_left_out(history) else history
 
 
 def _mixed(history: _History) -> str:

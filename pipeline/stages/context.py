@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from pipeline.commit.attempt import Attempt
@@ -14,6 +15,7 @@ from pipeline.errors import DataError
 from pipeline.lake.lake import Lake
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Source
+from pipeline.model.definition_history import left_out_tables
 from pipeline.transform.validate import ValidatedFeed
 
 
@@ -62,6 +64,12 @@ class BatchContext:
     def table_before(self, name: str) -> TableVersion:
         """Returns a table at the version that the batch found."""
         return replace(self.table(name), version=self.attempt.start_versions[name])
+
+    @cached_property
+    def left_out(self) -> frozenset[str]:
+        """The full names of enriched and gold tables that lack earlier batches: these are computed whole."""
+        newest = self.manifest.newest(self.source.name, "batch")
+        return left_out_tables(newest.fingerprint if newest else "", self.source)
 
     def is_whole(self, feed: Feed) -> bool:
         """Returns whether this batch contains every row that exists of the feed."""

@@ -62,8 +62,8 @@ class EnrichedRows:
 
         Raises InvalidValue with the column and the row at fault.
         """
-        if not self._stored.version:
-            return self._many(None)  # every row of the feed is new to a table that holds nothing yet
+        if not self._stored.version or self._stored.name in self.batch.left_out:
+            return self._many(None)  # every row of the feed may be new to the table
         affected, few = self._affected(), comparison.IN_PROCESS_ROWS
         of_batch = 0 if self._judged is None else self._judged.rows.rows
         return self._few(affected) if affected.rows + of_batch <= few else self._many(affected)
@@ -195,15 +195,15 @@ class EnrichedRows:
         rows = rows_of_table(self.table, self.silver, affected)
         df = joined(self.table, self.silver, rows, looked_up={}, skewed=skewed)
         query = with_rules(self.table, df, names).select(*names, "_failed")
-        if affected is None:
+        if not self._stored.version:
             return self._found(self._computed(df, query.selectExpr("*", "1 AS _sign"), "enriched"), verdicts)
         change = compare(
             self._stored,
             self._columns,
             self._computed(df, query, "enriched"),
             key=self._key,
-            by=self._key,
-            touched=(affected,),
+            by=self._key if affected else (),
+            touched=(affected,) if affected else (),
             within=time_range(self.batch.source.feed(self.table.upstream), affected),
         )
         return self._found(change, verdicts)

@@ -60,7 +60,8 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
         except InvalidValue as error:
             raise _located(batch, given, error) from error
         _check_grain(given, rows)
-        if not given.is_first and not table.row_per_batch:
+        is_empty = given.is_first and not batch.lake.row_count(name, given.stored.version)
+        if not (is_empty or table.row_per_batch):
             rows = _compared(given, rows)
         check_rows(name, table.grain, rows)
     return TableChange(table=name, key=table.grain, rows=rows)
@@ -74,6 +75,8 @@ def _check_columns(batch: BatchContext, table: GoldTable) -> None:
 
 def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows:
     table, change = given.table, given.change
+    if given.is_first:
+        return compare(given.stored, table.stored_columns, rows, key=table.grain, by=())
     by = table.key if table.kind is GoldKind.RECOMPUTE else table.grain
     # Rows of a `select_rows` table name their values themselves.
     touched = () if change is None or table.kind is GoldKind.SELECT_ROWS else (change.rows,)
@@ -81,10 +84,20 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
 
 
 def is_first(batch: BatchContext, table: GoldTable) -> bool:
-    """Returns whether a gold table has no rows yet. A trial takes its written tables, which have none, for others."""
+    """Returns whether a gold table is computed whole: it has no rows yet, or lacks those of earlier batches.
+
+    A trial takes its written tables, which have none, for others.
+    """
     name = batch.name("gold", table.name)
+    if name in batch.left_out:
+        return True
     version = batch.attempt.start_versions[name]
     return not (batch.lake.plans_all and version) and not batch.lake.row_count(name, version)
+
+
+def reads_rows(batch: BatchContext, table: GoldTable) -> bool:
+    """Returns whether a gold table is computed from rows of the table that it follows, with the batch in them."""
+    return reads_followed_rows(table, batch.source.counted_by(table), is_first=is_first(batch, table))
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
@@ -106,6 +119,7 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
         source_rows=_source_rows(batch, table, change) if touched is None else touched,
         has_touched_rows_only=touched is not None,
         has_many_rows=is_many,
+        row_counts={c: _value_count(batch, of, results) for c, of in source.counted_by(table).items()},
         order=batch.order,
         batch_seq=batch.manifest.newest_seq() + 1,
         as_of_before=batch.manifest.newest_batch_date(source.name),
@@ -113,11 +127,23 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
     )
 
 
+def _value_count(batch: BatchContext, table: str, results: Results) -> int:
+    """Returns the number of rows of a gold table, with the batch, whose one grain column has a value."""
+    before, change = batch.table_before(batch.name("gold", table)), _change_of(batch, table, results)
+    (column,) = next(t.grain for t in batch.source.gold if t.name == table)
+    stored = before.lake.delta(before.name, before.version)
+    count = stored.row_count - stored.null_count(column)
+    if change is None:
+        return count
+    rows = change.rows.arrow([column, "_sign"])
+    return count + (pc.sum(rows.filter(pc.is_valid(rows[column]))["_sign"]).as_py() or 0)
+
+
 def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
     """Returns the rows of the touched groups or keys, with the batch, where these are few; else None."""
     followed, names = full_name(batch, table.upstream), _touched_by(table)
     first, is_written = is_first(batch, table), followed == batch.name("silver", table.upstream)
-    if not names or change is None or first or not is_written or not reads_followed_rows(table, is_first=first):
+    if not names or change is None or first or not is_written or not reads_rows(batch, table):
         return None
     of = batch.table(followed)
     keys, columns = change.rows.arrow(names), columns_needed(table, of.columns)
@@ -145,7 +171,7 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
     """Returns the rows of the table that a gold table follows: with the batch, or for `per` without it."""
     followed = full_name(batch, table.upstream)
     before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
-    if not reads_followed_rows(table, is_first=is_first(batch, table)):
+    if not reads_rows(batch, table):
         if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])

@@ -10,7 +10,6 @@ from pipeline.stages import gold_tasks as gold
 from pipeline.stages import silver_tasks as silver
 from pipeline.stages.context import BatchContext
 from pipeline.stages.task_graph import Results, Task
-from pipeline.transform.aggregate_input import reads_followed_rows
 from pipeline.transform.change import changes_in
 from pipeline.transform.enrich import tables_read
 
@@ -65,10 +64,11 @@ def plan(batch: BatchContext) -> list[Task]:
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
 
-    for table in source.gold:
+    for table in source.gold_by_needs:
         name, of, other = batch.name("gold", table.name), table.upstream, table.dimension
-        reads_rows = reads_followed_rows(table, is_first=gold.is_first(batch, table))
-        needed = [changes.get(of), writes.get(of) if reads_rows else None, changes.get(other), writes.get(other)]
+        written = writes.get(of) if gold.reads_rows(batch, table) else None
+        counted = (changes[t] for t in source.counted_by(table).values())
+        needed = [changes.get(of), written, changes.get(other), writes.get(other), *counted]
         changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table)
 
     computed = [changes[t.name] for t in source.gold]

@@ -1,7 +1,6 @@
-"""Computes gold tables: the rows that a batch may change, as they are after the batch.
-
-A table with sums only adds the changed rows to its stored sums. Distinct counts and extremes are computed again, for
-the touched groups, from the columns of the followed table that they need. A table without rows is computed whole.
+"""Computes gold tables: the rows that a batch may change, as they are after the batch. Sums add up by difference.
+Distinct counts and extremes are computed again for the touched groups; but a distinct count over all rows is the
+number of rows of another gold table, where one has a row for each value. A table without rows is computed whole.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -114,9 +113,9 @@ def _groups(given: AggregateInput) -> DataFrame:
 
 def fresh_groups(given: AggregateInput, wanted: Collection[str] = ()) -> DataFrame:
     """Returns the touched groups with their number of rows, sums, counts and extremes; by default all of them."""
-    if given.computes_groups:
-        return _computed(given, wanted)
-    return _by_difference(given, wanted)
+    groups = _computed(given, wanted) if given.computes_groups else _by_difference(given, wanted)
+    known = _wanted({c: str(count) for c, count in given.row_counts.items()}, wanted)
+    return groups.select("*", *_expressions(given, known))
 
 
 def _computed(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
@@ -218,7 +217,7 @@ def _ends(given: AggregateInput) -> dict[str, str]:
 
 
 def _counted(given: AggregateInput) -> dict[str, str]:
-    return {c: given.sql(sql) for c, sql in given.table.count_distinct.items()}
+    return {c: given.sql(sql) for c, sql in given.table.count_distinct.items() if c not in given.row_counts}
 
 
 def _wanted(expressions: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:

@@ -13,15 +13,18 @@ from deltalake import DeltaTable, write_deltalake
 from drawing import drawn
 from factories_pipeline import Site, on_sail
 from factories_shop_rows import SHOP
+from factories_source import FEEDS, kiosk
+from factories_source import changed as edited
 from factories_source_club import CLUB, DESK, TILL
 from factories_worker import Worker
 
 from pipeline.commit.external_commits import adopt, restore
-from pipeline.contract import Outcome, Progress
+from pipeline.contract import Outcome, Progress, setting_values
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Rule, Scd1, Source
-from pipeline.model.definition_history import CHANGED, MIXED, NEXT, outdated_tables
+from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, outdated_tables
 from pipeline.model.fingerprints import fingerprint
+from pipeline.sources.external import load
 from pipeline.sources.retail.feeds import RETAIL
 
 PRICES = "item | price | note\n tea | 1.50 | 1\n milk | 1 | 2"
@@ -383,7 +386,8 @@ def older(site: Site, source: Source | None = None) -> dict[str, str]:
     """Returns the tables of the manifest with rows that follow an older definition."""
     newest, declared = site.manifest.newest(site.source.name, "batch"), source or site.source
     assert newest is not None
-    return outdated_tables(newest.fingerprint, declared, fingerprint(declared, {}))
+    now = fingerprint(declared, setting_values(declared, site.settings))
+    return outdated_tables(newest.fingerprint, declared, now)
 
 
 @on_sail
@@ -442,6 +446,84 @@ def test_tables_that_are_computed_whole_and_empty_ones_are_never_mixed(session: 
     site.run(site.order("2026-03-02", menu="dish | price\n soup | 4", rooms="room_id | seats\n r1 | 4"), source=now)
     assert older(site, now) == {}
     assert [r["dish"] for r in site.rows("silver.served")] == ["soup"]
+
+
+ALL_KINDS = """
+from pipeline.model import aggregate, recompute, select_rows
+
+@aggregate(
+    upstream="takings", where="is_current", grain=("stall",), columns="stall STRING, pieces BIGINT",
+    sum={"pieces": "quantity"},
+)
+def by_stall(sums):
+    return sums
+
+@aggregate(
+    upstream="takings", where="is_current", grain=("batch_id",), row_per_batch=True,
+    columns="batch_id STRING, pieces BIGINT", sum={"pieces": "quantity"},
+)
+def all_pieces(sums):
+    return sums
+
+@select_rows(upstream="sold", grain=("receipt",), columns="receipt STRING, quantity INT, place STRING")
+def receipts(sold):
+    return sold
+
+@recompute(upstream="takings", key=("stall",), grain=("stall",), columns="stall STRING, versions BIGINT")
+def versions(takings):
+    return takings.groupBy("stall").count().withColumnRenamed("count", "versions")
+"""
+
+
+def test_tables_that_were_not_declared_for_a_while_are_computed_whole_when_they_come_back(
+    session: Session, tmp_path: Path
+) -> None:
+    sold = (
+        'Enriched(name="sold", upstream="takings",'
+        ' joins=(LatestJoin(feed="stalls", on=("stall",), prefix="at_", columns=("place",)),))'
+    )
+    feeds = edited(FEEDS, "takings), settings", f"takings), enriched=({sold},), settings")
+    feeds = edited(feeds, "import HIGH", "import Enriched, LatestJoin, HIGH")
+    whole = load(kiosk(tmp_path, feeds=feeds, gold=ALL_KINDS))
+    bare = replace(whole, enriched=(), gold_module="")
+    site, head = Site(tmp_path, session, whole), "receipt | stall | quantity | sold_at"
+    computed = {"kiosk.silver.sold", *(f"kiosk.gold.{g.name}" for g in whole.gold)}
+    site.deliver(
+        "2026-03-01",
+        stalls="stall | place\n north | gate",
+        takings=f"{head}\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00",
+    )
+    site.source = bare
+    site.deliver("2026-03-02", takings=f"{head}\n r2 | north | 7 | 2026-03-02 10:00:00")
+    site.deliver("2026-03-03", takings=f"{head}\n r3 | east | 9 | 2026-03-03 10:00:00")
+    assert older(site, bare) == {}
+    assert older(site, whole) == dict.fromkeys(sorted(computed), LEFT_OUT.format(since="b002"))
+    site.source = whole
+    site.deliver("2026-03-04", stalls="stall | place\n west | hall")
+    assert older(site) == {}
+    assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n east | 9\n north | 8")
+    assert site.draw("silver.sold", "receipt", "quantity", "place") == drawn(
+        "receipt | quantity | place\n r1 | 1 | gate\n r2 | 7 | gate\n r3 | 9 |"
+    )
+    assert site.draw("gold.receipts", "receipt", "quantity", "place") == drawn(
+        "receipt | quantity | place\n r1 | 1 | gate\n r2 | 7 | gate\n r3 | 9 |"
+    )
+    assert site.draw("gold.versions", "stall", "versions") == drawn(
+        "stall | versions\n east | 1\n north | 2\n south | 1"
+    )
+    assert sorted((r["batch_id"], r["pieces"]) for r in site.rows("gold.all_pieces")) == [("b001", 3), ("b004", 17)]
+    site.deliver("2026-03-05", takings=f"{head}\n r4 | west | 1 | 2026-03-05 10:00:00")
+    assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n east | 9\n north | 8\n west | 1")
+    assert older(site) == {}
+
+
+@on_sail
+def test_a_feed_that_was_not_declared_for_a_while_lacks_nothing(site: Site) -> None:
+    site.deliver("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
+    assert changed(site, replace(TILL, feeds=TILL.feeds[:1]), "2026-03-02") == []
+    assert older(site, TILL) == {}
+    assert changed(site, TILL, "2026-03-03") == []
+    assert older(site, TILL) == {}
 
 
 def test_what_is_no_content_of_a_table_is_no_part_of_its_definition() -> None:
