@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.lake.data_files import WRITERS, cast_to_schema
+from pipeline.lake.data_files import WRITERS, cast_to_schema, parquet_dataset
 from pipeline.lake.file_pruning import ORDERED, MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
 from pipeline.place import Place, open_file
@@ -20,25 +20,27 @@ def ranges_of(keys: pa.Table) -> dict[str, MinMax]:
     return {c: min_max(keys[c]) for c in keys.column_names if not keys[c].null_count}
 
 
-def few_rows_of_keys(files: Mapping[Place, int], keys: pa.Table, schema: pa.Schema, limit: int) -> pa.Table | None:
+def rows_of_keys(files: Mapping[Place, int], keys: pa.Table, schema: pa.Schema) -> pa.Table:
     """Returns the rows of data files, in a schema, whose values in the columns of `keys` are one of these keys.
 
-    A null is a key like others. Without any key column, returns all rows. Returns None where they are more than `limit`
-    rows, and reads no further file then.
+    A null is a key like others. Without any key column, returns all rows.
     """
-    wanted, found = distinct_keys(keys), schema.empty_table()
+    wanted = distinct_keys(keys)
     if not wanted.num_rows and wanted.num_columns:
-        return found
+        return schema.empty_table()
     if len(files) == 1:  # most lookups of a small lake: threads would cost more than the file
-        found = _rows_of_file(*next(iter(files.items())), wanted, schema)
-        return found if found.num_rows <= limit else None
+        return _rows_of_file(*next(iter(files.items())), wanted, schema)
     with ThreadPoolExecutor(WRITERS) as pool:
-        for rows in pool.map(lambda f: _rows_of_file(f, files[f], wanted, schema), files):
-            found = pa.concat_tables([found, rows])
-            if found.num_rows > limit:
-                pool.shutdown(wait=False, cancel_futures=True)
-                return None
-    return found
+        return pa.concat_tables(
+            [schema.empty_table(), *pool.map(lambda f: _rows_of_file(f, files[f], wanted, schema), files)]
+        )
+
+
+def has_more_rows(files: Mapping[Place, int], keys: pa.Table, limit: int) -> bool:
+    """Returns whether data files hold more than `limit` rows that have a key's value in the first key column."""
+    wanted = distinct_keys(keys)
+    matches = pc.field(wanted.column_names[0]).isin(wanted.column(0).combine_chunks())
+    return int(parquet_dataset(files, wanted.schema).count_rows(filter=matches)) > limit
 
 
 def _rows_of_file(path: Place, size: int, keys: pa.Table, schema: pa.Schema) -> pa.Table:

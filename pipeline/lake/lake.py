@@ -5,7 +5,6 @@ engine reads plain Parquet, this process writes it, and delta-rs commits: in mil
 """
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.engine_files import append_files, merge_files
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, files_within
-from pipeline.lake.key_lookup import few_rows_of_keys, ranges_of
+from pipeline.lake.key_lookup import has_more_rows, ranges_of, rows_of_keys
 from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
@@ -171,18 +170,17 @@ class Lake:
 
     def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Returns some columns of the rows of one version that have one of these keys; see `key_lookup`."""
-        rows = self.few_rows_of_keys(table, version, keys, columns, sys.maxsize)
-        assert rows is not None
-        return rows
+        schema = select_columns(self._open(table, version).arrow_schema, columns)
+        return rows_of_keys(*self._files_of_keys(table, version, keys), schema)
 
-    def few_rows_of_keys(
-        self, table: str, version: int, keys: pa.Table, columns: Sequence[str], limit: int
-    ) -> pa.Table | None:
-        """Returns the same as `rows_of_keys` where these are at most `limit` rows, else None."""
+    def has_more_rows(self, table: str, version: int, keys: pa.Table, limit: int) -> bool:
+        """Returns whether one version holds more than `limit` rows with one of these keys."""
+        return has_more_rows(*self._files_of_keys(table, version, keys), limit)
+
+    def _files_of_keys(self, table: str, version: int, keys: pa.Table) -> tuple[dict[Place, int], pa.Table]:
         delta = self._open(table, version)
         typed = cast_to_schema(keys, select_columns(delta.arrow_schema, keys.column_names))
-        files = self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {})
-        return few_rows_of_keys(files, typed, select_columns(delta.arrow_schema, columns), limit)
+        return self._existing_files(delta, table, ranges_of(typed) if keys.num_rows else {}), typed
 
     def arrow_by_file(self, table: str, columns: Sequence[str]) -> list[tuple[Place, pa.Table]]:
         """Returns some columns of the newest version, file by file. Data files never change, so each is read once."""

@@ -147,10 +147,14 @@ def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | N
         return None
     of = batch.table(followed)
     keys, columns = change.rows.arrow(names), columns_needed(table, of.columns)
-    if batch.lake.plans_all or keys.num_rows > FEW_ROWS:
+    if (
+        batch.lake.plans_all
+        or keys.num_rows > FEW_ROWS
+        or batch.lake.has_more_rows(of.name, of.version, keys, FEW_ROWS)
+    ):
         return None
-    rows = batch.lake.few_rows_of_keys(of.name, of.version, keys, columns, FEW_ROWS)
-    return None if rows is None else batch.lake.scratch.write(rows, f"touched/{table.name}").df
+    rows = batch.lake.rows_of_keys(of.name, of.version, keys, columns)
+    return batch.lake.scratch.write(rows, f"touched/{table.name}").df
 
 
 def _touched_by(table: GoldTable) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from random_shop import random_batches
 
 from pipeline.contract import Quality
 from pipeline.engine.session import Session
-from pipeline.lake.key_lookup import few_rows_of_keys, signed_difference
+from pipeline.lake.key_lookup import rows_of_keys, signed_difference
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.stages import comparison, feed_tasks, gold_tasks
 
@@ -92,15 +92,10 @@ def test_rows_of_keys_are_those_that_a_filter_finds(
         pq.write_table(_table(rows), path, row_group_size=3)
     keys = {row[:2] for row in wanted}
     expected = Counter(str(row) for rows in files for row in rows if row[:2] in keys)
-    sizes, wanted_keys = {p: p.stat().st_size for p in paths}, _table(wanted).select(["name", "number"])
-    found = few_rows_of_keys(sizes, wanted_keys, SCHEMA, expected.total())
-    assert found is not None
+    found = rows_of_keys({p: p.stat().st_size for p in paths}, _table(wanted).select(["name", "number"]), SCHEMA)
     assert Counter(str(tuple(row.values())) for row in found.to_pylist()) == expected
-    assert not expected or few_rows_of_keys(sizes, wanted_keys, SCHEMA, expected.total() - 1) is None
 
 
 def test_without_key_columns_every_row_is_found(tmp_path: Path) -> None:
     pq.write_table(_table([("a", 1, None, "x"), (None, 2, 1.5, "")]), tmp_path / "0.parquet")
-    found = few_rows_of_keys({(path := tmp_path / "0.parquet"): path.stat().st_size}, pa.table({}), SCHEMA, 2)
-    assert found is not None
-    assert found.num_rows == 2
+    assert rows_of_keys({(path := tmp_path / "0.parquet"): path.stat().st_size}, pa.table({}), SCHEMA).num_rows == 2
