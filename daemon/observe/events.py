@@ -85,7 +85,9 @@ EVENTS: Mapping[str, Event] = {
     "daemon.start_failed": _event(ERROR, "The daemon cannot work here; reason says what to do.", "reason"),
     "daemon.started": _event(INFO, "The daemon works on the landing zone.", "pid config landing once"),
     "daemon.stopped": _event(INFO, "The daemon ended.", "pid reason"),
-    "definition.changed": _event(INFO, "Declarations changed; named tables hold older rows.", f"{_WORK} tables reason"),
+    "definition.changed": _event(
+        INFO, "Declarations changed; tables hold older rows or lack rows.", f"{_WORK} tables reason"
+    ),
     "environment.failed": _event(ERROR, "A folder, disk or file prevents work; logged once while it lasts.", "reason"),
     "environment.recovered": _event(INFO, "An earlier environment.failed was not met for ten seconds.", "reason"),
     "file.corrected": _event(

@@ -20,9 +20,10 @@ from pipeline.place import Place, as_folder, open_file, write_file
 
 FILE_BYTES = 16 << 20  # of the largest files
 SMALLEST_FILE = 2 << 20  # Parquet compresses files of this size well, and to read one costs more than to open it
+PARTS = 8  # a file is filled in so many parts, and so has at most an eighth too much
 FILES = 64  # that a table has until its files are of the largest size
 GROUP_ROWS = 32 * 1024  # rows of a row group: a lookup reads the groups that hold a key; smaller ones cost scans time
-ARROW_FACTOR = 2  # rows in memory take about so many times the bytes that they take in a file
+ARROW_FACTOR = 4  # rows in memory take about so many times the bytes that they take in a file: 3 to 6
 WRITERS = 2  # files that are written side by side; the rows of each are in memory meanwhile
 LONGEST_TEXT = 64  # characters; a text column with a longer lowest or highest value has no statistics in the log
 
@@ -44,45 +45,44 @@ def target_bytes(table_bytes: int) -> int:
     return min(max(table_bytes // FILES, SMALLEST_FILE), FILE_BYTES)
 
 
-def target_rows(table_bytes: int, table_rows: int) -> int:
-    """Returns the rows of a new file of `target_bytes` for a table of so many bytes and rows."""
-    return max(target_bytes(table_bytes) * table_rows // max(table_bytes, 1), 1)
-
-
-def write_files(folder: Place, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_rows: int) -> list[DataFile]:
-    """Writes rows of this schema, in their order, into new files of `file_rows` each, and returns the files.
-
-    The last of several files has at least half as many rows, and less than half as many more.
-    """
+def write_files(folder: Place, rows: Iterable[pa.RecordBatch], schema: pa.Schema, file_bytes: int) -> list[DataFile]:
+    """Writes rows of this schema, in their order, into new files of about `file_bytes` each, and returns the files."""
     files = list[DataFile]()
     under_way = deque[Future[DataFile]]()
     with ThreadPoolExecutor(WRITERS) as pool:
-        for table in _split(rows, schema, file_rows):
+        for table in _split(rows, schema, ARROW_FACTOR * file_bytes):
             under_way.append(pool.submit(_write_file, folder, table))
             if len(under_way) > WRITERS:  # bounds the memory: at most so many tables wait for their writer
                 files.append(under_way.popleft().result())
         return [*files, *(f.result() for f in under_way)]
 
 
-def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, count: int) -> Iterator[pa.Table]:
-    """Splits a stream into tables of `count` rows. The last of several tables has at least half of that."""
-    ready, waiting, waiting_rows = list[pa.RecordBatch](), list[pa.RecordBatch](), 0
-    for batch in rows:
-        start = 0
-        while start < batch.num_rows:
-            part = batch.slice(start, count - waiting_rows)
-            waiting.append(part)
-            waiting_rows += part.num_rows
-            start += part.num_rows
-            if waiting_rows == count:
-                if ready:
-                    yield pa.Table.from_batches(ready, schema)
-                ready, waiting, waiting_rows = waiting, [], 0
-    if ready and 2 * waiting_rows >= count:
+def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iterator[pa.Table]:
+    """Splits a stream into tables of about `size` bytes. The last of several tables has at least half of that."""
+    ready = list[pa.RecordBatch]()
+    waiting = list[pa.RecordBatch]()
+    waiting_bytes = 0
+    for part in _parts(rows, size // PARTS):
+        waiting.append(part)
+        waiting_bytes += part.nbytes
+        if waiting_bytes >= size:
+            if ready:
+                yield pa.Table.from_batches(ready, schema)
+            ready = waiting
+            waiting = []
+            waiting_bytes = 0
+    if ready and waiting_bytes >= size // 2:
         yield pa.Table.from_batches(ready, schema)
         ready = []
     if ready or waiting:
         yield pa.Table.from_batches([*ready, *waiting], schema)
+
+
+def _parts(rows: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
+    """Splits the batches of a stream into parts of about `size` bytes: one batch may hold the rows of many files."""
+    for batch in (b for b in rows if b.num_rows):
+        count = max(batch.num_rows * size // max(batch.nbytes, 1), 1)
+        yield from (batch.slice(start, count) for start in range(0, batch.num_rows, count))
 
 
 def _write_file(folder: Place, rows: pa.Table) -> DataFile:

@@ -18,7 +18,7 @@ from deltalake import DeltaTable, Schema
 from pipeline.lake.data_files import (
     ARROW_FACTOR,
     cast_to_schema,
-    target_rows,
+    target_bytes,
     write_files,
 )
 from pipeline.lake.delta_log import (
@@ -114,7 +114,8 @@ class Lake:
 
     def row_count(self, table: str, version: int) -> int:
         """Returns the number of rows of a version, by the statistics in the log."""
-        return self._open(table, version).row_count
+        counts = self._open(table, version).logged_files["num_records"]
+        return int(pc.sum(pc.fill_null(counts, 1)).as_py() or 0)  # a file without statistics holds rows
 
     def tables(self) -> tuple[str, ...]:
         """Returns the names of all tables in the lake."""
@@ -220,15 +221,14 @@ class Lake:
         delta, folder = self._open(table, after), self.location(table)
         schema = delta.arrow_schema
         if not isinstance(rows, MaterializedRows):
-            file_rows = target_rows(delta.size + rows.nbytes // ARROW_FACTOR, delta.row_count + count)
-            files = write_files(folder, cast_to_schema(rows, schema).to_batches(), schema, file_rows)
+            size = target_bytes(delta.size + rows.nbytes // ARROW_FACTOR)
+            files = write_files(folder, iter(cast_to_schema(rows, schema).to_batches()), schema, size)
         elif self._is_for_engine(rows) and self.session and self.session.engine != "sail":  # its sort has no bound
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
             key = sorted_by if count >= SORTED_ROWS else ()
             batches = rows.sorted_batches(schema, key, self.scratch.spill) if key else rows.batches(schema)
-            file_rows = target_rows(delta.size + rows.size, delta.row_count + count)
-            files = write_files(folder, batches, schema, file_rows)
+            files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return commit_files(delta, files, tag, {"num_added_rows": count})
 
     def change(
@@ -246,8 +246,7 @@ class Lake:
         plan = plan_merge(delta, self.location(table), key, rows, keys_only=(by_engine := self._is_for_engine(rows)))
         if not plan.source.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
-        file_rows = target_rows(delta.size + rows.size, delta.row_count + rows.rows)
-        files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, file_rows)
+        files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, target_bytes(delta.size))
         return commit_files(delta, files, tag, plan.metrics, removed=plan.replaced)
 
     def _is_for_engine(self, rows: MaterializedRows) -> bool:

@@ -112,7 +112,7 @@ def plan_merge(
     return MergePlan(folder=folder, schema=schema, source=source, matched=matched, inserts=inserts)
 
 
-def write_merge(plan: MergePlan, file_rows: int) -> list[DataFile]:
+def write_merge(plan: MergePlan, file_bytes: int) -> list[DataFile]:
     """Writes the new data files of a plan and returns them: one or more for each replaced file."""
     last = max(len(plan.matched) - 1, 0)
 
@@ -124,7 +124,7 @@ def write_merge(plan: MergePlan, file_rows: int) -> list[DataFile]:
         ]
         if number == last:  # new rows join a file that is written anyway: small tables stay one file
             parts.append(plan.inserts)
-        return write_files(plan.folder, pa.concat_tables(parts).to_batches(), plan.schema, file_rows)
+        return write_files(plan.folder, pa.concat_tables(parts).to_batches(), plan.schema, file_bytes)
 
     with ThreadPoolExecutor(WRITERS) as pool:
         return [file for files in pool.map(write, range(last + 1)) for file in files]

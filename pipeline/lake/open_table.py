@@ -77,19 +77,6 @@ class OpenTable:
         """The bytes of all data files."""
         return int(pc.sum(self.logged_files["size_bytes"]).as_py() or 0)
 
-    @property
-    def row_count(self) -> int:
-        """The number of rows, by the statistics in the log; a file without statistics counts as one row."""
-        return int(pc.sum(pc.fill_null(self.logged_files["num_records"], 1)).as_py() or 0)
-
-    def null_count(self, column: str) -> int:
-        """Returns the number of nulls in a column: by the statistics in the log, or of files without these."""
-        name = f"null_count.{column}"
-        counts = self.logged_files[name] if name in self.logged_files.column_names else None
-        if counts is None or counts.null_count:
-            return int(self.rows([column], None)[column].null_count)
-        return int(pc.sum(counts).as_py() or 0)
-
     def schema(self) -> Schema:
         with self._delta() as delta:
             return delta.schema()

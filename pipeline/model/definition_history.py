@@ -78,10 +78,9 @@ def next_history(
 def _next(
     before: _History, current: _Followed, *, is_whole: bool, is_written: bool, had_rows: Callable[[], bool]
 ) -> _History:
+    before = _declared(before)  # no row of a feed was accepted in that time, and other tables are computed whole now
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
-    if not is_whole:
-        before = _declared(before)  # of a feed: no row was accepted while it was not declared
     if is_whole:
         return before[-1:] if before[-1].digest == current.digest else (current,)
     if before[-1].digest == current.digest:
@@ -106,7 +105,7 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
         if not history:
             if upstreams.get(table) in before:
                 outdated[table] = NEXT
-        elif table in missed:
+        elif table in missed and _is_left_out(before[table]):
             outdated[table] = LEFT_OUT.format(since=before[table][-1].since)
         elif history[-1].digest != digest or (len(history) > 1 and not history[-1].since):
             outdated[table] = CHANGED
@@ -116,10 +115,19 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
 
 
 def left_out_tables(stored: str, source: Source) -> frozenset[str]:
-    """Returns the enriched and gold tables that lack the newest batches, in which they were not declared."""
-    computed = {f"{source.name}.silver.{e.name}" for e in source.enriched}
-    computed |= {f"{source.name}.gold.{g.name}" for g in source.gold}
-    return frozenset(table for table, history in _read(stored).items() if table in computed and _is_left_out(history))
+    """Returns the tables that are computed whole, because the newest batches, without their declaration, left them out.
+
+    These are hierarchies, enriched and gold tables; and each gold table that follows one of them, because it has
+    followed another table meanwhile.
+    """
+    absent = {table for table, history in _read(stored).items() if _is_left_out(history)}
+    names = (*(h.name for h in source.hierarchies), *(e.name for e in source.enriched))
+    found = absent & {f"{source.name}.silver.{name}" for name in names}
+    for table in source.gold:
+        upstreams = {f"{source.name}.{layer}.{table.upstream}" for layer in ("silver", "gold")}
+        if (name := f"{source.name}.gold.{table.name}") in absent or upstreams & found:
+            found.add(name)
+    return frozenset(found)
 
 
 def _is_left_out(history: _History) -> bool:
@@ -138,7 +146,7 @@ def _mixed(history: _History) -> str:
 
 
 def newly_outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
-    """Returns the outdated tables whose definition no earlier batch had."""
+    """Returns the outdated tables whose definition the newest batch did not have."""
     new = changed_tables(stored, now)
     return {table: reason for table, reason in outdated_tables(stored, source, now).items() if table in new}
 

@@ -1,6 +1,6 @@
 """Gold tables: aggregates, rows for rows, and tables that are recomputed key by key."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -95,30 +95,6 @@ class GoldTable:
     def members(self) -> Mapping[str, str]:
         """The columns that count or compare the members of a group, each with the SQL of a member."""
         return {**self.count_distinct, **self.min, **self.max}
-
-
-def counted_by(table: GoldTable, others: Iterable[GoldTable]) -> Mapping[str, str]:
-    """Returns the distinct counts over all rows that other gold tables know: column -> gold table.
-
-    The number of rows of such a table is the count: it has one row for each value, and counts the same upstream rows.
-    """
-    if not table.row_per_batch:
-        return {}
-    alike = [t for t in others if t.kind is GoldKind.AGGREGATE and not t.row_per_batch and t.upstream == table.upstream]
-    rows_by = {t.grain: t.name for t in alike if t.where == table.where}
-    return {c: rows_by[sql,] for c, sql in table.count_distinct.items() if (sql,) in rows_by}
-
-
-def in_order(tables: Sequence[GoldTable], needs: Mapping[str, set[str]]) -> tuple[GoldTable, ...]:
-    """Returns the tables, each after those that it needs by name. Raises ValueError for a cycle."""
-    waiting, ordered = list(tables), list[GoldTable]()
-    while waiting:
-        ready = [t for t in waiting if needs[t.name] <= {o.name for o in ordered}]
-        if not ready:
-            raise ValueError(f"{', '.join(t.name for t in waiting)} follow each other in a cycle")
-        ordered += ready
-        waiting = [t for t in waiting if t not in ready]
-    return tuple(ordered)
 
 
 def aggregate(**declared: Any) -> Callable[[Build], GoldTable]:

@@ -1,7 +1,6 @@
 """Sources: the feeds of one system, the tables that are built from them, and the columns of every table."""
 
 import importlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from pipeline.model.columns import VERSION_COLUMNS, Column, columns_of
 from pipeline.model.enriched import Enriched, Hierarchy, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.model.feed import Feed
-from pipeline.model.gold import GoldTable, counted_by, in_order
+from pipeline.model.gold import GoldTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,20 +73,15 @@ class Source:
         # A gold table with the name of its silver upstream is no cycle: `check_declarations` reports the shared name.
         silver = {*(f.name for f in self.feeds), *(h.name for h in self.hierarchies), *(e.name for e in self.enriched)}
         names = {t.name for t in waiting} - silver
-        try:
-            return in_order(waiting, {t.name: {t.upstream} & names for t in waiting})
-        except ValueError as error:
-            raise ValueError(f"{self.gold_module}: {error}") from None
-
-    @cached_property
-    def gold_by_needs(self) -> tuple[GoldTable, ...]:
-        """The gold tables, each after all gold tables that its computation needs."""
-        names = {t.name for t in self.gold}
-        return in_order(self.gold, {t.name: {t.upstream, *self.counted_by(t).values()} & names for t in self.gold})
-
-    def counted_by(self, table: GoldTable) -> Mapping[str, str]:
-        """Returns the distinct counts of a gold table that other gold tables know: column -> gold table."""
-        return counted_by(table, self.gold)
+        ordered = list[GoldTable]()
+        while waiting:
+            ready = [t for t in waiting if t.upstream not in names or t.upstream in {o.name for o in ordered}]
+            if not ready:
+                cycle = ", ".join(t.name for t in waiting)
+                raise ValueError(f"{self.gold_module}: {cycle} follow each other in a cycle")
+            ordered += ready
+            waiting = [t for t in waiting if t not in ready]
+        return tuple(ordered)
 
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
         """Returns the columns of an enriched table: the row's own, those of each join, the derived ones."""

@@ -14,7 +14,7 @@ from pipeline.model.columns import BOOKKEEPING
 from pipeline.model.fingerprints import fingerprint
 from pipeline.schema import arrow_schema
 from pipeline.stages.context import BatchContext, timed_stage
-from pipeline.stages.gold_tasks import is_first
+from pipeline.stages.gold_tasks import is_whole
 from pipeline.transform.quality import high, score, status
 from pipeline.transform.validate import quarantine
 
@@ -150,7 +150,7 @@ def _recomputed_tables(batch: BatchContext) -> set[str]:
     found = {batch.name("silver", f.name) for f in replaced if is_newest(f)}
     found |= {batch.name("silver", t.name) for t in source.hierarchies if t.upstream in batch.validated}
     whole = {batch.name("gold", g.name) for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
-    first = {batch.name("gold", g.name) for g in source.gold if is_first(batch, g)}
+    first = {batch.name("gold", g.name) for g in source.gold if is_whole(batch, g)}
     return found | (whole & batch.written_tables()) | first | batch.left_out
 
 

@@ -67,7 +67,7 @@ class BatchContext:
 
     @cached_property
     def left_out(self) -> frozenset[str]:
-        """The full names of enriched and gold tables that lack earlier batches: these are computed whole."""
+        """The full names of the tables that lack earlier batches and are computed whole; see `left_out_tables`."""
         newest = self.manifest.newest(self.source.name, "batch")
         return left_out_tables(newest.fingerprint if newest else "", self.source)
 

@@ -60,7 +60,7 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
         except InvalidValue as error:
             raise _located(batch, given, error) from error
         _check_grain(given, rows)
-        is_empty = given.is_first and not batch.lake.row_count(name, given.stored.version)
+        is_empty = given.is_whole and not batch.lake.row_count(name, given.stored.version)
         if not (is_empty or table.row_per_batch):
             rows = _compared(given, rows)
         check_rows(name, table.grain, rows)
@@ -75,7 +75,7 @@ def _check_columns(batch: BatchContext, table: GoldTable) -> None:
 
 def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows:
     table, change = given.table, given.change
-    if given.is_first:
+    if given.is_whole:
         return compare(given.stored, table.stored_columns, rows, key=table.grain, by=())
     by = table.key if table.kind is GoldKind.RECOMPUTE else table.grain
     # Rows of a `select_rows` table name their values themselves.
@@ -83,7 +83,7 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
     return compare(given.stored, table.stored_columns, rows, key=table.grain, by=by, touched=touched)
 
 
-def is_first(batch: BatchContext, table: GoldTable) -> bool:
+def is_whole(batch: BatchContext, table: GoldTable) -> bool:
     """Returns whether a gold table is computed whole: it has no rows yet, or lacks those of earlier batches.
 
     A trial takes its written tables, which have none, for others.
@@ -93,11 +93,6 @@ def is_first(batch: BatchContext, table: GoldTable) -> bool:
         return True
     version = batch.attempt.start_versions[name]
     return not (batch.lake.plans_all and version) and not batch.lake.row_count(name, version)
-
-
-def reads_rows(batch: BatchContext, table: GoldTable) -> bool:
-    """Returns whether a gold table is computed from rows of the table that it follows, with the batch in them."""
-    return reads_followed_rows(table, batch.source.counted_by(table), is_first=is_first(batch, table))
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
@@ -112,14 +107,13 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
     return AggregateInput(
         table=table,
         stored=batch.table_before(batch.name("gold", table.name)),
-        is_first=is_first(batch, table),
+        is_whole=is_whole(batch, table),
         change=change,
         dimension=dimension,
         dimension_change=changes_in(results).get(batch.name("silver", table.dimension)) if table.dimension else None,
         source_rows=_source_rows(batch, table, change) if touched is None else touched,
         has_touched_rows_only=touched is not None,
         has_many_rows=is_many,
-        row_counts={c: _value_count(batch, of, results) for c, of in source.counted_by(table).items()},
         order=batch.order,
         batch_seq=batch.manifest.newest_seq() + 1,
         as_of_before=batch.manifest.newest_batch_date(source.name),
@@ -127,23 +121,11 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
     )
 
 
-def _value_count(batch: BatchContext, table: str, results: Results) -> int:
-    """Returns the number of rows of a gold table, with the batch, whose one grain column has a value."""
-    before, change = batch.table_before(batch.name("gold", table)), _change_of(batch, table, results)
-    (column,) = next(t.grain for t in batch.source.gold if t.name == table)
-    stored = before.lake.delta(before.name, before.version)
-    count = stored.row_count - stored.null_count(column)
-    if change is None:
-        return count
-    rows = change.rows.arrow([column, "_sign"])
-    return count + (pc.sum(rows.filter(pc.is_valid(rows[column]))["_sign"]).as_py() or 0)
-
-
 def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
     """Returns the rows of the touched groups or keys, with the batch, where these are few; else None."""
     followed, names = full_name(batch, table.upstream), _touched_by(table)
-    first, is_written = is_first(batch, table), followed == batch.name("silver", table.upstream)
-    if not names or change is None or first or not is_written or not reads_rows(batch, table):
+    first, is_written = is_whole(batch, table), followed == batch.name("silver", table.upstream)
+    if not names or change is None or first or not is_written or not reads_followed_rows(table, is_whole=first):
         return None
     of = batch.table(followed)
     keys, columns = change.rows.arrow(names), columns_needed(table, of.columns)
@@ -171,14 +153,16 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
     """Returns the rows of the table that a gold table follows: with the batch, or for `per` without it."""
     followed = full_name(batch, table.upstream)
     before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
-    if not reads_rows(batch, table):
+    if not reads_followed_rows(table, is_whole=is_whole(batch, table)):
         if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])
-    first = is_first(batch, table)
+    first = is_whole(batch, table)
     if followed == batch.name("silver", table.upstream):
         after = batch.table(followed)  # written by this batch already
-        if first and not (table.row_per_batch or batch.lake.plans_all or batch.lake.row_count(followed, after.version)):
+        stored = batch.table_before(batch.name("gold", table.name))
+        has_rows = any(t.lake.row_count(t.name, t.version) for t in (after, stored))
+        if first and not (table.row_per_batch or batch.lake.plans_all or has_rows):
             return None
         return after.read(columns, within={} if first else _touched_range(table, change))
     return with_change(before.read(), change) if change is not None else before.read()

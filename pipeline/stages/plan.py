@@ -10,6 +10,7 @@ from pipeline.stages import gold_tasks as gold
 from pipeline.stages import silver_tasks as silver
 from pipeline.stages.context import BatchContext
 from pipeline.stages.task_graph import Results, Task
+from pipeline.transform.aggregate_input import reads_followed_rows
 from pipeline.transform.change import changes_in
 from pipeline.transform.enrich import tables_read
 
@@ -48,9 +49,11 @@ def plan(batch: BatchContext) -> list[Task]:
             ties.append(add(ENRICH, "count ties", name, [match, append], feeds.count_ties, validated, target))
 
     rules = list[str]()  # the tasks whose results have findings
-    for hierarchy in (t for t in source.hierarchies if t.upstream in writes):
-        name = batch.name("silver", hierarchy.name)
-        changes[hierarchy.name] = add(MERGE, BUILD, name, [writes[hierarchy.upstream]], silver.hierarchy, hierarchy)
+    for hierarchy in source.hierarchies:
+        name, written = batch.name("silver", hierarchy.name), writes.get(hierarchy.upstream)
+        if written is None and name not in batch.left_out:
+            continue
+        changes[hierarchy.name] = add(MERGE, BUILD, name, [written], silver.hierarchy, hierarchy)
         writes[hierarchy.name] = add(MERGE, "write", name, [changes[hierarchy.name]], write_change, name)
         rules.append(changes[hierarchy.name])
 
@@ -64,11 +67,10 @@ def plan(batch: BatchContext) -> list[Task]:
     rules.append(add(ENRICH, "count", "references", [*merged, *ties], silver.count_references))
     check = add("", "check", "quality", [*rules, *writes.values()], gold.check_batch_quality)
 
-    for table in source.gold_by_needs:
+    for table in source.gold:
         name, of, other = batch.name("gold", table.name), table.upstream, table.dimension
-        written = writes.get(of) if gold.reads_rows(batch, table) else None
-        counted = (changes[t] for t in source.counted_by(table).values())
-        needed = [changes.get(of), written, changes.get(other), writes.get(other), *counted]
+        reads_rows = reads_followed_rows(table, is_whole=gold.is_whole(batch, table))
+        needed = [changes.get(of), writes.get(of) if reads_rows else None, changes.get(other), writes.get(other)]
         changes[table.name] = add(SUMMARISE, "aggregate", name, needed, gold.aggregate_table, table)
 
     computed = [changes[t.name] for t in source.gold]

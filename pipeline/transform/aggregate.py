@@ -1,6 +1,7 @@
-"""Computes gold tables: the rows that a batch may change, as they are after the batch. Sums add up by difference.
-Distinct counts and extremes are computed again for the touched groups; but a distinct count over all rows is the
-number of rows of another gold table, where one has a row for each value. A table without rows is computed whole.
+"""Computes gold tables: the rows that a batch may change, as they are after the batch.
+
+A table with sums only adds the changed rows to its stored sums. Distinct counts and extremes are computed again, for
+the touched groups, from the columns of the followed table that they need. A table without rows is computed whole.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -50,7 +51,7 @@ def typed(built: DataFrame, columns: Sequence[Column], *more: str) -> DataFrame:
 
 def _rows(given: AggregateInput) -> DataFrame:
     table = given.table
-    if given.is_first:
+    if given.is_whole:
         return _selected(given, _built(given, given.counted_source_rows))
     parts = []
     if given.change is not None:
@@ -88,7 +89,7 @@ def _keys(given: AggregateInput) -> DataFrame:
 
 def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
     """Returns all rows of the keys that the batch changes."""
-    if given.is_first or given.has_touched_rows_only or not given.table.key or given.change is None:
+    if given.is_whole or given.has_touched_rows_only or not given.table.key or given.change is None:
         return given.counted_source_rows
     return _only(given.counted_source_rows, given.table.key, given.change.rows.read(given.table.key))
 
@@ -98,8 +99,8 @@ def rows_of_touched_keys(given: AggregateInput) -> DataFrame:
 
 def _groups(given: AggregateInput) -> DataFrame:
     table, columns = given.table, given.table.stored_columns
-    parts = [fresh_groups(given)] if given.is_first or table.row_per_batch or given.change is not None else []
-    if not (given.is_first or table.row_per_batch):
+    parts = [fresh_groups(given)] if given.is_whole or table.row_per_batch or given.change is not None else []
+    if not (given.is_whole or table.row_per_batch):
         parts += _kept_groups(given)
     rows = reduce(DataFrame.unionByName, parts)
     if table.row_per_batch:
@@ -113,15 +114,15 @@ def _groups(given: AggregateInput) -> DataFrame:
 
 def fresh_groups(given: AggregateInput, wanted: Collection[str] = ()) -> DataFrame:
     """Returns the touched groups with their number of rows, sums, counts and extremes; by default all of them."""
-    groups = _computed(given, wanted) if given.computes_groups else _by_difference(given, wanted)
-    known = _wanted({c: str(count) for c, count in given.row_counts.items()}, wanted)
-    return groups.select("*", *_expressions(given, known))
+    if given.computes_groups:
+        return _computed(given, wanted)
+    return _by_difference(given, wanted)
 
 
 def _computed(given: AggregateInput, wanted: Collection[str]) -> DataFrame:
     """Computes groups from the rows of the followed table."""
     table, rows, grain = given.table, given.counted_source_rows, grain_of(given.table)
-    if grain and given.change is not None and not (given.is_first or given.has_touched_rows_only):
+    if grain and given.change is not None and not (given.is_whole or given.has_touched_rows_only):
         rows = _only(rows, grain, given.change.rows.read(grain))
     sums, ends, counts = (_wanted(some, wanted) for some in (_sums(given), _ends(given), _counted(given)))
     if not (given.has_many_rows or table.per):
@@ -217,7 +218,7 @@ def _ends(given: AggregateInput) -> dict[str, str]:
 
 
 def _counted(given: AggregateInput) -> dict[str, str]:
-    return {c: given.sql(sql) for c, sql in given.table.count_distinct.items() if c not in given.row_counts}
+    return {c: given.sql(sql) for c, sql in given.table.count_distinct.items()}
 
 
 def _wanted(expressions: Mapping[str, str], wanted: Collection[str]) -> dict[str, str]:

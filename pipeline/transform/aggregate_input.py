@@ -1,7 +1,7 @@
 """One gold table with all that it is computed from: declaration, stored rows, changes, the batch."""
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ class AggregateInput:
 
     table: GoldTable
     stored: TableVersion
-    is_first: bool  # no rows yet, or not those of earlier batches: it is computed from all rows that it follows
+    is_whole: bool  # it is computed from all rows of the table that it follows: see `gold_tasks.is_whole`
     change: TableChange | None  # of the table that it follows
     dimension: DataFrame | None  # of the current rows that give attributes: the grain, and the columns that are taken
     dimension_change: TableChange | None
@@ -28,7 +28,6 @@ class AggregateInput:
     source_rows: DataFrame | None
     has_touched_rows_only: bool  # whether these are the rows of the touched groups or keys, and no others
     has_many_rows: bool  # whether these may be many
-    row_counts: Mapping[str, int]  # the distinct counts over all rows that other gold tables know, with the batch
     order: WorkOrder
     batch_seq: int  # the batch's place among all batches
     as_of_before: dt.date | None  # the newest batch date of the source before the batch
@@ -67,36 +66,33 @@ class AggregateInput:
     @property
     def computes_groups(self) -> bool:
         """Whether the groups of an aggregate are computed again from rows, and not by the difference of sums."""
-        return computes_groups(self.table, self.row_counts, is_first=self.is_first)
+        return computes_groups(self.table, is_whole=self.is_whole)
 
     @property
     def grows_older(self) -> bool:
         """Whether rows may change only because the newest batch date has moved on."""
         before = self.as_of_before
-        return not self.is_first and bool(self.table.as_of_columns) and before is not None and before < self.as_of
+        return not self.is_whole and bool(self.table.as_of_columns) and before is not None and before < self.as_of
 
     @property
     def may_change(self) -> bool:
         """Whether the table has to be computed."""
         if self.table.row_per_batch:
             return True
-        if self.is_first:
+        if self.is_whole:
             return self.source_rows is not None
         is_renamed = self.dimension_change is not None and self.dimension_change.rows.must_process
         return (self.change is not None and self.change.rows.must_process) or is_renamed or self.grows_older
 
 
-def computes_groups(table: GoldTable, counted: Collection[str], *, is_first: bool) -> bool:
-    """Returns whether the groups of an aggregate are computed from rows: where the table is empty, or has members.
-
-    The columns `counted` are no reason: other gold tables know these distinct counts.
-    """
-    return table.kind is GoldKind.AGGREGATE and (is_first or not table.members.keys() <= set(counted))
+def computes_groups(table: GoldTable, *, is_whole: bool) -> bool:
+    """Returns whether the groups of an aggregate are computed from rows: where the table is empty, or has members."""
+    return table.kind is GoldKind.AGGREGATE and (is_whole or bool(table.members))
 
 
-def reads_followed_rows(table: GoldTable, counted: Collection[str], *, is_first: bool) -> bool:
+def reads_followed_rows(table: GoldTable, *, is_whole: bool) -> bool:
     """Returns whether a gold table is computed from rows of the table that it follows, with the batch in them."""
-    return is_first or table.kind is GoldKind.RECOMPUTE or computes_groups(table, counted, is_first=is_first)
+    return is_whole or table.kind is GoldKind.RECOMPUTE or computes_groups(table, is_whole=is_whole)
 
 
 def columns_needed(table: GoldTable, columns: Sequence[str]) -> list[str]:

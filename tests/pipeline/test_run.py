@@ -1,5 +1,6 @@
 """One batch from work order to result: duplicates, external commits, failures and their undo, changed definitions."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,10 +20,10 @@ from factories_source_club import CLUB, DESK, TILL
 from factories_worker import Worker
 
 from pipeline.commit.external_commits import adopt, restore
-from pipeline.contract import Outcome, Progress, setting_values
+from pipeline.contract import Outcome, Progress, Quality, setting_values
 from pipeline.engine.session import Session
-from pipeline.model import Csv, Enriched, Rule, Scd1, Source
-from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, outdated_tables
+from pipeline.model import Csv, Enriched, Feed, Hierarchy, Rule, Scd1, Source
+from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, next_history, outdated_tables
 from pipeline.model.fingerprints import fingerprint
 from pipeline.sources.external import load
 from pipeline.sources.retail.feeds import RETAIL
@@ -475,16 +476,20 @@ def versions(takings):
 """
 
 
-def test_tables_that_were_not_declared_for_a_while_are_computed_whole_when_they_come_back(
-    session: Session, tmp_path: Path
-) -> None:
+def with_sold(folder: Path, gold: str) -> Source:
+    """Returns the kiosk with the enriched table `sold` and these gold tables."""
     sold = (
         'Enriched(name="sold", upstream="takings",'
         ' joins=(LatestJoin(feed="stalls", on=("stall",), prefix="at_", columns=("place",)),))'
     )
     feeds = edited(FEEDS, "takings), settings", f"takings), enriched=({sold},), settings")
-    feeds = edited(feeds, "import HIGH", "import Enriched, LatestJoin, HIGH")
-    whole = load(kiosk(tmp_path, feeds=feeds, gold=ALL_KINDS))
+    return load(kiosk(folder, feeds=edited(feeds, "import HIGH", "import Enriched, LatestJoin, HIGH"), gold=gold))
+
+
+def test_tables_that_were_not_declared_for_a_while_are_computed_whole_when_they_come_back(
+    session: Session, tmp_path: Path
+) -> None:
+    whole = with_sold(tmp_path, ALL_KINDS)
     bare = replace(whole, enriched=(), gold_module="")
     site, head = Site(tmp_path, session, whole), "receipt | stall | quantity | sold_at"
     computed = {"kiosk.silver.sold", *(f"kiosk.gold.{g.name}" for g in whole.gold)}
@@ -515,6 +520,95 @@ def test_tables_that_were_not_declared_for_a_while_are_computed_whole_when_they_
     site.deliver("2026-03-05", takings=f"{head}\n r4 | west | 1 | 2026-03-05 10:00:00")
     assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n east | 9\n north | 8\n west | 1")
     assert older(site) == {}
+
+
+PIECES = """
+from pipeline.model import aggregate
+
+@aggregate(
+    upstream="takings", where="is_current", grain=("stall",), columns="stall STRING, pieces BIGINT",
+    sum={"pieces": "quantity"},
+)
+def pieces(sums):
+    return sums
+"""
+PIECES_OF_SOLD = edited(PIECES, 'upstream="takings", where="is_current"', 'upstream="sold"')
+HEAD = "receipt | stall | quantity | sold_at"
+
+
+@on_sail
+def test_a_gold_table_that_follows_a_table_that_came_back_counts_no_row_twice(session: Session, tmp_path: Path) -> None:
+    site = Site(tmp_path, session, with_sold(tmp_path / "one", PIECES_OF_SOLD))
+    site.deliver("2026-03-01", takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00")
+    site.source = load(kiosk(tmp_path / "two", gold=PIECES))
+    site.deliver("2026-03-02", takings=f"{HEAD}\n r2 | north | 2 | 2026-03-02 10:00:00")
+    site.source = with_sold(tmp_path / "three", PIECES_OF_SOLD)
+    site.deliver("2026-03-03", takings=f"{HEAD}\n r3 | south | 4 | 2026-03-03 10:00:00")
+    assert site.draw("gold.pieces", "stall", "pieces") == drawn("stall | pieces\n north | 3\n south | 4")
+
+
+@on_sail
+def test_a_table_that_comes_back_with_another_grain_is_refused(session: Session, tmp_path: Path) -> None:
+    by_quantity = edited(PIECES, 'grain=("stall",), columns="', 'grain=("stall", "quantity"), columns="quantity INT, ')
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "one", gold=by_quantity)))
+    site.deliver(
+        "2026-03-01", takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00"
+    )
+    site.source = load(kiosk(tmp_path / "two"))
+    site.deliver("2026-03-02", takings=f"{HEAD}\n r3 | south | 4 | 2026-03-02 10:00:00")
+    site.source = load(kiosk(tmp_path / "three", gold=PIECES))
+    result = site.attempt("2026-03-03", takings=f"{HEAD}\n r4 | south | 4 | 2026-03-03 10:00:00")
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert "kiosk.gold.pieces: its rows have another grain or key than stall" in result.reason
+    assert site.draw("gold.pieces", "stall", "quantity", "pieces") == drawn(
+        "stall | quantity | pieces\n north | 1 | 1\n north | 2 | 2"
+    )
+
+
+@on_sail
+def test_a_gold_table_that_comes_back_loses_the_rows_of_an_empty_table(session: Session, tmp_path: Path) -> None:
+    feeds = edited(FEEDS, 'stored_as=Scd2(sequence_by="sold_at")', "stored_as=Snapshot()")
+    feeds = edited(edited(feeds, "Scd2, ", ""), "Setting, Source", "Setting, Snapshot, Source")
+    gold = PIECES.replace('where="is_current", ', "")
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "one", feeds=feeds, gold=gold)))
+    site.settings = replace(site.settings, quality=Quality(max_snapshot_shrink=1.0))
+    site.deliver("2026-03-01", takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00")
+    site.source = replace(site.source, gold_module="")
+    site.deliver("2026-03-02", takings=HEAD)
+    site.source = load(kiosk(tmp_path / "three", feeds=feeds, gold=gold))
+    site.deliver("2026-03-03", stalls="stall | place\n north | gate")
+    assert site.rows("gold.pieces") == []
+
+
+@on_sail
+def test_a_hierarchy_that_comes_back_has_the_nodes_that_came_meanwhile(session: Session, tmp_path: Path) -> None:
+    nodes = Feed(
+        name="nodes", files="nodes_*.csv", columns="node STRING NOT NULL, above STRING", key=("node",), stored_as=Scd1()
+    )
+    other = Feed(name="other", files="other_*.csv", columns="name STRING NOT NULL", key=("name",), stored_as=Scd1())
+    paths = Hierarchy(name="paths", upstream="nodes", id="node", parent="above")
+    whole = Source(name="tree", feeds=(nodes, other), hierarchies=(paths,))
+    site = Site(tmp_path, session, whole)
+    site.deliver("2026-03-01", nodes="node | above\n a |")
+    site.source = replace(whole, hierarchies=())
+    site.deliver("2026-03-02", nodes="node | above\n b | a")
+    site.source = whole
+    site.deliver("2026-03-03", other="name\n x")
+    assert site.draw("silver.paths", "node", "root") == drawn("node | root\n a | a\n b | a")
+    assert older(site) == {}
+
+
+def test_an_absence_of_a_feed_is_forgotten_with_a_definition_that_no_row_follows() -> None:
+    before = json.dumps({"till.silver.prices": [["A", "b1"], ["B", ""], ["", "b5"]]})
+
+    def after(digest: str) -> list[list[str]]:
+        now = json.dumps({"till.silver.prices": digest})
+        given = {"batch_id": "b7", "written": {"till.silver.prices"}, "whole": set[str](), "had_rows": lambda _: True}
+        found: list[list[str]] = json.loads(next_history(before, TILL, now, **given))["till.silver.prices"]
+        return found
+
+    assert after("A") == [["A", "b1"]]
+    assert after("B") == [["A", "b1"], ["B", "b7"]]
 
 
 @on_sail

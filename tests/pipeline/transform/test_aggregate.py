@@ -277,65 +277,6 @@ def test_a_new_table_starts_with_all_rows_of_the_table_that_it_follows(session: 
     )
 
 
-SUMMARY = """
-from pipeline.model import aggregate
-
-@aggregate(
-    upstream="takings", where="is_current", grain=("batch_id",), row_per_batch=True,
-    columns="batch_id STRING, receipts BIGINT, stalls BIGINT, quantities BIGINT",
-    sum={"receipts": "1"}, count_distinct={"stalls": "stall", "quantities": "quantity"},
-)
-def summary(sums):
-    return sums
-"""
-A_ROW_FOR_EACH = """
-@aggregate(
-    upstream="takings", where="is_current", grain=("COLUMN",), columns="COLUMN TYPE, receipts BIGINT",
-    sum={"receipts": "1"},
-)
-def by_COLUMN(sums):
-    return sums
-"""
-
-
-def test_distinct_counts_over_all_rows_agree_whichever_tables_know_them(session: Session, tmp_path: Path) -> None:
-    by_stall = A_ROW_FOR_EACH.replace("COLUMN", "stall").replace("TYPE", "STRING")
-    by_quantity = A_ROW_FOR_EACH.replace("COLUMN", "quantity").replace("TYPE", "INT")
-    feeds = changed(
-        changed(FEEDS, "stall STRING NOT NULL, quantity INT NOT NULL", "stall STRING, quantity INT"),
-        "quantity <=",
-        "coalesce(quantity, 0) <=",
-    )
-
-    def source(name: str, gold: str) -> model.Source:
-        return load(kiosk(tmp_path / name, feeds=feeds, gold=gold))
-
-    def newest() -> tuple[int, ...]:
-        row = max(site.rows("gold.summary"), key=lambda r: r["_batch_seq"])
-        return (row["receipts"], row["stalls"], row["quantities"])
-
-    head = "receipt | stall | quantity | sold_at"
-    site = Site(tmp_path, session, source("one", SUMMARY + by_stall))
-    assert site.source.counted_by(next(t for t in site.source.gold if t.name == "summary")) == {"stalls": "by_stall"}
-    site.deliver(
-        "2026-03-01",
-        takings=f"{head}\n r1 | | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00"
-        "\n r3 | east | | 2026-03-01 10:00:00",
-    )
-    assert newest() == (3, 2, 2)
-    site.deliver("2026-03-02", takings=f"{head}\n r3 | north | | 2026-03-02 10:00:00\n r4 | | 3 | 2026-03-02 10:00:00")
-    assert newest() == (4, 1, 3)
-    # A table that is new knows a count of an old summary, of which another table goes.
-    site.source = source("two", SUMMARY + by_quantity)
-    site.deliver("2026-03-03", takings=f"{head}\n r5 | west | 2 | 2026-03-03 10:00:00")
-    assert newest() == (5, 2, 3)
-    site.source = source("three", SUMMARY + by_stall + by_quantity)
-    site.deliver("2026-03-04", takings=f"{head}\n r2 | | 4 | 2026-03-04 10:00:00")
-    assert newest() == (5, 2, 4)
-    site.deliver("2026-03-05", stalls="stall | place\n north | gate")
-    assert newest() == (5, 2, 4)
-
-
 @pytest.mark.parametrize("declare", [model.select_rows, model.recompute])
 def test_only_aggregates_take_per(declare: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="gold table visits: `per` is for @aggregate"):
