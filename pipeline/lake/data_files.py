@@ -20,10 +20,9 @@ from pipeline.place import Place, as_folder, open_file, write_file
 
 FILE_BYTES = 16 << 20  # of the largest files
 SMALLEST_FILE = 2 << 20  # Parquet compresses files of this size well, and to read one costs more than to open it
-PARTS = 8  # a file is filled in so many parts, and so has at most an eighth too much
 FILES = 64  # that a table has until its files are of the largest size
 GROUP_ROWS = 32 * 1024  # rows of a row group: a lookup reads the groups that hold a key; smaller ones cost scans time
-ARROW_FACTOR = 4  # rows in memory take about so many times the bytes that they take in a file: 3 to 6
+ARROW_FACTOR = 2  # rows in memory take about so many times the bytes that they take in a file
 WRITERS = 2  # files that are written side by side; the rows of each are in memory meanwhile
 LONGEST_TEXT = 64  # characters; a text column with a longer lowest or highest value has no statistics in the log
 
@@ -62,9 +61,9 @@ def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iter
     ready = list[pa.RecordBatch]()
     waiting = list[pa.RecordBatch]()
     waiting_bytes = 0
-    for part in _parts(rows, size // PARTS):
-        waiting.append(part)
-        waiting_bytes += part.nbytes
+    for batch in (b for b in rows if b.num_rows):
+        waiting.append(batch)
+        waiting_bytes += batch.nbytes
         if waiting_bytes >= size:
             if ready:
                 yield pa.Table.from_batches(ready, schema)
@@ -76,13 +75,6 @@ def _split(rows: Iterable[pa.RecordBatch], schema: pa.Schema, size: int) -> Iter
         ready = []
     if ready or waiting:
         yield pa.Table.from_batches([*ready, *waiting], schema)
-
-
-def _parts(rows: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """Splits the batches of a stream into parts of about `size` bytes: one batch may hold the rows of many files."""
-    for batch in (b for b in rows if b.num_rows):
-        count = max(batch.num_rows * size // max(batch.nbytes, 1), 1)
-        yield from (batch.slice(start, count) for start in range(0, batch.num_rows, count))
 
 
 def _write_file(folder: Place, rows: pa.Table) -> DataFile:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.lake.data_files import ARROW_FACTOR, LONGEST_TEXT, describe_file, write_files
+from pipeline.lake.data_files import LONGEST_TEXT, describe_file, write_files
 from pipeline.lake.merge import MergeSource, key_numbers
 
 UTC_MICROS = pa.timestamp("us", "UTC")
@@ -29,18 +29,12 @@ def numbers(count: int) -> list[pa.RecordBatch]:
     ("count", "files"), [(0, 0), (1, 1), (999, 1), (1499, 1), (1500, 2), (10_000, 10), (10_400, 10), (10_600, 11)]
 )
 def test_rows_keep_their_order_in_files_of_one_size_none_of_them_tiny(tmp_path: Path, count: int, files: int) -> None:
-    written = write_files(tmp_path, numbers(count), NUMBERS, 1000 * 8 // ARROW_FACTOR)
+    written = write_files(tmp_path, numbers(count), NUMBERS, 1000 * 8 // 2)
     found = [pq.read_table(tmp_path / f.name)["n"].to_pylist() for f in written]
     assert [n for some in found for n in some] == list(range(count))
     assert len(found) == files
     assert all(500 <= len(some) <= 1500 for some in found[1:])
     assert [f.size for f in written] == [(tmp_path / f.name).stat().st_size for f in written]
-
-
-def test_one_batch_of_many_rows_fills_several_files(tmp_path: Path) -> None:
-    whole = pa.table({"n": range(3400)}, NUMBERS).to_batches()
-    written = write_files(tmp_path, whole, NUMBERS, 1000 * 8 // ARROW_FACTOR)
-    assert [pq.read_table(tmp_path / f.name).num_rows for f in written] == [1000, 1000, 1400]
 
 
 def statistics(path: Path, rows: pa.Table, **options: Any) -> dict[str, Any]:
