@@ -150,8 +150,8 @@ def _recomputed_tables(batch: BatchContext) -> set[str]:
     found = {batch.name("silver", f.name) for f in replaced if is_newest(f)}
     found |= {batch.name("silver", t.name) for t in source.hierarchies if t.upstream in batch.validated}
     whole = {batch.name("gold", g.name) for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
-    first = {batch.name("gold", g.name) for g in source.gold if is_whole(batch, g)}
-    return found | (whole & batch.written_tables()) | first | batch.left_out
+    found |= {batch.name("gold", g.name) for g in source.gold if is_whole(batch, g)}
+    return found | (whole & batch.written_tables()) | batch.left_out
 
 
 def _task_values(batch: BatchContext) -> dict[str, str]:

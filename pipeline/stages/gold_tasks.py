@@ -124,8 +124,8 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
 def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
     """Returns the rows of the touched groups or keys, with the batch, where these are few; else None."""
     followed, names = full_name(batch, table.upstream), _touched_by(table)
-    first, is_written = is_whole(batch, table), followed == batch.name("silver", table.upstream)
-    if not names or change is None or first or not is_written or not reads_followed_rows(table, is_whole=first):
+    whole, is_written = is_whole(batch, table), followed == batch.name("silver", table.upstream)
+    if not names or change is None or whole or not is_written or not reads_followed_rows(table, is_whole=whole):
         return None
     of = batch.table(followed)
     keys, columns = change.rows.arrow(names), columns_needed(table, of.columns)
@@ -157,14 +157,14 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
         if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])
-    first = is_whole(batch, table)
+    whole = is_whole(batch, table)
     if followed == batch.name("silver", table.upstream):
         after = batch.table(followed)  # written by this batch already
         stored = batch.table_before(batch.name("gold", table.name))
         has_rows = any(t.lake.row_count(t.name, t.version) for t in (after, stored))
-        if first and not (table.row_per_batch or batch.lake.plans_all or has_rows):
+        if whole and not (table.row_per_batch or batch.lake.plans_all or has_rows):
             return None
-        return after.read(columns, within={} if first else _touched_range(table, change))
+        return after.read(columns, within={} if whole else _touched_range(table, change))
     return with_change(before.read(), change) if change is not None else before.read()
 
 

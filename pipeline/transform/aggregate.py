@@ -1,7 +1,7 @@
 """Computes gold tables: the rows that a batch may change, as they are after the batch.
 
 A table with sums only adds the changed rows to its stored sums. Distinct counts and extremes are computed again, for
-the touched groups, from the columns of the followed table that they need. A table without rows is computed whole.
+the touched groups, from the columns of the followed table that they need. An empty table is computed whole.
 """
 
 from collections.abc import Collection, Mapping, Sequence

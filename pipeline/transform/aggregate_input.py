@@ -86,7 +86,7 @@ class AggregateInput:
 
 
 def computes_groups(table: GoldTable, *, is_whole: bool) -> bool:
-    """Returns whether the groups of an aggregate are computed from rows: where the table is empty, or has members."""
+    """Returns whether groups of an aggregate are computed from rows: the table is computed whole, or has members."""
     return table.kind is GoldKind.AGGREGATE and (is_whole or bool(table.members))
 
 
