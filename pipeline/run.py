@@ -21,7 +21,7 @@ from pipeline.contract.error_text import one_line
 from pipeline.errors import DataError, DeclarationError, ExternalCommit, InvalidValue
 from pipeline.lake.lake import Lake
 from pipeline.model import Source
-from pipeline.model.definition_history import newly_outdated_tables
+from pipeline.model.definition_history import changed_keys, newly_outdated_tables
 from pipeline.model.fingerprints import fingerprint
 from pipeline.reader.outdated import change_event
 from pipeline.sources import registry
@@ -101,6 +101,7 @@ def run(
 
 def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
     try:
+        _check_keys(batch)
         staged = stage_files(batch)
         validate(batch, staged)
         run_plan(batch, plan(batch))
@@ -118,6 +119,14 @@ def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
             raise
         failed = batch_record.verdict(batch, "failed", one_line(error, secrets, LONGEST_REASON))
         return replace(failed, error=traceback.format_exc())
+
+
+def _check_keys(batch: BatchContext) -> None:
+    """Raises DeclarationError where a table's rows have another key: a merge would find no row, or too many."""
+    newest = batch.manifest.newest(batch.source.name, "batch")
+    for table, sentence in changed_keys(newest.fingerprint if newest else "", batch.source).items():
+        if batch.lake.row_count(table, batch.attempt.start_versions[table]):
+            raise DeclarationError(f"{table}: {sentence}")
 
 
 def _notice_changes(

@@ -5,7 +5,7 @@ Definitions are compared by the hashes in a fingerprint. The manifest stores the
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pipeline.model.gold import GoldKind
@@ -14,6 +14,7 @@ from pipeline.model.source import Source
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and the next batch computes it"
 LEFT_OUT = "not declared since batch {since}, and the next batch computes it whole"
+OTHER_KEY = "its key was {was} and is {now} now; declare it under another name"
 STARTED = "it starts with batch {since}, rows from before are not in it"
 MIXED = "since batch {since} new rows follow another definition than older ones"
 
@@ -24,11 +25,13 @@ class _Followed:
 
     `digest` is empty, behind another definition, for the time in which the table was not declared: it lacks the rows of
     that time. It is also empty for the time before the table started; an older release wrote that. `since` is empty if
-    the batch is unknown and, behind another definition, if no row follows the definition yet.
+    the batch is unknown and, behind another definition, if no row follows the definition yet. `key` are the columns
+    that identify a row, empty if they are unknown: an older release did not write them.
     """
 
     digest: str
     since: str = ""
+    key: str = ""
 
 
 _History = tuple[_Followed, ...]  # of one table, the oldest definition first
@@ -56,11 +59,11 @@ def next_history(
 
     before = _read(stored)
     upstreams = _upstream_tables(source)
-    declared = json.loads(now)
+    declared, keys = json.loads(now), _keys(source)
     # A table that is no longer declared may be declared again, and its rows are still there.
     after = {t: h if t in declared or _is_left_out(h) else (*h, _Followed("", batch_id)) for t, h in before.items()}
     for table, digest in declared.items():
-        current = _Followed(digest, batch_id)
+        current = _Followed(digest, batch_id, keys.get(table, ""))
         upstream = upstreams.get(table)
         if table not in before:
             after[table] = (current,)  # a table without rows is computed whole
@@ -72,7 +75,7 @@ def next_history(
                 is_written=table in written,
                 had_rows=partial(had_any_rows, table, upstream),
             )
-    return json.dumps({table: [[f.digest, f.since] for f in some] for table, some in after.items()}, sort_keys=True)
+    return json.dumps({t: [[f.digest, f.since, f.key] for f in some] for t, some in after.items()}, sort_keys=True)
 
 
 def _next(
@@ -81,6 +84,7 @@ def _next(
     before = _declared(before)  # no row of a feed was accepted in that time, and other tables are computed whole now
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
+    before = (*before[:-1], replace(before[-1], key=current.key))
     if is_whole:
         return before[-1:] if before[-1].digest == current.digest else (current,)
     if before[-1].digest == current.digest:
@@ -89,14 +93,14 @@ def _next(
         return (current,)
     if is_written:
         return (*(f for f in before if f.digest != current.digest), current)
-    return (*before, _Followed(current.digest))
+    return (*before, replace(current, since=""))
 
 
 def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
     """Returns table -> reason for the tables with rows of a definition other than `now`, or without some rows."""
     if not stored:
         return {}
-    before = _read(stored)
+    before, other_keys = _read(stored), changed_keys(stored, source)
     upstreams = _upstream_tables(source)
     missed = left_out_tables(stored, source)
     outdated = {}
@@ -105,6 +109,8 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
         if not history:
             if upstreams.get(table) in before:
                 outdated[table] = NEXT
+        elif table in other_keys:
+            outdated[table] = other_keys[table]
         elif table in missed and _is_left_out(before[table]):
             outdated[table] = LEFT_OUT.format(since=before[table][-1].since)
         elif history[-1].digest != digest or (len(history) > 1 and not history[-1].since):
@@ -128,6 +134,25 @@ def left_out_tables(stored: str, source: Source) -> frozenset[str]:
         if (name := f"{source.name}.gold.{table.name}") in absent or upstreams & found:
             found.add(name)
     return frozenset(found)
+
+
+def changed_keys(stored: str, source: Source) -> dict[str, str]:
+    """Returns table -> sentence for the tables of which the rows have another key, or grain, than the declaration."""
+    before = {table: _declared(history)[-1].key for table, history in _read(stored).items()}
+    return {
+        table: OTHER_KEY.format(was=was, now=now)
+        for table, now in _keys(source).items()
+        if (was := before.get(table, "")) and {*was.split(", ")} != {*now.split(", ")}
+    }
+
+
+def _keys(source: Source) -> dict[str, str]:
+    """Returns the columns that identify a row, by table; a table of rows that are only distinct has none."""
+    keys = {f"silver.{f.name}": f.key for f in source.feeds}
+    keys |= {f"silver.{h.name}": (h.id,) for h in source.hierarchies}
+    keys |= {f"silver.{e.name}": source.enriched_key(e) for e in source.enriched}
+    keys |= {f"gold.{g.name}": g.grain for g in source.gold}
+    return {f"{source.name}.{table}": ", ".join(key) for table, key in keys.items()}
 
 
 def _is_left_out(history: _History) -> bool:

@@ -8,12 +8,10 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.errors import DeclarationError
 from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.file_pruning import MinMax
 from pipeline.lake.key_lookup import signed_difference
 from pipeline.lake.materialized_rows import MaterializedRows
-from pipeline.lake.merge import distinct_keys
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Column
 from pipeline.schema import arrow_schema
@@ -38,11 +36,8 @@ def compare(
     Replaced are the stored rows with the values that `after` and `touched` have in the columns `by`; without such
     columns all. `after` has `columns`, `_failed`, and perhaps `_sign`, which is not 1 in a row that only names values.
     A row that breaks a check (`_failed`) always counts as changed. `key` identifies a row of the table. Stored rows
-    outside of the ranges `within` are none of these. Raises DeclarationError where all rows are to be replaced, and
-    stored rows share a key.
+    outside of the ranges `within` are none of these.
     """
-    if not by:
-        _check_key(stored, key)
     names = [c.name for c in columns]
     has_sign = "_sign" in after.schema.names
     if sum(rows.rows for rows in (after, *touched)) <= IN_PROCESS_ROWS:
@@ -68,16 +63,6 @@ def compare_tables(
     before = before.append_column("_failed", pa.repeat("", before.num_rows))
     changed = signed_difference(before, cast_to_schema(now, arrow_schema(_compared(columns))), key)
     return stored.lake.scratch.write(changed, f"changes/{stored.name}")
-
-
-def _check_key(stored: TableVersion, key: Sequence[str]) -> None:
-    """Raises DeclarationError where rows of a table share a key: they have another one, and stay where they are."""
-    keys = stored.lake.arrow(stored.name, stored.version, key)
-    if key and distinct_keys(keys).num_rows < keys.num_rows:
-        raise DeclarationError(
-            f"{stored.name}: its rows have another grain or key than {', '.join(key)}, and the whole table is to be"
-            " computed; declare it under another name; no table was changed"
-        )
 
 
 def _compared(columns: Sequence[Column]) -> tuple[Column, ...]:

@@ -23,8 +23,9 @@ from pipeline.commit.external_commits import adopt, restore
 from pipeline.contract import Outcome, Progress, Quality, setting_values
 from pipeline.engine.session import Session
 from pipeline.model import Csv, Enriched, Feed, Hierarchy, Rule, Scd1, Source
-from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, next_history, outdated_tables
+from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, OTHER_KEY, next_history, outdated_tables
 from pipeline.model.fingerprints import fingerprint
+from pipeline.run import MEND_DECLARATION
 from pipeline.sources.external import load
 from pipeline.sources.retail.feeds import RETAIL
 
@@ -548,21 +549,47 @@ def test_a_gold_table_that_follows_a_table_that_came_back_counts_no_row_twice(se
 
 
 @on_sail
-def test_a_table_that_comes_back_with_another_grain_is_refused(session: Session, tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_left_out", [True, False])
+def test_a_table_with_another_key_or_grain_than_its_rows_is_refused(
+    session: Session, tmp_path: Path, is_left_out: bool
+) -> None:
     by_quantity = edited(PIECES, 'grain=("stall",), columns="', 'grain=("stall", "quantity"), columns="quantity INT, ')
-    site = Site(tmp_path, session, load(kiosk(tmp_path / "one", gold=by_quantity)))
+    first, other = (load(kiosk(tmp_path / str(n), gold=gold)) for n, gold in enumerate((by_quantity, PIECES)))
+    site = Site(tmp_path, session, first)
     site.deliver(
         "2026-03-01", takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | north | 2 | 2026-03-01 10:00:00"
     )
-    site.source = load(kiosk(tmp_path / "two"))
-    site.deliver("2026-03-02", takings=f"{HEAD}\n r3 | south | 4 | 2026-03-02 10:00:00")
-    site.source = load(kiosk(tmp_path / "three", gold=PIECES))
+    if is_left_out:
+        site.source = replace(first, gold_module="")
+        site.deliver("2026-03-02", takings=f"{HEAD}\n r3 | south | 4 | 2026-03-02 10:00:00")
+    site.source = other
+    sentence = OTHER_KEY.format(was="stall, quantity", now="stall")
+    assert older(site) == {"kiosk.gold.pieces": sentence}
     result = site.attempt("2026-03-03", takings=f"{HEAD}\n r4 | south | 4 | 2026-03-03 10:00:00")
     assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
-    assert "kiosk.gold.pieces: its rows have another grain or key than stall" in result.reason
-    assert site.draw("gold.pieces", "stall", "quantity", "pieces") == drawn(
-        "stall | quantity | pieces\n north | 1 | 1\n north | 2 | 2"
+    assert result.reason == f"kiosk.gold.pieces: {sentence}; {MEND_DECLARATION}"
+    rekeyed = tuple(replace(f, key=("stall", "receipt")) if f.name == "takings" else f for f in first.feeds)
+    site.source = replace(first, feeds=rekeyed)
+    result = site.attempt("2026-03-04", takings=f"{HEAD}\n r4 | south | 4 | 2026-03-04 10:00:00")
+    assert result.reason.startswith("kiosk.silver.takings: its key was receipt and is stall, receipt now; declare it")
+    site.source = first
+    site.deliver("2026-03-05", takings=f"{HEAD}\n r1 | south | 4 | 2026-03-05 10:00:00")
+    assert (
+        site.draw("gold.pieces", "stall", "quantity", "pieces").splitlines()[1:3]
+        == drawn(
+            "stall | quantity | pieces\n north | 2 | 2\n south | 4 | " + ("8" if is_left_out else "4")
+        ).splitlines()[1:3]
     )
+    assert older(site) == {}
+
+
+@on_sail
+def test_an_empty_table_takes_another_key(site: Site) -> None:
+    prices, visits = TILL.feeds
+    site.deliver("2026-03-01", prices=PRICES)
+    site.source = replace(TILL, feeds=(prices, replace(visits, key=("member_id", "room"))))
+    site.deliver("2026-03-02", visits="member_id | room\n m1 | hall\n m1 | pool")
+    assert len(site.rows("silver.visits")) == 2
 
 
 @on_sail
@@ -607,8 +634,8 @@ def test_an_absence_of_a_feed_is_forgotten_with_a_definition_that_no_row_follows
         found: list[list[str]] = json.loads(next_history(before, TILL, now, **given))["till.silver.prices"]
         return found
 
-    assert after("A") == [["A", "b1"]]
-    assert after("B") == [["A", "b1"], ["B", "b7"]]
+    assert after("A") == [["A", "b1", "item"]]
+    assert after("B") == [["A", "b1", "item"], ["B", "b7", "item"]]
 
 
 @on_sail
