@@ -8,13 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from pipeline.model.feed import Append
 from pipeline.model.gold import GoldKind
 from pipeline.model.source import Source
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and the next batch computes it"
 LEFT_OUT = "not declared since batch {since}, and the next batch computes it whole"
-OTHER_KEY = "its key was {was} and is {now} now; declare it under another name"
+OTHER_KEY = "its key was {was} and is {now} now; if it has rows, each batch fails until it has another name"
 STARTED = "it starts with batch {since}, rows from before are not in it"
 MIXED = "since batch {since} new rows follow another definition than older ones"
 
@@ -84,7 +85,8 @@ def _next(
     before = _declared(before)  # no row of a feed was accepted in that time, and other tables are computed whole now
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
-    before = (*before[:-1], replace(before[-1], key=current.key))
+    if before[-1].digest == current.digest:
+        before = (*before[:-1], replace(before[-1], key=current.key))  # an older release did not write it
     if is_whole:
         return before[-1:] if before[-1].digest == current.digest else (current,)
     if before[-1].digest == current.digest:
@@ -123,22 +125,26 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
 def left_out_tables(stored: str, source: Source) -> frozenset[str]:
     """Returns the tables that are computed whole, because the newest batches, without their declaration, left them out.
 
-    These are hierarchies, enriched and gold tables; and each gold table that follows one of them, because it has
-    followed another table meanwhile.
+    These are hierarchies, enriched and gold tables; and each gold table that follows one of them, or a new table,
+    because it has followed another table until now.
     """
-    absent = {table for table, history in _read(stored).items() if _is_left_out(history)}
+    before = _read(stored)
+    absent = {table for table, history in before.items() if _is_left_out(history)}
     names = (*(h.name for h in source.hierarchies), *(e.name for e in source.enriched))
     found = absent & {f"{source.name}.silver.{name}" for name in names}
+    gold = {g.name for g in source.gold}
     for table in source.gold:
-        upstreams = {f"{source.name}.{layer}.{table.upstream}" for layer in ("silver", "gold")}
-        if (name := f"{source.name}.gold.{table.name}") in absent or upstreams & found:
+        name = f"{source.name}.gold.{table.name}"
+        upstream = f"{source.name}.{'gold' if table.upstream in gold else 'silver'}.{table.upstream}"
+        if name in absent or upstream in found or (name in before and upstream not in before):
             found.add(name)
     return frozenset(found)
 
 
 def changed_keys(stored: str, source: Source) -> dict[str, str]:
     """Returns table -> sentence for the tables of which the rows have another key, or grain, than the declaration."""
-    before = {table: _declared(history)[-1].key for table, history in _read(stored).items()}
+    followed = {table: [f for f in _declared(history) if f.since] for table, history in _read(stored).items()}
+    before = {table: some[-1].key for table, some in followed.items() if some}
     return {
         table: OTHER_KEY.format(was=was, now=now)
         for table, now in _keys(source).items()
@@ -147,10 +153,11 @@ def changed_keys(stored: str, source: Source) -> dict[str, str]:
 
 
 def _keys(source: Source) -> dict[str, str]:
-    """Returns the columns that identify a row, by table; a table of rows that are only distinct has none."""
-    keys = {f"silver.{f.name}": f.key for f in source.feeds}
+    """Returns the columns that identify a row, by table, without the tables of distinct rows: these have a number."""
+    feeds = {f.name: f for f in source.feeds if not isinstance(f.stored_as, Append)}
+    keys = {f"silver.{name}": feed.primary_key for name, feed in feeds.items()}
     keys |= {f"silver.{h.name}": (h.id,) for h in source.hierarchies}
-    keys |= {f"silver.{e.name}": source.enriched_key(e) for e in source.enriched}
+    keys |= {f"silver.{e.name}": source.enriched_key(e) for e in source.enriched if e.upstream in feeds}
     keys |= {f"gold.{g.name}": g.grain for g in source.gold}
     return {f"{source.name}.{table}": ", ".join(key) for table, key in keys.items()}
 

@@ -26,8 +26,16 @@ THREADS = 4  # more threads than cores: one waits for the disk while another com
 
 
 def stage_files(batch: BatchContext) -> list[StagedFeed]:
-    """Reads the claimed files into typed Parquet, one file per feed. Raises DataError for an unreadable file."""
-    order = batch.order
+    """Reads the claimed files into typed Parquet, one file per feed.
+
+    Raises DataError for an unreadable file, DeclarationError for a file of a feed that is not declared any more.
+    """
+    order, declared = batch.order, {f.name for f in batch.source.feeds}
+    for file in (f for f in order.files if f.feed not in declared):
+        raise DeclarationError(
+            f"{file.name}: it came for the feed {file.feed}, which is not declared any more; `lakegate abandon "
+            f"{order.batch_id}`, then land its files again, or declare the feed"
+        )
     for name in order.snapshot:
         if not any(f.feed == name for f in order.files):
             problem = f"the trigger calls {name} a whole delivery, but no file of the batch is of that feed"

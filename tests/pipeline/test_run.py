@@ -22,8 +22,17 @@ from factories_worker import Worker
 from pipeline.commit.external_commits import adopt, restore
 from pipeline.contract import Outcome, Progress, Quality, setting_values
 from pipeline.engine.session import Session
-from pipeline.model import Csv, Enriched, Feed, Hierarchy, Rule, Scd1, Source
-from pipeline.model.definition_history import CHANGED, LEFT_OUT, MIXED, NEXT, OTHER_KEY, next_history, outdated_tables
+from pipeline.model import Append, Csv, Enriched, Feed, Hierarchy, Rule, Scd1, Scd2, Source
+from pipeline.model.definition_history import (
+    CHANGED,
+    LEFT_OUT,
+    MIXED,
+    NEXT,
+    OTHER_KEY,
+    changed_keys,
+    next_history,
+    outdated_tables,
+)
 from pipeline.model.fingerprints import fingerprint
 from pipeline.run import MEND_DECLARATION
 from pipeline.sources.external import load
@@ -413,7 +422,7 @@ def test_a_table_stays_outdated_for_as_long_as_rows_of_an_older_definition_stand
 def test_a_change_under_which_no_row_was_written_can_be_taken_back(site: Site) -> None:
     prices, visits = TILL.feeds
     site.deliver("2026-03-01", prices=PRICES, visits="member_id | room\n m1 | hall")
-    kept = replace(TILL, feeds=(prices, replace(visits, stored_as=Scd1())))
+    kept = replace(TILL, feeds=(prices, replace(visits, rules=(Rule("always", "true"),))))
     assert changed(site, kept, "2026-03-02") == ["till.silver.visits"]
     assert changed(site, kept, "2026-03-03") == []  # reported once, though no row follows it
     assert older(site, kept) == {"till.silver.visits": CHANGED}
@@ -571,7 +580,9 @@ def test_a_table_with_another_key_or_grain_than_its_rows_is_refused(
     rekeyed = tuple(replace(f, key=("stall", "receipt")) if f.name == "takings" else f for f in first.feeds)
     site.source = replace(first, feeds=rekeyed)
     result = site.attempt("2026-03-04", takings=f"{HEAD}\n r4 | south | 4 | 2026-03-04 10:00:00")
-    assert result.reason.startswith("kiosk.silver.takings: its key was receipt and is stall, receipt now; declare it")
+    assert result.reason.startswith(
+        "kiosk.silver.takings: its key was receipt, effective_from and is stall, receipt, effective_from now; if it has"
+    )
     site.source = first
     site.deliver("2026-03-05", takings=f"{HEAD}\n r1 | south | 4 | 2026-03-05 10:00:00")
     assert (
@@ -581,6 +592,38 @@ def test_a_table_with_another_key_or_grain_than_its_rows_is_refused(
         ).splitlines()[1:3]
     )
     assert older(site) == {}
+
+
+@on_sail
+def test_a_feed_with_another_name_needs_its_files_again_and_its_gold_counts_once(
+    session: Session, tmp_path: Path
+) -> None:
+    site = Site(tmp_path, session, load(kiosk(tmp_path / "one", gold=PIECES)))
+    site.deliver("2026-03-01", takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00")
+    order = site.order("2026-03-02", takings=f"{HEAD}\n r2 | north | 2 | 2026-03-02 10:00:00")
+    feeds = edited(edited(FEEDS, 'name="takings"', 'name="sales"'), 'key=("receipt",)', 'key=("stall", "receipt")')
+    renamed = load(kiosk(tmp_path / "two", feeds=feeds, gold=edited(PIECES, '"takings"', '"sales"')))
+    result = site.run(order, source=renamed)
+    assert (result.outcome, result.retryable) == (Outcome.FAILED, False)
+    assert "it came for the feed takings, which is not declared any more; `lakegate abandon b002`" in result.reason
+    site.source = renamed
+    site.deliver(
+        "2026-03-03", sales=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-02 10:00:00"
+    )
+    assert site.draw("gold.pieces", "stall", "pieces") == drawn("stall | pieces\n north | 1\n south | 2")
+
+
+def test_keys_are_compared_of_tables_in_which_rows_are_replaced_by_key() -> None:
+    prices, visits = TILL.feeds
+    history = json.dumps({"till.silver.prices": [["A", "b1", "item"], ["B", "", "price"]]})
+    assert changed_keys(history, TILL) == {}  # no row follows the second definition
+    distinct = replace(TILL, feeds=(replace(prices, key=("item", "note"), stored_as=Append()), visits))
+    assert changed_keys(history, distinct) == {}
+    versions = replace(TILL, feeds=(replace(prices, stored_as=Scd2(sequence_by="price")), visits))
+    assert changed_keys(history, versions) == {
+        "till.silver.prices": OTHER_KEY.format(was="item", now="item, effective_from")
+    }
+    assert changed_keys(json.dumps({"till.silver.prices": [["A", "b1"]]}), versions) == {}  # of an older release
 
 
 @on_sail
@@ -635,7 +678,7 @@ def test_an_absence_of_a_feed_is_forgotten_with_a_definition_that_no_row_follows
         return found
 
     assert after("A") == [["A", "b1", "item"]]
-    assert after("B") == [["A", "b1", "item"], ["B", "b7", "item"]]
+    assert after("B") == [["A", "b1", ""], ["B", "b7", "item"]]  # a key that was not written stays unknown
 
 
 @on_sail
