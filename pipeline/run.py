@@ -123,8 +123,7 @@ def _attempt(batch: BatchContext, secrets: Sequence[str]) -> Result:
 
 def _check_keys(batch: BatchContext) -> None:
     """Raises DeclarationError where a table's rows have another key: a merge would find no row, or too many."""
-    newest = batch.manifest.newest(batch.source.name, "batch")
-    for table, sentence in changed_keys(newest.fingerprint if newest else "", batch.source).items():
+    for table, sentence in changed_keys(batch.definitions, batch.source).items():
         if batch.lake.row_count(table, batch.attempt.start_versions[table]):
             raise DeclarationError(f"{table}: {sentence}")
 

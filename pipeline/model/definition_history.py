@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pipeline.model.feed import Append
-from pipeline.model.gold import GoldKind
+from pipeline.model.gold import GoldKind, GoldTable
 from pipeline.model.source import Source
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
@@ -86,12 +86,9 @@ def _next(
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
     if before[-1].digest == current.digest:
-        before = (*before[:-1], replace(before[-1], key=current.key))  # an older release did not write it
-    if is_whole:
-        return before[-1:] if before[-1].digest == current.digest else (current,)
-    if before[-1].digest == current.digest:
-        return before
-    if not had_rows():
+        same = replace(before[-1], key=current.key)  # an older release did not write the key
+        return (same,) if is_whole else (*before[:-1], same)
+    if is_whole or not had_rows():
         return (current,)
     if is_written:
         return (*(f for f in before if f.digest != current.digest), current)
@@ -132,10 +129,8 @@ def left_out_tables(stored: str, source: Source) -> frozenset[str]:
     absent = {table for table, history in before.items() if _is_left_out(history)}
     names = (*(h.name for h in source.hierarchies), *(e.name for e in source.enriched))
     found = absent & {f"{source.name}.silver.{name}" for name in names}
-    gold = {g.name for g in source.gold}
     for table in source.gold:
-        name = f"{source.name}.gold.{table.name}"
-        upstream = f"{source.name}.{'gold' if table.upstream in gold else 'silver'}.{table.upstream}"
+        name, upstream = f"{source.name}.gold.{table.name}", _upstream_table(source, table)
         if name in absent or upstream in found or (name in before and upstream not in before):
             found.add(name)
     return frozenset(found)
@@ -208,7 +203,9 @@ def _read(stored: str) -> dict[str, _History]:
 
 def _upstream_tables(source: Source) -> dict[str, str]:
     """Returns gold table -> upstream table, without the gold tables that every batch computes whole."""
-    gold = {g.name for g in source.gold}
     incremental = [g for g in source.gold if g.kind is not GoldKind.RECOMPUTE or g.key]
-    layers = {g.name: "gold" if g.upstream in gold else "silver" for g in incremental}
-    return {f"{source.name}.gold.{g.name}": f"{source.name}.{layers[g.name]}.{g.upstream}" for g in incremental}
+    return {f"{source.name}.gold.{g.name}": _upstream_table(source, g) for g in incremental}
+
+
+def _upstream_table(source: Source, table: GoldTable) -> str:
+    return f"{source.name}.{source.layer(table.upstream)}.{table.upstream}"

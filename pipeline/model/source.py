@@ -83,6 +83,10 @@ class Source:
             waiting = [t for t in waiting if t not in ready]
         return tuple(ordered)
 
+    def layer(self, table: str) -> str:
+        """Returns the layer of a table that another table may follow: gold or silver."""
+        return "gold" if any(g.name == table for g in self.gold) else "silver"
+
     def enriched_columns(self, table: Enriched) -> tuple[Column, ...]:
         """Returns the columns of an enriched table: the row's own, those of each join, the derived ones."""
         own = [Column(new, kind) for _, new, kind in self.own_columns(table)]

@@ -124,9 +124,9 @@ def _row_counts(files: Sequence[FileCounts]) -> dict[str, int]:
 
 
 def _fingerprint(batch: BatchContext) -> str:
-    newest, attempt = batch.manifest.newest(batch.source.name, "batch"), batch.attempt
+    attempt = batch.attempt
     return definition_history.next_history(
-        newest.fingerprint if newest else "",
+        batch.definitions,
         batch.source,
         fingerprint(batch.source, batch.values),
         batch_id=batch.order.batch_id,

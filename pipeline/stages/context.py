@@ -66,10 +66,15 @@ class BatchContext:
         return replace(self.table(name), version=self.attempt.start_versions[name])
 
     @cached_property
+    def definitions(self) -> str:
+        """The history of the source's definitions before the batch; empty before the first one."""
+        newest = self.manifest.newest(self.source.name, "batch")
+        return newest.fingerprint if newest else ""
+
+    @cached_property
     def left_out(self) -> frozenset[str]:
         """The full names of the tables that lack earlier batches and are computed whole; see `left_out_tables`."""
-        newest = self.manifest.newest(self.source.name, "batch")
-        return left_out_tables(newest.fingerprint if newest else "", self.source)
+        return left_out_tables(self.definitions, self.source)
 
     def is_whole(self, feed: Feed) -> bool:
         """Returns whether this batch contains every row that exists of the feed."""

@@ -34,7 +34,7 @@ MANY_ROWS = 200_000  # in a followed table: its distinct values are counted in t
 
 def full_name(batch: BatchContext, table: str) -> str:
     """Returns the full name of a silver or gold table."""
-    return batch.name("gold" if any(g.name == table for g in batch.source.gold) else "silver", table)
+    return batch.name(batch.source.layer(table), table)
 
 
 def _change_of(batch: BatchContext, table: str, results: Results) -> TableChange | None:
@@ -153,16 +153,15 @@ def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | No
     """Returns the rows of the table that a gold table follows: with the batch, or for `per` without it."""
     followed = full_name(batch, table.upstream)
     before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
-    if not reads_followed_rows(table, is_whole=is_whole(batch, table)):
+    whole = is_whole(batch, table)
+    if not reads_followed_rows(table, is_whole=whole):
         if not table.per or change is None or not batch.lake.row_count(before.name, before.version):
             return None
         return before.read([*dict.fromkeys((*columns, *change.key))])
-    whole = is_whole(batch, table)
     if followed == batch.name("silver", table.upstream):
-        after = batch.table(followed)  # written by this batch already
-        stored = batch.table_before(batch.name("gold", table.name))
-        has_rows = any(t.lake.row_count(t.name, t.version) for t in (after, stored))
-        if whole and not (table.row_per_batch or batch.lake.plans_all or has_rows):
+        after, stored = batch.table(followed), batch.table_before(batch.name("gold", table.name))  # written; not yet
+        always = not whole or table.row_per_batch or batch.lake.plans_all
+        if not (always or any(batch.lake.row_count(t.name, t.version) for t in (after, stored))):
             return None
         return after.read(columns, within={} if whole else _touched_range(table, change))
     return with_change(before.read(), change) if change is not None else before.read()
