@@ -11,6 +11,7 @@ from pipeline.errors import ConcurrentWriter, ExternalCommit
 from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import lake_lock
+from pipeline.lake.open_table import UnsupportedTable
 
 
 def start_versions(
@@ -95,6 +96,10 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
                 f"another program's commit; only `lakegate restore {table}` can help"
             )
         newest = commits[-1]
+        try:
+            lake.delta(table, newest.version)
+        except UnsupportedTable as error:
+            raise ExternalCommit(f"{error}; only `lakegate restore {table}` can help") from error
         reason = f"adopted version {newest.version} ({newest.operation}) of {table}"
         _publish_version(manifest, table, newest.version, reason, fence)
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"

@@ -1,20 +1,26 @@
 """Reads and writes the commits of a table's log."""
 
 import datetime as dt
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from deltalake import CommitProperties
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import CommitProperties, DeltaTable
 
 from pipeline.lake.data_files import FILE_BYTES, DataFile
 from pipeline.lake.file_pruning import LoggedFile
-from pipeline.lake.open_table import CHECKPOINT_VERSIONS, OpenTable, commit_name
-from pipeline.place import Place, is_logged
+from pipeline.lake.open_table import OpenTable
+from pipeline.place import Place, is_logged, note_logged, write_new
 
 TAG = "userMetadata"  # Spark's Delta writer fills the same entry of a commit, so one reader of tags serves both
+CHECKPOINT_VERSIONS = 20  # tables are opened often, and opening reads all commits since the last checkpoint
+
+
+def commit_name(version: int) -> str:
+    """Returns the name of the file of a commit in a table's log."""
+    return f"{version:020d}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +42,15 @@ def has_commit(log: Place, version: int) -> bool:
 def newest_version(log: Place, known: int | None) -> int:
     """Returns the newest version of a log: by a look for each commit after a known one, or by the list of the log."""
     if known is None or not has_commit(log, known):  # a backup came back, or the start of a long log was cleaned up
-        return max(int(commit.name[:20]) for commit in log.glob("[0-9]*.json"))
+        return max(_versions(log))
     while has_commit(log, known + 1):
         known += 1
     return known
 
 
-def commits_after(delta: OpenTable, version: int) -> list[Commit]:
-    """Returns the commits after a version up to the one that is open, oldest first."""
-    count = delta.version() - version
-    entries = delta.history(count) if count > 0 else []
-    return [_as_commit(entry) for entry in reversed(entries) if entry["version"] > version]
+def commits_after(log: Place, version: int) -> list[Commit]:
+    """Returns the commits after a version, oldest first, without those that were cleaned up."""
+    return [_read_commit(log, found) for found in sorted(_versions(log)) if found > version]
 
 
 def commit_files(
@@ -56,26 +60,64 @@ def commit_files(
     metrics: Mapping[str, int],
     *,
     removed: Sequence[LoggedFile] = (),
-) -> int:
-    """Commits new data files in the place of removed ones and returns the version. `metrics` show in the history."""
-    now = time.time_ns() // 1_000_000
-    added: list[AddAction | RemoveAction] = [
-        AddAction(
-            path=f.name,
-            size=f.size,
-            partition_values={},
-            modification_time=now,
-            data_change=True,
-            stats=f.statistics,
-        )
-        for f in files
+) -> OpenTable:
+    """Commits new data files in the place of removed ones and returns the new version. `metrics` show in the history.
+
+    Delta's protocol makes a commit of one new file in the log. Raises FileExistsError where the next version is there
+    already, so another program has committed; nothing tries again.
+    """
+    log, version, now = delta.folder / "_delta_log", delta.version + 1, time.time_ns() // 1_000_000
+    if not has_commit(log, delta.version):
+        raise FileNotFoundError(f"{log} does not hold version {delta.version} any more")
+    info = {
+        "timestamp": now,
+        "operation": "WRITE",
+        "operationParameters": {"mode": "Append", "partitionBy": "[]"},
+        "engineInfo": "Lakegate",
+        "operationMetrics": {**metrics, "num_added_files": len(files), "num_removed_files": len(removed)},
+        TAG: tag,
+    }
+    actions: list[dict[str, Any]] = [
+        {"commitInfo": info},
+        *({"add": _add(file, now)} for file in files),
+        *({"remove": _remove(path, size, now)} for path, size in removed),
     ]
-    gone = [
-        RemoveAction(path, data_change=True, deletion_timestamp=now, size=size, partition_values={})
-        for path, size in removed
-    ]
-    all_metrics = {**metrics, "num_added_files": len(files), "num_removed_files": len(removed)}
-    return delta.commit([*added, *gone], commit_properties(tag, operationMetrics=all_metrics))
+    # Characters are not escaped: delta-rs reads an escaped character above U+1FFFF as another one.
+    lines = (json.dumps(action, ensure_ascii=False, separators=(",", ":")) for action in actions)
+    write_new(log / commit_name(version), "\n".join(lines).encode())
+    note_logged(log, commit_name(version))
+    if version % CHECKPOINT_VERSIONS == 0:
+        _write_checkpoint(delta.folder, version)
+    return delta.next(files, [path for path, _ in removed])
+
+
+def _add(file: DataFile, now: int) -> dict[str, Any]:
+    return {
+        "path": file.name,
+        "partitionValues": {},
+        "size": file.size,
+        "modificationTime": now,
+        "dataChange": True,
+        "stats": file.statistics,
+    }
+
+
+def _remove(path: str, size: int, now: int) -> dict[str, Any]:
+    return {
+        "path": path,
+        "deletionTimestamp": now,
+        "dataChange": True,
+        "extendedFileMetadata": True,
+        "partitionValues": {},
+        "size": size,
+    }
+
+
+def _write_checkpoint(folder: Place, version: int) -> None:
+    """Writes a checkpoint of a version, and removes commits that are older than the log's retention."""
+    table = DeltaTable(str(folder), version=version)
+    table.create_checkpoint()
+    table.cleanup_metadata()
 
 
 def commit_properties(tag: str, **more: Any) -> CommitProperties:
@@ -98,13 +140,22 @@ def retention(keep_days: int) -> dict[str, str]:
     return {"delta.logRetentionDuration": interval, "delta.deletedFileRetentionDuration": interval}
 
 
-def _as_commit(entry: dict[str, Any]) -> Commit:
-    at = entry.get("timestamp")
-    restored = entry.get("operationParameters", {}).get("version") if entry.get("operation") == "RESTORE" else None
+def _versions(log: Place) -> list[int]:
+    return [int(commit.stem) for commit in log.glob("[0-9]*.json") if commit.stem.isdigit()]
+
+
+def _read_commit(log: Place, version: int) -> Commit:
+    lines = (log / commit_name(version)).read_bytes().splitlines()
+    actions = (json.loads(line) for line in lines if b'"commitInfo"' in line)
+    info: dict[str, Any] = next(
+        (a["commitInfo"] for a in actions if "commitInfo" in a), {}
+    )  # a writer may leave it out
+    at = info.get("timestamp")
+    restored = info.get("operationParameters", {}).get("version") if info.get("operation") == "RESTORE" else None
     return Commit(
-        version=int(entry["version"]),
-        operation=entry.get("operation", "unknown"),
-        tag=entry.get(TAG),
+        version=version,
+        operation=info.get("operation", "unknown"),
+        tag=info.get(TAG),
         at=dt.datetime.fromtimestamp(at / 1000, dt.UTC) if at else None,
         restored=int(restored) if restored is not None else None,
     )

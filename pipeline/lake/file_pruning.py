@@ -11,8 +11,6 @@ from pipeline.lake.open_table import OpenTable
 MinMax = tuple[Any, Any]  # the lowest and the highest of some values; (None, None) where there is no value
 LoggedFile = tuple[str, int]  # the path of a data file as the log writes it (percent-encoded), and its bytes
 
-# The log holds no statistics of other types, or inexact ones.
-ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
 # Spark's Delta writer, which other programs use too, cuts the times of its statistics to whole milliseconds.
 _MILLISECOND = pa.scalar(1000, pa.duration("us"))
 
@@ -25,12 +23,12 @@ def min_max(values: pa.ChunkedArray) -> MinMax:
 
 def files_within(delta: OpenTable, within: Mapping[str, MinMax]) -> list[LoggedFile]:
     """Returns the files that may hold a row whose columns lie within these ranges. Without a range, returns all."""
-    files = delta.logged_files
+    files = delta.files
     wanted = None
     for name, ends in within.items():
         low, high = f"min.{name}", f"max.{name}"
-        if low not in files.column_names or files[low].type not in ORDERED:
-            continue
+        if low not in files.column_names:
+            continue  # the type has no order, or no statistics
         if None in ends:
             return []  # a range without ends holds no value
         column_type = files[low].type

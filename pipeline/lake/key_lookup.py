@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.lake.data_files import WRITERS, cast_to_schema, parquet_dataset
-from pipeline.lake.file_pruning import ORDERED, MinMax, min_max
+from pipeline.lake.file_pruning import MinMax, min_max
 from pipeline.lake.merge import distinct_keys, key_numbers
+from pipeline.lake.open_table import ORDERED
 from pipeline.place import Place, open_file
 
 

@@ -1,7 +1,7 @@
 """The lake: Delta tables under one folder, read and written by version. Knows no batch.
 
 Tables have no partitions, no deletion vectors and no column mapping, so the list of data files *is* the version. The
-engine reads plain Parquet, this process writes it, and delta-rs commits: in milliseconds, the same for every engine.
+engine reads plain Parquet, and this process writes and commits it: in milliseconds, the same for every engine.
 """
 
 import re
@@ -18,6 +18,7 @@ from deltalake import DeltaTable, Schema
 from pipeline.lake.data_files import (
     ARROW_FACTOR,
     cast_to_schema,
+    parquet_dataset,
     target_bytes,
     write_files,
 )
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 
 SORTED_ROWS = 50_000  # a first write of so many rows is sorted by key; for fewer rows a sort gains nothing
 ENGINE_ROWS = 20_000_000  # so many rows are written by the engine: they may not fit into this process
+
+OPEN_VERSIONS = 2  # of each table
 
 _NAME = re.compile(r"\w+(\.\w+)+")
 _UNSAFE = re.compile(r"[\[\]{}*?%#\\^|<>\"`\x00-\x1f]")
@@ -80,8 +83,9 @@ class Lake:
         shared = path / SCRATCH
         self.scratch = Scratch(work or as_folder(shared), session, plans_all=plans_all, shared=shared)
         self._engine_rows = engine_rows
-        # Opening a table reads a checkpoint and the commits after it. An open table never changes, so threads share it.
-        self._open_tables: dict[str, OpenTable] = {}
+        # To open a table reads its log. A commit of ours opens the next version without that. An attempt reads the
+        # version at which it began, and its own: both stay open, the last one first.
+        self._open_tables: dict[str, tuple[OpenTable, ...]] = {}
         self._folders: dict[str, Place] = {}
         self._file_contents: dict[tuple[str, tuple[str, ...]], dict[Place, pa.Table]] = {}
 
@@ -104,8 +108,9 @@ class Lake:
 
     def version(self, table: str) -> int:
         """Returns the newest version."""
-        known = self._open_tables.get(table)
-        return newest_version(self._log(table), known.version() if known else None)
+        return newest_version(
+            self._log(table), max((o.version for o in self._open_tables.get(table, ())), default=None)
+        )
 
     def is_newest(self, table: str, version: int) -> bool:
         """Returns whether a version is the newest, by two looks for files: cheap enough before every write."""
@@ -114,7 +119,7 @@ class Lake:
 
     def row_count(self, table: str, version: int) -> int:
         """Returns the number of rows of a version, by the statistics in the log."""
-        counts = self._open(table, version).logged_files["num_records"]
+        counts = self._open(table, version).files["num_records"]
         return int(pc.sum(pc.fill_null(counts, 1)).as_py() or 0)  # a file without statistics holds rows
 
     def tables(self) -> tuple[str, ...]:
@@ -132,12 +137,7 @@ class Lake:
 
     def commits(self, table: str, after: int) -> list[Commit]:
         """Returns the commits after a version, oldest first."""
-        while True:
-            opened = self._open(table)
-            commits = commits_after(opened, after)
-            # delta-rs reads a commit that came meanwhile, too, and counts the versions down from the open one.
-            if self.is_newest(table, opened.version()):
-                return commits
+        return commits_after(self._log(table), after)
 
     # ---- reading
 
@@ -167,7 +167,9 @@ class Lake:
         filter: pc.Expression | None = None,  # noqa: A002
     ) -> pa.Table:
         """Returns one version, by default the newest, as an Arrow table. Needs no engine."""
-        return self._open(table, version).rows(columns, filter)
+        delta = self._open(table, version)
+        rows = parquet_dataset(self._existing_files(delta, table, {}), delta.arrow_schema)
+        return rows.to_table(columns=list(columns) if columns else None, filter=filter)
 
     def rows_of_keys(self, table: str, version: int, keys: pa.Table, columns: Sequence[str]) -> pa.Table:
         """Returns some columns of the rows of one version that have one of these keys; see `key_lookup`."""
@@ -229,7 +231,7 @@ class Lake:
             key = sorted_by if count >= SORTED_ROWS else ()
             batches = rows.sorted_batches(schema, key, self.scratch.spill) if key else rows.batches(schema)
             files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
-        return commit_files(delta, files, tag, {"num_added_rows": count})
+        return self._keep_open(table, commit_files(delta, files, tag, {"num_added_rows": count})).version
 
     def change(
         self, table: str, key: Sequence[str], rows: MaterializedRows, tag: str, *, after: int | None = None
@@ -247,7 +249,7 @@ class Lake:
         if not plan.source.is_distinct:
             raise ValueError(f"{table}: a change holds two new rows for one key ({', '.join(key)})")
         files = merge_files(self.scratch, plan, key, rows) if by_engine else write_merge(plan, target_bytes(delta.size))
-        return commit_files(delta, files, tag, plan.metrics, removed=plan.replaced)
+        return self._keep_open(table, commit_files(delta, files, tag, plan.metrics, removed=plan.replaced)).version
 
     def _is_for_engine(self, rows: MaterializedRows) -> bool:
         return self.session is not None and rows.rows >= self._engine_rows
@@ -260,7 +262,8 @@ class Lake:
 
     def restore(self, table: str, version: int, tag: str) -> int:
         """Makes the content of an older version the newest one, and returns the new version."""
-        DeltaTable(str(self.location(table))).restore(version, commit_properties=commit_properties(tag))
+        delta, properties = DeltaTable(str(self.location(table))), commit_properties(tag)
+        delta.restore(version, protocol_downgrade_allowed=True, commit_properties=properties)
         return self.version(table)
 
     def sync(self) -> None:
@@ -273,23 +276,22 @@ class Lake:
         return self.location(table) / "_delta_log"
 
     def _open(self, table: str, version: int | None = None) -> OpenTable:
-        known = self._open_tables.get(table)
-        if known and (self.is_newest(table, known.version()) if version is None else known.version() == version):
-            return known
-        found = None
-        if known and (version is None or version > known.version()) and has_commit(self._log(table), known.version()):
-            found = known.newest()
-        if found is None or version not in (None, found.version()):  # not after a backup came back
-            found = OpenTable.open(self.location(table), version)
-        self._open_tables[table] = found
-        return found
+        for known in self._open_tables.get(table, ()):
+            if self.is_newest(table, known.version) if version is None else known.version == version:
+                return known
+        return self._keep_open(table, OpenTable.open(self.location(table), version))
+
+    def _keep_open(self, table: str, opened: OpenTable) -> OpenTable:
+        others = [o for o in self._open_tables.get(table, ()) if o.version != opened.version]
+        self._open_tables[table] = (opened, *others[: OPEN_VERSIONS - 1])
+        return opened
 
     def _existing_files(self, delta: OpenTable, table: str, within: Mapping[str, MinMax]) -> dict[Place, int]:
         """Returns the files of an open table with their bytes. Raises FileNotFoundError where one is gone."""
         files = {self.location(table) / unquote(path): size for path, size in files_within(delta, within)}
         for file in () if is_store(self.path) else files:  # engines do not miss the lack of an object
             if not file.exists():  # some engines read a missing file as no rows
-                raise FileNotFoundError(f"{table} version {delta.version()}: its file {file} is gone")
+                raise FileNotFoundError(f"{table} version {delta.version}: its file {file} is gone")
         return files
 
     def _session(self) -> EngineSession:

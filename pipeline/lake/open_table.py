@@ -1,120 +1,143 @@
-"""A version of a table that stays open, with the content of its log in Arrow's form."""
+"""A table at one version, as its log describes it."""
 
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Schema
-from deltalake.table import ProtocolVersions
-from deltalake.transaction import AddAction, RemoveAction
+from deltalake import DeltaTable, Schema
 
+from pipeline.lake.data_files import DataFile
 from pipeline.lake.delta_schema import arrow_from_delta
-from pipeline.place import Place, note_logged
+from pipeline.place import Place
 
-CHECKPOINT_VERSIONS = 20  # tables are opened often, and opening reads all commits since the last checkpoint
-
-
-def commit_name(version: int) -> str:
-    """Returns the name of the file of a commit in a table's log."""
-    return f"{version:020d}.json"
+# The log holds no statistics of other types, or inexact ones.
+ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
+PLAIN_FEATURES = {"appendOnly", "invariants"}  # a writer heeds them by doing nothing, where no table property sets them
 
 
+class UnsupportedTable(ValueError):
+    """Another program gave a table a feature of Delta with which this process would read or write wrong rows."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class OpenTable:
-    """A table at one version. Threads share it, and it never follows the log: what was read once stays true.
+    """A table at one version. Nothing in an open table changes, so threads share it.
 
-    The versions of a table that were opened one after another share one table of delta-rs. That one follows the log, so
-    the next version costs the reading of its own commits, not that of the whole log.
+    `files` has a row for each data file: its `path` as the log writes it (percent-encoded), `size_bytes`,
+    `num_records`, `columns` (of how many columns the log has statistics), and `min.` and `max.` of each column of an
+    ordered type.
     """
 
-    def __init__(self, folder: Place, shared: DeltaTable, lock: "threading.RLock") -> None:
-        self._folder = folder
-        self._shared = shared
-        # Held while the shared table is used: no other thread lets that one go on meanwhile. It guards what was read,
-        # too: Python 3.11 gives a cached property one lock for all tables, and two locks could wait for each other.
-        self._lock = lock
-        self._version = int(shared.version())
-        self._files: pa.Table | None = None
-        self._arrow_schema: pa.Schema | None = None
-
-    def version(self) -> int:
-        return self._version
-
-    def newest(self) -> "OpenTable":
-        """Returns the newest version, and reads only the commits after the last one that was opened."""
-        with self._lock:
-            if self._shared.version() == self._version:
-                _ = self.arrow_schema, self.logged_files  # readers of this version may ask for them later
-            self._shared.update_incremental()
-            return OpenTable(self._folder, self._shared, self._lock)
+    folder: Place
+    version: int
+    schema: Schema
+    protocol: dict[str, Any]  # as the log writes it
+    arrow_schema: pa.Schema
+    files: pa.Table
 
     @classmethod
     def open(cls, folder: Place, version: int | None = None) -> "OpenTable":
-        """Opens a version of a table, by default the newest, and reads its whole log."""
-        return cls(folder, DeltaTable(str(folder), version=version), threading.RLock())
+        """Opens a version of a table, by default the newest, and reads its whole log. Raises UnsupportedTable."""
+        delta = DeltaTable(str(folder), version=version)
+        schema = delta.schema()
+        protocol = _protocol(delta)
+        if unsupported := _unsupported(protocol, delta.metadata().configuration, schema):
+            raise UnsupportedTable(f"{folder}: version {delta.version()} has {unsupported}, set by another program")
+        arrow_schema = arrow_from_delta(schema)
+        return cls(
+            folder=folder,
+            version=int(delta.version()),
+            schema=schema,
+            protocol=protocol,
+            arrow_schema=arrow_schema,
+            files=_logged_files(pa.table(delta.get_add_actions(flatten=True)), _files_schema(arrow_schema)),
+        )
 
-    @property
-    def arrow_schema(self) -> pa.Schema:
-        """The columns, as the lake gives them to everyone."""
-        with self._lock:
-            if self._arrow_schema is None:
-                self._arrow_schema = arrow_from_delta(self.schema())
-            return self._arrow_schema
-
-    @property
-    def logged_files(self) -> pa.Table:
-        """One row per data file: its path, its size, and its statistics by column."""
-        with self._lock:
-            if self._files is None:
-                with self._delta() as delta:
-                    self._files = pa.table(delta.get_add_actions(flatten=True)).combine_chunks()
-            return self._files
+    def next(self, added: Sequence[DataFile], removed: Collection[str]) -> "OpenTable":
+        """Returns the version that follows a commit of these files, without a look at the log."""
+        kept = self.files
+        if removed:
+            kept = kept.filter(pc.invert(pc.is_in(kept["path"], value_set=pa.array(removed, pa.string()))))
+        files = pa.concat_tables([kept, _new_files(added, self.files.schema)]).combine_chunks()
+        return replace(self, version=self.version + 1, files=files)
 
     @property
     def size(self) -> int:
         """The bytes of all data files."""
-        return int(pc.sum(self.logged_files["size_bytes"]).as_py() or 0)
+        return int(pc.sum(self.files["size_bytes"]).as_py() or 0)
 
-    def schema(self) -> Schema:
-        with self._delta() as delta:
-            return delta.schema()
 
-    def protocol(self) -> ProtocolVersions:
-        with self._delta() as delta:
-            return delta.protocol()
+@lru_cache(maxsize=1024)
+def _files_schema(schema: pa.Schema) -> pa.Schema:
+    fields = [("path", pa.string()), *((name, pa.int64()) for name in ("size_bytes", "num_records", "columns"))]
+    ends = [(f"{end}.{f.name}", f.type) for f in schema if f.type in ORDERED for end in ("min", "max")]
+    return pa.schema([*fields, *ends])
 
-    def rows(self, columns: Sequence[str] | None, filter: Any) -> pa.Table:  # noqa: A002
-        """Returns some rows and columns as an Arrow table."""
-        with self._delta() as delta:
-            dataset = delta.to_pyarrow_dataset()
-        return dataset.to_table(columns=list(columns) if columns else None, filter=filter)
 
-    def history(self, count: int) -> list[dict[str, Any]]:
-        """Returns the newest commits up to this version, newest first."""
-        with self._delta() as delta:
-            return delta.history(count)
+def _logged_files(actions: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Returns the files that delta-rs read from a log: its table has a column only where a file has a value."""
+    columns = pa.array([0] * actions.num_rows, pa.int64())
+    for name in actions.column_names:
+        if name.startswith("null_count."):
+            columns = pc.add(columns, pc.cast(pc.is_valid(actions[name]).combine_chunks(), pa.int64()))
 
-    def commit(self, actions: Sequence[AddAction | RemoveAction], properties: CommitProperties) -> int:
-        """Commits the version after this one, and returns that version. It fails where there is one already."""
-        version = self._version + 1
-        # To look for logs that are too old costs a list of the whole log: once for each checkpoint is enough.
-        hooks = PostCommitHookProperties(cleanup_expired_logs=version % CHECKPOINT_VERSIONS == 0)
-        with self._delta() as delta:
-            delta.create_write_transaction(
-                list(actions),
-                "append",
-                delta.schema(),
-                commit_properties=properties,
-                post_commithook_properties=hooks,
-            )
-        note_logged(self._folder / "_delta_log", commit_name(version))
-        return version
+    def column(field: pa.Field) -> pa.ChunkedArray | pa.Array:
+        if field.name == "columns":
+            return columns
+        found = actions[field.name] if field.name in actions.column_names else None
+        if found is None or not _has_type(found, field.type):
+            return pa.nulls(actions.num_rows, field.type)  # without statistics a file may hold any value
+        return found.cast(field.type)
 
-    @contextmanager
-    def _delta(self) -> Iterator[DeltaTable]:
-        """Lends a table of delta-rs at this version."""
-        with self._lock:
-            is_here = self._shared.version() == self._version
-            yield self._shared if is_here else DeltaTable(str(self._folder), version=self._version)
+    return pa.table([column(f) for f in schema], schema).combine_chunks()
+
+
+def _has_type(found: pa.ChunkedArray, wanted: pa.DataType) -> bool:
+    """Returns whether values have a type, in any layout that Arrow has for them."""
+    is_text = pa.types.is_string_view(found.type) or pa.types.is_large_string(found.type)
+    return bool(found.type == wanted or (is_text and pa.types.is_string(wanted)))
+
+
+def _new_files(files: Sequence[DataFile], schema: pa.Schema) -> pa.Table:
+    statistics = [json.loads(f.statistics) for f in files]
+    columns = {
+        "path": [f.name for f in files],
+        "size_bytes": [f.size for f in files],
+        "num_records": [s["numRecords"] for s in statistics],
+        "columns": [len(s["nullCount"]) for s in statistics],
+    }
+
+    def column(field: pa.Field) -> pa.Array:
+        if field.name in columns:
+            return pa.array(columns[field.name], field.type)
+        end, _, name = field.name.partition(".")
+        values = pa.array([s[f"{end}Values"].get(name) for s in statistics])
+        return values if values.type == field.type else values.cast(field.type)  # times and dates are text in JSON
+
+    return pa.table([column(f) for f in schema], schema)
+
+
+def _protocol(delta: DeltaTable) -> dict[str, Any]:
+    found = delta.protocol()
+    features = {"readerFeatures": found.reader_features, "writerFeatures": found.writer_features}
+    versions = {"minReaderVersion": found.min_reader_version, "minWriterVersion": found.min_writer_version}
+    return {**versions, **{name: sorted(names) for name, names in features.items() if names}}
+
+
+def _unsupported(protocol: dict[str, Any], configuration: dict[str, str], schema: Schema) -> str:
+    """Returns a few words on what this process would not heed in a table; "" for a table that it can write.
+
+    The protocol of Delta lists what readers and writers must heed: readers of version 1 and writers of version 2 only
+    `delta.appendOnly` and invariants of columns.
+    """
+    features = set(protocol.get("writerFeatures", ()))
+    if protocol["minReaderVersion"] > 1 or not features <= PLAIN_FEATURES or 2 < protocol["minWriterVersion"] < 7:
+        names = sorted(features - PLAIN_FEATURES) or [f"writer version {protocol['minWriterVersion']}"]
+        return f"features of Delta that Lakegate does not write ({', '.join(names)})"
+    if configuration.get("delta.appendOnly", "").lower() == "true":
+        return "the property delta.appendOnly"
+    return "invariants of columns" if '"delta.invariants"' in schema.to_json() else ""

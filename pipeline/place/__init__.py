@@ -16,6 +16,7 @@ from pipeline.place.place import (
     sizes,
     sync,
     write_file,
+    write_new,
     write_whole,
 )
 from pipeline.place.store_path import StoreError, StorePath
@@ -38,5 +39,6 @@ __all__ = [
     "sizes",
     "sync",
     "write_file",
+    "write_new",
     "write_whole",
 ]

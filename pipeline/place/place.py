@@ -96,6 +96,26 @@ def write_whole(path: Place, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def write_new(path: Place, content: bytes) -> None:
+    """Writes a small file where there is none, whole or not at all. Raises FileExistsError where there is one.
+
+    `sync` makes the file survive a loss of power.
+    """
+    if isinstance(path, StorePath):
+        try:
+            path.create(content)
+        except FileExistsError:
+            if path.read_bytes() != content:  # the store took an earlier try of the same write, and its answer was lost
+                raise
+        return
+    draft = path.with_name(f"_{uuid4().hex}.draft")
+    draft.write_bytes(content)
+    try:
+        os.link(draft, path)  # fails where there is a file; a rename would replace it
+    finally:
+        draft.unlink()
+
+
 def remove(path: Place) -> None:
     """Removes a file for good; one that is gone already is no error."""
     path.unlink(missing_ok=True)

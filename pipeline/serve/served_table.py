@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.lake.lake import Lake
 from pipeline.place import as_folder
@@ -27,7 +28,7 @@ class Snapshot:
     fields: tuple[Mapping[str, Any], ...]  # the public columns, as Delta's log writes them
     protocol: Mapping[str, Any]
     files: Mapping[str, int]  # name in the lake's folder -> bytes
-    is_uniform: bool  # every file is known to have every public column
+    is_uniform: bool  # every file is known to have every column
     sql_types: tuple[str, ...]  # of the public columns, in DuckDB
 
 
@@ -78,19 +79,10 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
     if not lake.exists(name):
         raise FileNotFoundError(f"{folder} holds no table any more; bring it back from a backup")
     table = lake.delta(name, version)
-    protocol = table.protocol()
-    features = {
-        "readerFeatures": sorted(protocol.reader_features or ()),
-        "writerFeatures": sorted(protocol.writer_features or ()),
-    }
-    versions = {"minReaderVersion": protocol.min_reader_version, "minWriterVersion": protocol.min_writer_version}
-    schema = table.schema()
-    public = [f for f in schema.fields if not is_internal(f.name)]
-    logged = table.logged_files
+    public = [f for f in table.schema.fields if not is_internal(f.name)]
+    logged = table.files
     paths = map(unquote, logged["path"].to_pylist())
     files = dict(zip(paths, logged["size_bytes"].to_pylist(), strict=True))
-    # A file has statistics of its own columns only.
-    counts = {f"null_count.{f.name}" for f in public}
     nested = [path for path in files if Path(path).name != path]
     if nested:
         raise ValueError(
@@ -98,9 +90,10 @@ def _snapshot(lake: Lake, name: str, version: int) -> Snapshot:
         )
     return Snapshot(
         columns=table.arrow_schema,
-        fields=tuple(f for f in json.loads(schema.to_json())["fields"] if not is_internal(f["name"])),
-        protocol=versions | {name: found for name, found in features.items() if found},
+        fields=tuple(f for f in json.loads(table.schema.to_json())["fields"] if not is_internal(f["name"])),
+        protocol=table.protocol,
         files=files,
         sql_types=tuple(sql_type(f.type) for f in public),
-        is_uniform=counts <= set(logged.column_names) and not any(logged[c].null_count for c in counts),
+        # The log has statistics of a file's own columns only.
+        is_uniform=pc.all(pc.equal(logged["columns"], len(table.arrow_schema))).as_py(),
     )

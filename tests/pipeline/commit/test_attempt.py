@@ -345,6 +345,19 @@ def test_restore_undoes_an_external_commit(path: Path) -> None:
     assert totals(path) == 20
 
 
+def test_a_table_with_features_that_no_batch_could_write_is_not_adopted_but_restored(path: Path) -> None:
+    publish(path, "b1")
+    before, settings = state(path), Settings(lake_path=str(path))
+    DeltaTable(Lake(path).location(SILVER)).alter.set_table_properties({"delta.enableDeletionVectors": "true"})
+    with pytest.raises(ExternalCommit, match=rf"deletionVectors.*only `lakegate restore {SILVER}` can help"):
+        adopt(settings, SILVER)
+    assert kinds(path) == [("b1", "batch")]
+    assert "holds the published rows" in restore(settings, SILVER)
+    assert state(path) == before
+    publish(path, "b2")
+    assert totals(path) == 20
+
+
 def test_adopt_and_restore_say_when_there_is_nothing_to_do_and_know_their_tables(path: Path) -> None:
     settings = Settings(lake_path=str(path))
     with pytest.raises(LookupError, match="there is no lake yet"):

@@ -118,7 +118,7 @@ def test_housekeeping_joins_files_and_removes_old_ones(
         publish(path, f"b{n}", lake=lake)
     monkeypatch.setattr(pipeline.commit.maintenance, "SMALL_FILES", 3)
     maintain(lake, Manifest(lake), keep_days=30)
-    assert lake.delta(BRONZE, lake.version(BRONZE)).logged_files.num_rows == 1
+    assert lake.delta(BRONZE, lake.version(BRONZE)).files.num_rows == 1
     vacuum(lake, BRONZE, 0, [], "vacuum")
     files = list(lake.location(BRONZE).glob("*.parquet"))
     assert len(files) == 1

@@ -1,48 +1,141 @@
-"""An open table stays at its version while others follow the log, from any number of threads."""
+"""An open table stays at its version, and the next one that a commit makes is the one that the log describes."""
 
+import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
+from deltalake import CommitProperties, DeltaTable
 
+from pipeline.lake.delta_log import CHECKPOINT_VERSIONS
 from pipeline.lake.lake import Lake
-from pipeline.lake.open_table import OpenTable
+from pipeline.lake.open_table import OpenTable, UnsupportedTable
 from pipeline.model import columns_of
 
-TABLES = [f"shop.silver.t{n}" for n in range(4)]
+TABLE = "shop.silver.t"
+COLUMNS = columns_of("n INT, total BIGINT, name STRING, day DATE, at TIMESTAMP, is_open BOOLEAN, amount DECIMAL(12,2)")
 
 
-def grown(path: Path, versions: int) -> Lake:
-    lake = Lake(path)
-    for table in TABLES:
-        lake.create(table, columns_of("n BIGINT"))
-        for n in range(versions):
-            lake.append(table, pa.table({"n": [n]}), "test")
+def row(n: int) -> dict[str, object]:
+    return {
+        "n": n,
+        "total": 10**15 + n,
+        "name": f"Zoë \U0002f804 {n}",
+        "day": dt.date(2026, 3, 1) + dt.timedelta(days=n),
+        "at": dt.datetime(2026, 3, 1, 6, 30, n, 123456, tzinfo=dt.UTC),
+        "is_open": n % 2 == 0,
+        "amount": Decimal(n),
+    }
+
+
+def append(lake: Lake, *numbers: int) -> int:
+    return lake.append(TABLE, pa.Table.from_pylist([row(n) for n in numbers]), "test")
+
+
+def files_of(table: OpenTable) -> list[dict[str, object]]:
+    return sorted(table.files.to_pylist(), key=lambda file: str(file["path"]))
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    lake = Lake(tmp_path)
+    lake.create(TABLE, COLUMNS)
     return lake
 
 
-def test_versions_that_were_opened_one_after_another_stay_what_they_are(tmp_path: Path) -> None:
-    lake = grown(tmp_path, 5)
-    first = OpenTable.open(lake.location(TABLES[0]), 2)
-    second = first.newest()
-    assert (first.version(), second.version()) == (2, 5)
-    assert [first.logged_files.num_rows, second.logged_files.num_rows] == [2, 5]
-    assert sorted(first.rows(["n"], None)["n"].to_pylist()) == [0, 1]
-    assert first.history(1)[0]["version"] == 2
-    lake.append(TABLES[0], pa.table({"n": [9]}), "test")
-    assert first.newest().version() == 6, "the newest, also from a version that is not the last one opened"
+def test_each_commit_opens_the_version_that_the_log_describes(lake: Lake) -> None:
+    for n in range(1, CHECKPOINT_VERSIONS + 3):  # also past a checkpoint
+        version = append(lake, n, n + 30)
+        ours, logged = lake.delta(TABLE, version), OpenTable.open(lake.location(TABLE), version)
+        assert files_of(ours) == files_of(logged)
+        assert (ours.version, ours.arrow_schema, ours.protocol) == (version, logged.arrow_schema, logged.protocol)
+        assert ours.files.schema == logged.files.schema
+    assert {"min.n", "max.at", "min.day", "max.name"} <= set(ours.files.column_names)
+    assert not {"min.amount", "min.is_open"} & set(ours.files.column_names), "of these the log is not exact"
+    assert lake.arrow(TABLE).num_rows == 2 * (CHECKPOINT_VERSIONS + 2)
 
 
-def test_threads_that_read_and_follow_tables_never_wait_for_each_other_for_good(tmp_path: Path) -> None:
-    lake = grown(tmp_path, 6)
+def test_a_version_that_is_open_stays_what_it_is(lake: Lake) -> None:
+    append(lake, 1)
+    first = lake.delta(TABLE, 1)
+    append(lake, 2)
+    assert (first.version, first.files.num_rows, lake.delta(TABLE, 2).files.num_rows) == (1, 1, 2)
 
-    def follow(turn: int) -> int:
-        table = OpenTable.open(lake.location(TABLES[turn % len(TABLES)]), 1 + turn % 5)
-        with ThreadPoolExecutor(4) as pool:
-            found = [pool.submit(one) for one in (lambda: table.size, table.newest, lambda: table.arrow_schema)]
-            newest = found[1].result()
-        assert newest.logged_files.num_rows == 6
-        return int(table.logged_files.num_rows)
+
+def test_commits_of_other_programs_are_read_from_the_log(lake: Lake) -> None:
+    append(lake, 1)
+    other = Lake(lake.path)
+    append(other, 2)
+    append(other, 3)
+    assert (lake.version(TABLE), lake.delta(TABLE, 3).files.num_rows) == (3, 3)
+    with pytest.raises(FileExistsError):
+        other.append(TABLE, pa.Table.from_pylist([row(4)]), "late", after=2)
+    assert sorted(lake.arrow(TABLE)["n"].to_pylist()) == [1, 2, 3]
+
+
+def test_of_writers_at_one_time_exactly_one_commits_a_version(lake: Lake) -> None:
+    lakes = [Lake(lake.path) for _ in range(8)]
+
+    def write(number: int) -> bool:
+        try:
+            return append_after(lakes[number], number) == 1
+        except FileExistsError:
+            return False
+
+    def append_after(one: Lake, number: int) -> int:
+        return one.append(TABLE, pa.Table.from_pylist([row(number)]), f"test {number}", after=0)
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(follow, range(40), timeout=60)) == [1 + n % 5 for n in range(40)]
+        winners = [n for n, has_won in enumerate(pool.map(write, range(8))) if has_won]
+    assert lake.arrow(TABLE)["n"].to_pylist() == winners
+    assert [c.tag for c in lake.commits(TABLE, 0)] == [f"test {n}" for n in winners]
+    assert not [*(lake.location(TABLE) / "_delta_log").glob("*.draft")]
+
+
+def test_no_commit_follows_a_version_that_is_gone(lake: Lake) -> None:
+    append(lake, 1)
+    append(lake, 2)
+    log = lake.location(TABLE) / "_delta_log"
+    (log / f"{2:020d}.json").unlink()  # an older log came back
+    with pytest.raises(FileNotFoundError, match="version 2 any more"):
+        lake.append(TABLE, pa.Table.from_pylist([row(3)]), "test", after=2)
+    assert lake.version(TABLE) == 1
+
+
+@pytest.mark.parametrize(
+    ("properties", "named"),
+    [
+        ({"delta.enableDeletionVectors": "true"}, "deletionVectors"),
+        ({"delta.enableChangeDataFeed": "true"}, "changeDataFeed|writer version 4"),
+        ({"delta.appendOnly": "true"}, "appendOnly"),
+    ],
+)
+def test_a_table_with_more_than_this_process_heeds_is_refused_and_a_restore_helps(
+    lake: Lake, properties: dict[str, str], named: str
+) -> None:
+    append(lake, 1)
+    delta = DeltaTable(lake.location(TABLE))
+    delta.alter.set_table_properties(properties, raise_if_not_exists=False)
+    with pytest.raises(UnsupportedTable, match=named):
+        lake.schema(TABLE)
+    assert lake.restore(TABLE, 1, "restore") == 3
+    assert append(lake, 2) == 4
+    assert sorted(lake.arrow(TABLE)["n"].to_pylist()) == [1, 2]
+
+
+def test_other_readers_see_the_same_commits(lake: Lake) -> None:
+    append(lake, 1)
+    append(lake, 2)
+    delta = DeltaTable(lake.location(TABLE))
+    assert [(c["version"], c["operation"], c["userMetadata"]) for c in delta.history(2)] == [
+        (2, "WRITE", "test"),
+        (1, "WRITE", "test"),
+    ]
+    delta.delete("n = 1", commit_properties=CommitProperties(custom_metadata={"userMetadata": "theirs"}))
+    assert [(c.version, c.operation, c.tag) for c in lake.commits(TABLE, 1)] == [
+        (2, "WRITE", "test"),
+        (3, "DELETE", "theirs"),
+    ]
+    assert lake.arrow(TABLE)["n"].to_pylist() == [2]
