@@ -14,9 +14,9 @@ from pipeline.model.source import Source
 
 CHANGED = "the definition has changed since the newest rows were written, which follow the old one"
 NEXT = "new, and the next batch computes it"
+WHOLE = "not all rows follow the definition, and the next batch computes it whole"
 LEFT_OUT = "not declared since batch {since}, and the next batch computes it whole"
 OTHER_KEY = "its key was {was} and is {now} now; if it has rows, each batch fails until it has another name"
-STARTED = "it starts with batch {since}, rows from before are not in it"
 MIXED = "since batch {since} new rows follow another definition than older ones"
 
 
@@ -101,7 +101,7 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
         return {}
     before, other_keys = _read(stored), changed_keys(stored, source)
     upstreams = _upstream_tables(source)
-    missed = left_out_tables(stored, source)
+    whole = tables_computed_whole(stored, source, now)
     outdated = {}
     for table, digest in json.loads(now).items():
         history = _declared(before.get(table, ()))
@@ -110,30 +110,33 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
                 outdated[table] = NEXT
         elif table in other_keys:
             outdated[table] = other_keys[table]
-        elif table in missed and _is_left_out(before[table]):
+        elif table in whole and _is_left_out(before[table]):
             outdated[table] = LEFT_OUT.format(since=before[table][-1].since)
+        elif not _is_uniform(before[table], digest) and table in whole:
+            outdated[table] = WHOLE
         elif history[-1].digest != digest or (len(history) > 1 and not history[-1].since):
             outdated[table] = CHANGED
         elif len(history) > 1:
-            outdated[table] = _mixed(history)
+            outdated[table] = MIXED.format(since=history[-1].since)
     return dict(sorted(outdated.items()))
 
 
-def left_out_tables(stored: str, source: Source) -> frozenset[str]:
-    """Returns the tables that are computed whole, because the newest batches, without their declaration, left them out.
+def tables_computed_whole(stored: str, source: Source, now: str) -> frozenset[str]:
+    """Returns the tables that the next batch computes whole, so that all of their rows follow the definition `now`.
 
-    These are hierarchies, enriched and gold tables; and each gold table that follows one of them, or a new table,
-    because it has followed another table until now.
+    These are the hierarchies, enriched and gold tables of which some rows follow another definition, or that lack the
+    rows of a time in which they were not declared; and each gold table that follows a table of the latter kind, or a
+    new table, because it has followed another table until now. A feed's rows cannot be computed again from tables.
     """
-    before = _read(stored)
-    absent = {table for table, history in before.items() if _is_left_out(history)}
+    before, declared = _read(stored), json.loads(now)
     names = (*(h.name for h in source.hierarchies), *(e.name for e in source.enriched))
-    found = absent & {f"{source.name}.silver.{name}" for name in names}
-    for table in source.gold:
-        name, upstream = f"{source.name}.gold.{table.name}", _upstream_table(source, table)
-        if name in absent or upstream in found or (name in before and upstream not in before):
-            found.add(name)
-    return frozenset(found)
+    silver = {f"{source.name}.silver.{name}" for name in names}
+    gold = {f"{source.name}.gold.{g.name}": _upstream_table(source, g) for g in source.gold}
+    known = {table for table in (*silver, *gold) if table in before}
+    absent = {table for table in known if _is_left_out(before[table])}
+    found = {table for table in known if not _is_uniform(before[table], declared[table])}
+    follow_another = {t for t, of in gold.items() if of in absent or (t in before and of not in before)}
+    return frozenset(found | follow_another)
 
 
 def changed_keys(stored: str, source: Source) -> dict[str, str]:
@@ -165,11 +168,9 @@ def _declared(history: _History) -> _History:
     return history[:-1] if _is_left_out(history) else history
 
 
-def _mixed(history: _History) -> str:
-    is_late = not history[0].digest
-    reasons = [STARTED.format(since=history[1].since)] if is_late else []
-    reasons += [MIXED.format(since=history[-1].since)] if len(history) > 1 + is_late else []
-    return "; ".join(reasons)
+def _is_uniform(history: _History, digest: str) -> bool:
+    """Returns whether all rows that a table has had until now follow one definition, and it is this one."""
+    return len(history) == 1 and history[0].digest == digest
 
 
 def newly_outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:

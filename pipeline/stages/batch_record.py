@@ -11,7 +11,6 @@ from pipeline.contract import FileCounts, Outcome, Result, RuleResult, WorkOrder
 from pipeline.lake.ops_tables import OPS
 from pipeline.model import Column, Feed, GoldKind, Snapshot, Source, definition_history
 from pipeline.model.columns import BOOKKEEPING
-from pipeline.model.fingerprints import fingerprint
 from pipeline.schema import arrow_schema
 from pipeline.stages.context import BatchContext, timed_stage
 from pipeline.stages.gold_tasks import is_whole
@@ -128,7 +127,7 @@ def _fingerprint(batch: BatchContext) -> str:
     return definition_history.next_history(
         batch.definitions,
         batch.source,
-        fingerprint(batch.source, batch.values),
+        batch.fingerprint,
         batch_id=batch.order.batch_id,
         written=batch.written_tables(),
         whole=_recomputed_tables(batch),
@@ -151,7 +150,7 @@ def _recomputed_tables(batch: BatchContext) -> set[str]:
     found |= {batch.name("silver", t.name) for t in source.hierarchies if t.upstream in batch.validated}
     whole = {batch.name("gold", g.name) for g in source.gold if g.kind is GoldKind.RECOMPUTE and not g.key}
     found |= {batch.name("gold", g.name) for g in source.gold if is_whole(batch, g)}
-    return found | (whole & batch.written_tables()) | batch.left_out
+    return found | (whole & batch.written_tables()) | batch.computed_whole
 
 
 def _task_values(batch: BatchContext) -> dict[str, str]:

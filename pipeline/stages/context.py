@@ -15,7 +15,8 @@ from pipeline.errors import DataError
 from pipeline.lake.lake import Lake
 from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Source
-from pipeline.model.definition_history import left_out_tables
+from pipeline.model.definition_history import tables_computed_whole
+from pipeline.model.fingerprints import fingerprint
 from pipeline.transform.validate import ValidatedFeed
 
 
@@ -72,9 +73,14 @@ class BatchContext:
         return newest.fingerprint if newest else ""
 
     @cached_property
-    def left_out(self) -> frozenset[str]:
-        """The full names of the tables that lack earlier batches and are computed whole; see `left_out_tables`."""
-        return left_out_tables(self.definitions, self.source)
+    def computed_whole(self) -> frozenset[str]:
+        """The full names of the tables of which not all rows follow the definition; see `tables_computed_whole`."""
+        return tables_computed_whole(self.definitions, self.source, self.fingerprint)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The hash of the definition of each table, with the settings in its SQL."""
+        return fingerprint(self.source, self.values)
 
     def is_whole(self, feed: Feed) -> bool:
         """Returns whether this batch contains every row that exists of the feed."""

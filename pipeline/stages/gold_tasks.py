@@ -84,12 +84,12 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
 
 
 def is_whole(batch: BatchContext, table: GoldTable) -> bool:
-    """Returns whether a gold table is computed whole: it has no rows yet, or lacks those of earlier batches.
+    """Returns whether a gold table is computed whole: it has no rows yet, or some that follow another definition.
 
     A trial takes its written tables, which have none, for others.
     """
     name = batch.name("gold", table.name)
-    if name in batch.left_out:
+    if name in batch.computed_whole:
         return True
     version = batch.attempt.start_versions[name]
     return not (batch.lake.plans_all and version) and not batch.lake.row_count(name, version)

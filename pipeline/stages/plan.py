@@ -51,7 +51,7 @@ def plan(batch: BatchContext) -> list[Task]:
     rules = list[str]()  # the tasks whose results have findings
     for hierarchy in source.hierarchies:
         name, written = batch.name("silver", hierarchy.name), writes.get(hierarchy.upstream)
-        if written is None and name not in batch.left_out:
+        if written is None and name not in batch.computed_whole:
             continue
         changes[hierarchy.name] = add(MERGE, BUILD, name, [written], silver.hierarchy, hierarchy)
         writes[hierarchy.name] = add(MERGE, "write", name, [changes[hierarchy.name]], write_change, name)

@@ -22,13 +22,14 @@ from factories_worker import Worker
 from pipeline.commit.external_commits import adopt, restore
 from pipeline.contract import Outcome, Progress, Quality, setting_values
 from pipeline.engine.session import Session
-from pipeline.model import Append, Csv, Enriched, Feed, Hierarchy, Rule, Scd1, Scd2, Source
+from pipeline.model import Append, Csv, Derived, Enriched, Feed, Hierarchy, Rule, Scd1, Scd2, Source
 from pipeline.model.definition_history import (
     CHANGED,
     LEFT_OUT,
     MIXED,
     NEXT,
     OTHER_KEY,
+    WHOLE,
     changed_keys,
     next_history,
     outdated_tables,
@@ -443,7 +444,7 @@ def test_a_new_gold_table_is_computed_from_all_rows_by_the_next_batch(site: Site
     assert [r["items"] for r in site.rows("gold.takings")] == [3]
     looser = replace(TILL, gold_module=__name__)
     assert changed(site, looser, "2026-03-04") == ["till.gold.takings"]
-    assert older(site, looser) == {"till.gold.takings": MIXED.format(since="b004")}
+    assert older(site, looser) == {}
 
 
 @on_sail
@@ -493,6 +494,14 @@ def versions(takings):
 """
 )
 
+OTHER_KINDS = (
+    ALL_KINDS.replace('sum={"pieces": "quantity"}', 'sum={"pieces": "quantity * 2"}')
+    .replace("quantity INT, place STRING", "quantity INT, place STRING, more INT")
+    .replace("return sold", 'return sold.selectExpr("*", "quantity + 100 AS more")')
+    .replace('columns="stall STRING, versions BIGINT"', 'columns="stall STRING, versions BIGINT, more BIGINT"')
+    .replace('"versions")\n', '"versions").selectExpr("*", "versions + 100 AS more")\n')
+)
+
 
 def with_sold(folder: Path, gold: str) -> Source:
     """Returns the kiosk with the enriched table `sold` and these gold tables."""
@@ -537,6 +546,34 @@ def test_tables_that_were_not_declared_for_a_while_are_computed_whole_when_they_
     assert sorted((r["batch_id"], r["pieces"]) for r in site.rows("gold.all_pieces")) == [("b001", 3), ("b004", 17)]
     site.deliver("2026-03-05", takings=f"{HEAD}\n r4 | west | 1 | 2026-03-05 10:00:00")
     assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n east | 9\n north | 8\n west | 1")
+    assert older(site) == {}
+
+
+def test_the_next_batch_computes_a_table_with_a_changed_definition_whole(session: Session, tmp_path: Path) -> None:
+    first = with_sold(tmp_path / "one", ALL_KINDS)
+    site = Site(tmp_path, session, first)
+    site.deliver(
+        "2026-03-01",
+        stalls="stall | place\n north | gate",
+        takings=f"{HEAD}\n r1 | north | 1 | 2026-03-01 10:00:00\n r2 | south | 2 | 2026-03-01 10:00:00",
+    )
+    site.deliver("2026-03-02", takings=f"{HEAD}\n r3 | north | 3 | 2026-03-02 10:00:00")
+    other = with_sold(tmp_path / "two", OTHER_KINDS)
+    shout = Derived("shout", "STRING", "upper(place)")
+    site.source = replace(other, enriched=(replace(other.enriched[0], derived=(shout,)),))
+    changed_tables = {"kiosk.silver.sold", *(f"kiosk.gold.{g.name}" for g in first.gold)}
+    assert older(site) == dict.fromkeys(sorted(changed_tables), WHOLE)
+    site.progress.clear()
+    site.deliver("2026-03-03", takings=f"{HEAD}\n r3 | north | 5 | 2026-03-03 10:00:00")  # a correction of one row
+    assert [p.values["tables"] for p in site.progress if p.event == "definition.changed"] == [sorted(changed_tables)]
+    assert older(site) == {}
+    assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n north | 12\n south | 4")
+    assert site.draw("silver.sold", "receipt", "shout") == drawn("receipt | shout\n r1 | GATE\n r2 |\n r3 | GATE")
+    assert site.draw("gold.receipts", "receipt", "more") == drawn("receipt | more\n r1 | 101\n r2 | 102\n r3 | 105")
+    assert site.draw("gold.versions", "stall", "more") == drawn("stall | more\n north | 103\n south | 101")
+    assert [r["pieces"] for r in sorted(site.rows("gold.all_pieces"), key=lambda r: r["batch_id"])] == [3, 6, 16]
+    site.deliver("2026-03-04", takings=f"{HEAD}\n r4 | south | 1 | 2026-03-04 10:00:00")
+    assert site.draw("gold.by_stall", "stall", "pieces") == drawn("stall | pieces\n north | 12\n south | 6")
     assert older(site) == {}
 
 
@@ -701,7 +738,7 @@ def test_a_worker_names_outdated_tables_when_it_starts(session: Session, tmp_pat
     assert said == Progress(
         batch_id="",
         event="definition.changed",
-        values={"tables": ["retail.silver.enriched_orders"], "reason": f"retail.silver.enriched_orders: {CHANGED}"},
+        values={"tables": ["retail.silver.enriched_orders"], "reason": f"retail.silver.enriched_orders: {WHOLE}"},
     )
 
 
