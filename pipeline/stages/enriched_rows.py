@@ -20,7 +20,7 @@ from pipeline.lake.data_files import cast_to_schema
 from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.scratch import Scratch
 from pipeline.lake.table_version import TableVersion
-from pipeline.model import Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
+from pipeline.model import Append, Column, Enriched, HierarchyJoin, Join, LatestJoin, PointInTimeJoin
 from pipeline.schema import arrow_schema
 from pipeline.stages import comparison
 from pipeline.stages.comparison import compare, compare_tables
@@ -30,11 +30,14 @@ from pipeline.transform.changed_intervals import changed_intervals
 from pipeline.transform.enrich import (
     columns_joined,
     joined,
+    newest_of_all,
     newest_of_table,
     parts,
+    ranked_rows,
     rows_joined,
     rows_of_batch,
     rows_of_table,
+    values_with_several_rows,
     with_rules,
 )
 from pipeline.transform.failing_rows import located
@@ -184,16 +187,16 @@ class EnrichedRows:
     # ---- many rows
 
     def _many(self, affected: MaterializedRows | None) -> Found:
-        skewed, verdicts = self._skewed(), list[dict[str, Any]]()
+        skewed, newest, verdicts = self._skewed(), self._newest(), list[dict[str, Any]]()
         if self._judged is not None:
             # By themselves the rules are cheap: an engine computes no column that they do not need.
             own = rows_of_batch(self.table, self.silver, self._judged)
-            df = joined(self.table, self.silver, own, looked_up={}, skewed=skewed)
+            df = joined(self.table, self.silver, own, looked_up=newest, skewed=skewed)
             query = with_rules(self.table, df).groupBy(*VERDICTS).agg(F.count(F.lit(1)).alias("count_all"))
             verdicts = self._computed(df, query, "verdicts").arrow().to_pylist()
         names = [c.name for c in self._columns]
         rows = rows_of_table(self.table, self.silver, affected)
-        df = joined(self.table, self.silver, rows, looked_up={}, skewed=skewed)
+        df = joined(self.table, self.silver, rows, looked_up=newest, skewed=skewed)
         query = with_rules(self.table, df, names).select(*names, "_failed")
         if not self._stored.version:
             return self._found(self._computed(df, query.selectExpr("*", "1 AS _sign"), "enriched"), verdicts)
@@ -207,6 +210,19 @@ class EnrichedRows:
             within=time_range(self.batch.source.feed(self.table.upstream), affected),
         )
         return self._found(change, verdicts)
+
+    def _newest(self) -> dict[Join, DataFrame]:
+        """Returns for the LatestJoins all rows that a row may match."""
+        found, scratch = dict[Join, DataFrame](), self._scratch
+        for join in (j for j in self.table.joins if isinstance(j, LatestJoin) and j.order_by):
+            if isinstance(self.batch.source.feed(join.feed).stored_as, Append):
+                continue  # its rows have no key
+            ranked = None
+            several = scratch.materialize(values_with_several_rows(join, self.silver), f"several/{join.feed}")
+            if several.must_process:
+                ranked = scratch.materialize(ranked_rows(join, self.silver, several.df), f"ranked/{join.feed}").df
+            found[join] = newest_of_all(self.table, self.silver, join, ranked)
+        return found
 
     def _skewed(self) -> dict[PointInTimeJoin, DataFrame]:
         found = dict[PointInTimeJoin, DataFrame]()

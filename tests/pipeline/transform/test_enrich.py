@@ -13,7 +13,7 @@ from factories_source_club import CLUB
 
 from pipeline.contract import Quality, Result
 from pipeline.engine.session import Session
-from pipeline.model import Derived, Enriched, Feed, PointInTimeJoin, Scd2, Source
+from pipeline.model import Append, Derived, Enriched, Feed, LatestJoin, PointInTimeJoin, Scd2, Source
 from pipeline.sources.retail.feeds import RETAIL
 from pipeline.stages import comparison
 
@@ -373,6 +373,47 @@ def test_lines_are_summed_onto_their_baskets_in_every_batch(
     # A late row: the line was in another basket at first, so the basket that had it loses it.
     site.deliver("2026-03-03", lines=f"{lines}\n l2 | b3 | 4 | 2026-03-01 10:30:00")
     assert site.draw("silver.summed", "basket", "total") == drawn("basket | total\n b1 | 1\n b2 | 5\n b3 | 4")
+
+
+@pytest.mark.parametrize("few", [comparison.IN_PROCESS_ROWS, 0], ids=["in this process", "by the engine"])
+def test_the_last_of_several_rows_is_joined_with_their_number(
+    session: Session, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "IN_PROCESS_ROWS", few)
+    latest = LatestJoin(feed="lines", on=("basket",), prefix="line_", order_by=("price", "line"), count="lines")
+    marks = Feed(name="marks", files="marks_*.csv", columns="basket STRING, mark INT", key=(), stored_as=Append())
+    of_marks = LatestJoin(feed="marks", on=("basket",), prefix="m_", order_by=("mark",), count="marks")
+    source = replace(
+        BASKETS,
+        feeds=(*BASKETS.feeds, marks),
+        enriched=(Enriched(name="summed", upstream="baskets", joins=(latest, of_marks)),),
+    )
+    site, shown = Site(tmp_path, session, source), ("basket", "line", "price", "lines", "mark", "marks")
+    lines = "line | basket | price | put_at"
+    at = "2026-03-01 10:00:00"
+    site.deliver(
+        "2026-03-01",
+        baskets=f"basket | sold_at\n b1 | {at}\n b2 | {at}\n b3 | {at}\n b4 | {at}",
+        # Of two rows with one price the higher line is the last one. A row without a price comes before all others.
+        lines=f"{lines}\n l1 | b1 | 7 | {at}\n l2 | b1 | 7 | {at}\n l3 | b1 | | {at}\n l4 | b2 | 1 | {at}"
+        f"\n l5 | | 1 | {at}\n l6 | | 2 | {at}\n l7 | b4 | | {at}\n l8 | b4 | | {at}",
+        marks="basket | mark\n b1 | 1\n b1 | 3\n b1 | 2\n b3 | 5",
+    )
+    assert site.draw("silver.summed", *shown) == drawn("""
+        basket | line | price | lines | mark | marks
+        b1     | l2   | 7     | 3     | 3    | 3
+        b2     | l4   | 1     | 1     |      |
+        b3     |      |       |       | 5    | 1
+        b4     | l8   |       | 2     |      |
+    """)
+    site.deliver("2026-03-02", lines=f"{lines}\n l2 | b2 | 7 | 2026-03-02 10:00:00", marks="basket | mark\n b2 | 4")
+    assert site.draw("silver.summed", *shown) == drawn("""
+        basket | line | price | lines | mark | marks
+        b1     | l1   | 7     | 2     | 3    | 3
+        b2     | l2   | 7     | 2     | 4    | 1
+        b3     |      |       |       | 5    | 1
+        b4     | l8   |       | 2     |      |
+    """)
 
 
 def test_orders_of_the_last_day_and_the_first_keep_their_joins(session: Session, tmp_path: Path) -> None:
