@@ -40,6 +40,7 @@ from pipeline.lake.materialized_rows import MaterializedRows
 from pipeline.lake.merge import plan_merge, write_merge
 from pipeline.lake.open_table import OpenTable
 from pipeline.lake.scratch import Scratch
+from pipeline.lake.sorted_rows import sorted_batches
 from pipeline.model import Column
 from pipeline.place import SCRATCH, Place, as_folder, is_store, open_file, sync
 from pipeline.schema import arrow_schema
@@ -229,7 +230,7 @@ class Lake:
             files = append_files(self.scratch, rows, schema, folder, sorted_by)
         else:
             key = sorted_by if count >= SORTED_ROWS else ()
-            batches = rows.sorted_batches(schema, key, self.scratch.spill) if key else rows.batches(schema)
+            batches = sorted_batches(rows, schema, key, self.scratch.spill) if key else rows.batches(schema)
             files = write_files(folder, batches, schema, target_bytes(delta.size + rows.size))
         return self._keep_open(table, commit_files(delta, files, tag, {"num_added_rows": count})).version
 

@@ -18,7 +18,7 @@ from pipeline.lake.data_files import ARROW_FACTOR, cast_to_schema, parquet_datas
 from pipeline.lake.delta_schema import select_columns
 from pipeline.lake.engine_session import EngineSession, read_parquet
 from pipeline.lake.file_pruning import MinMax, min_max
-from pipeline.place import Place, StorePath, as_folder, connect, open_file, sizes, write_file
+from pipeline.place import Place, StorePath, as_folder, open_file, sizes, write_file
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -83,6 +83,14 @@ class MaterializedRows:
         """The bytes that the rows take in files, about."""
         return sum(f.size for f in self.files.values()) if self.table is None else self.table.nbytes // ARROW_FACTOR
 
+    @property
+    def memory_bytes(self) -> int:
+        """The bytes that the rows take in memory, about."""
+        if self.table is not None:
+            return int(self.table.nbytes)
+        footers = (f.footer for f in self.files.values())
+        return sum(footer.row_group(n).total_byte_size for footer in footers for n in range(footer.num_row_groups))
+
     def min_max(self, column: str) -> MinMax:
         """Returns the lowest and the highest value of a column, from the statistics of its files where they have them.
 
@@ -146,23 +154,13 @@ class MaterializedRows:
         """All rows, where they take few bytes: steps ask for them several times, and to open a file costs most."""
         if self.table is not None:
             return self._wanted(self.table)
-        footers = [f.footer for f in self.files.values()]
-        groups = (f.row_group(n) for f in footers for n in range(f.num_row_groups))
-        if sum(g.total_byte_size for g in groups) > FEW_BYTES:
+        if self.memory_bytes > FEW_BYTES:
             return None
         parts = [self.schema.empty_table()]
         for path, known in self.files.items():
             with pq.ParquetFile(open_file(path, known.size), metadata=known.footer) as file:
                 parts.append(cast_to_schema(file.read(use_threads=False), self.schema))
         return self._wanted(pa.concat_tables(parts))
-
-    def sorted_batches(self, schema: pa.Schema, key: Sequence[str], spill: Path) -> Iterator[pa.RecordBatch]:
-        """Streams the rows as `batches` does, in the order of a key. What memory does not hold goes to `spill`."""
-        assert not self.only_null, "rows are sorted whole"
-        with connect(self.path, spill) as db:  # removes its files when it closes
-            rows = db.read_parquet([str(f) for f in self.files]).order(", ".join(f'"{k}"' for k in key))
-            for batch in rows.to_arrow_reader(64 * 1024):
-                yield from cast_to_schema(pa.Table.from_batches([batch]), schema).to_batches()
 
 
 def scratch_files(path: Place) -> dict[Place, ScratchFile]:
