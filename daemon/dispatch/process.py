@@ -18,6 +18,8 @@ from pipeline import contract
 
 SEND_SECONDS = 10
 PR_SET_PDEATHSIG = 1
+# Arrow's own allocator, and one of the C library for each thread, keep most of the memory that a large batch took.
+MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 CONNECTION_CLOSED = "it closed its connection"
 
 _libc = ctypes.CDLL(None)
@@ -58,6 +60,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [*command, "--fd", str(worker_socket.fileno())],
                 pass_fds=[worker_socket.fileno()],
+                env=MEMORY | os.environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output_fd,
                 stderr=output_fd,
