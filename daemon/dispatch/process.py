@@ -60,7 +60,7 @@ class WorkerProcess:
             self._process = subprocess.Popen(
                 [*command, "--fd", str(worker_socket.fileno())],
                 pass_fds=[worker_socket.fileno()],
-                env=MEMORY | os.environ,
+                env=os.environ | {name: value for name, value in MEMORY.items() if not os.environ.get(name)},
                 stdin=subprocess.DEVNULL,
                 stdout=output_fd,
                 stderr=output_fd,

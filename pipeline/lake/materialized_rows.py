@@ -84,8 +84,8 @@ class MaterializedRows:
         return sum(f.size for f in self.files.values()) if self.table is None else self.table.nbytes // ARROW_FACTOR
 
     @property
-    def memory_bytes(self) -> int:
-        """The bytes that the rows take in memory, about."""
+    def plain_bytes(self) -> int:
+        """The bytes that the rows take in files without compression."""
         if self.table is not None:
             return int(self.table.nbytes)
         footers = (f.footer for f in self.files.values())
@@ -154,7 +154,7 @@ class MaterializedRows:
         """All rows, where they take few bytes: steps ask for them several times, and to open a file costs most."""
         if self.table is not None:
             return self._wanted(self.table)
-        if self.memory_bytes > FEW_BYTES:
+        if self.plain_bytes > FEW_BYTES:
             return None
         parts = [self.schema.empty_table()]
         for path, known in self.files.items():

@@ -16,7 +16,7 @@ Numbers = npt.NDArray[np.int64]
 
 RANGE_BYTES = 64 << 20  # of the rows of a range in memory, as long as the ranges are not too many
 BATCH_ROWS = 64 * 1024
-MOST_RANGES = 256  # files that are open at a time
+MOST_RANGES = 64  # files that are open at a time
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="lz4")
 
 
@@ -29,7 +29,7 @@ def sorted_batches(
     """
     assert not rows.only_null, "rows are sorted whole"
     order = pc.sort_indices(rows.arrow(key), [(name, "ascending") for name in key])
-    size = _range_rows(len(order), rows.memory_bytes)
+    size = _range_rows(len(order), rows.plain_bytes, schema)
     if size >= len(order):
         yield from (
             pa.Table.from_batches(rows.batches(schema), schema).combine_chunks().take(order).to_batches(BATCH_ROWS)
@@ -40,17 +40,32 @@ def sorted_batches(
     del order
     spill.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=spill) as folder:
-        for file, positions in _split(rows.batches(schema), schema, position, size, Path(folder)):
+        parts = _split(rows.batches(schema), schema, position, size, Path(folder))
+        del position
+        for file, positions in parts:
             with pa.memory_map(str(file)) as source:
                 part = pa.ipc.open_file(source).read_all().combine_chunks()
             file.unlink()
             yield from part.take(pa.array(np.argsort(positions))).to_batches(BATCH_ROWS)
 
 
-def _range_rows(count: int, memory_bytes: int) -> int:
-    """Returns the rows of a range: whole batches, so that files of one size can be made of them."""
-    ranges = min(max(memory_bytes // RANGE_BYTES, 1), MOST_RANGES)
-    return -(-count // ranges // BATCH_ROWS) * BATCH_ROWS if count else 0
+def _range_rows(count: int, file_bytes: int, schema: pa.Schema) -> int:
+    """Returns the rows of a range: whole batches where they are small, so that files of one size can be made of them.
+
+    `file_bytes` are those of the rows in Parquet, where a null takes no place; in memory each has its width.
+    """
+    width = sum(_width(kind) for kind in schema.types)
+    ranges = min(max((file_bytes + count * width) // RANGE_BYTES, 1), MOST_RANGES)
+    size = -(-count // ranges)
+    return size if size < BATCH_ROWS else -(-size // BATCH_ROWS) * BATCH_ROWS
+
+
+def _width(kind: pa.DataType) -> int:
+    """Returns the bytes that each value takes in memory, also a null."""
+    try:
+        return -(-int(kind.bit_width) // 8)
+    except ValueError:  # a text, a list, a map
+        return 4
 
 
 def _split(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pipeline.model.feed import Append
+from pipeline.model.fingerprints import is_same_definition
 from pipeline.model.gold import GoldKind, GoldTable
 from pipeline.model.source import Source
 
@@ -85,13 +86,14 @@ def _next(
     before = _declared(before)  # no row of a feed was accepted in that time, and other tables are computed whole now
     if len(before) > 1 and not before[-1].since:
         before = before[:-1]  # this definition was declared for a while, and no row was written in that time
-    if before[-1].digest == current.digest:
-        same = replace(before[-1], key=current.key)  # an older release did not write the key
+    if is_same_definition(before[-1].digest, current.digest):
+        # An older release did not write the key.
+        same = replace(before[-1], digest=current.digest, key=current.key)
         return (same,) if is_whole else (*before[:-1], same)
     if is_whole or not had_rows():
         return (current,)
     if is_written:
-        return (*(f for f in before if f.digest != current.digest), current)
+        return (*(f for f in before if not is_same_definition(f.digest, current.digest)), current)
     return (*before, replace(current, since=""))
 
 
@@ -106,7 +108,7 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
     for table, digest in json.loads(now).items():
         history = _declared(before.get(table, ()))
         if not history:
-            if upstreams.get(table) in before:
+            if table in whole and upstreams.get(table) in before:
                 outdated[table] = NEXT
         elif table in other_keys:
             outdated[table] = other_keys[table]
@@ -114,7 +116,7 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
             outdated[table] = LEFT_OUT.format(since=before[table][-1].since)
         elif not _is_uniform(before[table], digest) and table in whole:
             outdated[table] = WHOLE
-        elif history[-1].digest != digest or (len(history) > 1 and not history[-1].since):
+        elif not is_same_definition(history[-1].digest, digest) or (len(history) > 1 and not history[-1].since):
             outdated[table] = CHANGED
         elif len(history) > 1:
             outdated[table] = MIXED.format(since=history[-1].since)
@@ -124,19 +126,20 @@ def outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
 def tables_computed_whole(stored: str, source: Source, now: str) -> frozenset[str]:
     """Returns the tables that the next batch computes whole, so that all of their rows follow the definition `now`.
 
-    These are the hierarchies, enriched and gold tables of which some rows follow another definition, or that lack the
-    rows of a time in which they were not declared; and each gold table that follows a table of the latter kind, or a
-    new table, because it has followed another table until now. A feed's rows cannot be computed again from tables.
+    These are the hierarchies, enriched and gold tables that are new, of which some rows follow another definition, or
+    that lack the rows of a time in which they were not declared; and each gold table that follows a table of the last
+    kind, or a new table, because it has followed another table until now. A feed's rows cannot be computed again from
+    tables. None are named before the first batch.
     """
     before, declared = _read(stored), json.loads(now)
+    if not before:
+        return frozenset()
     names = (*(h.name for h in source.hierarchies), *(e.name for e in source.enriched))
-    silver = {f"{source.name}.silver.{name}" for name in names}
     gold = {f"{source.name}.gold.{g.name}": _upstream_table(source, g) for g in source.gold}
-    known = {table for table in (*silver, *gold) if table in before}
-    absent = {table for table in known if _is_left_out(before[table])}
-    found = {table for table in known if not _is_uniform(before[table], declared[table])}
-    follow_another = {t for t, of in gold.items() if of in absent or (t in before and of not in before)}
-    return frozenset(found | follow_another)
+    computed = {*(f"{source.name}.silver.{name}" for name in names), *gold}
+    found = {table for table in computed if not _is_uniform(before.get(table, ()), declared[table])}
+    absent = {table for table in computed if _is_left_out(before.get(table, ()))}
+    return frozenset(found | {table for table, of in gold.items() if of in absent or of not in before})
 
 
 def changed_keys(stored: str, source: Source) -> dict[str, str]:
@@ -170,19 +173,20 @@ def _declared(history: _History) -> _History:
 
 def _is_uniform(history: _History, digest: str) -> bool:
     """Returns whether all rows that a table has had until now follow one definition, and it is this one."""
-    return len(history) == 1 and history[0].digest == digest
+    return len(history) == 1 and is_same_definition(history[0].digest, digest)
 
 
 def newly_outdated_tables(stored: str, source: Source, now: str) -> dict[str, str]:
-    """Returns the outdated tables whose definition the newest batch did not have."""
-    new = changed_tables(stored, now)
+    """Returns the outdated tables whose definition the newest batch did not have, and those that are computed whole."""
+    new = {*changed_tables(stored, now), *tables_computed_whole(stored, source, now)}
     return {table: reason for table, reason in outdated_tables(stored, source, now).items() if table in new}
 
 
 def changed_tables(stored: str, now: str) -> tuple[str, ...]:
     """Returns the tables with a changed or new definition; none if nothing was stored."""
     last = {table: history[-1].digest for table, history in _read(stored).items()}
-    return tuple(sorted(table for table, digest in json.loads(now).items() if last and last.get(table) != digest))
+    declared = json.loads(now).items()
+    return tuple(sorted(t for t, digest in declared if last and not is_same_definition(last.get(t, ""), digest)))
 
 
 def sentences(outdated: Mapping[str, str], limit: int = 5) -> list[str]:
@@ -203,9 +207,11 @@ def _read(stored: str) -> dict[str, _History]:
 
 
 def _upstream_tables(source: Source) -> dict[str, str]:
-    """Returns gold table -> upstream table, without the gold tables that every batch computes whole."""
+    """Returns table -> upstream table, without feeds and without the gold tables that every batch computes whole."""
+    upstreams = {h.name: h.upstream for h in source.hierarchies} | {e.name: e.upstream for e in source.enriched}
     incremental = [g for g in source.gold if g.kind is not GoldKind.RECOMPUTE or g.key]
-    return {f"{source.name}.gold.{g.name}": _upstream_table(source, g) for g in incremental}
+    gold = {f"{source.name}.gold.{g.name}": _upstream_table(source, g) for g in incremental}
+    return {f"{source.name}.silver.{t}": f"{source.name}.silver.{of}" for t, of in upstreams.items()} | gold
 
 
 def _upstream_table(source: Source, table: GoldTable) -> str:

@@ -4,9 +4,10 @@ import ast
 import hashlib
 import inspect
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -57,15 +58,42 @@ _KINDS = {GoldKind.AGGREGATE: "TOTALS", GoldKind.SELECT_ROWS: "ROWS", GoldKind.R
 def fingerprint(source: Source, values: Mapping[str, Any]) -> str:
     """Returns JSON of table name -> hash of the table's definition and of the settings in its SQL.
 
-    `values` are the values of the source's settings.
+    For a table that can be computed from other tables, a second hash follows after a colon: that of what decides on
+    its rows. `values` are the values of the source's settings.
     """
-    return json.dumps({table: _hash(text, values) for table, text in _definitions(source).items()}, sort_keys=True)
+    hashes = {table: _hash(text, _named_anywhere(text, values)) for table, text in _definitions(source).items()}
+    for table, text in _row_definitions(source).items():
+        hashes[table] += f":{_hash(text, _named(text, values))}"
+    return json.dumps(hashes, sort_keys=True)
+
+
+def is_same_definition(one: str, other: str) -> bool:
+    """Returns whether rows by one hash of `fingerprint` are rows by the other. An older release has no second hash."""
+    (whole, _, rows), (other_whole, _, other_rows) = one.partition(":"), other.partition(":")
+    return rows == other_rows if rows and other_rows else whole == other_whole
 
 
 def _definitions(source: Source) -> dict[str, str]:
     silver: tuple[Feed | Hierarchy | Enriched, ...] = (*source.feeds, *source.hierarchies, *source.enriched)
     texts = {f"{source.name}.silver.{one.name}": _content(one) for one in silver}
     return texts | {f"{source.name}.gold.{g.name}": f"{_content(g)}\n{_body(g.build)}" for g in source.gold}
+
+
+def _row_definitions(source: Source) -> dict[str, str]:
+    """Returns the parts of definitions that decide on rows, without rules and checks, which judge the rows.
+
+    The columns of an enriched table, and of a dimension, are those of other declarations.
+    """
+    texts = {f"{source.name}.silver.{h.name}": _content(h) for h in source.hierarchies}
+    for enriched in source.enriched:
+        joined = [source.join_columns(enriched, join) for join in enriched.joins]
+        content = _content(replace(enriched, rules=(), checks=()))
+        texts[f"{source.name}.silver.{enriched.name}"] = f"{content}\n{source.own_columns(enriched)}\n{joined}"
+    for gold in source.gold:
+        columns = source.dimension_columns(gold) if gold.dimension else ()
+        content = _content(replace(gold, checks=()))
+        texts[f"{source.name}.gold.{gold.name}"] = f"{content}\n{_body(gold.build)}\n{columns}"
+    return texts
 
 
 def _content(value: Any) -> str:
@@ -96,6 +124,15 @@ def _body(function: Callable[..., Any]) -> str:
     return ast.unparse(declared)
 
 
-def _hash(text: str, values: Mapping[str, Any]) -> str:
-    used = {name: value for name, value in values.items() if f"${name}" in text}
+def _named_anywhere(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings that a text names, and those whose names begin such a name: older releases hashed these."""
+    return {name: value for name, value in values.items() if f"${name}" in text}
+
+
+def _named(text: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = set(re.findall(r"\$\{?(\w+)", text))
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _hash(text: str, used: Mapping[str, Any]) -> str:
     return hashlib.sha256(f"{text}\n{json.dumps(used, sort_keys=True, default=str)}".encode()).hexdigest()[:12]

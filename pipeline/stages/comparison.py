@@ -40,7 +40,8 @@ def compare(
     """
     names = [c.name for c in columns]
     has_sign = "_sign" in after.schema.names
-    if sum(rows.rows for rows in (after, *touched)) <= IN_PROCESS_ROWS:
+    replaced = 0 if by else stored.lake.row_count(stored.name, stored.version)  # with `by` about as many as the others
+    if replaced + sum(rows.rows for rows in (after, *touched)) <= IN_PROCESS_ROWS:
         rows = after.arrow()
         keys = pa.concat_tables([t.select(by) for t in (rows, *(t.arrow(by) for t in touched))])
         now = rows.filter(pc.greater(rows["_sign"], 0)) if has_sign else rows

@@ -77,6 +77,15 @@ class BatchContext:
         """The full names of the tables of which not all rows follow the definition; see `tables_computed_whole`."""
         return tables_computed_whole(self.definitions, self.source, self.fingerprint)
 
+    def computes_whole(self, name: str) -> bool:
+        """Returns whether the batch computes a table whole: it has no rows yet, or not all follow the definition.
+
+        A trial takes its written tables, which have no rows, for others.
+        """
+        version = self.attempt.start_versions[name]
+        is_empty = not (self.lake.plans_all and version) and not self.lake.row_count(name, version)
+        return is_empty or name in self.computed_whole
+
     @cached_property
     def fingerprint(self) -> str:
         """The hash of the definition of each table, with the settings in its SQL."""

@@ -65,7 +65,7 @@ class EnrichedRows:
 
         Raises InvalidValue with the column and the row at fault.
         """
-        if not self._stored.version or self._stored.name in self.batch.computed_whole:
+        if self.batch.computes_whole(self._stored.name):
             return self._many(None)  # every row of the feed may be new to the table
         affected, few = self._affected(), comparison.IN_PROCESS_ROWS
         of_batch = 0 if self._judged is None else self._judged.rows.rows

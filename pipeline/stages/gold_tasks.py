@@ -84,15 +84,8 @@ def _compared(given: AggregateInput, rows: MaterializedRows) -> MaterializedRows
 
 
 def is_whole(batch: BatchContext, table: GoldTable) -> bool:
-    """Returns whether a gold table is computed whole: it has no rows yet, or some that follow another definition.
-
-    A trial takes its written tables, which have none, for others.
-    """
-    name = batch.name("gold", table.name)
-    if name in batch.computed_whole:
-        return True
-    version = batch.attempt.start_versions[name]
-    return not (batch.lake.plans_all and version) and not batch.lake.row_count(name, version)
+    """Returns whether a gold table is computed whole; see `BatchContext.computes_whole`."""
+    return batch.computes_whole(batch.name("gold", table.name))
 
 
 def _input(batch: BatchContext, table: GoldTable, results: Results) -> AggregateInput:
@@ -211,8 +204,10 @@ def append_restatements(batch: BatchContext, results: Results) -> int:
     about = {"batch_id": batch.order.batch_id, "source": batch.source.name}
     changes, found = changes_in(results), list[dict[str, object]]()
     for table in batch.source.gold:
-        change = changes.get(batch.name("gold", table.name))
-        if change is not None and change.rows.must_process:
+        name = batch.name("gold", table.name)
+        change = changes.get(name)
+        # Another definition makes other figures: no news of the past has come.
+        if change is not None and change.rows.must_process and name not in batch.computed_whole:
             until = first_open_day(table, newest, is_complete=is_correction)
             found += [{**about, **row} for row in restatements_of(table, change, until)]
     if found:
@@ -237,7 +232,7 @@ def _text(value: object) -> str:
 
 def _located(batch: BatchContext, given: AggregateInput, error: InvalidValue) -> InvalidValue:
     """Returns the error with its column, and with the row that the table follows, where one row alone is at fault."""
-    if given.change is None:
+    if given.change is None and not given.is_whole:
         return error
     error = column_of(error, column_queries(given), batch.lake)
     suspects = batch.lake.scratch.materialize(rows_to_search(given), f"suspects/{given.table.name}")

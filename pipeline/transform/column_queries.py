@@ -13,7 +13,9 @@ from pipeline.transform.derived_columns import Part
 
 def rows_to_search(given: AggregateInput) -> DataFrame:
     """Returns the rows that the columns of the table are computed from."""
-    return rows_of_touched_keys(given) if given.table.kind is GoldKind.RECOMPUTE else given.counted_rows
+    if given.table.kind is GoldKind.RECOMPUTE:
+        return rows_of_touched_keys(given)
+    return given.counted_source_rows if given.is_whole else given.counted_rows
 
 
 def column_queries(given: AggregateInput) -> Mapping[str, Callable[[], DataFrame]]:

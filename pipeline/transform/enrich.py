@@ -142,19 +142,22 @@ def _newest(join: LatestJoin, rows: DataFrame) -> DataFrame:
 
 
 def values_with_several_rows(join: LatestJoin, silver: SilverTables) -> DataFrame:
-    """Returns the values of the joined columns that several rows have, with the number of rows as `_count`."""
-    counts = silver.current(join.feed, join.on).groupBy(*join.on).agg(F.count(F.lit(1)).alias("_count"))
-    return counts.where("_count > 1")
+    """Returns the values of the joined columns that several rows have, with the number of rows as `_rows_of_value`."""
+    counts = silver.current(join.feed, join.on).groupBy(*join.on).agg(F.count(F.lit(1)).alias("_rows_of_value"))
+    return counts.where("_rows_of_value > 1")
 
 
 def ranked_rows(join: LatestJoin, silver: SilverTables, several: DataFrame) -> DataFrame:
-    """Returns the keys, as `_ranked_<column>`, of all rows of these values, with `_rank` (1: the last) and `_count`."""
+    """Returns the keys, as `_ranked_<column>`, of all rows of these values.
+
+    `_rank_of_value` is 1 for the last row, and `_rows_of_value` the number of rows of the value.
+    """
     key = silver.source.feed(join.feed).key
     rows = silver.current(join.feed, [*dict.fromkeys((*join.on, *join.order_by, *key))])
     last = (F.col(c).desc_nulls_last() for c in join.order_by)
     rank = F.row_number().over(Window.partitionBy(*join.on).orderBy(*last))
-    ranked = rows.join(several, [*join.on]).withColumn("_rank", rank)
-    return ranked.selectExpr(*(f"{c} AS _ranked_{c}" for c in key), "_rank", "_count")
+    ranked = rows.join(several, [*join.on]).withColumn("_rank_of_value", rank)
+    return ranked.selectExpr(*(f"{c} AS _ranked_{c}" for c in key), "_rank_of_value", "_rows_of_value")
 
 
 def newest_of_all(table: Enriched, silver: SilverTables, join: LatestJoin, ranked: DataFrame | None) -> DataFrame:
@@ -166,9 +169,9 @@ def newest_of_all(table: Enriched, silver: SilverTables, join: LatestJoin, ranke
     rows = silver.current(join.feed, [*dict.fromkeys((*columns_joined(table, silver, join), *key))])
     if ranked is not None:
         is_same = F.expr(" AND ".join(f"{c} = _ranked_{c}" for c in key))
-        rows = rows.join(ranked.where("_rank > 1"), is_same, "left_anti")
-        rows = rows.join(ranked.where("_rank = 1"), is_same, "left")
-    count = "CAST(1 AS BIGINT)" if ranked is None else "coalesce(_count, 1)"
+        rows = rows.join(ranked.where("_rank_of_value > 1"), is_same, "left_anti")
+        rows = rows.join(ranked.where("_rank_of_value = 1"), is_same, "left")
+    count = "CAST(1 AS BIGINT)" if ranked is None else "coalesce(_rows_of_value, 1)"
     return rows.withColumn(join.count, F.expr(count)) if join.count else rows
 
 
