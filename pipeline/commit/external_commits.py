@@ -11,7 +11,7 @@ from pipeline.errors import ConcurrentWriter, ExternalCommit
 from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import lake_lock
-from pipeline.lake.open_table import UnsupportedTable
+from pipeline.lake.open_table import UnsupportedTable, why_not_adopted
 
 
 def start_versions(
@@ -96,10 +96,10 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
                 f"another program's commit; only `lakegate restore {table}` can help"
             )
         newest = commits[-1]
-        try:
-            lake.delta(table, newest.version)
-        except UnsupportedTable as error:
-            raise ExternalCommit(f"{error}; only `lakegate restore {table}` can help") from error
+        if found := why_not_adopted(lake.location(table), newest.version):
+            raise ExternalCommit(
+                f"{table} has {found}, which Lakegate does not heed; `lakegate restore {table}` undoes it"
+            )
         reason = f"adopted version {newest.version} ({newest.operation}) of {table}"
         _publish_version(manifest, table, newest.version, reason, fence)
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"
@@ -116,7 +116,10 @@ def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
         if not lake.commits(table, published):
             return f"{table}: nothing to undo, its newest version {published} is published"
         manifest.require(fence)
-        version = lake.restore(table, published, new_tag("restore"))
+        try:
+            version = lake.restore(table, published, new_tag("restore"))
+        except UnsupportedTable as error:
+            raise ExternalCommit(f"{error}; bring this folder with version {published} back from a backup") from error
         reason = f"restored version {published} of {table} as version {version}"
         _publish_version(manifest, table, version, reason, fence)
         return (

@@ -2,25 +2,23 @@
 
 import datetime as dt
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
+from deltalake.exceptions import DeltaError
 
 from pipeline.lake.data_files import FILE_BYTES, DataFile
 from pipeline.lake.file_pruning import LoggedFile
-from pipeline.lake.open_table import OpenTable
-from pipeline.place import Place, is_logged, note_logged, write_new
+from pipeline.lake.open_table import OpenTable, UnsupportedTable, commit_name
+from pipeline.place import Place, is_logged, is_store, note_logged, remove, write_new
 
 TAG = "userMetadata"  # Spark's Delta writer fills the same entry of a commit, so one reader of tags serves both
 CHECKPOINT_VERSIONS = 20  # tables are opened often, and opening reads all commits since the last checkpoint
-
-
-def commit_name(version: int) -> str:
-    """Returns the name of the file of a commit in a table's log."""
-    return f"{version:020d}.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,26 @@ def newest_version(log: Place, known: int | None) -> int:
 def commits_after(log: Place, version: int) -> list[Commit]:
     """Returns the commits after a version, oldest first, without those that were cleaned up."""
     return [_read_commit(log, found) for found in sorted(_versions(log)) if found > version]
+
+
+def remove_torn_commits(log: Place, after: int) -> list[int]:
+    """Removes the commits after a version from the first one on that a power cut left without its content.
+
+    Returns their versions. No reader can read such a version, nor those that follow it. An object is always whole.
+    """
+    versions = [] if is_store(log) else sorted(v for v in _versions(log) if v > after)
+    torn = list(dropwhile(lambda version: _is_whole(log / commit_name(version)), versions))
+    for version in reversed(torn):  # where this is cut short, the log still ends with the torn ones
+        remove(log / commit_name(version))
+    return torn
+
+
+def _is_whole(commit: Place) -> bool:
+    lines = commit.read_bytes().splitlines()
+    try:
+        return all(isinstance(json.loads(line), dict) for line in lines) and bool(lines)
+    except ValueError:
+        return False
 
 
 def commit_files(
@@ -86,7 +104,7 @@ def commit_files(
     lines = (json.dumps(action, ensure_ascii=False, separators=(",", ":")) for action in actions)
     write_new(log / commit_name(version), "\n".join(lines).encode())
     note_logged(log, commit_name(version))
-    if version % CHECKPOINT_VERSIONS == 0:
+    if (version + 1) % CHECKPOINT_VERSIONS == 0:  # delta-rs counts in this way
         _write_checkpoint(delta.folder, version)
     return delta.next(files, [path for path, _ in removed])
 
@@ -114,10 +132,25 @@ def _remove(path: str, size: int, now: int) -> dict[str, Any]:
 
 
 def _write_checkpoint(folder: Place, version: int) -> None:
-    """Writes a checkpoint of a version, and removes commits that are older than the log's retention."""
-    table = DeltaTable(str(folder), version=version)
-    table.create_checkpoint()
-    table.cleanup_metadata()
+    """Writes a checkpoint of a version, and removes commits that are older than the log's retention.
+
+    The commit is made already: where this fails, the log is only longer until the next checkpoint.
+    """
+    try:
+        table = DeltaTable(str(folder), version=version)
+        table.create_checkpoint()
+        table.cleanup_metadata()
+    except (DeltaError, OSError) as error:
+        print(f"{folder}: no checkpoint of version {version} ({str(error).splitlines()[0]})", file=sys.stderr)
+
+
+def restore_version(folder: Place, version: int, tag: str) -> None:
+    """Makes the content of an older version the newest one. Raises UnsupportedTable where delta-rs cannot do that."""
+    try:
+        table, properties = DeltaTable(str(folder)), commit_properties(tag)
+        table.restore(version, protocol_downgrade_allowed=True, commit_properties=properties)
+    except DeltaError as error:
+        raise UnsupportedTable(f"{folder}: delta-rs cannot restore it ({str(error).splitlines()[0]})") from error
 
 
 def commit_properties(tag: str, **more: Any) -> CommitProperties:
@@ -151,7 +184,8 @@ def _read_commit(log: Place, version: int) -> Commit:
         (a["commitInfo"] for a in actions if "commitInfo" in a), {}
     )  # a writer may leave it out
     at = info.get("timestamp")
-    restored = info.get("operationParameters", {}).get("version") if info.get("operation") == "RESTORE" else None
+    parameters = info.get("operationParameters") or {}
+    restored = parameters.get("version") if info.get("operation") == "RESTORE" else None
     return Commit(
         version=version,
         operation=info.get("operation", "unknown"),

@@ -29,6 +29,7 @@ from pipeline.lake.delta_log import (
     commits_after,
     has_commit,
     newest_version,
+    restore_version,
     table_properties,
 )
 from pipeline.lake.delta_schema import select_columns
@@ -84,8 +85,7 @@ class Lake:
         shared = path / SCRATCH
         self.scratch = Scratch(work or as_folder(shared), session, plans_all=plans_all, shared=shared)
         self._engine_rows = engine_rows
-        # To open a table reads its log. A commit of ours opens the next version without that. An attempt reads the
-        # version at which it began, and its own: both stay open, the last one first.
+        # To open a table reads its log, except after our own commit. An attempt reads also the version where it began.
         self._open_tables: dict[str, tuple[OpenTable, ...]] = {}
         self._folders: dict[str, Place] = {}
         self._file_contents: dict[tuple[str, tuple[str, ...]], dict[Place, pa.Table]] = {}
@@ -262,9 +262,8 @@ class Lake:
         return self.version(table)
 
     def restore(self, table: str, version: int, tag: str) -> int:
-        """Makes the content of an older version the newest one, and returns the new version."""
-        delta, properties = DeltaTable(str(self.location(table))), commit_properties(tag)
-        delta.restore(version, protocol_downgrade_allowed=True, commit_properties=properties)
+        """Makes the content of an older version the newest one, returns the new version. Raises UnsupportedTable."""
+        restore_version(self.location(table), version, tag)
         return self.version(table)
 
     def sync(self) -> None:
@@ -278,7 +277,8 @@ class Lake:
 
     def _open(self, table: str, version: int | None = None) -> OpenTable:
         for known in self._open_tables.get(table, ()):
-            if self.is_newest(table, known.version) if version is None else known.version == version:
+            is_wanted = self.is_newest(table, known.version) if version is None else known.version == version
+            if is_wanted and known.is_unchanged:
                 return known
         return self._keep_open(table, OpenTable.open(self.location(table), version))
 

@@ -9,10 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 
 from pipeline.lake.data_files import DataFile
 from pipeline.lake.delta_schema import arrow_from_delta
-from pipeline.place import Place
+from pipeline.place import Identity, Place, identity, is_logged
 
 # The log holds no statistics of other types, or inexact ones.
 ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", "UTC"))
@@ -20,7 +21,12 @@ PLAIN_FEATURES = {"appendOnly", "invariants"}  # a writer heeds them by doing no
 
 
 class UnsupportedTable(ValueError):
-    """Another program gave a table a feature of Delta with which this process would read or write wrong rows."""
+    """Another program gave a table a feature of Delta with which this process, or delta-rs, cannot work."""
+
+
+def commit_name(version: int) -> str:
+    """Returns the name of the file of a commit in a table's log."""
+    return f"{version:020d}.json"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -34,6 +40,7 @@ class OpenTable:
 
     folder: Place
     version: int
+    commit: Identity  # of the commit that made the version: a backup may bring another one of this number
     schema: Schema
     protocol: dict[str, Any]  # as the log writes it
     arrow_schema: pa.Schema
@@ -42,20 +49,31 @@ class OpenTable:
     @classmethod
     def open(cls, folder: Place, version: int | None = None) -> "OpenTable":
         """Opens a version of a table, by default the newest, and reads its whole log. Raises UnsupportedTable."""
-        delta = DeltaTable(str(folder), version=version)
-        schema = delta.schema()
-        protocol = _protocol(delta)
-        if unsupported := _unsupported(protocol, delta.metadata().configuration, schema):
-            raise UnsupportedTable(f"{folder}: version {delta.version()} has {unsupported}, set by another program")
+        log = folder / "_delta_log"
+        try:
+            delta = DeltaTable(str(folder), version=version)
+        except DeltaError as error:
+            if version is None or is_logged(log, commit_name(version)):
+                raise
+            raise FileNotFoundError(f"{log} does not hold version {version} any more") from error
+        if unreadable := _unreadable(delta):
+            raise UnsupportedTable(f"{folder}: version {delta.version()} has {unreadable}, from another program")
+        schema, found = delta.schema(), int(delta.version())
         arrow_schema = arrow_from_delta(schema)
         return cls(
             folder=folder,
-            version=int(delta.version()),
+            version=found,
+            commit=identity(log / commit_name(found)),
             schema=schema,
-            protocol=protocol,
+            protocol=_protocol(delta),
             arrow_schema=arrow_schema,
             files=_logged_files(pa.table(delta.get_add_actions(flatten=True)), _files_schema(arrow_schema)),
         )
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Returns whether the log still holds the commit that made this version."""
+        return identity(self.folder / "_delta_log" / commit_name(self.version)) == self.commit
 
     def next(self, added: Sequence[DataFile], removed: Collection[str]) -> "OpenTable":
         """Returns the version that follows a commit of these files, without a look at the log."""
@@ -63,7 +81,9 @@ class OpenTable:
         if removed:
             kept = kept.filter(pc.invert(pc.is_in(kept["path"], value_set=pa.array(removed, pa.string()))))
         files = pa.concat_tables([kept, _new_files(added, self.files.schema)]).combine_chunks()
-        return replace(self, version=self.version + 1, files=files)
+        version = self.version + 1
+        commit = identity(self.folder / "_delta_log" / commit_name(version))
+        return replace(self, version=version, commit=commit, files=files)
 
     @property
     def size(self) -> int:
@@ -128,16 +148,32 @@ def _protocol(delta: DeltaTable) -> dict[str, Any]:
     return {**versions, **{name: sorted(names) for name, names in features.items() if names}}
 
 
-def _unsupported(protocol: dict[str, Any], configuration: dict[str, str], schema: Schema) -> str:
-    """Returns a few words on what this process would not heed in a table; "" for a table that it can write.
+def why_not_adopted(folder: Place, version: int) -> str:
+    """Returns a few words on what this process would not heed when it writes to a version of a table, else "".
 
-    The protocol of Delta lists what readers and writers must heed: readers of version 1 and writers of version 2 only
-    `delta.appendOnly` and invariants of columns.
+    Delta's protocol lists what readers and writers must heed: readers of version 1 and writers of version 2 only
+    `delta.appendOnly`, invariants of columns and columns without nulls. delta-rs does not open every table.
     """
-    features = set(protocol.get("writerFeatures", ()))
-    if protocol["minReaderVersion"] > 1 or not features <= PLAIN_FEATURES or 2 < protocol["minWriterVersion"] < 7:
-        names = sorted(features - PLAIN_FEATURES) or [f"writer version {protocol['minWriterVersion']}"]
-        return f"features of Delta that Lakegate does not write ({', '.join(names)})"
-    if configuration.get("delta.appendOnly", "").lower() == "true":
+    try:
+        delta = DeltaTable(str(folder), version=version)
+    except DeltaError as error:
+        return f"a form that delta-rs cannot open ({str(error).splitlines()[0]})"
+    protocol, schema = _protocol(delta), delta.schema()
+    features = sorted({*protocol.get("writerFeatures", ())} - PLAIN_FEATURES)
+    if features or 2 < protocol["minWriterVersion"] < 7:
+        return f"features of Delta ({', '.join(features) or 'writer version ' + str(protocol['minWriterVersion'])})"
+    if delta.metadata().configuration.get("delta.appendOnly", "").lower() == "true":
         return "the property delta.appendOnly"
-    return "invariants of columns" if '"delta.invariants"' in schema.to_json() else ""
+    if required := [f.name for f in schema.fields if not f.nullable]:
+        return f"columns without nulls ({', '.join(required)})"
+    return _unreadable(delta) or ("invariants of columns" if '"delta.invariants"' in schema.to_json() else "")
+
+
+def _unreadable(delta: DeltaTable) -> str:
+    """Returns a few words on what this process would not heed when it reads a table's files, else ""."""
+    protocol = _protocol(delta)
+    if protocol["minReaderVersion"] > 1:
+        names = ", ".join(protocol.get("readerFeatures", ())) or f"reader version {protocol['minReaderVersion']}"
+        return f"features of Delta ({names})"
+    partitions = delta.metadata().partition_columns
+    return f"partitions ({', '.join(partitions)})" if partitions else ""

@@ -2,9 +2,11 @@
 
 from pipeline.place.place import (
     SCRATCH,
+    Identity,
     Place,
     as_folder,
     connect,
+    identity,
     is_logged,
     is_store,
     move_in,
@@ -23,11 +25,13 @@ from pipeline.place.store_path import StoreError, StorePath
 
 __all__ = [
     "SCRATCH",
+    "Identity",
     "Place",
     "StoreError",
     "StorePath",
     "as_folder",
     "connect",
+    "identity",
     "is_logged",
     "is_store",
     "move_in",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Place = Path | StorePath
+Identity = tuple[int, int, int] | None
 
 # An object up to this size is read whole, in one request: all files that this process writes are smaller. Of a larger
 # one, which an engine wrote, come parts.
@@ -75,6 +76,20 @@ def is_logged(log: Place, commit: str) -> bool:
     return is_known
 
 
+def identity(path: Place) -> Identity:
+    """Returns the difference between a file and another one of its name; None for no file, and for each object.
+
+    A folder may come back from a backup, and then get other files of the same names.
+    """
+    if isinstance(path, StorePath):
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 - `Path.stat` takes longer
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
 def note_logged(log: Place, commit: str) -> None:
     """Notes a commit that this process has just made, so that `is_logged` need not ask for it."""
     if isinstance(log, StorePath):
@@ -109,11 +124,14 @@ def write_new(path: Place, content: bytes) -> None:
                 raise
         return
     draft = path.with_name(f"_{uuid4().hex}.draft")
-    draft.write_bytes(content)
     try:
+        draft.write_bytes(content)
         os.link(draft, path)  # fails where there is a file; a rename would replace it
+    except FileExistsError:
+        if not path.samefile(draft):  # a file server took an earlier try of the same link, and its answer was lost
+            raise
     finally:
-        draft.unlink()
+        draft.unlink(missing_ok=True)
 
 
 def remove(path: Place) -> None:

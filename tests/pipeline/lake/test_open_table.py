@@ -1,17 +1,19 @@
 """An open table stays at its version, and the next one that a commit makes is the one that the log describes."""
 
 import datetime as dt
+import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import CommitProperties, DeltaTable
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from pipeline.lake.delta_log import CHECKPOINT_VERSIONS
 from pipeline.lake.lake import Lake
-from pipeline.lake.open_table import OpenTable, UnsupportedTable
+from pipeline.lake.open_table import OpenTable, UnsupportedTable, why_not_adopted
 from pipeline.model import columns_of
 
 TABLE = "shop.silver.t"
@@ -105,24 +107,76 @@ def test_no_commit_follows_a_version_that_is_gone(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize(
-    ("properties", "named"),
+    ("properties", "named", "is_read"),
     [
-        ({"delta.enableDeletionVectors": "true"}, "deletionVectors"),
-        ({"delta.enableChangeDataFeed": "true"}, "changeDataFeed|writer version 4"),
-        ({"delta.appendOnly": "true"}, "appendOnly"),
+        ({"delta.enableDeletionVectors": "true"}, "deletionVectors", False),
+        ({"delta.enableChangeDataFeed": "true"}, "changeDataFeed|writer version 4", True),
+        ({"delta.appendOnly": "true"}, "appendOnly", True),
     ],
 )
-def test_a_table_with_more_than_this_process_heeds_is_refused_and_a_restore_helps(
-    lake: Lake, properties: dict[str, str], named: str
+def test_what_this_process_does_not_heed_is_not_adopted_and_is_read_only_where_the_rows_are_right(
+    lake: Lake, properties: dict[str, str], named: str, is_read: bool
 ) -> None:
     append(lake, 1)
-    delta = DeltaTable(lake.location(TABLE))
-    delta.alter.set_table_properties(properties, raise_if_not_exists=False)
-    with pytest.raises(UnsupportedTable, match=named):
-        lake.schema(TABLE)
+    assert why_not_adopted(lake.location(TABLE), 1) == ""
+    DeltaTable(lake.location(TABLE)).alter.set_table_properties(properties, raise_if_not_exists=False)
+    assert re.search(named, why_not_adopted(lake.location(TABLE), 2))
+    if is_read:
+        assert lake.arrow(TABLE)["n"].to_pylist() == [1]
+    else:
+        with pytest.raises(UnsupportedTable, match=named):
+            lake.schema(TABLE)
     assert lake.restore(TABLE, 1, "restore") == 3
+    assert why_not_adopted(lake.location(TABLE), 3) == ""
     assert append(lake, 2) == 4
     assert sorted(lake.arrow(TABLE)["n"].to_pylist()) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("field", "named"), [("partition_by", r"partitions \(n\)"), ("required", r"without nulls \(n\)")]
+)
+def test_a_table_that_was_written_anew_by_another_program_is_not_adopted(lake: Lake, field: str, named: str) -> None:
+    append(lake, 1)
+    schema = pa.schema([pa.field("n", pa.int32(), nullable=field != "required"), pa.field("name", pa.string())])
+    rows = pa.table({"n": pa.array([1, 2], pa.int32()), "name": ["a", "b"]}, schema)
+    more = {"partition_by": ["n"]} if field == "partition_by" else {}
+    write_deltalake(lake.location(TABLE), rows, mode="overwrite", schema_mode="overwrite", **more)  # type: ignore[call-overload]
+    assert re.search(named, why_not_adopted(lake.location(TABLE), 2))
+    if more:
+        with pytest.raises(UnsupportedTable, match=named):
+            lake.arrow(TABLE)
+    lake.restore(TABLE, 1, "restore")
+    assert lake.arrow(TABLE)["n"].to_pylist() == [1]
+
+
+def test_a_version_that_came_anew_after_a_backup_is_read_anew(lake: Lake, tmp_path: Path) -> None:
+    append(lake, 1)
+    backup = tmp_path.with_name(f"{tmp_path.name}_backup")
+    shutil.copytree(lake.location(TABLE), backup)
+    append(lake, 2)
+    assert sorted(lake.arrow(TABLE)["n"].to_pylist()) == [1, 2]
+    shutil.rmtree(lake.location(TABLE))
+    shutil.copytree(backup, lake.location(TABLE))
+    assert lake.arrow(TABLE, 1)["n"].to_pylist() == [1]
+    append(Lake(lake.path), 3)
+    assert sorted(lake.arrow(TABLE, 2)["n"].to_pylist()) == [1, 3]
+    shutil.rmtree(lake.location(TABLE))
+    lake.create(TABLE, columns_of("other STRING"))
+    assert lake.schema(TABLE, 0).names == ["other"]
+
+
+def test_a_checkpoint_that_fails_fails_no_commit(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_table: DeltaTable) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(DeltaTable, "create_checkpoint", fail)
+    for n in range(1, CHECKPOINT_VERSIONS + 1):
+        assert append(lake, n) == n
+    assert not [*(lake.location(TABLE) / "_delta_log").glob("*.checkpoint.parquet")]
+    monkeypatch.undo()
+    for n in range(CHECKPOINT_VERSIONS + 1, 2 * CHECKPOINT_VERSIONS):
+        append(lake, n)
+    assert len([*(lake.location(TABLE) / "_delta_log").glob("*.checkpoint.parquet")]) == 1
 
 
 def test_other_readers_see_the_same_commits(lake: Lake) -> None:
