@@ -81,9 +81,6 @@ EVENTS: Mapping[str, Event] = {
         WARNING, "A claimed file of no known batch went back to its folder.", "file is_back reason"
     ),
     "claim.unreadable": _event(ERROR, "A list of names in the claim folder cannot be used.", "file reason"),
-    "commit.torn": _event(
-        WARNING, "A power cut left a commit without its content; the commit was removed.", f"{_WORK} table version"
-    ),
     "daemon.crashed": _event(ERROR, "An unforeseen error ended the daemon.", "reason error"),
     "daemon.start_failed": _event(ERROR, "The daemon cannot work here; reason says what to do.", "reason"),
     "daemon.started": _event(INFO, "The daemon works on the landing zone.", "pid config landing once"),

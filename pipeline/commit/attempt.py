@@ -60,10 +60,12 @@ class Attempt:
         schemas |= {n: s for n, s in OPS.items() if n != BATCHES}  # the manifest creates and writes its own table
         expected = {n: published.get(n) for n in schemas}
         self.versions = start_versions(self.lake, self.manifest, expected, tag=self._tag, fence=self._fence)
-        for name, schema in schemas.items():
-            if not self.lake.exists(name):
-                self.lake.create(name, schema)
-                self._report("table.created", table=name)
+        new = [name for name in schemas if not self.lake.exists(name)]
+        for name in new:
+            self.lake.create(name, schemas[name])
+            self._report("table.created", table=name)
+        if new:
+            self.lake.sync()  # the journal must not outlive a loss of power without them
         self.columns = {name: tuple(schema.names) for name, schema in schemas.items()}
         opened = self._new_journal()
         if not journal.write_alone(self.lake, opened):

@@ -4,14 +4,17 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import pyarrow as pa
+
 from pipeline.commit.journal import TAG, has_open_journal, is_void, new_tag, recover
 from pipeline.commit.manifest import Manifest, ManifestRow
 from pipeline.contract import Settings
+from pipeline.contract.error_text import one_line
 from pipeline.errors import ConcurrentWriter, ExternalCommit
 from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
 from pipeline.lake.lock import lake_lock
-from pipeline.lake.open_table import UnsupportedTable, why_not_adopted
+from pipeline.lake.open_table import why_not_adopted
 
 
 def start_versions(
@@ -96,13 +99,21 @@ def adopt(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
                 f"another program's commit; only `lakegate restore {table}` can help"
             )
         newest = commits[-1]
-        if found := why_not_adopted(lake.location(table), newest.version):
+        found = why_not_adopted(lake.location(table), newest.version) or _lost_columns(
+            lake.schema(table, published), lake.schema(table, newest.version)
+        )
+        if found:
             raise ExternalCommit(
-                f"{table} has {found}, which Lakegate does not heed; `lakegate restore {table}` undoes it"
+                f"{table} has {found} now, so no batch could follow; `lakegate restore {table}` undoes it"
             )
         reason = f"adopted version {newest.version} ({newest.operation}) of {table}"
         _publish_version(manifest, table, newest.version, reason, fence)
         return f"{table}: version {newest.version} ({newest.operation}) is published now; retry the batches that failed"
+
+
+def _lost_columns(before: pa.Schema, now: pa.Schema) -> str:
+    lost = [f.name for f in before if f.name not in now.names or now.field(f.name).type != f.type]
+    return f"no column {', '.join(lost)} of the type that was published" if lost else ""
 
 
 def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
@@ -113,13 +124,19 @@ def restore(settings: Settings, table: str, wait_seconds: float = 5.0) -> str:
     with _locked_lake(settings, wait_seconds) as (lake, manifest):
         fence = manifest.fence()  # first: a batch that another process publishes meanwhile makes this void
         published = _published_version(lake, manifest, table)
-        if not lake.commits(table, published):
+        commits = lake.commits(table, published)
+        if not commits:
             return f"{table}: nothing to undo, its newest version {published} is published"
         manifest.require(fence)
         try:
             version = lake.restore(table, published, new_tag("restore"))
-        except UnsupportedTable as error:
-            raise ExternalCommit(f"{error}; bring this folder with version {published} back from a backup") from error
+        except Exception as error:
+            if not lake.is_newest(table, commits[-1].version):
+                raise  # the other program has committed again
+            raise ExternalCommit(
+                f"{table}: version {published} cannot be restored ({one_line(error, ())}); bring the table's folder "
+                "with this version back from a backup"
+            ) from error
         reason = f"restored version {published} of {table} as version {version}"
         _publish_version(manifest, table, version, reason, fence)
         return (

@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from pipeline.commit.manifest import ATTEMPT, TAKEN, Manifest, ManifestRow
 from pipeline.contract import Progress
-from pipeline.lake.delta_log import Commit, remove_torn_commits
+from pipeline.lake.delta_log import Commit
 from pipeline.lake.lake import Lake
-from pipeline.lake.ops_tables import BATCHES
 from pipeline.place import Place, write_whole
 from pipeline.place import remove as remove_file
 
@@ -71,23 +70,10 @@ def recover(lake: Lake, manifest: Manifest | None = None, report: Report = ignor
     It is safe to call this again, and to kill it at any step. Raises ConcurrentWriter where another process does more
     than this one meanwhile.
     """
-    for journal in _journals(lake):
-        _remove_torn_commits(lake, journal, report)
     manifest = manifest or Manifest(lake)
     undone = tuple(j.batch_id for j in _journals(lake) if _take_over(lake, manifest, j, report))
     lake.scratch.clear()
     return undone
-
-
-def _remove_torn_commits(lake: Lake, journal: Journal, report: Report) -> None:
-    """Removes the commits of an unfinished attempt that no reader can read, and those of the manifest after it began.
-
-    The kernel may write a file's name before its content. An attempt syncs its files before its manifest row.
-    """
-    for table, version in {**journal.versions, BATCHES: journal.fence}.items():
-        if torn := remove_torn_commits(lake.location(table) / "_delta_log", version):
-            values = {"table": table, "version": torn[0]}
-            report(Progress(batch_id=journal.batch_id, event="commit.torn", values=values))
 
 
 def _take_over(lake: Lake, manifest: Manifest, journal: Journal, report: Report) -> bool:

@@ -6,16 +6,15 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
 from typing import Any
 
 from deltalake import CommitProperties, DeltaTable
-from deltalake.exceptions import DeltaError
 
+from pipeline.contract.error_text import one_line
 from pipeline.lake.data_files import FILE_BYTES, DataFile
 from pipeline.lake.file_pruning import LoggedFile
-from pipeline.lake.open_table import OpenTable, UnsupportedTable, commit_name
-from pipeline.place import Place, is_logged, is_store, note_logged, remove, write_new
+from pipeline.lake.open_table import OpenTable, commit_name
+from pipeline.place import Place, is_logged, note_logged, write_new
 
 TAG = "userMetadata"  # Spark's Delta writer fills the same entry of a commit, so one reader of tags serves both
 CHECKPOINT_VERSIONS = 20  # tables are opened often, and opening reads all commits since the last checkpoint
@@ -49,26 +48,6 @@ def newest_version(log: Place, known: int | None) -> int:
 def commits_after(log: Place, version: int) -> list[Commit]:
     """Returns the commits after a version, oldest first, without those that were cleaned up."""
     return [_read_commit(log, found) for found in sorted(_versions(log)) if found > version]
-
-
-def remove_torn_commits(log: Place, after: int) -> list[int]:
-    """Removes the commits after a version from the first one on that a power cut left without its content.
-
-    Returns their versions. No reader can read such a version, nor those that follow it. An object is always whole.
-    """
-    versions = [] if is_store(log) else sorted(v for v in _versions(log) if v > after)
-    torn = list(dropwhile(lambda version: _is_whole(log / commit_name(version)), versions))
-    for version in reversed(torn):  # where this is cut short, the log still ends with the torn ones
-        remove(log / commit_name(version))
-    return torn
-
-
-def _is_whole(commit: Place) -> bool:
-    lines = commit.read_bytes().splitlines()
-    try:
-        return all(isinstance(json.loads(line), dict) for line in lines) and bool(lines)
-    except ValueError:
-        return False
 
 
 def commit_files(
@@ -140,17 +119,8 @@ def _write_checkpoint(folder: Place, version: int) -> None:
         table = DeltaTable(str(folder), version=version)
         table.create_checkpoint()
         table.cleanup_metadata()
-    except (DeltaError, OSError) as error:
-        print(f"{folder}: no checkpoint of version {version} ({str(error).splitlines()[0]})", file=sys.stderr)
-
-
-def restore_version(folder: Place, version: int, tag: str) -> None:
-    """Makes the content of an older version the newest one. Raises UnsupportedTable where delta-rs cannot do that."""
-    try:
-        table, properties = DeltaTable(str(folder)), commit_properties(tag)
-        table.restore(version, protocol_downgrade_allowed=True, commit_properties=properties)
-    except DeltaError as error:
-        raise UnsupportedTable(f"{folder}: delta-rs cannot restore it ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # noqa: BLE001 - delta-rs raises errors of many kinds
+        print(f"{folder}: no checkpoint of version {version}: {one_line(error, ())}", file=sys.stderr)
 
 
 def commit_properties(tag: str, **more: Any) -> CommitProperties:

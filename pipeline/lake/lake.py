@@ -29,7 +29,6 @@ from pipeline.lake.delta_log import (
     commits_after,
     has_commit,
     newest_version,
-    restore_version,
     table_properties,
 )
 from pipeline.lake.delta_schema import select_columns
@@ -262,8 +261,9 @@ class Lake:
         return self.version(table)
 
     def restore(self, table: str, version: int, tag: str) -> int:
-        """Makes the content of an older version the newest one, returns the new version. Raises UnsupportedTable."""
-        restore_version(self.location(table), version, tag)
+        """Makes the content of an older version the newest one, and returns the new version."""
+        delta, properties = DeltaTable(str(self.location(table))), commit_properties(tag)
+        delta.restore(version, protocol_downgrade_allowed=True, commit_properties=properties)
         return self.version(table)
 
     def sync(self) -> None:

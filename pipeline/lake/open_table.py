@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 
+from pipeline.errors import ExternalCommit
 from pipeline.lake.data_files import DataFile
 from pipeline.lake.delta_schema import arrow_from_delta
 from pipeline.place import Identity, Place, identity, is_logged
@@ -20,8 +21,8 @@ ORDERED = (pa.string(), pa.int32(), pa.int64(), pa.date32(), pa.timestamp("us", 
 PLAIN_FEATURES = {"appendOnly", "invariants"}  # a writer heeds them by doing nothing, where no table property sets them
 
 
-class UnsupportedTable(ValueError):
-    """Another program gave a table a feature of Delta with which this process, or delta-rs, cannot work."""
+class UnsupportedTable(ExternalCommit):
+    """Another program gave a table a feature of Delta with which this process would read wrong rows."""
 
 
 def commit_name(version: int) -> str:
@@ -57,7 +58,10 @@ class OpenTable:
                 raise
             raise FileNotFoundError(f"{log} does not hold version {version} any more") from error
         if unreadable := _unreadable(delta):
-            raise UnsupportedTable(f"{folder}: version {delta.version()} has {unreadable}, from another program")
+            raise UnsupportedTable(
+                f"{folder}: version {delta.version()} has {unreadable}, from another program; write the table without "
+                "them with that program, or bring the folder back from a backup"
+            )
         schema, found = delta.schema(), int(delta.version())
         arrow_schema = arrow_from_delta(schema)
         return cls(
@@ -152,7 +156,7 @@ def why_not_adopted(folder: Place, version: int) -> str:
     """Returns a few words on what this process would not heed when it writes to a version of a table, else "".
 
     Delta's protocol lists what readers and writers must heed: readers of version 1 and writers of version 2 only
-    `delta.appendOnly`, invariants of columns and columns without nulls. delta-rs does not open every table.
+    `delta.appendOnly`, invariants of columns and NOT NULL columns. delta-rs does not open every table.
     """
     try:
         delta = DeltaTable(str(folder), version=version)
@@ -165,7 +169,7 @@ def why_not_adopted(folder: Place, version: int) -> str:
     if delta.metadata().configuration.get("delta.appendOnly", "").lower() == "true":
         return "the property delta.appendOnly"
     if required := [f.name for f in schema.fields if not f.nullable]:
-        return f"columns without nulls ({', '.join(required)})"
+        return f"NOT NULL columns ({', '.join(required)})"
     return _unreadable(delta) or ("invariants of columns" if '"delta.invariants"' in schema.to_json() else "")
 
 

@@ -82,13 +82,15 @@ def _definitions(source: Source) -> dict[str, str]:
 def _row_definitions(source: Source) -> dict[str, str]:
     """Returns the parts of definitions that decide on rows, without rules and checks, which judge the rows.
 
-    The columns of an enriched table, and of a dimension, are those of other declarations.
+    Which joined columns of an enriched table have another name, and which columns a dimension gives, depends on other
+    declarations.
     """
     texts = {f"{source.name}.silver.{h.name}": _content(h) for h in source.hierarchies}
     for enriched in source.enriched:
-        joined = [source.join_columns(enriched, join) for join in enriched.joins]
+        joined = [column for join in enriched.joins for column in source.join_columns(enriched, join)]
+        renamed = sorted((sql, new) for sql, new, _ in joined if sql != new)
         content = _content(replace(enriched, rules=(), checks=()))
-        texts[f"{source.name}.silver.{enriched.name}"] = f"{content}\n{source.own_columns(enriched)}\n{joined}"
+        texts[f"{source.name}.silver.{enriched.name}"] = f"{content}\n{renamed}"
     for gold in source.gold:
         columns = source.dimension_columns(gold) if gold.dimension else ()
         content = _content(replace(gold, checks=()))

@@ -114,7 +114,7 @@ def write_whole(path: Place, content: bytes) -> None:
 def write_new(path: Place, content: bytes) -> None:
     """Writes a small file where there is none, whole or not at all. Raises FileExistsError where there is one.
 
-    `sync` makes the file survive a loss of power.
+    `sync` makes also its name survive a loss of power.
     """
     if isinstance(path, StorePath):
         try:
@@ -125,7 +125,10 @@ def write_new(path: Place, content: bytes) -> None:
         return
     draft = path.with_name(f"_{uuid4().hex}.draft")
     try:
-        draft.write_bytes(content)
+        with draft.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the name without the content: no reader could go on
         os.link(draft, path)  # fails where there is a file; a rename would replace it
     except FileExistsError:
         if not path.samefile(draft):  # a file server took an earlier try of the same link, and its answer was lost

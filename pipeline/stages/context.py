@@ -17,6 +17,7 @@ from pipeline.lake.table_version import TableVersion
 from pipeline.model import Feed, Source
 from pipeline.model.definition_history import tables_computed_whole
 from pipeline.model.fingerprints import fingerprint
+from pipeline.transform.enrich import tables_read
 from pipeline.transform.validate import ValidatedFeed
 
 
@@ -76,6 +77,23 @@ class BatchContext:
     def computed_whole(self) -> frozenset[str]:
         """The full names of the tables of which not all rows follow the definition; see `tables_computed_whole`."""
         return tables_computed_whole(self.definitions, self.source, self.fingerprint)
+
+    @cached_property
+    def redefined(self) -> frozenset[str]:
+        """The gold tables of which figures change with a definition, their own or that of a table that they follow.
+
+        Such a change is no restatement: no news of the past has come.
+        """
+        found = set(self.computed_whole)
+        for enriched in self.source.enriched:
+            if any(self.name("silver", table) in found for table in tables_read(enriched)):
+                found.add(self.name("silver", enriched.name))
+        for _ in self.source.gold:  # one may follow another that is declared later
+            for gold in self.source.gold:
+                of = self.name(self.source.layer(gold.upstream), gold.upstream)
+                if {of, self.name("silver", gold.dimension)} & found:
+                    found.add(self.name("gold", gold.name))
+        return frozenset(found)
 
     def computes_whole(self, name: str) -> bool:
         """Returns whether the batch computes a table whole: it has no rows yet, or not all follow the definition.

@@ -206,8 +206,7 @@ def append_restatements(batch: BatchContext, results: Results) -> int:
     for table in batch.source.gold:
         name = batch.name("gold", table.name)
         change = changes.get(name)
-        # Another definition makes other figures: no news of the past has come.
-        if change is not None and change.rows.must_process and name not in batch.computed_whole:
+        if change is not None and change.rows.must_process and name not in batch.redefined:
             until = first_open_day(table, newest, is_complete=is_correction)
             found += [{**about, **row} for row in restatements_of(table, change, until)]
     if found:

@@ -200,30 +200,6 @@ def test_a_batch_killed_at_any_step_is_published_once_in_the_end(tmp_path: Path)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("table", [BRONZE, GOLD, "ops.batches"])
-@pytest.mark.parametrize("kept", [0, 200])
-def test_commits_that_a_power_cut_left_without_their_content_are_removed(path: Path, table: str, kept: int) -> None:
-    publish(path, "b1")
-    batch, log = order(path, "b2"), Lake(path).location(table) / "_delta_log"
-    attempt = attempt_at(path, batch).__enter__()  # the machine ends in the middle, so nothing is undone
-    write(attempt)
-    journal = next((path / "_journal").iterdir())
-    written = journal.read_bytes()
-    if table == "ops.batches":
-        attempt.publish(entry(batch))
-        journal.write_bytes(written)
-    torn = max(log.glob("*.json"))
-    torn.write_bytes(torn.read_bytes()[:kept])
-    events: list[Progress] = []
-    recover(Lake(path), report=events.append)
-    said = [p.values for p in events if p.event == "commit.torn"]
-    assert said == [{"table": table, "version": int(torn.stem)}]
-    assert totals(path) == 10
-    publish(path, "b2")
-    assert totals(path) == 20
-    assert [r["order_id"] for r in state(path)[SILVER]] == ["b1", "b2"]
-
-
 def test_a_verdict_killed_at_any_step_leaves_no_trace_or_stands(tmp_path: Path) -> None:
     publish(tmp_path / "grown" / "lake", "b1")
     for step in range(1, 100):
@@ -373,7 +349,7 @@ def test_a_table_with_features_that_no_batch_could_write_is_not_adopted_but_rest
     publish(path, "b1")
     before, settings = state(path), Settings(lake_path=str(path))
     DeltaTable(Lake(path).location(SILVER)).alter.set_table_properties({"delta.enableDeletionVectors": "true"})
-    with pytest.raises(ExternalCommit, match=rf"deletionVectors.*`lakegate restore {SILVER}` undoes it"):
+    with pytest.raises(ExternalCommit, match=rf"deletionVectors.* now, so no batch .*`lakegate restore {SILVER}`"):
         adopt(settings, SILVER)
     assert kinds(path) == [("b1", "batch")]
     assert "holds the published rows" in restore(settings, SILVER)
@@ -597,3 +573,15 @@ def test_locks_are_held_by_the_process_that_inherits_them(path: Path) -> None:
     os.waitpid(child, 0)
     other.acquire()
     other.close()
+
+
+def test_a_table_that_lost_a_column_or_its_type_is_not_adopted(path: Path) -> None:
+    publish(path, "b1")
+    before = state(path)
+    rows = pa.table({"order_id": ["x"], "amount": pa.array([1.5], pa.float64())})
+    write_deltalake(Lake(path).location(SILVER), rows, mode="overwrite", schema_mode="overwrite")
+    settings = Settings(lake_path=str(path))
+    with pytest.raises(ExternalCommit, match=r"has no column .*amount.* of the type that was published now"):
+        adopt(settings, SILVER)
+    restore(settings, SILVER)
+    assert state(path) == before

@@ -133,7 +133,7 @@ def test_what_this_process_does_not_heed_is_not_adopted_and_is_read_only_where_t
 
 
 @pytest.mark.parametrize(
-    ("field", "named"), [("partition_by", r"partitions \(n\)"), ("required", r"without nulls \(n\)")]
+    ("field", "named"), [("partition_by", r"partitions \(n\)"), ("required", r"NOT NULL columns \(n\)")]
 )
 def test_a_table_that_was_written_anew_by_another_program_is_not_adopted(lake: Lake, field: str, named: str) -> None:
     append(lake, 1)

@@ -1,6 +1,7 @@
 """Restatements: figures of a past period that were published and that a batch changes, on record in `ops`."""
 
 import datetime as dt
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,19 @@ def test_a_correction_of_the_newest_day_restates_it(site: Site) -> None:
     site.deliver_named("2026-03-12", "day", orders=f"{rows}90")
     figures = [r for r in site.rows("ops.restatements") if r["table_name"] == DAILY]
     assert {(r["column_name"], r["before"], r["after"]) for r in figures} >= {("revenue", "100", "90")}
+
+
+@on_sail
+def test_figures_that_change_with_a_definition_are_no_restatements(site: Site) -> None:
+    rows = "order_id | order_date | order_amount\n o1 | 2026-03-{} | 100"
+    site.deliver("2026-03-11", orders=rows.format("11"))
+    site.deliver("2026-03-12", orders=rows.replace("o1", "o2").format("12"))
+    (orders,) = RETAIL.enriched
+    profit = next(d for d in orders.derived if d.name == "order_profit_margin")
+    other = tuple(replace(d, sql=f"({d.sql}) * 2") if d is profit else d for d in orders.derived)
+    before = {r["order_date"]: r["profit"] for r in site.rows("gold.daily_sales")}
+    site.source = replace(RETAIL, enriched=(replace(orders, derived=other),))
+    site.deliver("2026-03-13", orders=rows.replace("o1", "o3").format("13"))
+    after = {r["order_date"]: r["profit"] for r in site.rows("gold.daily_sales")}
+    assert {day: after[day] for day in before} == {day: 2 * value for day, value in before.items()}
+    assert site.rows("ops.restatements") == []
