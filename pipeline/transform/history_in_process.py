@@ -72,8 +72,12 @@ def _highest(numbered: pa.Table, count: int) -> pa.ChunkedArray:
 def _paths(feed: Feed, rows: pa.Table, target: MergeTarget) -> pa.Array:
     first, open_since = rows["_first"], rows["_open_since"]
     nothing = pa.array(np.zeros(rows.num_rows, np.bool_))
-    ends = [first_instant_after(day) for day in target.other_dates]
-    is_late = pc.less(first, pa.scalar(max(ends), first.type)) if ends else nothing
+    is_late = nothing
+    if target.other_dates:
+        newest = max(target.other_dates)
+        # At its end the newest whole delivery itself says something of each key; over an event of an older batch, too.
+        is_before = pc.less if target.order.batch_date > newest else pc.less_equal
+        is_late = is_before(first, pa.scalar(first_instant_after(newest), first.type))
     deletes = pc.or_(nothing, pa.scalar(bool(feed.delete_condition)))
     is_known = pc.is_valid(rows["effective_from"])
     is_newer = pc.fill_null(pc.greater(first, open_since), fill_value=False)

@@ -8,6 +8,7 @@ import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -239,6 +240,32 @@ def test_the_same_holds_where_whole_deliveries_say_what_exists(
         sail=6,
         spark=1,
     )
+
+
+@pytest.mark.parametrize("is_held", [True, False])
+def test_an_older_event_at_the_end_of_a_whole_delivery_does_not_stand_over_it(
+    session: Session, tmp_path: Path, is_held: bool
+) -> None:
+    def row(key: str, day: int, tier: str) -> Row:
+        at = dt.datetime(2026, 3, day, tzinfo=dt.UTC)
+        return Row(key=key, at=at, op="U", tier=tier, city="x", last_seen=None)
+
+    whole = Delivery(3, 0, whole=True, rows=(row("m01", 1, "a"), *([row("m02", 3, "a")] if is_held else [])))
+    late = Delivery(
+        0, 0, whole=False, rows=(row("m02", 5, "b"), row("m03", 2, "a"))
+    )  # 5 March is the end of the whole delivery
+    newer = Delivery(4, 0, whole=False, rows=(row("m02", 5, "b"),))
+    first = Delivery(0, 1, whole=False, rows=(row("m02", 1, "a"),))
+    site, batches = Site(tmp_path, session, quality=ANY_TIME), list[Delivery]()
+    for delivery in (first, whole, late, newer):
+        batches.append(delivery)
+        members = [r.cells for r in delivery.rows]
+        result = site.attempt(
+            delivery.date, revision=delivery.revision, snapshot=["members"] if delivery.whole else [], members=members
+        )
+        assert result.outcome is Outcome.PUBLISHED, result.reason
+        shown = [r for r in site.rows("silver.members") if r["member_id"] == "m02"]
+        assert draw(shown, *SHOWN) == draw(versions("m02", batches), *SHOWN)
 
 
 def _deliver_and_compare(site: Site, deliveries: Sequence[Delivery], chance: Random) -> None:
