@@ -193,7 +193,7 @@ def law(session: Session, holds: Callable[..., None], *given_as: st.SearchStrate
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     every = {"sail": sail, "spark": spark}[session.engine]
-    examples = tries(quick=every // 2, every=every)
+    examples = tries(quick=max(every // 2, 1), every=every)
     settings(max_examples=examples, deadline=None, phases=phases, suppress_health_check=checks, print_blob=True)(
         given(*given_as)(holds)
     )()
