@@ -225,8 +225,12 @@ def test_a_folder_that_holds_something_is_left_alone(demo: Demo) -> None:
 def test_the_documented_python_runs_as_it_stands(demo: Demo, block: Block) -> None:
     if "polars" in block.text:
         pytest.importorskip("polars")
-    done = run(sys.executable, "-c", block.text, cwd=demo.site)
-    assert done.stderr == ""
+    for _ in range(5):
+        done = run(sys.executable, "-c", block.text, cwd=demo.site, check=False)
+        # On a busy machine the threads of Arrow's reader now and then outlive the interpreter, after all is printed.
+        if "terminate called without an active exception" not in done.stderr:
+            break
+    assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout or (demo.site / "daily_sales.csv").read_text(encoding="utf-8-sig").count("\n") > 2
 
 
