@@ -150,9 +150,8 @@ def _versions(log: Place) -> list[int]:
 def _read_commit(log: Place, version: int) -> Commit:
     lines = (log / commit_name(version)).read_bytes().splitlines()
     actions = (json.loads(line) for line in lines if b'"commitInfo"' in line)
-    info: dict[str, Any] = next(
-        (a["commitInfo"] for a in actions if "commitInfo" in a), {}
-    )  # a writer may leave it out
+    # A writer may leave it out.
+    info: dict[str, Any] = next((a["commitInfo"] for a in actions if "commitInfo" in a), {})
     at = info.get("timestamp")
     parameters = info.get("operationParameters") or {}
     restored = parameters.get("version") if info.get("operation") == "RESTORE" else None

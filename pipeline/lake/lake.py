@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 SORTED_ROWS = 50_000  # a first write of so many rows is sorted by key; for fewer rows a sort gains nothing
 ENGINE_ROWS = 20_000_000  # so many rows are written by the engine: they may not fit into this process
-
 OPEN_VERSIONS = 2  # of each table
 
 _NAME = re.compile(r"\w+(\.\w+)+")

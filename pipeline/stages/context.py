@@ -58,6 +58,10 @@ class BatchContext:
         """Returns the full name of a table of the source."""
         return f"{self.source.name}.{layer}.{table}"
 
+    def full_name(self, table: str) -> str:
+        """Returns the full name of a silver or gold table."""
+        return self.name(self.source.layer(table), table)
+
     def table(self, name: str) -> TableVersion:
         """Returns a table at the attempt's version, which each write moves on."""
         columns, version = self.attempt.columns[name], self.attempt.version(name)
@@ -88,11 +92,9 @@ class BatchContext:
         for enriched in self.source.enriched:
             if any(self.name("silver", table) in found for table in tables_read(enriched)):
                 found.add(self.name("silver", enriched.name))
-        for _ in self.source.gold:  # one may follow another that is declared later
-            for gold in self.source.gold:
-                of = self.name(self.source.layer(gold.upstream), gold.upstream)
-                if {of, self.name("silver", gold.dimension)} & found:
-                    found.add(self.name("gold", gold.name))
+        for gold in self.source.gold:
+            if {self.full_name(gold.upstream), self.name("silver", gold.dimension)} & found:
+                found.add(self.name("gold", gold.name))
         return frozenset(found)
 
     def computes_whole(self, name: str) -> bool:

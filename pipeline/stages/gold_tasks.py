@@ -32,13 +32,8 @@ FEW_ROWS = 20_000  # of touched groups: so many are found in this process, which
 MANY_ROWS = 200_000  # in a followed table: its distinct values are counted in two steps, which plan longer
 
 
-def full_name(batch: BatchContext, table: str) -> str:
-    """Returns the full name of a silver or gold table."""
-    return batch.name(batch.source.layer(table), table)
-
-
 def _change_of(batch: BatchContext, table: str, results: Results) -> TableChange | None:
-    change = changes_in(results).get(full_name(batch, table))
+    change = changes_in(results).get(batch.full_name(table))
     return change if change is not None and change.rows.must_process else None
 
 
@@ -69,7 +64,7 @@ def aggregate_table(batch: BatchContext, table: GoldTable, results: Results) -> 
 
 def _check_columns(batch: BatchContext, table: GoldTable) -> None:
     """Raises DeclarationError where the followed table lacks a column by which rows are grouped."""
-    if missing := [c for c in _touched_by(table) if c not in batch.table(full_name(batch, table.upstream)).columns]:
+    if missing := [c for c in _touched_by(table) if c not in batch.table(batch.full_name(table.upstream)).columns]:
         raise DeclarationError(f"there is no column {missing[0]} in {table.upstream}")
 
 
@@ -95,7 +90,7 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
         silver = SilverTables(source=source, tables={table.dimension: stored}, changes={})
         dimension = silver.current(table.dimension, source.dimension_columns(table))
     change = _change_of(batch, table.upstream, results)
-    followed, touched = batch.table(full_name(batch, table.upstream)), _touched_rows(batch, table, change)
+    followed, touched = batch.table(batch.full_name(table.upstream)), _touched_rows(batch, table, change)
     is_many = touched is None and batch.lake.row_count(followed.name, followed.version) > MANY_ROWS
     return AggregateInput(
         table=table,
@@ -116,7 +111,7 @@ def _input(batch: BatchContext, table: GoldTable, results: Results) -> Aggregate
 
 def _touched_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
     """Returns the rows of the touched groups or keys, with the batch, where these are few; else None."""
-    followed, names = full_name(batch, table.upstream), _touched_by(table)
+    followed, names = batch.full_name(table.upstream), _touched_by(table)
     whole, is_written = is_whole(batch, table), followed == batch.name("silver", table.upstream)
     if not names or change is None or whole or not is_written or not reads_followed_rows(table, is_whole=whole):
         return None
@@ -144,7 +139,7 @@ def _touched_by(table: GoldTable) -> tuple[str, ...]:
 
 def _source_rows(batch: BatchContext, table: GoldTable, change: TableChange | None) -> DataFrame | None:
     """Returns the rows of the table that a gold table follows: with the batch, or for `per` without it."""
-    followed = full_name(batch, table.upstream)
+    followed = batch.full_name(table.upstream)
     before, columns = batch.table_before(followed), columns_needed(table, batch.table(followed).columns)
     whole = is_whole(batch, table)
     if not reads_followed_rows(table, is_whole=whole):
